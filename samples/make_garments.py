@@ -1,0 +1,1002 @@
+"""Draw Seamline's embedded sample: 360 small fashion pictures with COCO instance masks, in one zip.
+
+The sample lets the whole pipeline (import, split, train, evaluate) run anywhere in minutes, without any
+download or licence question. It imitates the shape of DeepFashion2: category ids with gaps, one outfit
+photographed several times (`pair_id`), shop and user pictures, garments hidden in part and therefore
+annotated as several polygons, or as RLE where the visible mask has a hole.
+
+An outfit is a list of flat outlines ("shapes") in scene units, where the base of the neck is (0, 0) and
+the feet are near y = 650. Every photo of the outfit paints that list, back to front, through its own
+camera onto its own crop of a backdrop, while an id map records which garment owns each pixel: masks are
+what is visible, by construction. Arithmetic on pixels is integer, so that the zip has the same bytes on
+every machine.
+
+    python samples/make_garments.py [OUT.zip]              # default: garments.zip beside this script
+    python samples/make_garments.py --contact-sheet x.png  # look at pictures and masks of the zip
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import json
+import math
+import os
+import zipfile
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from pycocotools import mask as coco_mask
+
+SEED = 20240
+JPEG_QUALITY = 73
+MAX_BYTES = 3_000_000
+FULL = 240  # opacity 1.0; 4x4 subpixels make multiples of 15, so coverage is exact in integers
+SUB = 4  # subpixels per pixel side when an outline is filled
+MIN_VISIBLE, MIN_PIECE, MIN_HOLE = 150, 12, 6  # pixels: smallest garment, piece and hole that count
+SIZES = [(224, 288), (224, 288), (208, 288), (240, 320), (256, 256), (288, 224)]  # width, height
+
+SHORT_TOP, LONG_TOP, OUTER, VEST, SHORTS, TROUSERS, SKIRT, DRESS = 1, 2, 4, 5, 7, 8, 9, 10
+CATEGORIES = {SHORT_TOP: "short sleeve top", LONG_TOP: "long sleeve top", OUTER: "long sleeve outwear",
+              VEST: "vest", SHORTS: "shorts", TROUSERS: "trousers", SKIRT: "skirt",
+              DRESS: "short sleeve dress"}
+TOPS = (SHORT_TOP, LONG_TOP, VEST)
+
+# How many groups wear which (top, bottom, outwear); 0 = none. 12 more groups show no garment at all.
+WARDROBE = [(37, SHORT_TOP, TROUSERS, 0), (8, SHORT_TOP, SHORTS, 0), (7, SHORT_TOP, SKIRT, 0),
+            (5, SHORT_TOP, 0, 0), (9, LONG_TOP, TROUSERS, 0), (4, LONG_TOP, SKIRT, 0), (1, LONG_TOP, 0, 0),
+            (4, VEST, TROUSERS, 0), (5, VEST, SHORTS, 0), (3, VEST, SKIRT, 0), (1, VEST, 0, 0),
+            (10, SHORT_TOP, TROUSERS, OUTER), (2, LONG_TOP, SKIRT, OUTER), (2, VEST, SHORTS, OUTER),
+            (14, DRESS, 0, 0), (2, DRESS, 0, OUTER), (4, 0, TROUSERS, 0)]
+GROUP_SIZES = [1] * 16 + [2] * 23 + [3] * 40 + [4] * 29 + [5] * 10  # 118 groups, 348 photos
+
+Point = tuple[float, float]
+Poly = list[Point]
+Colour = tuple[int, int, int]  # blue, green, red, as OpenCV orders them
+Image = NDArray[np.uint8]
+Ints = NDArray[np.int32]
+Rng = np.random.Generator
+
+
+def _bgr(*codes: str) -> list[Colour]:
+    return [(int(code[4:6], 16), int(code[2:4], 16), int(code[0:2], 16)) for code in codes]
+
+
+FABRICS = _bgr("f4f1ea", "20222a", "c8202f", "1f4fa8", "e8b820", "2e8b57", "7a3fa0", "ef7fa8",
+               "e8702a", "8fd0ec", "24345c", "7b1e3a", "5b6b2f", "39b8b0", "b9a6dc", "8a5a34",
+               "9aa0a8", "f0d9a8", "3d78d8", "a8d08d", "d94f70", "50545c", "146b6b", "f6c9c9")
+DENIMS = _bgr("2f4a78", "5f86b8", "1e2a44", "22242a", "b8a27c", "6f7a4a", "8d9199", "e6e0d2",
+              "7a5a40", "3a5f95")
+SKINS = _bgr("f3d3bd", "e6b894", "cf9a70", "a8714a", "7d5034", "5a3826")
+HAIRS = _bgr("2a1c14", "14110f", "5c3a1e", "a06a32", "d8b468", "8c2f1a", "8a8a8a")
+BLACK, WHITE, MANNEQUIN = (0, 0, 0), (255, 255, 255), (196, 212, 222)
+
+
+class Shape(NamedTuple):
+    """A flat outline (the union of `polys`) with its paint; `owner` 0 belongs to no garment."""
+
+    polys: list[Poly]
+    colour: Colour
+    owner: int = 0
+    accent: Colour = WHITE
+    pattern: str = "solid"
+    angle: float = 0.0
+    period: int = 30
+    depth: int = 110  # how strongly the edges turn away from the light
+    opacity: int = FULL
+    clip: bool = False  # a detail drawn on what is visible of its owner; leaves the id map alone
+
+
+class Garment(NamedTuple):
+    category: int
+    owner: int
+    colour: Colour
+    accent: Colour
+    pattern: str
+    period: int
+    neck: str
+    sleeve: float  # length in arms: 0 none, 0.5 elbow, 1 wrist
+    ease: float
+    hem: float
+
+
+class Body(NamedTuple):
+    shoulder: float
+    waist: float
+    hip: float
+    arms: list[tuple[Point, Point, Point]]  # shoulder, elbow, wrist of the +x side, then of the -x side
+    legs: list[tuple[Point, Point, Point]]  # hip, knee, ankle
+
+
+class Scene(NamedTuple):
+    shapes: list[Shape]
+    garments: list[Garment]
+    viewpoints: list[int]  # one per garment
+    frame: tuple[float, float, float, float]  # centre x, top y, bottom y, least width to show
+
+
+class Camera(NamedTuple):
+    scale: float
+    cos: float
+    sin: float
+    flip: int
+    x: float
+    y: float
+
+    def to_pixel(self, point: Point) -> Point:
+        x, y = point[0] * self.flip, point[1]
+        return (self.x + self.scale * (self.cos * x - self.sin * y),
+                self.y + self.scale * (self.sin * x + self.cos * y))
+
+
+# ---------------------------------------------------------------- outlines
+
+
+def pick(rng: Rng, options: list[Any]) -> Any:
+    return options[int(rng.integers(len(options)))]
+
+
+def smooth(points: Poly) -> Poly:
+    """Two rounds of Chaikin corner cutting; a point given twice stays a corner."""
+    for _ in range(2):
+        points = [((3 * a[0] + b[0]) / 4, (3 * a[1] + b[1]) / 4) if near else
+                  ((a[0] + 3 * b[0]) / 4, (a[1] + 3 * b[1]) / 4)
+                  for a, b in zip(points, points[1:] + points[:1], strict=True) for near in (True, False)]
+    return points
+
+
+def mirrored(right: Poly) -> Poly:
+    return right + [(-x, y) for x, y in reversed(right)]
+
+
+def ellipse(x: float, y: float, rx: float, ry: float, start: int = 0, stop: int = 360) -> Poly:
+    turns = [math.radians(start + (stop - start) * k / 20) for k in range(21)]
+    return [(x + rx * math.cos(t), y + ry * math.sin(t)) for t in turns]
+
+
+def tube(p: Point, q: Point, wp: float, wq: float, round_end: bool = True) -> Poly:
+    """A limb segment: round at p, round or cut off at q; convex, so that filling it is safe."""
+    heading = math.atan2(q[1] - p[1], q[0] - p[0])
+    back = [heading + math.pi / 2 + math.pi * k / 8 for k in range(9)]
+    front = [heading - math.pi / 2 + math.pi * k / 8 for k in (range(9) if round_end else (0, 8))]
+    return ([(p[0] + wp * math.cos(t), p[1] + wp * math.sin(t)) for t in back]
+            + [(q[0] + wq * math.cos(t), q[1] + wq * math.sin(t)) for t in front])
+
+
+def stroke(points: Poly, width: float) -> list[Poly]:
+    return [tube(a, b, width / 2, width / 2) for a, b in pairwise(points)]
+
+
+def between(p: Point, q: Point, share: float) -> Point:
+    return (p[0] + (q[0] - p[0]) * share, p[1] + (q[1] - p[1]) * share)
+
+
+def box(x0: float, y0: float, x1: float, y1: float) -> Poly:
+    return [(x0, y0), (x1, y0), (x1, y1), (x0, y1)]
+
+
+def crease(owner: int, points: Poly, width: float = 3, light: bool = False, opacity: int = 60) -> Shape:
+    return Shape(stroke(points, width), WHITE if light else BLACK, owner, depth=0, opacity=opacity, clip=True)
+
+
+def cloth(garment: Garment, polys: list[Poly], angle: float = 0.0, **changes: Any) -> Shape:
+    return Shape(polys, garment.colour, garment.owner, garment.accent, garment.pattern, angle,
+                 garment.period)._replace(**changes)
+
+
+# ---------------------------------------------------------------- garments
+
+
+def torso_top(rng: Rng, g: Garment, body: Body, back: bool) -> list[Shape]:
+    """The trunk of a top: neckline, shoulders, armholes, sides, hem; then collar, seams, folds, print."""
+    vest = g.category == VEST
+    tip = body.shoulder - (24 if vest else 4)
+    half_neck = {"boat": 46.0, "turtle": 23.0, "v": 32.0}.get(g.neck, 30.0) + (6 if vest else 0)
+    half_neck = min(half_neck, tip - 14)
+    drop = {"crew": 24, "v": 74, "polo": 52, "turtle": -30, "boat": 14}[g.neck] + (14 if vest else 0)
+    drop = 8 if back and g.neck != "turtle" else drop
+    pit = (body.shoulder - 10 + g.ease * 0.4, 92 if vest else 84)
+    waist = (body.waist + g.ease, 165.0)
+    hem = (body.waist + g.ease + 12 * (g.hem - 165) / 70, g.hem)
+    if g.neck == "turtle":
+        collar: Poly = [(24, -32), (24, -32), (25, -6)]
+        middle: Poly = []
+    else:
+        collar, middle = [(half_neck, -6), (half_neck, -6)], [(0, drop), (0, drop)]
+        if g.neck != "v" and g.neck != "polo":
+            middle = [(-half_neck * 0.62, drop - 4), (0, drop), (half_neck * 0.62, drop - 4)]
+    sides = [(tip, 12.0 if not vest else 6), (tip, 20), (body.shoulder - 22 if vest else pit[0] - 2, 58),
+             pit, waist, hem, hem, hem]
+    outline = smooth([*middle, *collar, *sides, (0, g.hem + 5),
+                      *mirrored(collar + sides)[len(collar + sides):]])
+    shapes = [cloth(g, [outline])]
+    bow: Poly = [(-half_neck, -6), *[(x, y + 3) for x, y in middle], (half_neck, -6)]
+    if g.neck == "turtle":
+        shapes += [crease(g.owner, [(-30, -8), (0, -2), (30, -8)], 4)]
+    elif g.neck == "polo" and not back:
+        for side in (-1, 1):
+            flap: Poly = [(side * 24, -12), (side * 36, -4), (side * 30, 36), (side * 3, 50), (side * 14, 20)]
+            shapes += [cloth(g, [flap], pattern="solid", depth=150),
+                       crease(g.owner, [*flap[1:4]], 3, opacity=90)]
+        shapes += [crease(g.owner, [(0, 52), (0, 92)], 3, opacity=100)]
+        shapes += [Shape([ellipse(0, y, 3.5, 3.5)], WHITE, g.owner, depth=0, clip=True) for y in (62, 80)]
+    else:
+        shapes += [crease(g.owner, bow, 11, opacity=55), crease(g.owner, bow, 3, opacity=60)]
+    if g.pattern == "block":
+        band = box(-200, 100, 200, 400)
+        shapes += [Shape([band], g.accent, g.owner, depth=0, clip=True)]
+    if g.pattern == "print":
+        size = float(rng.uniform(20, 32))
+        star = [(r * math.sin(k * math.pi / 5), 105 - r * math.cos(k * math.pi / 5))
+                for k in range(10) for r in [size if k % 2 == 0 else size * 0.45]]
+        bars = [box(-size, 80 + 17 * k, size * (1, 0.5, 0.8)[k], 90 + 17 * k) for k in range(3)]
+        logo = pick(rng, [[ellipse(0, 105, size, size)], [star], bars, [box(-size, 82, size, 128)]])
+        shapes += [Shape(logo, g.accent, g.owner, depth=0, clip=True)]
+    for side in (-1, 1):
+        x = side * (body.waist + g.ease)
+        shapes += [crease(g.owner, [(x, 118), (x * 0.62, 142), (x * 0.4, 150)], 5, opacity=36),
+                   crease(g.owner, [(x, 188), (x * 0.7, 178), (x * 0.45, 186)], 5, opacity=36),
+                   crease(g.owner, [(x * 0.75, 128), (x * 0.42, g.hem - 24)], 6, True, 30)]
+        if not vest:
+            shapes += [crease(g.owner, [(side * (tip - 3), 14), (side * (pit[0] - 12), 52),
+                                        (side * pit[0], 86)], 3)]
+    return [*shapes, crease(g.owner, [(-120, g.hem - 8), (0, g.hem - 4), (120, g.hem - 8)], 2.5, opacity=70)]
+
+
+def sleeve(g: Garment, arm: tuple[Point, Point, Point], upper: bool, extra: float = 0) -> list[Shape]:
+    """One half of a sleeve; the lower half is painted later, since a forearm may lie across the body."""
+    start, elbow, wrist = arm
+    if g.sleeve == 0 or (not upper and g.sleeve <= 0.5):
+        return []
+    wide = 22 + g.ease * 0.3 + extra
+    p, q = (start, between(start, elbow, min(1.0, g.sleeve * 2))) if upper else \
+        (elbow, between(elbow, wrist, g.sleeve * 2 - 1))
+    ends = (wide + 3, wide) if upper else (wide - 1, wide - 6)
+    cut = upper != (g.sleeve > 0.5)
+    if cut and g.sleeve <= 0.5:
+        ends = (wide + 2, wide + 1)
+    angle = math.atan2(p[0] - q[0], q[1] - p[1])
+    plain = {"pattern": "solid", "colour": g.accent} if g.pattern == "block" else {}
+    if g.pattern == "print":
+        plain = {"pattern": "solid"}
+    shapes = [cloth(g, [tube(p, q, *ends, round_end=not cut)], angle, **plain)]
+    if cut:
+        near, far = between(p, q, 0.93), (-(q[1] - p[1]), q[0] - p[0])
+        length = math.hypot(*far)
+        dx, dy = far[0] / length * 40, far[1] / length * 40
+        shapes += [crease(g.owner, [(near[0] - dx, near[1] - dy), (near[0] + dx, near[1] + dy)], 3)]
+    middle = between(p, q, 0.6)
+    return [*shapes, crease(g.owner, [between(p, q, 0.3), (middle[0] + 6, middle[1])], 4, opacity=34)]
+
+
+def inseam(x: float) -> float:
+    """Legs which nearly touch do touch: a slit one pixel wide is no fun to annotate."""
+    return x if x > 9 else -2.0
+
+
+def trousers(rng: Rng, g: Garment, body: Body) -> list[Shape]:
+    """Trousers or shorts: the left and right half, then fly, pockets, waistband and creases."""
+    shorts, waist, halves = g.category == SHORTS, body.waist + 3, []
+    flare = float(rng.choice([0, 0, 4, 20]))
+    knee_w, ankle_w = 28 + g.ease * 0.7, 21 + g.ease + flare
+    for sign, (_, knee, ankle) in zip((1, -1), body.legs, strict=True):
+        x, foot = sign * knee[0], sign * ankle[0]  # measured outwards, so that one side serves both
+        if shorts:
+            x, w, end = 36 + (x - 36) * (g.hem - 285) / 155, 38 + g.ease * 0.8, g.hem
+            leg: Poly = [(x + w, end - 4)] * 3 + [(max(x - w, 3), end + 4)] * 3
+        else:
+            foot, end = between((x, knee[1]), (foot, ankle[1]), g.hem)
+            leg = [(body.hip + 3, 300), (x + knee_w, knee[1]), *[(foot + ankle_w, end)] * 3,
+                   *[(inseam(foot - ankle_w), end + 4)] * 3, (inseam(x - knee_w), knee[1])]
+        half: Poly = [(-2, 175), (-2, 175), (waist, 172), (waist, 172), (body.hip + 4, 240), *leg,
+                      (-2, 298), (-2, 298)]
+        halves.append([(sign * px, py) for px, py in smooth(half)])
+    shapes = [cloth(g, halves), crease(g.owner, [(-90, 190), (0, 194), (90, 190)], 3, opacity=90),
+              crease(g.owner, [(0, 194), (0, 262), (-7, 278)], 3, opacity=80),
+              crease(g.owner, [(0, 294), (0, 640)], 6, opacity=110)]  # where the legs touch
+    for side in (0, 1):
+        sign, (_, knee, ankle) = 1 - 2 * side, body.legs[side]
+        shapes += [crease(g.owner, [(sign * 32, 193), (sign * 44, 218), (sign * 76, 228)], 3, opacity=90),
+                   crease(g.owner, [(0, 284), (sign * 26, 272), (sign * 40, 274)], 5, opacity=40),
+                   crease(g.owner, [(sign * 6, 292), (sign * 22, 318)], 4, opacity=36)]
+        if not shorts:
+            shapes += [crease(g.owner, [(sign * 38, 250), knee, ankle], 7, True, 30),
+                       crease(g.owner, [(knee[0] - 26, knee[1] + 8), (knee[0] + 8, knee[1])], 4, opacity=40),
+                       crease(g.owner, [(knee[0] + 26, knee[1] - 14), (knee[0] + 2, knee[1] - 8)], 4,
+                              opacity=36)]
+    return [*shapes, Shape([ellipse(0, 183, 4, 4)], (110, 190, 220), g.owner, depth=0, clip=True)]
+
+
+def skirt_side(body: Body, hem: float, flare: float) -> Poly:
+    """The +x side of a skirt, from the hip down and along the wavy hem."""
+    w = body.hip + flare
+    return [(body.hip + 2 + flare * 0.25, 245), (w, hem - 6), (w, hem - 6),
+            *[(x * w, hem + dy) for x, dy in ((0.72, 8), (0.45, 4), (0.2, 12))]]
+
+
+def skirt(rng: Rng, g: Garment, body: Body) -> list[Shape]:
+    flare = g.ease
+    waist: Poly = [(body.waist + 3, 172), (body.waist + 3, 172)]
+    shapes = [cloth(g, [smooth(mirrored(waist + skirt_side(body, g.hem, flare)))])]
+    pleats = 6 if flare > 30 else 2
+    for k in range(-pleats, pleats + 1):
+        x = k / (pleats + 0.6)
+        foot = (x * (body.hip + flare), g.hem + 14)
+        shapes += [crease(g.owner, [(x * body.waist, 200), foot], 4, k % 2 == 0, 40)]
+    return [*shapes, crease(g.owner, [(-90, 190), (0, 195), (90, 190)], 3, opacity=90)]
+
+
+def dress(rng: Rng, g: Garment, body: Body, back: bool) -> list[Shape]:
+    """Bodice and skirt in one outline, with a waist seam; sleeves are those of a short sleeve top."""
+    drop = 8 if back else {"v": 70}.get(g.neck, 26)
+    tip = body.shoulder - 4
+    right: Poly = [(30, -6), (30, -6), (tip, 12), (tip, 20), (body.shoulder - 12, 84), (body.waist + 2, 168)]
+    neck: Poly = [(0, drop), (0, drop)]
+    if g.neck != "v" or back:
+        neck = [(-18, drop - 4), (0, drop), (18, drop - 4)]
+    outline = smooth([*neck, *mirrored(right + skirt_side(body, g.hem, g.ease))])
+    shapes = [cloth(g, [outline]), crease(g.owner, [(-30, -6), *neck, (30, -6)], 9, opacity=55)]
+    for k in range(-4, 5):
+        x = k / 4.6
+        shapes += [crease(g.owner, [(x * body.waist, 190), (x * (body.hip + g.ease), g.hem + 14)], 4,
+                          k % 2 == 0, 38)]
+    for side in (-1, 1):
+        shapes += [crease(g.owner, [(side * 30, 95), (side * 22, 165)], 4, opacity=40),
+                   crease(g.owner, [(side * (tip - 3), 14), (side * (body.shoulder - 14), 88)], 3)]
+    return [*shapes, crease(g.owner, [(-90, 172), (0, 177), (90, 172)], 4, opacity=80)]
+
+
+def coat(g: Garment, body: Body, gap: float) -> list[Shape]:
+    """Two front panels with lapels; what is worn below shows between them."""
+    tip, wide, shapes = body.shoulder + 2, body.waist + 16 + g.ease, []
+    for side in (-1, 1):
+        panel: Poly = [(24, -12), (24, -12), (tip, 8), (tip + 3, 20), (body.shoulder + 4, 90), (wide, 170),
+                       (wide + 10, g.hem), (wide + 10, g.hem), (gap + 6, g.hem + 4), (gap + 6, g.hem + 4),
+                       (gap, 170), (gap - 2, 110), (22, 20)]
+        lapel: Poly = [(22, -12), (38, 0), (54, 40), (44, 56), (50, 66), (gap + 4, 128), (gap, 100), (20, 20)]
+        pocket: Poly = [(gap + 22, 222), (gap + 50, 214)]
+        flip = [[(side * x, y) for x, y in poly] for poly in (panel, lapel, pocket)]
+        shapes += [cloth(g, [smooth(flip[0])]), cloth(g, [flip[1]], depth=190),
+                   crease(g.owner, flip[1][1:6], 3, opacity=110), crease(g.owner, flip[2], 4, opacity=110),
+                   crease(g.owner, [(side * tip, 10), (side * (body.shoulder - 4), 90)], 3, opacity=70),
+                   crease(g.owner, [(side * (gap + 26), 150), (side * (gap + 30), g.hem)], 6, True, 26)]
+    return shapes
+
+
+def make_garment(rng: Rng, category: int, owner: int, taken: list[Colour]) -> Garment:
+    """Choose cloth that stands out from what is already there (skin, other garments), and a cut."""
+    palette = DENIMS if category in (TROUSERS, SHORTS) and rng.random() < 0.7 else FABRICS
+    options = [pick(rng, palette) for _ in range(6)]
+    colour = next((c for c in options if all(contrast(c, t) > 130 for t in taken)), options[-1])
+    accent = max([pick(rng, FABRICS) for _ in range(4)], key=lambda c: contrast(c, colour))
+    tops = ["solid", "solid", "hstripes", "vstripes", "checks", "dots", "print", "print", "block"]
+    legs = ["solid"] * 8 + ["checks", "vstripes"]
+    skirts = ["solid", "solid", "solid", "checks", "dots", "vstripes", "hstripes"]
+    pattern = pick(rng, tops if category in TOPS else skirts if category in (SKIRT, DRESS) else legs)
+    necks = {SHORT_TOP: ["crew", "crew", "crew", "v", "polo", "boat"],
+             LONG_TOP: ["crew", "turtle", "v", "boat"],
+             VEST: ["crew", "v"], DRESS: ["crew", "v"]}
+    sleeve_length = {SHORT_TOP: float(pick(rng, [0.26, 0.3, 0.34, 0.48])), LONG_TOP: 0.96, OUTER: 0.98,
+                     DRESS: float(rng.uniform(0.24, 0.34))}.get(category, 0.0)
+    slack = {SHORT_TOP: (2, 20), LONG_TOP: (2, 14), OUTER: (2, 12), VEST: (0, 10), SHORTS: (0, 14),
+             TROUSERS: (0, 16)}
+    flares = {SKIRT: [2, 28, 45, 75], DRESS: [10, 35, 60]}
+    ease = float(pick(rng, flares[category]) if category in flares else rng.uniform(*slack[category]))
+    hems: dict[int, list[float]] = {
+        SHORT_TOP: [196, 215, 228, 240], LONG_TOP: [205, 225, 242], VEST: [190, 214, 230],
+        OUTER: [240, 285, 390], SHORTS: [358, 372, 388, 410], TROUSERS: [0.98, 0.98, 0.94, 0.7],
+        SKIRT: [345, 380, 440, 520], DRESS: [370, 430, 510]}
+    return Garment(category, owner, colour, accent, pattern, int(rng.integers(22, 40)),
+                   pick(rng, necks.get(category, ["crew"])), sleeve_length, ease,
+                   float(pick(rng, hems[category])))
+
+
+def contrast(a: Colour, b: Colour) -> int:
+    return sum(abs(p - q) for p, q in zip(a, b, strict=True))
+
+
+# ---------------------------------------------------------------- people, props, scenes
+
+
+def make_body(rng: Rng, flat: bool) -> Body:
+    arms, legs = [], []
+    wide = float(rng.uniform(0.92, 1.1))
+    # Degrees from straight down, outwards: upper arm and forearm of either side.
+    pose = [(35, 35)] * 2 if flat else pick(rng, [
+        [(10, 4), (12, 6)], [(14, 8), (9, 2)], [(28, 18), (26, 22)],  # down
+        [(46, -42), (44, -40)], [(46, -42), (12, 5)],  # hands on the hips, one hand
+        [(12, -98), (10, 4)], [(8, -92), (9, -84)],  # forearms across the body
+        [(140, 168), (135, 165)], [(12, 6), (120, 165)], [(62, 75), (58, 80)]])  # raised, waving, out
+    stance = (40, 52, 42, 54) if flat else pick(rng, [(32, 34, 32, 34), (38, 48, 38, 48), (46, 72, 46, 72),
+                                                     (38, 56, 28, 22), (28, 24, 52, 66)])
+    for side, sign in ((0, 1), (1, -1)):
+        shoulder = (sign * (76 * wide - 14), 32.0)
+        a, b = (math.radians(angle + float(rng.uniform(-4, 4))) for angle in pose[side])
+        elbow = (shoulder[0] + sign * 112 * math.sin(a), shoulder[1] + 112 * math.cos(a))
+        arms.append((shoulder, elbow, (elbow[0] + sign * 104 * math.sin(b), elbow[1] + 104 * math.cos(b))))
+        knee_x, ankle_x = stance[2 * side: 2 * side + 2]
+        lift = float(rng.uniform(0, 22)) if knee_x != stance[0] else 0.0
+        legs.append(((sign * 34.0, 270.0), (sign * float(knee_x), 442 - lift / 2),
+                     (sign * float(ankle_x), 622 - lift)))
+    return Body(76 * wide, 55 * wide, 70 * wide, arms, legs)
+
+
+def head(rng: Rng, skin: Colour, hair: Colour, back: bool, style: str) -> tuple[list[Shape], list[Shape]]:
+    """Shapes behind the body (long hair) and in front of it."""
+    if style == "egg":
+        return [], [Shape([ellipse(0, -84, 36, 50)], skin)]
+    behind = [Shape([smooth([(-44, -110), (44, -110), (60, 60), (-60, 60)])],
+                    hair)] if style == "long" else []
+    front = [Shape([ellipse(0, -82, 37, 50)], skin)]
+    if back:
+        front += [Shape([ellipse(0, -90, 42, 52)], hair)]
+        front += [Shape([smooth([(-44, -100), (44, -100), (52, 110), (-52, 110)])],
+                        hair)] if style == "long" else []
+        return behind, front
+    dark = (40, 40, 60)
+    for side in (-1, 1):
+        front += [Shape([ellipse(side * 14, -84, 4.5, 4)], dark, depth=0),
+                  Shape(stroke([(side * 8, -95), (side * 20, -96)], 3), hair, depth=0)]
+        if style == "locks":
+            front += [Shape([smooth([(side * 22, -120), (side * 46, -90), (side * 56, 20), (side * 40, 110),
+                                     (side * 24, 60), (side * 36, -40)])], hair)]
+    front += [Shape(stroke([(-9, -53), (0, -50), (9, -53)], 4), (90, 80, 190), depth=0),
+              Shape(stroke([(0, -80), (3, -66)], 2.5), BLACK, depth=0, opacity=60)]
+    cap = [*ellipse(0, -92, 43, 50, 172, 368), (28, -112), (-6, -118), (-30, -104)]
+    front += [Shape([cap], hair)]
+    if style == "bun":
+        front += [Shape([ellipse(0, -146, 20, 17)], hair)]
+    return behind, front
+
+
+def accessories(rng: Rng, body: Body, kind: str) -> list[Shape]:
+    colour = pick(rng, FABRICS[:18])
+    if kind == "strap":
+        bag: Poly = [(body.hip - 8, 232), (body.hip + 52, 228), (body.hip + 58, 290), (body.hip - 10, 294)]
+        return [Shape(stroke([(-46, 2), (-14, 60), (body.hip + 8, 236)], 14), colour, depth=60),
+                Shape([smooth(bag)], colour, depth=150),
+                Shape(stroke([(body.hip - 6, 255), (body.hip + 54, 251)], 3), BLACK, depth=0, opacity=90)]
+    if kind == "belt":
+        w = body.waist + 4
+        return [Shape([box(-w, 164, w, 181)], colour, depth=0),
+                Shape([box(-9, 161, 9, 184)], (120, 200, 225))]
+    if kind == "scarf":
+        return [Shape([smooth([(-44, -26), (44, -26), (50, 14), (0, 36), (-50, 14)])], colour,
+                      pattern="hstripes"),
+                Shape([smooth([(6, 14), (34, 10), (44, 168), (44, 168), (16, 170), (16, 170)])], colour,
+                      pattern="hstripes", accent=pick(rng, FABRICS))]
+    if kind == "badge":
+        x, y = float(rng.uniform(-24, 24)), float(rng.uniform(75, 120))
+        return [Shape([ellipse(x, y, 15, 15)], colour), Shape([ellipse(x, y, 7, 7)], WHITE, depth=0)]
+    if kind == "camera":
+        return [Shape(stroke([(-32, -4), (-16, 118)], 6) + stroke([(32, -4), (16, 118)], 6), (40, 40, 46),
+                      depth=0),
+                Shape([box(-34, 112, 34, 160)], (48, 46, 52)), Shape([ellipse(0, 137, 18, 18)], (90, 86, 80)),
+                Shape([ellipse(0, 137, 10, 10)], (30, 26, 24))]
+    return []
+
+
+def outfit(rng: Rng, wear: tuple[int, int, int], first_owner: int, stage: str,
+           ) -> tuple[list[Shape], list[Garment], int]:
+    """Everything that belongs to one person, mannequin or flat-lay, back to front; garments; viewpoint."""
+    flat = stage in ("flat", "hanger")
+    back = stage == "person" and not wear[2] and rng.random() < 0.09  # a coat is drawn from the front only
+    body, skin = make_body(rng, stage != "person"), MANNEQUIN if stage == "mannequin" else pick(rng, SKINS)
+    garments: list[Garment] = []
+    for category in (wear[1], wear[0], wear[2]):
+        if category:
+            taken = [skin] * (stage == "person") + [g.colour for g in garments]
+            garments.append(make_garment(rng, category, first_owner + len(garments), taken))
+    top = next((g for g in garments if g.category in (*TOPS, DRESS)), None)
+    bottom = next((g for g in garments if g.category in (SHORTS, TROUSERS, SKIRT)), None)
+    outer = next((g for g in garments if g.category == OUTER), None)
+    hair_style = "egg" if stage == "mannequin" else pick(rng, ["short", "short", "bun", "long", "locks"])
+    behind, face = head(rng, skin, skin if stage == "mannequin" else pick(rng, HAIRS), back, hair_style)
+    shapes: list[Shape] = []
+    if not flat:
+        shoe = pick(rng, FABRICS)
+        for hip, knee, ankle in body.legs:
+            foot = (ankle[0] + (10 if ankle[0] > 0 else -10), ankle[1] + 24)
+            shapes += [Shape([tube(hip, knee, 36, 24), tube(knee, ankle, 24, 14)], skin),
+                       Shape([tube((ankle[0], ankle[1] + 14), foot, 15, 17)], shoe)]
+        trunk = smooth(mirrored([(20, -20), (body.shoulder - 10, 12), (body.shoulder - 14, 80),
+                                 (body.waist - 4, 165),
+                                 (body.hip - 4, 250), (20, 300)]))
+        shapes = behind + shapes + [Shape([trunk], skin), Shape([tube((0, 10), (0, -50), 20, 19)], skin)]
+        shapes += [Shape([tube(a, b, 18, 15)], skin) for a, b, _ in body.arms]
+    elif top:
+        shapes += [cloth(top, [ellipse(0, 0, 34, 13)], colour=darker(top.colour), pattern="solid")]
+    tucked = bottom is not None and top is not None and rng.random() < 0.3
+    if tucked and top:
+        top = top._replace(hem=188.0, ease=min(top.ease, 5.0))
+    if bottom and not tucked:
+        shapes += skirt(rng, bottom, body) if bottom.category == SKIRT else trousers(rng, bottom, body)
+    for arm in body.arms:
+        shapes += sleeve(top, arm, True) if top else []
+    if top:  # after its sleeves: the edge of the trunk makes the armhole seam
+        shapes += dress(rng, top, body, back) if top.category == DRESS else torso_top(rng, top, body, back)
+    if bottom and tucked:
+        shapes += skirt(rng, bottom, body) if bottom.category == SKIRT else trousers(rng, bottom, body)
+    if outer:
+        shapes += [cloth(outer, [ellipse(0, -12, 26, 8)], colour=darker(outer.colour))] if flat else []
+        for arm in body.arms:
+            shapes += sleeve(outer, arm, True, 5)
+        shapes += coat(outer, body, float(rng.uniform(20, 34)))
+    extras = ["strap", "strap", "scarf", "badge", "camera", "none", "none", "none"]
+    if top and top.category == DRESS and not outer:
+        extras += ["belt", "belt", "belt"]
+    extra = pick(rng, extras)
+    if top is None or (flat and extra != "belt") or (back and extra in ("badge", "camera")):
+        extra = "none"
+    shapes += accessories(rng, body, extra)
+    for arm in body.arms:
+        if not flat:
+            hand = (arm[2][0] + (arm[2][0] - arm[1][0]) * 0.14, arm[2][1] + (arm[2][1] - arm[1][1]) * 0.14)
+            shapes += [Shape([tube(arm[1], arm[2], 15, 10), tube(arm[2], hand, 12, 12)], skin)]
+        for garment in (top, outer):
+            shapes += sleeve(garment, arm, False, 5 if garment is outer else 0) if garment else []
+    if stage == "hanger":
+        rod: Poly = [(0, 100), (14, 112), (0, 126), (0, 140)]
+        if top:
+            rod = [(0, -52), (14, -44), (0, -30), (0, -14)]
+        bar: Poly = [(-66, 16), (0, -14), (66, 16)] if top else [(-60, 168), (0, 140), (60, 168)]
+        hook = [Shape(stroke(rod, 6), (90, 96, 104), depth=0), Shape(stroke(bar, 9), (90, 130, 170), depth=0)]
+        shapes = hook + shapes
+    return shapes + (face if not flat else []), garments, 1 if stage != "person" else 3 if back else 2
+
+
+def darker(colour: Colour) -> Colour:
+    return (colour[0] * 6 // 10, colour[1] * 6 // 10, colour[2] * 6 // 10)
+
+
+def moved(shapes: list[Shape], dx: float, dy: float = 0, zoom: float = 1) -> list[Shape]:
+    return [s._replace(polys=[[(x * zoom + dx, y * zoom + dy) for x, y in poly] for poly in s.polys])
+            for s in shapes]
+
+
+def prop(rng: Rng, kind: str) -> list[Shape]:
+    """A piece of furniture standing on the floor at y = 650 around x = 0."""
+    colour, wood = pick(rng, FABRICS), pick(rng, _bgr("8a5a34", "b98a58", "5c3a22", "d8c3a0"))
+    if kind == "plant":
+        leaves = [Shape([smooth([(0, 520), (dx * 0.3 - 14, 440), (dx, top), (dx, top),
+                                 (dx * 0.3 + 22, 450)])],
+                        (60, 120 + int(rng.integers(50)), 50)) for dx, top in
+                  ((-90, 380), (90, 370), (-50, 310), (50, 300), (0, 270), (-110, 460), (110, 450))]
+        return [*leaves, Shape([[(-50, 520), (50, 520), (38, 650), (-38, 650)]], colour)]
+    if kind == "chair":
+        legs = [tube((x, 500), (x * 1.15, 648), 7, 5) for x in (-60, 60)]
+        return [Shape([box(-66, 300, -54, 500), box(54, 300, 66, 500), *legs], wood),
+                Shape([smooth(box(-66, 310, 66, 400))], colour),
+                Shape([smooth(box(-84, 480, 84, 520))], colour)]
+    if kind == "lamp":
+        return [Shape([box(-4, 250, 4, 640), box(-40, 636, 40, 650)], (60, 60, 66)),
+                Shape([[(-40, 150), (40, 150), (70, 255), (-70, 255)]], (170, 215, 240))]
+    if kind == "table":
+        return [Shape([box(-120, 460, -106, 650), box(106, 460, 120, 650)], darker(wood)),
+                Shape([box(-140, 440, 140, 464)], wood), *moved(prop(rng, "cup"), -40),
+                *moved(prop(rng, "plant"), 60, 180, 0.4)]
+    if kind == "cup":
+        return [Shape(stroke(ellipse(36, 405, 16, 18), 8), colour), Shape([box(-30, 380, 30, 442)], colour)]
+    if kind == "bag":
+        return [Shape(stroke(ellipse(0, 510, 40, 60, 180, 360), 9), darker(colour)),
+                Shape([[(-70, 505), (70, 505), (84, 648), (-84, 648)]], colour)]
+    return [Shape([box(-70, 0, 70, 180)], wood), Shape([box(-58, 12, 58, 168)], (225, 235, 238), depth=0),
+            Shape([ellipse(0, 90, 36, 50)], colour, depth=0)]
+
+
+PROPS = ["plant", "chair", "lamp", "table", "bag", "picture"]
+
+
+def make_scene(rng: Rng, wear: tuple[int, int, int] | None, couple: bool) -> tuple[Scene, str]:
+    """The shapes of one pair group and how they are presented."""
+    floor = [Shape([box(-3000, 610, 3000, 3000)], pick(rng, _bgr("9a8468", "b5b0a8", "6f6a66", "c9b28e")),
+                   depth=0)]
+    around = [s for side in (-1, 1)
+              for s in moved(prop(rng, pick(rng, PROPS)), side * float(rng.uniform(150, 230)))]
+    if wear is None:
+        middle = [*moved(prop(rng, pick(rng, PROPS)), float(rng.uniform(-30, 30)))]
+        return Scene(floor + around + middle, [], [], (0, 60, 760, 240)), "person"
+    legs_only, lone_top, dressed = wear[0] == 0, wear[1] == 0 and wear[0] in TOPS, DRESS in wear
+    stage = pick(rng, ["flat", "hanger", "hanger", "mannequin"] if lone_top else ["flat", "hanger", "person"]
+                 if legs_only else ["person"] * 14 + ["flat", "hanger", "mannequin"])
+    stage = "person" if couple else stage
+    shapes, garments, view = outfit(rng, wear, 1, stage)
+    views = [view] * len(garments)
+    if couple:
+        other_wear = pick(rng, [(VEST, SHORTS, 0), (DRESS, 0, 0), (SHORT_TOP, SKIRT, 0),
+                                (LONG_TOP, SHORTS, 0),
+                                (SHORT_TOP, TROUSERS, OUTER)])
+        other, more, view = outfit(rng, other_wear, len(garments) + 1, "person")
+        gap = float(rng.uniform(150, 200))
+        shapes = moved(shapes, -gap / 2) + moved(other, gap / 2, 8)
+        garments, views = garments + more, views + [view] * len(more)
+    frames: dict[str, tuple[float, float, float]] = {
+        "full": (0.0, -155.0, 675.0), "medium": (0, -145, 480), "torso": (0, -95, 320), "legs": (0, 135, 665),
+        "small": (float(rng.uniform(-50, 50)), -220, 740)}
+    names = ["full"] * 8 + ["medium"] * 13 + ["torso"] * 5 + ["legs"] * 6 + ["small"]
+    if legs_only or lone_top:
+        names = ["legs"] if legs_only else ["torso"]
+    elif dressed or couple:
+        names = ["full", "medium", "medium"]
+    centre, upper, lower = frames[pick(rng, names)]
+    frame = (centre, upper, lower, 430.0 if couple else 240.0)
+    if stage in ("flat", "hanger"):
+        points = [p for s in shapes if s.owner and not s.clip for poly in s.polys for p in poly]
+        upper = min(y for _, y in points) - (65 if stage == "hanger" else 25)
+        frame = (0.0, upper, max(y for _, y in points) + 25, 2 * max(x for x, _ in points) + 40)
+    elif rng.random() < 0.3:
+        shapes = around[: len(around) // 2] + shapes
+    return Scene((floor if stage in ("person", "mannequin") else []) + shapes, garments, views, frame), stage
+
+
+# ---------------------------------------------------------------- pictures
+
+
+def noise(rng: Rng, height: int, width: int, grain: int, strength: int) -> Ints:
+    """Soft noise around 0: random bytes on a coarse grid, enlarged and blurred."""
+    coarse = rng.integers(0, 256, (height // grain + 2, width // grain + 2), dtype=np.uint8)
+    big = np.repeat(np.repeat(coarse, grain, 0), grain, 1)[:height, :width]
+    size = 2 * grain + 1
+    return (cv2.GaussianBlur(big, (size, size), 0).astype(np.int32) - 128) * strength // 128
+
+
+def backdrop(rng: Rng, kind: str, base: Colour, side: int = 400) -> Image:
+    """A square wall, floor or view, larger than any photo, which takes a crop of it."""
+    y, x = np.mgrid[0:side, 0:side].astype(np.int32)
+    tones = rng.integers(-14, 15, 4096).astype(np.int32)
+    tone = noise(rng, side, side, 24, 24)
+    if kind == "brick":
+        row = y // 16
+        column = (x + (row & 1) * 18) // 36
+        mortar = (y % 16 < 2) | ((x + (row & 1) * 18) % 36 < 2)
+        tone = tone // 2 + np.where(mortar, 30, tones[(row * 64 + column) % 4096])
+    elif kind == "planks":
+        tone = tone // 2 + tones[x // 38] + np.where(x % 38 < 2, -45, 0) + ((x * 5 + y // 9) % 7)
+    elif kind == "tiles":
+        tone = tone // 2 + np.where((x % 44 < 2) | (y % 44 < 2), -34, tones[(y // 44) * 64 + x // 44] // 2)
+    elif kind == "stripes":
+        tone = tone // 2 + np.where((x // 22) % 2 == 0, 13, -13)
+    elif kind == "curtain":
+        tone = tone // 2 + np.abs(x % 30 - 15) * 3 - 22
+    elif kind == "gradient":
+        tone = tone // 2 + (y - side // 2) * int(rng.integers(-60, 61)) // side
+    picture: Image = np.clip(np.array(base, np.int32) + tone[:, :, None], 0, 255).astype(np.uint8)
+    if kind in ("city", "foliage"):
+        for _ in range(110 if kind == "foliage" else 45):
+            shift = int(rng.integers(-34, 35)) + rng.integers(-10, 11, 3)
+            colour = [int(v) for v in np.clip(np.array(base) + shift, 0, 255)]
+            cx, cy, w, h = (int(v) for v in rng.integers([0, 0, 9, 12], [side, side, 34, 70]))
+            if kind == "city":
+                cv2.rectangle(picture, (cx - w, cy - h), (cx + w, cy + h), colour, -1)
+            else:
+                cv2.ellipse(picture, (cx, cy), (w // 2 + 4, h // 2), int(rng.integers(180)), 0, 360, colour,
+                            -1)
+        picture = cv2.GaussianBlur(picture, (15, 15) if kind == "city" else (5, 5), 0).astype(np.uint8)
+    return picture
+
+
+BACKDROPS = [("brick", "b0705a"), ("brick", "d8d2c8"), ("planks", "b08a60"), ("planks", "7a6a58"),
+             ("tiles", "c8d4d8"),
+             ("tiles", "8fb0a8"), ("stripes", "d8c8b0"), ("stripes", "a8b8c8"), ("curtain", "9a8a9a"),
+             ("gradient", "c8ccd4"), ("gradient", "88a0b8"), ("gradient", "e0b8a0"), ("city", "8a94a0"),
+             ("city", "c0b0a0"), ("foliage", "5a8050"), ("foliage", "8aa860"), ("plaster", "d8d0c0"),
+             ("plaster", "9c8f80"), ("plaster", "b8c8b8")]
+
+
+def fill(polys: list[Poly], camera: Camera, width: int, height: int) -> tuple[Ints, int, int] | None:
+    """Coverage 0..FULL of an outline over the part of its bounding box near the picture, and its corner."""
+    pixels = [[camera.to_pixel(p) for p in poly] for poly in polys]
+    xs, ys = [p[0] for poly in pixels for p in poly], [p[1] for poly in pixels for p in poly]
+    x0, x1 = max(-24, math.floor(min(xs)) - 2), min(width + 24, math.ceil(max(xs)) + 2)
+    y0, y1 = max(-24, math.floor(min(ys)) - 2), min(height + 24, math.ceil(max(ys)) + 2)
+    if x1 <= max(x0, 0) or y1 <= max(y0, 0) or x0 >= width or y0 >= height:
+        return None
+    fine = np.zeros(((y1 - y0) * SUB, (x1 - x0) * SUB), np.uint8)
+    for poly in pixels:
+        fixed = [[round(((x - x0) * SUB - 0.5) * 16), round(((y - y0) * SUB - 0.5) * 16)] for x, y in poly]
+        cv2.fillPoly(fine, [np.array(fixed, np.int32)], FULL, cv2.LINE_8, 4)
+    return cv2.resize(fine, (x1 - x0, y1 - y0), interpolation=cv2.INTER_AREA).astype(np.int32), x0, y0
+
+
+def weave(shape: Shape, camera: Camera, x0: int, y0: int, like: Ints) -> Ints:
+    """Share 0..FULL of the accent colour at each pixel, in the cloth's own turned coordinates."""
+    cos, sin = math.cos(shape.angle), math.sin(shape.angle)
+    ax, ay = camera.flip * camera.cos / camera.scale, camera.flip * camera.sin / camera.scale
+    bx, by = -camera.sin / camera.scale, camera.cos / camera.scale
+    rows = []
+    for kx, ky in ((cos * ax + sin * bx, cos * ay + sin * by), (-sin * ax + cos * bx, -sin * ay + cos * by)):
+        fx, fy = round(kx * 65536), round(ky * 65536)  # 1/16 scene units, 12 bits below
+        start = round(((x0 - camera.x) * kx + (y0 - camera.y) * ky) * 65536)
+        xs, ys = np.arange(like.shape[1]) * fx, np.arange(like.shape[0]) * fy
+        rows.append(((xs[None, :] + ys[:, None] + start) >> 12).astype(np.int32))
+    (u, v), period, pixel = rows, shape.period * 16, round(16 / camera.scale)
+
+    def bands(t: Ints) -> Ints:
+        edge = np.abs(t % period - period // 2) - period // 4
+        return np.asarray(np.clip(FULL // 2 + edge * FULL // pixel, 0, FULL), np.int32)
+
+    if shape.pattern == "hstripes":
+        return bands(v)
+    if shape.pattern == "vstripes":
+        return bands(u)
+    if shape.pattern == "checks":
+        return (bands(u) + bands(v)) // 2
+    du, dv = u % period - period // 2, (v + (u // period & 1) * (period // 2)) % period - period // 2
+    radius = period // 4
+    edge = (radius * radius - du * du - dv * dv) // (2 * radius)
+    return np.asarray(np.clip(FULL // 2 + edge * FULL // pixel, 0, FULL), np.int32)
+
+
+def paint(scene: Scene, camera: Camera, canvas: Image, wrinkles: Ints) -> tuple[Image, Image, list[int]]:
+    """The picture, its id map, and for each garment its area inside the frame if nothing hid it."""
+    height, width = canvas.shape[:2]
+    picture, ids = canvas.astype(np.int32), np.zeros((height, width), np.uint8)
+    whole = [np.zeros((height, width), bool) for _ in range(len(scene.garments) + 1)]
+    for shape in scene.shapes:
+        filled = fill(shape.polys, camera, width, height)
+        if filled is None:
+            continue
+        alpha, x0, y0 = filled
+        cut = (slice(max(0, -y0), height - y0), slice(max(0, -x0), width - x0))
+        there = (slice(max(y0, 0), min(height, y0 + alpha.shape[0])),
+                 slice(max(x0, 0), min(width, x0 + alpha.shape[1])))
+        colour = np.array(shape.colour, np.int32)[None, None, :]
+        if shape.pattern in ("hstripes", "vstripes", "checks", "dots"):
+            share = weave(shape, camera, x0, y0, alpha)[cut][:, :, None]
+            colour = (colour * (FULL - share) + np.array(shape.accent, np.int32) * share) // FULL
+        if shape.depth:
+            reach = max(3, min(alpha.shape) // 3) | 1
+            soft = cv2.GaussianBlur(alpha.astype(np.uint8), (reach, reach), 0).astype(np.int32)
+            slope = soft - np.roll(soft, (reach // 4, reach // 4), (0, 1))
+            light = 256 - (FULL - soft) * shape.depth // 200 - np.clip(-slope, -30, 60) // 3
+            light = light[cut] + (wrinkles[there] if shape.owner else 0)
+            colour = colour * light[:, :, None] >> 8
+        alpha = alpha[cut]
+        if shape.clip:
+            alpha = np.where(ids[there] == shape.owner, alpha, 0)
+        else:
+            ids[there][alpha >= FULL // 2] = shape.owner
+            whole[shape.owner][there] |= alpha >= FULL // 2
+        alpha = (alpha * shape.opacity // FULL)[:, :, None]
+        mixed = np.clip(colour, 0, 255) * alpha + picture[there] * (FULL - alpha)
+        picture[there] = (mixed + FULL // 2) // FULL
+    return picture.astype(np.uint8), ids, [int(mask.sum()) for mask in whole]
+
+
+def cut_off(scene: Scene, camera: Camera, owner: int, width: int, height: int) -> float:
+    """Share of a garment outside the frame, counted on a coarse map of the surroundings."""
+    around = np.zeros((400, 400), np.uint8)
+    for poly in (p for s in scene.shapes if s.owner == owner and not s.clip for p in s.polys):
+        points = [[round(v / 4) + 200 for v in camera.to_pixel(p)] for p in poly]
+        cv2.fillPoly(around, [np.array(points, np.int32)], 1)
+    inside = int(around[200: 200 + height // 4, 200: 200 + width // 4].sum())
+    return 1 - inside / max(1, int(around.sum()))
+
+
+# ---------------------------------------------------------------- annotations
+
+
+def tidy(mask: Image) -> Image:
+    """Drop the visible pieces which are too small to be worth a polygon."""
+    count, labels, stats, _ = cv2.connectedComponentsWithStats(mask, connectivity=8)
+    keep = np.array([k > 0 and stats[k, cv2.CC_STAT_AREA] >= MIN_PIECE for k in range(count)], np.uint8)
+    return np.asarray(keep[labels], np.uint8)
+
+
+def segment(mask: Image) -> list[list[int]] | dict[str, Any]:
+    """COCO polygons along the pixel edges, one per visible part; RLE if there is a hole."""
+    height, width = mask.shape
+    truth = coco_mask.encode(np.asfortranarray(mask))
+    double = np.repeat(np.repeat(mask, 2, 0), 2, 1)
+    contours, hierarchy = cv2.findContours(double, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
+    holes = [contour for contour, link in zip(contours, hierarchy[0], strict=True) if link[3] >= 0]
+    contours = [contour for contour, link in zip(contours, hierarchy[0], strict=True) if link[3] < 0]
+    if any(cv2.contourArea(hole) > 4 * MIN_HOLE for hole in holes):
+        return {"size": [height, width], "counts": truth["counts"].decode("ascii")}
+    polygons: list[list[int]] = []
+    for epsilon in (0.6, 0.5, 0.35, 0.0):
+        # In the doubled mask an even coordinate is a left/top pixel edge, an odd one a right/bottom edge.
+        edges = [cv2.approxPolyDP((contour + 1) // 2, epsilon, True) for contour in contours]
+        polygons = [[int(v) for v in edge.ravel()] for edge in edges if len(edge) >= 3]
+        drawn = coco_mask.merge(coco_mask.frPyObjects(polygons, height, width))
+        if coco_mask.iou([drawn], [truth], [False])[0][0] >= 0.985:
+            break
+    return polygons
+
+
+def attributes(rng: Rng, g: Garment) -> dict[str, str]:
+    words = {"hstripes": "striped", "vstripes": "striped", "checks": "checked", "dots": "dotted"}
+    length = "sleeveless" if g.sleeve == 0 else "short" if g.sleeve < 0.4 else \
+        "half" if g.sleeve <= 0.5 else "long"
+    values = {"neck_type": g.neck, "sleeve_length": length, "pattern": words.get(g.pattern, g.pattern)}
+    if rng.random() < 0.15:  # people forget fields: the importer has to cope
+        for name in rng.choice(list(values), int(rng.integers(1, 3)), replace=False):
+            del values[str(name)]
+    return values
+
+
+def annotate(rng: Rng, scene: Scene, camera: Camera, ids: Image, whole: list[int],
+             style: int) -> list[dict[str, Any]]:
+    height, width = ids.shape
+    found = []
+    for g in scene.garments:
+        mask = tidy((ids == g.owner).astype(np.uint8))
+        visible = int(mask.sum())
+        if visible < MIN_VISIBLE:
+            continue
+        parts = segment(mask)
+        rle = coco_mask.merge(coco_mask.frPyObjects(parts, height, width)) if isinstance(parts, list) else \
+            {"size": parts["size"], "counts": parts["counts"].encode("ascii")}
+        hidden, share = 1 - visible / whole[g.owner], visible / (height * width)
+        lost = cut_off(scene, camera, g.owner, width, height)
+        found.append({"category_id": g.category, "segmentation": parts,
+                      "bbox": [round(float(v), 2) for v in coco_mask.toBbox(rle)],
+                      "area": round(float(coco_mask.area(rle)), 2), "iscrowd": 0,
+                      "scale": 1 if share < 0.06 else 2 if share < 0.2 else 3,
+                      "occlusion": 1 if hidden < 0.2 else 2 if hidden <= 0.5 else 3,
+                      "zoom_in": 1 if lost < 0.1 else 2 if lost < 0.4 else 3,
+                      "viewpoint": scene.viewpoints[g.owner - 1], "style": style}
+                     | ({"attributes": attributes(rng, g)} if g.category in TOPS else {}))
+    return found
+
+
+# ---------------------------------------------------------------- groups and files
+
+
+def shoot(rng: Rng, scene: Scene, wall: Image, tilt: float, flip: int, wrinkles: Ints,
+          size: tuple[int, int]) -> tuple[Camera, Image, Image, list[int]]:
+    """One photo; the camera moves until no garment is a mere scrap at the edge of the picture."""
+    width, height = size
+    centre, top, bottom, least = scene.frame
+    for _ in range(8):
+        angle = math.radians(tilt + float(rng.uniform(-2.5, 2.5)))
+        scale = min(height / (bottom - top), width / least) * float(rng.uniform(0.92, 1.08))
+        cos, sin = math.cos(angle), math.sin(angle)
+        mx, my = centre * flip, (top + bottom) / 2
+        camera = Camera(scale, cos, sin, flip,
+                        width / 2 - scale * (cos * mx - sin * my) + float(rng.uniform(-9, 9)),
+                        height / 2 - scale * (sin * mx + cos * my) + float(rng.uniform(-7, 7)))
+        dy, dx = (int(rng.integers(0, 400 - n + 1)) for n in (height, width))
+        picture, ids, whole = paint(scene, camera, wall[dy: dy + height, dx: dx + width], wrinkles)
+        visible = [int((ids == g.owner).sum()) for g in scene.garments]
+        if all(v == 0 or v >= MIN_VISIBLE for v in visible):
+            break
+    return camera, picture, ids, whole
+
+
+def develop(rng: Rng, picture: Image) -> bytes:
+    """Brightness, contrast and colour cast of one shot, then JPEG."""
+    gain, lift = int(rng.integers(228, 282)), int(rng.integers(-14, 15))
+    cast = rng.integers(-8, 9, 3)
+    graded = ((picture.astype(np.int32) - 128) * gain >> 8) + 128 + lift + cast
+    ok, data = cv2.imencode(".jpg", np.clip(graded, 0, 255).astype(np.uint8),
+                            [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY, cv2.IMWRITE_JPEG_OPTIMIZE, 1])
+    if not ok:
+        raise RuntimeError("OpenCV could not encode a JPEG")
+    return bytes(data)
+
+
+def make_group(pair_id: int, wear: tuple[int, int, int] | None, size: int) -> list[dict[str, Any]]:
+    """All photos of one outfit: {jpeg, image record without id, annotations without ids}."""
+    rng = np.random.default_rng([SEED, pair_id])
+    scene, stage = make_scene(rng, wear, couple=wear is not None and pair_id % 11 == 3)
+    options = [pick(rng, BACKDROPS) for _ in range(5)]
+    colours = [g.colour for g in scene.garments]
+    if rng.random() < 0.85 and colours:  # most people avoid standing in red before a red wall
+        options.sort(key=lambda o: -min(contrast(_bgr(o[1])[0], c) for c in colours))
+    kind, base = options[0][0], _bgr(options[0][1])[0]
+    wall, plain = backdrop(rng, kind, base), backdrop(rng, "plaster", base)
+    wrinkles = noise(rng, 400, 400, 9, 26)
+    tilt, flip = float(np.clip(rng.normal(0, 4.5), -12, 12)), int(rng.choice([-1, 1]))
+    own_size, shop_shot = pick(rng, SIZES), int(rng.integers(5)) if rng.random() < 0.6 else -1
+    recoloured = size >= 4 and rng.random() < 0.25
+    photos = []
+    for k in range(size):
+        shop = stage in ("flat", "mannequin") or k == shop_shot
+        style = 2 if recoloured and k >= size - 2 else 1
+        swap = 1 if style == 2 else -1  # the second colourway of the first garment
+        shapes = [s._replace(colour=s.accent, accent=s.colour) if s.owner == swap and not s.clip else s
+                  for s in scene.shapes]
+        photo_size = pick(rng, SIZES) if rng.random() < 0.25 else own_size
+        camera, picture, ids, whole = shoot(rng, scene._replace(shapes=shapes),
+                                            plain if k == shop_shot else wall,
+                                            tilt, flip, wrinkles, photo_size)
+        record = {"width": photo_size[0], "height": photo_size[1], "pair_id": pair_id,
+                  "source": "shop" if shop else "user"}
+        photos.append({"jpeg": develop(rng, picture), "image": record, "ids": ids,
+                       "annotations": annotate(rng, scene, camera, ids, whole, style)})
+    return photos
+
+
+def make_dataset() -> list[dict[str, Any]]:
+    """All photos, in an order in which no two neighbours show the same outfit."""
+    rng = np.random.default_rng(SEED)
+    wear: list[tuple[int, int, int] | None] = [w[1:] for w in WARDROBE for _ in range(w[0])]
+    # Sizes go round-robin over the wardrobe, so that no kind of outfit gets only single photos.
+    sizes = [GROUP_SIZES[(k * 37 + 5) % len(GROUP_SIZES)] for k in range(len(GROUP_SIZES))]
+    plans = list(zip(wear, sizes, strict=True)) + [(None, 1)] * 12
+    plans = [plans[int(k)] for k in rng.permutation(len(plans))]
+    photos = [p for pair_id, (w, n) in enumerate(plans, 1) for p in make_group(pair_id, w, n)]
+    photos = [photos[int(k)] for k in rng.permutation(len(photos))]
+    pair = [p["image"]["pair_id"] for p in photos]
+    while any(a == b for a, b in pairwise(pair)):
+        k = next(k for k, (a, b) in enumerate(pairwise(pair)) if a == b)
+        other = int(rng.integers(len(pair)))
+        for column in (photos, pair):
+            column[k], column[other] = column[other], column[k]
+    return photos
+
+
+def write_zip(photos: list[dict[str, Any]], out: Path) -> None:
+    images: list[dict[str, Any]] = []
+    annotations: list[dict[str, Any]] = []
+    files: dict[str, bytes] = {}
+    for number, photo in enumerate(photos, 1):
+        name = f"{number:06d}.jpg"
+        images.append({"id": number, "file_name": name, **photo["image"]})
+        files[f"images/{name}"] = photo["jpeg"]
+        for annotation in photo["annotations"]:
+            annotations.append({"id": len(annotations) + 1, "image_id": number, **annotation})
+    coco = {"info": {"description": "Seamline drawn garment sample", "version": "1.0", "year": 2024},
+            "licenses": [], "images": images, "annotations": annotations,
+            "categories": [{"id": k, "name": v, "supercategory": "clothes"} for k, v in CATEGORIES.items()]}
+    files["annotations.json"] = (json.dumps(coco, separators=(",", ":")) + "\n").encode()
+    partial = out.with_name(out.name + ".partial")
+    with zipfile.ZipFile(partial, "w") as archive:
+        for name, data in sorted(files.items()):
+            info = zipfile.ZipInfo(name, (1980, 1, 1, 0, 0, 0))
+            info.create_system, info.external_attr = 3, 0o100644 << 16
+            info.compress_type = zipfile.ZIP_DEFLATED if name.endswith(".json") else zipfile.ZIP_STORED
+            archive.writestr(info, data, compresslevel=9)
+    if partial.stat().st_size > MAX_BYTES:
+        raise SystemExit(f"{partial} has {partial.stat().st_size} bytes, more than {MAX_BYTES}")
+    os.replace(partial, out)
+
+
+def contact_sheet(source: Path, out: Path, columns: int = 8, rows: int = 6, cell: int = 256,
+                  first: int = 0) -> None:
+    """The first pictures of the zip with outlines and a light tint on every mask."""
+    tints = _bgr("ff2020", "20c020", "3060ff", "ffd000", "ff20ff", "00e0e0", "ff8000", "8040ff")
+    sheet = np.full((rows * cell, columns * cell, 3), 255, np.uint8)
+    with zipfile.ZipFile(io.BytesIO(source.read_bytes())) as archive:
+        coco = json.loads(archive.read("annotations.json"))
+        for k, image in enumerate(coco["images"][first: first + rows * columns]):
+            data = np.frombuffer(archive.read("images/" + image["file_name"]), np.uint8)
+            picture = np.asarray(cv2.imdecode(data, cv2.IMREAD_COLOR))
+            for a in (a for a in coco["annotations"] if a["image_id"] == image["id"]):
+                parts = a["segmentation"]
+                rle = coco_mask.merge(coco_mask.frPyObjects(parts, image["height"], image["width"])) \
+                    if isinstance(parts, list) else {**parts, "counts": parts["counts"].encode()}
+                mask = coco_mask.decode(rle)
+                tint = tints[list(CATEGORIES).index(a["category_id"])]
+                picture[mask > 0] = picture[mask > 0] // 5 * 4 + np.array(tint, np.uint8) // 5
+                contours, _ = cv2.findContours(mask, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
+                cv2.drawContours(picture, contours, -1, tint, 1)
+            shrink = min(1.0, (cell - 2) / max(picture.shape[:2]))
+            small = cv2.resize(picture, None, fx=shrink, fy=shrink, interpolation=cv2.INTER_AREA)
+            y, x = k // columns * cell, k % columns * cell
+            sheet[y: y + small.shape[0], x: x + small.shape[1]] = small
+    cv2.imwrite(str(out), sheet)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("zip", nargs="?", type=Path, default=Path(__file__).with_name("garments.zip"))
+    parser.add_argument("--contact-sheet", type=Path, metavar="PNG",
+                        help="draw this sheet from the zip instead")
+    parser.add_argument("--first", type=int, default=0, help="first picture of the sheet")
+    options = parser.parse_args()
+    cv2.setNumThreads(1)  # one core is enough, and threads could change nothing but the time
+    if options.contact_sheet:
+        contact_sheet(options.zip, options.contact_sheet, first=options.first)
+    else:
+        write_zip(make_dataset(), options.zip)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,194 @@
+"""The typed sections of params.yaml, one a stage.
+
+Every stage checks the whole file before it works, so that a typing error in `benchmark` is found before the
+training and not after it.
+"""
+
+from __future__ import annotations
+
+import difflib
+import math
+import re
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import msgspec
+import yaml
+from msgspec import Meta
+
+from seamline.errors import SeamlineError
+
+AtLeastZero = Annotated[float, Meta(ge=0)]
+Fraction = Annotated[float, Meta(ge=0, le=1)]
+Positive = Annotated[float, Meta(gt=0)]
+Count = Annotated[int, Meta(ge=1)]
+Seed = Annotated[int, Meta(ge=0, le=2**32 - 1)]
+Text = Annotated[str, Meta(min_length=1)]
+
+
+class Section(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
+    """A section or part of one: every key is known and typed."""
+
+
+class Pull(Section):
+    source: Text
+    annotations: Text | None
+
+
+class Subset(Section):
+    classes: Annotated[list[Text], Meta(min_length=1)] | Annotated[dict[Text, list[Text]], Meta(min_length=1)]
+    images: Count | None
+    background: Annotated[float, Meta(ge=0, lt=1)]
+    group_by: Text | None
+    seed: Seed
+
+    def __post_init__(self) -> None:
+        sources = [name for names in self.sources_by_class().values() for name in names]
+        twice = sorted({name for name in sources if sources.count(name) > 1})
+        if twice:
+            raise ValueError(f"{twice[0]!r} stands twice in classes; a source class may go to one class only")
+
+    def sources_by_class(self) -> dict[str, list[str]]:
+        """Class names in the order of their ids, each with the source's names that are merged into it."""
+        if isinstance(self.classes, list):
+            return {name: [name] for name in self.classes}
+        return {name: sources or [name] for name, sources in self.classes.items()}
+
+
+class Convert(Section):
+    min_mean_iou: Fraction
+
+
+class Ratios(Section):
+    train: Annotated[float, Meta(gt=0, lt=1)]
+    val: Annotated[float, Meta(gt=0, lt=1)]
+    test: Annotated[float, Meta(gt=0, lt=1)]
+
+    def __post_init__(self) -> None:
+        total = self.train + self.val + self.test
+        if not math.isclose(total, 1, abs_tol=1e-6):
+            raise ValueError(f"train + val + test add up to {total:g}; they have to add up to 1")
+
+
+class Split(Section):
+    ratios: Ratios
+    group_by: Text | None
+    near_duplicate_bits: Annotated[int, Meta(ge=0, le=16)] | None
+    seed: Seed
+
+
+class Train(Section):
+    model: Text
+    epochs: Count
+    imgsz: Annotated[int, Meta(ge=32, multiple_of=32)]
+    batch: Count
+    nbs: Count
+    optimizer: Literal["SGD", "Adam", "AdamW", "NAdam", "RAdam", "RMSProp", "MuSGD", "auto"]
+    lr0: Positive
+    lrf: Annotated[float, Meta(gt=0, le=1)]
+    cos_lr: bool
+    warmup_epochs: AtLeastZero
+    weight_decay: AtLeastZero
+    box: AtLeastZero
+    cls: AtLeastZero
+    dfl: AtLeastZero
+    overlap_mask: bool
+    mask_ratio: Count
+    mosaic: Fraction
+    close_mosaic: Annotated[int, Meta(ge=0)]
+    degrees: Annotated[float, Meta(ge=0, le=180)]
+    translate: Fraction
+    scale: Fraction
+    fliplr: Fraction
+    hsv_h: Fraction
+    hsv_s: Fraction
+    hsv_v: Fraction
+    val_period: Count
+    patience: Count
+    amp: bool
+    device: Text
+    seed: Seed
+
+
+class Evaluate(Section):
+    confidence: Annotated[float, Meta(ge=0, lt=1)]
+    nms_iou: Annotated[float, Meta(gt=0, le=1)]
+    max_detections: Annotated[int, Meta(ge=1, le=100)]
+    overlays: Annotated[int, Meta(ge=0, le=100)]
+
+
+class Int8(Section):
+    calibration_images: Count
+    max_drop: Fraction
+
+
+class Export(Section):
+    opset: Annotated[int, Meta(ge=17, le=22)]
+    max_drift: Fraction
+    int8: Int8
+
+
+class Benchmark(Section):
+    images: Count | None
+    confidence: Annotated[float, Meta(ge=0, lt=1)]
+    threads: Count | None
+    warmup_s: AtLeastZero
+    repeats: Count
+    timeout_s: Positive
+
+
+class Params(Section):
+    pull: Pull
+    subset: Subset
+    convert: Convert
+    split: Split
+    train: Train
+    evaluate: Evaluate
+    export: Export
+    benchmark: Benchmark
+
+
+def load_params(path: Path = Path("params.yaml")) -> Params:
+    """Read and check params.yaml.
+
+    Raises:
+        SeamlineError: in one sentence the key, its value and what is allowed.
+    """
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise SeamlineError(f"{path}: there is no such file; run stages from the project's top folder.") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise SeamlineError(f"{path}: is not YAML ({' '.join(str(error).split())}).") from None
+    try:
+        return msgspec.convert(values, Params)
+    except msgspec.ValidationError as error:
+        raise SeamlineError(f"{path}: {validation_error_to_sentence(str(error), values)}") from None
+
+
+def validation_error_to_sentence(message: str, values: Any) -> str:
+    """Turn msgspec's "Expected `int` >= 1 - at `$.train.epochs`" into a sentence with key, value and remedy."""
+    text, _, place = message.partition(" - at ")
+    keys = re.findall(r"[\w-]+", place.strip("`").removeprefix("$"))
+    dotted = ".".join(keys)
+    if unknown := re.search(r"unknown field `(.*)`", text):
+        allowed = field_names(keys)
+        near = difflib.get_close_matches(unknown[1], allowed, n=1)
+        hint = f"did you mean {near[0]}? " if near else ""
+        return f"{'.'.join([*keys, unknown[1]])}: unknown key; {hint}allowed here: {', '.join(allowed)}."
+    if missing := re.search(r"missing required field `(.*)`", text):
+        return f"{'.'.join([*keys, missing[1]])}: is missing."
+    value = values
+    for key in keys:
+        value = value[int(key)] if isinstance(value, list) and key.isdigit() else value.get(key, {})
+    if text.startswith(("Expected", "Invalid")):
+        return f"{dotted or 'top level'}: {value!r} is not allowed; {text[0].lower()}{text[1:].replace('`', '')}."
+    return f"{dotted}: {text}."
+
+
+def field_names(keys: list[str]) -> list[str]:
+    """The keys allowed inside the section that `keys` leads to."""
+    section: Any = Params
+    for key in keys:
+        section = {field.name: field.type for field in msgspec.structs.fields(section)}[key]
+    return [field.name for field in msgspec.structs.fields(section)]

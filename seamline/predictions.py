@@ -1,0 +1,27 @@
+"""A split's images through a predictor: the records that every average precision is computed from."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tqdm import tqdm
+
+from seamline.coco import Record, read_coco
+from seamline.runtime.predictor import Predictor
+
+
+def predict_split(predictor: Predictor, split_file: Path, images: Path, label: str) -> list[Record]:
+    """COCO results of every image of a split, in the order of the image ids.
+
+    Args:
+        predictor: its confidence and limits decide what is reported.
+        split_file: the split's COCO file.
+        images: folder of the image files.
+        label: what the progress bar says.
+    """
+    coco = read_coco(split_file)
+    category_ids = [category.id for category in coco.category_refs()]
+    results: list[Record] = []
+    for image in tqdm(sorted(coco.image_refs(), key=lambda ref: ref.id), desc=label, unit="image", disable=None):
+        results += predictor.predict(images / image.file_name).to_coco(image.id, category_ids)
+    return results

@@ -1,0 +1,1 @@
+"""One predictor for every model format: the same preprocessing, NMS and mask decoding around three engines."""

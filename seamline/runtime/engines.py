@@ -1,0 +1,120 @@
+"""The three engines: raw outputs of a model for a tensor, on a given number of CPU threads at f32.
+
+Each is a class with names, imgsz, precision (as read back from the engine) and infer(); the ONNX and OpenVINO ones
+import neither torch nor ultralytics.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from seamline.errors import SeamlineError
+
+Floats = npt.NDArray[np.float32]
+
+
+class Engine(Protocol):
+    names: list[str]
+    imgsz: int
+    precision: str
+
+    def infer(self, tensor: Floats) -> tuple[Floats, Floats]:
+        """Predictions (batch, 4 + classes + coefficients, anchors) and prototypes (batch, coefficients, h, w)."""
+
+
+class TorchEngine:
+    """A trained best.pt, its convolutions fused with their normalisations as ultralytics does for inference."""
+
+    def __init__(self, path: Path, threads: int) -> None:
+        import torch
+        from ultralytics.nn.tasks import load_checkpoint
+
+        torch.set_num_threads(threads)
+        model, checkpoint = load_checkpoint(str(path), device="cpu", fuse=True)
+        self.names = [str(name) for _, name in sorted(model.names.items())]
+        self.imgsz = int(checkpoint["train_args"]["imgsz"])
+        self.precision = "f32"
+        self.model = model.float().eval()
+
+    def infer(self, tensor: Floats) -> tuple[Floats, Floats]:
+        import torch
+
+        with torch.inference_mode():
+            (predictions, prototypes), *_ = self.model(torch.from_numpy(tensor))
+        return predictions.numpy(), prototypes.numpy()
+
+
+class OnnxEngine:
+    """An ONNX file on onnxruntime's CPU provider."""
+
+    def __init__(self, path: Path, threads: int) -> None:
+        import onnxruntime
+
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads
+        options.inter_op_num_threads = 1
+        self.session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        if self.session.get_providers() != ["CPUExecutionProvider"]:
+            raise SeamlineError(f"{path}: onnxruntime runs it on {self.session.get_providers()} and not on the CPU.")
+        self.names, self.imgsz = metadata_to_names(self.session.get_modelmeta().custom_metadata_map, path)
+        self.precision = "f32"
+        self.input = self.session.get_inputs()[0].name
+
+    def infer(self, tensor: Floats) -> tuple[Floats, Floats]:
+        predictions, prototypes = self.session.run(None, {self.input: tensor})
+        return predictions, prototypes
+
+
+class OpenVinoEngine:
+    """An OpenVINO folder (model.xml, model.bin) on its CPU plugin, precision pinned to f32.
+
+    Left alone, OpenVINO computes in bf16 where the processor can; beside f32 engines that is no fair row.
+    """
+
+    def __init__(self, path: Path, threads: int) -> None:
+        import openvino
+
+        core = openvino.Core()
+        model = core.read_model(path / "model.xml")
+        wanted = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": threads, "PERFORMANCE_HINT": "LATENCY"}
+        self.compiled = core.compile_model(model, "CPU", wanted)
+        metadata = {key: model.get_rt_info(["seamline", key]).astype(str) for key in ("names", "imgsz")}
+        self.names, self.imgsz = metadata_to_names(metadata, path)
+        quantised = any(node.get_type_name() == "FakeQuantize" for node in model.get_ops())
+        hint = self.compiled.get_property("INFERENCE_PRECISION_HINT")
+        self.precision = "int8" if quantised else {"float": "f32"}.get(hint.to_string(), hint.to_string())
+        self.request = self.compiled.create_infer_request()
+
+    def infer(self, tensor: Floats) -> tuple[Floats, Floats]:
+        outputs = self.request.infer([tensor], share_inputs=True)
+        return outputs[0], outputs[1]
+
+
+def metadata_to_names(metadata: dict[str, Any], path: Path) -> tuple[list[str], int]:
+    """Class names and input size, as the export stage stores them inside a model."""
+    try:
+        return [str(name) for name in json.loads(metadata["names"])], int(metadata["imgsz"])
+    except (KeyError, ValueError):
+        raise SeamlineError(f"{path}: has no Seamline metadata (names, imgsz); export it with stages/export.py.") from None
+
+
+def open_engine(path: Path, threads: int) -> Engine:
+    """The engine that a model's path asks for: *.pt, *.onnx, or a folder with model.xml.
+
+    Raises:
+        SeamlineError: when there is no such model, or it cannot be read.
+    """
+    if not path.exists():
+        raise SeamlineError(f"{path}: there is no such model; dvc repro makes it.")
+    if (path / "model.xml").is_file():
+        return OpenVinoEngine(path, threads)
+    if path.suffix == ".onnx":
+        return OnnxEngine(path, threads)
+    if path.suffix == ".pt":
+        return TorchEngine(path, threads)
+    raise SeamlineError(f"{path}: is no model; a model is a .pt or .onnx file or a folder with model.xml.")

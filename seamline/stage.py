@@ -1,0 +1,60 @@
+"""What every stage script needs around its work: plain errors, a quiet environment, an end with its parent."""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from seamline.errors import SeamlineError
+
+SCRATCH = Path(".seamline")  # untracked; nothing in it is needed to reproduce a result
+
+
+def quiet_environment() -> None:
+    """Keep the libraries inside the project: no telemetry, no update checks, no installs, no files in the home.
+
+    openvino's and ultralytics' reporting packages are left out of requirements.txt altogether. Has to run before
+    ultralytics, matplotlib or openvino are imported, and is inherited by child processes.
+    """
+    scratch = SCRATCH.resolve()
+    os.environ["YOLO_CONFIG_DIR"] = str(scratch / "ultralytics")
+    os.environ["YOLO_AUTOINSTALL"] = "false"
+    os.environ["YOLO_OFFLINE"] = "true"  # also stops ultralytics' usage reports and its look for a newer version
+    os.environ["YOLO_VERBOSE"] = "false"
+    os.environ["MPLCONFIGDIR"] = str(scratch / "matplotlib")
+    os.environ["MPLBACKEND"] = "Agg"
+    (scratch / "ultralytics").mkdir(parents=True, exist_ok=True)
+    (scratch / "matplotlib").mkdir(parents=True, exist_ok=True)
+
+
+def end_with_parent() -> None:
+    """End this process when its parent is gone.
+
+    `kill -9` of `dvc repro` leaves the stage running; a second `dvc repro` would then race it for the outputs.
+    """
+    parent = os.getppid()
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(0.5)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True, name="end-with-parent").start()
+
+
+def run(main: Callable[[], None]) -> None:
+    """Run a stage and exit: 0 done, 1 with one sentence on stderr for a user's error, 130 when interrupted."""
+    quiet_environment()
+    end_with_parent()
+    try:
+        main()
+    except SeamlineError as error:
+        print(f"error: {error}", file=sys.stderr, flush=True)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        print("interrupted; nothing half-written is left, run dvc repro to go on", file=sys.stderr, flush=True)
+        sys.exit(130)
