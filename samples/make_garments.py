@@ -1,4 +1,4 @@
-"""Draw Seamline's embedded sample: 360 small fashion pictures with COCO instance masks, in one zip.
+"""Draw Seamline's embedded sample: 436 small fashion pictures with COCO instance masks, in one zip.
 
 The sample lets the whole pipeline (import, split, train, evaluate) run anywhere in minutes, without any
 download or licence question. It imitates the shape of DeepFashion2: category ids with gaps, one outfit
@@ -21,7 +21,6 @@ import argparse
 import io
 import json
 import math
-import os
 import zipfile
 from itertools import pairwise
 from pathlib import Path
@@ -33,26 +32,47 @@ from numpy.typing import NDArray
 from pycocotools import mask as coco_mask
 
 SEED = 20240
-JPEG_QUALITY = 73
+JPEG_QUALITY = 71
 MAX_BYTES = 3_000_000
 FULL = 240  # opacity 1.0; 4x4 subpixels make multiples of 15, so coverage is exact in integers
 SUB = 4  # subpixels per pixel side when an outline is filled
 MIN_VISIBLE, MIN_PIECE, MIN_HOLE = 150, 12, 6  # pixels: smallest garment, piece and hole that count
-SIZES = [(224, 288), (224, 288), (208, 288), (240, 320), (256, 256), (288, 224)]  # width, height
+SIZES = [(200, 256), (200, 256), (192, 256), (216, 288), (232, 232), (256, 200)]  # width, height
 
 SHORT_TOP, LONG_TOP, OUTER, VEST, SHORTS, TROUSERS, SKIRT, DRESS = 1, 2, 4, 5, 7, 8, 9, 10
-CATEGORIES = {SHORT_TOP: "short sleeve top", LONG_TOP: "long sleeve top", OUTER: "long sleeve outwear",
-              VEST: "vest", SHORTS: "shorts", TROUSERS: "trousers", SKIRT: "skirt",
-              DRESS: "short sleeve dress"}
+CATEGORIES = {
+    SHORT_TOP: "short sleeve top",
+    LONG_TOP: "long sleeve top",
+    OUTER: "long sleeve outwear",
+    VEST: "vest",
+    SHORTS: "shorts",
+    TROUSERS: "trousers",
+    SKIRT: "skirt",
+    DRESS: "short sleeve dress",
+}
 TOPS = (SHORT_TOP, LONG_TOP, VEST)
 
 # How many groups wear which (top, bottom, outwear); 0 = none. 12 more groups show no garment at all.
-WARDROBE = [(37, SHORT_TOP, TROUSERS, 0), (8, SHORT_TOP, SHORTS, 0), (7, SHORT_TOP, SKIRT, 0),
-            (5, SHORT_TOP, 0, 0), (9, LONG_TOP, TROUSERS, 0), (4, LONG_TOP, SKIRT, 0), (1, LONG_TOP, 0, 0),
-            (4, VEST, TROUSERS, 0), (5, VEST, SHORTS, 0), (3, VEST, SKIRT, 0), (1, VEST, 0, 0),
-            (10, SHORT_TOP, TROUSERS, OUTER), (2, LONG_TOP, SKIRT, OUTER), (2, VEST, SHORTS, OUTER),
-            (14, DRESS, 0, 0), (2, DRESS, 0, OUTER), (4, 0, TROUSERS, 0)]
-GROUP_SIZES = [1] * 16 + [2] * 23 + [3] * 40 + [4] * 29 + [5] * 10  # 118 groups, 348 photos
+WARDROBE = [
+    (126, SHORT_TOP, TROUSERS, 0),
+    (14, SHORT_TOP, SHORTS, 0),
+    (12, SHORT_TOP, SKIRT, 0),
+    (12, SHORT_TOP, 0, 0),
+    (18, LONG_TOP, TROUSERS, 0),
+    (8, LONG_TOP, SKIRT, 0),
+    (2, LONG_TOP, 0, 0),
+    (10, VEST, TROUSERS, 0),
+    (9, VEST, SHORTS, 0),
+    (5, VEST, SKIRT, 0),
+    (2, VEST, 0, 0),
+    (10, SHORT_TOP, TROUSERS, OUTER),
+    (4, LONG_TOP, SKIRT, OUTER),
+    (4, VEST, SHORTS, OUTER),
+    (18, DRESS, 0, 0),
+    (2, DRESS, 0, OUTER),
+    (4, 0, TROUSERS, 0),
+]
+GROUP_SIZES = [1] * 150 + [2] * 70 + [3] * 28 + [4] * 10 + [5] * 2  # 260 groups, 424 photos
 
 Point = tuple[float, float]
 Poly = list[Point]
@@ -66,11 +86,33 @@ def _bgr(*codes: str) -> list[Colour]:
     return [(int(code[4:6], 16), int(code[2:4], 16), int(code[0:2], 16)) for code in codes]
 
 
-FABRICS = _bgr("f4f1ea", "20222a", "c8202f", "1f4fa8", "e8b820", "2e8b57", "7a3fa0", "ef7fa8",
-               "e8702a", "8fd0ec", "24345c", "7b1e3a", "5b6b2f", "39b8b0", "b9a6dc", "8a5a34",
-               "9aa0a8", "f0d9a8", "3d78d8", "a8d08d", "d94f70", "50545c", "146b6b", "f6c9c9")
-DENIMS = _bgr("2f4a78", "5f86b8", "1e2a44", "22242a", "b8a27c", "6f7a4a", "8d9199", "e6e0d2",
-              "7a5a40", "3a5f95")
+FABRICS = _bgr(
+    "f4f1ea",
+    "20222a",
+    "c8202f",
+    "1f4fa8",
+    "e8b820",
+    "2e8b57",
+    "7a3fa0",
+    "ef7fa8",
+    "e8702a",
+    "8fd0ec",
+    "24345c",
+    "7b1e3a",
+    "5b6b2f",
+    "39b8b0",
+    "b9a6dc",
+    "8a5a34",
+    "9aa0a8",
+    "f0d9a8",
+    "3d78d8",
+    "a8d08d",
+    "d94f70",
+    "50545c",
+    "146b6b",
+    "f6c9c9",
+)
+DENIMS = _bgr("2f4a78", "5f86b8", "1e2a44", "22242a", "b8a27c", "6f7a4a", "8d9199", "e6e0d2", "7a5a40", "3a5f95")
 SKINS = _bgr("f3d3bd", "e6b894", "cf9a70", "a8714a", "7d5034", "5a3826")
 HAIRS = _bgr("2a1c14", "14110f", "5c3a1e", "a06a32", "d8b468", "8c2f1a", "8a8a8a")
 BLACK, WHITE, MANNEQUIN = (0, 0, 0), (255, 255, 255), (196, 212, 222)
@@ -129,8 +171,10 @@ class Camera(NamedTuple):
 
     def to_pixel(self, point: Point) -> Point:
         x, y = point[0] * self.flip, point[1]
-        return (self.x + self.scale * (self.cos * x - self.sin * y),
-                self.y + self.scale * (self.sin * x + self.cos * y))
+        return (
+            self.x + self.scale * (self.cos * x - self.sin * y),
+            self.y + self.scale * (self.sin * x + self.cos * y),
+        )
 
 
 # ---------------------------------------------------------------- outlines
@@ -143,9 +187,11 @@ def pick(rng: Rng, options: list[Any]) -> Any:
 def smooth(points: Poly) -> Poly:
     """Two rounds of Chaikin corner cutting; a point given twice stays a corner."""
     for _ in range(2):
-        points = [((3 * a[0] + b[0]) / 4, (3 * a[1] + b[1]) / 4) if near else
-                  ((a[0] + 3 * b[0]) / 4, (a[1] + 3 * b[1]) / 4)
-                  for a, b in zip(points, points[1:] + points[:1], strict=True) for near in (True, False)]
+        points = [
+            ((3 * a[0] + b[0]) / 4, (3 * a[1] + b[1]) / 4) if near else ((a[0] + 3 * b[0]) / 4, (a[1] + 3 * b[1]) / 4)
+            for a, b in zip(points, points[1:] + points[:1], strict=True)
+            for near in (True, False)
+        ]
     return points
 
 
@@ -163,8 +209,9 @@ def tube(p: Point, q: Point, wp: float, wq: float, round_end: bool = True) -> Po
     heading = math.atan2(q[1] - p[1], q[0] - p[0])
     back = [heading + math.pi / 2 + math.pi * k / 8 for k in range(9)]
     front = [heading - math.pi / 2 + math.pi * k / 8 for k in (range(9) if round_end else (0, 8))]
-    return ([(p[0] + wp * math.cos(t), p[1] + wp * math.sin(t)) for t in back]
-            + [(q[0] + wq * math.cos(t), q[1] + wq * math.sin(t)) for t in front])
+    return [(p[0] + wp * math.cos(t), p[1] + wp * math.sin(t)) for t in back] + [
+        (q[0] + wq * math.cos(t), q[1] + wq * math.sin(t)) for t in front
+    ]
 
 
 def stroke(points: Poly, width: float) -> list[Poly]:
@@ -184,8 +231,9 @@ def crease(owner: int, points: Poly, width: float = 3, light: bool = False, opac
 
 
 def cloth(garment: Garment, polys: list[Poly], angle: float = 0.0, **changes: Any) -> Shape:
-    return Shape(polys, garment.colour, garment.owner, garment.accent, garment.pattern, angle,
-                 garment.period)._replace(**changes)
+    return Shape(polys, garment.colour, garment.owner, garment.accent, garment.pattern, angle, garment.period)._replace(
+        **changes
+    )
 
 
 # ---------------------------------------------------------------- garments
@@ -209,10 +257,17 @@ def torso_top(rng: Rng, g: Garment, body: Body, back: bool) -> list[Shape]:
         collar, middle = [(half_neck, -6), (half_neck, -6)], [(0, drop), (0, drop)]
         if g.neck != "v" and g.neck != "polo":
             middle = [(-half_neck * 0.62, drop - 4), (0, drop), (half_neck * 0.62, drop - 4)]
-    sides = [(tip, 12.0 if not vest else 6), (tip, 20), (body.shoulder - 22 if vest else pit[0] - 2, 58),
-             pit, waist, hem, hem, hem]
-    outline = smooth([*middle, *collar, *sides, (0, g.hem + 5),
-                      *mirrored(collar + sides)[len(collar + sides):]])
+    sides = [
+        (tip, 12.0 if not vest else 6),
+        (tip, 20),
+        (body.shoulder - 22 if vest else pit[0] - 2, 58),
+        pit,
+        waist,
+        hem,
+        hem,
+        hem,
+    ]
+    outline = smooth([*middle, *collar, *sides, (0, g.hem + 5), *mirrored(collar + sides)[len(collar + sides) :]])
     shapes = [cloth(g, [outline])]
     bow: Poly = [(-half_neck, -6), *[(x, y + 3) for x, y in middle], (half_neck, -6)]
     if g.neck == "turtle":
@@ -220,8 +275,7 @@ def torso_top(rng: Rng, g: Garment, body: Body, back: bool) -> list[Shape]:
     elif g.neck == "polo" and not back:
         for side in (-1, 1):
             flap: Poly = [(side * 24, -12), (side * 36, -4), (side * 30, 36), (side * 3, 50), (side * 14, 20)]
-            shapes += [cloth(g, [flap], pattern="solid", depth=150),
-                       crease(g.owner, [*flap[1:4]], 3, opacity=90)]
+            shapes += [cloth(g, [flap], pattern="solid", depth=150), crease(g.owner, [*flap[1:4]], 3, opacity=90)]
         shapes += [crease(g.owner, [(0, 52), (0, 92)], 3, opacity=100)]
         shapes += [Shape([ellipse(0, y, 3.5, 3.5)], WHITE, g.owner, depth=0, clip=True) for y in (62, 80)]
     else:
@@ -231,19 +285,23 @@ def torso_top(rng: Rng, g: Garment, body: Body, back: bool) -> list[Shape]:
         shapes += [Shape([band], g.accent, g.owner, depth=0, clip=True)]
     if g.pattern == "print":
         size = float(rng.uniform(20, 32))
-        star = [(r * math.sin(k * math.pi / 5), 105 - r * math.cos(k * math.pi / 5))
-                for k in range(10) for r in [size if k % 2 == 0 else size * 0.45]]
+        star = [
+            (r * math.sin(k * math.pi / 5), 105 - r * math.cos(k * math.pi / 5))
+            for k in range(10)
+            for r in [size if k % 2 == 0 else size * 0.45]
+        ]
         bars = [box(-size, 80 + 17 * k, size * (1, 0.5, 0.8)[k], 90 + 17 * k) for k in range(3)]
         logo = pick(rng, [[ellipse(0, 105, size, size)], [star], bars, [box(-size, 82, size, 128)]])
         shapes += [Shape(logo, g.accent, g.owner, depth=0, clip=True)]
     for side in (-1, 1):
         x = side * (body.waist + g.ease)
-        shapes += [crease(g.owner, [(x, 118), (x * 0.62, 142), (x * 0.4, 150)], 5, opacity=36),
-                   crease(g.owner, [(x, 188), (x * 0.7, 178), (x * 0.45, 186)], 5, opacity=36),
-                   crease(g.owner, [(x * 0.75, 128), (x * 0.42, g.hem - 24)], 6, True, 30)]
+        shapes += [
+            crease(g.owner, [(x, 118), (x * 0.62, 142), (x * 0.4, 150)], 5, opacity=36),
+            crease(g.owner, [(x, 188), (x * 0.7, 178), (x * 0.45, 186)], 5, opacity=36),
+            crease(g.owner, [(x * 0.75, 128), (x * 0.42, g.hem - 24)], 6, True, 30),
+        ]
         if not vest:
-            shapes += [crease(g.owner, [(side * (tip - 3), 14), (side * (pit[0] - 12), 52),
-                                        (side * pit[0], 86)], 3)]
+            shapes += [crease(g.owner, [(side * (tip - 3), 14), (side * (pit[0] - 12), 52), (side * pit[0], 86)], 3)]
     return [*shapes, crease(g.owner, [(-120, g.hem - 8), (0, g.hem - 4), (120, g.hem - 8)], 2.5, opacity=70)]
 
 
@@ -253,8 +311,11 @@ def sleeve(g: Garment, arm: tuple[Point, Point, Point], upper: bool, extra: floa
     if g.sleeve == 0 or (not upper and g.sleeve <= 0.5):
         return []
     wide = 22 + g.ease * 0.3 + extra
-    p, q = (start, between(start, elbow, min(1.0, g.sleeve * 2))) if upper else \
-        (elbow, between(elbow, wrist, g.sleeve * 2 - 1))
+    p, q = (
+        (start, between(start, elbow, min(1.0, g.sleeve * 2)))
+        if upper
+        else (elbow, between(elbow, wrist, g.sleeve * 2 - 1))
+    )
     ends = (wide + 3, wide) if upper else (wide - 1, wide - 6)
     cut = upper != (g.sleeve > 0.5)
     if cut and g.sleeve <= 0.5:
@@ -290,32 +351,46 @@ def trousers(rng: Rng, g: Garment, body: Body) -> list[Shape]:
             leg: Poly = [(x + w, end - 4)] * 3 + [(max(x - w, 3), end + 4)] * 3
         else:
             foot, end = between((x, knee[1]), (foot, ankle[1]), g.hem)
-            leg = [(body.hip + 3, 300), (x + knee_w, knee[1]), *[(foot + ankle_w, end)] * 3,
-                   *[(inseam(foot - ankle_w), end + 4)] * 3, (inseam(x - knee_w), knee[1])]
-        half: Poly = [(-2, 175), (-2, 175), (waist, 172), (waist, 172), (body.hip + 4, 240), *leg,
-                      (-2, 298), (-2, 298)]
+            leg = [
+                (body.hip + 3, 300),
+                (x + knee_w, knee[1]),
+                *[(foot + ankle_w, end)] * 3,
+                *[(inseam(foot - ankle_w), end + 4)] * 3,
+                (inseam(x - knee_w), knee[1]),
+            ]
+        half: Poly = [(-2, 175), (-2, 175), (waist, 172), (waist, 172), (body.hip + 4, 240), *leg, (-2, 298), (-2, 298)]
         halves.append([(sign * px, py) for px, py in smooth(half)])
-    shapes = [cloth(g, halves), crease(g.owner, [(-90, 190), (0, 194), (90, 190)], 3, opacity=90),
-              crease(g.owner, [(0, 194), (0, 262), (-7, 278)], 3, opacity=80),
-              crease(g.owner, [(0, 294), (0, 640)], 6, opacity=110)]  # where the legs touch
+    shapes = [
+        cloth(g, halves),
+        crease(g.owner, [(-90, 190), (0, 194), (90, 190)], 3, opacity=90),
+        crease(g.owner, [(0, 194), (0, 262), (-7, 278)], 3, opacity=80),
+        crease(g.owner, [(0, 294), (0, 640)], 6, opacity=110),
+    ]  # where the legs touch
     for side in (0, 1):
         sign, (_, knee, ankle) = 1 - 2 * side, body.legs[side]
-        shapes += [crease(g.owner, [(sign * 32, 193), (sign * 44, 218), (sign * 76, 228)], 3, opacity=90),
-                   crease(g.owner, [(0, 284), (sign * 26, 272), (sign * 40, 274)], 5, opacity=40),
-                   crease(g.owner, [(sign * 6, 292), (sign * 22, 318)], 4, opacity=36)]
+        shapes += [
+            crease(g.owner, [(sign * 32, 193), (sign * 44, 218), (sign * 76, 228)], 3, opacity=90),
+            crease(g.owner, [(0, 284), (sign * 26, 272), (sign * 40, 274)], 5, opacity=40),
+            crease(g.owner, [(sign * 6, 292), (sign * 22, 318)], 4, opacity=36),
+        ]
         if not shorts:
-            shapes += [crease(g.owner, [(sign * 38, 250), knee, ankle], 7, True, 30),
-                       crease(g.owner, [(knee[0] - 26, knee[1] + 8), (knee[0] + 8, knee[1])], 4, opacity=40),
-                       crease(g.owner, [(knee[0] + 26, knee[1] - 14), (knee[0] + 2, knee[1] - 8)], 4,
-                              opacity=36)]
+            shapes += [
+                crease(g.owner, [(sign * 38, 250), knee, ankle], 7, True, 30),
+                crease(g.owner, [(knee[0] - 26, knee[1] + 8), (knee[0] + 8, knee[1])], 4, opacity=40),
+                crease(g.owner, [(knee[0] + 26, knee[1] - 14), (knee[0] + 2, knee[1] - 8)], 4, opacity=36),
+            ]
     return [*shapes, Shape([ellipse(0, 183, 4, 4)], (110, 190, 220), g.owner, depth=0, clip=True)]
 
 
 def skirt_side(body: Body, hem: float, flare: float) -> Poly:
     """The +x side of a skirt, from the hip down and along the wavy hem."""
     w = body.hip + flare
-    return [(body.hip + 2 + flare * 0.25, 245), (w, hem - 6), (w, hem - 6),
-            *[(x * w, hem + dy) for x, dy in ((0.72, 8), (0.45, 4), (0.2, 12))]]
+    return [
+        (body.hip + 2 + flare * 0.25, 245),
+        (w, hem - 6),
+        (w, hem - 6),
+        *[(x * w, hem + dy) for x, dy in ((0.72, 8), (0.45, 4), (0.2, 12))],
+    ]
 
 
 def skirt(rng: Rng, g: Garment, body: Body) -> list[Shape]:
@@ -342,11 +417,12 @@ def dress(rng: Rng, g: Garment, body: Body, back: bool) -> list[Shape]:
     shapes = [cloth(g, [outline]), crease(g.owner, [(-30, -6), *neck, (30, -6)], 9, opacity=55)]
     for k in range(-4, 5):
         x = k / 4.6
-        shapes += [crease(g.owner, [(x * body.waist, 190), (x * (body.hip + g.ease), g.hem + 14)], 4,
-                          k % 2 == 0, 38)]
+        shapes += [crease(g.owner, [(x * body.waist, 190), (x * (body.hip + g.ease), g.hem + 14)], 4, k % 2 == 0, 38)]
     for side in (-1, 1):
-        shapes += [crease(g.owner, [(side * 30, 95), (side * 22, 165)], 4, opacity=40),
-                   crease(g.owner, [(side * (tip - 3), 14), (side * (body.shoulder - 14), 88)], 3)]
+        shapes += [
+            crease(g.owner, [(side * 30, 95), (side * 22, 165)], 4, opacity=40),
+            crease(g.owner, [(side * (tip - 3), 14), (side * (body.shoulder - 14), 88)], 3),
+        ]
     return [*shapes, crease(g.owner, [(-90, 172), (0, 177), (90, 172)], 4, opacity=80)]
 
 
@@ -354,16 +430,32 @@ def coat(g: Garment, body: Body, gap: float) -> list[Shape]:
     """Two front panels with lapels; what is worn below shows between them."""
     tip, wide, shapes = body.shoulder + 2, body.waist + 16 + g.ease, []
     for side in (-1, 1):
-        panel: Poly = [(24, -12), (24, -12), (tip, 8), (tip + 3, 20), (body.shoulder + 4, 90), (wide, 170),
-                       (wide + 10, g.hem), (wide + 10, g.hem), (gap + 6, g.hem + 4), (gap + 6, g.hem + 4),
-                       (gap, 170), (gap - 2, 110), (22, 20)]
+        panel: Poly = [
+            (24, -12),
+            (24, -12),
+            (tip, 8),
+            (tip + 3, 20),
+            (body.shoulder + 4, 90),
+            (wide, 170),
+            (wide + 10, g.hem),
+            (wide + 10, g.hem),
+            (gap + 6, g.hem + 4),
+            (gap + 6, g.hem + 4),
+            (gap, 170),
+            (gap - 2, 110),
+            (22, 20),
+        ]
         lapel: Poly = [(22, -12), (38, 0), (54, 40), (44, 56), (50, 66), (gap + 4, 128), (gap, 100), (20, 20)]
         pocket: Poly = [(gap + 22, 222), (gap + 50, 214)]
         flip = [[(side * x, y) for x, y in poly] for poly in (panel, lapel, pocket)]
-        shapes += [cloth(g, [smooth(flip[0])]), cloth(g, [flip[1]], depth=190),
-                   crease(g.owner, flip[1][1:6], 3, opacity=110), crease(g.owner, flip[2], 4, opacity=110),
-                   crease(g.owner, [(side * tip, 10), (side * (body.shoulder - 4), 90)], 3, opacity=70),
-                   crease(g.owner, [(side * (gap + 26), 150), (side * (gap + 30), g.hem)], 6, True, 26)]
+        shapes += [
+            cloth(g, [smooth(flip[0])]),
+            cloth(g, [flip[1]], depth=190),
+            crease(g.owner, flip[1][1:6], 3, opacity=110),
+            crease(g.owner, flip[2], 4, opacity=110),
+            crease(g.owner, [(side * tip, 10), (side * (body.shoulder - 4), 90)], 3, opacity=70),
+            crease(g.owner, [(side * (gap + 26), 150), (side * (gap + 30), g.hem)], 6, True, 26),
+        ]
     return shapes
 
 
@@ -377,22 +469,43 @@ def make_garment(rng: Rng, category: int, owner: int, taken: list[Colour]) -> Ga
     legs = ["solid"] * 8 + ["checks", "vstripes"]
     skirts = ["solid", "solid", "solid", "checks", "dots", "vstripes", "hstripes"]
     pattern = pick(rng, tops if category in TOPS else skirts if category in (SKIRT, DRESS) else legs)
-    necks = {SHORT_TOP: ["crew", "crew", "crew", "v", "polo", "boat"],
-             LONG_TOP: ["crew", "turtle", "v", "boat"],
-             VEST: ["crew", "v"], DRESS: ["crew", "v"]}
-    sleeve_length = {SHORT_TOP: float(pick(rng, [0.26, 0.3, 0.34, 0.48])), LONG_TOP: 0.96, OUTER: 0.98,
-                     DRESS: float(rng.uniform(0.24, 0.34))}.get(category, 0.0)
-    slack = {SHORT_TOP: (2, 20), LONG_TOP: (2, 14), OUTER: (2, 12), VEST: (0, 10), SHORTS: (0, 14),
-             TROUSERS: (0, 16)}
+    necks = {
+        SHORT_TOP: ["crew", "crew", "crew", "v", "polo", "boat"],
+        LONG_TOP: ["crew", "turtle", "v", "boat"],
+        VEST: ["crew", "v"],
+        DRESS: ["crew", "v"],
+    }
+    sleeve_length = {
+        SHORT_TOP: float(pick(rng, [0.26, 0.3, 0.34, 0.48])),
+        LONG_TOP: 0.96,
+        OUTER: 0.98,
+        DRESS: float(rng.uniform(0.24, 0.34)),
+    }.get(category, 0.0)
+    slack = {SHORT_TOP: (2, 20), LONG_TOP: (2, 14), OUTER: (2, 12), VEST: (0, 10), SHORTS: (0, 14), TROUSERS: (0, 16)}
     flares = {SKIRT: [2, 28, 45, 75], DRESS: [10, 35, 60]}
     ease = float(pick(rng, flares[category]) if category in flares else rng.uniform(*slack[category]))
     hems: dict[int, list[float]] = {
-        SHORT_TOP: [196, 215, 228, 240], LONG_TOP: [205, 225, 242], VEST: [190, 214, 230],
-        OUTER: [240, 285, 390], SHORTS: [358, 372, 388, 410], TROUSERS: [0.98, 0.98, 0.94, 0.7],
-        SKIRT: [345, 380, 440, 520], DRESS: [370, 430, 510]}
-    return Garment(category, owner, colour, accent, pattern, int(rng.integers(22, 40)),
-                   pick(rng, necks.get(category, ["crew"])), sleeve_length, ease,
-                   float(pick(rng, hems[category])))
+        SHORT_TOP: [196, 215, 228, 240],
+        LONG_TOP: [205, 225, 242],
+        VEST: [190, 214, 230],
+        OUTER: [240, 285, 390],
+        SHORTS: [358, 372, 388, 410],
+        TROUSERS: [0.98, 0.98, 0.94, 0.7],
+        SKIRT: [345, 380, 440, 520],
+        DRESS: [370, 430, 510],
+    }
+    return Garment(
+        category,
+        owner,
+        colour,
+        accent,
+        pattern,
+        int(rng.integers(22, 40)),
+        pick(rng, necks.get(category, ["crew"])),
+        sleeve_length,
+        ease,
+        float(pick(rng, hems[category])),
+    )
 
 
 def contrast(a: Colour, b: Colour) -> int:
@@ -406,22 +519,38 @@ def make_body(rng: Rng, flat: bool) -> Body:
     arms, legs = [], []
     wide = float(rng.uniform(0.92, 1.1))
     # Degrees from straight down, outwards: upper arm and forearm of either side.
-    pose = [(35, 35)] * 2 if flat else pick(rng, [
-        [(10, 4), (12, 6)], [(14, 8), (9, 2)], [(28, 18), (26, 22)],  # down
-        [(46, -42), (44, -40)], [(46, -42), (12, 5)],  # hands on the hips, one hand
-        [(12, -98), (10, 4)], [(8, -92), (9, -84)],  # forearms across the body
-        [(140, 168), (135, 165)], [(12, 6), (120, 165)], [(62, 75), (58, 80)]])  # raised, waving, out
-    stance = (40, 52, 42, 54) if flat else pick(rng, [(32, 34, 32, 34), (38, 48, 38, 48), (46, 72, 46, 72),
-                                                     (38, 56, 28, 22), (28, 24, 52, 66)])
+    pose = (
+        [(35, 35)] * 2
+        if flat
+        else pick(
+            rng,
+            [
+                [(10, 4), (12, 6)],
+                [(14, 8), (9, 2)],
+                [(28, 18), (26, 22)],  # down
+                [(46, -42), (44, -40)],
+                [(46, -42), (12, 5)],  # hands on the hips, one hand
+                [(12, -98), (10, 4)],
+                [(8, -92), (9, -84)],  # forearms across the body
+                [(140, 168), (135, 165)],
+                [(12, 6), (120, 165)],
+                [(62, 75), (58, 80)],
+            ],
+        )
+    )  # raised, waving, out
+    stance = (
+        (40, 52, 42, 54)
+        if flat
+        else pick(rng, [(32, 34, 32, 34), (38, 48, 38, 48), (46, 72, 46, 72), (38, 56, 28, 22), (28, 24, 52, 66)])
+    )
     for side, sign in ((0, 1), (1, -1)):
         shoulder = (sign * (76 * wide - 14), 32.0)
         a, b = (math.radians(angle + float(rng.uniform(-4, 4))) for angle in pose[side])
         elbow = (shoulder[0] + sign * 112 * math.sin(a), shoulder[1] + 112 * math.cos(a))
         arms.append((shoulder, elbow, (elbow[0] + sign * 104 * math.sin(b), elbow[1] + 104 * math.cos(b))))
-        knee_x, ankle_x = stance[2 * side: 2 * side + 2]
+        knee_x, ankle_x = stance[2 * side : 2 * side + 2]
         lift = float(rng.uniform(0, 22)) if knee_x != stance[0] else 0.0
-        legs.append(((sign * 34.0, 270.0), (sign * float(knee_x), 442 - lift / 2),
-                     (sign * float(ankle_x), 622 - lift)))
+        legs.append(((sign * 34.0, 270.0), (sign * float(knee_x), 442 - lift / 2), (sign * float(ankle_x), 622 - lift)))
     return Body(76 * wide, 55 * wide, 70 * wide, arms, legs)
 
 
@@ -429,23 +558,40 @@ def head(rng: Rng, skin: Colour, hair: Colour, back: bool, style: str) -> tuple[
     """Shapes behind the body (long hair) and in front of it."""
     if style == "egg":
         return [], [Shape([ellipse(0, -84, 36, 50)], skin)]
-    behind = [Shape([smooth([(-44, -110), (44, -110), (60, 60), (-60, 60)])],
-                    hair)] if style == "long" else []
+    behind = [Shape([smooth([(-44, -110), (44, -110), (60, 60), (-60, 60)])], hair)] if style == "long" else []
     front = [Shape([ellipse(0, -82, 37, 50)], skin)]
     if back:
         front += [Shape([ellipse(0, -90, 42, 52)], hair)]
-        front += [Shape([smooth([(-44, -100), (44, -100), (52, 110), (-52, 110)])],
-                        hair)] if style == "long" else []
+        front += [Shape([smooth([(-44, -100), (44, -100), (52, 110), (-52, 110)])], hair)] if style == "long" else []
         return behind, front
     dark = (40, 40, 60)
     for side in (-1, 1):
-        front += [Shape([ellipse(side * 14, -84, 4.5, 4)], dark, depth=0),
-                  Shape(stroke([(side * 8, -95), (side * 20, -96)], 3), hair, depth=0)]
+        front += [
+            Shape([ellipse(side * 14, -84, 4.5, 4)], dark, depth=0),
+            Shape(stroke([(side * 8, -95), (side * 20, -96)], 3), hair, depth=0),
+        ]
         if style == "locks":
-            front += [Shape([smooth([(side * 22, -120), (side * 46, -90), (side * 56, 20), (side * 40, 110),
-                                     (side * 24, 60), (side * 36, -40)])], hair)]
-    front += [Shape(stroke([(-9, -53), (0, -50), (9, -53)], 4), (90, 80, 190), depth=0),
-              Shape(stroke([(0, -80), (3, -66)], 2.5), BLACK, depth=0, opacity=60)]
+            front += [
+                Shape(
+                    [
+                        smooth(
+                            [
+                                (side * 22, -120),
+                                (side * 46, -90),
+                                (side * 56, 20),
+                                (side * 40, 110),
+                                (side * 24, 60),
+                                (side * 36, -40),
+                            ]
+                        )
+                    ],
+                    hair,
+                )
+            ]
+    front += [
+        Shape(stroke([(-9, -53), (0, -50), (9, -53)], 4), (90, 80, 190), depth=0),
+        Shape(stroke([(0, -80), (3, -66)], 2.5), BLACK, depth=0, opacity=60),
+    ]
     cap = [*ellipse(0, -92, 43, 50, 172, 368), (28, -112), (-6, -118), (-30, -104)]
     front += [Shape([cap], hair)]
     if style == "bun":
@@ -457,31 +603,43 @@ def accessories(rng: Rng, body: Body, kind: str) -> list[Shape]:
     colour = pick(rng, FABRICS[:18])
     if kind == "strap":
         bag: Poly = [(body.hip - 8, 232), (body.hip + 52, 228), (body.hip + 58, 290), (body.hip - 10, 294)]
-        return [Shape(stroke([(-46, 2), (-14, 60), (body.hip + 8, 236)], 14), colour, depth=60),
-                Shape([smooth(bag)], colour, depth=150),
-                Shape(stroke([(body.hip - 6, 255), (body.hip + 54, 251)], 3), BLACK, depth=0, opacity=90)]
+        return [
+            Shape(stroke([(-46, 2), (-14, 60), (body.hip + 8, 236)], 14), colour, depth=60),
+            Shape([smooth(bag)], colour, depth=150),
+            Shape(stroke([(body.hip - 6, 255), (body.hip + 54, 251)], 3), BLACK, depth=0, opacity=90),
+        ]
     if kind == "belt":
         w = body.waist + 4
-        return [Shape([box(-w, 164, w, 181)], colour, depth=0),
-                Shape([box(-9, 161, 9, 184)], (120, 200, 225))]
+        return [Shape([box(-w, 164, w, 181)], colour, depth=0), Shape([box(-9, 161, 9, 184)], (120, 200, 225))]
     if kind == "scarf":
-        return [Shape([smooth([(-44, -26), (44, -26), (50, 14), (0, 36), (-50, 14)])], colour,
-                      pattern="hstripes"),
-                Shape([smooth([(6, 14), (34, 10), (44, 168), (44, 168), (16, 170), (16, 170)])], colour,
-                      pattern="hstripes", accent=pick(rng, FABRICS))]
+        return [
+            Shape([smooth([(-44, -26), (44, -26), (50, 14), (0, 36), (-50, 14)])], colour, pattern="hstripes"),
+            Shape(
+                [smooth([(6, 14), (34, 10), (44, 168), (44, 168), (16, 170), (16, 170)])],
+                colour,
+                pattern="hstripes",
+                accent=pick(rng, FABRICS),
+            ),
+        ]
     if kind == "badge":
         x, y = float(rng.uniform(-24, 24)), float(rng.uniform(75, 120))
         return [Shape([ellipse(x, y, 15, 15)], colour), Shape([ellipse(x, y, 7, 7)], WHITE, depth=0)]
     if kind == "camera":
-        return [Shape(stroke([(-32, -4), (-16, 118)], 6) + stroke([(32, -4), (16, 118)], 6), (40, 40, 46),
-                      depth=0),
-                Shape([box(-34, 112, 34, 160)], (48, 46, 52)), Shape([ellipse(0, 137, 18, 18)], (90, 86, 80)),
-                Shape([ellipse(0, 137, 10, 10)], (30, 26, 24))]
+        return [
+            Shape(stroke([(-32, -4), (-16, 118)], 6) + stroke([(32, -4), (16, 118)], 6), (40, 40, 46), depth=0),
+            Shape([box(-34, 112, 34, 160)], (48, 46, 52)),
+            Shape([ellipse(0, 137, 18, 18)], (90, 86, 80)),
+            Shape([ellipse(0, 137, 10, 10)], (30, 26, 24)),
+        ]
     return []
 
 
-def outfit(rng: Rng, wear: tuple[int, int, int], first_owner: int, stage: str,
-           ) -> tuple[list[Shape], list[Garment], int]:
+def outfit(
+    rng: Rng,
+    wear: tuple[int, int, int],
+    first_owner: int,
+    stage: str,
+) -> tuple[list[Shape], list[Garment], int]:
     """Everything that belongs to one person, mannequin or flat-lay, back to front; garments; viewpoint."""
     flat = stage in ("flat", "hanger")
     back = stage == "person" and not wear[2] and rng.random() < 0.09  # a coat is drawn from the front only
@@ -501,11 +659,22 @@ def outfit(rng: Rng, wear: tuple[int, int, int], first_owner: int, stage: str,
         shoe = pick(rng, FABRICS)
         for hip, knee, ankle in body.legs:
             foot = (ankle[0] + (10 if ankle[0] > 0 else -10), ankle[1] + 24)
-            shapes += [Shape([tube(hip, knee, 36, 24), tube(knee, ankle, 24, 14)], skin),
-                       Shape([tube((ankle[0], ankle[1] + 14), foot, 15, 17)], shoe)]
-        trunk = smooth(mirrored([(20, -20), (body.shoulder - 10, 12), (body.shoulder - 14, 80),
-                                 (body.waist - 4, 165),
-                                 (body.hip - 4, 250), (20, 300)]))
+            shapes += [
+                Shape([tube(hip, knee, 36, 24), tube(knee, ankle, 24, 14)], skin),
+                Shape([tube((ankle[0], ankle[1] + 14), foot, 15, 17)], shoe),
+            ]
+        trunk = smooth(
+            mirrored(
+                [
+                    (20, -20),
+                    (body.shoulder - 10, 12),
+                    (body.shoulder - 14, 80),
+                    (body.waist - 4, 165),
+                    (body.hip - 4, 250),
+                    (20, 300),
+                ]
+            )
+        )
         shapes = behind + shapes + [Shape([trunk], skin), Shape([tube((0, 10), (0, -50), 20, 19)], skin)]
         shapes += [Shape([tube(a, b, 18, 15)], skin) for a, b, _ in body.arms]
     elif top:
@@ -526,7 +695,7 @@ def outfit(rng: Rng, wear: tuple[int, int, int], first_owner: int, stage: str,
         for arm in body.arms:
             shapes += sleeve(outer, arm, True, 5)
         shapes += coat(outer, body, float(rng.uniform(20, 34)))
-    extras = ["strap", "strap", "scarf", "badge", "camera", "none", "none", "none"]
+    extras = ["strap", "strap", "scarf", "badge", "camera"] + ["none"] * 9
     if top and top.category == DRESS and not outer:
         extras += ["belt", "belt", "belt"]
     extra = pick(rng, extras)
@@ -554,38 +723,52 @@ def darker(colour: Colour) -> Colour:
 
 
 def moved(shapes: list[Shape], dx: float, dy: float = 0, zoom: float = 1) -> list[Shape]:
-    return [s._replace(polys=[[(x * zoom + dx, y * zoom + dy) for x, y in poly] for poly in s.polys])
-            for s in shapes]
+    return [s._replace(polys=[[(x * zoom + dx, y * zoom + dy) for x, y in poly] for poly in s.polys]) for s in shapes]
 
 
 def prop(rng: Rng, kind: str) -> list[Shape]:
     """A piece of furniture standing on the floor at y = 650 around x = 0."""
     colour, wood = pick(rng, FABRICS), pick(rng, _bgr("8a5a34", "b98a58", "5c3a22", "d8c3a0"))
     if kind == "plant":
-        leaves = [Shape([smooth([(0, 520), (dx * 0.3 - 14, 440), (dx, top), (dx, top),
-                                 (dx * 0.3 + 22, 450)])],
-                        (60, 120 + int(rng.integers(50)), 50)) for dx, top in
-                  ((-90, 380), (90, 370), (-50, 310), (50, 300), (0, 270), (-110, 460), (110, 450))]
+        leaves = [
+            Shape(
+                [smooth([(0, 520), (dx * 0.3 - 14, 440), (dx, top), (dx, top), (dx * 0.3 + 22, 450)])],
+                (60, 120 + int(rng.integers(50)), 50),
+            )
+            for dx, top in ((-90, 380), (90, 370), (-50, 310), (50, 300), (0, 270), (-110, 460), (110, 450))
+        ]
         return [*leaves, Shape([[(-50, 520), (50, 520), (38, 650), (-38, 650)]], colour)]
     if kind == "chair":
         legs = [tube((x, 500), (x * 1.15, 648), 7, 5) for x in (-60, 60)]
-        return [Shape([box(-66, 300, -54, 500), box(54, 300, 66, 500), *legs], wood),
-                Shape([smooth(box(-66, 310, 66, 400))], colour),
-                Shape([smooth(box(-84, 480, 84, 520))], colour)]
+        return [
+            Shape([box(-66, 300, -54, 500), box(54, 300, 66, 500), *legs], wood),
+            Shape([smooth(box(-66, 310, 66, 400))], colour),
+            Shape([smooth(box(-84, 480, 84, 520))], colour),
+        ]
     if kind == "lamp":
-        return [Shape([box(-4, 250, 4, 640), box(-40, 636, 40, 650)], (60, 60, 66)),
-                Shape([[(-40, 150), (40, 150), (70, 255), (-70, 255)]], (170, 215, 240))]
+        return [
+            Shape([box(-4, 250, 4, 640), box(-40, 636, 40, 650)], (60, 60, 66)),
+            Shape([[(-40, 150), (40, 150), (70, 255), (-70, 255)]], (170, 215, 240)),
+        ]
     if kind == "table":
-        return [Shape([box(-120, 460, -106, 650), box(106, 460, 120, 650)], darker(wood)),
-                Shape([box(-140, 440, 140, 464)], wood), *moved(prop(rng, "cup"), -40),
-                *moved(prop(rng, "plant"), 60, 180, 0.4)]
+        return [
+            Shape([box(-120, 460, -106, 650), box(106, 460, 120, 650)], darker(wood)),
+            Shape([box(-140, 440, 140, 464)], wood),
+            *moved(prop(rng, "cup"), -40),
+            *moved(prop(rng, "plant"), 60, 180, 0.4),
+        ]
     if kind == "cup":
         return [Shape(stroke(ellipse(36, 405, 16, 18), 8), colour), Shape([box(-30, 380, 30, 442)], colour)]
     if kind == "bag":
-        return [Shape(stroke(ellipse(0, 510, 40, 60, 180, 360), 9), darker(colour)),
-                Shape([[(-70, 505), (70, 505), (84, 648), (-84, 648)]], colour)]
-    return [Shape([box(-70, 0, 70, 180)], wood), Shape([box(-58, 12, 58, 168)], (225, 235, 238), depth=0),
-            Shape([ellipse(0, 90, 36, 50)], colour, depth=0)]
+        return [
+            Shape(stroke(ellipse(0, 510, 40, 60, 180, 360), 9), darker(colour)),
+            Shape([[(-70, 505), (70, 505), (84, 648), (-84, 648)]], colour),
+        ]
+    return [
+        Shape([box(-70, 0, 70, 180)], wood),
+        Shape([box(-58, 12, 58, 168)], (225, 235, 238), depth=0),
+        Shape([ellipse(0, 90, 36, 50)], colour, depth=0),
+    ]
 
 
 PROPS = ["plant", "chair", "lamp", "table", "bag", "picture"]
@@ -593,31 +776,46 @@ PROPS = ["plant", "chair", "lamp", "table", "bag", "picture"]
 
 def make_scene(rng: Rng, wear: tuple[int, int, int] | None, couple: bool) -> tuple[Scene, str]:
     """The shapes of one pair group and how they are presented."""
-    floor = [Shape([box(-3000, 610, 3000, 3000)], pick(rng, _bgr("9a8468", "b5b0a8", "6f6a66", "c9b28e")),
-                   depth=0)]
-    around = [s for side in (-1, 1)
-              for s in moved(prop(rng, pick(rng, PROPS)), side * float(rng.uniform(150, 230)))]
+    floor = [Shape([box(-3000, 610, 3000, 3000)], pick(rng, _bgr("9a8468", "b5b0a8", "6f6a66", "c9b28e")), depth=0)]
+    around = [s for side in (-1, 1) for s in moved(prop(rng, pick(rng, PROPS)), side * float(rng.uniform(150, 230)))]
     if wear is None:
         middle = [*moved(prop(rng, pick(rng, PROPS)), float(rng.uniform(-30, 30)))]
         return Scene(floor + around + middle, [], [], (0, 60, 760, 240)), "person"
     legs_only, lone_top, dressed = wear[0] == 0, wear[1] == 0 and wear[0] in TOPS, DRESS in wear
-    stage = pick(rng, ["flat", "hanger", "hanger", "mannequin"] if lone_top else ["flat", "hanger", "person"]
-                 if legs_only else ["person"] * 14 + ["flat", "hanger", "mannequin"])
+    stage = pick(
+        rng,
+        ["flat", "hanger", "hanger", "mannequin"]
+        if lone_top
+        else ["flat", "hanger", "person"]
+        if legs_only
+        else ["person"] * 14 + ["flat", "hanger", "mannequin"],
+    )
     stage = "person" if couple else stage
     shapes, garments, view = outfit(rng, wear, 1, stage)
     views = [view] * len(garments)
     if couple:
-        other_wear = pick(rng, [(VEST, SHORTS, 0), (DRESS, 0, 0), (SHORT_TOP, SKIRT, 0),
-                                (LONG_TOP, SHORTS, 0),
-                                (SHORT_TOP, TROUSERS, OUTER)])
+        other_wear = pick(
+            rng,
+            [
+                (VEST, SHORTS, 0),
+                (DRESS, 0, 0),
+                (SHORT_TOP, SKIRT, 0),
+                (LONG_TOP, SHORTS, 0),
+                (SHORT_TOP, TROUSERS, OUTER),
+            ],
+        )
         other, more, view = outfit(rng, other_wear, len(garments) + 1, "person")
         gap = float(rng.uniform(150, 200))
         shapes = moved(shapes, -gap / 2) + moved(other, gap / 2, 8)
         garments, views = garments + more, views + [view] * len(more)
     frames: dict[str, tuple[float, float, float]] = {
-        "full": (0.0, -155.0, 675.0), "medium": (0, -145, 480), "torso": (0, -95, 320), "legs": (0, 135, 665),
-        "small": (float(rng.uniform(-50, 50)), -220, 740)}
-    names = ["full"] * 8 + ["medium"] * 13 + ["torso"] * 5 + ["legs"] * 6 + ["small"]
+        "full": (0.0, -155.0, 675.0),
+        "medium": (0, -145, 480),
+        "torso": (0, -95, 320),
+        "legs": (0, 135, 665),
+        "small": (float(rng.uniform(-50, 50)), -220, 740),
+    }
+    names = ["full"] * 8 + ["medium"] * 16 + ["torso"] * 5 + ["legs"] * 6 + ["small"]
     if legs_only or lone_top:
         names = ["legs"] if legs_only else ["torso"]
     elif dressed or couple:
@@ -673,18 +871,32 @@ def backdrop(rng: Rng, kind: str, base: Colour, side: int = 400) -> Image:
             if kind == "city":
                 cv2.rectangle(picture, (cx - w, cy - h), (cx + w, cy + h), colour, -1)
             else:
-                cv2.ellipse(picture, (cx, cy), (w // 2 + 4, h // 2), int(rng.integers(180)), 0, 360, colour,
-                            -1)
+                cv2.ellipse(picture, (cx, cy), (w // 2 + 4, h // 2), int(rng.integers(180)), 0, 360, colour, -1)
         picture = cv2.GaussianBlur(picture, (15, 15) if kind == "city" else (5, 5), 0).astype(np.uint8)
     return picture
 
 
-BACKDROPS = [("brick", "b0705a"), ("brick", "d8d2c8"), ("planks", "b08a60"), ("planks", "7a6a58"),
-             ("tiles", "c8d4d8"),
-             ("tiles", "8fb0a8"), ("stripes", "d8c8b0"), ("stripes", "a8b8c8"), ("curtain", "9a8a9a"),
-             ("gradient", "c8ccd4"), ("gradient", "88a0b8"), ("gradient", "e0b8a0"), ("city", "8a94a0"),
-             ("city", "c0b0a0"), ("foliage", "5a8050"), ("foliage", "8aa860"), ("plaster", "d8d0c0"),
-             ("plaster", "9c8f80"), ("plaster", "b8c8b8")]
+BACKDROPS = [
+    ("brick", "b0705a"),
+    ("brick", "d8d2c8"),
+    ("planks", "b08a60"),
+    ("planks", "7a6a58"),
+    ("tiles", "c8d4d8"),
+    ("tiles", "8fb0a8"),
+    ("stripes", "d8c8b0"),
+    ("stripes", "a8b8c8"),
+    ("curtain", "9a8a9a"),
+    ("gradient", "c8ccd4"),
+    ("gradient", "88a0b8"),
+    ("gradient", "e0b8a0"),
+    ("city", "8a94a0"),
+    ("city", "c0b0a0"),
+    ("foliage", "5a8050"),
+    ("foliage", "8aa860"),
+    ("plaster", "d8d0c0"),
+    ("plaster", "9c8f80"),
+    ("plaster", "b8c8b8"),
+]
 
 
 def fill(polys: list[Poly], camera: Camera, width: int, height: int) -> tuple[Ints, int, int] | None:
@@ -742,8 +954,10 @@ def paint(scene: Scene, camera: Camera, canvas: Image, wrinkles: Ints) -> tuple[
             continue
         alpha, x0, y0 = filled
         cut = (slice(max(0, -y0), height - y0), slice(max(0, -x0), width - x0))
-        there = (slice(max(y0, 0), min(height, y0 + alpha.shape[0])),
-                 slice(max(x0, 0), min(width, x0 + alpha.shape[1])))
+        there = (
+            slice(max(y0, 0), min(height, y0 + alpha.shape[0])),
+            slice(max(x0, 0), min(width, x0 + alpha.shape[1])),
+        )
         colour = np.array(shape.colour, np.int32)[None, None, :]
         if shape.pattern in ("hstripes", "vstripes", "checks", "dots"):
             share = weave(shape, camera, x0, y0, alpha)[cut][:, :, None]
@@ -773,7 +987,7 @@ def cut_off(scene: Scene, camera: Camera, owner: int, width: int, height: int) -
     for poly in (p for s in scene.shapes if s.owner == owner and not s.clip for p in s.polys):
         points = [[round(v / 4) + 200 for v in camera.to_pixel(p)] for p in poly]
         cv2.fillPoly(around, [np.array(points, np.int32)], 1)
-    inside = int(around[200: 200 + height // 4, 200: 200 + width // 4].sum())
+    inside = int(around[200 : 200 + height // 4, 200 : 200 + width // 4].sum())
     return 1 - inside / max(1, int(around.sum()))
 
 
@@ -810,8 +1024,7 @@ def segment(mask: Image) -> list[list[int]] | dict[str, Any]:
 
 def attributes(rng: Rng, g: Garment) -> dict[str, str]:
     words = {"hstripes": "striped", "vstripes": "striped", "checks": "checked", "dots": "dotted"}
-    length = "sleeveless" if g.sleeve == 0 else "short" if g.sleeve < 0.4 else \
-        "half" if g.sleeve <= 0.5 else "long"
+    length = "sleeveless" if g.sleeve == 0 else "short" if g.sleeve < 0.4 else "half" if g.sleeve <= 0.5 else "long"
     values = {"neck_type": g.neck, "sleeve_length": length, "pattern": words.get(g.pattern, g.pattern)}
     if rng.random() < 0.15:  # people forget fields: the importer has to cope
         for name in rng.choice(list(values), int(rng.integers(1, 3)), replace=False):
@@ -819,8 +1032,7 @@ def attributes(rng: Rng, g: Garment) -> dict[str, str]:
     return values
 
 
-def annotate(rng: Rng, scene: Scene, camera: Camera, ids: Image, whole: list[int],
-             style: int) -> list[dict[str, Any]]:
+def annotate(rng: Rng, scene: Scene, camera: Camera, ids: Image, whole: list[int], style: int) -> list[dict[str, Any]]:
     height, width = ids.shape
     found = []
     for g in scene.garments:
@@ -829,26 +1041,37 @@ def annotate(rng: Rng, scene: Scene, camera: Camera, ids: Image, whole: list[int
         if visible < MIN_VISIBLE:
             continue
         parts = segment(mask)
-        rle = coco_mask.merge(coco_mask.frPyObjects(parts, height, width)) if isinstance(parts, list) else \
-            {"size": parts["size"], "counts": parts["counts"].encode("ascii")}
+        rle = (
+            coco_mask.merge(coco_mask.frPyObjects(parts, height, width))
+            if isinstance(parts, list)
+            else {"size": parts["size"], "counts": parts["counts"].encode("ascii")}
+        )
         hidden, share = 1 - visible / whole[g.owner], visible / (height * width)
         lost = cut_off(scene, camera, g.owner, width, height)
-        found.append({"category_id": g.category, "segmentation": parts,
-                      "bbox": [round(float(v), 2) for v in coco_mask.toBbox(rle)],
-                      "area": round(float(coco_mask.area(rle)), 2), "iscrowd": 0,
-                      "scale": 1 if share < 0.06 else 2 if share < 0.2 else 3,
-                      "occlusion": 1 if hidden < 0.2 else 2 if hidden <= 0.5 else 3,
-                      "zoom_in": 1 if lost < 0.1 else 2 if lost < 0.4 else 3,
-                      "viewpoint": scene.viewpoints[g.owner - 1], "style": style}
-                     | ({"attributes": attributes(rng, g)} if g.category in TOPS else {}))
+        found.append(
+            {
+                "category_id": g.category,
+                "segmentation": parts,
+                "bbox": [round(float(v), 2) for v in coco_mask.toBbox(rle)],
+                "area": round(float(coco_mask.area(rle)), 2),
+                "iscrowd": 0,
+                "scale": 1 if share < 0.06 else 2 if share < 0.2 else 3,
+                "occlusion": 1 if hidden < 0.2 else 2 if hidden <= 0.5 else 3,
+                "zoom_in": 1 if lost < 0.1 else 2 if lost < 0.4 else 3,
+                "viewpoint": scene.viewpoints[g.owner - 1],
+                "style": style,
+            }
+            | ({"attributes": attributes(rng, g)} if g.category in TOPS else {})
+        )
     return found
 
 
 # ---------------------------------------------------------------- groups and files
 
 
-def shoot(rng: Rng, scene: Scene, wall: Image, tilt: float, flip: int, wrinkles: Ints,
-          size: tuple[int, int]) -> tuple[Camera, Image, Image, list[int]]:
+def shoot(
+    rng: Rng, scene: Scene, wall: Image, tilt: float, flip: int, wrinkles: Ints, size: tuple[int, int]
+) -> tuple[Camera, Image, Image, list[int]]:
     """One photo; the camera moves until no garment is a mere scrap at the edge of the picture."""
     width, height = size
     centre, top, bottom, least = scene.frame
@@ -857,11 +1080,16 @@ def shoot(rng: Rng, scene: Scene, wall: Image, tilt: float, flip: int, wrinkles:
         scale = min(height / (bottom - top), width / least) * float(rng.uniform(0.92, 1.08))
         cos, sin = math.cos(angle), math.sin(angle)
         mx, my = centre * flip, (top + bottom) / 2
-        camera = Camera(scale, cos, sin, flip,
-                        width / 2 - scale * (cos * mx - sin * my) + float(rng.uniform(-9, 9)),
-                        height / 2 - scale * (sin * mx + cos * my) + float(rng.uniform(-7, 7)))
+        camera = Camera(
+            scale,
+            cos,
+            sin,
+            flip,
+            width / 2 - scale * (cos * mx - sin * my) + float(rng.uniform(-9, 9)),
+            height / 2 - scale * (sin * mx + cos * my) + float(rng.uniform(-7, 7)),
+        )
         dy, dx = (int(rng.integers(0, 400 - n + 1)) for n in (height, width))
-        picture, ids, whole = paint(scene, camera, wall[dy: dy + height, dx: dx + width], wrinkles)
+        picture, ids, whole = paint(scene, camera, wall[dy : dy + height, dx : dx + width], wrinkles)
         visible = [int((ids == g.owner).sum()) for g in scene.garments]
         if all(v == 0 or v >= MIN_VISIBLE for v in visible):
             break
@@ -873,8 +1101,11 @@ def develop(rng: Rng, picture: Image) -> bytes:
     gain, lift = int(rng.integers(228, 282)), int(rng.integers(-14, 15))
     cast = rng.integers(-8, 9, 3)
     graded = ((picture.astype(np.int32) - 128) * gain >> 8) + 128 + lift + cast
-    ok, data = cv2.imencode(".jpg", np.clip(graded, 0, 255).astype(np.uint8),
-                            [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY, cv2.IMWRITE_JPEG_OPTIMIZE, 1])
+    ok, data = cv2.imencode(
+        ".jpg",
+        np.clip(graded, 0, 255).astype(np.uint8),
+        [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY, cv2.IMWRITE_JPEG_OPTIMIZE, 1],
+    )
     if not ok:
         raise RuntimeError("OpenCV could not encode a JPEG")
     return bytes(data)
@@ -899,16 +1130,27 @@ def make_group(pair_id: int, wear: tuple[int, int, int] | None, size: int) -> li
         shop = stage in ("flat", "mannequin") or k == shop_shot
         style = 2 if recoloured and k >= size - 2 else 1
         swap = 1 if style == 2 else -1  # the second colourway of the first garment
-        shapes = [s._replace(colour=s.accent, accent=s.colour) if s.owner == swap and not s.clip else s
-                  for s in scene.shapes]
+        shapes = [
+            s._replace(colour=s.accent, accent=s.colour) if s.owner == swap and not s.clip else s for s in scene.shapes
+        ]
         photo_size = pick(rng, SIZES) if rng.random() < 0.25 else own_size
-        camera, picture, ids, whole = shoot(rng, scene._replace(shapes=shapes),
-                                            plain if k == shop_shot else wall,
-                                            tilt, flip, wrinkles, photo_size)
-        record = {"width": photo_size[0], "height": photo_size[1], "pair_id": pair_id,
-                  "source": "shop" if shop else "user"}
-        photos.append({"jpeg": develop(rng, picture), "image": record, "ids": ids,
-                       "annotations": annotate(rng, scene, camera, ids, whole, style)})
+        camera, picture, ids, whole = shoot(
+            rng, scene._replace(shapes=shapes), plain if k == shop_shot else wall, tilt, flip, wrinkles, photo_size
+        )
+        record = {
+            "width": photo_size[0],
+            "height": photo_size[1],
+            "pair_id": pair_id,
+            "source": "shop" if shop else "user",
+        }
+        photos.append(
+            {
+                "jpeg": develop(rng, picture),
+                "image": record,
+                "ids": ids,
+                "annotations": annotate(rng, scene, camera, ids, whole, style),
+            }
+        )
     return photos
 
 
@@ -941,9 +1183,13 @@ def write_zip(photos: list[dict[str, Any]], out: Path) -> None:
         files[f"images/{name}"] = photo["jpeg"]
         for annotation in photo["annotations"]:
             annotations.append({"id": len(annotations) + 1, "image_id": number, **annotation})
-    coco = {"info": {"description": "Seamline drawn garment sample", "version": "1.0", "year": 2024},
-            "licenses": [], "images": images, "annotations": annotations,
-            "categories": [{"id": k, "name": v, "supercategory": "clothes"} for k, v in CATEGORIES.items()]}
+    coco = {
+        "info": {"description": "Seamline drawn garment sample", "version": "1.0", "year": 2024},
+        "licenses": [],
+        "images": images,
+        "annotations": annotations,
+        "categories": [{"id": k, "name": v, "supercategory": "clothes"} for k, v in CATEGORIES.items()],
+    }
     files["annotations.json"] = (json.dumps(coco, separators=(",", ":")) + "\n").encode()
     partial = out.with_name(out.name + ".partial")
     with zipfile.ZipFile(partial, "w") as archive:
@@ -954,23 +1200,25 @@ def write_zip(photos: list[dict[str, Any]], out: Path) -> None:
             archive.writestr(info, data, compresslevel=9)
     if partial.stat().st_size > MAX_BYTES:
         raise SystemExit(f"{partial} has {partial.stat().st_size} bytes, more than {MAX_BYTES}")
-    os.replace(partial, out)
+    partial.replace(out)
 
 
-def contact_sheet(source: Path, out: Path, columns: int = 8, rows: int = 6, cell: int = 256,
-                  first: int = 0) -> None:
+def contact_sheet(source: Path, out: Path, columns: int = 8, rows: int = 6, cell: int = 256, first: int = 0) -> None:
     """The first pictures of the zip with outlines and a light tint on every mask."""
     tints = _bgr("ff2020", "20c020", "3060ff", "ffd000", "ff20ff", "00e0e0", "ff8000", "8040ff")
     sheet = np.full((rows * cell, columns * cell, 3), 255, np.uint8)
     with zipfile.ZipFile(io.BytesIO(source.read_bytes())) as archive:
         coco = json.loads(archive.read("annotations.json"))
-        for k, image in enumerate(coco["images"][first: first + rows * columns]):
+        for k, image in enumerate(coco["images"][first : first + rows * columns]):
             data = np.frombuffer(archive.read("images/" + image["file_name"]), np.uint8)
             picture = np.asarray(cv2.imdecode(data, cv2.IMREAD_COLOR))
             for a in (a for a in coco["annotations"] if a["image_id"] == image["id"]):
                 parts = a["segmentation"]
-                rle = coco_mask.merge(coco_mask.frPyObjects(parts, image["height"], image["width"])) \
-                    if isinstance(parts, list) else {**parts, "counts": parts["counts"].encode()}
+                rle = (
+                    coco_mask.merge(coco_mask.frPyObjects(parts, image["height"], image["width"]))
+                    if isinstance(parts, list)
+                    else {**parts, "counts": parts["counts"].encode()}
+                )
                 mask = coco_mask.decode(rle)
                 tint = tints[list(CATEGORIES).index(a["category_id"])]
                 picture[mask > 0] = picture[mask > 0] // 5 * 4 + np.array(tint, np.uint8) // 5
@@ -979,16 +1227,14 @@ def contact_sheet(source: Path, out: Path, columns: int = 8, rows: int = 6, cell
             shrink = min(1.0, (cell - 2) / max(picture.shape[:2]))
             small = cv2.resize(picture, None, fx=shrink, fy=shrink, interpolation=cv2.INTER_AREA)
             y, x = k // columns * cell, k % columns * cell
-            sheet[y: y + small.shape[0], x: x + small.shape[1]] = small
+            sheet[y : y + small.shape[0], x : x + small.shape[1]] = small
     cv2.imwrite(str(out), sheet)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("zip", nargs="?", type=Path, default=Path(__file__).with_name("garments.zip"))
-    parser.add_argument("--contact-sheet", type=Path, metavar="PNG",
-                        help="draw this sheet from the zip instead")
+    parser.add_argument("--contact-sheet", type=Path, metavar="PNG", help="draw this sheet from the zip instead")
     parser.add_argument("--first", type=int, default=0, help="first picture of the sheet")
     options = parser.parse_args()
     cv2.setNumThreads(1)  # one core is enough, and threads could change nothing but the time

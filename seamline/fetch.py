@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import lzma
 import shutil
 import stat
 import tarfile
 import zipfile
+import zlib
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -15,6 +17,7 @@ from seamline.errors import SeamlineError
 
 ARCHIVE_SUFFIXES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
 MAX_EXPANSION = 1000  # an archive that unpacks to more than this times its size is refused
+DAMAGED = (zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError, EOFError, OSError, RuntimeError)
 MIN_EXPANSION_BYTES = 1 << 30  # ... unless it stays below this
 
 
@@ -98,7 +101,7 @@ def unpack(archive: Path, target: Path) -> None:
             unpack_zip(archive, target)
         else:
             unpack_tar(archive, target)
-    except (zipfile.BadZipFile, tarfile.TarError, EOFError, OSError, RuntimeError) as error:
+    except DAMAGED as error:
         raise SeamlineError(f"{archive}: is not a readable archive ({first_line(error)}).") from None
 
 

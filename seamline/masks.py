@@ -83,7 +83,7 @@ def mask_to_line(mask: Mask) -> Line | None:
 def mask_to_rings(mask: Mask) -> list[Ring]:
     """Outlines of the parts and of their holes, through the mask's own outermost pixels."""
     contours, _ = cv2.findContours(mask, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
-    return [contour.reshape(-1, 2) for contour in contours]
+    return [np.asarray(contour, dtype=np.int32).reshape(-1, 2) for contour in contours]
 
 
 def rings_to_walk(rings: list[Ring]) -> Ring:

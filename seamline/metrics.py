@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import io
-import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -176,6 +175,27 @@ def confusion_matrix(truth: COCO, results: list[Record], confidence: float) -> t
     return [truth.cats[number]["name"] for number in numbers] + [BACKGROUND], matrix
 
 
+def curves_to_table(curves: Sequence[Curve]) -> tuple[list[str], list[list[float]]]:
+    """A row a recall point: the mean precision of all classes, then each class's, as header and rows."""
+    recalls = curves[0].recall if curves else []
+    rows = []
+    for index, recall in enumerate(recalls):
+        precisions = [curve.precision[index] for curve in curves]
+        mean = sum(precisions) / len(precisions)
+        rows.append([recall, *(round(value, 6) for value in (mean, *precisions))])
+    return ["recall", "precision", *(curve.name for curve in curves)], rows
+
+
+def confusion_to_rows(names: Sequence[str], matrix: npt.NDArray[np.int64]) -> list[tuple[str, str]]:
+    """A row an instance, actual and predicted name, as DVC's confusion template counts them."""
+    return [
+        (names[row], names[column])
+        for row in range(len(names))
+        for column in range(len(names))
+        for _ in range(int(matrix[row, column]))
+    ]
+
+
 def mask_overlaps(predictions: list[Record], instances: list[Record], image: Record) -> npt.NDArray[np.float64]:
     """IoU of masks, predictions x instances."""
     if not predictions or not instances:
@@ -188,7 +208,3 @@ def mask_overlaps(predictions: list[Record], instances: list[Record], image: Rec
     )
     return overlaps
 
-
-def read_results(path: Path) -> list[Record]:
-    results: list[Any] = json.loads(path.read_text(encoding="utf-8"))
-    return results

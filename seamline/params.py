@@ -10,7 +10,7 @@ import difflib
 import math
 import re
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 import msgspec
 import yaml
@@ -26,7 +26,7 @@ Seed = Annotated[int, Meta(ge=0, le=2**32 - 1)]
 Text = Annotated[str, Meta(min_length=1)]
 
 
-class Section(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
+class Section(msgspec.Struct, forbid_unknown_fields=True):
     """A section or part of one: every key is known and typed."""
 
 
@@ -181,14 +181,21 @@ def validation_error_to_sentence(message: str, values: Any) -> str:
     value = values
     for key in keys:
         value = value[int(key)] if isinstance(value, list) and key.isdigit() else value.get(key, {})
-    if text.startswith(("Expected", "Invalid")):
+    if text.startswith("Invalid enum value"):
+        text = f"Expected one of {', '.join(get_args(field_type(keys)))}"
+    if text.startswith("Expected"):
         return f"{dotted or 'top level'}: {value!r} is not allowed; {text[0].lower()}{text[1:].replace('`', '')}."
     return f"{dotted}: {text}."
 
 
-def field_names(keys: list[str]) -> list[str]:
-    """The keys allowed inside the section that `keys` leads to."""
-    section: Any = Params
+def field_type(keys: list[str]) -> Any:
+    """The type of what `keys` lead to."""
+    kind: Any = Params
     for key in keys:
-        section = {field.name: field.type for field in msgspec.structs.fields(section)}[key]
-    return [field.name for field in msgspec.structs.fields(section)]
+        kind = {field.name: field.type for field in msgspec.structs.fields(kind)}[key]
+    return kind
+
+
+def field_names(keys: list[str]) -> list[str]:
+    """The keys allowed inside the section that `keys` lead to."""
+    return [field.name for field in msgspec.structs.fields(field_type(keys))]

@@ -111,6 +111,13 @@ def stratified(
         distances = [imbalance(filled, target, split, shares[group]) for split in range(len(names))]
         assigned[group] = int(np.argmin(distances))
         filled[assigned[group]] += shares[group]
+    for split in range(len(names)):
+        if not (assigned == split).any():  # with very few groups the largest ratio may have taken them all
+            largest = np.bincount(assigned, minlength=len(names)).argmax()
+            group = min(np.flatnonzero(assigned == largest), key=lambda index: shares[index].sum())
+            filled[largest] -= shares[group]
+            filled[split] += shares[group]
+            assigned[group] = split
     refine(assigned, filled, shares, target, rng)
     split_of = {number: names[assigned[index]] for index, number in enumerate(numbers)}
     return {image: split_of[group] for image, group in groups.items()}

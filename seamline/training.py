@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import shutil
 import time
 from collections import Counter
@@ -18,7 +17,7 @@ from ultralytics.utils.downloads import attempt_download_asset
 
 from seamline.coco import Record
 from seamline.errors import SeamlineError
-from seamline.files import whole_file
+from seamline.files import whole_file, write_csv
 from seamline.params import Train
 
 ARCHITECTURES = Path("architectures")
@@ -27,11 +26,11 @@ MASK_FITNESS = "metrics/mAP50-95(M)"
 OURS = {"model", "device", "val_period"}
 
 
-class Trainer(SegmentationTrainer):
+class Trainer(SegmentationTrainer):  # type: ignore[misc]
     """ultralytics' trainer, with the best model chosen by mask mAP alone and validation every few epochs."""
 
-    val_period: int
-    validated_epoch: int = -1
+    validated_epoch = -1
+    best_fitness: float | None
 
     def validate(self) -> tuple[dict[str, float], float]:
         best_before = self.best_fitness
@@ -72,19 +71,20 @@ def train_model(params: Train, split: Path, yolo: Path, scratch: Path) -> tuple[
     model = find_model(params.model, scratch / "weights")
     data = linked_dataset(split, yolo, scratch / "data")
     values = {key: getattr(params, key) for key in params.__struct_fields__ if key not in OURS}
+    device = find_device(params.device)
     trainer = Trainer(
         overrides={
             **values,
             "model": str(model),
             "data": str(data),
-            "device": find_device(params.device),
+            "device": device,
             "project": str(scratch.resolve()),
             "name": "run",
             "exist_ok": True,
             "plots": False,
             "verbose": False,
             "deterministic": True,
-            "cache": "ram" if params.device == "cpu" else False,
+            "cache": "ram" if device == "cpu" else False,
             "pretrained": model.suffix == ".pt",
         }
     )
@@ -244,14 +244,6 @@ def save_weights(checkpoint: Path, target: Path) -> None:
 
 def write_history(history: list[Record], losses: Path, validation: Path) -> None:
     """Losses and learning rate of every epoch, and the metrics of those that were validated, as CSV for dvc plots."""
-    for path, prefix in ((losses, ""), (validation, "val_")):
-        rows = [record for record in history if not prefix or any(key.startswith(prefix) for key in record)]
-        keys = [
-            key
-            for key in (rows[0] if rows else {"epoch": 0})
-            if key == "epoch" or key.startswith("val_") == (prefix == "val_")
-        ]
-        with whole_file(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as stream:
-            writer = csv.DictWriter(stream, keys, extrasaction="ignore", lineterminator="\n")
-            writer.writeheader()
-            writer.writerows(rows)
+    for path, validated in ((losses, False), (validation, True)):
+        keys = ["epoch", *(key for key in history[-1] if key != "epoch" and key.startswith("val_") == validated)]
+        write_csv(path, keys, ([record[key] for key in keys] for record in history if keys[-1] in record))

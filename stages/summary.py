@@ -1,0 +1,36 @@
+"""Summary: say where the results are and what they amount to; reads reports/, changes nothing.
+
+Example: python stages/summary.py
+"""
+
+import argparse
+from pathlib import Path
+
+from seamline.files import read_json
+from seamline.stage import run
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--report", type=Path, default=Path("reports"))
+    args = parser.parse_args()
+    accuracy = read_json(args.report / "accuracy.json")
+    benchmark = read_json(args.report / "benchmark.json")
+
+    print("\naccuracy (pycocotools)   mask mAP50-95  mask mAP50   box mAP50-95  box mAP50")
+    for split, values in accuracy.items():
+        row = [values[key] for key in ("mask_mAP50_95", "mask_mAP50", "box_mAP50_95", "box_mAP50")]
+        print(f"{split:<24}" + "".join(f"{value or 0:>14.3f}" for value in row))
+    print("\nspeed (test, files to masks)  images/s   p50 ms   MB   mask mAP50-95")
+    for name, row in benchmark.items():
+        print(
+            f"{name:<28}{row['throughput_img_s']:>10.1f}{row['latency_ms']['p50']:>9.1f}"
+            f"{row['model_mb']:>5.1f}{row['mask_mAP50_95'] or 0:>16.3f}"
+        )
+    print(f"\nreport:  {args.report / 'README.md'} (the pictures), {args.report}/*.json (every number)")
+    print("models:  models/train/best.pt, models/export/{onnx,openvino,openvino_int8}")
+    print("metrics: dvc metrics show, dvc plots show; compare with dvc metrics diff")
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,144 @@
+"""Shared by the tests: small datasets, and copies of the project in which stages and DVC really run."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+import yaml
+
+from seamline.stage import quiet_environment
+
+PROJECT = Path(__file__).resolve().parent.parent
+SHARED_DATA = PROJECT.parent / "shared" / "data"
+
+quiet_environment()
+
+# Small enough to run the whole pipeline in about a minute, large enough that every stage does its work.
+SMALL = {
+    "subset": {"images": 48},
+    "train": {"epochs": 2, "imgsz": 64, "batch": 8, "val_period": 1, "close_mosaic": 1, "warmup_epochs": 0},
+    "evaluate": {"overlays": 2},
+    "export": {"int8": {"calibration_images": 8, "max_drop": 1.0}},
+    "benchmark": {"warmup_s": 0, "repeats": 2},
+}
+
+
+def merged(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
+    result = dict(base)
+    for key, value in changes.items():
+        result[key] = merged(base[key], value) if isinstance(value, dict) and isinstance(base.get(key), dict) else value
+    return result
+
+
+class Project:
+    """A copy of the project's tracked files in a folder of its own, with its own git and DVC."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        listed = ["git", "-C", str(PROJECT), "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
+        for name in subprocess.run(listed, check=True, capture_output=True, text=True).stdout.split("\0"):
+            if name and (PROJECT / name).is_file():
+                (root / name).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy2(PROJECT / name, root / name)
+        self.environment = {
+            **os.environ,
+            "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+            "PYTHONPATH": str(root),
+            "DVC_SITE_CACHE_DIR": str(root / ".dvc" / "tmp" / "site"),
+            "HOME": str(root / ".home"),
+        }
+        (root / ".home").mkdir()
+        with (root / ".git-exclude").open("w") as stream:
+            stream.write(".home\n.git-exclude\n")
+        self.run("git", "init", "--quiet", "--initial-branch", "main")
+        shutil.move(root / ".git-exclude", root / ".git" / "info" / "exclude")
+        self.run("git", "config", "user.name", "test")
+        self.run("git", "config", "user.email", "test@localhost")
+        self.commit("start")
+
+    def run(self, *command: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+        done = subprocess.run(
+            command, cwd=self.root, env=self.environment, capture_output=True, text=True, stdin=subprocess.DEVNULL
+        )
+        if check and done.returncode != 0:
+            raise AssertionError(f"{command} exited {done.returncode}\n{done.stdout}\n{done.stderr}")
+        return done
+
+    def commit(self, message: str) -> None:
+        self.run("git", "add", "--all")
+        self.run("git", "commit", "--quiet", "--allow-empty", "--message", message)
+
+    def params(self) -> dict[str, Any]:
+        values: dict[str, Any] = yaml.safe_load((self.root / "params.yaml").read_text())
+        return values
+
+    def change(self, changes: dict[str, Any]) -> None:
+        (self.root / "params.yaml").write_text(yaml.safe_dump(merged(self.params(), changes), sort_keys=False))
+
+    def stages_run(self, *arguments: str) -> list[str]:
+        """The stages that `dvc repro` runs."""
+        lines = self.run("dvc", "repro", *arguments).stdout.splitlines()
+        return [line.split("'")[1] for line in lines if line.startswith("Running stage")]
+
+    def locked_outputs(self) -> dict[str, str]:
+        """Path -> md5 of every output in dvc.lock."""
+        lock = yaml.safe_load((self.root / "dvc.lock").read_text())
+        return {out["path"]: out["md5"] for stage in lock["stages"].values() for out in stage["outs"]}
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Project:
+    return Project(tmp_path / "project")
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """A copy whose pipeline has run once from nothing, at a small size; tests must leave it as they find it."""
+    project = Project(tmp_path_factory.mktemp("finished") / "project")
+    project.change(SMALL)
+    (project.root / "dvc.lock").unlink(missing_ok=True)
+    project.run("dvc", "repro")
+    project.commit("finished")
+    return project
+
+
+def square(x: float, y: float, side: float) -> list[float]:
+    return [x, y, x + side, y, x + side, y + side, x, y + side]
+
+
+def write_dataset(folder: Path, count: int = 6, **changes: Any) -> Path:
+    """A COCO folder of `count` noise images of 40 x 60 with a top and trousers each; `changes` replace top keys."""
+    rng = np.random.default_rng(0)
+    (folder / "photos").mkdir(parents=True)
+    images: list[dict[str, Any]] = []
+    annotations: list[dict[str, Any]] = []
+    for number in range(1, count + 1):
+        name = f"{number:03d}.png"
+        cv2.imwrite(str(folder / "photos" / name), rng.integers(0, 255, (60, 40, 3), dtype=np.uint8))
+        images.append({"id": number, "file_name": name, "width": 40, "height": 60, "pair_id": (number + 1) // 2})
+        for category, y in ((1, 5), (2, 30)):
+            annotations.append(
+                {
+                    "id": len(annotations) + 1,
+                    "image_id": number,
+                    "category_id": category,
+                    "segmentation": [square(8, y, 20)],
+                    "bbox": [8, y, 20, 20],
+                    "area": 400,
+                    "iscrowd": 0,
+                    "scale": 2,
+                }
+            )
+    categories = [{"id": 1, "name": "short sleeve top"}, {"id": 2, "name": "trousers"}]
+    coco = {"images": images, "annotations": annotations, "categories": categories} | changes
+    (folder / "instances.json").write_text(json.dumps(coco))
+    return folder

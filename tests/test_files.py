@@ -1,0 +1,60 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from seamline.errors import SeamlineError
+from seamline.files import link_or_copy, read_json, whole_file, whole_folder, write_json
+
+
+def test_a_file_appears_whole_or_not_at_all(tmp_path: Path) -> None:
+    target = tmp_path / "a" / "x.txt"
+    write_json(target, {"b": 1})
+    assert target.read_text() == '{\n  "b": 1\n}\n'
+    with pytest.raises(ValueError, match="stop"), whole_file(target) as temporary:
+        temporary.write_text("half")
+        raise ValueError("stop")
+    assert json.loads(target.read_text()) == {"b": 1}
+    assert [path.name for path in target.parent.iterdir()] == ["x.txt"]
+
+
+def test_a_folder_appears_whole_or_not_at_all(tmp_path: Path) -> None:
+    target = tmp_path / "a"
+    (tmp_path / ".a.tmp").mkdir()  # what a killed run leaves
+    (tmp_path / ".a.tmp" / "half").write_text("")
+    with whole_folder(target) as temporary:
+        (temporary / "x").write_text("1")
+    with pytest.raises(ValueError, match="stop"), whole_folder(target) as temporary:
+        (temporary / "y").write_text("2")
+        raise ValueError("stop")
+    assert [path.name for path in tmp_path.rglob("*")] == ["a", "x"]
+
+
+def test_nan_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        write_json(tmp_path / "x.json", {"a": float("nan")})
+    assert not list(tmp_path.iterdir())
+
+
+def test_reading_what_is_not_there_or_no_json_is_one_sentence(tmp_path: Path) -> None:
+    with pytest.raises(SeamlineError, match="run the stage that makes it"):
+        read_json(tmp_path / "x.json")
+    (tmp_path / "x.json").write_bytes(b"\xff{")
+    with pytest.raises(SeamlineError, match="is not JSON"):
+        read_json(tmp_path / "x.json")
+
+
+def test_linking_takes_no_space_and_falls_back_to_copying(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "x").write_text("1")
+    link_or_copy(tmp_path / "x", tmp_path / "a" / "y")
+    assert (tmp_path / "a" / "y").stat().st_ino == (tmp_path / "x").stat().st_ino
+
+    def no_links(*_: object) -> None:
+        raise OSError("no links here")
+
+    monkeypatch.setattr("os.link", no_links)
+    link_or_copy(tmp_path / "x", tmp_path / "z")
+    assert (tmp_path / "z").read_text() == "1"
+    assert (tmp_path / "z").stat().st_ino != (tmp_path / "x").stat().st_ino

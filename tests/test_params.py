@@ -1,0 +1,79 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+import yaml
+
+from seamline.errors import SeamlineError
+from seamline.params import Params, load_params
+from tests.conftest import PROJECT, merged
+
+DEFAULTS: dict[str, Any] = yaml.safe_load((PROJECT / "params.yaml").read_text())
+
+
+def load_with(tmp_path: Path, changes: dict[str, Any]) -> Params:
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(merged(DEFAULTS, changes)))
+    return load_params(tmp_path / "params.yaml")
+
+
+def test_defaults_are_valid() -> None:
+    assert load_params(PROJECT / "params.yaml").train.overlap_mask is False
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"train": {"epoch": 3}}, "train.epoch: unknown key; did you mean epochs?"),
+        ({"trian": {}}, "trian: unknown key; did you mean train?"),
+        ({"train": {"epochs": 0}}, "train.epochs: 0 is not allowed; expected int >= 1."),
+        ({"train": {"epochs": "ten"}}, "train.epochs: 'ten' is not allowed; expected int, got str."),
+        ({"train": {"imgsz": 100}}, "train.imgsz: 100 is not allowed; expected int that's a multiple of 32."),
+        ({"train": {"optimizer": "Best"}}, "train.optimizer: 'Best' is not allowed; expected one of SGD, Adam"),
+        ({"train": None}, "train: None is not allowed; expected object, got null."),
+        ({"split": {"ratios": {"train": 0.6}}}, "split.ratios: train + val + test add up to 0.9"),
+        ({"split": {"ratios": {"test": 1.5}}}, "split.ratios.test: 1.5 is not allowed; expected float < 1.0."),
+        ({"subset": {"classes": []}}, "subset.classes: [] is not allowed; expected array of length >= 1."),
+        ({"subset": {"classes": ["a", 3]}}, "subset.classes.1: 3 is not allowed; expected str, got int."),
+        ({"subset": {"classes": {"a": ["x"], "b": ["x"]}}}, "subset: 'x' stands twice in classes"),
+        ({"export": {"int8": {"max_drop": 3}}}, "export.int8.max_drop: 3 is not allowed; expected float <= 1.0."),
+    ],
+)
+def test_a_wrong_value_is_one_sentence_with_its_key(tmp_path: Path, changes: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(SeamlineError) as error:
+        load_with(tmp_path, changes)
+    assert sentence in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_a_missing_key_is_named(tmp_path: Path) -> None:
+    values = {**DEFAULTS, "pull": {"source": "x"}}
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(values))
+    with pytest.raises(SeamlineError, match=r"pull\.annotations: is missing"):
+        load_params(tmp_path / "params.yaml")
+
+
+@pytest.mark.parametrize("text", ["train: [", "\x00", "- a\n- b", ""])
+def test_a_file_that_is_no_mapping_is_one_sentence(tmp_path: Path, text: str) -> None:
+    (tmp_path / "params.yaml").write_text(text)
+    with pytest.raises(SeamlineError, match=r"params\.yaml"):
+        load_params(tmp_path / "params.yaml")
+
+
+def test_no_file_is_one_sentence(tmp_path: Path) -> None:
+    with pytest.raises(SeamlineError, match="there is no such file"):
+        load_params(tmp_path / "params.yaml")
+
+
+def test_classes_as_list_and_as_mapping(tmp_path: Path) -> None:
+    listed = load_with(tmp_path, {"subset": {"classes": ["skirt", "vest"]}})
+    assert listed.subset.sources_by_class() == {"skirt": ["skirt"], "vest": ["vest"]}
+    mapped = load_with(tmp_path, {"subset": {"classes": {"trousers": ["pants", "jeans"], "hat": []}}})
+    assert mapped.subset.sources_by_class() == {"trousers": ["pants", "jeans"], "hat": ["hat"]}
+
+
+def test_every_key_of_every_section_is_commented_or_plain() -> None:
+    """Each section of the file stands in Params and the other way round."""
+    assert list(DEFAULTS) == [field.name for field in msgspec.structs.fields(Params)]

@@ -1,0 +1,152 @@
+"""Every stage as a user meets it on the command line: help, errors in one sentence, nothing half-written."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.conftest import PROJECT, merged, write_dataset
+
+STAGES = sorted((PROJECT / "stages").glob("*.py"))
+
+
+def run_stage(name: str, folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, str(PROJECT / "stages" / f"{name}.py"), *arguments]
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True)
+
+
+def with_params(folder: Path, changes: dict[str, Any]) -> None:
+    values = merged(yaml.safe_load((PROJECT / "params.yaml").read_text()), changes)
+    (folder / "params.yaml").write_text(yaml.safe_dump(values))
+
+
+def is_one_sentence(done: subprocess.CompletedProcess[str], *parts: str) -> bool:
+    lines = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+    return (
+        done.returncode == 1
+        and len(lines) == 1
+        and "Traceback" not in done.stderr
+        and all(part in lines[0] for part in parts)
+    )
+
+
+@pytest.mark.parametrize("script", STAGES, ids=lambda path: path.stem)
+def test_help_says_what_and_shows_an_example(script: Path, tmp_path: Path) -> None:
+    done = run_stage(script.stem, tmp_path, "--help")
+    assert done.returncode == 0
+    assert f"Example: python stages/{script.name}" in done.stdout
+
+
+@pytest.mark.parametrize("script", STAGES, ids=lambda path: path.stem)
+def test_a_script_is_short(script: Path) -> None:
+    assert 30 <= len(script.read_text().splitlines()) <= 150
+
+
+@pytest.mark.parametrize("kind", ["nothing", "no zip", "no coco", "several"])
+def test_a_bad_source_is_one_sentence_and_leaves_nothing(tmp_path: Path, kind: str) -> None:
+    with_params(tmp_path, {})
+    source = tmp_path / "source.zip"
+    if kind == "no zip":
+        source.write_bytes(b"this is no zip")
+    if kind in ("no coco", "several"):
+        with zipfile.ZipFile(source, "w") as archive:
+            archive.writestr("a.json", '{"images": 3}' if kind == "no coco" else COCO_TEXT)
+            archive.writestr("b.json", COCO_TEXT if kind == "several" else "[]")
+    done = run_stage("pull", tmp_path, str(source), "data/raw")
+    expected = {
+        "nothing": "does not exist",
+        "no zip": "is not a readable archive",
+        "no coco": "has no COCO annotation file",
+        "several": "has several COCO files",
+    }[kind]
+    assert is_one_sentence(done, expected), done.stderr
+    assert not [
+        path for path in tmp_path.rglob("*") if path.is_file() and path.name not in ("params.yaml", "source.zip")
+    ]
+
+
+COCO_TEXT = '{"images": [], "annotations": [], "categories": []}'
+
+
+@pytest.mark.parametrize(
+    ("changes", "parts"),
+    [
+        ({"subset": {"classes": ["skirt"]}}, ("no category 'skirt'", "short sleeve top, trousers")),
+        ({"subset": {"classes": {"top": ["short sleeve top"], "hat": ["trouser"]}}}, ("no category 'trouser'",)),
+        ({"split": {"ratios": {"train": 0.8}}}, ("split.ratios", "add up to 1.1")),
+        ({"subset": {"images": 1}}, ("subset.images", "too few")),
+        ({"subset": {"image": 3}}, ("subset.image: unknown key; did you mean images?",)),
+    ],
+)
+def test_a_bad_choice_is_one_sentence_and_leaves_nothing(
+    tmp_path: Path, changes: dict[str, Any], parts: tuple[str, ...]
+) -> None:
+    write_dataset(tmp_path / "in")
+    with_params(tmp_path, {})
+    assert run_stage("pull", tmp_path, "in", "data/raw").returncode == 0
+    with_params(tmp_path, changes)
+    done = run_stage("subset", tmp_path, "data/raw", "data/subset")
+    assert is_one_sentence(done, *parts), done.stderr
+    assert [path.name for path in (tmp_path / "data").iterdir()] == ["raw"]
+    assert not (tmp_path / "reports" / "subset.json").exists()
+
+
+def test_the_users_own_files_are_copied_and_never_linked(tmp_path: Path) -> None:
+    """DVC makes what it tracks read-only, and would do so to the originals through a link."""
+    source = write_dataset(tmp_path / "in")
+    with_params(tmp_path, {})
+    assert run_stage("pull", tmp_path, "in", "data/raw").returncode == 0
+    assert run_stage("subset", tmp_path, "data/raw", "data/subset").returncode == 0
+    original = source / "photos" / "001.png"
+    pulled, chosen = (tmp_path / "data" / folder / "images" / "001.png" for folder in ("raw", "subset"))
+    assert pulled.read_bytes() == original.read_bytes()
+    assert pulled.stat().st_ino != original.stat().st_ino
+    assert chosen.stat().st_ino == pulled.stat().st_ino  # from there on images take their space once
+
+
+def test_more_images_than_there_are_takes_all_and_says_so(tmp_path: Path) -> None:
+    write_dataset(tmp_path / "in")
+    with_params(tmp_path, {"subset": {"images": 500}})
+    assert run_stage("pull", tmp_path, "in", "data/raw").returncode == 0
+    done = run_stage("subset", tmp_path, "data/raw", "data/subset")
+    assert "asked for 500 images, there are 6 that fit: took those" in done.stdout
+
+
+def test_a_stage_ends_when_its_parent_is_killed(tmp_path: Path) -> None:
+    """kill -9 of dvc repro must not leave a stage that races the next dvc repro for the outputs."""
+    stage = "import time; from seamline.stage import run; run(lambda: (print('up', flush=True), time.sleep(60)))"
+    parent = (
+        f"import subprocess, sys; p = subprocess.Popen([sys.executable, '-c', {stage!r}]); "
+        "print(p.pid, flush=True); p.wait()"
+    )
+    running = subprocess.Popen([sys.executable, "-c", parent], cwd=tmp_path, stdout=subprocess.PIPE, text=True)
+    assert running.stdout is not None
+    lines = sorted((running.stdout.readline().strip(), running.stdout.readline().strip()))
+    child = int(lines[0])
+    running.send_signal(signal.SIGKILL)
+    running.wait()
+    for _ in range(50):
+        try:
+            os.kill(child, 0)
+        except ProcessLookupError:
+            return
+        if Path(f"/proc/{child}/stat").exists() and ") Z " in Path(f"/proc/{child}/stat").read_text():
+            return
+        time.sleep(0.1)
+    raise AssertionError("the stage outlived its parent by five seconds")
+
+
+def test_an_interrupt_is_no_traceback(tmp_path: Path) -> None:
+    code = "from seamline.stage import run\ndef stop(): raise KeyboardInterrupt\nrun(stop)"
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 130
+    assert "Traceback" not in done.stderr
