@@ -25,7 +25,10 @@ from pathlib import Path
 name = sys.argv[0].split("/")[-1].removesuffix(".py")
 stage = yaml.safe_load(Path("dvc.yaml").read_text())["stages"][name]
 params = yaml.safe_load(Path("params.yaml").read_text())
-digest = hashlib.sha256(yaml.safe_dump([params[key.split(".")[0]] for key in stage["params"]]).encode())
+digest = hashlib.sha256()
+for key in stage["params"]:
+    section, _, part = key.partition(".")
+    digest.update(repr(params[section][part] if part else params[section]).encode())
 for dep in stage["deps"]:
     path = Path(dep.replace("${pull.source}", params["pull"]["source"]))
     for file in sorted(path.rglob("*")) if path.is_dir() else [path]:

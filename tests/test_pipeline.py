@@ -1,0 +1,211 @@
+"""The real pipeline, run by DVC at a small size: its outputs, its results twice over, killed anywhere, experiments."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from seamline.labels import text_to_line
+from tests.conftest import SHARED_DATA, SMALL, Project
+from tests.test_repro import STAGES
+
+pytestmark = pytest.mark.slow
+FORMATS = ["pytorch", "onnx", "openvino", "openvino_int8"]
+
+
+def read(project: Project, name: str) -> Any:
+    return json.loads((project.root / name).read_text())
+
+
+def test_every_promised_file_is_there(finished: Project) -> None:
+    lock = yaml.safe_load((finished.root / "dvc.lock").read_text())
+    assert list(lock["stages"]) == STAGES
+    for path in finished.locked_outputs():
+        assert (finished.root / path).exists()
+    assert finished.run("dvc", "status").stdout.strip() == "Data and pipelines are up to date."
+    assert finished.run("git", "status", "--porcelain").stdout == ""
+
+
+def test_contract_of_the_metrics(finished: Project) -> None:
+    metrics = read(finished, "reports/metrics.json")
+    names = "mAP50_95 mAP50 mAP75 mAP_small mAP_medium mAP_large AR1 AR10 AR100 AR_small AR_medium AR_large".split()
+    for split in ("val", "test"):
+        for kind in ("box", "mask"):
+            assert list(metrics[split][kind]) == names
+
+
+def test_contract_of_the_benchmark(finished: Project) -> None:
+    rows = read(finished, "reports/benchmark.json")
+    assert list(rows) == FORMATS
+    images = read(finished, "reports/split.json")["test"]["images"]
+    for row in rows.values():
+        assert row["images"] == images
+        assert row["latency_ms"]["p50"] <= row["latency_ms"]["p90"] <= row["latency_ms"]["p99"]
+        assert row["throughput_img_s"] > 0
+        assert row["peak_rss_mb"] > 50
+        assert row["threads"] == rows["pytorch"]["threads"]
+    assert [rows[name]["precision"] for name in FORMATS] == ["f32", "f32", "f32", "int8"]
+    assert rows["openvino_int8"]["model_mb"] < 0.5 * rows["openvino"]["model_mb"]
+
+
+def test_the_benchmark_repeats_the_evaluation(finished: Project) -> None:
+    """One code path: PyTorch's row has the very number of the evaluate stage."""
+    expected = read(finished, "reports/metrics.json")["test"]["mask"]["mAP50_95"]
+    assert read(finished, "reports/benchmark.json")["pytorch"]["mask_mAP50_95"] == pytest.approx(expected, abs=1e-9)
+
+
+def test_nothing_leaks_and_every_image_is_in_one_split(finished: Project) -> None:
+    report = read(finished, "reports/split.json")
+    assert report["leaked_groups"] == report["near_duplicates_across_splits"] == 0
+    seen: dict[int, str] = {}
+    for split in ("train", "val", "test"):
+        coco = read(finished, f"data/split/{split}.json")
+        listed = (finished.root / "data" / "split" / f"{split}.txt").read_text().splitlines()
+        assert [Path(line).name for line in listed] == [image["file_name"] for image in coco["images"]]
+        for image in coco["images"]:
+            assert seen.setdefault(image["pair_id"], split) == split
+
+
+def test_labels_have_the_classes_of_the_annotations(finished: Project) -> None:
+    subset = read(finished, "data/subset/annotations.json")
+    order = [category["id"] for category in subset["categories"]]
+    for image in subset["images"]:
+        text = (finished.root / "data/yolo/labels" / image["file_name"]).with_suffix(".txt").read_text()
+        found = sorted(text_to_line(line)[0] for line in text.splitlines())
+        wanted = [record["category_id"] for record in subset["annotations"] if record["image_id"] == image["id"]]
+        assert found == sorted(order.index(category) for category in wanted)
+
+
+def test_an_image_takes_its_disk_space_once(finished: Project) -> None:
+    name = read(finished, "data/subset/annotations.json")["images"][0]["file_name"]
+    inodes = {(finished.root / "data" / folder / "images" / name).stat().st_ino for folder in ("raw", "subset", "yolo")}
+    assert len(inodes) == 1
+
+
+def test_what_a_user_looks_at_fits_a_screen(finished: Project) -> None:
+    shown = finished.run("dvc", "metrics", "show").stdout.splitlines()
+    assert len(shown) <= 6
+    assert max(len(line) for line in shown) <= 200
+    text = " ".join(shown)
+    for word in ("val.mask_mAP50_95", "test.mask_mAP50_95", *(f"{name}.img_s" for name in FORMATS)):
+        assert word in text
+    finished.run("dvc", "plots", "show", "--out", str(finished.root / ".home" / "plots"))
+    page = (finished.root / ".home" / "plots" / "index.html").read_text()
+    assert "Training losses" in page
+
+
+def test_curves_have_a_row_an_epoch(finished: Project) -> None:
+    for name in ("losses", "validation"):
+        with (finished.root / "reports" / "train" / f"{name}.csv").open() as stream:
+            assert [row["epoch"] for row in csv.DictReader(stream)] == ["1", "2"]
+
+
+def test_forced_again_everything_is_the_same(finished: Project) -> None:
+    before = finished.locked_outputs()
+    pushed = subprocess.run(
+        ["dvc", "repro", "--force"], cwd=finished.root, env=finished.environment, capture_output=True, text=True
+    )
+    assert pushed.returncode == 0, pushed.stderr
+    after = finished.locked_outputs()
+    measured = {"reports/benchmark.json", "reports/speed.json", "reports/benchmark"}
+    assert {path for path in before if before[path] != after[path]} <= measured
+    finished.run("git", "checkout", "--quiet", ".")
+    finished.run("dvc", "checkout", "--quiet", "--force")
+    finished.run("dvc", "commit", "--force", "--quiet")
+
+
+def test_killed_in_every_stage_it_ends_in_the_same_place(finished: Project, tmp_path: Path) -> None:
+    """kill -9 of dvc in each stage in turn, then dvc repro again: the outputs of an undisturbed run."""
+    project = Project(tmp_path / "project")
+    project.change(SMALL)
+    (project.root / "dvc.lock").unlink(missing_ok=True)
+    for stage in STAGES:
+        kill_in_stage(project, stage)
+    project.run("dvc", "repro")
+    measured = {"reports/benchmark.json", "reports/speed.json", "reports/benchmark", "reports/environment.json"}
+    expected, found = finished.locked_outputs(), project.locked_outputs()
+    assert {path for path in expected if expected[path] != found[path]} <= measured
+    leftovers = [path for folder in ("data", "models", "reports") for path in (project.root / folder).rglob(".*.tmp")]
+    assert not leftovers
+
+
+def kill_in_stage(project: Project, stage: str) -> None:
+    running = subprocess.Popen(
+        ["dvc", "repro"],
+        cwd=project.root,
+        env=project.environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        stdin=subprocess.DEVNULL,
+        text=True,
+        start_new_session=True,
+    )
+    assert running.stdout is not None
+    reached = False
+    for line in running.stdout:
+        if line.startswith(f"Running stage '{stage}'"):
+            reached = True
+            # Into its work: the scripts start in half a second and torch in a few.
+            threading.Timer(0.7 if STAGES.index(stage) < 4 else 5, os.kill, (running.pid, signal.SIGKILL)).start()
+            break
+    running.communicate()
+    assert reached, f"the run ended before {stage}"
+
+
+def test_an_experiment_in_a_fresh_clone(finished: Project, tmp_path: Path) -> None:
+    clone = Project(tmp_path / "clone")
+    clone.change(SMALL)
+    clone.commit("small")
+    clone.run("dvc", "exp", "run", "--name", "shorter", "-S", "train.epochs=1")
+    table = clone.run("dvc", "exp", "show", "--only-changed", "--no-pager").stdout
+    assert "shorter" in table
+    assert clone.params()["train"]["epochs"] == 1
+    assert "test.mask_mAP50_95" in clone.run("dvc", "metrics", "diff").stdout
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ("pull.source=nowhere.zip", "nowhere.zip"),
+        ("subset.classes=[hat]", "the dataset has no category 'hat'"),
+        ("split.ratios.val=0.3", "split.ratios: train + val + test add up to 1.1"),
+        ("train.epochs=0", "train.epochs: 0 is not allowed"),
+    ],
+)
+def test_a_bad_parameter_stops_the_experiment_with_one_sentence(finished: Project, change: str, sentence: str) -> None:
+    done = finished.run("dvc", "exp", "run", "-S", change, check=False)
+    assert done.returncode != 0
+    assert sentence in done.stdout + done.stderr
+    assert "Traceback" not in done.stderr
+    finished.run("git", "checkout", "--quiet", ".")
+    finished.run("dvc", "checkout", "--quiet", "--force")
+
+
+@pytest.mark.skipif(not SHARED_DATA.exists(), reason="the real photos are not on this machine")
+def test_real_photos_run_to_the_end(tmp_path: Path) -> None:
+    project = Project(tmp_path / "project")
+    project.change(SMALL)
+    classes = {
+        "trousers": ["pants", "jeans"],
+        "top": ["blouse", "shirt", "t-shirt", "sweater"],
+        "outwear": ["coat", "jacket", "blazer"],
+        "dress": ["dress"],
+        "skirt": ["skirt"],
+    }
+    project.change({"pull": {"source": str(SHARED_DATA / "ccp-mini")}})
+    values = project.params()
+    values["subset"] |= {"classes": classes, "images": 60}
+    (project.root / "params.yaml").write_text(yaml.safe_dump(values, sort_keys=False))
+    project.run("dvc", "repro")
+    assert read(project, "reports/pull.json") == {"images": 120, "annotations": 400, "categories": 14, "dropped": {}}
+    assert read(project, "reports/fidelity.json")["mean_iou"] >= 0.99
+    assert list(read(project, "reports/benchmark.json")) == FORMATS
