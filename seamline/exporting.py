@@ -106,8 +106,13 @@ def onnx_to_openvino(onnx_file: Path, out: Path, metadata: dict[str, str]) -> No
 
 
 def save_openvino(model: Any, out: Path, metadata: dict[str, str]) -> None:
+    """Write model.xml and model.bin, with f32 left as it is, and the same bytes for the same model."""
     import openvino
 
+    # Nodes without a name get one from a counter of the process, which also counts what its threads make.
+    for index, node in enumerate(model.get_ordered_ops()):
+        if re.fullmatch(r"[A-Za-z]+_\d+", node.get_friendly_name()):
+            node.set_friendly_name(f"{node.get_type_name()}_{index}")
     for key, value in sorted(metadata.items()):
         model.set_rt_info(value, ["seamline", key])
     openvino.save_model(model, out / "model.xml", compress_to_fp16=False)

@@ -21,6 +21,7 @@ PROJECT = Path(__file__).resolve().parent.parent
 SHARED_DATA = PROJECT.parent / "shared" / "data"
 
 quiet_environment()
+os.environ.setdefault("GOMP_SPINCOUNT", "1000")  # as TorchEngine does, which is too late once torch is imported
 
 # Small enough to run the whole pipeline in about a minute, large enough that every stage does its work.
 SMALL = {
@@ -142,3 +143,11 @@ def write_dataset(folder: Path, count: int = 6, **changes: Any) -> Path:
     coco = {"images": images, "annotations": annotations, "categories": categories} | changes
     (folder / "instances.json").write_text(json.dumps(coco))
     return folder
+
+
+@pytest.fixture(scope="session")
+def untrained(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """An untrained model in its f32 formats, with a few images; tests must leave it as they find it."""
+    from tests.untrained import make_untrained  # imports torch
+
+    return make_untrained(tmp_path_factory.mktemp("untrained"))

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
+from ultralytics.utils import ROOT as ULTRALYTICS
 
 from seamline import training
 from seamline.errors import SeamlineError
@@ -96,7 +97,7 @@ def test_the_default_model_is_a_yolov9t_with_a_segmentation_head() -> None:
     from ultralytics.nn.tasks import SegmentationModel
 
     ours = SegmentationModel("architectures/yolov9t-seg.yaml", nc=2, verbose=False)
-    theirs = yaml.safe_load((training.ULTRALYTICS / "cfg/models/v9/yolov9t.yaml").read_text())
+    theirs = yaml.safe_load((ULTRALYTICS / "cfg/models/v9/yolov9t.yaml").read_text())
     assert ours.yaml["backbone"] == theirs["backbone"]
     assert ours.yaml["head"][:-1] == theirs["head"][:-1]
     assert ours.yaml["head"][-1][2] == "Segment"

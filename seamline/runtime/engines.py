@@ -32,8 +32,8 @@ class TorchEngine:
     """A trained best.pt, its convolutions fused with their normalisations as ultralytics does for inference."""
 
     def __init__(self, path: Path, threads: int) -> None:
-        # Read when OpenMP loads. Left alone its threads spin long at every barrier, and where something else
-        # uses a core an inference of 20 ms takes 2 s (so: 50 ms); not spinning at all takes 42 ms on idle cores too.
+        # Read when OpenMP loads. Left alone, its threads spin long at every barrier: where something else used a
+        # core, an inference of 20 ms took 2 s, and so 50 ms. Without any spinning it took 42 ms on idle cores.
         os.environ.setdefault("GOMP_SPINCOUNT", "1000")
         import torch
         from ultralytics.nn.tasks import load_checkpoint
@@ -122,10 +122,16 @@ def open_engine(path: Path, threads: int) -> Engine:
     """
     if not path.exists():
         raise SeamlineError(f"{path}: there is no such model; dvc repro makes it.")
-    if (path / "model.xml").is_file():
-        return OpenVinoEngine(path, threads)
-    if path.suffix == ".onnx":
-        return OnnxEngine(path, threads)
-    if path.suffix == ".pt":
-        return TorchEngine(path, threads)
+    try:
+        if (path / "model.xml").is_file():
+            return OpenVinoEngine(path, threads)
+        if path.suffix == ".onnx":
+            return OnnxEngine(path, threads)
+        if path.suffix == ".pt":
+            return TorchEngine(path, threads)
+    except SeamlineError:
+        raise
+    except Exception as error:  # every engine has its own for a damaged file
+        reason = " ".join(str(error).split())[:200]
+        raise SeamlineError(f"{path}: cannot be opened as a model ({type(error).__name__}: {reason}).") from error
     raise SeamlineError(f"{path}: is no model; a model is a .pt or .onnx file or a folder with model.xml.")

@@ -84,18 +84,20 @@ def non_maximum_suppression(
     if len(corners) == 0:
         return np.zeros(0, dtype=np.int64)
     sides = np.concatenate((corners[:, :2], corners[:, 2:] - corners[:, :2]), axis=1).astype(np.float64)
-    kept = cv2.dnn.NMSBoxesBatched(sides.tolist(), scores.tolist(), classes.tolist(), 0.0, iou)
-    kept = np.asarray(kept, dtype=np.int64).reshape(-1)
+    indices = cv2.dnn.NMSBoxesBatched(sides.tolist(), scores.tolist(), classes.tolist(), 0.0, iou)
+    kept = np.asarray(indices, dtype=np.int64).reshape(-1)
     ordered: npt.NDArray[np.int64] = kept[np.argsort(-scores[kept], kind="stable")]
     return ordered
 
 
 def boxes_to_image(corners: Floats, letterbox: Letterbox) -> Floats:
     """From input pixels to the image's own, clipped to it."""
-    gain = min(letterbox.scaled_height / letterbox.height, letterbox.scaled_width / letterbox.width)
-    shift = np.array([letterbox.left, letterbox.top] * 2, dtype=np.float32)
-    limit = np.array([letterbox.width, letterbox.height] * 2, dtype=np.float32)
-    return np.clip((corners - shift) / gain, 0, limit).astype(np.float32)
+    # Each side has its own gain: both were rounded to whole pixels.
+    gain = np.array([letterbox.scaled_width / letterbox.width, letterbox.scaled_height / letterbox.height] * 2)
+    shift = np.array([letterbox.left, letterbox.top] * 2)
+    limit = np.array([letterbox.width, letterbox.height] * 2)
+    boxes: Floats = np.clip((corners - shift) / gain, 0, limit).astype(np.float32)
+    return boxes
 
 
 def decode_masks(

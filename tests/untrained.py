@@ -1,0 +1,117 @@
+"""A model nobody trained, on a handful of the sample's images: enough to hold formats to each other."""
+
+from __future__ import annotations
+
+import json
+import sys
+import zipfile
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import msgspec
+import numpy as np
+import pytest
+
+from seamline.exporting import model_metadata, model_paths, onnx_to_openvino, weights_to_onnx
+from seamline.files import sha256_of
+from seamline.params import Params, load_params
+from seamline.runtime.images import image_to_tensor, read_image
+
+PROJECT = Path(__file__).resolve().parent.parent
+NAMES = ["short sleeve top", "trousers"]
+IMGSZ = 96
+IMAGES_A_SPLIT = 6
+
+
+class Untrained(NamedTuple):
+    weights: Path
+    split: Path  # train.json, val.json, test.json
+    yolo: Path  # images/
+    exported: Path  # onnx/, openvino/ and, once the export stage ran, openvino_int8/
+
+    def images(self) -> list[Path]:
+        return sorted((self.yolo / "images").iterdir())
+
+    def models(self) -> dict[str, Path]:
+        return model_paths(self.weights, self.exported)
+
+
+def make_untrained(folder: Path) -> Untrained:
+    """best.pt, ONNX and OpenVINO f32 of a yolov9t-seg with random weights, and a small split."""
+    untrained = Untrained(folder / "train" / "best.pt", folder / "split", folder / "yolo", folder / "export")
+    write_split(untrained.split, untrained.yolo / "images")
+    write_checkpoint(untrained.weights, untrained.images())
+    models = untrained.models()
+    metadata = model_metadata(NAMES, IMGSZ, sha256_of(untrained.weights), "f32")
+    models["onnx"].parent.mkdir(parents=True)
+    models["openvino"].mkdir()
+    weights_to_onnx(untrained.weights, models["onnx"], 20, IMGSZ, metadata)
+    onnx_to_openvino(models["onnx"], models["openvino"], metadata)
+    return untrained
+
+
+def write_split(split: Path, images: Path) -> None:
+    """Three splits of images from the embedded sample that show one of the two classes."""
+    images.mkdir(parents=True)
+    split.mkdir(parents=True)
+    with zipfile.ZipFile(PROJECT / "samples" / "garments.zip") as archive:
+        coco: dict[str, Any] = json.loads(archive.read("annotations.json"))
+        categories = [category for category in coco["categories"] if category["name"] in NAMES]
+        wanted = {category["id"] for category in categories}
+        annotations = [record for record in coco["annotations"] if record["category_id"] in wanted]
+        shown = {record["image_id"] for record in annotations}
+        chosen = [record for record in coco["images"] if record["id"] in shown][: 3 * IMAGES_A_SPLIT]
+        for index, name in enumerate(("train", "val", "test")):
+            own = chosen[index::3]
+            ids = {record["id"] for record in own}
+            for record in own:
+                (images / record["file_name"]).write_bytes(archive.read(f"images/{record['file_name']}"))
+            own_annotations = [record for record in annotations if record["image_id"] in ids]
+            text = json.dumps({"images": own, "annotations": own_annotations, "categories": categories})
+            (split / f"{name}.json").write_text(text)
+
+
+def write_checkpoint(path: Path, images: list[Path]) -> None:
+    """best.pt as the trainer writes it: f16 weights in `ema`, the arguments in `train_args`.
+
+    Normalisation statistics come from the images and the scores are spread, so that outputs vary as they do after
+    training; an untouched model says nearly the same everywhere.
+    """
+    import torch
+    from ultralytics.nn.tasks import SegmentationModel
+
+    torch.manual_seed(0)
+    model = SegmentationModel(str(PROJECT / "architectures" / "yolov9t-seg.yaml"), ch=3, nc=len(NAMES), verbose=False)
+    model.names = dict(enumerate(NAMES))
+    model.args = {"imgsz": IMGSZ, "task": "segment"}
+    batch = torch.from_numpy(np.concatenate([image_to_tensor(read_image(image), IMGSZ)[0] for image in images]))
+    model.train()
+    with torch.no_grad():
+        for module in model.modules():
+            if isinstance(module, torch.nn.BatchNorm2d):
+                module.momentum = 1.0
+        model(batch)
+        for branch in model.model[-1].cv3:
+            branch[-1].weight *= 3
+            branch[-1].bias.fill_(-2)
+    checkpoint = {"epoch": -1, "model": None, "ema": model.half().eval(), "train_args": model.args}
+    path.parent.mkdir(parents=True)
+    torch.save(checkpoint, path)
+
+
+def small_params() -> Params:
+    """The project's parameters, with limits that an untrained model passes and little work."""
+    params = load_params(PROJECT / "params.yaml")
+    replace = msgspec.structs.replace
+    return replace(
+        params,
+        export=replace(params.export, int8=replace(params.export.int8, calibration_images=4, max_drop=1.0)),
+        benchmark=replace(params.benchmark, warmup_s=0, repeats=2, images=3, timeout_s=120),
+    )
+
+
+def run_stage(monkeypatch: pytest.MonkeyPatch, main: Any, *arguments: Path | str) -> None:
+    """Run a stage's main() in this process, with small_params()."""
+    monkeypatch.setattr(sys, "argv", ["stage", *map(str, arguments)])
+    monkeypatch.setitem(main.__globals__, "load_params", small_params)
+    main()
