@@ -1,4 +1,4 @@
-"""Draw Seamline's embedded sample: 436 small fashion pictures with COCO instance masks, in one zip.
+"""Draw Seamline's embedded sample: 432 small fashion pictures with COCO instance masks, in one zip.
 
 The sample lets the whole pipeline (import, split, train, evaluate) run anywhere in minutes, without any
 download or licence question. It imitates the shape of DeepFashion2: category ids with gaps, one outfit
@@ -54,25 +54,25 @@ TOPS = (SHORT_TOP, LONG_TOP, VEST)
 
 # How many groups wear which (top, bottom, outwear); 0 = none. 12 more groups show no garment at all.
 WARDROBE = [
-    (126, SHORT_TOP, TROUSERS, 0),
+    (136, SHORT_TOP, TROUSERS, 0),
     (14, SHORT_TOP, SHORTS, 0),
-    (12, SHORT_TOP, SKIRT, 0),
-    (12, SHORT_TOP, 0, 0),
-    (18, LONG_TOP, TROUSERS, 0),
-    (8, LONG_TOP, SKIRT, 0),
-    (2, LONG_TOP, 0, 0),
-    (10, VEST, TROUSERS, 0),
-    (9, VEST, SHORTS, 0),
+    (10, SHORT_TOP, SKIRT, 0),
+    (16, SHORT_TOP, 0, 0),
+    (10, LONG_TOP, TROUSERS, 0),
+    (14, LONG_TOP, SKIRT, 0),
+    (4, LONG_TOP, 0, 0),
+    (8, VEST, TROUSERS, 0),
+    (12, VEST, SHORTS, 0),
     (5, VEST, SKIRT, 0),
     (2, VEST, 0, 0),
-    (10, SHORT_TOP, TROUSERS, OUTER),
-    (4, LONG_TOP, SKIRT, OUTER),
-    (4, VEST, SHORTS, OUTER),
-    (18, DRESS, 0, 0),
+    (6, SHORT_TOP, TROUSERS, OUTER),
+    (8, LONG_TOP, SKIRT, OUTER),
+    (7, VEST, SHORTS, OUTER),
+    (24, DRESS, 0, 0),
     (2, DRESS, 0, OUTER),
     (4, 0, TROUSERS, 0),
 ]
-GROUP_SIZES = [1] * 150 + [2] * 70 + [3] * 28 + [4] * 10 + [5] * 2  # 260 groups, 424 photos
+GROUP_SIZES = [1] * 190 + [2] * 60 + [3] * 20 + [4] * 10 + [5] * 2  # 282 groups, 420 photos
 
 Point = tuple[float, float]
 Poly = list[Point]
@@ -519,25 +519,11 @@ def make_body(rng: Rng, flat: bool) -> Body:
     arms, legs = [], []
     wide = float(rng.uniform(0.92, 1.1))
     # Degrees from straight down, outwards: upper arm and forearm of either side.
-    pose = (
-        [(35, 35)] * 2
-        if flat
-        else pick(
-            rng,
-            [
-                [(10, 4), (12, 6)],
-                [(14, 8), (9, 2)],
-                [(28, 18), (26, 22)],  # down
-                [(46, -42), (44, -40)],
-                [(46, -42), (12, 5)],  # hands on the hips, one hand
-                [(12, -98), (10, 4)],
-                [(8, -92), (9, -84)],  # forearms across the body
-                [(140, 168), (135, 165)],
-                [(12, 6), (120, 165)],
-                [(62, 75), (58, 80)],
-            ],
-        )
-    )  # raised, waving, out
+    down = [[(10, 4), (12, 6)], [(14, 8), (9, 2)], [(28, 18), (26, 22)], [(18, 12), (22, 10)], [(34, 26), (30, 28)]]
+    on_hips = [[(46, -42), (44, -40)], [(46, -42), (12, 5)]]  # both hands, one hand
+    across = [[(12, -98), (10, 4)], [(8, -92), (9, -84)]]  # forearms before the body
+    up = [[(140, 168), (135, 165)], [(12, 6), (120, 165)], [(62, 75), (58, 80)]]  # raised, waving, out
+    pose = [(35, 35)] * 2 if flat else pick(rng, [*down, *down, *on_hips, *across, *up])
     stance = (
         (40, 52, 42, 54)
         if flat

@@ -80,12 +80,12 @@ def model_metadata(names: list[str], imgsz: int, weights_sha256: str, precision:
 def weights_to_onnx(weights: Path, out: Path, opset: int, imgsz: int, metadata: dict[str, str]) -> None:
     """Export best.pt as a static 1x3xSxS f32 ONNX file with this metadata and no other.
 
-    Works on a copy in a temporary folder, since ultralytics writes the ONNX file beside the weights.
+    Works on a copy in a temporary folder beside `out`, since ultralytics writes the ONNX file beside the weights.
     """
     import onnx
     from ultralytics import YOLO
 
-    with tempfile.TemporaryDirectory() as scratch, warnings.catch_warnings():
+    with tempfile.TemporaryDirectory(dir=out.parent) as scratch, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the tracer's remarks on ultralytics' own code
         copied = Path(scratch) / "model.pt"
         shutil.copyfile(weights, copied)

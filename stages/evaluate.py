@@ -56,9 +56,7 @@ def main() -> None:
     write_json(
         args.report / "accuracy.json",
         {
-            name: {
-                f"{kind}_{key}": found.summary[key] for kind, found in kinds.items() for key in ("mAP50_95", "mAP50")
-            }
+            name: {f"mask_{key}": kinds["mask"].summary[key] for key in ("mAP50_95", "mAP50")}
             for name, kinds in evaluations.items()
         },
     )

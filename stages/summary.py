@@ -14,12 +14,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--report", type=Path, default=Path("reports"))
     args = parser.parse_args()
-    accuracy = read_json(args.report / "accuracy.json")
+    metrics = read_json(args.report / "metrics.json")
     benchmark = read_json(args.report / "benchmark.json")
 
     print("\naccuracy (pycocotools)   mask mAP50-95  mask mAP50   box mAP50-95  box mAP50")
-    for split, values in accuracy.items():
-        row = [values[key] for key in ("mask_mAP50_95", "mask_mAP50", "box_mAP50_95", "box_mAP50")]
+    for split, kinds in metrics.items():
+        row = [kinds[kind][key] for kind in ("mask", "box") for key in ("mAP50_95", "mAP50")]
         print(f"{split:<24}" + "".join(f"{value or 0:>14.3f}" for value in row))
     print("\nspeed (test, files to masks)  images/s   p50 ms   MB   mask mAP50-95")
     for name, row in benchmark.items():
