@@ -121,7 +121,6 @@ def test_forced_again_everything_is_the_same(finished: Project) -> None:
     assert {path for path in before if before[path] != after[path]} <= MEASURED
     finished.run("git", "checkout", "--quiet", ".")
     finished.run("dvc", "checkout", "--quiet", "--force")
-    finished.run("dvc", "commit", "--force", "--quiet")
 
 
 def test_killed_in_every_stage_it_ends_in_the_same_place(finished: Project, tmp_path: Path) -> None:

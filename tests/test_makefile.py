@@ -1,0 +1,31 @@
+from __future__ import annotations
+
+import os
+import time
+
+from tests.conftest import Project
+
+
+def test_setup_does_nothing_twice_and_installs_again_when_the_pins_change(project: Project) -> None:
+    done = project.root / ".venv" / ".done"
+    done.parent.mkdir()
+    done.touch()
+    begun = time.perf_counter()
+    assert "pip install" not in project.run("make", "setup").stdout
+    assert time.perf_counter() - begun < 2
+    later = time.time() + 5
+    os.utime(project.root / "requirements.txt", (later, later))
+    commands = project.run("make", "--dry-run", "setup").stdout
+    assert "pip install" in commands
+    assert "--no-deps -r requirements.txt" in commands
+
+
+def test_every_pin_is_exact_and_what_is_left_out_stays_out(project: Project) -> None:
+    lines = (project.root / "requirements.txt").read_text().splitlines()
+    pins = [line for line in lines if line and not line.startswith("#")]
+    assert all("==" in line for line in pins)
+    names = {line.split("==")[0] for line in pins}
+    direct = [line.split("#")[0] for line in (project.root / "requirements.in").read_text().splitlines()]
+    assert {line.strip().split("==")[0].lower() for line in direct if line.strip()} <= names
+    left_out = [line.split("#")[0].strip() for line in (project.root / "requirements.exclude").read_text().splitlines()]
+    assert names.isdisjoint(line for line in left_out if line)
