@@ -53,9 +53,9 @@ def download(url: str, target: Path) -> Path:
     try:
         filesystem, path = fsspec.core.url_to_fs(url)
         if filesystem.isfile(path):
-            names, base = [path], str(PurePosixPath(path).parent)
-        else:
-            names, base = sorted(filesystem.find(path)), path.rstrip("/")
+            names, base = [path], path.rpartition("/")[0]
+        else:  # a key that ends in / is what a console makes of a folder, and holds nothing
+            names, base = [name for name in sorted(filesystem.find(path)) if not name.endswith("/")], path.rstrip("/")
         if not names:
             raise SeamlineError(f"pull.source: there is nothing at {url!r}.")
         for name in tqdm(names, desc="download", unit="file", disable=None):

@@ -71,11 +71,11 @@ def average_precision(truth: COCO, results: list[Record], kind: str) -> Evaluati
 
     Args:
         truth: ground truth in the original images' pixels.
-        results: COCO results records, each with bbox and segmentation.
+        results: COCO results records, each with bbox and segmentation; left as they are.
         kind: "box" or "mask".
     """
     with contextlib.redirect_stdout(io.StringIO()):
-        evaluator = COCOeval(truth, results_index(truth, results), IOU_TYPES[kind])
+        evaluator = COCOeval(truth, results_index(truth, results_of_kind(results, kind)), IOU_TYPES[kind])
         evaluator.evaluate()
         evaluator.accumulate()
         evaluator.summarize()
@@ -102,10 +102,19 @@ def average_precision(truth: COCO, results: list[Record], kind: str) -> Evaluati
     return Evaluation(summary, per_class, curves)
 
 
+def results_of_kind(results: list[Record], kind: str) -> list[Record]:
+    """COCO results for boxes or for masks alone.
+
+    With a box beside it pycocotools would take the box's area for the mask's, and sort masks into the wrong sizes.
+    """
+    left_out = "segmentation" if kind == "box" else "bbox"
+    return [{key: value for key, value in record.items() if key != left_out} for record in results]
+
+
 def results_index(truth: COCO, results: list[Record]) -> COCO:
-    """loadRes, which cannot read an empty list, on copies, as it writes into the records."""
+    """loadRes, which writes into the records and cannot read an empty list."""
     if results:
-        return truth.loadRes([dict(record) for record in results])
+        return truth.loadRes(results)
     empty = COCO()
     empty.dataset = {
         "images": truth.dataset["images"],
@@ -207,4 +216,3 @@ def mask_overlaps(predictions: list[Record], instances: list[Record], image: Rec
         [0] * len(instances),
     )
     return overlaps
-

@@ -169,8 +169,14 @@ def load_params(path: Path = Path("params.yaml")) -> Params:
 def validation_error_to_sentence(message: str, values: Any) -> str:
     """Turn msgspec's "Expected `int` >= 1 - at `$.train.epochs`" into a sentence with key, value and remedy."""
     text, _, place = message.partition(" - at ")
-    keys = re.findall(r"[\w-]+", place.strip("`").removeprefix("$"))
+    if place.startswith("`key` in"):
+        key = ".".join(re.findall(r"[\w-]+", place.removeprefix("`key` in").strip().strip("`")))
+        return f"{key}: every name in it has to be text; put numbers in quotes."
+    place, inside_mapping, _ = place.strip("`").removeprefix("$").partition("[...]")
+    keys = re.findall(r"[\w-]+", place)
     dotted = ".".join(keys)
+    if inside_mapping:
+        return f"{dotted}: a value in it is not allowed; {text[0].lower()}{text[1:].replace('`', '')}."
     if unknown := re.search(r"unknown field `(.*)`", text):
         allowed = field_names(keys)
         near = difflib.get_close_matches(unknown[1], allowed, n=1)

@@ -67,7 +67,9 @@ def choose_balanced(
     # A group that shows any class counts as foreground; its own background images come along.
     foreground = [group for group in order if any(classes_by_image[image] for image in groups[group])]
     empty = [group for group in order if not any(classes_by_image[image] for image in groups[group])]
-    total = len(classes_by_image) if wanted is None else wanted
+    shown = sum(len(groups[group]) for group in foreground)
+    # Without a number wanted, and where there is too little foreground for it, the share is of what there is.
+    total = min(wanted or len(classes_by_image), shown + round(shown * background / (1 - background)))
     chosen: list[int] = []
     for group in empty:
         if len(chosen) + len(groups[group]) <= round(total * background):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from collections import Counter, defaultdict
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from itertools import pairwise
@@ -20,19 +21,24 @@ SPLITS = ("train", "val", "test")
 HASH_BITS = 64
 
 
-def field_groups(images: Iterable[Record], field: str | None) -> dict[int, Hashable]:
+def field_groups(images: Sequence[Record], field: str | None) -> dict[int, Hashable]:
     """Image id -> group: the value of a field of the image record; an image without it is a group of its own.
 
     Raises:
-        SeamlineError: when a field is named that no image has.
+        SeamlineError: when no image has the field, but one of a similar name: most likely a typing error, and one
+            that would let the groups leak.
     """
-    groups: dict[int, Hashable] = {}
-    found = False
-    for image in images:
-        value = image.get(field) if field is not None else None
-        found = found or value is not None
-        groups[image["id"]] = ("field", str(value)) if value is not None else ("image", image["id"])
-    return groups if found or field is None else {image: ("image", image) for image in groups}
+    if field is not None and not any(image.get(field) is not None for image in images):
+        near = difflib.get_close_matches(field, sorted({key for image in images for key in image}), n=1)
+        if near:
+            raise SeamlineError(f"group_by: no image has the field {field!r}; did you mean {near[0]!r}? null: none.")
+        print(f"no image has the field {field!r}: each image is a group of its own")
+    return {
+        image["id"]: ("image", image["id"])
+        if field is None or image.get(field) is None
+        else ("field", str(image[field]))
+        for image in images
+    }
 
 
 def difference_hash(path: Path) -> int:
@@ -193,7 +199,7 @@ def split_report(
     split_of: Mapping[int, str],
     groups: Mapping[int, Hashable],
     labels: Mapping[int, Sequence[str]],
-    pairs: Iterable[tuple[int, int]],
+    pairs: Iterable[tuple[int, int]] | None,
 ) -> Record:
     """Counts and the proof that nothing leaks, for reports/split.json.
 
@@ -201,7 +207,7 @@ def split_report(
         split_of: image id -> split.
         groups: image id -> the group its field gives (before near-duplicates are joined).
         labels: image id -> its instances' class names.
-        pairs: near-duplicate images.
+        pairs: near-duplicate images; None when they were not looked for.
     """
     splits_of_group: dict[Hashable, set[str]] = defaultdict(set)
     for image, split in split_of.items():
@@ -218,6 +224,9 @@ def split_report(
             "classes": {name: {"images": images[name], "instances": instances[name]} for name in sorted(instances)},
         }
     report["groups"] = len(splits_of_group)
+    report["images_in_a_group_of_their_own"] = sum(count == 1 for count in Counter(groups.values()).values())
     report["leaked_groups"] = sum(len(splits) > 1 for splits in splits_of_group.values())
-    report["near_duplicates_across_splits"] = sum(split_of[a] != split_of[b] for a, b in pairs)
+    report["near_duplicates_across_splits"] = (
+        None if pairs is None else sum(split_of[a] != split_of[b] for a, b in pairs)
+    )
     return report

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 import time
 from collections import Counter
@@ -9,6 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import ultralytics.data.utils
+import ultralytics.engine.trainer
+import ultralytics.utils
 import yaml
 from tqdm import tqdm
 from ultralytics.models.yolo.segment import SegmentationTrainer
@@ -31,6 +35,7 @@ class Trainer(SegmentationTrainer):  # type: ignore[misc]
 
     validated_epoch = -1
     best_fitness: float | None
+    fitness: float | None
 
     def validate(self) -> tuple[dict[str, float], float]:
         best_before = self.best_fitness
@@ -42,7 +47,12 @@ class Trainer(SegmentationTrainer):  # type: ignore[misc]
 
     def save_model(self) -> bool:
         # In an epoch without validation the fitness is still the last one's, and would pass for the best again.
-        return bool(super().save_model()) if self.validated_epoch == self.epoch else False
+        kept = self.fitness
+        self.fitness = kept if self.validated_epoch == self.epoch else math.nan
+        try:
+            return bool(super().save_model())
+        finally:
+            self.fitness = kept
 
     def final_eval(self) -> None:
         """Nothing: the evaluate stage measures the final model."""
@@ -68,6 +78,7 @@ def train_model(params: Train, split: Path, yolo: Path, scratch: Path) -> tuple[
     Raises:
         SeamlineError: when the model, its weights or the device is not there, or a class has no instance in train.
     """
+    keep_to_scratch(scratch)
     model = find_model(params.model, scratch / "weights")
     data = linked_dataset(split, yolo, scratch / "data")
     values = {key: getattr(params, key) for key in params.__struct_fields__ if key not in OURS}
@@ -92,6 +103,20 @@ def train_model(params: Train, split: Path, yolo: Path, scratch: Path) -> tuple[
     watch(trainer, history, params.val_period, params.epochs)
     trainer.train()
     return trainer.best, history
+
+
+def keep_to_scratch(scratch: Path) -> None:
+    """Stop what ultralytics does to the data and over the network where nobody asked it to.
+
+    It re-encodes JPEGs with bytes after their end, in place; fetches a font for plots that are not drawn; and, on a
+    GPU, fetches another model to see whether mixed precision works.
+    """
+    ultralytics.data.utils._replace_image = lambda *_: None
+    ultralytics.data.utils.check_font = lambda *_: None
+    ultralytics.engine.trainer.check_amp = lambda *_: True
+    weights = (scratch / "weights").resolve()
+    weights.mkdir(parents=True, exist_ok=True)
+    ultralytics.utils.SETTINGS["weights_dir"] = str(weights)
 
 
 def find_model(name: str, weights: Path) -> Path:
@@ -146,6 +171,8 @@ def find_device(name: str) -> str:
     if name == "auto":
         return "0" if count else "cpu"
     numbers = [] if name == "cpu" else name.split(",")
+    if len(numbers) > 1:
+        raise SeamlineError(f"train.device: {name!r} names several GPUs; training runs on one: auto, cpu or a number.")
     if any(not number.strip().isdigit() or int(number) >= count for number in numbers):
         raise SeamlineError(f"train.device: {name!r} is not there; this machine has {count} GPUs: use auto or cpu.")
     return name

@@ -33,6 +33,7 @@ def main() -> None:
         confusion_to_rows,
         curves_to_table,
         read_ground_truth,
+        results_of_kind,
     )
     from seamline.predictions import predict_split
     from seamline.runtime.predictor import Predictor
@@ -44,7 +45,8 @@ def main() -> None:
     }
     with whole_folder(args.out) as out:
         for name, records in results.items():
-            write_json(out / f"{name}.json", records)
+            for kind in ("box", "mask"):
+                write_json(out / f"{name}_{kind}.json", results_of_kind(records, kind))
 
     evaluations = {
         name: {kind: average_precision(truth[name], results[name], kind) for kind in ("box", "mask")} for name in truth

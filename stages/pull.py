@@ -8,7 +8,7 @@ Example: python stages/pull.py samples/garments.zip data/raw
 """
 
 import argparse
-import tempfile
+import shutil
 from pathlib import Path
 
 from seamline.fetch import fetch
@@ -26,14 +26,17 @@ def main() -> None:
     args = parser.parse_args()
     params = load_params().pull
 
-    SCRATCH.mkdir(exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=SCRATCH, prefix="pull-") as scratch:
-        folder = fetch(args.source, Path(scratch))
+    scratch = SCRATCH / "pull"
+    shutil.rmtree(scratch, ignore_errors=True)  # what a killed pull left
+    try:
+        folder = fetch(args.source, scratch)
         annotation_file = find_annotations(folder, params.annotations)
         # DVC makes what it tracks read-only; files of the user's own folder are therefore copied, never linked.
         place = link_or_copy if folder.is_relative_to(scratch) else copy
         with whole_folder(args.out) as out:
             report = coco_to_canonical(folder, annotation_file, out, place)
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
     write_json(args.report, report)
 
     print(f"{report['images']} images, {report['annotations']} annotations, {report['categories']} categories")

@@ -46,13 +46,13 @@ def main() -> None:
         labels[annotation["image_id"]].append(annotation["category_id"])
 
     groups = field_groups(images, params.group_by)
-    pairs: list[tuple[int, int]] = []
+    pairs = None
     if params.near_duplicate_bits is not None:
         progress = tqdm(images, desc="hashing", unit="image", disable=None)
         hashes = {image["id"]: difference_hash(args.yolo / "images" / image["file_name"]) for image in progress}
         pairs = near_duplicates(hashes, params.near_duplicate_bits)
     ratios = {split: getattr(params.ratios, split) for split in SPLITS}
-    split_of = stratified(joined_groups(groups, pairs), labels, ratios, params.seed)
+    split_of = stratified(joined_groups(groups, pairs or []), labels, ratios, params.seed)
 
     # "./" stands for the list's own folder: ultralytics reads such lists from any working directory.
     images_at = Path(os.path.relpath(args.yolo / "images", args.out)).as_posix()
@@ -75,7 +75,11 @@ def main() -> None:
     )
     write_json(args.report, report)
     print(", ".join(f"{split} {report[split]['images']} images ({report[split]['share']:.1%})" for split in SPLITS))
-    print(f"{report['leaked_groups']} groups and {report['near_duplicates_across_splits']} near-duplicates leak")
+    leaks = [f"{report['leaked_groups']} of {report['groups']} groups"]
+    leaks += (
+        [] if pairs is None else [f"{report['near_duplicates_across_splits']} of {len(pairs)} near-duplicate pairs"]
+    )
+    print(f"across splits: {', '.join(leaks)}")
 
 
 if __name__ == "__main__":

@@ -1,7 +1,10 @@
 from __future__ import annotations
 
+import functools
+import http.server
 import io
 import tarfile
+import threading
 import zipfile
 from pathlib import Path
 
@@ -104,6 +107,19 @@ def test_a_source_that_is_not_there_is_one_sentence(tmp_path: Path) -> None:
         fetch(str(tmp_path / "nothing"), tmp_path / "scratch")
     with pytest.raises(SeamlineError, match="cannot read 'nosuch://x/y'"):
         fetch("nosuch://x/y", tmp_path / "scratch")
+
+
+def test_an_archive_on_the_web_is_fetched(tmp_path: Path) -> None:
+    make_zip(tmp_path / "a.zip", {"x/1.txt": b"one"})
+    handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=tmp_path)
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        address = f"http://127.0.0.1:{server.server_port}"
+        folder = fetch(f"{address}/a.zip", tmp_path / "scratch")
+        assert (folder / "x" / "1.txt").read_bytes() == b"one"
+        with pytest.raises(SeamlineError, match=r"there is nothing at .*nothing\.zip"):
+            fetch(f"{address}/nothing.zip", tmp_path / "other")
+        server.shutdown()
 
 
 def test_a_tree_behind_a_url_is_fetched(tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from seamline.metrics import (
     confusion_to_rows,
     curves_to_table,
     read_ground_truth,
+    results_of_kind,
 )
 from tests.conftest import write_dataset
 
@@ -72,7 +73,8 @@ def test_the_twelve_numbers_are_those_of_a_plain_pycocotools_run(
 ) -> None:
     results = noisy_results(COCO(str(truth_file)), seed)
     found = average_precision(read_ground_truth(truth_file), results, kind)
-    (tmp_path / "results.json").write_text(json.dumps(results))
+    saved = results_of_kind(results, kind)  # what the evaluate stage keeps
+    (tmp_path / "results.json").write_text(json.dumps(saved))
     plain_truth = COCO(str(truth_file))
     plain = COCOeval(plain_truth, plain_truth.loadRes(str(tmp_path / "results.json")), iou_type)
     plain.evaluate()
@@ -94,6 +96,32 @@ def test_perfect_predictions_score_one_and_none_score_zero(truth_file: Path) -> 
         assert perfect.summary["mAP_large"] is None
         assert nothing.per_class["never shown"] == {"mAP50_95": None, "mAP50": None}
         assert [curve.name for curve in perfect.curves] == ["short sleeve top", "trousers"]
+
+
+def test_a_mask_counts_by_its_own_area_and_not_its_boxs(tmp_path: Path) -> None:
+    """A thin diagonal has a large box; with the box in its record pycocotools would call the mask large."""
+    folder = write_dataset(tmp_path / "in", count=1, annotations=[])
+    mask = np.eye(60, 40, dtype=np.uint8)
+    coco = json.loads((folder / "instances.json").read_text())
+    coco["annotations"] = [
+        {
+            "id": 1,
+            "image_id": 1,
+            "category_id": 1,
+            "segmentation": mask_to_rle(mask),
+            "area": 40,
+            "bbox": [0, 0, 40, 40],
+            "iscrowd": 0,
+        }
+    ]
+    (folder / "instances.json").write_text(json.dumps(coco))
+    truth = read_ground_truth(folder / "instances.json")
+    alarm = {"image_id": 1, "category_id": 1, "bbox": [0.0, 0.0, 40.0, 40.0], "score": 1.0}
+    results = [
+        {**alarm, "segmentation": mask_to_rle(mask[::-1].copy())},
+        *[{**alarm, "score": 0.5, "segmentation": mask_to_rle(mask)}],
+    ]
+    assert average_precision(truth, results, "mask").summary["mAP_small"] == pytest.approx(0.5, abs=0.01)
 
 
 def test_results_are_not_written_into(truth_file: Path) -> None:

@@ -38,6 +38,11 @@ def test_defaults_are_valid() -> None:
         ({"subset": {"classes": []}}, "subset.classes: [] is not allowed; expected array of length >= 1."),
         ({"subset": {"classes": ["a", 3]}}, "subset.classes.1: 3 is not allowed; expected str, got int."),
         ({"subset": {"classes": {"a": ["x"], "b": ["x"]}}}, "subset: 'x' stands twice in classes"),
+        (
+            {"subset": {"classes": {1: ["x"]}}},
+            "subset.classes: every name in it has to be text; put numbers in quotes.",
+        ),
+        ({"subset": {"classes": {"a": [4]}}}, "subset.classes: a value in it is not allowed; expected str, got int."),
         ({"export": {"int8": {"max_drop": 3}}}, "export.int8.max_drop: 3 is not allowed; expected float <= 1.0."),
     ],
 )

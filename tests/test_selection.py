@@ -43,6 +43,15 @@ def test_background_takes_its_share() -> None:
     assert len(chosen) == 50
 
 
+def test_background_is_a_share_of_the_result_and_not_of_the_source() -> None:
+    classes = {image: frozenset([1]) if image <= 96 else frozenset() for image in range(1, 10_001)}
+    groups = {image: image for image in classes}
+    for wanted in (None, 2000):
+        chosen = choose_balanced(classes, groups, wanted, 0.04, seed=0)
+        assert len(chosen) == 100
+        assert sum(image > 96 for image in chosen) == 4
+
+
 def test_class_names_become_source_ids() -> None:
     ids = {"pants": 31, "jeans": 25, "hat": 20, "coat": 13}
     assert source_ids_by_class({"trousers": ["pants", "jeans"], "hat": ["hat"]}, ids, {31, 20}) == {

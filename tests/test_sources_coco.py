@@ -4,6 +4,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+import cv2
+import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -81,6 +83,53 @@ def test_each_drop_is_counted_under_its_reason(tmp_path: Path) -> None:
     assert all(record["segmentation"] for record in mended["annotations"])  # no mask is made up from a box
 
 
+def test_files_that_differ_in_their_suffix_get_labels_of_their_own(tmp_path: Path) -> None:
+    folder = write_dataset(tmp_path / "in", count=2)
+    coco = json.loads((folder / "instances.json").read_text())
+    for image, name in zip(coco["images"], ("x.png", "x.bmp"), strict=True):
+        picture = np.asarray(cv2.imread(str(folder / "photos" / image["file_name"])))
+        cv2.imwrite(str(folder / "photos" / name), picture)
+        image["file_name"] = name
+    (folder / "instances.json").write_text(json.dumps(coco))
+    _, mended = canonical(folder, tmp_path / "out")
+    assert [image["file_name"] for image in mended["images"]] == ["x.png", "x__2.bmp"]
+
+
+def test_a_record_whose_file_is_missing_does_not_take_anothers(tmp_path: Path) -> None:
+    folder = write_dataset(tmp_path / "in", count=2)
+    coco = json.loads((folder / "instances.json").read_text())
+    (folder / "val").mkdir()
+    (folder / "photos" / "001.png").rename(folder / "val" / "001.png")
+    coco["images"][0]["file_name"] = "train/001.png"  # not there
+    coco["images"][1]["file_name"] = "val/001.png"
+    (folder / "instances.json").write_text(json.dumps(coco))
+    report, mended = canonical(folder, tmp_path / "out")
+    assert report["dropped"]["image: file is missing"] == 1
+    assert [image["source_file_name"] for image in mended["images"]] == ["val/001.png"]
+
+
+def test_ids_from_zero_are_numbered_from_one(tmp_path: Path) -> None:
+    """pycocotools takes a match with an instance of id 0 for none."""
+    folder = write_dataset(tmp_path / "in", count=2)
+    coco = json.loads((folder / "instances.json").read_text())
+    for record in coco["annotations"]:
+        record["id"] -= 1
+    (folder / "instances.json").write_text(json.dumps(coco))
+    _, mended = canonical(folder, tmp_path / "out")
+    assert [record["id"] for record in mended["annotations"]] == [1, 2, 3, 4]
+    assert [record["source_id"] for record in mended["annotations"]] == [0, 1, 2, 3]
+
+
+def test_an_image_too_small_to_train_on_is_counted(tmp_path: Path) -> None:
+    folder = write_dataset(tmp_path / "in", count=2)
+    coco = json.loads((folder / "instances.json").read_text())
+    cv2.imwrite(str(folder / "photos" / "001.png"), np.zeros((9, 40, 3), np.uint8))
+    coco["images"][0]["height"] = 9
+    (folder / "instances.json").write_text(json.dumps(coco))
+    report, _ = canonical(folder, tmp_path / "out")
+    assert report["dropped"]["image: a side has fewer than 10 pixels"] == 1
+
+
 def test_nested_files_of_one_name_stay_apart(tmp_path: Path) -> None:
     folder = write_dataset(tmp_path / "in", count=2)
     coco = json.loads((folder / "instances.json").read_text())
@@ -99,9 +148,11 @@ def test_nested_files_of_one_name_stay_apart(tmp_path: Path) -> None:
     [
         ({"images": [{"id": 1, "file_name": "../../etc/passwd", "width": 1, "height": 1}]}, "leads out of the source"),
         ({"images": [{"id": 1, "file_name": "/etc/passwd", "width": 1, "height": 1}]}, "leads out of the source"),
-        ({"images": [{"id": 1, "width": 1, "height": 1}]}, "image 1 needs an id and a file_name"),
+        ({"images": [{"id": 1, "width": 1, "height": 1}]}, "needs an id and a file_name"),
         ({"images": [{"id": 1, "file_name": "x.png", "width": 40, "height": 60}] * 2}, "two images have the id 1"),
         ({"images": []}, "none of its 0 images"),
+        ({"images": [1]}, "image 1 needs an id and a file_name"),
+        ({"categories": ["top"]}, "category 'top' needs an integer id and a name"),
         ({"categories": [{"id": 1, "name": "a"}, {"id": 1, "name": "b"}]}, "two categories have the id 1"),
         ({"categories": [{"id": 1, "name": "a"}, {"id": 2, "name": "a"}]}, "two categories have the name 'a'"),
         ({"categories": [{"id": None, "name": "a"}]}, "needs an integer id and a name"),
@@ -135,9 +186,13 @@ VALUES = st.one_of(
     st.sampled_from(["1", "000002", "x", ""]), st.lists(st.integers(-5, 70), max_size=9).map(lambda p: [p]),
     st.just([square(2, 2, 10)]), st.just({"size": [60, 40], "counts": [0, 2400]}),
     st.lists(st.integers(0, 1), max_size=2),
+    st.builds(
+        lambda counts: {"size": [60, 40], "counts": counts},
+        st.one_of(st.none(), st.integers(), st.text(max_size=5), st.lists(st.integers(-5, 5000), max_size=5)),
+    ),
 )  # fmt: skip
 KEYS = ["id", "image_id", "category_id", "segmentation", "bbox", "area", "iscrowd", "is_crowd"]
-ANNOTATIONS = st.lists(st.dictionaries(st.sampled_from(KEYS), VALUES), max_size=6)
+ANNOTATIONS = st.lists(st.one_of(st.dictionaries(st.sampled_from(KEYS), VALUES), VALUES), max_size=6)
 
 
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

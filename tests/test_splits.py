@@ -67,13 +67,16 @@ def test_too_few_groups_is_one_sentence() -> None:
         stratified({1: 0, 2: 1}, {1: [0], 2: [0]}, RATIOS, 0)
 
 
-def test_groups_by_field() -> None:
+def test_groups_by_field(capsys: pytest.CaptureFixture[str]) -> None:
     images: list[Record] = [{"id": 1, "pair_id": 7}, {"id": 2, "pair_id": "7"}, {"id": 3}, {"id": 4, "pair_id": None}]
     groups = field_groups(images, "pair_id")
     assert groups[1] == groups[2]
     assert len(set(groups.values())) == 3
     assert len(set(field_groups(images, None).values())) == 4
     assert len(set(field_groups(images, "nothing").values())) == 4
+    assert "each image is a group of its own" in capsys.readouterr().out  # never silently
+    with pytest.raises(SeamlineError, match="no image has the field 'pairid'; did you mean 'pair_id'"):
+        field_groups(images, "pairid")
 
 
 def test_near_duplicates_join_groups() -> None:

@@ -2,6 +2,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import cv2
+import numpy as np
 import pytest
 import torch
 import yaml
@@ -48,12 +50,14 @@ def test_a_model_that_is_not_there_is_one_sentence(
 def test_devices(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
     assert training.find_device("auto") == training.find_device("cpu") == "cpu"
-    for name in ("0", "0,1", "gpu"):
+    for name in ("0", "gpu"):
         with pytest.raises(SeamlineError, match="this machine has 0 GPUs"):
             training.find_device(name)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     assert training.find_device("auto") == "0"
-    assert training.find_device("0,1") == "0,1"
+    assert training.find_device("1") == "1"
+    with pytest.raises(SeamlineError, match="names several GPUs"):
+        training.find_device("0,1")
 
 
 def make_split(folder: Path, labels: dict[str, str]) -> tuple[Path, Path]:
@@ -81,6 +85,18 @@ def test_the_trainer_sees_links_so_that_its_cache_falls_into_scratch(tmp_path: P
     listed = (tmp_path / "scratch" / "train.txt").read_text().splitlines()
     assert listed == [str(tmp_path / "scratch" / "train" / "images" / f"{name}.jpg") for name in "ab"]
     assert (tmp_path / "scratch" / "train" / "labels").resolve() == yolo / "labels"
+
+
+def test_the_trainer_leaves_the_images_as_they_are(tmp_path: Path) -> None:
+    """ultralytics re-encodes a JPEG that has bytes after its end, as some phones write them, in its place."""
+    from ultralytics.data.utils import check_image
+
+    cv2.imwrite(str(tmp_path / "a.jpg"), np.zeros((20, 20, 3), np.uint8))
+    data = (tmp_path / "a.jpg").read_bytes() + b"phone"
+    (tmp_path / "a.jpg").write_bytes(data)
+    training.keep_to_scratch(tmp_path / "scratch")
+    check_image(str(tmp_path / "a.jpg"))
+    assert (tmp_path / "a.jpg").read_bytes() == data
 
 
 def test_a_class_nobody_shows_and_an_empty_split_are_one_sentence(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ every annotation with bbox, area and iscrowd. What cannot be made so is dropped 
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections import Counter
 from collections.abc import Callable
@@ -20,8 +21,9 @@ from tqdm import tqdm
 
 from seamline.coco import Record, raw_to_record, read_coco, write_coco
 from seamline.errors import SeamlineError
-from seamline.masks import segmentation_to_rle
+from seamline.masks import rle_to_mask, segmentation_to_rle
 
+MIN_SIDE_PX = 10  # ultralytics leaves smaller images out of training without counting them
 IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"}
 
 
@@ -107,10 +109,10 @@ def coco_to_canonical(folder: Path, annotation_file: Path, target: Path, place: 
     }
 
 
-def canonical_categories(records: list[Record], annotation_file: Path) -> list[Record]:
+def canonical_categories(records: list[Any], annotation_file: Path) -> list[Record]:
     categories = []
     for record in records:
-        number = whole_number(record.get("id"))
+        number = whole_number(record.get("id")) if isinstance(record, dict) else None
         if number is None or not isinstance(record.get("name"), str):
             raise SeamlineError(f"{annotation_file.name}: category {record!r} needs an integer id and a name.")
         categories.append({**record, "id": number})
@@ -123,23 +125,28 @@ def canonical_categories(records: list[Record], annotation_file: Path) -> list[R
 
 
 def canonical_images(
-    records: list[Record], folder: Path, annotation_file: Path, dropped: Counter[str]
+    records: list[Any], folder: Path, annotation_file: Path, dropped: Counter[str]
 ) -> tuple[list[tuple[Record, Path]], dict[Any, int]]:
     """Image records with the files they mean, and the integer id that each id of the source became."""
-    files = image_files(folder)
-    keep_numbers = all(whole_number(record.get("id")) is not None for record in records) and len(
-        {whole_number(record.get("id")) for record in records}
-    ) == len(records)
+    source_ids: set[Any] = set()
+    for record in records:
+        source_id, source_name = (
+            (record.get(key) for key in ("id", "file_name")) if isinstance(record, dict) else (None,) * 2
+        )
+        if not isinstance(source_id, (int, str)) or not isinstance(source_name, str):
+            raise SeamlineError(f"{annotation_file.name}: image {record!r} needs an id and a file_name.")
+        if source_id in source_ids:
+            raise SeamlineError(f"{annotation_file.name}: two images have the id {source_id!r}.")
+        source_ids.add(source_id)
+    numbers = {whole_number(source_id) for source_id in source_ids}
+    keep_numbers = None not in numbers and len(numbers) == len(records)
+    paths = files_of_images([record["file_name"] for record in records], annotation_file, folder)
     images: list[tuple[Record, Path]] = []
     ids: dict[Any, int] = {}
-    names: set[str] = set()
-    for position, record in enumerate(tqdm(records, desc="reading images", unit="image", disable=None), start=1):
-        source_id, source_name = record.get("id"), record.get("file_name")
-        if not isinstance(source_id, (int, str)) or not isinstance(source_name, str):
-            raise SeamlineError(f"{annotation_file.name}: image {source_id!r} needs an id and a file_name.")
-        if source_id in ids:
-            raise SeamlineError(f"{annotation_file.name}: two images have the id {source_id!r}.")
-        path = file_of_image(source_name, annotation_file, folder, files)
+    stems: set[str] = set()
+    progress = tqdm(records, desc="reading images", unit="image", disable=None)
+    for position, (record, path) in enumerate(zip(progress, paths, strict=True), start=1):
+        source_id, source_name = record["id"], record["file_name"]
         if path is None:
             dropped["image: file is missing"] += 1
             continue
@@ -147,16 +154,47 @@ def canonical_images(
         if size is None:
             dropped["image: cannot be decoded"] += 1
             continue
+        if min(size) < MIN_SIDE_PX:
+            dropped[f"image: a side has fewer than {MIN_SIDE_PX} pixels"] += 1
+            continue
         if size != (record.get("height"), record.get("width")):
             dropped["image: has another size than its record says"] += 1
             continue
         number = whole_number(source_id) if keep_numbers else None
         ids[source_id] = number if number is not None else position
-        name = unique_name(source_name, names)
+        name = unique_name(source_name, stems)
         extra = {} if ids[source_id] == source_id else {"source_id": source_id}
         extra |= {} if name == source_name else {"source_file_name": source_name}
         images.append(({**record, "id": ids[source_id], "file_name": name, **extra}, path))
     return images, ids
+
+
+def files_of_images(names: list[str], annotation_file: Path, folder: Path) -> list[Path | None]:
+    """The file that each file_name means; a file is given to one record only, to the one that names it most exactly.
+
+    A name may lack leading folders or have some that the source does not. So that a record whose own file is
+    missing does not take another's of the same last part, exact paths are given away first.
+    """
+    files = image_files(folder)
+    taken: set[Path] = set()
+    found: list[Path | None] = []
+    for name in names:
+        checked_name(name, annotation_file)
+        exact = folder / name
+        found.append(exact if exact in files.get(PurePosixPath(name).name, []) and exact not in taken else None)
+        taken |= {exact} if found[-1] else set()
+    for index, name in enumerate(names):
+        if found[index] is None:
+            path = file_of_image(name, annotation_file, folder, files)
+            found[index] = None if path in taken else path
+            taken |= {path} if path else set()
+    return found
+
+
+def checked_name(name: str, annotation_file: Path) -> None:
+    path = PurePosixPath(name)
+    if not path.parts or path.is_absolute() or ".." in path.parts:
+        raise SeamlineError(f"{annotation_file.name}: the file_name {name!r} leads out of the source.")
 
 
 def image_files(folder: Path) -> dict[str, list[Path]]:
@@ -169,14 +207,12 @@ def image_files(folder: Path) -> dict[str, list[Path]]:
 
 
 def file_of_image(name: str, annotation_file: Path, folder: Path, files: dict[str, list[Path]]) -> Path | None:
-    """The file that a record's file_name means: the longest match of its end, if only one file matches it.
+    """The file with the longest match of the name's end, if only one file matches it.
 
     Raises:
-        SeamlineError: when the name leads out of the source, or several files match it equally well.
+        SeamlineError: when several files match it equally well.
     """
     parts = PurePosixPath(name).parts
-    if not parts or PurePosixPath(name).is_absolute() or ".." in parts:
-        raise SeamlineError(f"{annotation_file.name}: the file_name {name!r} leads out of the source.")
     candidates = files.get(parts[-1], [])
     for length in range(len(parts), 0, -1):
         matches = [path for path in candidates if path.relative_to(folder).parts[-length:] == parts[-length:]]
@@ -195,24 +231,25 @@ def image_size(path: Path) -> tuple[int, int] | None:
     return None if image is None else (image.shape[0], image.shape[1])
 
 
-def unique_name(source_name: str, names: set[str]) -> str:
-    """A flat file name no other image has: the last part, with the folders before it where that is taken."""
-    parts = PurePosixPath(source_name).parts
-    candidates = ["__".join(parts[-length:]) for length in range(1, len(parts) + 1)]
-    stem, suffix = PurePosixPath(candidates[-1]).stem, PurePosixPath(candidates[-1]).suffix
-    name = next((name for name in candidates if name not in names), None)
-    number = 2
-    while name is None:
-        name = None if f"{stem}__{number}{suffix}" in names else f"{stem}__{number}{suffix}"
-        number += 1
-    names.add(name)
-    return name
+def unique_name(source_name: str, stems: set[str]) -> str:
+    """A flat file name: the last part, with the folders before it, then a number, where that is taken.
+
+    Unique without its suffix, since a.jpg and a.png would share the label a.txt.
+    """
+    parts = PurePosixPath(source_name).with_suffix("").parts
+    candidates = ("__".join(parts[-length:]) for length in range(1, len(parts) + 1))
+    numbered = (f"{'__'.join(parts)}__{number}" for number in itertools.count(2))
+    stem = next(stem for stem in itertools.chain(candidates, numbered) if stem not in stems)
+    stems.add(stem)
+    return stem + PurePosixPath(source_name).suffix
 
 
 def canonicalise_annotation(
-    record: Record, ids: dict[Any, int], sizes: dict[int, tuple[int, int]], known: set[int], seen: set[Any]
+    record: Any, ids: dict[Any, int], sizes: dict[int, tuple[int, int]], known: set[int], seen: set[Any]
 ) -> str | None:
     """Make one annotation canonical in place; the reason for dropping it, or None when it stays."""
+    if not isinstance(record, dict):
+        return "annotation: is no object"
     image_id = ids.get(record.get("image_id")) if isinstance(record.get("image_id"), (int, str)) else None
     if image_id is None:
         return "annotation: its image is unknown or was dropped"
@@ -228,9 +265,12 @@ def canonicalise_annotation(
         segmentation = [polygon for polygon in segmentation if is_polygon(polygon)]
     try:
         rle = segmentation_to_rle(segmentation, height, width)
-    except (ValueError, TypeError):
+        mask = rle_to_mask(rle)
+    except (ValueError, TypeError, OverflowError, AttributeError):
         return "annotation: has no usable mask"
-    area = float(coco_mask.area(rle))
+    if mask.max(initial=0) > 1:  # what pycocotools makes of counts that are no run lengths
+        return "annotation: has no usable mask"
+    area = float(mask.sum())
     if area == 0:
         return "annotation: its mask covers no pixel of the image"
     if source_id is not None:
@@ -270,9 +310,10 @@ def whole_number(value: Any) -> int | None:
 
 
 def number_annotations(annotations: list[Record]) -> None:
-    """Keep integer ids where all are; else number from 1 and keep the source's id beside it."""
-    numbers = [whole_number(record.get("id")) for record in annotations]
-    if None not in numbers and len(set(numbers)) == len(numbers):
+    """Keep integer ids where all are and none is below 1; else number from 1, the source's id beside it."""
+    numbers = [number for record in annotations if (number := whole_number(record.get("id"))) is not None]
+    # pycocotools takes a match with an instance of id 0 for none.
+    if len(set(numbers)) == len(annotations) and min(numbers, default=1) >= 1:
         for record, number in zip(annotations, numbers, strict=True):
             record["id"] = number
         return
