@@ -149,25 +149,13 @@ def benchmark_chart(rows: dict[str, Record], path: Path) -> None:
     figure, (scatter, bars) = plt.subplots(1, 2, figsize=(11, 4.2), gridspec_kw={"wspace": 0.4})
     throughputs = [row["throughput_img_s"] for row in rows.values()]
     precisions = [row["mask_mAP50_95"] for row in rows.values()]
-    # Formats of one accuracy lie on one height: their labels go above and below in turn, from slow to fast.
-    above = {
-        name: rank % 2 == 0 for rank, name in enumerate(sorted(rows, key=lambda name: rows[name]["throughput_img_s"]))
-    }
     for index, (name, row) in enumerate(rows.items()):
+        label = f"{FORMAT_LABELS.get(name, name)}: {row['throughput_img_s']:.0f} images/s"
         point = (row["throughput_img_s"], row["mask_mAP50_95"])
-        scatter.scatter(*point, s=90, color=COLOURS[index % len(COLOURS)], zorder=3)
-        scatter.annotate(
-            f"{FORMAT_LABELS.get(name, name)}\n{point[0]:.0f} images/s",
-            point,
-            xytext=(0, 11 if above[name] else -11),
-            textcoords="offset points",
-            ha="center",
-            va="bottom" if above[name] else "top",
-            fontsize=9,
-        )
-    reach = max(max(precisions) - min(precisions), 0.02)
-    scatter.set_xlim(-0.1 * max(throughputs), max(throughputs) * 1.25)  # room for the labels
-    scatter.set_ylim(min(precisions) - reach, max(precisions) + reach)
+        scatter.scatter(*point, s=90, color=COLOURS[index % len(COLOURS)], zorder=3, label=label)
+    scatter.set_xlim(0, max(throughputs) * 1.1)
+    scatter.set_ylim(min(precisions) - 0.05, max(precisions) + 0.05)  # noise of a small test split shall look small
+    scatter.legend(frameon=False, loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=2, fontsize=9)
     scatter.set(xlabel="images per second, from file to masks", ylabel="mask mAP50-95 on test")
     scatter.set_title("Accuracy against speed")
     plain_axes(scatter)

@@ -113,7 +113,7 @@ def keep_to_scratch(scratch: Path) -> None:
     """
     ultralytics.data.utils._replace_image = lambda *_: None
     ultralytics.data.utils.check_font = lambda *_: None
-    ultralytics.engine.trainer.check_amp = lambda *_: True
+    ultralytics.engine.trainer.check_amp = lambda model: next(model.parameters()).is_cuda  # on a CPU it would be bf16
     weights = (scratch / "weights").resolve()
     weights.mkdir(parents=True, exist_ok=True)
     ultralytics.utils.SETTINGS["weights_dir"] = str(weights)

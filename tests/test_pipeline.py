@@ -153,8 +153,8 @@ def kill_in_stage(project: Project, stage: str) -> None:
     for line in running.stdout:
         if line.startswith(f"Running stage '{stage}'"):
             reached = True
-            # Into its work: the scripts start in half a second and torch in a few.
-            threading.Timer(0.7 if STAGES.index(stage) < 4 else 5, os.kill, (running.pid, signal.SIGKILL)).start()
+            # Into its work: the first four take from half a second on, the others import torch for a few.
+            threading.Timer(0.3 if STAGES.index(stage) < 4 else 5, os.kill, (running.pid, signal.SIGKILL)).start()
             break
     running.communicate()
     assert reached, f"the run ended before {stage}"

@@ -6,6 +6,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
+import ultralytics.engine.trainer
 import yaml
 from ultralytics.utils import ROOT as ULTRALYTICS
 
@@ -97,6 +98,12 @@ def test_the_trainer_leaves_the_images_as_they_are(tmp_path: Path) -> None:
     training.keep_to_scratch(tmp_path / "scratch")
     check_image(str(tmp_path / "a.jpg"))
     assert (tmp_path / "a.jpg").read_bytes() == data
+
+
+def test_mixed_precision_is_for_gpus(tmp_path: Path) -> None:
+    """On a CPU it would mean bf16, which is slow where the processor has none, and other weights where it has."""
+    training.keep_to_scratch(tmp_path / "scratch")
+    assert ultralytics.engine.trainer.check_amp(torch.nn.Linear(1, 1)) is False
 
 
 def test_a_class_nobody_shows_and_an_empty_split_are_one_sentence(tmp_path: Path) -> None:
