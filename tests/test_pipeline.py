@@ -22,6 +22,8 @@ from tests.test_repro import STAGES
 pytestmark = pytest.mark.slow
 # What holds times, and so differs from run to run.
 MEASURED = {f"reports/{name}" for name in ("benchmark.json", "benchmark.csv", "benchmark.png", "speed.json")}
+# Into each stage's work: the first four take from half a second on, evaluate three, the others more.
+KILLED_AFTER_S = dict(zip(STAGES, (0.3, 0.3, 0.3, 0.3, 7, 1.5, 5, 5), strict=True))
 FORMATS = ["pytorch", "onnx", "openvino", "openvino_int8"]
 
 
@@ -153,8 +155,7 @@ def kill_in_stage(project: Project, stage: str) -> None:
     for line in running.stdout:
         if line.startswith(f"Running stage '{stage}'"):
             reached = True
-            # Into its work: the first four take from half a second on, the others import torch for a few.
-            threading.Timer(0.3 if STAGES.index(stage) < 4 else 5, os.kill, (running.pid, signal.SIGKILL)).start()
+            threading.Timer(KILLED_AFTER_S[stage], os.kill, (running.pid, signal.SIGKILL)).start()
             break
     running.communicate()
     assert reached, f"the run ended before {stage}"
