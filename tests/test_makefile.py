@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import re
 import time
 
 from tests.conftest import Project
@@ -24,8 +25,13 @@ def test_every_pin_is_exact_and_what_is_left_out_stays_out(project: Project) -> 
     lines = (project.root / "requirements.txt").read_text().splitlines()
     pins = [line for line in lines if line and not line.startswith("#")]
     assert all("==" in line for line in pins)
-    names = {line.split("==")[0] for line in pins}
+    names = {normalised(line) for line in pins}
     direct = [line.split("#")[0] for line in (project.root / "requirements.in").read_text().splitlines()]
-    assert {line.strip().split("==")[0].lower() for line in direct if line.strip()} <= names
+    assert {normalised(line) for line in direct if line.strip()} <= names
     left_out = [line.split("#")[0].strip() for line in (project.root / "requirements.exclude").read_text().splitlines()]
-    assert names.isdisjoint(line for line in left_out if line)
+    assert names.isdisjoint(normalised(line) for line in left_out if line)
+
+
+def normalised(requirement: str) -> str:
+    """A requirement's name as PyPI compares names."""
+    return re.sub(r"[-_.]+", "-", requirement.split("==")[0].strip().lower())

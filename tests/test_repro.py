@@ -7,7 +7,7 @@ they depend on and write everything they promise, so that the whole table takes 
 from __future__ import annotations
 
 import ast
-import time
+import resource
 from pathlib import Path
 from typing import Any
 
@@ -133,6 +133,13 @@ def test_a_readme_is_no_reason_to_run_anything(stand_in: Project) -> None:
     assert stand_in.stages_run() == []
 
 
+def processor_s() -> float:
+    """Processor time of all child processes that have ended; for DVC near wall time, and no matter how busy others are."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
+@pytest.mark.slow
 def test_a_second_run_is_as_quick_as_dvc_can_be(finished: Project, tmp_path: Path) -> None:
     """At most twice the time of `dvc repro` in a project with one finished stage; medians of runs that take turns."""
     small = tmp_path / "small"
@@ -147,8 +154,8 @@ def test_a_second_run_is_as_quick_as_dvc_can_be(finished: Project, tmp_path: Pat
     seconds: dict[str, list[float]] = {"ours": [], "smallest": []}
     for _ in range(4):
         for name, project in (("ours", finished), ("smallest", other)):
-            begun = time.perf_counter()
+            begun = processor_s()
             assert project.stages_run() == []
-            seconds[name].append(time.perf_counter() - begun)
+            seconds[name].append(processor_s() - begun)
     ours, smallest = (sorted(seconds[name][1:])[1] for name in ("ours", "smallest"))
     assert ours <= 2 * smallest, seconds
