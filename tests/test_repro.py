@@ -134,7 +134,7 @@ def test_a_readme_is_no_reason_to_run_anything(stand_in: Project) -> None:
 
 
 def processor_s() -> float:
-    """Processor time of all child processes that have ended; for DVC near wall time, and no matter how busy others are."""
+    """Processor time of all ended child processes: for DVC near wall time, however busy the machine is."""
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
     return used.ru_utime + used.ru_stime
 
