@@ -23,7 +23,7 @@ pytestmark = pytest.mark.slow
 # What holds times, and so differs from run to run.
 MEASURED = {f"reports/{name}" for name in ("benchmark.json", "benchmark.csv", "benchmark.png", "speed.json")}
 # Into each stage's work: the first four take from half a second on, evaluate three, the others more.
-KILLED_AFTER_S = dict(zip(STAGES, (0.3, 0.3, 0.3, 0.3, 7, 1.5, 5, 5), strict=True))
+KILLED_AFTER_S = dict(zip(STAGES, (0.3, 0.3, 0.3, 0.3, 4, 1.5, 4, 4), strict=True))
 FORMATS = ["pytorch", "onnx", "openvino", "openvino_int8"]
 
 
