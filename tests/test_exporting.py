@@ -26,7 +26,7 @@ from seamline.exporting import (
 )
 from seamline.files import sha256_of
 from stages import export
-from tests.untrained import IMGSZ, NAMES, Untrained, run_stage
+from tests.untrained import IMGSZ, NAMES, Untrained, rounding_of_scores, run_stage
 
 
 def test_onnx_is_static_and_says_what_it_is(untrained: Untrained) -> None:
@@ -145,11 +145,11 @@ def test_stage_makes_four_models_that_agree_and_a_report_without_dates(
     assert values["weights_sha256"] == sha256_of(untrained.weights)
     assert values["calibration_images"] == 4
     assert [rung["rung"] for rung in values["int8_rungs"]] == ["full"]
+    val = image_files(untrained.split / "val.json", untrained.yolo / "images")
+    rounding = max(rounding_of_scores(untrained.weights, val))
     for name, precision in {"pytorch": "f32", "onnx": "f32", "openvino": "f32", "openvino_int8": "int8"}.items():
         assert values[name]["precision"] == precision
-        assert values[name]["max_abs_score_difference"] < (
-            5e-3 if precision == "f32" else 1
-        )  # nobody trained it: rounding grows
+        assert values[name]["max_abs_score_difference"] < (max(1e-3, 3 * rounding) if precision == "f32" else 1)
     assert values["openvino_int8"]["model_mb"] < values["openvino"]["model_mb"] / 2
 
     # INT8 again, from the same f32 model: the same bytes.
