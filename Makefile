@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 RUN := PATH="$(CURDIR)/$(VENV)/bin:$$PATH"
 
-.PHONY: help setup repro test test-quick lint lock sample
+.PHONY: help setup repro test test-quick lint lock sample bench
 
 help:
 	@echo "make repro       set up, run the pipeline, say where its results are"
@@ -12,6 +12,7 @@ help:
 	@echo "make setup       only set up .venv; nothing to do takes no time"
 	@echo "make lint        ruff and mypy"
 	@echo "make lock        regenerate requirements.txt from requirements.in"
+	@echo "make bench       compare time, memory and masks with other tools, at DeepFashion2's full size (20 minutes)"
 	@echo "make sample      draw samples/garments.zip again"
 
 setup: $(VENV)/.done
@@ -46,3 +47,12 @@ lock: setup
 
 sample: setup
 	$(VENV)/bin/python samples/make_garments.py
+
+# The peers go into a folder of their own, so that nothing of them is ever imported by the pipeline.
+PEERS := .seamline/bench/peers
+bench: setup $(PEERS)/.done
+	$(RUN) PYTHONPATH=$(PEERS) python -m bench.run $(BENCH)
+
+$(PEERS)/.done: bench/requirements.txt
+	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --upgrade --target $(PEERS) -r $<
+	@touch $@

@@ -2,23 +2,13 @@
 
 from __future__ import annotations
 
-import lzma
-import shutil
-import stat
-import tarfile
-import zipfile
-import zlib
-from pathlib import Path, PurePosixPath
-from typing import Any
+from pathlib import Path
+from urllib.parse import urlsplit, urlunsplit
 
 from tqdm import tqdm
 
+from seamline.archives import SUFFIXES, checked_member, first_line, is_archive, unpacked
 from seamline.errors import SeamlineError
-
-ARCHIVE_SUFFIXES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
-MAX_EXPANSION = 1000  # an archive that unpacks to more than this times its size is refused
-DAMAGED = (zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError, EOFError, OSError, RuntimeError)
-MIN_EXPANSION_BYTES = 1 << 30  # ... unless it stays below this
 
 
 def fetch(source: str, scratch: Path) -> Path:
@@ -33,14 +23,11 @@ def fetch(source: str, scratch: Path) -> Path:
         local = Path(source)
         if not local.exists():
             raise SeamlineError(f"pull.source: {source!r} does not exist; it has to be a folder, an archive or a URL.")
-    if local.is_dir():
-        return local
-    if not local.name.lower().endswith(ARCHIVE_SUFFIXES):
+    if not local.is_dir() and not is_archive(local):
         raise SeamlineError(
-            f"pull.source: {source!r} is no folder and no archive; archives end in {', '.join(ARCHIVE_SUFFIXES)}."
+            f"pull.source: {shown(source)!r} is no folder and no archive; archives end in {', '.join(SUFFIXES)}."
         )
-    unpack(local, scratch / "unpacked")
-    return scratch / "unpacked"
+    return unpacked(local, scratch)
 
 
 def download(url: str, target: Path) -> Path:
@@ -53,91 +40,27 @@ def download(url: str, target: Path) -> Path:
     try:
         filesystem, path = fsspec.core.url_to_fs(url)
         if filesystem.isfile(path):
-            names, base = [path], path.rpartition("/")[0]
+            names, base = [path], path.partition("?")[0].rpartition("/")[0]
         else:  # a key that ends in / is what a console makes of a folder, and holds nothing
             names, base = [name for name in sorted(filesystem.find(path)) if not name.endswith("/")], path.rstrip("/")
         if not names:
-            raise SeamlineError(f"pull.source: there is nothing at {url!r}.")
+            raise SeamlineError(f"pull.source: there is nothing at {shown(url)!r}.")
         for name in tqdm(names, desc="download", unit="file", disable=None):
-            inside = checked_member(name.removeprefix(base).lstrip("/"), url)
-            local = target / inside
+            plain = name.partition("?")[0] if url.startswith("http") else name  # what follows may be a signature
+            local = target / checked_member(plain.removeprefix(base).lstrip("/"), shown(url))
             local.parent.mkdir(parents=True, exist_ok=True)
             filesystem.get_file(name, str(local))
     except SeamlineError:
         raise
     except Exception as error:  # whatever a file system's client raises: re-raised as the user's sentence
-        raise SeamlineError(
-            f"pull.source: cannot read {url!r} ({type(error).__name__}: {first_line(error)})."
-        ) from None
-    return target / names[0].removeprefix(base).lstrip("/") if names == [path] else target
+        reason = f"{type(error).__name__}: {first_line(error)}".replace(url, shown(url))
+        raise SeamlineError(f"pull.source: cannot read {shown(url)!r} ({reason}).") from None
+    return local if names == [path] else target
 
 
-def first_line(error: BaseException) -> str:
-    return (str(error).splitlines() or [""])[0]
-
-
-def checked_member(name: str, archive: str) -> PurePosixPath:
-    """A member's path inside the archive or bucket.
-
-    Raises:
-        SeamlineError: when it is absolute or leads outside.
-    """
-    path = PurePosixPath(name.replace("\\", "/"))
-    if path.is_absolute() or ".." in path.parts or not path.parts or ":" in path.parts[0]:
-        raise SeamlineError(f"{archive}: the member {name!r} leads outside the archive; nothing of it was unpacked.")
-    return path
-
-
-def unpack(archive: Path, target: Path) -> None:
-    """Unpack regular files only, after every name and the total size have been checked.
-
-    Raises:
-        SeamlineError: when it is no archive, is damaged, leads outside, or unpacks to an absurd size.
-    """
-    shutil.rmtree(target, ignore_errors=True)
-    target.mkdir(parents=True)
-    try:
-        if archive.name.lower().endswith(".zip"):
-            unpack_zip(archive, target)
-        else:
-            unpack_tar(archive, target)
-    except DAMAGED as error:
-        raise SeamlineError(f"{archive}: is not a readable archive ({first_line(error)}).") from None
-
-
-def unpack_zip(archive: Path, target: Path) -> None:
-    with zipfile.ZipFile(archive) as opened:
-        members = [member for member in opened.infolist() if not member.is_dir()]
-        check_size(sum(member.file_size for member in members), archive)
-        for member in members:
-            checked_member(member.filename, archive.name)
-            if stat.S_ISLNK(member.external_attr >> 16):
-                raise SeamlineError(f"{archive}: the member {member.filename!r} is a link; links are refused.")
-        for member in members:
-            with opened.open(member) as stream:
-                write_member(stream, target / checked_member(member.filename, archive.name))
-
-
-def unpack_tar(archive: Path, target: Path) -> None:
-    with tarfile.open(archive) as opened:
-        members = [member for member in opened.getmembers() if not member.isdir()]
-        check_size(sum(member.size for member in members), archive)
-        for member in members:
-            checked_member(member.name, archive.name)
-            if not member.isfile():
-                raise SeamlineError(f"{archive}: the member {member.name!r} is a link or device; those are refused.")
-        for member in members:
-            stream = opened.extractfile(member)
-            if stream is not None:
-                write_member(stream, target / checked_member(member.name, archive.name))
-
-
-def check_size(unpacked_bytes: int, archive: Path) -> None:
-    if unpacked_bytes > max(MIN_EXPANSION_BYTES, MAX_EXPANSION * archive.stat().st_size):
-        raise SeamlineError(f"{archive}: unpacks to {unpacked_bytes:,} bytes, over {MAX_EXPANSION} times its size.")
-
-
-def write_member(stream: Any, path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("wb") as out:
-        shutil.copyfileobj(stream, out, 1 << 20)
+def shown(url: str) -> str:
+    """An address without what may be secret in it: user, password and query, such as a signature."""
+    if "://" not in url:
+        return url
+    parts = urlsplit(url)
+    return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))

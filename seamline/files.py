@@ -84,13 +84,16 @@ def copy(source: Path, target: Path) -> None:
     shutil.copyfile(source, target)
 
 
-def link_or_copy(source: Path, target: Path) -> None:
+def link_or_copy(source: Path | str, target: Path | str) -> None:
     """Hard-link, so that an image takes its disk space once; copy where the file system cannot link."""
-    target.parent.mkdir(parents=True, exist_ok=True)
     try:
         os.link(source, target)
     except OSError:
-        copy(source, target)
+        Path(target).parent.mkdir(parents=True, exist_ok=True)
+        try:
+            os.link(source, target)
+        except OSError:
+            copy(Path(source), Path(target))
 
 
 def sha256_of(path: Path) -> str:

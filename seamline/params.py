@@ -24,6 +24,7 @@ Positive = Annotated[float, Meta(gt=0)]
 Count = Annotated[int, Meta(ge=1)]
 Seed = Annotated[int, Meta(ge=0, le=2**32 - 1)]
 Text = Annotated[str, Meta(min_length=1)]
+SPLITS = ("train", "val", "test")
 
 
 class Section(msgspec.Struct, forbid_unknown_fields=True):
@@ -32,13 +33,21 @@ class Section(msgspec.Struct, forbid_unknown_fields=True):
 
 class Pull(Section):
     source: Text
-    annotations: Text | None
+    layout: Literal["coco", "deepfashion2", "fashionpedia", "ccp"] | None
+    annotations: Text | Annotated[dict[str, Text], Meta(min_length=1)] | None
+
+    def __post_init__(self) -> None:
+        for split in self.annotations if isinstance(self.annotations, dict) else ():
+            if split not in SPLITS:
+                raise ValueError(f"{split!r} in annotations is no split; allowed are {', '.join(SPLITS)}")
 
 
 class Subset(Section):
     classes: Annotated[list[Text], Meta(min_length=1)] | Annotated[dict[Text, list[Text]], Meta(min_length=1)]
     images: Count | None
     background: Annotated[float, Meta(ge=0, lt=1)]
+    min_area_px: AtLeastZero
+    crowd: bool
     group_by: Text | None
     seed: Seed
 
@@ -72,9 +81,15 @@ class Ratios(Section):
 
 class Split(Section):
     ratios: Ratios
+    official: Annotated[dict[str, Text], Meta(min_length=1)] | None
     group_by: Text | None
-    near_duplicate_bits: Annotated[int, Meta(ge=0, le=16)] | None
+    near_duplicate_bits: Annotated[int, Meta(ge=0, le=24)] | None
     seed: Seed
+
+    def __post_init__(self) -> None:
+        for split in self.official or ():
+            if split not in SPLITS:
+                raise ValueError(f"{split!r} in official is no split; allowed are {', '.join(SPLITS)}")
 
 
 class Train(Section):

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
+import numpy.typing as npt
 
 from seamline.errors import SeamlineError
+from seamline.groups import Groups
 
 
 def source_ids_by_class(
@@ -37,57 +38,60 @@ def source_ids_by_class(
 
 
 def choose_balanced(
-    classes_by_image: Mapping[int, frozenset[int]],
-    group_by_image: Mapping[int, Hashable],
+    shows: npt.NDArray[np.bool_],
+    unusable: npt.NDArray[np.bool_],
+    group_of: Groups,
     wanted: int | None,
     background: float,
     seed: int,
-) -> list[int]:
-    """Image ids of a class-balanced subset that takes whole groups.
+) -> npt.NDArray[np.int64]:
+    """Positions of the images of a class-balanced subset that takes whole groups.
 
     Groups are taken one after another, each time one that shows the class with the fewest images so far, until
     the wanted number is reached. A last group that would overshoot is skipped for one that fits.
 
     Args:
-        classes_by_image: image id -> the chosen classes it shows; empty for an image that shows none.
-        group_by_image: image id -> its group.
+        shows: (images, classes), whether an image shows a class.
+        unusable: (images,), images that may be neither; they are left out of their groups.
+        group_of: (images,), the number of each image's group, from 0.
         wanted: how many images; None for all that show a class.
         background: share of the result that shows none of the classes.
         seed: of the order in which equals are taken.
 
     Returns:
-        Sorted ids, at most `wanted`; fewer when there are not enough.
+        Sorted positions, at most `wanted`; fewer when there are not enough.
     """
-    rng = np.random.default_rng(seed)
-    groups: dict[Hashable, list[int]] = defaultdict(list)
-    for image in sorted(classes_by_image):
-        groups[group_by_image[image]].append(image)
-    order = list(groups)
-    order = [order[index] for index in rng.permutation(len(order))]
+    usable = np.flatnonzero(~unusable)
+    count = int(group_of.max(initial=-1)) + 1
+    sizes = np.bincount(group_of[usable], minlength=count)
+    images_of_class = np.stack(
+        [np.bincount(group_of[usable], weights=column, minlength=count) for column in shows[usable].T], axis=1
+    ).astype(np.int64)  # (groups, classes)
+    order = np.random.default_rng(seed).permutation(count)
+    order = order[sizes[order] > 0]
     # A group that shows any class counts as foreground; its own background images come along.
-    foreground = [group for group in order if any(classes_by_image[image] for image in groups[group])]
-    empty = [group for group in order if not any(classes_by_image[image] for image in groups[group])]
-    shown = sum(len(groups[group]) for group in foreground)
+    foreground = np.asarray(images_of_class.any(axis=1))
+    shown = int(sizes[foreground].sum())
     # Without a number wanted, and where there is too little foreground for it, the share is of what there is.
-    total = min(wanted or len(classes_by_image), shown + round(shown * background / (1 - background)))
-    chosen: list[int] = []
-    for group in empty:
-        if len(chosen) + len(groups[group]) <= round(total * background):
-            chosen += groups[group]
-    images_of: dict[int, int] = {number: 0 for classes in classes_by_image.values() for number in classes}
-    waiting: dict[int, list[Hashable]] = {number: [] for number in images_of}
-    for group in reversed(foreground):  # reversed, as they are popped from the end
-        for number in sorted({number for image in groups[group] for number in classes_by_image[image]}):
-            waiting[number].append(group)
-    taken: set[Hashable] = set()
-    while any(waiting.values()):
-        rarest = min((number for number in waiting if waiting[number]), key=lambda number: (images_of[number], number))
-        group = waiting[rarest].pop()
-        if group in taken or len(chosen) + len(groups[group]) > total:
-            continue
-        taken.add(group)
-        chosen += groups[group]
-        for image in groups[group]:
-            for number in classes_by_image[image]:
-                images_of[number] += 1
-    return sorted(chosen)
+    total = min(wanted or len(usable), shown + round(shown * background / (1 - background)))
+    taken = np.zeros(count, dtype=bool)
+    chosen = 0
+    for group in order[~foreground[order]].tolist():
+        if chosen >= round(total * background):
+            break
+        if chosen + sizes[group] <= round(total * background):
+            taken[group] = True
+            chosen += int(sizes[group])
+    of_class = np.zeros(shows.shape[1], dtype=np.int64)
+    waiting = [iter(order[images_of_class[order, number] > 0].tolist()) for number in range(shows.shape[1])]
+    open_classes = list(range(shows.shape[1]))
+    while open_classes and chosen < total:
+        rarest = min(open_classes, key=lambda number: (of_class[number], number))
+        group = next(waiting[rarest], None)
+        if group is None:
+            open_classes.remove(rarest)
+        elif not taken[group] and chosen + sizes[group] <= total:
+            taken[group] = True
+            chosen += int(sizes[group])
+            of_class += images_of_class[group]
+    return usable[taken[group_of[usable]]]

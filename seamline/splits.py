@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import difflib
-from collections import Counter, defaultdict
-from collections.abc import Hashable, Iterable, Mapping, Sequence
-from itertools import pairwise
+from collections.abc import Mapping, Sequence
+from itertools import combinations, pairwise
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -16,166 +15,177 @@ from scipy.sparse.csgraph import connected_components
 
 from seamline.coco import Record
 from seamline.errors import SeamlineError
+from seamline.groups import Groups
 
 SPLITS = ("train", "val", "test")
-HASH_BITS = 64
+HASH_BITS = 128
+IMAGES_APART = 0.015
+NEAR_ENOUGH = 0.002  # of every share to its target; where groups are so many, moving single ones changes nothing
+
+Shares = npt.NDArray[np.float64]
+Hash = npt.NDArray[np.uint8]  # (16,)
+Assigned = npt.NDArray[np.int64]  # (images,) or (groups,): index into SPLITS
 
 
-def field_groups(images: Sequence[Record], field: str | None) -> dict[int, Hashable]:
-    """Image id -> group: the value of a field of the image record; an image without it is a group of its own.
+def difference_hash(path: Path) -> Hash:
+    """128-bit perceptual hash: whether each of 8 x 8 grey cells is brighter than its left and its upper neighbour.
 
-    Raises:
-        SeamlineError: when no image has the field, but one of a similar name: most likely a typing error, and one
-            that would let the groups leak.
+    dHash, both ways. On street photos: unrelated ones differ in 25 bits or more, one encoded again at another
+    quality, size or brightness in 10 or fewer.
     """
-    if field is not None and not any(image.get(field) is not None for image in images):
-        near = difflib.get_close_matches(field, sorted({key for image in images for key in image}), n=1)
-        if near:
-            raise SeamlineError(f"group_by: no image has the field {field!r}; did you mean {near[0]!r}? null: none.")
-        print(f"no image has the field {field!r}: each image is a group of its own")
-    return {
-        image["id"]: ("image", image["id"])
-        if field is None or image.get(field) is None
-        else ("field", str(image[field]))
-        for image in images
-    }
-
-
-def difference_hash(path: Path) -> int:
-    """64-bit perceptual hash: whether each of 8 x 8 grey cells is brighter than its left neighbour (dHash)."""
     grey = cv2.imdecode(np.fromfile(path, dtype=np.uint8), cv2.IMREAD_GRAYSCALE)
     if grey is None:
         raise SeamlineError(f"{path}: cannot be decoded.")
-    cells = cv2.resize(grey, (9, 8), interpolation=cv2.INTER_AREA)
-    return int.from_bytes(np.packbits(cells[:, 1:] > cells[:, :-1]).tobytes(), "big")
+    across = cv2.resize(grey, (9, 8), interpolation=cv2.INTER_AREA)
+    down = cv2.resize(grey, (8, 9), interpolation=cv2.INTER_AREA)
+    return np.packbits(np.concatenate(((across[:, 1:] > across[:, :-1]).ravel(), (down[1:] > down[:-1]).ravel())))
 
 
-def near_duplicates(hashes: Mapping[int, int], bits: int) -> list[tuple[int, int]]:
-    """Pairs of image ids whose hashes differ in at most `bits` bits.
+def near_duplicates(hashes: npt.NDArray[np.uint8], bits: int) -> npt.NDArray[np.int64]:
+    """Pairs of positions whose hashes, (images, 16), differ in at most `bits` bits, sorted.
 
-    Two such hashes are equal in at least one of bits + 1 bands, so only images that share a band are compared.
+    Of several equal hashes each is paired with the first only, and only that one with others: 10,000 copies of one
+    photo are 9,999 pairs. Two hashes so near are equal in at least one of bits + 1 bands, so only those that share a
+    band are compared.
     """
-    pairs = set()
-    edges = np.linspace(0, HASH_BITS, bits + 2).astype(int)
-    for low, high in pairwise(edges):
-        band = ((1 << int(high - low)) - 1) << int(low)
-        buckets: dict[int, list[int]] = defaultdict(list)
-        for image, value in hashes.items():
-            buckets[value & band].append(image)
-        for bucket in buckets.values():
-            for position, first in enumerate(bucket):
-                for second in bucket[position + 1 :]:
-                    if (hashes[first] ^ hashes[second]).bit_count() <= bits:
-                        pairs.add((min(first, second), max(first, second)))
-    return sorted(pairs)
+    if not len(hashes):
+        return np.zeros((0, 2), dtype=np.int64)
+    different, first, same = np.unique(hashes, axis=0, return_index=True, return_inverse=True)
+    copies = np.flatnonzero(first[same] != np.arange(len(hashes)))
+    pairs = [np.stack((first[same[copies]], copies), axis=1)]
+    unpacked = np.unpackbits(different, axis=1)
+    for low, high in pairwise(np.linspace(0, HASH_BITS, bits + 2).astype(int)):
+        band = np.unique(np.packbits(unpacked[:, low:high], axis=1), axis=0, return_inverse=True)[1]
+        order = np.argsort(band, kind="stable")
+        start, step = np.arange(len(order)), 1
+        while len(start):  # each with the one `step` further in the same band, until no band is so large
+            start = start[start + step < len(order)]
+            start = start[band[order[start]] == band[order[start + step]]]
+            a, b = order[start], order[start + step]
+            near = np.bitwise_count(different[a] ^ different[b]).sum(axis=1) <= bits
+            pairs.append(np.stack((first[a[near]], first[b[near]]), axis=1))
+            step += 1
+    return np.unique(np.sort(np.concatenate(pairs), axis=1), axis=0)
 
 
-def joined_groups(groups: Mapping[int, Hashable], pairs: Iterable[tuple[int, int]]) -> dict[int, int]:
-    """Image id -> number of its group, after groups that a pair connects have become one."""
-    images = sorted(groups)
-    position = {image: index for index, image in enumerate(images)}
-    first_of: dict[Hashable, int] = {}
-    edges = [(position[a], position[b]) for a, b in pairs]
-    edges += [(position[image], first_of.setdefault(groups[image], position[image])) for image in images]
-    rows, columns = zip(*edges, strict=True) if edges else ((), ())
-    graph = coo_matrix((np.ones(len(edges)), (rows, columns)), shape=(len(images), len(images)))
+def joined_groups(groups: Groups, pairs: npt.NDArray[np.int64]) -> Groups:
+    """Groups after those that a pair of positions connects have become one."""
+    nodes = int(groups.max(initial=-1)) + 1
+    edges = groups[pairs]
+    graph = coo_matrix((np.ones(len(edges)), (edges[:, 0], edges[:, 1])), shape=(nodes, nodes))
     _, labels = connected_components(graph, directed=False)
-    return {image: int(labels[position[image]]) for image in images}
+    return np.asarray(labels[groups], dtype=np.int64)
 
 
-def stratified(
-    groups: Mapping[int, int], labels: Mapping[int, Sequence[int]], ratios: Mapping[str, float], seed: int
-) -> dict[int, str]:
-    """Image id -> split, whole groups together, images and every class's instances close to the ratios.
+def official_splits(values: Sequence[Any], official: Mapping[str, str]) -> Assigned:
+    """Our split of each image whose split in the source is named; -1 for the others.
+
+    Args:
+        values: the field `split` of every image.
+        official: our split -> the source's.
+
+    Raises:
+        SeamlineError: when the source has no such split, or what is left over does not fit what is not named.
+    """
+    known = sorted({str(value) for value in values if value is not None})
+    for ours, theirs in official.items():
+        if theirs not in known:
+            raise SeamlineError(
+                f"split.official: no image of the subset is of the source's split {theirs!r}, which {ours} shall be; "
+                f"there are {', '.join(known) or 'none'}."
+            )
+    fixed = np.full(len(values), -1, dtype=np.int64)
+    for ours, theirs in official.items():
+        fixed[[value == theirs for value in values]] = SPLITS.index(ours)
+    left_over, open_splits = int((fixed < 0).sum()), [split for split in SPLITS if split not in official]
+    if left_over and not open_splits:
+        raise SeamlineError(f"split.official: {left_over} images are of no split it names; there are {known}.")
+    if open_splits and not left_over:
+        raise SeamlineError(
+            f"split.official: nothing is left for {' and '.join(open_splits)}; leave a split out, and its images are "
+            "divided by split.ratios."
+        )
+    return fixed
+
+
+def stratified(groups: Groups, instances: npt.NDArray[np.int64], ratios: Sequence[float], seed: int) -> Assigned:
+    """The split of each image: whole groups together, images and every class's instances close to the ratios.
 
     Groups go one by one, those with the rarest class first, where they are needed most (Sechidis et al. 2011,
     over groups); then single groups are moved and pairs swapped as long as that brings the shares closer.
 
     Args:
-        groups: image id -> group number.
-        labels: image id -> its instances' classes, one entry an instance.
-        ratios: split -> share; they add up to 1.
+        groups: (images,), group numbers from 0 without gaps.
+        instances: (images, classes), how many instances of each class an image shows.
+        ratios: the share of each split; they add up to 1.
         seed: of the order among equals.
 
     Raises:
         SeamlineError: when there are fewer groups than splits.
     """
-    numbers = sorted(set(groups.values()))
-    names = list(ratios)
-    if len(numbers) < len(names):
-        raise SeamlineError(f"split: {len(numbers)} groups of images cannot fill {len(names)} splits; use more images.")
-    counts = group_counts(groups, labels)
+    counts = group_counts(groups, instances)
+    if len(counts) < len(ratios):
+        raise SeamlineError(f"split: {len(counts)} groups of images cannot fill {len(ratios)} splits; use more images.")
     totals = counts.sum(axis=0)
     shares = counts / totals  # of each group in all images, images without instances, and each class
-    target = np.array([ratios[name] for name in names])[:, None] * np.ones_like(totals, dtype=np.float64)
+    target = np.array(ratios)[:, None] * np.ones_like(totals)
     rng = np.random.default_rng(seed)
     rarity = np.where(counts > 0, totals, np.inf).min(axis=1)
-    order = np.lexsort((rng.random(len(numbers)), -shares.max(axis=1), rarity))
-    assigned = np.full(len(numbers), -1)
+    assigned = np.full(len(counts), -1)
     filled = np.zeros_like(target)
-    for group in order:
-        distances = [imbalance(filled, target, split, shares[group]) for split in range(len(names))]
-        assigned[group] = int(np.argmin(distances))
-        filled[assigned[group]] += shares[group]
-    for split in range(len(names)):
+    for group in np.lexsort((rng.random(len(counts)), -shares.max(axis=1), rarity)):
+        added = shares[group]
+        # How much the squared distance to the target would grow, by the split's ratio. (Written out in another way,
+        # rounding would break ties differently, and a new version would divide old data anew.)
+        growth = (((filled - target + added) ** 2 - (filled - target) ** 2) / target).sum(axis=1)
+        assigned[group] = growth.argmin()
+        filled[assigned[group]] += added
+    for split in range(len(ratios)):
         if not (assigned == split).any():  # with very few groups the largest ratio may have taken them all
-            largest = np.bincount(assigned, minlength=len(names)).argmax()
+            largest = np.bincount(assigned, minlength=len(ratios)).argmax()
             group = min(np.flatnonzero(assigned == largest), key=lambda index: shares[index].sum())
             filled[largest] -= shares[group]
             filled[split] += shares[group]
             assigned[group] = split
-    refine(assigned, filled, shares, target, rng)
-    split_of = {number: names[assigned[index]] for index, number in enumerate(numbers)}
-    return {image: split_of[group] for image, group in groups.items()}
+    if np.abs(filled - target).max() > NEAR_ENOUGH:
+        refine(assigned, filled, shares, target, rng)
+    if np.abs(filled[:, 0] - target[:, 0]).max() > IMAGES_APART:
+        # With many rare classes the images are one share among hundreds. They count as much as all classes together.
+        weights = np.ones(shares.shape[1])
+        weights[0] = shares.shape[1]
+        refine(assigned, filled * weights, shares * weights, target * weights, rng)
+    return np.asarray(assigned[groups])
 
 
-def group_counts(groups: Mapping[int, int], labels: Mapping[int, Sequence[int]]) -> npt.NDArray[np.float64]:
+def group_counts(groups: Groups, instances: npt.NDArray[np.int64]) -> Shares:
     """A row a group: images, images without an instance, instances of each class; columns of zeros left out."""
-    numbers = {number: index for index, number in enumerate(sorted(set(groups.values())))}
-    classes = {label: index for index, label in enumerate(sorted({c for found in labels.values() for c in found}))}
-    counts = np.zeros((len(numbers), 2 + len(classes)))
-    for image, group in groups.items():
-        row = counts[numbers[group]]
-        row[0] += 1
-        row[1] += not labels[image]
-        for label in labels[image]:
-            row[2 + classes[label]] += 1
-    kept: npt.NDArray[np.float64] = counts[:, counts.sum(axis=0) > 0]
-    return kept
-
-
-def imbalance(
-    filled: npt.NDArray[np.float64], target: npt.NDArray[np.float64], split: int, added: npt.NDArray[np.float64]
-) -> float:
-    """How much the squared distance to the target shares grows when a group goes to a split, by its ratio."""
-    gap = filled[split] - target[split]
-    return float((((gap + added) ** 2 - gap**2) / target[split]).sum())
+    columns = [np.ones(len(groups)), (instances.sum(axis=1) == 0).astype(float), *instances.T.astype(float)]
+    counts = np.stack([np.bincount(groups, weights=column) for column in columns], axis=1)
+    return np.asarray(counts[:, counts.sum(axis=0) > 0], dtype=np.float64)
 
 
 def refine(
-    assigned: npt.NDArray[np.int64],
-    filled: npt.NDArray[np.float64],
-    shares: npt.NDArray[np.float64],
-    target: npt.NDArray[np.float64],
-    rng: np.random.Generator,
-    rounds: int = 20,
+    assigned: Assigned, filled: Shares, shares: Shares, target: Shares, rng: np.random.Generator, rounds: int = 20
 ) -> None:
     """Move single groups, or swap two, while the sum of squared distances to the target falls; changes in place."""
 
-    def distance(change: npt.NDArray[np.float64], first: int, second: int) -> float:
+    def distance(change: Shares, first: int, second: int) -> float:
         before = ((filled[first] - target[first]) ** 2 + (filled[second] - target[second]) ** 2).sum()
         gained, lost = filled[first] + change - target[first], filled[second] - change - target[second]
         return float((gained**2 + lost**2).sum() - before)
 
     count = len(assigned)
+    members = np.bincount(assigned, minlength=len(target))
     for _ in range(rounds):
         improved = False
         partners = rng.permutation(count)
         for group in range(count):
             source = int(assigned[group])
-            members = int((assigned == source).sum())
-            moves = [(distance(shares[group], split, source), split, -1) for split in range(len(target))]
-            moves = [move for move in moves if move[1] != source and members > 1]
+            moves = [
+                (distance(shares[group], split, source), split, -1)
+                for split in range(len(target))
+                if split != source and members[source] > 1
+            ]
             other = int(partners[group])
             if assigned[other] != source:
                 split = int(assigned[other])
@@ -190,43 +200,67 @@ def refine(
                 assigned[group] = split
                 if other >= 0:
                     assigned[other] = source
+                else:
+                    members[source] -= 1
+                    members[split] += 1
                 improved = True
         if not improved:
             return
 
 
 def split_report(
-    split_of: Mapping[int, str],
-    groups: Mapping[int, Hashable],
-    labels: Mapping[int, Sequence[str]],
-    pairs: Iterable[tuple[int, int]] | None,
+    assigned: Assigned,
+    groups: Groups,
+    instances: npt.NDArray[np.int64],
+    names: Sequence[str],
+    pairs: npt.NDArray[np.int64] | None,
+    joined: Groups,
 ) -> Record:
     """Counts and the proof that nothing leaks, for reports/split.json.
 
     Args:
-        split_of: image id -> split.
-        groups: image id -> the group its field gives (before near-duplicates are joined).
-        labels: image id -> its instances' class names.
-        pairs: near-duplicate images; None when they were not looked for.
+        assigned: (images,), index into SPLITS.
+        groups: (images,), the group its field gives (before near-duplicates are joined).
+        instances: (images, classes), how many instances of each class an image shows.
+        names: of the classes.
+        pairs: (pairs, 2), positions of near-duplicate images; None when they were not looked for.
+        joined: (images,), the groups that were kept together.
     """
-    splits_of_group: dict[Hashable, set[str]] = defaultdict(set)
-    for image, split in split_of.items():
-        splits_of_group[groups[image]].add(split)
     report: Record = {}
-    for split in SPLITS:
-        members = [image for image in split_of if split_of[image] == split]
-        instances = Counter(name for image in members for name in labels[image])
-        images = Counter(name for image in members for name in set(labels[image]))
+    for index, split in enumerate(SPLITS):
+        of_split = instances[assigned == index]
         report[split] = {
-            "images": len(members),
-            "share": round(len(members) / len(split_of), 4),
-            "images_without_instance": sum(not labels[image] for image in members),
-            "classes": {name: {"images": images[name], "instances": instances[name]} for name in sorted(instances)},
+            "images": len(of_split),
+            "share": round(len(of_split) / len(assigned), 4),
+            "images_without_instance": int((of_split.sum(axis=1) == 0).sum()),
+            "classes": {
+                name: {"images": int((of_split[:, number] > 0).sum()), "instances": int(of_split[:, number].sum())}
+                for number, name in enumerate(names)
+                if of_split[:, number].any()
+            },
         }
-    report["groups"] = len(splits_of_group)
-    report["images_in_a_group_of_their_own"] = sum(count == 1 for count in Counter(groups.values()).values())
-    report["leaked_groups"] = sum(len(splits) > 1 for splits in splits_of_group.values())
+    totals = [instances[assigned == index].sum(axis=0) for index in range(len(SPLITS))]
+    report["divergence"] = {
+        f"{SPLITS[a]}_{SPLITS[b]}": round(class_divergence(totals[a], totals[b]), 6)
+        for a, b in combinations(range(len(SPLITS)), 2)
+    }
+    of_groups = np.unique(np.stack((groups, assigned), axis=1), axis=0)
+    report["groups"] = len(np.unique(groups))
+    report["images_in_a_group_of_their_own"] = int((np.bincount(groups) == 1).sum())
+    report["largest_group_share"] = round(float(np.bincount(joined).max() / len(joined)), 4)
+    report["leaked_groups"] = int((np.bincount(of_groups[:, 0]) > 1).sum())
+    report["near_duplicates"] = None if pairs is None else len(pairs)
     report["near_duplicates_across_splits"] = (
-        None if pairs is None else sum(split_of[a] != split_of[b] for a, b in pairs)
+        None if pairs is None else int((assigned[pairs[:, 0]] != assigned[pairs[:, 1]]).sum())
     )
     return report
+
+
+def class_divergence(first: npt.NDArray[np.int64], second: npt.NDArray[np.int64]) -> float:
+    """Jensen-Shannon divergence of two splits' class counts in bits: 0 for equal shares, 1 for nothing in common."""
+    if not first.sum() or not second.sum():
+        return 0.0 if first.sum() == second.sum() else 1.0
+    shares = np.stack((first / first.sum(), second / second.sum()))
+    mean = shares.mean(axis=0)
+    ratios = np.divide(shares, mean, out=np.ones_like(shares), where=shares > 0)
+    return float(np.maximum((shares * np.log2(ratios)).sum(axis=1).mean(), 0))

@@ -1,25 +1,28 @@
 """Convert: write each instance as one line of a YOLO segmentation label, and certify what the labels keep.
 
 Every mask (union of parts, with holes) becomes one closed polygon. Each is then filled again as the trainer will,
-and compared with the source mask: reports/fidelity.json. Images are hard-linked.
+and compared with the source mask: reports/fidelity.json. Images are hard-linked; all cores are used.
 
 Example: python stages/convert.py data/subset data/yolo
 """
 
 import argparse
-from collections import Counter, defaultdict
+import functools
+import itertools
 from pathlib import Path
 
-import numpy as np
+from msgspec import Raw
 from tqdm import tqdm
 
-from seamline.coco import raw_to_record, read_coco
+from seamline.coco import read_coco
+from seamline.conversion import Converted, fidelity_report, write_labels
 from seamline.errors import SeamlineError
-from seamline.files import link_or_copy, whole_folder, write_json
-from seamline.labels import line_to_text, text_to_line
-from seamline.masks import line_to_trained_mask, mask_iou, mask_to_line, rle_to_mask, segmentation_to_rle
+from seamline.files import whole_folder, write_json
+from seamline.parallel import in_processes, usable_cores
 from seamline.params import load_params
 from seamline.stage import run
+
+IMAGES_A_JOB = 200
 
 
 def main() -> None:
@@ -31,54 +34,40 @@ def main() -> None:
     params = load_params().convert
 
     coco = read_coco(args.subset / "annotations.json")
-    class_index = {category.id: index for index, category in enumerate(coco.category_refs())}
-    images = {image.id: image for image in coco.image_refs()}
-    lines: dict[int, list[str]] = defaultdict(list)
-    ious: list[float] = []
-    below: list[dict[str, float]] = []
-    dropped: Counter[str] = Counter()
-    for raw in tqdm(coco.annotations, desc="masks", unit="instance", disable=None):
-        record = raw_to_record(raw)
-        image = images[record["image_id"]]
-        if record["iscrowd"]:
-            dropped["crowd: marks a region and no instance"] += 1
-            continue
-        mask = rle_to_mask(segmentation_to_rle(record["segmentation"], image.height, image.width))
-        line = mask_to_line(mask)
-        if line is None:
-            dropped["its mask covers no pixel of the image"] += 1
-            continue
-        text = line_to_text(class_index[record["category_id"]], line)
-        if text in lines[image.id]:  # ultralytics drops one of two equal lines, and says so in a warning
-            dropped["the same mask and class as another instance of the image"] += 1
-            continue
-        lines[image.id].append(text)
-        ious.append(mask_iou(mask, line_to_trained_mask(text_to_line(text)[1], image.height, image.width)))
-        if ious[-1] < 0.5:
-            below.append({"annotation_id": record["id"], "iou": round(ious[-1], 4), "area_px": int(mask.sum())})
-    if not ious:
-        raise SeamlineError(f"{args.subset}/annotations.json: has no instance with a mask.")
-    if np.mean(ious) < params.min_mean_iou:
-        raise SeamlineError(f"mean IoU of the labels is {np.mean(ious):.4f}, below {params.min_mean_iou:g}.")
+    categories = coco.category_refs()
+    class_index = {category.id: index for index, category in enumerate(categories)}
+    annotations: dict[int, list[Raw]] = {image.id: [] for image in coco.image_refs()}
+    for raw, reference in zip(coco.annotations, coco.annotation_refs(), strict=True):
+        if reference.image_id not in annotations:
+            raise SeamlineError(
+                f"{args.subset}/annotations.json: annotation {reference.id} is of no image of the file."
+            )
+        annotations[reference.image_id].append(raw)
 
+    parts: list[Converted] = []
     with whole_folder(args.out) as out:
         (out / "labels").mkdir()
-        for image in tqdm(images.values(), desc="labels", unit="image", disable=None):
-            link_or_copy(args.subset / "images" / image.file_name, out / "images" / image.file_name)
-            text = "".join(f"{line}\n" for line in lines[image.id])
-            (out / "labels" / image.file_name).with_suffix(".txt").write_text(text, encoding="ascii")
-    write_json(
-        args.report,
-        {
-            "instances": len(ious),
-            "mean_iou": round(float(np.mean(ious)), 6),
-            "p1_iou": round(float(np.percentile(ious, 1)), 6),
-            "min_iou": round(float(np.min(ious)), 6),
-            "below_0_5": below,
-            "dropped": dict(sorted(dropped.items())),
-        },
-    )
-    print(f"{len(ious)} instances, mean IoU {np.mean(ious):.4f}, lowest {np.min(ious):.4f}")
+        work = functools.partial(write_labels, class_index=class_index, source=args.subset, out=out)
+        images = (
+            (image.file_name, image.height, image.width, [bytes(raw) for raw in annotations[image.id]])
+            for image in coco.image_refs()
+        )
+        jobs = iter(lambda: list(itertools.islice(images, IMAGES_A_JOB)), [])
+        processes = min(usable_cores(), 1 + len(coco.images) // (2 * IMAGES_A_JOB))
+        with tqdm(total=len(coco.annotations), desc="masks", unit="instance", disable=None) as progress:
+            for converted in in_processes(work, jobs, processes):
+                parts.append(converted)
+                progress.update(len(converted.ious) + sum(converted.dropped.values()))
+        if not any(len(part.ious) for part in parts):
+            raise SeamlineError(f"{args.subset}/annotations.json: has no instance with a mask.")
+        report = fidelity_report(parts, {category.id: category.name for category in categories})
+        if report["mean_iou"] < params.min_mean_iou:
+            raise SeamlineError(
+                f"mean IoU of the labels is {report['mean_iou']:.4f}, below convert.min_mean_iou "
+                f"{params.min_mean_iou:g}."
+            )
+    write_json(args.report, report)
+    print(f"{report['instances']} instances, mean IoU {report['mean_iou']:.4f}, lowest {report['min_iou']:.4f}")
 
 
 if __name__ == "__main__":

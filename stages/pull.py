@@ -1,8 +1,8 @@
 """Pull: bring garment photos and their annotations here, as canonical COCO.
 
-Reads a folder or archive (local, s3://, https://) and writes OUT/annotations.json and OUT/images/, whole or not at
-all: integer ids, one name an image, every annotation with mask, box and area. What had to be dropped is counted
-under its reason in reports/pull.json.
+Reads a folder or archive (local, s3://, https://) in any of the layouts it knows and writes OUT/annotations.json and
+OUT/images/, whole or not at all: integer ids, one name an image, every annotation with mask, box and area. What had
+to be repaired or dropped is counted under its reason in reports/pull.json.
 
 Example: python stages/pull.py samples/garments.zip data/raw
 """
@@ -11,10 +11,12 @@ import argparse
 import shutil
 from pathlib import Path
 
+from seamline.canonical import canonicalise
+from seamline.errors import SeamlineError
 from seamline.fetch import fetch
 from seamline.files import copy, link_or_copy, whole_folder, write_json
 from seamline.params import load_params
-from seamline.sources.coco import coco_to_canonical, find_annotations
+from seamline.sources.layouts import read_source
 from seamline.stage import SCRATCH, run
 
 
@@ -26,22 +28,35 @@ def main() -> None:
     args = parser.parse_args()
     params = load_params().pull
 
+    source, out = Path(args.source).resolve(), args.out.resolve()
+    if source.is_dir() and (source.is_relative_to(out) or out.is_relative_to(source)):
+        raise SeamlineError(
+            f"pull.source: {args.source!r} and {args.out} lie in one another; pull replaces the latter."
+        )
     scratch = SCRATCH / "pull"
     shutil.rmtree(scratch, ignore_errors=True)  # what a killed pull left
     try:
         folder = fetch(args.source, scratch)
-        annotation_file = find_annotations(folder, params.annotations)
-        # DVC makes what it tracks read-only; files of the user's own folder are therefore copied, never linked.
-        place = link_or_copy if folder.is_relative_to(scratch) else copy
-        with whole_folder(args.out) as out:
-            report = coco_to_canonical(folder, annotation_file, out, place)
+        dataset = read_source(folder, params.layout, params.annotations)
+
+        def place(path: Path, image: Path) -> None:
+            # DVC makes what it tracks read-only; files of the user's own folder are therefore copied, never linked.
+            owned = folder.is_relative_to(scratch) and not path.is_symlink()
+            (link_or_copy if owned else copy)(path, image)
+
+        with whole_folder(args.out) as target:
+            report = canonicalise(dataset, target, place)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
     write_json(args.report, report)
 
-    print(f"{report['images']} images, {report['annotations']} annotations, {report['categories']} categories")
-    for reason, count in report["dropped"].items():
-        print(f"dropped {count}: {reason}")
+    print(
+        f"{report['layout']}: {report['images']} images, {report['annotations']} annotations, "
+        f"{report['categories']} categories"
+    )
+    for verb in ("repaired", "dropped"):
+        for reason, count in report[verb].items():
+            print(f"{verb} {count}: {reason}")
 
 
 if __name__ == "__main__":

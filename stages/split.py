@@ -1,7 +1,8 @@
 """Split: divide the images into train, val and test so that nothing leaks and every class keeps its share.
 
 Images of one group (split.group_by) and near-duplicates stay together. OUT gets train.txt, val.txt and test.txt
-(image paths below data/yolo), a COCO file a split, and data.yaml with the class names; reports/split.json the proof.
+(image paths below data/yolo), a COCO file a split, and data.yaml with the class names; reports/split.json the proof;
+reports/data charts and tables of what the model will learn from.
 
 Example: python stages/split.py data/subset data/yolo data/split
 """
@@ -10,22 +11,29 @@ import argparse
 import os
 from pathlib import Path
 
+import numpy as np
 import yaml
 from tqdm import tqdm
 
 from seamline.coco import raw_to_record, read_coco, write_coco
 from seamline.files import whole_folder, write_json, write_text
-from seamline.params import load_params
+from seamline.groups import field_groups
+from seamline.parallel import in_threads
+from seamline.params import Ratios, load_params
 from seamline.splits import (
     SPLITS,
     difference_hash,
-    field_groups,
     joined_groups,
     near_duplicates,
+    official_splits,
     split_report,
     stratified,
 )
 from seamline.stage import run
+
+
+def ratios_of(ratios: Ratios) -> list[float]:
+    return [ratios.train, ratios.val, ratios.test]
 
 
 def main() -> None:
@@ -34,52 +42,71 @@ def main() -> None:
     parser.add_argument("yolo", type=Path, help="its images and labels for the trainer, such as data/yolo")
     parser.add_argument("out", type=Path, help="folder to make, such as data/split")
     parser.add_argument("--report", type=Path, default=Path("reports/split.json"))
+    parser.add_argument("--charts", type=Path, default=Path("reports/data"))
     args = parser.parse_args()
+    from seamline.datacharts import write_data_charts  # matplotlib, which the stage's environment is for
+
     params = load_params().split
 
     coco = read_coco(args.subset / "annotations.json")
-    images = [raw_to_record(raw) for raw in coco.images]
-    annotations = [raw_to_record(raw) for raw in coco.annotations]
-    names = {category.id: category.name for category in coco.category_refs()}
-    labels: dict[int, list[int]] = {image["id"]: [] for image in images}
-    for annotation in annotations:
-        labels[annotation["image_id"]].append(annotation["category_id"])
+    images = list(coco.image_refs())
+    categories = coco.category_refs()
+    position = {image.id: index for index, image in enumerate(images)}
+    number = {category.id: index for index, category in enumerate(categories)}
+    image_of = np.empty(len(coco.annotations), dtype=np.int64)
+    instances = np.zeros((len(images), len(categories)), dtype=np.int64)
+    for index, annotation in enumerate(coco.annotation_refs()):
+        image_of[index] = position[annotation.image_id]
+        instances[image_of[index], number[annotation.category_id]] += not annotation.iscrowd
 
-    groups = field_groups(images, params.group_by)
+    groups = field_groups(coco, params.group_by)
     pairs = None
     if params.near_duplicate_bits is not None:
-        progress = tqdm(images, desc="hashing", unit="image", disable=None)
-        hashes = {image["id"]: difference_hash(args.yolo / "images" / image["file_name"]) for image in progress}
-        pairs = near_duplicates(hashes, params.near_duplicate_bits)
-    ratios = {split: getattr(params.ratios, split) for split in SPLITS}
-    split_of = stratified(joined_groups(groups, pairs or []), labels, ratios, params.seed)
+        files = [args.yolo / "images" / image.file_name for image in images]
+        found = tqdm(in_threads(difference_hash, files), desc="hashing", unit="image", total=len(files), disable=None)
+        pairs = near_duplicates(np.array(list(found)).reshape(-1, 16), params.near_duplicate_bits)
+    joined = groups if pairs is None else joined_groups(groups, pairs)
+
+    assigned = np.full(len(images), -1, dtype=np.int64)
+    if params.official is not None:
+        assigned = official_splits(coco.image_values("split"), params.official)
+    free = np.flatnonzero(assigned < 0)
+    if len(free):
+        open_splits = [index for index, split in enumerate(SPLITS) if split not in (params.official or {})]
+        ratios = np.array(ratios_of(params.ratios))[open_splits]
+        numbers = np.unique(joined[free], return_inverse=True)[1]
+        found_splits = stratified(numbers, instances[free], list(ratios / ratios.sum()), params.seed)
+        assigned[free] = np.array(open_splits)[found_splits]
 
     # "./" stands for the list's own folder: ultralytics reads such lists from any working directory.
     images_at = Path(os.path.relpath(args.yolo / "images", args.out)).as_posix()
     with whole_folder(args.out) as out:
-        for split in SPLITS:
-            kept = [image for image in images if split_of[image["id"]] == split]
-            write_text(out / f"{split}.txt", "".join(f"./{images_at}/{image['file_name']}\n" for image in kept))
+        for index, split in enumerate(SPLITS):
+            kept = np.flatnonzero(assigned == index)
+            write_text(out / f"{split}.txt", "".join(f"./{images_at}/{images[at].file_name}\n" for at in kept))
             write_coco(
                 out / f"{split}.json",
-                kept,
-                [annotation for annotation in annotations if split_of[annotation["image_id"]] == split],
+                (coco.images[at] for at in kept),
+                (coco.annotations[at] for at in np.flatnonzero(assigned[image_of] == index)),
                 [raw_to_record(raw) for raw in coco.categories],
+                coco.attributes,
             )
-        files = {split: f"{split}.txt" for split in SPLITS}
-        write_text(
-            out / "data.yaml", yaml.safe_dump({**files, "names": dict(enumerate(names.values()))}, sort_keys=False)
-        )
-    report = split_report(
-        split_of, groups, {image: [names[label] for label in found] for image, found in labels.items()}, pairs
-    )
-    write_json(args.report, report)
+        files_of = {split: f"{split}.txt" for split in SPLITS}
+        names = [category.name for category in categories]
+        write_text(out / "data.yaml", yaml.safe_dump({**files_of, "names": dict(enumerate(names))}, sort_keys=False))
+    with whole_folder(args.charts) as charts:
+        write_data_charts(coco, [SPLITS[index] for index in assigned], args.yolo / "images", charts)
+    report = split_report(assigned, groups, instances, names, pairs, joined)
+    write_json(args.report, {"official": params.official, **report})
     print(", ".join(f"{split} {report[split]['images']} images ({report[split]['share']:.1%})" for split in SPLITS))
-    leaks = [f"{report['leaked_groups']} of {report['groups']} groups"]
-    leaks += (
-        [] if pairs is None else [f"{report['near_duplicates_across_splits']} of {len(pairs)} near-duplicate pairs"]
-    )
-    print(f"across splits: {', '.join(leaks)}")
+    leaks = f"across splits: {report['leaked_groups']} of {report['groups']} groups"
+    near = "" if pairs is None else f", {report['near_duplicates_across_splits']} of {len(pairs)} near-duplicates"
+    print(leaks + near)
+    if report["largest_group_share"] > min(ratios_of(params.ratios)):
+        print(
+            f"{report['largest_group_share']:.0%} of the images are one group, more than the smallest split shall get; "
+            "a smaller split.near_duplicate_bits joins fewer"
+        )
 
 
 if __name__ == "__main__":

@@ -10,14 +10,15 @@ import argparse
 from collections import Counter
 from pathlib import Path
 
+import numpy as np
 from tqdm import tqdm
 
 from seamline.coco import raw_to_record, read_coco, write_coco
 from seamline.errors import SeamlineError
 from seamline.files import link_or_copy, whole_folder, write_json
+from seamline.groups import field_groups
 from seamline.params import load_params
 from seamline.selection import choose_balanced, source_ids_by_class
-from seamline.splits import field_groups
 from seamline.stage import run
 
 
@@ -30,57 +31,79 @@ def main() -> None:
     params = load_params().subset
 
     coco = read_coco(args.raw / "annotations.json")
-    annotations = coco.annotation_refs()
+    images = list(coco.image_refs())
+    position = {image.id: index for index, image in enumerate(images)}
+    # A row an annotation: position of its image, category, whether it is a crowd, whether it is large enough.
+    rows = np.array(
+        [
+            (position.get(found.image_id, -1), found.category_id, found.iscrowd != 0, found.area >= params.min_area_px)
+            for found in coco.annotation_refs()
+        ],
+        dtype=np.int64,
+    ).reshape(-1, 4)
+    if (rows[:, 0] < 0).any():
+        raise SeamlineError(f"{args.raw}/annotations.json: has annotations of no image of the file.")
     sources = source_ids_by_class(
         params.sources_by_class(),
         {category.name: category.id for category in coco.category_refs()},
-        {annotation.category_id for annotation in annotations},
+        set(np.unique(rows[:, 1]).tolist()),
     )
-    class_ids = {source: number for number, ids in enumerate(sources.values(), start=1) for source in ids}
+    class_of = {source: number for number, ids in enumerate(sources.values()) for source in ids}
+    classes = np.array([class_of.get(category, -1) for category in rows[:, 1].tolist()], dtype=np.int64)
+    left_out = {
+        "smaller than subset.min_area_px": rows[:, 3] == 0,
+        "crowd": (rows[:, 2] != 0) & (rows[:, 3] != 0) & (not params.crowd),
+    }
+    kept = (classes >= 0) & ~np.any(list(left_out.values()), axis=0)
 
-    images = [raw_to_record(raw) for raw in coco.images]
-    classes: dict[int, set[int]] = {image["id"]: set() for image in images}
-    for annotation in annotations:
-        if annotation.category_id in class_ids:
-            classes[annotation.image_id].add(class_ids[annotation.category_id])
-    chosen = set(
-        choose_balanced(
-            {image: frozenset(numbers) for image, numbers in classes.items()},
-            field_groups(images, params.group_by),
-            params.images,
-            params.background,
-            params.seed,
-        )
+    shows = np.zeros((len(images), len(sources)), dtype=bool)
+    shows[rows[kept, 0], classes[kept]] = True
+    # Nor is an image background whose only garments were left out: it does show them.
+    unusable = np.zeros(len(images), dtype=bool)
+    unusable[rows[(classes >= 0) & ~kept, 0]] = True
+    unusable &= ~shows.any(axis=1)
+    chosen = choose_balanced(
+        shows, unusable, field_groups(coco, params.group_by), params.images, params.background, params.seed
     )
-    if not any(classes[image] for image in chosen):
+    if not shows[chosen].any():
+        if unusable.any() and not shows.any():
+            raise SeamlineError("subset: min_area_px and crowd leave no instance; their areas are in pixels.")
         raise SeamlineError(f"subset.images: {params.images} is too few; the smallest group of images is larger.")
 
-    kept = [image for image in images if image["id"] in chosen]
-    kept_annotations = []
-    for raw, reference in zip(coco.annotations, annotations, strict=True):
-        if reference.image_id in chosen and reference.category_id in class_ids:
-            kept_annotations.append({**raw_to_record(raw), "category_id": class_ids[reference.category_id]})
+    taken = np.zeros(len(images), dtype=bool)
+    taken[chosen] = True
+    annotations = [
+        {**raw_to_record(coco.annotations[index]), "category_id": int(classes[index]) + 1}
+        for index in np.flatnonzero(kept & taken[rows[:, 0]])
+    ]
     categories = [{"id": number, "name": name} for number, name in enumerate(sources, start=1)]
     with whole_folder(args.out) as out:
-        for image in tqdm(kept, desc="images", unit="image", disable=None):
-            link_or_copy(args.raw / "images" / image["file_name"], out / "images" / image["file_name"])
-        write_coco(out / "annotations.json", kept, kept_annotations, categories)
+        for index in tqdm(chosen, desc="images", unit="image", disable=None):
+            name = images[index].file_name
+            link_or_copy(args.raw / "images" / name, out / "images" / name)
+        write_coco(
+            out / "annotations.json", (coco.images[index] for index in chosen), annotations, categories, coco.attributes
+        )
 
-    names = {category["id"]: category["name"] for category in categories}
-    instances = Counter(names[annotation["category_id"]] for annotation in kept_annotations)
-    shown = Counter(names[number] for image in chosen for number in classes[image])
+    instances = Counter(categories[annotation["category_id"] - 1]["name"] for annotation in annotations)
+    of_chosen = taken[rows[:, 0]] & (classes >= 0)
     write_json(
         args.report,
         {
-            "images": len(kept),
+            "images": len(chosen),
             "images_wanted": params.images,
-            "images_without_a_class": sum(not classes[image] for image in chosen),
-            "classes": {name: {"images": shown[name], "instances": instances[name]} for name in sources},
+            "images_without_a_class": int((~shows[chosen].any(axis=1)).sum()),
+            "images_of_left_out_instances_only": int(unusable.sum()),
+            "classes": {
+                name: {"images": int(shows[chosen, number].sum()), "instances": instances[name]}
+                for number, name in enumerate(sources)
+            },
+            "instances_left_out": {reason: int((out & of_chosen).sum()) for reason, out in left_out.items()},
         },
     )
-    if params.images is not None and len(kept) < params.images:
-        print(f"asked for {params.images} images, there are {len(kept)} that fit: took those")
-    print(f"{len(kept)} images, " + ", ".join(f"{count} {name}" for name, count in sorted(instances.items())))
+    if params.images is not None and len(chosen) < params.images:
+        print(f"asked for {params.images} images, there are {len(chosen)} that fit: took those")
+    print(f"{len(chosen)} images, " + ", ".join(f"{count} {name}" for name, count in sorted(instances.items())))
 
 
 if __name__ == "__main__":

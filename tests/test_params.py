@@ -56,7 +56,7 @@ def test_a_wrong_value_is_one_sentence_with_its_key(tmp_path: Path, changes: dic
 def test_a_missing_key_is_named(tmp_path: Path) -> None:
     values = {**DEFAULTS, "pull": {"source": "x"}}
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(values))
-    with pytest.raises(SeamlineError, match=r"pull\.annotations: is missing"):
+    with pytest.raises(SeamlineError, match=r"pull\.layout: is missing"):
         load_params(tmp_path / "params.yaml")
 
 

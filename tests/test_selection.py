@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping, Sequence
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -9,47 +11,63 @@ from hypothesis import strategies as st
 from seamline.errors import SeamlineError
 from seamline.selection import choose_balanced, source_ids_by_class
 
-IMAGES = st.dictionaries(
-    st.integers(1, 60), st.tuples(st.frozensets(st.integers(1, 4), max_size=3), st.integers(0, 15)), min_size=1
-)
+IMAGES = st.lists(st.tuples(st.frozensets(st.integers(0, 3), max_size=3), st.integers(0, 15)), min_size=1, max_size=60)
+
+
+def chosen_of(
+    classes: Sequence[frozenset[int]],
+    groups: Sequence[int] | None = None,
+    wanted: int | None = None,
+    background: float = 0.0,
+    seed: int = 0,
+    unusable: Mapping[int, bool] | None = None,
+) -> list[int]:
+    shows = np.array([[number in shown for number in range(4)] for shown in classes])
+    left_out = np.array([bool(unusable and unusable.get(index)) for index in range(len(classes))])
+    numbers = np.unique(groups, return_inverse=True)[1] if groups is not None else np.arange(len(classes))
+    chosen: list[int] = choose_balanced(shows, left_out, numbers, wanted, background, seed).tolist()
+    return chosen
 
 
 @given(IMAGES, st.one_of(st.none(), st.integers(1, 80)), st.floats(0, 0.5), st.integers(0, 3))
 def test_whole_groups_and_never_too_many(
-    images: dict[int, tuple[frozenset[int], int]], wanted: int | None, background: float, seed: int
+    images: list[tuple[frozenset[int], int]], wanted: int | None, background: float, seed: int
 ) -> None:
-    classes = {image: shown for image, (shown, _) in images.items()}
-    groups = {image: group for image, (_, group) in images.items()}
-    chosen = choose_balanced(classes, groups, wanted, background, seed)
+    classes, groups = [shown for shown, _ in images], [group for _, group in images]
+    chosen = chosen_of(classes, groups, wanted, background, seed)
     assert chosen == sorted(set(chosen))
     assert wanted is None or len(chosen) <= wanted
     taken = {groups[image] for image in chosen}
-    assert set(chosen) == {image for image in classes if groups[image] in taken}
-    assert chosen == choose_balanced(dict(reversed(classes.items())), groups, wanted, background, seed)
+    assert set(chosen) == {image for image in range(len(classes)) if groups[image] in taken}
+    assert chosen == chosen_of(classes, groups, wanted, background, seed)
     if wanted is None:
-        assert set(chosen) >= {image for image in classes if classes[image]}
+        assert set(chosen) >= {image for image in range(len(classes)) if classes[image]}
 
 
 def test_a_frequent_class_does_not_crowd_out_a_rare_one() -> None:
-    classes = {image: frozenset([1]) for image in range(1, 91)} | {image: frozenset([2]) for image in range(91, 111)}
-    chosen = choose_balanced(classes, {image: image for image in classes}, 40, 0.0, seed=0)
-    assert Counter(next(iter(classes[image])) for image in chosen) == {1: 20, 2: 20}
+    classes = [frozenset([0])] * 90 + [frozenset([1])] * 20
+    chosen = chosen_of(classes, wanted=40)
+    assert Counter(next(iter(classes[image])) for image in chosen) == {0: 20, 1: 20}
 
 
 def test_background_takes_its_share() -> None:
-    classes = {image: frozenset([1]) if image <= 80 else frozenset() for image in range(1, 101)}
-    chosen = choose_balanced(classes, {image: image for image in classes}, 50, 0.1, seed=0)
-    assert sum(image > 80 for image in chosen) == 5
+    classes = [frozenset([0])] * 80 + [frozenset[int]()] * 20
+    chosen = chosen_of(classes, wanted=50, background=0.1)
+    assert sum(image >= 80 for image in chosen) == 5
     assert len(chosen) == 50
 
 
 def test_background_is_a_share_of_the_result_and_not_of_the_source() -> None:
-    classes = {image: frozenset([1]) if image <= 96 else frozenset() for image in range(1, 10_001)}
-    groups = {image: image for image in classes}
+    classes = [frozenset([0])] * 96 + [frozenset[int]()] * 9_904
     for wanted in (None, 2000):
-        chosen = choose_balanced(classes, groups, wanted, 0.04, seed=0)
+        chosen = chosen_of(classes, wanted=wanted, background=0.04)
         assert len(chosen) == 100
-        assert sum(image > 96 for image in chosen) == 4
+        assert sum(image >= 96 for image in chosen) == 4
+
+
+def test_an_image_that_may_be_neither_is_left_out_of_its_group() -> None:
+    classes = [frozenset([0]), frozenset[int](), frozenset([1]), frozenset[int]()]
+    assert chosen_of(classes, [0, 0, 1, 2], background=0.5, unusable={1: True, 3: True}) == [0, 2]
 
 
 def test_class_names_become_source_ids() -> None:

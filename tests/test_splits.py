@@ -2,97 +2,123 @@ from __future__ import annotations
 
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
+import numpy.typing as npt
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.spatial.distance import jensenshannon
 
-from seamline.coco import Record
 from seamline.errors import SeamlineError
 from seamline.splits import (
     SPLITS,
+    class_divergence,
     difference_hash,
-    field_groups,
     joined_groups,
     near_duplicates,
+    official_splits,
     split_report,
     stratified,
 )
+from tests.conftest import SHARED_DATA
 
-RATIOS = {"train": 0.7, "val": 0.2, "test": 0.1}
+RATIOS = (0.7, 0.2, 0.1)
+Ints = npt.NDArray[np.int64]
 
 
-def dataset(seed: int, group_count: int) -> tuple[dict[int, int], dict[int, list[int]]]:
+def dataset(seed: int, group_count: int) -> tuple[Ints, Ints]:
     """Groups of 1 to 5 images with 0 to 3 instances of four classes of very different frequency."""
     rng = np.random.default_rng(seed)
-    groups: dict[int, int] = {}
-    labels: dict[int, list[int]] = {}
+    groups, labels = [], []
     for group in range(group_count):
         for _ in range(int(rng.integers(1, 6))):
-            image = len(groups) + 1
-            groups[image] = group
-            labels[image] = rng.choice(4, size=int(rng.integers(0, 4)), p=[0.5, 0.3, 0.15, 0.05]).tolist()
-    return groups, labels
+            groups.append(group)
+            found = rng.choice(4, size=int(rng.integers(0, 4)), p=[0.5, 0.3, 0.15, 0.05])
+            labels.append(np.bincount(found, minlength=4))
+    return np.array(groups), np.array(labels)
 
 
 @settings(max_examples=40, deadline=None)
 @given(st.integers(0, 1000), st.integers(3, 60))
 def test_groups_stay_whole_and_every_split_is_filled(seed: int, group_count: int) -> None:
     groups, labels = dataset(seed, group_count)
-    split_of = stratified(groups, labels, RATIOS, seed)
-    assert set(split_of) == set(groups)
-    assert set(split_of.values()) == set(SPLITS)
-    for group in set(groups.values()):
-        assert len({split_of[image] for image in groups if groups[image] == group}) == 1
-    assert split_of == stratified(groups, labels, RATIOS, seed)
+    assigned = stratified(groups, labels, RATIOS, seed)
+    assert set(assigned.tolist()) == {0, 1, 2}
+    for group in range(group_count):
+        assert len(set(assigned[groups == group].tolist())) == 1
+    assert assigned.tolist() == stratified(groups, labels, RATIOS, seed).tolist()
 
 
 @pytest.mark.parametrize("seed", range(5))
 def test_images_and_every_class_are_within_two_points_of_the_ratios(seed: int) -> None:
     groups, labels = dataset(seed, 400)
-    split_of = stratified(groups, labels, RATIOS, seed)
-    totals = Counter(label for found in labels.values() for label in found)
-    for split, ratio in RATIOS.items():
-        members = [image for image in groups if split_of[image] == split]
-        assert len(members) / len(groups) == pytest.approx(ratio, abs=0.02)
-        counts = Counter(label for image in members for label in labels[image])
-        for label, total in totals.items():
-            assert counts[label] / total == pytest.approx(ratio, abs=0.02)
+    assigned = stratified(groups, labels, RATIOS, seed)
+    for split, ratio in enumerate(RATIOS):
+        assert (assigned == split).mean() == pytest.approx(ratio, abs=0.02)
+        shares = labels[assigned == split].sum(axis=0) / labels.sum(axis=0)
+        assert shares.tolist() == pytest.approx([ratio] * 4, abs=0.02)
+
+
+@pytest.mark.parametrize(("classes", "each"), [(200, 3), (50, 3), (400, 1)])
+def test_many_rare_classes_do_not_outvote_the_images(classes: int, each: int) -> None:
+    labels = np.repeat(np.eye(classes, dtype=np.int64), each, axis=0)
+    assigned = stratified(np.arange(len(labels)), labels, RATIOS, 0)
+    for split, ratio in enumerate(RATIOS):
+        assert (assigned == split).mean() == pytest.approx(ratio, abs=0.02)
+
+
+def test_two_splits_only() -> None:
+    groups, labels = dataset(1, 100)
+    assigned = stratified(groups, labels, (0.875, 0.125), 0)
+    assert (assigned == 0).mean() == pytest.approx(0.875, abs=0.02)
 
 
 def test_too_few_groups_is_one_sentence() -> None:
     with pytest.raises(SeamlineError, match="2 groups of images cannot fill 3 splits"):
-        stratified({1: 0, 2: 1}, {1: [0], 2: [0]}, RATIOS, 0)
-
-
-def test_groups_by_field(capsys: pytest.CaptureFixture[str]) -> None:
-    images: list[Record] = [{"id": 1, "pair_id": 7}, {"id": 2, "pair_id": "7"}, {"id": 3}, {"id": 4, "pair_id": None}]
-    groups = field_groups(images, "pair_id")
-    assert groups[1] == groups[2]
-    assert len(set(groups.values())) == 3
-    assert len(set(field_groups(images, None).values())) == 4
-    assert len(set(field_groups(images, "nothing").values())) == 4
-    assert "each image is a group of its own" in capsys.readouterr().out  # never silently
-    with pytest.raises(SeamlineError, match="no image has the field 'pairid'; did you mean 'pair_id'"):
-        field_groups(images, "pairid")
+        stratified(np.array([0, 1]), np.array([[1], [1]]), RATIOS, 0)
 
 
 def test_near_duplicates_join_groups() -> None:
-    groups = joined_groups({1: "a", 2: "a", 3: "b", 4: "c", 5: "d"}, [(2, 3)])
-    assert groups[1] == groups[2] == groups[3]
-    assert len(set(groups.values())) == 3
+    groups = joined_groups(np.array([0, 0, 1, 2, 3]), np.array([[1, 2]]))
+    assert groups[0] == groups[1] == groups[2]
+    assert sorted(set(groups.tolist())) == [0, 1, 2]
+    assert joined_groups(np.array([0, 1]), np.zeros((0, 2), np.int64)).tolist() == [0, 1]
+
+
+def connected(pairs: list[Any], count: int) -> list[int]:
+    """The lowest member of each one's component, by plain repetition."""
+    lowest = list(range(count))
+    for _ in range(count):
+        for a, b in pairs:
+            lowest[a] = lowest[b] = min(lowest[a], lowest[b])
+    return lowest
 
 
 @settings(max_examples=60, deadline=None)
-@given(st.lists(st.integers(0, 2**64 - 1), max_size=12), st.integers(0, 16), st.randoms(use_true_random=False))
-def test_near_duplicates_are_those_of_the_plain_double_loop(hashes: list[int], bits: int, random: object) -> None:
-    for value in list(hashes)[:4]:  # some that differ in few bits
-        hashes += [value ^ 1, value ^ (1 << 63 | 1 << 31), value ^ 0xFFFF]
-    by_image = dict(enumerate(hashes))
-    plain = [(a, b) for a in by_image for b in by_image if a < b and (by_image[a] ^ by_image[b]).bit_count() <= bits]
-    assert near_duplicates(by_image, bits) == sorted(plain)
+@given(st.lists(st.binary(min_size=16, max_size=16), max_size=10), st.integers(0, 24))
+def test_near_duplicates_are_those_of_the_plain_double_loop(values: list[bytes], bits: int) -> None:
+    for value in list(values)[:4]:  # copies, and some that differ in few bits
+        changed = [bytes([value[0] ^ 1]) + value[1:], bytes([value[0] ^ 255, value[1] ^ 255]) + value[2:]]
+        values += [value, value, *changed]
+    numbers = [int.from_bytes(value, "big") for value in values]
+    plain = [(a, b) for b in range(len(values)) for a in range(b) if (numbers[a] ^ numbers[b]).bit_count() <= bits]
+    found = near_duplicates(np.array([list(value) for value in values], np.uint8).reshape(-1, 16), bits)
+    pairs = [tuple(pair) for pair in found.tolist()]
+    assert pairs == sorted(set(pairs))
+    assert set(pairs) <= set(plain)
+    assert connected(pairs, len(values)) == connected(plain, len(values))
+    if len(set(numbers)) == len(numbers):
+        assert pairs == sorted(plain)
+
+
+def test_thousands_of_copies_are_found_in_a_moment() -> None:
+    """Every pair of 30,000 blank photos would be 450 million."""
+    hashes = np.zeros((30_000, 16), np.uint8)
+    hashes[-1, 3] = 1
+    assert near_duplicates(hashes, 8).tolist() == [[0, index] for index in range(1, 30_000)]
 
 
 def test_a_hash_survives_rescaling_and_tells_pictures_apart(tmp_path: Path) -> None:
@@ -102,20 +128,61 @@ def test_a_hash_survives_rescaling_and_tells_pictures_apart(tmp_path: Path) -> N
     cv2.imwrite(str(tmp_path / "b.jpg"), cv2.resize(pictures[0], (120, 130)))
     cv2.imwrite(str(tmp_path / "c.png"), pictures[1])
     first, again, other = (difference_hash(tmp_path / name) for name in ("a.png", "b.jpg", "c.png"))
-    assert (first ^ again).bit_count() <= 2
-    assert (first ^ other).bit_count() > 10
+    assert np.bitwise_count(first ^ again).sum() <= 4
+    assert np.bitwise_count(first ^ other).sum() > 20
     (tmp_path / "d.png").write_bytes(b"x")
     with pytest.raises(SeamlineError, match=r"d\.png"):
         difference_hash(tmp_path / "d.png")
 
 
+@pytest.mark.skipif(not SHARED_DATA.exists(), reason="the real photos are not on this machine")
+def test_real_photos_encoded_again_are_found_and_others_are_not(tmp_path: Path) -> None:
+    photos = sorted((SHARED_DATA / "ccp-mini" / "photos").glob("*.jpg"))
+    hashes = [difference_hash(path) for path in photos]
+    for index, path in enumerate(photos):
+        photo = np.asarray(cv2.imread(str(path)))
+        smaller = cv2.resize(photo, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA)
+        brighter = cv2.convertScaleAbs(photo, alpha=1.05, beta=8)
+        cv2.imwrite(str(tmp_path / f"{index}a.jpg"), smaller, [cv2.IMWRITE_JPEG_QUALITY, 70])
+        cv2.imwrite(str(tmp_path / f"{index}b.jpg"), brighter, [cv2.IMWRITE_JPEG_QUALITY, 50])
+        hashes += [difference_hash(tmp_path / f"{index}{kind}.jpg") for kind in "ab"]
+    pairs = near_duplicates(np.array(hashes), 8)
+    count = len(photos)
+    origin = np.array([*range(count), *np.repeat(np.arange(count), 2)])
+    assert (origin[pairs[:, 0]] == origin[pairs[:, 1]]).all()
+    found = {int(index) for pair in pairs for index in pair}
+    assert len(found) >= 0.97 * len(hashes)
+
+
+def test_official_splits_are_taken_over() -> None:
+    values = ["train", "val", "train", None]
+    assert official_splits(values, {"test": "val"}).tolist() == [-1, SPLITS.index("test"), -1, -1]
+    with pytest.raises(SeamlineError, match=r"source's split 'dev', which test shall be; there are train, val"):
+        official_splits(values, {"test": "dev"})
+    with pytest.raises(SeamlineError, match="nothing is left for val;"):
+        official_splits(values[:3], {"train": "train", "test": "val"})
+    with pytest.raises(SeamlineError, match="1 images are of no split it names"):
+        official_splits(["a", "b", "c", None], {"train": "a", "val": "b", "test": "c"})
+
+
 def test_the_report_counts_what_leaks() -> None:
-    split_of = {1: "train", 2: "val", 3: "test", 4: "train"}
+    assigned = np.array([0, 1, 2, 0])
+    instances = np.array([[2, 0], [1, 0], [0, 0], [0, 1]])
     report = split_report(
-        split_of, {1: "a", 2: "a", 3: "b", 4: "c"}, {1: ["x", "x"], 2: ["x"], 3: [], 4: ["y"]}, [(1, 4), (3, 4)]
+        assigned, np.array([0, 0, 1, 2]), instances, ["x", "y"], np.array([[0, 3], [2, 3]]), np.array([0, 0, 1, 1])
     )
+    assert report["largest_group_share"] == 0.5
     assert report["leaked_groups"] == 1
     assert report["near_duplicates_across_splits"] == 1
     assert report["train"]["classes"] == {"x": {"images": 1, "instances": 2}, "y": {"images": 1, "instances": 1}}
     assert report["test"]["images_without_instance"] == 1
     assert report["val"]["share"] == 0.25
+    assert report["divergence"]["val_test"] == 1
+    assert Counter(type(value) for value in report["divergence"].values()) == {float: 3}
+
+
+@given(st.lists(st.tuples(st.integers(0, 50), st.integers(0, 50)), min_size=1, max_size=6))
+def test_divergence_is_that_of_scipy(counts: list[tuple[int, int]]) -> None:
+    first, second = np.array(counts).T
+    if first.sum() and second.sum():
+        assert class_divergence(first, second) == pytest.approx(jensenshannon(first, second, base=2) ** 2, abs=1e-9)

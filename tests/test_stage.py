@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -113,6 +114,15 @@ def test_the_users_own_files_are_copied_and_never_linked(tmp_path: Path) -> None
     assert chosen.stat().st_ino == pulled.stat().st_ino  # from there on images take their space once
 
 
+@pytest.mark.parametrize(("source", "out"), [("in", "in"), ("data/in", "data"), ("in", "in/raw")])
+def test_pull_never_replaces_the_users_own_folder(tmp_path: Path, source: str, out: str) -> None:
+    folder = write_dataset(tmp_path / source)
+    with_params(tmp_path, {})
+    done = run_stage("pull", tmp_path, source, out)
+    assert is_one_sentence(done, source, out, "lie in one another")
+    assert (folder / "instances.json").exists()
+
+
 def test_more_images_than_there_are_takes_all_and_says_so(tmp_path: Path) -> None:
     write_dataset(tmp_path / "in")
     with_params(tmp_path, {"subset": {"images": 500}})
@@ -150,3 +160,78 @@ def test_an_interrupt_is_no_traceback(tmp_path: Path) -> None:
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 130
     assert "Traceback" not in done.stderr
+
+
+def test_small_instances_and_crowds_are_filtered_and_counted(tmp_path: Path) -> None:
+    """An image whose only garment is left out shows that garment still, and is no background."""
+    folder = write_dataset(tmp_path / "in", count=4)
+    coco = json.loads((folder / "instances.json").read_text())
+    tops = coco["annotations"][0::2]
+    trousers = coco["annotations"][1]
+    small = {"segmentation": [[8, 5, 12, 5, 12, 9, 8, 9]], "area": 16, "bbox": [8, 5, 4, 4]}
+    tops[0] |= small  # beside trousers of full size
+    tops[1] |= {"iscrowd": 1}
+    tops[2] |= small
+    coco["annotations"] = [*tops, trousers]
+    (folder / "instances.json").write_text(json.dumps(coco))
+    choice = {"images": None, "background": 0.5, "group_by": None}
+    for filters, images, left_out in (
+        ({"min_area_px": 0, "crowd": True}, [1, 2, 3, 4], (0, 0)),
+        ({"min_area_px": 16, "crowd": True}, [1, 2, 3, 4], (0, 0)),
+        ({"min_area_px": 17, "crowd": False}, [1, 4], (1, 0)),
+        ({"min_area_px": 0, "crowd": False}, [1, 3, 4], (0, 0)),
+    ):
+        with_params(tmp_path, {"subset": {**choice, **filters}})
+        assert run_stage("pull", tmp_path, "in", "raw").returncode == 0
+        assert run_stage("subset", tmp_path, "raw", "subset").returncode == 0
+        found = json.loads((tmp_path / "subset" / "annotations.json").read_text())
+        assert [image["id"] for image in found["images"]] == images
+        report = json.loads((tmp_path / "reports" / "subset.json").read_text())
+        assert tuple(report["instances_left_out"].values()) == left_out
+        assert report["images_of_left_out_instances_only"] == 4 - len(images)
+
+
+def test_classes_are_merged_renamed_and_keep_every_other_field(tmp_path: Path) -> None:
+    write_dataset(tmp_path / "in")
+    with_params(tmp_path, {"subset": {"classes": {"garment": ["trousers", "short sleeve top"]}, "images": 4}})
+    assert run_stage("pull", tmp_path, "in", "raw").returncode == 0
+    assert run_stage("subset", tmp_path, "raw", "subset").returncode == 0
+    found = json.loads((tmp_path / "subset" / "annotations.json").read_text())
+    assert found["categories"] == [{"id": 1, "name": "garment"}]
+    assert {record["category_id"] for record in found["annotations"]} == {1}
+    assert all(record["scale"] == 2 for record in found["annotations"])
+    pairs = [image["pair_id"] for image in found["images"]]
+    assert sorted(pairs) == sorted(pair for pair in set(pairs) for _ in range(2))  # groups whole
+
+
+@pytest.mark.parametrize("official", [{"test": "val"}, {"train": "train", "val": "val"}])
+def test_an_official_split_is_used_and_reaches_the_files(tmp_path: Path, official: dict[str, str]) -> None:
+    for split, count in (("train", 8), ("val", 4), ("test", 3)):
+        write_dataset(tmp_path / "in" / split, count=count)
+    choice = {"images": None, "background": 0, "group_by": None}
+    split_params = {"official": official, "group_by": None, "near_duplicate_bits": None}
+    with_params(tmp_path, {"subset": choice, "split": split_params})
+    for stage, paths in (
+        ("pull", ("in", "raw")), ("subset", ("raw", "subset")), ("convert", ("subset", "yolo")),
+        ("split", ("subset", "yolo", "split")),
+    ):  # fmt: skip
+        done = run_stage(stage, tmp_path, *paths)
+        assert done.returncode == 0, done.stderr
+    report = json.loads((tmp_path / "reports" / "split.json").read_text())
+    assert report["official"] == official
+    for ours, theirs in official.items():
+        images = json.loads((tmp_path / "split" / f"{ours}.json").read_text())["images"]
+        assert {image["split"] for image in images} == {theirs}
+        assert len(images) == {"train": 8, "val": 4, "test": 3}[theirs]
+    assert sum(report[split]["images"] for split in ("train", "val", "test")) == 15
+    assert all(report[split]["images"] for split in ("train", "val", "test"))
+
+
+def test_a_source_without_that_official_split_is_one_sentence(tmp_path: Path) -> None:
+    write_dataset(tmp_path / "in")
+    with_params(tmp_path, {"split": {"official": {"test": "val"}}})
+    for stage, paths in (("pull", ("in", "raw")), ("subset", ("raw", "subset")), ("convert", ("subset", "yolo"))):
+        assert run_stage(stage, tmp_path, *paths).returncode == 0
+    done = run_stage("split", tmp_path, "subset", "yolo", "split")
+    assert is_one_sentence(done, "split.official", "'val'", "there are none")
+    assert not (tmp_path / "split").exists()

@@ -1,323 +1,212 @@
-"""COCO folders as they come, made canonical.
-
-Canonical: `annotations.json` beside `images/`, every id an integer, every image there, no two images of one name,
-every annotation with bbox, area and iscrowd. What cannot be made so is dropped and counted under its reason.
-"""
+"""COCO folders: one annotation file, or one a split; the images anywhere below the folder."""
 
 from __future__ import annotations
 
-import itertools
-import math
-from collections import Counter
-from collections.abc import Callable
+from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import NamedTuple
 
-import cv2
 import msgspec
-import numpy as np
-from pycocotools import mask as coco_mask
-from tqdm import tqdm
 
-from seamline.coco import Record, raw_to_record, read_coco, write_coco
+from seamline.archives import files_below
+from seamline.canonical import Part, Source
+from seamline.coco import Coco, raw_to_record, read_coco
 from seamline.errors import SeamlineError
-from seamline.masks import rle_to_mask, segmentation_to_rle
+from seamline.pictures import SUFFIXES
 
-MIN_SIDE_PX = 10  # ultralytics leaves smaller images out of training without counting them
-IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"}
+SPLIT_WORDS = {"train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
+
+NO_IMAGES = {".json", ".mat", ".txt", ".xml", ".csv", ".md", ".html", ".yaml", ".zip"}
 
 
-def find_annotations(folder: Path, named: str | None) -> Path:
-    """The annotation file: the one named by pull.annotations, else the only COCO file in the folder.
+class Name(msgspec.Struct, gc=False):
+    file_name: object = None
+
+
+def read(folder: Path, named: str | Mapping[str, str] | None) -> Source:
+    """The COCO file or files below a folder.
+
+    Args:
+        folder: with the annotation file or files and the images.
+        named: pull.annotations: the file, or one a split; None to find them.
+    """
+    return files_to_source("coco", folder, find_annotations(folder, named))
+
+
+def files_to_source(layout: str, folder: Path, paths: Mapping[str | None, Path]) -> Source:
+    """The source that annotation files are, given by split; None where the only one is of no split."""
+    files = image_files(folder)
+    parts, tables = [], []
+    used: set[Path] = set()
+    for split, path in paths.items():
+        coco = read_coco(path)
+        found = files_of_images(image_names(coco), path, folder, files, split)
+        used.update(file for file in found if file is not None)
+        tables.append(coco.attributes)
+        parts.append(
+            Part(
+                title=path.name,
+                images=coco.images,
+                files=found,
+                annotations=coco.annotations,
+                categories=[raw_to_record(raw) for raw in coco.categories],
+                split=split,
+            )
+        )
+    unlisted = sum(path not in used for path in files.by_path.values() if path.suffix.lower() in SUFFIXES)
+    return Source(layout=layout, parts=parts, attributes=tables[0], files_without_record=unlisted)
+
+
+def find_annotations(folder: Path, named: str | Mapping[str, str] | None) -> dict[str | None, Path]:
+    """The annotation files by split: those named, else the only COCO file there, else one for each split.
 
     Raises:
-        SeamlineError: when the named file is missing, or none or several are found.
+        SeamlineError: when a named file is missing, or none are found, or several that are not one a split.
     """
     if named is not None:
-        path = folder / named
-        if not path.is_file() or not path.resolve().is_relative_to(folder.resolve()):
-            raise SeamlineError(f"pull.annotations: {named!r} is not a file of the source.")
-        return path
-    candidates = sorted(path for path in folder.rglob("*.json") if looks_like_coco(path))
+        by_split = {None: named} if isinstance(named, str) else named
+        paths: dict[str | None, Path] = {split: folder / name for split, name in by_split.items()}
+        for path, name in zip(paths.values(), by_split.values(), strict=True):
+            if not path.is_file() or not path.resolve().is_relative_to(folder.resolve()):
+                raise SeamlineError(f"pull.annotations: {name!r} is not a file of the source.")
+        return paths
+    candidates = coco_files(folder)
     if not candidates:
         raise SeamlineError(
             "pull.source: has no COCO annotation file (a JSON object with images, annotations and categories)."
         )
-    if len(candidates) > 1:
+    if len(candidates) == 1:
+        return {None: candidates[0]}
+    splits = [split_of_file(path.relative_to(folder)) for path in candidates]
+    if None in splits or len(set(splits)) < len(splits):
         names = ", ".join(str(path.relative_to(folder)) for path in candidates)
-        raise SeamlineError(f"pull.source: has several COCO files ({names}); name one of them in pull.annotations.")
-    return candidates[0]
+        raise SeamlineError(
+            f"pull.source: has several COCO files ({names}); name one in pull.annotations, or one a split: "
+            "{train: ..., val: ...}."
+        )
+    return dict(sorted(zip(splits, candidates, strict=True), key=lambda item: list(SPLIT_WORDS).index(str(item[0]))))
+
+
+def coco_files(folder: Path) -> list[Path]:
+    return [path for path in files_below(folder) if path.suffix.lower() == ".json" and looks_like_coco(path)]
+
+
+def split_of_file(path: Path) -> str | None:
+    """The split that a path's last part says, or else the one before: instances_train2017.json, valid/_annotations."""
+    for part in reversed(path.parts):
+        words = "".join(letter if letter.isalpha() else " " for letter in part.lower()).split()
+        splits = {SPLIT_WORDS[word] for word in words if word in SPLIT_WORDS}
+        if splits:
+            return splits.pop() if len(splits) == 1 else None
+    return None
 
 
 def looks_like_coco(path: Path) -> bool:
-    """Whether a JSON file has COCO's three lists; its records are not read."""
+    """Whether a JSON file has COCO's three lists."""
 
     class Lists(msgspec.Struct):
         images: msgspec.Raw
         annotations: msgspec.Raw
         categories: msgspec.Raw
 
-    try:
-        lists = msgspec.json.decode(path.read_bytes(), type=Lists)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    data = path.read_bytes()
+    if not all(f'"{key}"'.encode() in data for key in ("images", "annotations", "categories")):
         return False
+    try:
+        lists = msgspec.json.decode(data, type=Lists)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return True  # damaged or with NaN in it: reading it will tell
     return all(bytes(raw).startswith(b"[") for raw in (lists.images, lists.annotations, lists.categories))
 
 
-def coco_to_canonical(folder: Path, annotation_file: Path, target: Path, place: Callable[[Path, Path], None]) -> Record:
-    """Write target/annotations.json and target/images/ from a COCO folder; `place` puts a file at its target.
-
-    Returns:
-        What was kept and what was dropped under which reason, for reports/pull.json.
-
-    Raises:
-        SeamlineError: when the file is no COCO, ids collide, or nothing is left.
-    """
-    source = read_coco(annotation_file)
-    dropped: Counter[str] = Counter()
-    categories = canonical_categories([raw_to_record(raw) for raw in source.categories], annotation_file)
-    images, ids = canonical_images([raw_to_record(raw) for raw in source.images], folder, annotation_file, dropped)
-    if not images:
-        raise SeamlineError(
-            f"{annotation_file.name}: none of its {len(source.images)} images is among the source's files."
-        )
-    for image, path in tqdm(images, desc="images", unit="image", disable=None):
-        place(path, target / "images" / image["file_name"])
-    sizes = {image["id"]: (image["height"], image["width"]) for image, _ in images}
-    known = {category["id"] for category in categories}
-    annotations: list[Record] = []
-    seen: set[Any] = set()
-    for raw in tqdm(source.annotations, desc="annotations", unit="annotation", disable=None):
-        record = raw_to_record(raw)
-        reason = canonicalise_annotation(record, ids, sizes, known, seen)
-        if reason is None:
-            annotations.append(record)
-        else:
-            dropped[reason] += 1
-    number_annotations(annotations)
-    write_coco(
-        target / "annotations.json",
-        sorted((image for image, _ in images), key=lambda image: image["id"]),
-        sorted(annotations, key=lambda record: record["id"]),
-        categories,
-    )
-    return {
-        "images": len(images),
-        "annotations": len(annotations),
-        "categories": len(categories),
-        "dropped": dict(sorted(dropped.items())),
-    }
+def image_names(coco: Coco) -> list[str | None]:
+    """What every image record says its file is; None where it does not."""
+    decoder = msgspec.json.Decoder(Name)
+    names: list[str | None] = []
+    for raw in coco.images:
+        try:
+            name = decoder.decode(raw).file_name
+        except msgspec.ValidationError:
+            name = None
+        names.append(name if isinstance(name, str) and name else None)
+    return names
 
 
-def canonical_categories(records: list[Any], annotation_file: Path) -> list[Record]:
-    categories = []
-    for record in records:
-        number = whole_number(record.get("id")) if isinstance(record, dict) else None
-        if number is None or not isinstance(record.get("name"), str):
-            raise SeamlineError(f"{annotation_file.name}: category {record!r} needs an integer id and a name.")
-        categories.append({**record, "id": number})
-    for key in ("id", "name"):
-        values = [category[key] for category in categories]
-        twice = [value for value in values if values.count(value) > 1]
-        if twice:
-            raise SeamlineError(f"{annotation_file.name}: two categories have the {key} {twice[0]!r}.")
-    return sorted(categories, key=lambda category: category["id"])
+class Files(NamedTuple):
+    """The files of a source that may be images."""
+
+    by_path: dict[str, Path]  # by the path below the source
+    by_end: dict[str, list[Path]]  # by the last one, two, ... parts of that
 
 
-def canonical_images(
-    records: list[Any], folder: Path, annotation_file: Path, dropped: Counter[str]
-) -> tuple[list[tuple[Record, Path]], dict[Any, int]]:
-    """Image records with the files they mean, and the integer id that each id of the source became."""
-    source_ids: set[Any] = set()
-    for record in records:
-        source_id, source_name = (
-            (record.get(key) for key in ("id", "file_name")) if isinstance(record, dict) else (None,) * 2
-        )
-        if not isinstance(source_id, (int, str)) or not isinstance(source_name, str):
-            raise SeamlineError(f"{annotation_file.name}: image {record!r} needs an id and a file_name.")
-        if source_id in source_ids:
-            raise SeamlineError(f"{annotation_file.name}: two images have the id {source_id!r}.")
-        source_ids.add(source_id)
-    numbers = {whole_number(source_id) for source_id in source_ids}
-    keep_numbers = None not in numbers and len(numbers) == len(records)
-    paths = files_of_images([record["file_name"] for record in records], annotation_file, folder)
-    images: list[tuple[Record, Path]] = []
-    ids: dict[Any, int] = {}
-    stems: set[str] = set()
-    progress = tqdm(records, desc="reading images", unit="image", disable=None)
-    for position, (record, path) in enumerate(zip(progress, paths, strict=True), start=1):
-        source_id, source_name = record["id"], record["file_name"]
-        if path is None:
-            dropped["image: file is missing"] += 1
+def image_files(folder: Path) -> Files:
+    files = Files({}, {})
+    for path in files_below(folder):
+        if path.suffix.lower() in NO_IMAGES:
             continue
-        size = image_size(path)
-        if size is None:
-            dropped["image: cannot be decoded"] += 1
-            continue
-        if min(size) < MIN_SIDE_PX:
-            dropped[f"image: a side has fewer than {MIN_SIDE_PX} pixels"] += 1
-            continue
-        if size != (record.get("height"), record.get("width")):
-            dropped["image: has another size than its record says"] += 1
-            continue
-        number = whole_number(source_id) if keep_numbers else None
-        ids[source_id] = number if number is not None else position
-        name = unique_name(source_name, stems)
-        extra = {} if ids[source_id] == source_id else {"source_id": source_id}
-        extra |= {} if name == source_name else {"source_file_name": source_name}
-        images.append(({**record, "id": ids[source_id], "file_name": name, **extra}, path))
-    return images, ids
-
-
-def files_of_images(names: list[str], annotation_file: Path, folder: Path) -> list[Path | None]:
-    """The file that each file_name means; a file is given to one record only, to the one that names it most exactly.
-
-    A name may lack leading folders or have some that the source does not. So that a record whose own file is
-    missing does not take another's of the same last part, exact paths are given away first.
-    """
-    files = image_files(folder)
-    taken: set[Path] = set()
-    found: list[Path | None] = []
-    for name in names:
-        checked_name(name, annotation_file)
-        exact = folder / name
-        found.append(exact if exact in files.get(PurePosixPath(name).name, []) and exact not in taken else None)
-        taken |= {exact} if found[-1] else set()
-    for index, name in enumerate(names):
-        if found[index] is None:
-            path = file_of_image(name, annotation_file, folder, files)
-            found[index] = None if path in taken else path
-            taken |= {path} if path else set()
-    return found
-
-
-def checked_name(name: str, annotation_file: Path) -> None:
-    path = PurePosixPath(name)
-    if not path.parts or path.is_absolute() or ".." in path.parts:
-        raise SeamlineError(f"{annotation_file.name}: the file_name {name!r} leads out of the source.")
-
-
-def image_files(folder: Path) -> dict[str, list[Path]]:
-    """The image files below a folder, by name."""
-    files: dict[str, list[Path]] = {}
-    for path in sorted(folder.rglob("*")):
-        if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file():
-            files.setdefault(path.name, []).append(path)
+        parts = path.relative_to(folder).parts
+        files.by_path["/".join(parts)] = path
+        for length in range(1, len(parts) + 1):
+            files.by_end.setdefault("/".join(parts[-length:]), []).append(path)
     return files
 
 
-def file_of_image(name: str, annotation_file: Path, folder: Path, files: dict[str, list[Path]]) -> Path | None:
-    """The file with the longest match of the name's end, if only one file matches it.
+def files_of_images(
+    names: Sequence[str | None], annotation_file: Path, folder: Path, files: Files, split: str | None = None
+) -> list[Path | None]:
+    """The file that each file_name means.
+
+    A name may lack leading folders or have some that the source does not. So that a record whose own file is
+    missing does not take another's of the same last part, exact paths are given away first: from the source's top
+    and from the annotation file.
+    """
+    flat = [None if name is None else checked_name(name, annotation_file) for name in names]
+    beside = annotation_file.parent.relative_to(folder)
+    file_of: dict[str, Path | None] = {}
+    for name in flat:
+        if name is not None:
+            exact = files.by_path.get(str(PurePosixPath(name))) or files.by_path.get(str(beside / name))
+            if exact is not None:
+                file_of[name] = exact
+    taken = set(file_of.values())
+    for name in flat:
+        if name is not None and name not in file_of:
+            path = file_of_image(name, annotation_file, folder, files, split)
+            file_of[name] = None if path in taken else path
+            taken.add(path)
+    return [None if name is None else file_of[name] for name in flat]
+
+
+def checked_name(name: str, annotation_file: Path) -> str:
+    """The name with / between folders.
+
+    Raises:
+        SeamlineError: when it leads out of the source.
+    """
+    plain = name.replace("\\", "/")
+    path = PurePosixPath(plain)
+    if path.is_absolute() or ".." in path.parts or "\0" in plain or (path.parts and path.parts[0][1:] == ":"):
+        raise SeamlineError(f"{annotation_file.name}: the file_name {name!r} leads out of the source.")
+    return plain
+
+
+def file_of_image(name: str, annotation_file: Path, folder: Path, files: Files, split: str | None) -> Path | None:
+    """The file with the longest match of the name's end; of several the one in a folder of this split.
 
     Raises:
         SeamlineError: when several files match it equally well.
     """
     parts = PurePosixPath(name).parts
-    candidates = files.get(parts[-1], [])
     for length in range(len(parts), 0, -1):
-        matches = [path for path in candidates if path.relative_to(folder).parts[-length:] == parts[-length:]]
+        matches = files.by_end.get("/".join(parts[-length:]), [])
+        if len(matches) > 1 and split is not None:
+            matches = [path for path in matches if split_of_file(path.parent.relative_to(folder)) == split] or matches
         if len(matches) == 1:
             return matches[0]
         if matches:
-            found = ", ".join(str(path.relative_to(folder)) for path in matches)
-            raise SeamlineError(f"{annotation_file.name}: the file_name {name!r} fits several files: {found}.")
+            found = ", ".join(str(path.relative_to(folder)) for path in matches[:3])
+            raise SeamlineError(
+                f"{annotation_file.name}: the file_name {name!r} fits {len(matches)} files, such as {found}; it has to "
+                "name the folder as well."
+            )
     return None
-
-
-def image_size(path: Path) -> tuple[int, int] | None:
-    """Height and width as everything after this sees them, EXIF rotation applied; None if it cannot be decoded."""
-    data = np.fromfile(path, dtype=np.uint8)
-    image = cv2.imdecode(data, cv2.IMREAD_COLOR) if len(data) else None
-    return None if image is None else (image.shape[0], image.shape[1])
-
-
-def unique_name(source_name: str, stems: set[str]) -> str:
-    """A flat file name: the last part, with the folders before it, then a number, where that is taken.
-
-    Unique without its suffix, since a.jpg and a.png would share the label a.txt.
-    """
-    parts = PurePosixPath(source_name).with_suffix("").parts
-    candidates = ("__".join(parts[-length:]) for length in range(1, len(parts) + 1))
-    numbered = (f"{'__'.join(parts)}__{number}" for number in itertools.count(2))
-    stem = next(stem for stem in itertools.chain(candidates, numbered) if stem not in stems)
-    stems.add(stem)
-    return stem + PurePosixPath(source_name).suffix
-
-
-def canonicalise_annotation(
-    record: Any, ids: dict[Any, int], sizes: dict[int, tuple[int, int]], known: set[int], seen: set[Any]
-) -> str | None:
-    """Make one annotation canonical in place; the reason for dropping it, or None when it stays."""
-    if not isinstance(record, dict):
-        return "annotation: is no object"
-    image_id = ids.get(record.get("image_id")) if isinstance(record.get("image_id"), (int, str)) else None
-    if image_id is None:
-        return "annotation: its image is unknown or was dropped"
-    category_id = whole_number(record.get("category_id"))
-    if category_id not in known:
-        return "annotation: its category is unknown"
-    source_id = record.get("id") if isinstance(record.get("id"), (int, str)) else None
-    if source_id in seen:
-        return "annotation: another has the same id"
-    height, width = sizes[image_id]
-    segmentation = record.get("segmentation")
-    if isinstance(segmentation, list):
-        segmentation = [polygon for polygon in segmentation if is_polygon(polygon)]
-    try:
-        rle = segmentation_to_rle(segmentation, height, width)
-        mask = rle_to_mask(rle)
-    except (ValueError, TypeError, OverflowError, AttributeError):
-        return "annotation: has no usable mask"
-    if mask.max(initial=0) > 1:  # what pycocotools makes of counts that are no run lengths
-        return "annotation: has no usable mask"
-    area = float(mask.sum())
-    if area == 0:
-        return "annotation: its mask covers no pixel of the image"
-    if source_id is not None:
-        seen.add(source_id)
-    crowd = record.pop("is_crowd", 0)
-    crowd = record.get("iscrowd", crowd)
-    record["iscrowd"] = int(bool(crowd[0] if isinstance(crowd, list) and crowd else crowd))
-    record |= {"image_id": image_id, "category_id": category_id, "segmentation": segmentation}
-    if not is_finite_list(record.get("bbox"), 4):
-        record["bbox"] = [float(value) for value in coco_mask.toBbox(rle)]
-    if not is_finite_list([record.get("area")], 1):
-        record["area"] = area
-    return None
-
-
-def is_polygon(points: Any) -> bool:
-    return (
-        isinstance(points, list) and len(points) >= 6 and len(points) % 2 == 0 and is_finite_list(points, len(points))
-    )
-
-
-def is_finite_list(values: Any, length: int) -> bool:
-    return (
-        isinstance(values, list)
-        and len(values) == length
-        and all(isinstance(value, (int, float)) and math.isfinite(value) for value in values)
-    )
-
-
-def whole_number(value: Any) -> int | None:
-    """An integer id, also from text such as "000042"; None where it is neither."""
-    if isinstance(value, int) and not isinstance(value, bool):
-        return value
-    if isinstance(value, str) and value.isascii() and value.isdigit():
-        return int(value)
-    return None
-
-
-def number_annotations(annotations: list[Record]) -> None:
-    """Keep integer ids where all are and none is below 1; else number from 1, the source's id beside it."""
-    numbers = [number for record in annotations if (number := whole_number(record.get("id"))) is not None]
-    # pycocotools takes a match with an instance of id 0 for none.
-    if len(set(numbers)) == len(annotations) and min(numbers, default=1) >= 1:
-        for record, number in zip(annotations, numbers, strict=True):
-            record["id"] = number
-        return
-    for number, record in enumerate(annotations, start=1):
-        if record.get("id") is not None:
-            record["source_id"] = record["id"]
-        record["id"] = number
