@@ -22,10 +22,10 @@ SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"}
 END_OF_JPEG = b"\xff\xd9"
 CANNOT_BE_DECODED = "image: cannot be decoded"
 ORIENTATION_TAG = 0x0112
-# What Pillow raises on broken files, beside OSError.
+# What Pillow raises on broken files, beside OSError; ImportError where ultralytics has put its own Image.open in place.
 BROKEN = (
     OSError, SyntaxError, ValueError, EOFError, IndexError, KeyError, TypeError, OverflowError,
-    struct.error, zlib.error,
+    struct.error, zlib.error, ImportError,
 )  # fmt: skip
 
 

@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +23,14 @@ from tests.test_repro import STAGES
 pytestmark = pytest.mark.slow
 # What holds times, and so differs from run to run.
 MEASURED = {f"reports/{name}" for name in ("benchmark.json", "benchmark.csv", "benchmark.png", "speed.json")}
-# Into each stage's work: the first four take from half a second on, evaluate three, the others more.
-KILLED_AFTER_S = dict(zip(STAGES, (0.3, 0.3, 0.3, 0.3, 4, 1.5, 4, 4), strict=True))
+# Into each stage's work: the first four when their output is begun; evaluate takes three seconds, the others more.
+HALF_MADE = {
+    "pull": "data/.raw.tmp",
+    "subset": "data/.subset.tmp",
+    "convert": "data/.yolo.tmp",
+    "split": "data/.split.tmp",
+}
+KILLED_AFTER_S = {"train": 4, "evaluate": 1.5, "export": 4, "benchmark": 4}
 FORMATS = ["pytorch", "onnx", "openvino", "openvino_int8"]
 
 
@@ -155,7 +162,12 @@ def kill_in_stage(project: Project, stage: str) -> None:
     for line in running.stdout:
         if line.startswith(f"Running stage '{stage}'"):
             reached = True
-            threading.Timer(KILLED_AFTER_S[stage], os.kill, (running.pid, signal.SIGKILL)).start()
+            if stage in HALF_MADE:
+                while running.poll() is None and not (project.root / HALF_MADE[stage]).exists():
+                    time.sleep(0.001)
+                os.kill(running.pid, signal.SIGKILL)
+            else:
+                threading.Timer(KILLED_AFTER_S[stage], os.kill, (running.pid, signal.SIGKILL)).start()
             break
     running.communicate()
     assert reached, f"the run ended before {stage}"
@@ -209,6 +221,8 @@ def test_real_photos_run_to_the_end(tmp_path: Path) -> None:
     values["subset"] |= {"classes": classes, "images": 60}
     (project.root / "params.yaml").write_text(yaml.safe_dump(values, sort_keys=False))
     project.run("dvc", "repro")
-    assert read(project, "reports/pull.json") == {"images": 120, "annotations": 400, "categories": 14, "dropped": {}}
+    pulled = read(project, "reports/pull.json")
+    assert [pulled[key] for key in ("layout", "images", "annotations", "categories")] == ["coco", 120, 400, 14]
+    assert pulled["repaired"] == pulled["dropped"] == {}
     assert read(project, "reports/fidelity.json")["mean_iou"] >= 0.99
     assert list(read(project, "reports/benchmark.json")) == FORMATS
