@@ -113,6 +113,6 @@ def read_mat(path: Path, key: str) -> npt.NDArray[Any] | None:
 
     try:
         values: npt.NDArray[Any] = loadmat(path, variable_names=[key])[key]
-    except (MatReadError, LookupError, ValueError, TypeError, OSError, EOFError, NotImplementedError, *BROKEN):
+    except (MatReadError, LookupError, ValueError, TypeError, OSError, EOFError, RuntimeError, *BROKEN):
         return None
     return values
