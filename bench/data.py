@@ -1,7 +1,8 @@
 """A dataset of any size for the bench, made from the embedded sample: COCO JSON as DeepFashion2's converters write it.
 
 The sample's drawn garments are enlarged to photo size and, as DeepFashion2 does, the whole outline is listed beside
-its parts, which overlap it. Images are blank, one file of each size, hard-linked.
+its parts, which overlap it. Images are of noise, some hundred for each size, hard-linked: an image and those of its
+pair show the same, so that splitting finds groups to keep together.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from PIL import Image
 from seamline.files import whole_folder
 
 SAMPLE = Path("samples/garments.zip")
-LINKS_A_FILE = 20_000  # a file system has a limit, ext4 65,000
+PICTURES = 100  # of each size; 200,000 images are 2,000 links to each, and file systems allow 65,000
 SCALE = 5  # the sample's images are about 160 pixels wide, DeepFashion2's about 750
 
 
@@ -54,7 +55,8 @@ def write_dataset(folder: Path, images: int) -> None:
 def write_files(folder: Path, images: int) -> None:
     shapes = sample_shapes()
     (folder / "images").mkdir()
-    originals: dict[tuple[int, int], tuple[Path, int]] = {}  # a blank image of each size, and how often it is linked to
+    looks = np.random.default_rng(0).integers(0, 256, (PICTURES, 8, 8, 3), np.uint8)
+    originals: dict[tuple[int, int, int], Path] = {}
     records: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []
     for number in range(1, images + 1):
@@ -76,14 +78,12 @@ def write_files(folder: Path, images: int) -> None:
                     **dict.fromkeys(("scale", "occlusion", "zoom_in", "viewpoint"), 1),
                 }
             )
-        key = (size["width"], size["height"])
-        original, links = originals.get(key, (folder, LINKS_A_FILE))
-        if links == LINKS_A_FILE:
-            original, links = folder / "images" / name, 0
-            Image.new("L", key).save(original)
+        look = number // 3 % PICTURES
+        original = originals.setdefault((size["width"], size["height"], look), folder / "images" / name)
+        if original.name == name:
+            Image.fromarray(looks[look]).resize((size["width"], size["height"])).save(original, quality=70)
         else:
             os.link(original, folder / "images" / name)
-        originals[key] = original, links + 1
     categories = [{"id": 1, "name": "short sleeve top"}, {"id": 8, "name": "trousers"}]
     coco = {"images": records, "annotations": annotations, "categories": categories}
     (folder / "annotations.json").write_text(json.dumps(coco))

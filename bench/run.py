@@ -76,10 +76,14 @@ def peer(name: str, data: Path) -> Callable[[], dict[str, float]]:
 
 
 def stage(name: str, data: Path) -> Callable[[], dict[str, float]]:
+    """A stage on the whole dataset; split takes what convert made of it before."""
+    inputs = [str(data), out_of("convert")] if name == "split" else [str(data)]
+    charts = ["--charts", str(SCRATCH / "charts")] if name == "split" else []
+
     def run() -> dict[str, float]:
         shutil.rmtree(out_of(name), ignore_errors=True)
         report = str(SCRATCH / f"{name}.json")
-        return measured([sys.executable, f"stages/{name}.py", str(data), out_of(name), "--report", report])
+        return measured([sys.executable, f"stages/{name}.py", *inputs, out_of(name), "--report", report, *charts])
 
     return run
 
@@ -167,10 +171,12 @@ def main() -> None:
         ),
     }
     show(f"time and memory, {sizes[-1]:,} images", report["time"])
+    names = ("pull", "subset", "convert", "split")
+    runs = {(size, name): stage(name, SCRATCH / f"data-{size}")() for size in sizes for name in names}
     report["growth"] = {
-        f"{name}, {size:,} images": {key: round(value, 2) for key, value in stage(name, data)().items()}
-        for name in ("subset", "convert")
-        for size, data in ((size, SCRATCH / f"data-{size}") for size in sizes)
+        f"{name}, {size:,} images": {key: round(value, 2) for key, value in runs[size, name].items()}
+        for name in names
+        for size in sizes
     }
     show("growth", report["growth"])
     masks = args.masks

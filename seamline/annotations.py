@@ -10,6 +10,7 @@ import math
 import operator
 from typing import Any
 
+import msgspec
 import numpy as np
 from pycocotools import mask as coco_mask
 
@@ -17,6 +18,7 @@ from seamline.coco import Record
 from seamline.masks import Rle, counts_to_runs, segmentation_to_rle
 
 MIN_BOX_IOU = 0.5  # a box that overlaps its mask's own less is another thing's, or corners instead of a size
+MIN_AREA_SHARE = 0.5  # likewise; polygons' own areas differ from their masks' by less, those in shares by far more
 MAX_RUN_CHARACTERS = 7  # of one number in compressed RLE: 35 bits
 
 
@@ -34,7 +36,8 @@ def mend_annotation(record: Record, height: int, width: int) -> list[str]:
         Unusable: when it cannot be repaired with certainty.
     """
     repairs: list[str] = []
-    record["segmentation"], rle = mended_segmentation(record, height, width, repairs)
+    segmentation, rle = mended_segmentation(record, height, width, repairs)
+    record["segmentation"] = shorter_segmentation(segmentation, rle)
     area = float(coco_mask.area(rle))
     if area == 0:
         raise Unusable("annotation: its mask covers no pixel of the image")
@@ -48,9 +51,9 @@ def mend_annotation(record: Record, height: int, width: int) -> list[str]:
     if not isinstance(box, list) or not is_box(box) or box_iou(box, own_box) < MIN_BOX_IOU:
         record["bbox"] = own_box
         repairs.append("annotation: its box was missing or not its mask's, made from the mask")
-    if not (is_number(record.get("area")) and record["area"] > 0):
+    if not (is_number(record.get("area")) and MIN_AREA_SHARE <= record["area"] / area <= 1 / MIN_AREA_SHARE):
         record["area"] = area
-        repairs.append("annotation: its area was missing")
+        repairs.append("annotation: its area was missing or not its mask's, taken from the mask")
     return repairs
 
 
@@ -75,6 +78,21 @@ def mended_segmentation(record: Record, height: int, width: int, repairs: list[s
     if len(polygons) < len(segmentation):
         repairs.append("annotation: a polygon of fewer than three points left out beside others")
     return polygons, segmentation_to_rle(polygons, height, width)
+
+
+def shorter_segmentation(segmentation: Any, rle: Rle) -> Any:
+    """The segmentation itself, or its union as compressed RLE where that is less text; the mask is the same.
+
+    Outlines traced from pixels are many times as long, and the dataset holds its masks three times: raw, subset, split.
+    """
+    compressed = {"size": [int(side) for side in rle["size"]], "counts": counts_to_text(rle["counts"])}
+    if isinstance(segmentation, dict):
+        return compressed
+    return min(segmentation, compressed, key=lambda form: len(msgspec.json.encode(form)))
+
+
+def counts_to_text(counts: bytes | str) -> str:
+    return counts if isinstance(counts, str) else counts.decode("ascii")
 
 
 def check_polygon(polygon: Any, height: int, width: int) -> None:

@@ -205,7 +205,7 @@ def spanning_bridges(points: Corners, groups: list[Indices]) -> list[tuple[int, 
 def nearest_points(among: Corners, of: Corners) -> tuple[npt.NDArray[np.float64], Indices]:
     """The Chebyshev distance of each point to the nearest of others, and that one's index."""
     if len(among) * len(of) < 10_000:
-        distances = np.abs(of[:, None] - among[None]).max(axis=2)
+        distances = longer_sides(of[:, None] - among[None])
         closest = distances.argmin(axis=1)
         return distances[np.arange(len(of)), closest].astype(np.float64), closest
     from scipy.spatial import cKDTree  # heavy, and most masks are in one part
@@ -249,7 +249,16 @@ def ring_pixels(ring: Corners) -> float:
 
 def outline_px(ring: Corners) -> float:
     """Pixels along a ring of straight and diagonal runs."""
-    return float(np.abs(following(ring) - ring).max(axis=1).sum())
+    return float(longer_sides(following(ring) - ring).sum())
+
+
+def longer_sides(steps: Corners) -> Corners:
+    """How many pixels a line of each step, (..., 2), is long: the larger of width and height.
+
+    The same as a maximum over the last axis, which numpy takes five times as long for.
+    """
+    sizes: Corners = np.abs(steps)
+    return np.maximum(sizes[..., 0], sizes[..., 1])
 
 
 def walk_over(

@@ -19,7 +19,8 @@ R = TypeVar("R")
 
 
 def usable_cores() -> int:
-    return len(os.sched_getaffinity(0))
+    """Cores this process may run on."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def in_processes(function: Callable[[T], R], jobs: Iterable[T], processes: int) -> Iterator[R]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from itertools import combinations, pairwise
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -18,54 +18,92 @@ from seamline.errors import SeamlineError
 from seamline.groups import Groups
 
 SPLITS = ("train", "val", "test")
-HASH_BITS = 128
+HASH_BYTES = 16
+THUMBNAIL_SIDE = 16
+REDUCED = {8: cv2.IMREAD_REDUCED_COLOR_8, 4: cv2.IMREAD_REDUCED_COLOR_4, 2: cv2.IMREAD_REDUCED_COLOR_2}
+DETAIL_PX = 64  # of the shorter side that are enough for the hash and the thumbnail
+ALIKE = 0.95  # correlation of two thumbnails
+PAIRS_AT_ONCE = 4096  # bounds the memory of comparing them
 IMAGES_APART = 0.015
 NEAR_ENOUGH = 0.002  # of every share to its target; where groups are so many, moving single ones changes nothing
 
 Shares = npt.NDArray[np.float64]
-Hash = npt.NDArray[np.uint8]  # (16,)
+Fingerprint = npt.NDArray[np.uint8]  # (784,): HASH_BYTES, then a thumbnail's rows of blue, green, red
+Fingerprints = npt.NDArray[np.uint8]  # (images, 784)
+Indices = npt.NDArray[np.int64]
 Assigned = npt.NDArray[np.int64]  # (images,) or (groups,): index into SPLITS
 
 
-def difference_hash(path: Path) -> Hash:
-    """128-bit perceptual hash: whether each of 8 x 8 grey cells is brighter than its left and its upper neighbour.
+def fingerprint(path: Path, shorter_side_px: int) -> Fingerprint:
+    """A 128-bit perceptual hash and the thumbnail that confirms it.
 
-    dHash, both ways. On street photos: unrelated ones differ in 25 bits or more, one encoded again at another
-    quality, size or brightness in 10 or fewer.
+    The hash is dHash both ways: whether each of 8 x 8 grey cells is brighter than its left and its upper neighbour.
+    On street photos unrelated ones differ in 25 bits or more, one encoded again at another quality, size or
+    brightness in 10 or fewer. On plain backgrounds, where many cells are alike, 4 bits were seen between unrelated
+    ones; their thumbnails of 16 x 16 colours correlate with 0.92 at most, those of the same photo with 0.98.
+
+    Raises:
+        SeamlineError: when the image cannot be decoded.
     """
-    grey = cv2.imdecode(np.fromfile(path, dtype=np.uint8), cv2.IMREAD_GRAYSCALE)
-    if grey is None:
+    # A JPEG is decoded at a fraction of its size in a fraction of the time: 192,000 photos in minutes, not an hour.
+    flag = next((flag for factor, flag in REDUCED.items() if shorter_side_px >= factor * DETAIL_PX), cv2.IMREAD_COLOR)
+    image = cv2.imdecode(np.fromfile(path, dtype=np.uint8), flag)
+    if image is None:
         raise SeamlineError(f"{path}: cannot be decoded.")
+    grey = cv2.cvtColor(image, cv2.COLOR_BGR2GRAY)
     across = cv2.resize(grey, (9, 8), interpolation=cv2.INTER_AREA)
     down = cv2.resize(grey, (8, 9), interpolation=cv2.INTER_AREA)
-    return np.packbits(np.concatenate(((across[:, 1:] > across[:, :-1]).ravel(), (down[1:] > down[:-1]).ravel())))
+    brighter = np.concatenate(((across[:, 1:] > across[:, :-1]).ravel(), (down[1:] > down[:-1]).ravel()))
+    thumbnail = cv2.resize(image, (THUMBNAIL_SIDE, THUMBNAIL_SIDE), interpolation=cv2.INTER_AREA)
+    return np.concatenate((np.packbits(brighter), thumbnail.ravel()))
 
 
-def near_duplicates(hashes: npt.NDArray[np.uint8], bits: int) -> npt.NDArray[np.int64]:
-    """Pairs of positions whose hashes, (images, 16), differ in at most `bits` bits, sorted.
+def near_duplicates(fingerprints: Fingerprints, bits: int) -> Indices:
+    """Pairs of positions whose hashes differ in at most `bits` bits and whose thumbnails are alike, sorted.
 
-    Of several equal hashes each is paired with the first only, and only that one with others: 10,000 copies of one
+    Of several equal ones each is paired with the first only, and only that one with others: 10,000 copies of one
     photo are 9,999 pairs. Two hashes so near are equal in at least one of bits + 1 bands, so only those that share a
-    band are compared.
+    band are compared. A band takes every (bits + 1)-th bit, so that none lies in a plain background alone, where
+    all images would share it.
     """
-    if not len(hashes):
+    if not len(fingerprints):
         return np.zeros((0, 2), dtype=np.int64)
-    different, first, same = np.unique(hashes, axis=0, return_index=True, return_inverse=True)
-    copies = np.flatnonzero(first[same] != np.arange(len(hashes)))
+    # As one value a row: numpy sorts rows of 784 columns a hundred times slower.
+    rows = np.ascontiguousarray(fingerprints).view(f"V{fingerprints.shape[1]}").ravel()
+    _, first, same = np.unique(rows, return_index=True, return_inverse=True)
+    copies = np.flatnonzero(first[same] != np.arange(len(fingerprints)))
     pairs = [np.stack((first[same[copies]], copies), axis=1)]
-    unpacked = np.unpackbits(different, axis=1)
-    for low, high in pairwise(np.linspace(0, HASH_BITS, bits + 2).astype(int)):
-        band = np.unique(np.packbits(unpacked[:, low:high], axis=1), axis=0, return_inverse=True)[1]
+    hashes = np.ascontiguousarray(fingerprints[first, :HASH_BYTES])
+    unpacked = np.unpackbits(hashes, axis=1)
+    halves = hashes.view(np.uint64).T.copy()
+    for start_bit in range(bits + 1):
+        band = np.unique(np.packbits(unpacked[:, start_bit :: bits + 1], axis=1), axis=0, return_inverse=True)[1]
         order = np.argsort(band, kind="stable")
         start, step = np.arange(len(order)), 1
         while len(start):  # each with the one `step` further in the same band, until no band is so large
             start = start[start + step < len(order)]
             start = start[band[order[start]] == band[order[start + step]]]
             a, b = order[start], order[start + step]
-            near = np.bitwise_count(different[a] ^ different[b]).sum(axis=1) <= bits
-            pairs.append(np.stack((first[a[near]], first[b[near]]), axis=1))
+            near = sum(np.bitwise_count(half[a] ^ half[b]) for half in halves) <= bits
+            a, b = first[a[near]], first[b[near]]
+            alike = likeness(fingerprints[:, HASH_BYTES:], a, b) >= ALIKE
+            pairs.append(np.stack((a[alike], b[alike]), axis=1))
             step += 1
     return np.unique(np.sort(np.concatenate(pairs), axis=1), axis=0)
+
+
+def likeness(thumbnails: npt.NDArray[np.uint8], first: Indices, second: Indices) -> npt.NDArray[np.float64]:
+    """Pearson's correlation of pairs of rows, given by position; 1 for two of one colour each, whatever these are."""
+    result = np.empty(len(first))
+    for begin in range(0, len(first), PAIRS_AT_ONCE):
+        block = slice(begin, begin + PAIRS_AT_ONCE)
+        rows = [thumbnails[positions[block]].astype(np.float32) for positions in (first, second)]
+        centred = [values - values.mean(axis=1, keepdims=True) for values in rows]
+        variances = [(values**2).mean(axis=1) for values in centred]
+        covariance = (centred[0] * centred[1]).mean(axis=1)
+        correlation = covariance / np.sqrt(np.maximum(variances[0] * variances[1], 1))
+        result[block] = np.where(np.maximum(*variances) < 1, 1.0, correlation)
+    return result
 
 
 def joined_groups(groups: Groups, pairs: npt.NDArray[np.int64]) -> Groups:

@@ -22,7 +22,7 @@ from seamline.parallel import in_threads
 from seamline.params import Ratios, load_params
 from seamline.splits import (
     SPLITS,
-    difference_hash,
+    fingerprint,
     joined_groups,
     near_duplicates,
     official_splits,
@@ -62,9 +62,14 @@ def main() -> None:
     groups = field_groups(coco, params.group_by)
     pairs = None
     if params.near_duplicate_bits is not None:
-        files = [args.yolo / "images" / image.file_name for image in images]
-        found = tqdm(in_threads(difference_hash, files), desc="hashing", unit="image", total=len(files), disable=None)
-        pairs = near_duplicates(np.array(list(found)).reshape(-1, 16), params.near_duplicate_bits)
+        found = tqdm(
+            in_threads(
+                lambda image: fingerprint(args.yolo / "images" / image.file_name, min(image.height, image.width)),
+                images,
+            ),
+            desc="hashing", unit="image", total=len(images), disable=None,
+        )  # fmt: skip
+        pairs = near_duplicates(np.array(list(found)), params.near_duplicate_bits)
     joined = groups if pairs is None else joined_groups(groups, pairs)
 
     assigned = np.full(len(images), -1, dtype=np.int64)

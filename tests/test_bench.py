@@ -43,4 +43,9 @@ def test_a_small_bench_runs_to_the_end(tmp_path: Path) -> None:
     assert masks["convert"]["mean_iou"] >= 0.99
     assert masks["convert"]["below_0_5"] == 0
     assert masks["ultralytics-convert"]["mean_iou"] < masks["first-polygon"]["mean_iou"] < masks["convert"]["mean_iou"]
+    assert len(report["growth"]) == 8
     assert "convert, 900 images" in done.stdout
+    split = json.loads((tmp_path / ".seamline" / "bench" / "split.json").read_text())
+    assert split["train"]["images"] + split["val"]["images"] + split["test"]["images"] == 900
+    assert split["near_duplicates"] > 100
+    assert split["largest_group_share"] < 0.05

@@ -16,6 +16,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 
 from seamline.canonical import canonicalise
@@ -397,6 +398,25 @@ def _(coco: Dataset, folder: Path) -> None:
     added(coco, segmentation=square(1, 1, 5))
 
 
+@case("outline of hundreds of points, RLE not compressed")
+def _(coco: Dataset, folder: Path) -> object:
+    around = np.linspace(0, 2 * np.pi, 300, endpoint=False)
+    circle = np.stack((20 + 10 * np.cos(around), 30 + 15 * np.sin(around)), axis=1).round(2).ravel().tolist()
+    box = {"bbox": [10, 15, 20, 30], "area": 471}
+    added(coco, segmentation=[circle], **box)
+    rle = coco_mask.decode(coco_mask.frPyObjects([circle], 60, 40)[0])
+    runs = np.diff(np.flatnonzero(np.diff(rle.ravel(order="F"), prepend=0, append=1)), prepend=0).tolist()
+    added(coco, id=101, segmentation={"size": [60, 40], "counts": runs}, **box)
+
+    def check(found: Record) -> None:
+        for record in found["annotations"][-2:]:
+            assert isinstance(record["segmentation"]["counts"], str)
+            assert (coco_mask.decode(record["segmentation"]) == rle).all()
+        assert isinstance(found["annotations"][0]["segmentation"], list)
+
+    return check
+
+
 @case("polygon partly outside the image")
 def _(coco: Dataset, folder: Path) -> object:
     added(coco, segmentation=[square(30, 50, 20)], bbox=[30, 50, 10, 10], area=100)
@@ -461,6 +481,16 @@ def _(coco: Dataset, folder: Path) -> object:
 @case("area missing, NaN, zero or negative")
 def _(coco: Dataset, folder: Path) -> object:
     added(coco, area=-3)
+
+    def check(found: Record) -> None:
+        assert found["annotations"][-1]["area"] == 25
+
+    return check
+
+
+@case("area under half or over twice its mask's, such as a share of the image")
+def _(coco: Dataset, folder: Path) -> object:
+    added(coco, area=25 / 2400)
 
     def check(found: Record) -> None:
         assert found["annotations"][-1]["area"] == 25

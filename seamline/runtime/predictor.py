@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Iterable
 from pathlib import Path
 
+from seamline.parallel import usable_cores
 from seamline.runtime.engines import open_engine
 from seamline.runtime.images import Image, image_to_tensor, read_image
 from seamline.runtime.instances import Instances, outputs_to_instances
@@ -63,8 +63,3 @@ class Predictor:
 
     def predict_all(self, sources: Iterable[Path | bytes | Image]) -> Iterable[Instances]:
         return (self.predict(source) for source in sources)
-
-
-def usable_cores() -> int:
-    """Cores this process may run on."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
