@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 RUN := PATH="$(CURDIR)/$(VENV)/bin:$$PATH"
 
-.PHONY: help setup repro test test-quick lint lock sample bench
+.PHONY: help setup repro test test-quick lint lock sample recipe seeds sweep bench
 
 help:
 	@echo "make repro       set up, run the pipeline, say where its results are"
@@ -12,6 +12,9 @@ help:
 	@echo "make setup       only set up .venv; nothing to do takes no time"
 	@echo "make lint        ruff and mypy"
 	@echo "make lock        regenerate requirements.txt from requirements.in"
+	@echo "make recipe      parameters for a known dataset and a GPU, and their run: NAME=... SOURCE=... (docs/training.md)"
+	@echo "make sweep       search the hyperparameters of params.yaml's section sweep"
+	@echo "make seeds       train with three seeds and state the spread (20 minutes on 2 cores)"
 	@echo "make bench       compare time, memory and masks with other tools, at DeepFashion2's full size (20 minutes)"
 	@echo "make sample      draw samples/garments.zip again"
 
@@ -23,6 +26,9 @@ $(VENV)/.done: requirements.txt pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -r requirements.txt
 	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+# Of a copy of the project, as DVC makes for queued experiments, the copy's own modules are imported, not the checkout's.
+	@echo "import os, sys; os.path.isfile('seamline/stage.py') and sys.path.insert(0, os.getcwd())" \
+		> "$$($(VENV)/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/seamline-here.pth"
 	@if [ -e .git ]; then $(VENV)/bin/dvc config --local core.site_cache_dir "$(CURDIR)/.dvc/tmp/site"; fi
 	@touch $@
 
@@ -44,6 +50,19 @@ lint: setup
 lock: setup
 	$(VENV)/bin/uv pip compile --quiet --universal --python-version 3.10 --excludes requirements.exclude \
 		--no-emit-index-url --no-annotate --custom-compile-command "make lock" requirements.in -o requirements.txt
+
+# A dataset's parameters from recipes/, run as a DVC experiment: make recipe NAME=deepfashion2-500 SOURCE=../deepfashion2
+recipe: setup
+	$(RUN) python stages/recipe.py "recipes/$(NAME).yaml" "$(SOURCE)"
+	$(RUN) dvc exp run --name "$(NAME)"
+
+# A search over hyperparameters, a DVC experiment a trial.
+sweep: setup
+	$(RUN) python stages/sweep.py $(SWEEP)
+
+# How far results lie apart by the seed alone: three trainings.
+seeds: setup
+	$(RUN) python stages/seeds.py data/split data/yolo
 
 sample: setup
 	$(VENV)/bin/python samples/make_garments.py

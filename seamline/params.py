@@ -9,6 +9,7 @@ from __future__ import annotations
 import difflib
 import math
 import re
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
@@ -25,6 +26,23 @@ Count = Annotated[int, Meta(ge=1)]
 Seed = Annotated[int, Meta(ge=0, le=2**32 - 1)]
 Text = Annotated[str, Meta(min_length=1)]
 SPLITS = ("train", "val", "test")
+# Parts of ultralytics' list of settings that matter to training a segmentation model.
+TRAINER_SECTIONS = ("Train settings", "Segmentation", "Hyperparameters")
+SET_BY_SEAMLINE = {
+    "data": "the split stage makes it",
+    "project": "outputs are dvc.yaml's",
+    "name": "outputs are dvc.yaml's",
+    "exist_ok": "outputs are dvc.yaml's",
+    "save": "the state is kept after every epoch, and the best weights",
+    "save_period": "the state is kept after every epoch, and the best weights",
+    "resume": "a killed training goes on by itself",
+    "pretrained": "name weights (.pt) or a description (.yaml) as train.model",
+    "time": "the result would depend on the machine's speed; use train.epochs",
+    "verbose": "losses and metrics are in reports/train",
+    "profile": "speed is the benchmark stage's",
+    "val": "use train.val_period",
+    "plots": "losses and metrics are in reports/train",
+}
 
 
 class Section(msgspec.Struct, forbid_unknown_fields=True):
@@ -120,9 +138,11 @@ class Train(Section):
     hsv_v: Fraction
     val_period: Count
     patience: Count
-    amp: bool
+    amp: bool | Literal["fp16", "bf16"]
     device: Text
     seed: Seed
+    # More of ultralytics' arguments. In the file they stand beside those above; nobody can write this name there.
+    others: dict[str, Any] = msgspec.field(default_factory=dict, name="(others)")
 
 
 class Evaluate(Section):
@@ -152,6 +172,36 @@ class Benchmark(Section):
     timeout_s: Positive
 
 
+class Range(Section):
+    low: int | float
+    high: int | float
+    log: bool = False
+
+    def __post_init__(self) -> None:
+        if not self.low < self.high:
+            raise ValueError(f"low {self.low:g} has to be less than high {self.high:g}")
+        if self.log and self.low <= 0:
+            raise ValueError(f"low {self.low:g} has to be above 0 where log is true")
+
+
+class Sweep(Section):
+    trials: Count
+    startup_trials: Count
+    epochs_before_pruning: Annotated[int, Meta(ge=0)]
+    space: Annotated[dict[Text, Range | Annotated[list[Any], Meta(min_length=1)]], Meta(min_length=1)]
+    seed: Seed
+
+    def __post_init__(self) -> None:
+        known = {field.encode_name for field in msgspec.structs.fields(Train)} | set(trainer_arguments())
+        for key in self.space:
+            section, _, name = key.partition(".")
+            if section != "train" or name not in known:
+                near = difflib.get_close_matches(key, [f"train.{known_name}" for known_name in known], n=1)
+                raise ValueError(
+                    f"{key!r} in space is no parameter of train" + (f"; did you mean {near[0]}?" if near else "")
+                )
+
+
 class Params(Section):
     pull: Pull
     subset: Subset
@@ -161,6 +211,7 @@ class Params(Section):
     evaluate: Evaluate
     export: Export
     benchmark: Benchmark
+    sweep: Sweep
 
 
 def load_params(path: Path = Path("params.yaml")) -> Params:
@@ -175,10 +226,35 @@ def load_params(path: Path = Path("params.yaml")) -> Params:
         raise SeamlineError(f"{path}: there is no such file; run stages from the project's top folder.") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise SeamlineError(f"{path}: is not YAML ({' '.join(str(error).split())}).") from None
+    if isinstance(values, dict) and isinstance(values.get("train"), dict):
+        values["train"] = with_others_apart(values["train"])
     try:
         return msgspec.convert(values, Params)
     except msgspec.ValidationError as error:
         raise SeamlineError(f"{path}: {validation_error_to_sentence(str(error), values)}") from None
+
+
+def with_others_apart(section: dict[Any, Any]) -> dict[Any, Any]:
+    """train: with the arguments that only ultralytics knows put into `others`; unknown ones stay where they are."""
+    known = {field.encode_name for field in msgspec.structs.fields(Train)}
+    passed_on = [key for key in section if key not in known and key in trainer_arguments()]
+    rest = {key: value for key, value in section.items() if key not in passed_on}
+    return {**rest, "(others)": {key: section[key] for key in passed_on}}
+
+
+def trainer_arguments() -> list[str]:
+    """The arguments of ultralytics' training that users may set, from the list it brings, without importing it."""
+    package = find_spec("ultralytics")
+    if package is None or package.origin is None:
+        return []
+    text = (Path(package.origin).parent / "cfg" / "default.yaml").read_text(encoding="utf-8")
+    names, section = [], ""
+    for line in text.splitlines():
+        if line.startswith("# "):
+            section = line[2:].partition(" --")[0]
+        elif section in TRAINER_SECTIONS and (found := re.match(r"(\w+):", line)):
+            names.append(found[1])
+    return [name for name in names if name not in SET_BY_SEAMLINE]
 
 
 def validation_error_to_sentence(message: str, values: Any) -> str:
@@ -194,6 +270,10 @@ def validation_error_to_sentence(message: str, values: Any) -> str:
         return f"{dotted}: a value in it is not allowed; {text[0].lower()}{text[1:].replace('`', '')}."
     if unknown := re.search(r"unknown field `(.*)`", text):
         allowed = field_names(keys)
+        if keys == ["train"]:
+            if reason := SET_BY_SEAMLINE.get(unknown[1]):
+                return f"train.{unknown[1]}: cannot be set; {reason}."
+            allowed = [*allowed, *(name for name in trainer_arguments() if name not in allowed)]
         near = difflib.get_close_matches(unknown[1], allowed, n=1)
         hint = f"did you mean {near[0]}? " if near else ""
         return f"{'.'.join([*keys, unknown[1]])}: unknown key; {hint}allowed here: {', '.join(allowed)}."
@@ -219,4 +299,4 @@ def field_type(keys: list[str]) -> Any:
 
 def field_names(keys: list[str]) -> list[str]:
     """The keys allowed inside the section that `keys` lead to."""
-    return [field.name for field in msgspec.structs.fields(field_type(keys))]
+    return [field.name for field in msgspec.structs.fields(field_type(keys)) if field.name == field.encode_name]

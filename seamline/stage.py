@@ -37,13 +37,21 @@ def end_with_parent() -> None:
     `kill -9` of `dvc repro` leaves the stage running; a second `dvc repro` would then race it for the outputs.
     """
     parent = os.getppid()
+    end_when(lambda: os.getppid() != parent)
 
+
+def end_with(process: int) -> None:
+    """End this process when another one is gone that is not its parent."""
+    end_when(lambda: not Path(f"/proc/{process}").exists())
+
+
+def end_when(over: Callable[[], bool]) -> None:
     def watch() -> None:
-        while os.getppid() == parent:
+        while not over():
             time.sleep(0.5)
         os._exit(1)
 
-    threading.Thread(target=watch, daemon=True, name="end-with-parent").start()
+    threading.Thread(target=watch, daemon=True, name="end-when").start()
 
 
 def run(main: Callable[[], None]) -> None:

@@ -1,41 +1,86 @@
-"""Training with ultralytics, kept inside a scratch folder: nothing is written into the data or the home folder."""
+"""Training with ultralytics that survives a kill, kept inside a scratch folder.
+
+Nothing is written into the data or the home folder, and nothing is fetched that was not asked for. After every
+epoch the whole state is written (seamline/checkpoints.py); a run with the same data and parameters goes on from it.
+On a CPU it then computes bit for bit what an uninterrupted one does: every epoch draws its random numbers from a seed
+of its own.
+"""
 
 from __future__ import annotations
 
 import math
+import os
+import random
 import shutil
+import subprocess
 import time
 from collections import Counter
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 import ultralytics.data.utils
 import ultralytics.engine.trainer
 import ultralytics.utils
 import yaml
 from tqdm import tqdm
+from ultralytics.cfg import check_cfg
 from ultralytics.models.yolo.segment import SegmentationTrainer
+from ultralytics.nn.tasks import guess_model_scale, guess_model_task, load_checkpoint
+from ultralytics.utils import DEFAULT_CFG, RANK
 from ultralytics.utils import ROOT as ULTRALYTICS
 from ultralytics.utils.downloads import attempt_download_asset
+from ultralytics.utils.torch_utils import unwrap_model
 
+from seamline.checkpoints import State, discard_old, read_state, run_key, write_state
 from seamline.coco import Record
 from seamline.errors import SeamlineError
 from seamline.files import whole_file, write_csv
 from seamline.params import Train
+from seamline.stage import end_with
+from seamline.trial import tell_progress
 
 ARCHITECTURES = Path("architectures")
 MASK_FITNESS = "metrics/mAP50-95(M)"
 # What of train: is ours and not an argument of ultralytics'.
-OURS = {"model", "device", "val_period"}
+OURS = {"model", "device", "val_period", "others"}
+# How the processes of a training on several GPUs learn what is no argument of ultralytics'.
+VAL_PERIOD, STAGE_PID = "SEAMLINE_VAL_PERIOD", "SEAMLINE_STAGE_PID"
+OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "CUBLAS_STATUS_ALLOC_FAILED")
 
 
 class Trainer(SegmentationTrainer):  # type: ignore[misc]
-    """ultralytics' trainer, with the best model chosen by mask mAP alone and validation every few epochs."""
+    """ultralytics' trainer; the best model is chosen by mask mAP alone, and every epoch's end can be returned to.
 
-    validated_epoch = -1
+    Where ultralytics runs callbacks, this runs its own method of that name first. On several GPUs it exists once in
+    each process, made from its arguments alone; the first process writes.
+    """
+
     best_fitness: float | None
     fitness: float | None
+    validated_epoch = -1
+    best_epoch = 0  # counted from 1
+    step_number = -1  # of the batch in work, over all epochs
+    last_step = -1  # the batch after which the optimizer stepped last
+    offset = 0
+
+    def __init__(self, cfg: Any = DEFAULT_CFG, overrides: Any = None, _callbacks: Any = None) -> None:
+        if RANK != -1:
+            end_with(int(os.environ[STAGE_PID]))  # the launcher between us and the stage outlives it
+        self.folder = Path((overrides or {})["project"])
+        keep_to_scratch(self.folder.parent)
+        self.history: list[Record] = []
+        self.resumed_after: list[int] = []
+        self.waiting_gradients: dict[str, torch.Tensor] = {}
+        super().__init__(cfg, overrides, _callbacks)
+
+    def run_callbacks(self, event: str) -> None:
+        own = getattr(self, event, None)
+        if own is not None:
+            own()
+        super().run_callbacks(event)
 
     def validate(self) -> tuple[dict[str, float], float]:
         best_before = self.best_fitness
@@ -43,16 +88,12 @@ class Trainer(SegmentationTrainer):  # type: ignore[misc]
         fitness = float(metrics[MASK_FITNESS])
         self.best_fitness = fitness if best_before is None else max(best_before, fitness)
         self.validated_epoch = self.epoch
+        if best_before is None or fitness > best_before:
+            self.best_epoch = self.epoch + 1
         return metrics, fitness
 
     def save_model(self) -> bool:
-        # In an epoch without validation the fitness is still the last one's, and would pass for the best again.
-        kept = self.fitness
-        self.fitness = kept if self.validated_epoch == self.epoch else math.nan
-        try:
-            return bool(super().save_model())
-        finally:
-            self.fitness = kept
+        return False  # on_fit_epoch_end does, whole and with all that going on needs
 
     def final_eval(self) -> None:
         """Nothing: the evaluate stage measures the final model."""
@@ -68,41 +109,254 @@ class Trainer(SegmentationTrainer):  # type: ignore[misc]
             batch["img"] = batch["img"].contiguous(memory_format=torch.channels_last)
         return batch
 
+    # Gradients may be summed over several batches, across the end of an epoch. The loop knows the last step in a
+    # variable of its own, -1 at the start; raised by the offset, the number it waits for falls on the same batch.
+    @property
+    def accumulate(self) -> int:
+        return self.nominal_accumulate + self.offset
 
-def train_model(params: Train, split: Path, yolo: Path, scratch: Path) -> tuple[Path, list[Record]]:
-    """Train, with everything that is written below `scratch`.
+    @accumulate.setter
+    def accumulate(self, value: int) -> None:
+        self.nominal_accumulate = value
+
+    def optimizer_step(self) -> None:
+        super().optimizer_step()
+        self.last_step, self.offset = self.step_number, 0
+
+    def resume_training(self, ckpt: Any) -> None:
+        state = read_state(self.folder)
+        if state is None:
+            return
+        try:
+            self.restore(state)
+        except (KeyError, ValueError, RuntimeError) as error:
+            raise SeamlineError(
+                f"{self.folder}: the state there is not this model's ({str(error).partition(chr(10))[0][:200]}); "
+                "delete the folder to train anew."
+            ) from None
+
+    def restore(self, state: State) -> None:
+        model = unwrap_model(self.model)
+        model.load_state_dict(state["model"])
+        self.ema.ema.load_state_dict(state["ema"])
+        self.ema.updates = state["ema_updates"]
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.scaler.load_state_dict(state["scaler"])
+        self.stopper.__dict__.update(state["stopper"])
+        self.best_fitness, self.fitness = state["best_fitness"], state["fitness"]
+        self.best_epoch, self.history = state["best_epoch"], state["history"]
+        self.last_step, self.waiting_gradients = state["last_step"], state["gradients"]
+        self.start_epoch = state["epoch"]
+        self.resumed_after = [*state["resumed_after"], self.start_epoch]
+        if getattr(model.model[-1], "one2one_cv2", None) is not None:  # as ultralytics does on resuming
+            model.criterion = model.init_criterion()
+            model.criterion.updates = self.start_epoch - 1
+            model.criterion.update()
+
+    def on_train_start(self) -> None:
+        self.offset = self.last_step + 1
+        self.begun = time.perf_counter()
+        if RANK in {-1, 0}:
+            steps = len(self.train_loader)
+            if self.start_epoch:
+                tqdm.write(f"goes on after epoch {self.start_epoch} of {self.epochs}")
+            self.bar = tqdm(
+                total=self.epochs * steps, initial=self.start_epoch * steps, desc="training", unit="step", disable=None
+            )
+
+    def on_train_epoch_start(self) -> None:
+        self.args.val = (self.epoch + 1) % int(os.environ[VAL_PERIOD]) == 0
+        # Or ultralytics would train with another batch size than params.yaml says when memory is short.
+        self._oom_retries = 3
+        self.step_number = self.epoch * len(self.train_loader) - 1
+        for name, parameter in unwrap_model(self.model).named_parameters():
+            if name in self.waiting_gradients:
+                parameter.grad = self.waiting_gradients[name].to(parameter.device)
+        self.waiting_gradients = {}
+        if self.train_loader.num_workers == 0:
+            self.seed_epoch()
+
+    def seed_epoch(self) -> None:
+        """Make the epoch's random numbers depend on seed and epoch alone. (Not where other processes load the images:
+        to start them anew every epoch would cost more than it is worth on a GPU, which is not deterministic anyway.)
+        """
+        seed = int(np.random.SeedSequence((self.args.seed, self.epoch)).generate_state(1)[0])
+        random.seed(seed)
+        np.random.seed(seed)
+        torch.manual_seed(seed)
+        self.train_loader.reset()
+        self.train_loader.generator.manual_seed(seed)
+        dataset = self.train_loader.dataset
+        if dataset.cache != "ram":  # mosaics take the images loaded last
+            for index in dataset.buffer:
+                dataset.ims[index] = dataset.im_hw0[index] = dataset.im_hw[index] = None
+            dataset.buffer.clear()
+
+    def on_train_batch_start(self) -> None:
+        self.step_number += 1
+
+    def on_train_batch_end(self) -> None:
+        if RANK in {-1, 0}:
+            self.bar.update()
+
+    def _handle_nan_recovery(self, epoch: int) -> bool:
+        if self.loss.isfinite() and (self.fitness is None or math.isfinite(self.fitness)):
+            return False
+        raise SeamlineError(
+            f"train: the loss is no number any more in epoch {epoch + 1}; train.lr0 {self.args.lr0:g} may be too high. "
+            f"What was trained before that epoch is in {self.folder}."
+        )
+
+    def on_fit_epoch_end(self) -> None:
+        if RANK not in {-1, 0}:
+            return
+        self.history.append(epoch_record(self))
+        tqdm.write(f"{record_to_line(self.history[-1], self.epochs)}  {time.perf_counter() - self.begun:.0f} s")
+        # First the weights, then the state that names them, then what it names no longer.
+        if self.best_epoch == self.epoch + 1:
+            write_weights(self.ema.ema, dict(vars(self.args)), best_weights(self.folder, self.best_epoch))
+        write_state(self.folder, self.state())
+        for path in self.folder.glob("best-*.pt"):
+            if path != best_weights(self.folder, self.best_epoch):
+                path.unlink()
+        tell_progress(self.history)
+
+    def state(self) -> State:
+        model = unwrap_model(self.model)
+        waiting = self.last_step != self.step_number
+        return {
+            "epoch": self.epoch + 1,
+            "finished": bool(self.stop),
+            "model": model.state_dict(),
+            "ema": self.ema.ema.state_dict(),
+            "ema_updates": self.ema.updates,
+            "optimizer": self.optimizer.state_dict(),
+            "scaler": self.scaler.state_dict(),
+            "stopper": {key: getattr(self.stopper, key) for key in ("best_fitness", "best_epoch", "possible_stop")},
+            "best_fitness": self.best_fitness,
+            "fitness": self.fitness,
+            "best_epoch": self.best_epoch,
+            "history": self.history,
+            "resumed_after": self.resumed_after,
+            "last_step": self.last_step,
+            "gradients": {
+                name: parameter.grad
+                for name, parameter in model.named_parameters()
+                if waiting and parameter.grad is not None
+            },
+        }
+
+    def teardown(self) -> None:
+        if hasattr(self, "bar"):
+            self.bar.close()
+
+
+def epoch_record(trainer: Trainer) -> Record:
+    """Losses, learning rate and, where it was validated, metrics of the epoch that has ended."""
+    record: Record = {"epoch": trainer.epoch + 1}
+    record |= {f"{name.removesuffix('_loss')}_loss": round(float(value), 5) for name, value in trainer.tloss.items()}
+    record["lr"] = round(float(trainer.optimizer.param_groups[0]["lr"]), 8)
+    if trainer.validated_epoch == trainer.epoch:
+        for kind, letter in (("box", "B"), ("mask", "M")):
+            for name, key in (("mAP50", "mAP50"), ("mAP50_95", "mAP50-95")):
+                record[f"val_{kind}_{name}"] = round(float(trainer.metrics[f"metrics/{key}({letter})"]), 5)
+    return record
+
+
+def record_to_line(record: Record, epochs: int) -> str:
+    losses = (f"{key.removesuffix('_loss')} {value:.3f}" for key, value in record.items() if key.endswith("_loss"))
+    line = f"epoch {record['epoch']}/{epochs}  {'  '.join(losses)}"
+    if "val_mask_mAP50_95" in record:
+        line += f"  val mask mAP50-95 {record['val_mask_mAP50_95']:.3f}"
+    return line
+
+
+def best_weights(folder: Path, epoch: int) -> Path:
+    return folder / f"best-{epoch:05d}.pt"
+
+
+def train_model(params: Train, split: Path, yolo: Path, scratch: Path) -> tuple[Path, State]:
+    """Train, or go on with a training of the same data and parameters, with everything written below `scratch`.
 
     Returns:
-        The best checkpoint, and a record an epoch: losses, learning rate and, where it was validated, metrics.
+        The folder of the run, to be deleted when its results are safe, and its last state.
 
     Raises:
-        SeamlineError: when the model, its weights or the device is not there, or a class has no instance in train.
+        SeamlineError: when the model, its weights or the device is not there, a class has no instance in train, an
+            argument is not allowed, memory is short, or the loss is no number any more.
     """
     keep_to_scratch(scratch)
+    values = {key: getattr(params, key) for key in params.__struct_fields__ if key not in OURS} | params.others
+    check_arguments(values)
     model = find_model(params.model, scratch / "weights")
-    data = linked_dataset(split, yolo, scratch / "data")
-    values = {key: getattr(params, key) for key in params.__struct_fields__ if key not in OURS}
-    device = find_device(params.device)
-    trainer = Trainer(
-        overrides={
+    device = find_device(params.device, params.batch)
+    described = {**values, "val_period": params.val_period, "model": model.name, "device": device}
+    key = run_key(described, [*data_files(split, yolo), *([model] if model.is_file() else []), *own_modules()])
+    folder = (scratch / key).resolve()
+    discard_old(scratch, key)
+    state = read_state(folder)
+    if state is None or not state["finished"]:
+        data = linked_dataset(split, yolo, folder / "data")
+        os.environ[VAL_PERIOD], os.environ[STAGE_PID] = str(params.val_period), str(os.getpid())
+        overrides = {
+            "cache": "ram" if device == "cpu" else False,
+            "deterministic": True,
             **values,
             "model": str(model),
             "data": str(data),
             "device": device,
-            "project": str(scratch.resolve()),
+            "project": str(folder),
             "name": "run",
             "exist_ok": True,
             "plots": False,
             "verbose": False,
-            "deterministic": True,
-            "cache": "ram" if device == "cpu" else False,
             "pretrained": model.suffix == ".pt",
         }
-    )
-    history: list[Record] = []
-    watch(trainer, history, params.val_period, params.epochs)
-    trainer.train()
-    return trainer.best, history
+        run_trainer(overrides, folder)
+        state = read_state(folder)
+    if state is None or not state["finished"]:
+        raise SeamlineError(f"train: the training ended before its last epoch; run dvc repro to go on ({folder}).")
+    return folder, state
+
+
+def run_trainer(overrides: Record, folder: Path) -> None:
+    """Train in this process, or in one for each of several GPUs."""
+    try:
+        Trainer(overrides=overrides).train()
+    except subprocess.CalledProcessError:
+        raise SeamlineError("train: a process of a GPU failed; what it says is above.") from None
+    except (RuntimeError, MemoryError) as error:
+        if not isinstance(error, MemoryError) and not any(text in str(error) for text in OUT_OF_MEMORY):
+            raise
+        raise SeamlineError(
+            f"train: memory is too small for train.batch {overrides['batch']} at train.imgsz {overrides['imgsz']}; "
+            f"take a smaller batch (train.nbs keeps the steps as they are). What was trained is in {folder}."
+        ) from None
+
+
+def check_arguments(values: Record) -> None:
+    """Raises SeamlineError when ultralytics does not take an argument's value; params.py knows their names."""
+    for key, value in values.items():
+        try:
+            check_cfg({key: value})
+        except (TypeError, ValueError) as error:
+            raise SeamlineError(f"train.{key}: {str(error).replace(chr(10), ' ')}") from None
+
+
+def data_files(split: Path, yolo: Path) -> list[Path]:
+    """All that training reads of the data."""
+    lists = [split / f"{part}.txt" for part in ("train", "val")]
+    images = [
+        yolo / "images" / Path(line).name for path in lists for line in path.read_text(encoding="utf-8").splitlines()
+    ]
+    labels = [(yolo / "labels" / image.name).with_suffix(".txt") for image in images]
+    return [split / "data.yaml", *lists, *images, *labels]
+
+
+def own_modules() -> list[Path]:
+    """The code whose change makes another training of it; a state of the old code is none of the new."""
+    folder = Path(__file__).parent
+    return [folder / "training.py", folder / "checkpoints.py"]
 
 
 def keep_to_scratch(scratch: Path) -> None:
@@ -137,8 +391,10 @@ def find_model(name: str, weights: Path) -> Path:
         return found
     if path.suffix != ".pt":
         raise SeamlineError(f"train.model: {name!r} is neither a description (.yaml) nor weights (.pt).")
-    for place in (path, weights / path.name):
+    around = project_around()
+    for place in (path, weights / path.name, around / path, around / weights / path.name):
         if place.is_file():
+            check_weights(place)
             return place
     weights.mkdir(parents=True, exist_ok=True)
     try:
@@ -150,32 +406,48 @@ def find_model(name: str, weights: Path) -> Path:
             f"train.model: the weights {name!r} are neither here nor in {weights}, and could not be downloaded; "
             f"put the file there, or train from scratch with {path.stem}.yaml."
         )
+    check_weights(fetched)
     return fetched
+
+
+def project_around() -> Path:
+    """The project whose copy this is, where `dvc exp run --temp` and the queue run; else the project itself."""
+    here = Path.cwd().parts
+    return Path(*here[: here.index(".dvc")]) if ".dvc" in here else Path.cwd()
+
+
+def check_weights(path: Path) -> None:
+    """Raises SeamlineError unless the file holds an ultralytics segmentation model."""
+    try:
+        task = guess_model_task(load_checkpoint(path)[0].yaml)  # by its head, whatever the file says of it
+    except Exception as error:  # unpickling a foreign file may raise anything
+        reason = str(error).partition("\n")[0]
+        raise SeamlineError(f"train.model: {path} is no model of ultralytics' ({reason[:200]}).") from None
+    if task != "segment":
+        raise SeamlineError(f"train.model: {path} is a model for the task {task}; training needs a -seg model.")
 
 
 def scaled_description(name: str, known: list[Path]) -> bool:
     """Whether a name such as yolov8n-seg.yaml is a size of a family's description, here yolov8-seg.yaml."""
-    from ultralytics.nn.tasks import guess_model_scale
-
     scale = guess_model_scale(name)
     return bool(scale) and any(file.name == name.replace(f"{scale}-seg", "-seg") for file in known)
 
 
-def find_device(name: str) -> str:
+def find_device(name: str, batch: int) -> str:
     """auto: the first GPU where there is one.
 
     Raises:
-        SeamlineError: when a GPU is asked for that is not there.
+        SeamlineError: when a GPU is asked for that is not there, or the batch cannot be shared out.
     """
     count = torch.cuda.device_count()
     if name == "auto":
         return "0" if count else "cpu"
     numbers = [] if name == "cpu" else name.split(",")
-    if len(numbers) > 1:
-        raise SeamlineError(f"train.device: {name!r} names several GPUs; training runs on one: auto, cpu or a number.")
     if any(not number.strip().isdigit() or int(number) >= count for number in numbers):
         raise SeamlineError(f"train.device: {name!r} is not there; this machine has {count} GPUs: use auto or cpu.")
-    return name
+    if batch % max(len(numbers), 1):
+        raise SeamlineError(f"train.batch: {batch} cannot be shared out evenly over the {len(numbers)} GPUs {name!r}.")
+    return ",".join(number.strip() for number in numbers) or name
 
 
 def linked_dataset(split: Path, yolo: Path, target: Path) -> Path:
@@ -214,59 +486,23 @@ def check_classes_shown(names: dict[int, str], labels: list[Path]) -> None:
         )
 
 
-def watch(trainer: Trainer, history: list[Record], val_period: int, epochs: int) -> None:
-    """A bar over all steps on a terminal, a line an epoch in a log, and the numbers of each epoch in `history`."""
-    bar = tqdm(total=None, desc="training", unit="step", disable=None)
-    begun = time.perf_counter()
-
-    def start_epoch(running: Trainer) -> None:
-        running.args.val = (running.epoch + 1) % val_period == 0
-        bar.total = epochs * len(running.train_loader)
-
-    def end_step(running: Trainer) -> None:
-        bar.update()
-
-    def end_epoch(running: Trainer) -> None:
-        losses = {name.removesuffix("_loss"): round(float(value), 5) for name, value in running.tloss.items()}
-        record: Record = {"epoch": running.epoch + 1, **{f"{name}_loss": value for name, value in losses.items()}}
-        record["lr"] = round(float(running.optimizer.param_groups[0]["lr"]), 8)
-        line = f"epoch {running.epoch + 1}/{epochs}  " + "  ".join(f"{name} {losses[name]:.3f}" for name in losses)
-        if running.validated_epoch == running.epoch:
-            record |= {
-                "val_box_mAP50": round(float(running.metrics["metrics/mAP50(B)"]), 5),
-                "val_box_mAP50_95": round(float(running.metrics["metrics/mAP50-95(B)"]), 5),
-                "val_mask_mAP50": round(float(running.metrics["metrics/mAP50(M)"]), 5),
-                "val_mask_mAP50_95": round(float(running.metrics[MASK_FITNESS]), 5),
-            }
-            line += f"  val mask mAP50-95 {record['val_mask_mAP50_95']:.3f}"
-        history.append(record)
-        tqdm.write(f"{line}  {time.perf_counter() - begun:.0f} s")
-
-    def end(running: Trainer) -> None:
-        bar.close()
-
-    trainer.add_callback("on_train_epoch_start", start_epoch)
-    trainer.add_callback("on_train_batch_end", end_step)
-    trainer.add_callback("on_fit_epoch_end", end_epoch)
-    trainer.add_callback("teardown", end)
-
-
-def save_weights(checkpoint: Path, target: Path) -> None:
-    """Keep of a checkpoint what inference and fine-tuning need, and nothing that differs from run to run.
+def write_weights(ema: torch.nn.Module, train_args: Record, target: Path) -> None:
+    """Keep of a model what inference and fine-tuning need, and nothing that differs from run to run.
 
     ultralytics stores dates, absolute paths and git remotes; two equal trainings would give different files.
     """
-    stored = torch.load(checkpoint, map_location="cpu", weights_only=False)
-    model = stored["ema"].half().eval()
-    kept = {key: stored["train_args"][key] for key in ("task", "imgsz", "overlap_mask", "mask_ratio", "single_cls")}
+    model: Any = deepcopy(ema).half().to(memory_format=torch.contiguous_format).eval()
+    model.criterion = None
+    kept = {key: train_args[key] for key in ("task", "imgsz", "overlap_mask", "mask_ratio", "single_cls")}
     model.args = kept
     model.yaml = {key: value for key, value in model.yaml.items() if key != "yaml_file"}
     if hasattr(model, "pt_path"):
         del model.pt_path
     for parameter in model.parameters():
         parameter.requires_grad = False
+    stored = {"model": model, "train_args": kept, "version": ultralytics.__version__, "epoch": -1}
     with whole_file(target) as temporary, temporary.open("wb") as stream:
-        torch.save({"model": model, "train_args": kept, "version": stored["version"], "epoch": -1}, stream)
+        torch.save(stored, stream)
 
 
 def write_history(history: list[Record], losses: Path, validation: Path) -> None:

@@ -2,7 +2,8 @@
 
 Writes OUT/best.pt (final weights only; equal trainings give equal files) and the curves reports/train/losses.csv and
 reports/train/validation.csv. The validation figures there are the trainer's own, for watching; the official ones are
-the evaluate stage's.
+the evaluate stage's. Killed, it goes on from the last finished epoch when data and parameters are the same; its state
+is kept in .seamline/train until then.
 
 Example: python stages/train.py data/split data/yolo models/train
 """
@@ -11,7 +12,7 @@ import argparse
 import shutil
 from pathlib import Path
 
-from seamline.files import whole_folder, write_json
+from seamline.files import copy, whole_folder, write_json
 from seamline.params import load_params
 from seamline.stage import SCRATCH, run
 
@@ -25,21 +26,24 @@ def main() -> None:
     args = parser.parse_args()
     params = load_params().train
 
-    from seamline.training import save_weights, train_model, write_history  # torch; kept from --help
+    from seamline.training import best_weights, train_model, write_history  # torch; kept from --help
 
-    scratch = SCRATCH / "train"
-    shutil.rmtree(scratch / "run", ignore_errors=True)
-    best, history = train_model(params, args.split, args.yolo, scratch)
+    folder, state = train_model(params, args.split, args.yolo, SCRATCH / "train")
+    history, best_epoch = state["history"], state["best_epoch"]
     with whole_folder(args.out) as out:
-        save_weights(best, out / "best.pt")
+        copy(best_weights(folder, best_epoch), out / "best.pt")
     write_history(history, args.report / "losses.csv", args.report / "validation.csv")
-    validated = [record for record in history if "val_mask_mAP50_95" in record]
-    chosen = max(validated, key=lambda record: record["val_mask_mAP50_95"])
     write_json(
         args.report / "summary.json",
-        {"model": params.model, "epochs": len(history), "best_epoch": chosen["epoch"]},
+        {
+            "model": params.model,
+            "epochs": len(history),
+            "best_epoch": best_epoch,
+            "resumed_after_epochs": state["resumed_after"],
+        },
     )
-    print(f"best epoch {chosen['epoch']} of {len(history)}: {args.out / 'best.pt'}")
+    shutil.rmtree(folder)
+    print(f"best epoch {best_epoch} of {len(history)}: {args.out / 'best.pt'}")
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from seamline.errors import SeamlineError
-from seamline.params import Params, load_params
+from seamline.params import SET_BY_SEAMLINE, Params, load_params, trainer_arguments
 from tests.conftest import PROJECT, merged
 
 DEFAULTS: dict[str, Any] = yaml.safe_load((PROJECT / "params.yaml").read_text())
@@ -27,6 +27,11 @@ def test_defaults_are_valid() -> None:
     ("changes", "sentence"),
     [
         ({"train": {"epoch": 3}}, "train.epoch: unknown key; did you mean epochs?"),
+        ({"train": {"mix_up": 0.1}}, "train.mix_up: unknown key; did you mean mixup?"),
+        ({"train": {"others": {}}}, "train.others: unknown key"),
+        ({"train": {"conf": 0.1}}, "train.conf: unknown key"),
+        ({"train": {"resume": True}}, "train.resume: cannot be set; a killed training goes on by itself."),
+        ({"train": {"time": 2}}, "train.time: cannot be set; the result would depend on the machine's speed"),
         ({"trian": {}}, "trian: unknown key; did you mean train?"),
         ({"train": {"epochs": 0}}, "train.epochs: 0 is not allowed; expected int >= 1."),
         ({"train": {"epochs": "ten"}}, "train.epochs: 'ten' is not allowed; expected int, got str."),
@@ -51,6 +56,18 @@ def test_a_wrong_value_is_one_sentence_with_its_key(tmp_path: Path, changes: dic
         load_with(tmp_path, changes)
     assert sentence in str(error.value)
     assert "\n" not in str(error.value)
+
+
+def test_every_argument_of_the_trainers_own_list_is_taken(tmp_path: Path) -> None:
+    from ultralytics.utils import DEFAULT_CFG_DICT
+
+    others = load_with(tmp_path, {"train": {"mixup": 0.1, "freeze": 10, "copy_paste": 0.3, "workers": 4}}).train.others
+    assert others == {"mixup": 0.1, "freeze": 10, "copy_paste": 0.3, "workers": 4}
+    names = trainer_arguments()
+    assert set(names) <= set(DEFAULT_CFG_DICT)
+    assert {"momentum", "multi_scale", "compile", "single_cls", "cutmix", "shear"} <= set(names)
+    assert not {"source", "format", "conf", "show", "tracker", "data", "resume"} & set(names)
+    assert set(SET_BY_SEAMLINE) <= set(DEFAULT_CFG_DICT)
 
 
 def test_a_missing_key_is_named(tmp_path: Path) -> None:

@@ -5,10 +5,14 @@ from __future__ import annotations
 import csv
 import json
 import os
+import random
 import signal
 import subprocess
+import sys
 import threading
 import time
+from collections import Counter
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -17,20 +21,22 @@ import yaml
 
 from seamline.labels import text_to_line
 from seamline.metrics import METRIC_NAMES
-from tests.conftest import SHARED_DATA, SMALL, Project
+from tests.conftest import SHARED_DATA, SMALL, Project, merged
 from tests.test_repro import STAGES
 
 pytestmark = pytest.mark.slow
 # What holds times, and so differs from run to run.
 MEASURED = {f"reports/{name}" for name in ("benchmark.json", "benchmark.csv", "benchmark.png", "speed.json")}
-# Into each stage's work: the first four when their output is begun; evaluate takes three seconds, the others more.
+# Into each stage's work: the first four when their output is begun, train when an epoch is finished; evaluate takes
+# three seconds, the others more.
 HALF_MADE = {
     "pull": "data/.raw.tmp",
     "subset": "data/.subset.tmp",
     "convert": "data/.yolo.tmp",
     "split": "data/.split.tmp",
+    "train": ".seamline/train/*/state.pt",
 }
-KILLED_AFTER_S = {"train": 4, "evaluate": 1.5, "export": 4, "benchmark": 4}
+KILLED_AFTER_S = {"evaluate": 1.5, "export": 4, "benchmark": 4}
 FORMATS = ["pytorch", "onnx", "openvino", "openvino_int8"]
 
 
@@ -141,7 +147,9 @@ def test_killed_in_every_stage_it_ends_in_the_same_place(finished: Project, tmp_
         kill_in_stage(project, stage)
     project.run("dvc", "repro")
     expected, found = finished.locked_outputs(), project.locked_outputs()
-    assert {path for path in expected if expected[path] != found[path]} <= MEASURED
+    assert {path for path in expected if expected[path] != found[path]} <= MEASURED | {"reports/train/summary.json"}
+    assert read(project, "reports/train/summary.json")["resumed_after_epochs"] == [1]
+    assert not list((project.root / ".seamline" / "train").glob("*/state.pt"))
     leftovers = [path for folder in ("data", "models", "reports") for path in (project.root / folder).rglob(".*.tmp")]
     assert not leftovers
 
@@ -163,7 +171,7 @@ def kill_in_stage(project: Project, stage: str) -> None:
         if line.startswith(f"Running stage '{stage}'"):
             reached = True
             if stage in HALF_MADE:
-                while running.poll() is None and not (project.root / HALF_MADE[stage]).exists():
+                while running.poll() is None and not list(project.root.glob(HALF_MADE[stage])):
                     time.sleep(0.001)
                 os.kill(running.pid, signal.SIGKILL)
             else:
@@ -174,6 +182,49 @@ def kill_in_stage(project: Project, stage: str) -> None:
     assert running.returncode == -signal.SIGKILL
     lock = project.root / "dvc.lock"
     assert not lock.exists() or stage not in yaml.safe_load(lock.read_text())["stages"]
+
+
+def test_training_killed_at_five_random_moments_is_the_training_nobody_killed(
+    finished: Project, tmp_path: Path
+) -> None:
+    epochs = 8
+    for name in ("data", "architectures"):
+        (tmp_path / name).symlink_to(finished.root / name)
+    values = merged(finished.params(), {"train": {"epochs": epochs, "close_mosaic": 3, "warmup_epochs": 1}})
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(values))
+
+    def train(out: str, kill_after_s: float | None) -> list[str]:
+        """The epochs it says it finished; killed so long after the first of them."""
+        script = str(finished.root / "stages" / "train.py")
+        running = subprocess.Popen(
+            [sys.executable, script, "data/split", "data/yolo", out, "--report", f"{out}-report"],
+            cwd=tmp_path, env=finished.environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+        )  # fmt: skip
+        assert running.stdout is not None
+        lines: list[str] = []
+        for line in running.stdout:
+            lines += [line.split()[1]] if line.startswith("epoch") else []
+            if lines and kill_after_s is not None:
+                time.sleep(kill_after_s)
+                running.kill()
+                kill_after_s = None
+        running.wait()
+        return lines
+
+    assert train("whole", None) == [f"{epoch}/{epochs}" for epoch in range(1, epochs + 1)]
+    rng = random.Random(0)
+    said = [train("cut", rng.uniform(0, 1.2)) for _ in range(5)]
+    said.append(train("cut", None))
+    counts = Counter(line for lines in said for line in lines)
+    assert sorted(counts) == [f"{epoch}/{epochs}" for epoch in range(1, epochs + 1)]
+    for before, after in pairwise(said):  # only the epoch in work when it was killed is run again
+        assert not after or int(after[0].split("/")[0]) >= int(before[-1].split("/")[0])
+    assert (tmp_path / "cut" / "best.pt").read_bytes() == (tmp_path / "whole" / "best.pt").read_bytes()
+    for name in ("losses.csv", "validation.csv"):
+        assert (tmp_path / "cut-report" / name).read_text() == (tmp_path / "whole-report" / name).read_text()
+    resumed = json.loads((tmp_path / "cut-report" / "summary.json").read_text())["resumed_after_epochs"]
+    assert resumed == sorted(set(resumed))
+    assert resumed
 
 
 def test_an_experiment_in_a_fresh_clone(finished: Project, tmp_path: Path) -> None:

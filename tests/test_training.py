@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import cv2
@@ -20,13 +21,47 @@ def in_the_project(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(PROJECT)
 
 
-def test_models_are_found(tmp_path: Path) -> None:
+def test_models_are_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(training, "check_weights", lambda _: None)
     assert training.find_model("yolov9t-seg.yaml", tmp_path) == Path("architectures/yolov9t-seg.yaml")
     assert training.find_model("yolov9c-seg.yaml", tmp_path).name == "yolov9c-seg.yaml"
     assert training.find_model("yolov8n-seg.yaml", tmp_path) == Path("yolov8n-seg.yaml")  # a size of yolov8-seg.yaml
     (tmp_path / "mine.pt").write_bytes(b"")
     assert training.find_model(str(tmp_path / "mine.pt"), tmp_path / "w") == tmp_path / "mine.pt"
     assert training.find_model("mine.pt", tmp_path) == tmp_path / "mine.pt"
+
+
+def test_weights_of_another_kind_or_broken_are_one_sentence(tmp_path: Path) -> None:
+    from ultralytics.nn.tasks import DetectionModel, SegmentationModel
+
+    for name, model in (
+        ("seg.pt", SegmentationModel("architectures/yolov9t-seg.yaml", nc=2, verbose=False)),
+        ("detect.pt", DetectionModel("yolov8n.yaml", nc=2, verbose=False)),
+    ):
+        torch.save({"model": model, "train_args": {}, "version": "8", "epoch": -1}, tmp_path / name)
+    training.check_weights(tmp_path / "seg.pt")
+    with pytest.raises(SeamlineError, match=r"detect\.pt is a model for the task detect; training needs a -seg model"):
+        training.check_weights(tmp_path / "detect.pt")
+    torch.save({"weights": torch.zeros(3)}, tmp_path / "foreign.pt")
+    (tmp_path / "cut.pt").write_bytes((tmp_path / "seg.pt").read_bytes()[:5000])
+    (tmp_path / "empty.pt").touch()
+    for name in ("foreign.pt", "cut.pt", "empty.pt"):
+        with pytest.raises(SeamlineError, match=rf"{name} is no model of ultralytics'") as error:
+            training.check_weights(tmp_path / name)
+        assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("values", "sentence"),
+    [
+        ({"mixup": 3}, "train.mixup: 'mixup=3' is an invalid value. Valid 'mixup' values are between 0.0 and 1.0"),
+        ({"freeze": 3, "workers": "many"}, "train.workers: 'workers=many' is of invalid type str"),
+    ],
+)
+def test_a_value_that_ultralytics_refuses_is_one_sentence(values: dict[str, object], sentence: str) -> None:
+    with pytest.raises(SeamlineError, match=re.escape(sentence)) as error:
+        training.check_arguments(values)
+    assert "\n" not in str(error.value)
 
 
 @pytest.mark.parametrize(
@@ -50,15 +85,16 @@ def test_a_model_that_is_not_there_is_one_sentence(
 
 def test_devices(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
-    assert training.find_device("auto") == training.find_device("cpu") == "cpu"
+    assert training.find_device("auto", 8) == training.find_device("cpu", 8) == "cpu"
     for name in ("0", "gpu"):
         with pytest.raises(SeamlineError, match="this machine has 0 GPUs"):
-            training.find_device(name)
+            training.find_device(name, 8)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
-    assert training.find_device("auto") == "0"
-    assert training.find_device("1") == "1"
-    with pytest.raises(SeamlineError, match="names several GPUs"):
-        training.find_device("0,1")
+    assert training.find_device("auto", 8) == "0"
+    assert training.find_device("1", 8) == "1"
+    assert training.find_device("0, 1", 8) == "0,1"
+    with pytest.raises(SeamlineError, match="9 cannot be shared out evenly over the 2 GPUs '0,1'"):
+        training.find_device("0,1", 9)
 
 
 def make_split(folder: Path, labels: dict[str, str]) -> tuple[Path, Path]:

@@ -1,0 +1,59 @@
+"""Recipe: take the parameters of a recipe over into params.yaml; comments and all other parameters stay.
+
+`make recipe NAME=deepfashion2-500 SOURCE=../deepfashion2` does so and runs the result as a DVC experiment.
+
+Example: python stages/recipe.py recipes/deepfashion2-500.yaml s3://my-bucket/deepfashion2
+"""
+
+import argparse
+import io
+from pathlib import Path
+from typing import Any
+
+from ruamel.yaml import YAML
+
+from seamline.errors import SeamlineError
+from seamline.files import write_text
+from seamline.params import load_params
+from seamline.stage import run
+
+
+def merge(values: Any, changes: Any) -> None:
+    """Put changes into nested mappings, in place; a mapping that is no section (classes) is replaced whole."""
+    for key, value in changes.items():
+        if isinstance(value, dict) and isinstance(values.get(key), dict) and set(value) <= set(values[key]):
+            merge(values[key], value)
+        else:
+            values[key] = value
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("recipe", type=Path, help="file of recipes/")
+    parser.add_argument("source", help="where the dataset is: pull.source")
+    parser.add_argument("--params", type=Path, default=Path("params.yaml"))
+    args = parser.parse_args()
+    if not args.recipe.is_file():
+        known = ", ".join(sorted(path.stem for path in args.recipe.parent.glob("*.yaml")))
+        raise SeamlineError(f"{args.recipe}: there is no such recipe; there are {known or 'none there'}.")
+
+    before = args.params.read_text(encoding="utf-8")
+    yaml = YAML()
+    yaml.preserve_quotes = True
+    yaml.width = 4096
+    values = yaml.load(before)
+    merge(values, yaml.load(args.recipe.read_text(encoding="utf-8")))
+    values["pull"]["source"] = args.source
+    stream = io.StringIO()
+    yaml.dump(values, stream)
+    write_text(args.params, stream.getvalue())
+    try:
+        load_params(args.params)
+    except SeamlineError:
+        write_text(args.params, before)
+        raise
+    print(f"{args.params} now has the parameters of {args.recipe}: dvc exp run")
+
+
+if __name__ == "__main__":
+    run(main)

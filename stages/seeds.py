@@ -1,0 +1,79 @@
+"""Seeds: how far the results lie apart when nothing but the seed of the training changes.
+
+Trains the model of params.yaml once with every seed and evaluates each as the evaluate stage does. A difference in
+`dvc metrics diff` that is smaller than the spread says nothing. No stage of dvc.yaml, since it takes as many trainings
+as there are seeds (`make seeds`); killed, it goes on.
+
+Example: python stages/seeds.py data/split data/yolo --seeds 0 1 2
+"""
+
+import argparse
+import shutil
+import statistics
+from pathlib import Path
+
+import msgspec
+
+from seamline.files import read_json, write_json
+from seamline.params import load_params
+from seamline.stage import SCRATCH, run
+
+METRICS = ("mAP50_95", "mAP50")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("split", type=Path, help="folder with the splits, such as data/split")
+    parser.add_argument("yolo", type=Path, help="folder with images and labels, such as data/yolo")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="at least two")
+    parser.add_argument("--report", type=Path, default=Path("reports/train/seed_spread.json"))
+    args = parser.parse_args()
+    if len(set(args.seeds)) < 2:
+        parser.error("a spread needs at least two different seeds")
+    params = load_params()
+
+    from seamline.benchmarking import machine_facts, usable_core_ids  # torch; kept from --help
+    from seamline.metrics import average_precision, read_ground_truth
+    from seamline.predictions import predict_split
+    from seamline.runtime.predictor import Predictor
+    from seamline.training import best_weights, train_model
+
+    scratch, limits = SCRATCH / "seeds", params.evaluate
+    truth = {name: read_ground_truth(args.split / f"{name}.json") for name in ("val", "test")}
+    for seed in sorted(set(args.seeds)):
+        found = scratch / f"{seed}.json"
+        training = msgspec.structs.replace(params.train, seed=seed)
+        folder, state = train_model(training, args.split, args.yolo, scratch / str(seed))
+        predictor = Predictor(
+            best_weights(folder, state["best_epoch"]), limits.confidence, limits.nms_iou, limits.max_detections
+        )
+        numbers: dict[str, float] = {}
+        for name in truth:
+            records = predict_split(predictor, args.split / f"{name}.json", args.yolo / "images", name)
+            for kind in ("box", "mask"):
+                summary = average_precision(truth[name], records, kind).summary
+                numbers |= {f"{name}_{kind}_{key}": summary[key] or 0.0 for key in METRICS}
+        write_json(found, numbers)
+        print(f"seed {seed}: test mask mAP50-95 {numbers['test_mask_mAP50_95']:.3f}", flush=True)
+
+    runs = {str(seed): read_json(scratch / f"{seed}.json") for seed in sorted(set(args.seeds))}
+    values = msgspec.to_builtins(params.train)
+    values |= values.pop("(others)")
+    columns = {key: [run[key] for run in runs.values()] for key in next(iter(runs.values()))}
+    write_json(
+        args.report,
+        {
+            "spread": {key: round(max(column) - min(column), 6) for key, column in columns.items()},
+            "mean": {key: round(statistics.mean(column), 6) for key, column in columns.items()},
+            "seeds": runs,
+            "train": {key: value for key, value in values.items() if key != "seed"},
+            "machine": machine_facts(usable_core_ids(None)),
+        },
+    )
+    shutil.rmtree(scratch)
+    for key in ("val_mask_mAP50_95", "test_mask_mAP50_95"):
+        print(f"{key}: {min(columns[key]):.3f} to {max(columns[key]):.3f} over {len(runs)} seeds")
+
+
+if __name__ == "__main__":
+    run(main)

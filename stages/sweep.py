@@ -1,0 +1,105 @@
+"""Sweep: search the hyperparameters of params.yaml's section `sweep` for the best mask mAP50-95 on val.
+
+Every trial is a DVC experiment (`dvc exp show`), run in a copy of the project, so that the workspace stays as it is;
+it trains and evaluates. Optuna chooses the values and stops trials that lag behind the median of the others at the
+same epoch. Killed, the sweep goes on with the trial that was cut (`make sweep`).
+
+Example: python stages/sweep.py --name sweep
+"""
+
+import argparse
+import os
+import subprocess
+import time
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from seamline.errors import SeamlineError
+from seamline.params import load_params
+from seamline.stage import SCRATCH, run
+from seamline.sweeping import (
+    experiment_value,
+    params_to_overrides,
+    read_progress,
+    space_to_distributions,
+    study_key,
+    validation_by_epoch,
+)
+from seamline.trial import PROGRESS, stop_file
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--name", default="sweep", help="beginning of the experiments' names")
+    args = parser.parse_args()
+    params = load_params()
+    import optuna
+
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    folder = (SCRATCH / "sweep").resolve()
+    folder.mkdir(parents=True, exist_ok=True)
+    name = f"{args.name}-{study_key(params)}"
+    study = optuna.create_study(study_name=name, storage=f"sqlite:///{folder / 'trials.db'}", load_if_exists=True,
+                                direction="maximize")  # fmt: skip
+    # Else what a resumed sweep chose first would be what the killed one chose first.
+    study.sampler = optuna.samplers.TPESampler(seed=params.sweep.seed + len(study.trials))
+    study.pruner = optuna.pruners.MedianPruner(params.sweep.startup_trials, params.sweep.epochs_before_pruning)
+    for cut in study.get_trials(states=[optuna.trial.TrialState.RUNNING]):
+        study.tell(cut.number, state=optuna.trial.TrialState.FAIL)
+        study.enqueue_trial(cut.params)
+
+    over = (optuna.trial.TrialState.COMPLETE, optuna.trial.TrialState.PRUNED)
+    done = len(study.get_trials(states=over))
+    with tqdm(total=params.sweep.trials, initial=done, desc="sweep", unit="trial", disable=None) as bar:
+        while len(study.get_trials(states=over)) < params.sweep.trials:
+            trial = study.ask(space_to_distributions(params.sweep.space))
+            experiment = f"{name}-{trial.number:03d}"
+            value = run_trial(trial, experiment, folder)
+            study.tell(trial, value, state=optuna.trial.TrialState.PRUNED if value is None else None)
+            bar.update()
+            found = "stopped early" if value is None else f"val mask mAP50-95 {value:.3f}"
+            tqdm.write(f"{experiment}: {found}  {' '.join(params_to_overrides(trial.params))}")
+
+    if not study.get_trials(states=over[:1]):
+        raise SeamlineError("sweep: every trial was stopped early; raise sweep.startup_trials.")
+    best = study.best_trial
+    print(f"best: {name}-{best.number:03d}, val mask mAP50-95 {best.value:.3f}, {params_to_overrides(best.params)}")
+    print(f"take it over with: dvc exp apply {name}-{best.number:03d} && dvc repro")
+
+
+def run_trial(trial: Any, experiment: str, folder: Path) -> float | None:
+    """The experiment's val mask mAP50-95; None when it was stopped early.
+
+    Raises:
+        SeamlineError: when it failed.
+    """
+    progress, log = folder / "progress.json", folder / f"{experiment}.log"
+    for path in (progress, stop_file(progress)):
+        path.unlink(missing_ok=True)
+    overrides = [word for override in params_to_overrides(trial.params) for word in ("-S", f"++{override}")]
+    with log.open("w", encoding="utf-8") as stream:
+        process = subprocess.Popen(
+            ["dvc", "exp", "run", "--temp", "--name", experiment, *overrides, "evaluate"],
+            stdout=stream, stderr=subprocess.STDOUT, env={**os.environ, PROGRESS: str(progress)},
+        )  # fmt: skip
+        told = 0
+        while process.poll() is None:
+            time.sleep(0.5)
+            for epoch, value in validation_by_epoch(read_progress(progress)):
+                if epoch > told:
+                    trial.report(value, epoch)
+                    told = epoch
+                    if trial.should_prune():
+                        stop_file(progress).touch()
+    if process.returncode == 0:
+        return experiment_value(experiment)
+    if stop_file(progress).exists():
+        return None
+    last = [line for line in log.read_text(encoding="utf-8", errors="replace").splitlines() if "error" in line.lower()]
+    raise SeamlineError(f"sweep: {experiment} failed ({last[0].strip() if last else 'no reason given'}); see {log}.")
+
+
+if __name__ == "__main__":
+    run(main)
