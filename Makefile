@@ -51,10 +51,11 @@ lock: setup
 	$(VENV)/bin/uv pip compile --quiet --universal --python-version 3.10 --excludes requirements.exclude \
 		--no-emit-index-url --no-annotate --custom-compile-command "make lock" requirements.in -o requirements.txt
 
-# A dataset's parameters from recipes/, run as a DVC experiment: make recipe NAME=deepfashion2-500 SOURCE=../deepfashion2
+# A dataset's parameters from recipes/, and their run: make recipe NAME=deepfashion2-500 SOURCE=../deepfashion2
 recipe: setup
 	$(RUN) python stages/recipe.py "recipes/$(NAME).yaml" "$(SOURCE)"
-	$(RUN) dvc exp run --name "$(NAME)"
+	$(RUN) dvc repro
+	@$(VENV)/bin/python stages/summary.py
 
 # A search over hyperparameters, a DVC experiment a trial.
 sweep: setup

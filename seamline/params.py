@@ -42,6 +42,8 @@ SET_BY_SEAMLINE = {
     "profile": "speed is the benchmark stage's",
     "val": "use train.val_period",
     "plots": "losses and metrics are in reports/train",
+    "single_cls": "merge classes in subset.classes, so that evaluation sees the same ones",
+    "distill_model": "the result would depend on a file that is no part of the pipeline",
 }
 
 

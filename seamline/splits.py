@@ -61,23 +61,22 @@ def fingerprint(path: Path, shorter_side_px: int) -> Fingerprint:
 def near_duplicates(fingerprints: Fingerprints, bits: int) -> Indices:
     """Pairs of positions whose hashes differ in at most `bits` bits and whose thumbnails are alike, sorted.
 
-    Of several equal ones each is paired with the first only, and only that one with others: 10,000 copies of one
-    photo are 9,999 pairs. Two hashes so near are equal in at least one of bits + 1 bands, so only those that share a
-    band are compared. A band takes every (bits + 1)-th bit, so that none lies in a plain background alone, where
-    all images would share it.
+    Of several of one hash that are alike each is paired with the first only, and only that one with others: 10,000
+    copies of one photo are 9,999 pairs. Two hashes so near are equal in at least one of bits + 1 bands, so only those
+    that share a band are compared. A band takes every (bits + 1)-th bit, so that none lies in a plain background
+    alone, where all images would share it.
     """
     if not len(fingerprints):
         return np.zeros((0, 2), dtype=np.int64)
-    # As one value a row: numpy sorts rows of 784 columns a hundred times slower.
-    rows = np.ascontiguousarray(fingerprints).view(f"V{fingerprints.shape[1]}").ravel()
-    _, first, same = np.unique(rows, return_index=True, return_inverse=True)
-    copies = np.flatnonzero(first[same] != np.arange(len(fingerprints)))
-    pairs = [np.stack((first[same[copies]], copies), axis=1)]
+    first, copies = firsts_of_equal_hash(fingerprints)
+    pairs = [copies]
     hashes = np.ascontiguousarray(fingerprints[first, :HASH_BYTES])
     unpacked = np.unpackbits(hashes, axis=1)
     halves = hashes.view(np.uint64).T.copy()
-    for start_bit in range(bits + 1):
-        band = np.unique(np.packbits(unpacked[:, start_bit :: bits + 1], axis=1), axis=0, return_inverse=True)[1]
+    bands = np.empty((bits + 1, len(first)), dtype=np.int64)
+    for number in range(bits + 1):
+        packed = np.packbits(unpacked[:, number :: bits + 1], axis=1)
+        band = bands[number] = np.unique(packed, axis=0, return_inverse=True)[1].ravel()
         order = np.argsort(band, kind="stable")
         start, step = np.arange(len(order)), 1
         while len(start):  # each with the one `step` further in the same band, until no band is so large
@@ -85,11 +84,30 @@ def near_duplicates(fingerprints: Fingerprints, bits: int) -> Indices:
             start = start[band[order[start]] == band[order[start + step]]]
             a, b = order[start], order[start + step]
             near = sum(np.bitwise_count(half[a] ^ half[b]) for half in halves) <= bits
-            a, b = first[a[near]], first[b[near]]
+            a, b = a[near], b[near]
+            new = ~(bands[:number, a] == bands[:number, b]).any(axis=0)  # else an earlier band had the pair
+            a, b = first[a[new]], first[b[new]]
             alike = likeness(fingerprints[:, HASH_BYTES:], a, b) >= ALIKE
             pairs.append(np.stack((a[alike], b[alike]), axis=1))
             step += 1
     return np.unique(np.sort(np.concatenate(pairs), axis=1), axis=0)
+
+
+def firsts_of_equal_hash(fingerprints: Fingerprints) -> tuple[Indices, Indices]:
+    """Positions no two of which have one hash and are alike, and pairs (first, other) of all others."""
+    rows = np.ascontiguousarray(fingerprints[:, :HASH_BYTES]).view(f"V{HASH_BYTES}").ravel()
+    group = np.unique(rows, return_inverse=True)[1].ravel()
+    left = np.argsort(group, kind="stable")
+    firsts, pairs = [], []
+    while len(left):
+        begins = np.flatnonzero(np.diff(group[left], prepend=-1))
+        leaders = np.repeat(left[begins], np.diff(begins, append=len(left)))
+        alike = (likeness(fingerprints[:, HASH_BYTES:], leaders, left) >= ALIKE) | (leaders == left)
+        firsts.append(left[begins])
+        linked = alike & (leaders != left)
+        pairs.append(np.stack((leaders[linked], left[linked]), axis=1))
+        left = left[~alike]
+    return np.sort(np.concatenate(firsts)), np.concatenate(pairs)
 
 
 def likeness(thumbnails: npt.NDArray[np.uint8], first: Indices, second: Indices) -> npt.NDArray[np.float64]:

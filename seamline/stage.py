@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 import threading
@@ -11,6 +12,8 @@ from pathlib import Path
 
 from seamline.errors import SeamlineError
 
+# Environment variable: a process without which our work is in vain, beside the parent.
+ENDS_WITH = "SEAMLINE_ENDS_WITH"
 SCRATCH = Path(".seamline")  # untracked; nothing in it is needed to reproduce a result
 
 
@@ -40,9 +43,20 @@ def end_with_parent() -> None:
     end_when(lambda: os.getppid() != parent)
 
 
-def end_with(process: int) -> None:
-    """End this process when another one is gone that is not its parent."""
-    end_when(lambda: not Path(f"/proc/{process}").exists())
+def end_with_named() -> None:
+    """End this process when the one named in the environment is gone, whose grandchild it may be."""
+    process = os.environ.get(ENDS_WITH)
+    if process is not None:
+        end_when(lambda: is_gone(int(process)))
+
+
+def is_gone(process: int) -> bool:
+    """Whether a process has ended, also where nobody has asked for its exit status (a zombie)."""
+    try:
+        text = Path(f"/proc/{process}/stat").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return True
+    return text.rpartition(")")[2].split()[0] in ("Z", "X")
 
 
 def end_when(over: Callable[[], bool]) -> None:
@@ -58,6 +72,9 @@ def run(main: Callable[[], None]) -> None:
     """Run a stage and exit: 0 done, 1 with one sentence on stderr for a user's error, 130 when interrupted."""
     quiet_environment()
     end_with_parent()
+    end_with_named()
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(line_buffering=True)  # a log shows lines as they come, and a kill loses none
     try:
         main()
     except SeamlineError as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import subprocess
 from collections.abc import Mapping
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import yaml
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 
 from seamline.coco import Record
@@ -40,10 +42,21 @@ def params_to_overrides(params: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def study_key(params: Params) -> str:
-    """Four hexadecimal digits of what makes trials comparable: the data's and training's parameters and the space."""
-    sections = [msgspec.to_builtins(getattr(params, name)) for name in ("pull", "subset", "convert", "split", "train")]
-    text = json.dumps([sections, msgspec.to_builtins(params.sweep.space)], sort_keys=True)
+def study_key(params: Params, lock: Path) -> str:
+    """Four hexadecimal digits of what makes trials comparable: data, evaluation, training outside the space, the space.
+
+    Raises:
+        SeamlineError: when the data are not there yet.
+    """
+    try:
+        stages = yaml.safe_load(lock.read_text(encoding="utf-8"))["stages"]
+        data = [out["md5"] for name in ("convert", "split") for out in stages[name]["outs"]]
+    except (FileNotFoundError, KeyError, TypeError):
+        raise SeamlineError(f"sweep: {lock} has no data yet; run dvc repro split first.") from None
+    sections = {name: msgspec.to_builtins(getattr(params, name)) for name in ("train", "evaluate")}
+    train = sections["train"] | sections["train"].pop("(others)")
+    sections["train"] = {key: value for key, value in train.items() if f"train.{key}" not in params.sweep.space}
+    text = json.dumps([data, sections, msgspec.to_builtins(params.sweep.space)], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:4]
 
 
@@ -60,18 +73,30 @@ def validation_by_epoch(history: list[Record]) -> list[tuple[int, float]]:
     return [(record["epoch"], record[OBJECTIVE]) for record in history if OBJECTIVE in record]
 
 
-def experiment_value(name: str) -> float:
-    """The mask mAP50-95 on val that a DVC experiment's evaluate stage found.
+def free_name(study: str, number: int) -> str:
+    """A name no DVC experiment has: study-007, or the next one where that is left of a sweep that was deleted."""
+    taken = {ref.rpartition("/")[2] for ref in git("for-each-ref", "--format=%(refname)", "refs/exps").split()}
+    return next(name for name in (f"{study}-{count:03d}" for count in itertools.count(number)) if name not in taken)
 
-    Raises:
-        SeamlineError: when there is no such experiment, or it has no such number.
-    """
-    refs = git("for-each-ref", "--format=%(refname)", "refs/exps").split()
-    ref = next((ref for ref in refs if ref.endswith(f"/{name}")), None)
-    if ref is None:
-        raise SeamlineError(f"sweep: DVC has no experiment {name!r}.")
+
+def check_source_reachable(source: str) -> None:
+    """Raises SeamlineError when the data's source cannot be found from a copy of the project: relative, not in git."""
+    path = Path(source)
+    if path.exists() and not path.is_absolute() and not git("ls-files", "--", source).strip():
+        raise SeamlineError(
+            f"sweep: trials run in copies of the project, where pull.source {source!r} is not; write {path.resolve()}."
+        )
+
+
+def experiment_value(name: str) -> float:
+    """The mask mAP50-95 on val that the evaluate stage of a DVC experiment on this commit found."""
+    head = git("rev-parse", "HEAD").strip()
+    ref = f"refs/exps/{head[:2]}/{head[2:]}/{name}"
     return float(json.loads(git("show", f"{ref}:reports/accuracy.json"))["val"]["mask_mAP50_95"] or 0)
 
 
 def git(*arguments: str) -> str:
-    return subprocess.run(["git", *arguments], check=True, capture_output=True, text=True).stdout
+    done = subprocess.run(["git", *arguments], capture_output=True, text=True)
+    if done.returncode != 0:
+        raise SeamlineError(f"sweep: git {' '.join(arguments)} failed ({done.stderr.strip()}).")
+    return done.stdout

@@ -14,6 +14,7 @@ import random
 import shutil
 import subprocess
 import time
+import traceback
 from collections import Counter
 from copy import deepcopy
 from pathlib import Path
@@ -37,18 +38,23 @@ from ultralytics.utils.torch_utils import unwrap_model
 from seamline.checkpoints import State, discard_old, read_state, run_key, write_state
 from seamline.coco import Record
 from seamline.errors import SeamlineError
-from seamline.files import whole_file, write_csv
+from seamline.files import sha256_of, whole_file, write_csv, write_text
 from seamline.params import Train
-from seamline.stage import end_with
-from seamline.trial import tell_progress
+from seamline.stage import ENDS_WITH, SCRATCH, end_with_named
+from seamline.trial import DIVERGED, tell_progress
 
 ARCHITECTURES = Path("architectures")
 MASK_FITNESS = "metrics/mAP50-95(M)"
 # What of train: is ours and not an argument of ultralytics'.
 OURS = {"model", "device", "val_period", "others"}
-# How the processes of a training on several GPUs learn what is no argument of ultralytics'.
-VAL_PERIOD, STAGE_PID = "SEAMLINE_VAL_PERIOD", "SEAMLINE_STAGE_PID"
-OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "CUBLAS_STATUS_ALLOC_FAILED")
+# How the processes of a training on several GPUs learn it, as it is no argument of ultralytics'.
+VAL_PERIOD = "SEAMLINE_VAL_PERIOD"
+# What torch says when memory is short; the last three are what ultralytics takes for it as well.
+OUT_OF_MEMORY = (
+    "out of memory", "can't allocate memory",
+    "CUBLAS_STATUS_ALLOC_FAILED", "CUDNN_STATUS_INTERNAL_ERROR", "unable to find an engine",
+)  # fmt: skip
+WEIGHTS = SCRATCH / "train" / "weights"
 
 
 class Trainer(SegmentationTrainer):  # type: ignore[misc]
@@ -68,9 +74,9 @@ class Trainer(SegmentationTrainer):  # type: ignore[misc]
 
     def __init__(self, cfg: Any = DEFAULT_CFG, overrides: Any = None, _callbacks: Any = None) -> None:
         if RANK != -1:
-            end_with(int(os.environ[STAGE_PID]))  # the launcher between us and the stage outlives it
+            end_with_named()  # the launcher between us and the stage outlives it
         self.folder = Path((overrides or {})["project"])
-        keep_to_scratch(self.folder.parent)
+        keep_to_scratch()
         self.history: list[Record] = []
         self.resumed_after: list[int] = []
         self.waiting_gradients: dict[str, torch.Tensor] = {}
@@ -82,9 +88,11 @@ class Trainer(SegmentationTrainer):  # type: ignore[misc]
             own()
         super().run_callbacks(event)
 
-    def validate(self) -> tuple[dict[str, float], float]:
+    def validate(self) -> tuple[dict[str, float] | None, float | None]:
         best_before = self.best_fitness
         metrics, _ = super().validate()
+        if metrics is None:  # of several processes only the first one gets them
+            return metrics, None
         fitness = float(metrics[MASK_FITNESS])
         self.best_fitness = fitness if best_before is None else max(best_before, fitness)
         self.validated_epoch = self.epoch
@@ -155,6 +163,8 @@ class Trainer(SegmentationTrainer):  # type: ignore[misc]
 
     def on_train_start(self) -> None:
         self.offset = self.last_step + 1
+        if self.start_epoch and self.train_loader.num_workers:  # not again the images' order of the first epochs
+            self.train_loader.generator.manual_seed(self.epoch_seed(self.start_epoch))
         self.begun = time.perf_counter()
         if RANK in {-1, 0}:
             steps = len(self.train_loader)
@@ -180,7 +190,7 @@ class Trainer(SegmentationTrainer):  # type: ignore[misc]
         """Make the epoch's random numbers depend on seed and epoch alone. (Not where other processes load the images:
         to start them anew every epoch would cost more than it is worth on a GPU, which is not deterministic anyway.)
         """
-        seed = int(np.random.SeedSequence((self.args.seed, self.epoch)).generate_state(1)[0])
+        seed = self.epoch_seed(self.epoch)
         random.seed(seed)
         np.random.seed(seed)
         torch.manual_seed(seed)
@@ -192,6 +202,9 @@ class Trainer(SegmentationTrainer):  # type: ignore[misc]
                 dataset.ims[index] = dataset.im_hw0[index] = dataset.im_hw[index] = None
             dataset.buffer.clear()
 
+    def epoch_seed(self, epoch: int) -> int:
+        return int(np.random.SeedSequence((self.args.seed, epoch)).generate_state(1)[0])
+
     def on_train_batch_start(self) -> None:
         self.step_number += 1
 
@@ -200,10 +213,17 @@ class Trainer(SegmentationTrainer):  # type: ignore[misc]
             self.bar.update()
 
     def _handle_nan_recovery(self, epoch: int) -> bool:
-        if self.loss.isfinite() and (self.fitness is None or math.isfinite(self.fitness)):
+        tensors = [tensor for tensor in self.ema.ema.state_dict().values() if tensor.is_floating_point()]
+        finite = bool(self.loss.isfinite()) and all(bool(tensor.isfinite().all()) for tensor in tensors)
+        finite = finite and (self.fitness is None or math.isfinite(self.fitness))
+        if RANK != -1:  # all or none: the first process would else write a state that the others say is spoilt
+            verdict = torch.tensor(float(not finite), device=self.device)
+            torch.distributed.all_reduce(verdict, op=torch.distributed.ReduceOp.MAX)
+            finite = not verdict.item()
+        if finite:
             return False
         raise SeamlineError(
-            f"train: the loss is no number any more in epoch {epoch + 1}; train.lr0 {self.args.lr0:g} may be too high. "
+            f"train: {DIVERGED} in epoch {epoch + 1}; train.lr0 {self.args.lr0:g} may be too high. "
             f"What was trained before that epoch is in {self.folder}."
         )
 
@@ -278,6 +298,8 @@ def best_weights(folder: Path, epoch: int) -> Path:
 def train_model(params: Train, split: Path, yolo: Path, scratch: Path) -> tuple[Path, State]:
     """Train, or go on with a training of the same data and parameters, with everything written below `scratch`.
 
+    Downloaded weights are looked for, and kept, in WEIGHTS.
+
     Returns:
         The folder of the run, to be deleted when its results are safe, and its last state.
 
@@ -285,10 +307,10 @@ def train_model(params: Train, split: Path, yolo: Path, scratch: Path) -> tuple[
         SeamlineError: when the model, its weights or the device is not there, a class has no instance in train, an
             argument is not allowed, memory is short, or the loss is no number any more.
     """
-    keep_to_scratch(scratch)
+    keep_to_scratch()
     values = {key: getattr(params, key) for key in params.__struct_fields__ if key not in OURS} | params.others
     check_arguments(values)
-    model = find_model(params.model, scratch / "weights")
+    model = find_model(params.model, project_around() / WEIGHTS)
     device = find_device(params.device, params.batch)
     described = {**values, "val_period": params.val_period, "model": model.name, "device": device}
     key = run_key(described, [*data_files(split, yolo), *([model] if model.is_file() else []), *own_modules()])
@@ -297,7 +319,7 @@ def train_model(params: Train, split: Path, yolo: Path, scratch: Path) -> tuple[
     state = read_state(folder)
     if state is None or not state["finished"]:
         data = linked_dataset(split, yolo, folder / "data")
-        os.environ[VAL_PERIOD], os.environ[STAGE_PID] = str(params.val_period), str(os.getpid())
+        os.environ[VAL_PERIOD], os.environ[ENDS_WITH] = str(params.val_period), str(os.getpid())
         overrides = {
             "cache": "ram" if device == "cpu" else False,
             "deterministic": True,
@@ -312,10 +334,14 @@ def train_model(params: Train, split: Path, yolo: Path, scratch: Path) -> tuple[
             "verbose": False,
             "pretrained": model.suffix == ".pt",
         }
+        if device == "cpu":
+            overrides["amp"] = False  # which would be bf16 there: slow where the processor has none, and other weights
         run_trainer(overrides, folder)
         state = read_state(folder)
     if state is None or not state["finished"]:
         raise SeamlineError(f"train: the training ended before its last epoch; run dvc repro to go on ({folder}).")
+    if model.suffix == ".pt":  # no dependency of the stage, since it may be fetched: at least one can see which it was
+        state["weights_sha256"] = sha256_of(model)
     return folder, state
 
 
@@ -325,18 +351,28 @@ def run_trainer(overrides: Record, folder: Path) -> None:
         Trainer(overrides=overrides).train()
     except subprocess.CalledProcessError:
         raise SeamlineError("train: a process of a GPU failed; what it says is above.") from None
-    except (RuntimeError, MemoryError) as error:
-        if not isinstance(error, MemoryError) and not any(text in str(error) for text in OUT_OF_MEMORY):
-            raise
+    except SeamlineError:
+        raise
+    except Exception as error:  # of any kind: what it takes exception to stands in params.yaml or lies on the disk
+        if isinstance(error, MemoryError) or any(text in str(error) for text in OUT_OF_MEMORY):
+            raise SeamlineError(
+                f"train: memory is too small for train.batch {overrides['batch']} at train.imgsz {overrides['imgsz']}; "
+                f"take a smaller batch (train.nbs keeps the steps as they are). What was trained is in {folder}."
+            ) from None
+        write_text(folder / "error.txt", traceback.format_exc())
+        first = str(error).strip().partition("\n")[0]
         raise SeamlineError(
-            f"train: memory is too small for train.batch {overrides['batch']} at train.imgsz {overrides['imgsz']}; "
-            f"take a smaller batch (train.nbs keeps the steps as they are). What was trained is in {folder}."
+            f"train: ultralytics stopped with {type(error).__name__}: {first} ({folder / 'error.txt'} has all of it)."
         ) from None
 
 
 def check_arguments(values: Record) -> None:
     """Raises SeamlineError when ultralytics does not take an argument's value; params.py knows their names."""
     for key, value in values.items():
+        if key == "cache" and value not in (True, False, "ram"):
+            raise SeamlineError(
+                f"train.cache: {value!r} is not allowed; true, false or ram; others write into the data."
+            )
         try:
             check_cfg({key: value})
         except (TypeError, ValueError) as error:
@@ -359,7 +395,7 @@ def own_modules() -> list[Path]:
     return [folder / "training.py", folder / "checkpoints.py"]
 
 
-def keep_to_scratch(scratch: Path) -> None:
+def keep_to_scratch() -> None:
     """Stop what ultralytics does to the data and over the network where nobody asked it to.
 
     It re-encodes JPEGs with bytes after their end, in place; fetches a font for plots that are not drawn; and, on a
@@ -368,7 +404,7 @@ def keep_to_scratch(scratch: Path) -> None:
     ultralytics.data.utils._replace_image = lambda *_: None
     ultralytics.data.utils.check_font = lambda *_: None
     ultralytics.engine.trainer.check_amp = lambda model: next(model.parameters()).is_cuda  # on a CPU it would be bf16
-    weights = (scratch / "weights").resolve()
+    weights = project_around() / WEIGHTS
     weights.mkdir(parents=True, exist_ok=True)
     ultralytics.utils.SETTINGS["weights_dir"] = str(weights)
 
@@ -391,8 +427,7 @@ def find_model(name: str, weights: Path) -> Path:
         return found
     if path.suffix != ".pt":
         raise SeamlineError(f"train.model: {name!r} is neither a description (.yaml) nor weights (.pt).")
-    around = project_around()
-    for place in (path, weights / path.name, around / path, around / weights / path.name):
+    for place in (path, project_around() / path, weights / path.name):
         if place.is_file():
             check_weights(place)
             return place

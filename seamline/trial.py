@@ -9,6 +9,7 @@ from seamline.coco import Record
 from seamline.errors import SeamlineError
 from seamline.files import write_json
 
+DIVERGED = "the loss is no number any more"  # what a training says whose hyperparameters are at fault
 PROGRESS = "SEAMLINE_PROGRESS"  # environment variable: the file that a training tells its epochs in
 
 

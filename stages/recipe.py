@@ -1,6 +1,6 @@
 """Recipe: take the parameters of a recipe over into params.yaml; comments and all other parameters stay.
 
-`make recipe NAME=deepfashion2-500 SOURCE=../deepfashion2` does so and runs the result as a DVC experiment.
+`make recipe NAME=deepfashion2-500 SOURCE=../deepfashion2` does so and runs the pipeline.
 
 Example: python stages/recipe.py recipes/deepfashion2-500.yaml s3://my-bucket/deepfashion2
 """
@@ -10,18 +10,21 @@ import io
 from pathlib import Path
 from typing import Any
 
+import msgspec
 from ruamel.yaml import YAML
 
 from seamline.errors import SeamlineError
 from seamline.files import write_text
-from seamline.params import load_params
+from seamline.params import Params, load_params
 from seamline.stage import run
+
+SECTIONS = {*(field.name for field in msgspec.structs.fields(Params)), "ratios", "int8"}
 
 
 def merge(values: Any, changes: Any) -> None:
-    """Put changes into nested mappings, in place; a mapping that is no section (classes) is replaced whole."""
+    """Put changes into sections and sections of sections, in place; all other mappings (classes) are replaced whole."""
     for key, value in changes.items():
-        if isinstance(value, dict) and isinstance(values.get(key), dict) and set(value) <= set(values[key]):
+        if key in SECTIONS and isinstance(values.get(key), dict):
             merge(values[key], value)
         else:
             values[key] = value
@@ -43,7 +46,9 @@ def main() -> None:
     yaml.width = 4096
     values = yaml.load(before)
     merge(values, yaml.load(args.recipe.read_text(encoding="utf-8")))
-    values["pull"]["source"] = args.source
+    # Absolute, since trials and queued experiments run in copies of the project elsewhere.
+    local = Path(args.source)
+    values["pull"]["source"] = str(local.resolve()) if local.exists() else args.source
     stream = io.StringIO()
     yaml.dump(values, stream)
     write_text(args.params, stream.getvalue())
@@ -52,7 +57,7 @@ def main() -> None:
     except SeamlineError:
         write_text(args.params, before)
         raise
-    print(f"{args.params} now has the parameters of {args.recipe}: dvc exp run")
+    print(f"{args.params} now has the parameters of {args.recipe}")
 
 
 if __name__ == "__main__":

@@ -28,8 +28,8 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="at least two")
     parser.add_argument("--report", type=Path, default=Path("reports/train/seed_spread.json"))
     args = parser.parse_args()
-    if len(set(args.seeds)) < 2:
-        parser.error("a spread needs at least two different seeds")
+    if len(set(args.seeds)) < 2 or min(args.seeds) < 0:
+        parser.error("a spread needs at least two different seeds, none below 0")
     params = load_params()
 
     from seamline.benchmarking import machine_facts, usable_core_ids  # torch; kept from --help

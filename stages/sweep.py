@@ -8,6 +8,7 @@ Example: python stages/sweep.py --name sweep
 """
 
 import argparse
+import fcntl
 import os
 import subprocess
 import time
@@ -17,17 +18,19 @@ from typing import Any
 from tqdm import tqdm
 
 from seamline.errors import SeamlineError
-from seamline.params import load_params
-from seamline.stage import SCRATCH, run
+from seamline.params import Sweep, load_params
+from seamline.stage import ENDS_WITH, SCRATCH, run
 from seamline.sweeping import (
+    check_source_reachable,
     experiment_value,
+    free_name,
     params_to_overrides,
     read_progress,
     space_to_distributions,
     study_key,
     validation_by_epoch,
 )
-from seamline.trial import PROGRESS, stop_file
+from seamline.trial import DIVERGED, PROGRESS, stop_file
 
 
 def main() -> None:
@@ -36,53 +39,83 @@ def main() -> None:
     args = parser.parse_args()
     params = load_params()
     import optuna
+    from optuna.trial import TrialState
 
+    check_source_reachable(params.pull.source)
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     folder = (SCRATCH / "sweep").resolve()
     folder.mkdir(parents=True, exist_ok=True)
-    name = f"{args.name}-{study_key(params)}"
-    study = optuna.create_study(study_name=name, storage=f"sqlite:///{folder / 'trials.db'}", load_if_exists=True,
-                                direction="maximize")  # fmt: skip
-    # Else what a resumed sweep chose first would be what the killed one chose first.
-    study.sampler = optuna.samplers.TPESampler(seed=params.sweep.seed + len(study.trials))
-    study.pruner = optuna.pruners.MedianPruner(params.sweep.startup_trials, params.sweep.epochs_before_pruning)
-    for cut in study.get_trials(states=[optuna.trial.TrialState.RUNNING]):
-        study.tell(cut.number, state=optuna.trial.TrialState.FAIL)
-        study.enqueue_trial(cut.params)
+    name = f"{args.name}-{study_key(params, Path('dvc.lock'))}"
+    with (folder / "lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise SeamlineError("sweep: another one is running in this project; wait for it or stop it.") from None
+        study = optuna.create_study(study_name=name, storage=f"sqlite:///{folder / 'trials.db'}", load_if_exists=True,
+                                    direction="maximize")  # fmt: skip
+        # Else what a resumed sweep chose first would be what the killed one chose first.
+        study.sampler = optuna.samplers.TPESampler(seed=params.sweep.seed + len(study.trials))
+        study.pruner = optuna.pruners.MedianPruner(params.sweep.startup_trials, params.sweep.epochs_before_pruning)
+        for cut in study.get_trials(states=[TrialState.RUNNING]):
+            study.tell(cut.number, state=TrialState.FAIL)
+            study.enqueue_trial(cut.params)
+        search(study, params.sweep, folder)
 
-    over = (optuna.trial.TrialState.COMPLETE, optuna.trial.TrialState.PRUNED)
-    done = len(study.get_trials(states=over))
-    with tqdm(total=params.sweep.trials, initial=done, desc="sweep", unit="trial", disable=None) as bar:
-        while len(study.get_trials(states=over)) < params.sweep.trials:
-            trial = study.ask(space_to_distributions(params.sweep.space))
-            experiment = f"{name}-{trial.number:03d}"
-            value = run_trial(trial, experiment, folder)
-            study.tell(trial, value, state=optuna.trial.TrialState.PRUNED if value is None else None)
-            bar.update()
-            found = "stopped early" if value is None else f"val mask mAP50-95 {value:.3f}"
-            tqdm.write(f"{experiment}: {found}  {' '.join(params_to_overrides(trial.params))}")
-
-    if not study.get_trials(states=over[:1]):
+    if not study.get_trials(states=[TrialState.COMPLETE]):
         raise SeamlineError("sweep: every trial was stopped early; raise sweep.startup_trials.")
     best = study.best_trial
-    print(f"best: {name}-{best.number:03d}, val mask mAP50-95 {best.value:.3f}, {params_to_overrides(best.params)}")
-    print(f"take it over with: dvc exp apply {name}-{best.number:03d} && dvc repro")
+    experiment = best.user_attrs["experiment"]
+    print(f"best: {experiment}, val mask mAP50-95 {best.value:.3f}, {' '.join(params_to_overrides(best.params))}")
+    print(f"take it over with: dvc exp apply {experiment} && dvc repro")
+
+
+def search(study: Any, params: Sweep, folder: Path) -> None:
+    """Run trials until there are enough; one that fails is left out, three in a row end the search.
+
+    Raises:
+        SeamlineError: what the last of three failing trials said.
+    """
+    from optuna.trial import TrialState
+
+    over, failed = (TrialState.COMPLETE, TrialState.PRUNED), 0
+    done = len(study.get_trials(states=over))
+    with tqdm(total=params.trials, initial=done, desc="sweep", unit="trial", disable=None) as bar:
+        while len(study.get_trials(states=over)) < params.trials:
+            trial = study.ask(space_to_distributions(params.space))
+            experiment = free_name(study.study_name, trial.number)
+            trial.set_user_attr("experiment", experiment)
+            overrides = " ".join(params_to_overrides(trial.params))
+            try:
+                value = run_trial(trial, experiment, folder)
+            except SeamlineError as error:
+                study.tell(trial, state=TrialState.FAIL)
+                failed += 1
+                if failed == 3:
+                    raise
+                tqdm.write(f"{error}  {overrides}")
+                continue
+            failed = 0
+            study.tell(trial, value, state=TrialState.PRUNED if value is None else None)
+            bar.update()
+            found = "stopped early" if value is None else f"val mask mAP50-95 {value:.3f}"
+            tqdm.write(f"{experiment}: {found}  {overrides}")
 
 
 def run_trial(trial: Any, experiment: str, folder: Path) -> float | None:
-    """The experiment's val mask mAP50-95; None when it was stopped early.
+    """The experiment's val mask mAP50-95; None when it was stopped early, or its loss became no number.
 
     Raises:
         SeamlineError: when it failed.
     """
-    progress, log = folder / "progress.json", folder / f"{experiment}.log"
+    progress, log = folder / f"{experiment}.json", folder / f"{experiment}.log"
     for path in (progress, stop_file(progress)):
         path.unlink(missing_ok=True)
     overrides = [word for override in params_to_overrides(trial.params) for word in ("-S", f"++{override}")]
     with log.open("w", encoding="utf-8") as stream:
         process = subprocess.Popen(
             ["dvc", "exp", "run", "--temp", "--name", experiment, *overrides, "evaluate"],
-            stdout=stream, stderr=subprocess.STDOUT, env={**os.environ, PROGRESS: str(progress)},
+            stdout=stream, stderr=subprocess.STDOUT,
+            env={**os.environ, PROGRESS: str(progress), ENDS_WITH: str(os.getpid())},
         )  # fmt: skip
         told = 0
         while process.poll() is None:
@@ -95,10 +128,11 @@ def run_trial(trial: Any, experiment: str, folder: Path) -> float | None:
                         stop_file(progress).touch()
     if process.returncode == 0:
         return experiment_value(experiment)
-    if stop_file(progress).exists():
+    text = log.read_text(encoding="utf-8", errors="replace")
+    if stop_file(progress).exists() or DIVERGED in text:
         return None
-    last = [line for line in log.read_text(encoding="utf-8", errors="replace").splitlines() if "error" in line.lower()]
-    raise SeamlineError(f"sweep: {experiment} failed ({last[0].strip() if last else 'no reason given'}); see {log}.")
+    errors = [line.strip() for line in text.splitlines() if "error" in line.lower()]
+    raise SeamlineError(f"sweep: {experiment} failed ({errors[0] if errors else 'no reason given'}); see {log}.")
 
 
 if __name__ == "__main__":

@@ -40,6 +40,7 @@ def main() -> None:
             "epochs": len(history),
             "best_epoch": best_epoch,
             "resumed_after_epochs": state["resumed_after"],
+            **({"weights_sha256": state["weights_sha256"]} if "weights_sha256" in state else {}),
         },
     )
     shutil.rmtree(folder)

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from ultralytics.models.yolo.segment import SegmentationTrainer
 
 from seamline import training
 from seamline.checkpoints import KEPT_UNFINISHED, STATE, State, discard_old, read_state, run_key, write_state
@@ -63,8 +64,8 @@ def trained(data: tuple[Path, Path], scratch: Path, **changes: Any) -> tuple[byt
     return training.best_weights(folder, state["best_epoch"]).read_bytes(), state, folder
 
 
-class Killed(Exception):
-    pass
+class Killed(BaseException):
+    """As a signal: nothing of ours catches it."""
 
 
 def killed_at(monkeypatch: pytest.MonkeyPatch, step: int) -> Callable[[], None]:
@@ -132,41 +133,73 @@ def test_a_state_of_another_model_a_nan_and_no_memory_are_one_sentence(
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB")
         return original(trainer, batch)
 
+    def broken(trainer: training.Trainer, batch: Any) -> Any:
+        if trainer.epoch == 1:
+            raise RuntimeError("mat1 and mat2\ncannot be multiplied")
+        return original(trainer, batch)
+
     def no_numbers(trainer: training.Trainer, batch: Any) -> Any:
         batch = original(trainer, batch)
         return {**batch, "img": batch["img"] * np.nan} if trainer.epoch == 1 else batch
 
     for fault, epochs, sentence in (
         (none_left, 3, r"memory is too small for train.batch 4 at train.imgsz 32; .* What was trained is in "),
+        (broken, 5, r"ultralytics stopped with RuntimeError: mat1 and mat2 \(.*error\.txt has all of it\) *"),
         (no_numbers, 4, r"no number any more in epoch 2; train.lr0 0.002 may be too high\. What was trained before "),
     ):
         monkeypatch.setattr(training.Trainer, "preprocess_batch", fault)
         with pytest.raises(SeamlineError, match=sentence) as error:
             trained(data, tmp_path, epochs=epochs)
-        kept = read_state(Path(str(error.value).rpartition(" ")[2].rstrip(".")))
-        assert kept is not None
-        assert kept["epoch"] == 1
+        assert "\n" not in str(error.value)
+    kept = [read_state(path.parent) for path in tmp_path.glob(f"*/{STATE}")]
+    assert [state and state["epoch"] for state in kept] == [1, 1, 1, 1]
+    assert "cannot be multiplied" in next(tmp_path.glob("*/error.txt")).read_text()
+
+
+@pytest.mark.slow
+def test_a_batch_too_large_for_the_memory_is_not_made_smaller(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, data: tuple[Path, Path]
+) -> None:
+    """ultralytics would halve it in the first epoch, up to three times, and train with another than was asked for."""
+    tried: list[int] = []
+
+    def none_left(trainer: training.Trainer, batch: Any) -> Any:
+        tried.append(len(batch["img"]))
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB")
+
+    monkeypatch.setattr(training.Trainer, "preprocess_batch", none_left)
+    with pytest.raises(SeamlineError, match=r"memory is too small for train\.batch 4 at train\.imgsz 32"):
+        trained(data, tmp_path)
+    assert tried == [4]
+
+
+def test_other_processes_than_the_first_get_no_metrics(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of several GPUs' processes ultralytics gives them to the first one only."""
+    trainer = training.Trainer.__new__(training.Trainer)
+    trainer.best_fitness, trainer.epoch = None, 3
+    monkeypatch.setattr(SegmentationTrainer, "validate", lambda self: (None, None))
+    assert trainer.validate() == (None, None)
 
 
 def test_the_key_changes_with_every_byte_of_data_and_every_parameter(data: tuple[Path, Path], tmp_path: Path) -> None:
     shutil.copytree(data[0], tmp_path / "split")
     shutil.copytree(data[1], tmp_path / "yolo")
 
+    files = training.data_files(tmp_path / "split", tmp_path / "yolo")
+
     def key(**values: Any) -> str:
-        return run_key({"lr0": 0.1, **values}, training.data_files(tmp_path / "split", tmp_path / "yolo"))
+        return run_key({"lr0": 0.1, **values}, files)
 
     before = key()
     assert key() == before
     assert key(lr0=0.2) != before
-    for path in training.data_files(tmp_path / "split", tmp_path / "yolo"):
+    assert len(files) == 3 + 2 * 10
+    for path in files:
         content = path.read_bytes()
-        path.write_bytes(content + b"\n")
-        if path.suffix == ".png":
-            assert key() != before
+        path.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+        assert key() != before, path
         path.write_bytes(content)
-    label = tmp_path / "yolo" / "labels" / "03.txt"
-    label.write_text(label.read_text().replace("0.75", "0.76", 1))
-    assert key() != before
+    assert key() == before
 
 
 def test_only_the_latest_unfinished_trainings_are_kept(tmp_path: Path) -> None:

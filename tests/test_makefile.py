@@ -2,9 +2,13 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
+import subprocess
+import sys
 import time
+from pathlib import Path
 
-from tests.conftest import Project
+from tests.conftest import PROJECT, Project
 
 
 def test_setup_does_nothing_twice_and_installs_again_when_the_pins_change(project: Project) -> None:
@@ -35,3 +39,15 @@ def test_every_pin_is_exact_and_what_is_left_out_stays_out(project: Project) -> 
 def normalised(requirement: str) -> str:
     """A requirement's name as PyPI compares names."""
     return re.sub(r"[-_.]+", "-", requirement.split("==")[0].strip().lower())
+
+
+def test_a_copy_of_the_project_runs_its_own_code(tmp_path: Path) -> None:
+    """Queued experiments and trials run in copies below .dvc/tmp, while the checkout may change."""
+    (tmp_path / "stages").mkdir()
+    (tmp_path / "stages" / "which.py").write_text("import seamline.stage\nprint(seamline.stage.__file__)\n")
+    shutil.copytree(PROJECT / "seamline", tmp_path / "seamline")
+    environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
+    for folder in (tmp_path, PROJECT):
+        command = [sys.executable, str(tmp_path / "stages" / "which.py")]
+        done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=True)
+        assert Path(done.stdout.strip()) == folder / "seamline" / "stage.py"

@@ -31,6 +31,13 @@ def test_defaults_are_valid() -> None:
         ({"train": {"others": {}}}, "train.others: unknown key"),
         ({"train": {"conf": 0.1}}, "train.conf: unknown key"),
         ({"train": {"resume": True}}, "train.resume: cannot be set; a killed training goes on by itself."),
+        ({"train": {"single_cls": True}}, "train.single_cls: cannot be set; merge classes in subset.classes"),
+        (
+            {"sweep": {"space": {"train.lr": {"low": 0, "high": 1}}}},
+            "'train.lr' in space is no parameter of train; did you",
+        ),
+        ({"sweep": {"space": {"train.lr0": {"low": 2, "high": 1}}}}, "low 2 has to be less than high 1"),
+        ({"sweep": {"space": {"train.lr0": {"low": 0, "high": 1, "log": True}}}}, "low 0 has to be above 0 where log"),
         ({"train": {"time": 2}}, "train.time: cannot be set; the result would depend on the machine's speed"),
         ({"trian": {}}, "trian: unknown key; did you mean train?"),
         ({"train": {"epochs": 0}}, "train.epochs: 0 is not allowed; expected int >= 1."),
@@ -65,7 +72,7 @@ def test_every_argument_of_the_trainers_own_list_is_taken(tmp_path: Path) -> Non
     assert others == {"mixup": 0.1, "freeze": 10, "copy_paste": 0.3, "workers": 4}
     names = trainer_arguments()
     assert set(names) <= set(DEFAULT_CFG_DICT)
-    assert {"momentum", "multi_scale", "compile", "single_cls", "cutmix", "shear"} <= set(names)
+    assert {"momentum", "multi_scale", "compile", "cutmix", "shear"} <= set(names)
     assert not {"source", "format", "conf", "show", "tracker", "data", "resume"} & set(names)
     assert set(SET_BY_SEAMLINE) <= set(DEFAULT_CFG_DICT)
 

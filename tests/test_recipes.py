@@ -7,9 +7,11 @@ from pathlib import Path
 
 import pytest
 import yaml
+from scipy.io import loadmat
 
 from seamline.params import load_params
-from tests.conftest import PROJECT
+from seamline.sources.deepfashion2 import NAMES
+from tests.conftest import PROJECT, SHARED_DATA
 
 RECIPES = sorted((PROJECT / "recipes").glob("*.yaml"))
 
@@ -40,9 +42,25 @@ def test_a_recipe_changes_what_it_names_and_nothing_else(tmp_path: Path, recipe:
         assert comment.partition("# ")[2] in (tmp_path / "params.yaml").read_text()
 
 
-def test_the_classes_of_fashionpedia_are_its_whole_garments() -> None:
-    values = yaml.safe_load((PROJECT / "recipes" / "fashionpedia.yaml").read_text())
-    assert len(values["subset"]["classes"]) == 27
+def classes_of(recipe: str) -> list[str] | dict[str, list[str]]:
+    found: list[str] | dict[str, list[str]] = yaml.safe_load((PROJECT / "recipes" / f"{recipe}.yaml").read_text())[
+        "subset"
+    ]["classes"]
+    return found
+
+
+def test_their_classes_are_the_datasets_own() -> None:
+    assert tuple(classes_of("deepfashion2")) == NAMES
+    assert set(classes_of("deepfashion2-500")) <= set(NAMES)
+    assert len(set(classes_of("fashionpedia"))) == 27  # of its 46; the other 19 are parts of garments
+
+
+@pytest.mark.skipif(not SHARED_DATA.exists(), reason="the real labels are not on this machine")
+def test_the_labels_of_clothing_co_parsing_are_its_own() -> None:
+    table = loadmat(SHARED_DATA / "ccp-mini" / "label_list.mat")["label_list"].ravel()
+    merged = classes_of("clothing-co-parsing")
+    assert isinstance(merged, dict)
+    assert {label for labels in merged.values() for label in labels} <= {str(cell[0]) for cell in table}
 
 
 def test_a_recipe_that_is_none_leaves_the_parameters_alone(tmp_path: Path) -> None:

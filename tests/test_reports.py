@@ -63,3 +63,14 @@ def test_every_export_predicts_what_pytorch_predicts() -> None:
     for name in ("onnx", "openvino"):
         assert abs(rows[name]["mask_mAP50_95_delta"]) <= 0.002
     assert exported["openvino_int8"]["drop"] <= PARAMS["export"]["int8"]["max_drop"]
+
+
+def test_the_spread_of_seeds_is_of_these_parameters_and_this_model() -> None:
+    found = read_json(PROJECT / "reports" / "train" / "seed_spread.json")
+    assert len(found["seeds"]) >= 3
+    assert found["train"] == {key: value for key, value in PARAMS["train"].items() if key != "seed"}, "make seeds"
+    accuracy = read_json(PROJECT / "reports" / "accuracy.json")
+    own = found["seeds"][str(PARAMS["train"]["seed"])]
+    for split in ("val", "test"):
+        assert own[f"{split}_mask_mAP50_95"] == pytest.approx(accuracy[split]["mask_mAP50_95"], abs=1e-9)
+    assert 0 < found["spread"]["test_mask_mAP50_95"] < 0.1

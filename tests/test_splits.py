@@ -152,6 +152,18 @@ def test_thousands_of_copies_are_found_in_a_moment() -> None:
     assert near_duplicates(prints, 8).tolist() == [[0, index] for index in range(1, 30_000)]
 
 
+def test_hundreds_of_takes_of_one_photo_are_one_group() -> None:
+    """Encoded again and again: hashes differ in a few bits, thumbnails in a few grey levels."""
+    rng = np.random.default_rng(2)
+    thumbnail = cv2.resize(rng.integers(0, 256, (4, 4, 3), np.uint8), (16, 16)).ravel().astype(int)
+    prints = np.zeros((600, 784), np.uint8)
+    prints[:, 16:] = np.clip(thumbnail + rng.integers(-3, 4, (600, 768)), 0, 255)
+    prints[300:, 0] = 1 << rng.integers(0, 8, 300).astype(np.uint8)
+    pairs = near_duplicates(prints, 8)
+    assert len(set(joined_groups(np.arange(600), pairs).tolist())) == 1
+    assert len(pairs) < 700  # not the 180,000 that there are
+
+
 def test_a_fingerprint_survives_rescaling_and_tells_pictures_apart(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     pictures = [cv2.resize(rng.integers(0, 255, (6, 6, 3), np.uint8), (200, 200)) for _ in range(2)]

@@ -55,6 +55,7 @@ def test_weights_of_another_kind_or_broken_are_one_sentence(tmp_path: Path) -> N
     ("values", "sentence"),
     [
         ({"mixup": 3}, "train.mixup: 'mixup=3' is an invalid value. Valid 'mixup' values are between 0.0 and 1.0"),
+        ({"cache": "disk"}, "train.cache: 'disk' is not allowed; true, false or ram"),
         ({"freeze": 3, "workers": "many"}, "train.workers: 'workers=many' is of invalid type str"),
     ],
 )
@@ -131,14 +132,14 @@ def test_the_trainer_leaves_the_images_as_they_are(tmp_path: Path) -> None:
     cv2.imwrite(str(tmp_path / "a.jpg"), np.zeros((20, 20, 3), np.uint8))
     data = (tmp_path / "a.jpg").read_bytes() + b"phone"
     (tmp_path / "a.jpg").write_bytes(data)
-    training.keep_to_scratch(tmp_path / "scratch")
+    training.keep_to_scratch()
     check_image(str(tmp_path / "a.jpg"))
     assert (tmp_path / "a.jpg").read_bytes() == data
 
 
-def test_mixed_precision_is_for_gpus(tmp_path: Path) -> None:
+def test_mixed_precision_is_for_gpus() -> None:
     """On a CPU it would mean bf16, which is slow where the processor has none, and other weights where it has."""
-    training.keep_to_scratch(tmp_path / "scratch")
+    training.keep_to_scratch()
     assert ultralytics.engine.trainer.check_amp(torch.nn.Linear(1, 1)) is False
 
 
