@@ -231,7 +231,6 @@ class Trainer(SegmentationTrainer):  # type: ignore[misc]
         if RANK not in {-1, 0}:
             return
         self.history.append(epoch_record(self))
-        tqdm.write(f"{record_to_line(self.history[-1], self.epochs)}  {time.perf_counter() - self.begun:.0f} s")
         # First the weights, then the state that names them, then what it names no longer.
         if self.best_epoch == self.epoch + 1:
             write_weights(self.ema.ema, dict(vars(self.args)), best_weights(self.folder, self.best_epoch))
@@ -239,6 +238,8 @@ class Trainer(SegmentationTrainer):  # type: ignore[misc]
         for path in self.folder.glob("best-*.pt"):
             if path != best_weights(self.folder, self.best_epoch):
                 path.unlink()
+        # Said last: an epoch that was said to be finished is not run again.
+        tqdm.write(f"{record_to_line(self.history[-1], self.epochs)}  {time.perf_counter() - self.begun:.0f} s")
         tell_progress(self.history)
 
     def state(self) -> State:
