@@ -15,7 +15,7 @@ help:
 	@echo "make recipe      parameters for a known dataset and a GPU, and their run: NAME=... SOURCE=... (docs/training.md)"
 	@echo "make sweep       search the hyperparameters of params.yaml's section sweep"
 	@echo "make seeds       train with three seeds and state the spread (20 minutes on 2 cores)"
-	@echo "make bench       compare time, memory and masks with other tools, at DeepFashion2's full size (20 minutes)"
+	@echo "make bench       compare time, memory and masks with other tools, at DeepFashion2's full size (25 minutes)"
 	@echo "make sample      draw samples/garments.zip again"
 
 setup: $(VENV)/.done
