@@ -1,102 +1,153 @@
-"""The pictures of a model's evaluation and benchmark: one function a chart, numbers in, a PNG out."""
+"""The charts of a model's training, evaluation and benchmark: numbers as reports/ keeps them in, a figure out."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Mapping, Sequence
+from typing import Any
 
-import cv2
 import matplotlib.pyplot as plt
 import numpy as np
-import numpy.typing as npt
-from pycocotools.coco import COCO
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from seamline.coco import Record
-from seamline.drawing import COLOURS, drawn, hex_to_bgr, plain_axes, save
-from seamline.files import whole_file
-from seamline.masks import rle_to_mask
-from seamline.metrics import Curve
-from seamline.runtime.images import Image, read_image
+from seamline.drawing import COLOURS, plain_axes
 
-TILE_PX = 256
+Column = Sequence[float | None]
+CURVES = 8  # of classes on one chart; tables have them all
+CLASSES = 40  # rows on a chart; tables have them all
 
 
-def precision_recall_chart(curves: Sequence[Curve], path: Path) -> None:
-    """Precision over recall of each class at mask IoU 0.5."""
-    figure, axes = plt.subplots(figsize=(5.5, 4.2))
-    for index, curve in enumerate(curves):
-        average = float(np.mean(curve.precision))
-        label = f"{curve.name}: AP50 {average:.3f}"
-        axes.plot(curve.recall, curve.precision, color=COLOURS[index % len(COLOURS)], linewidth=2, label=label)
-    axes.set(xlabel="recall", ylabel="precision", xlim=(0, 1), ylim=(0, 1.02), title="Masks on test, IoU 0.5")
+def curve_figure(
+    columns: Mapping[str, Column], x: str, title: str, *, ylabel: str, y_from_zero: bool = True, limit: int = CURVES
+) -> Figure:
+    """Columns of a table over its column `x`; what is no number leaves a gap."""
+    figure, axes = plt.subplots(figsize=(5.5, 3.8))
+    at = numbers(columns[x])
+    for index, (name, values) in enumerate([item for item in columns.items() if item[0] != x][:limit]):
+        known = numbers(values)
+        shown = ~np.isnan(known)
+        if shown.any():
+            axes.plot(at[shown], known[shown], color=COLOURS[index % len(COLOURS)], linewidth=1.8, label=name)
+    axes.set(xlabel=x, ylabel=ylabel, title=title)
+    if y_from_zero:
+        axes.set_ylim(bottom=0)
     plain_axes(axes)
-    if curves:
-        axes.legend(frameon=False, loc="lower left")
-    save(figure, path)
+    if axes.lines:
+        legend_below(axes)
+    return figure
 
 
-def confusion_chart(names: Sequence[str], matrix: npt.NDArray[np.int64], threshold: float, path: Path) -> None:
+def precision_recall_figure(columns: Mapping[str, Column]) -> Figure:
+    """reports/evaluate/precision_recall.csv: recall, the mean precision of all classes, then that of each class."""
+    classes = {name: values for name, values in columns.items() if name not in ("recall", "precision")}
+    chosen = dict(columns) if len(classes) > CURVES else {"recall": columns["recall"], **classes}
+    if len(classes) > CURVES:
+        chosen = {"recall": columns["recall"], "mean of the classes": columns["precision"]}
+    figure = curve_figure(chosen, "recall", "Precision over recall, mask IoU 0.5", ylabel="precision")
+    figure.axes[0].set(xlim=(0, 1), ylim=(0, 1.02))
+    return figure
+
+
+def confidence_figure(columns: Mapping[str, Column], threshold: float) -> Figure:
+    """reports/evaluate/confidence.csv: precision, recall and F1 of all classes over the score threshold."""
+    chosen = {name: columns[name] for name in ("confidence", "precision", "recall", "F1")}
+    figure = curve_figure(
+        chosen, "confidence", "What a score threshold does, mask IoU 0.5", ylabel="mean of the classes"
+    )
+    axes = figure.axes[0]
+    axes.set(xlim=(0, 1), ylim=(0, 1.02), xlabel="score threshold")
+    axes.axvline(threshold, color="#808080", linestyle="--", linewidth=1.2)
+    axes.text(threshold, 1.03, f"{threshold:.2f}", ha="center", va="bottom", fontsize=8, color="#808080")
+    axes.set_title(axes.get_title(), pad=16)
+    return figure
+
+
+def reliability_figure(rows: Sequence[Mapping[str, Any]], error: float | None) -> Figure:
+    """reports/evaluate/reliability.csv: the share of right predictions beside their mean score."""
+    figure, axes = plt.subplots(figsize=(5.5, 3.8))
+    known = [row for row in rows if row["predictions"]]
+    scores, shares = ([float(row[key]) for row in known] for key in ("mean_score", "right"))
+    most = max((int(row["predictions"]) for row in known), default=1)
+    sizes = [20 + 180 * int(row["predictions"]) / most for row in known]
+    axes.plot((0, 1), (0, 1), color="#808080", linestyle="--", linewidth=1.2)
+    axes.plot(scores, shares, color=COLOURS[0], linewidth=1.2)
+    axes.scatter(scores, shares, s=sizes, color=COLOURS[0], alpha=0.85, zorder=3, clip_on=False)
+    mean = "" if error is None else f" (mean distance {error:.3f})"
+    axes.set(xlabel="mean score of the bin", ylabel="share that is right", xlim=(0, 1), ylim=(0, 1.02))
+    axes.set_title(f"Do scores mean what they say?{mean}")
+    plain_axes(axes)
+    return figure
+
+
+def confusion_figure(names: Sequence[str], matrix: Any, threshold: float) -> Figure:
     """Counts of instances, rows the truth; shaded by the share of the row."""
-    side = 1.6 + 0.9 * len(names)
+    side = 1.6 + 0.9 * min(len(names), 16)
     figure, axes = plt.subplots(figsize=(side + 0.6, side))
     shares = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
     axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    size = 10 if len(names) <= 16 else 5
     for row in range(len(names)):
         for column in range(len(names)):
             if row == column == len(names) - 1:
                 continue
             colour = "white" if shares[row, column] > 0.6 else "black"
-            axes.text(column, row, str(matrix[row, column]), ha="center", va="center", color=colour)
-    axes.set_xticks(range(len(names)), [*names[:-1], "missed"], rotation=35, ha="right")
-    axes.set_yticks(range(len(names)), [*names[:-1], "false alarm"])
+            axes.text(column, row, str(matrix[row, column]), ha="center", va="center", color=colour, fontsize=size)
+    axes.set_xticks(range(len(names)), [*names[:-1], "missed"], rotation=35, ha="right", fontsize=size)
+    axes.set_yticks(range(len(names)), [*names[:-1], "false alarm"], fontsize=size)
     axes.set(xlabel="predicted", ylabel="actual", title=f"Test, score at least {threshold:.2f}, mask IoU 0.5")
     axes.spines[:].set_visible(False)
-    save(figure, path)
+    return figure
 
 
-def overlay_sheet(truth: COCO, results: list[Record], images: Path, threshold: float, count: int, path: Path) -> None:
-    """Evenly chosen images in pairs: the truth left, the prediction right."""
-    numbers = sorted(truth.imgs)
-    positions = np.linspace(0, len(numbers) - 1, min(count, len(numbers))).astype(int)
-    chosen = [numbers[position] for position in positions]
-    colour_of = {number: hex_to_bgr(COLOURS[index % len(COLOURS)]) for index, number in enumerate(sorted(truth.cats))}
-    tiles = []
-    for image_id in chosen:
-        image = read_image(images / truth.imgs[image_id]["file_name"])
-        records = truth.imgToAnns[image_id]
-        actual = [(truth.annToMask(record), colour_of[record["category_id"]], "") for record in records]
-        found = [
-            (rle_to_mask(record["segmentation"]), colour_of[record["category_id"]], f"{record['score']:.2f}")
-            for record in results
-            if record["image_id"] == image_id and record["score"] >= threshold
-        ]
-        tiles.append(np.hstack([tile(drawn(image, masks)) for masks in (actual, found)]))
-    columns = 3
-    tiles += [np.full((TILE_PX, 2 * TILE_PX, 3), 255, np.uint8)] * (-len(tiles) % columns)
-    legend = legend_strip([(truth.cats[number]["name"], colour_of[number]) for number in sorted(truth.cats)], columns)
-    rows = [np.hstack(tiles[start : start + columns]) for start in range(0, len(tiles), columns)]
-    with whole_file(path) as temporary:
-        temporary.write_bytes(cv2.imencode(".png", np.vstack([legend, *rows]))[1].tobytes())
+def interval_figure(
+    rows: Sequence[tuple[str, float | None, Sequence[float] | None]], title: str, xlabel: str
+) -> Figure:
+    """A dot and its interval for each (name, value, interval), from the top down; hollow where there is no interval."""
+    shown = [row for row in rows if row[1] is not None][:CLASSES]
+    figure, axes = plt.subplots(figsize=(5.5, 0.9 + 0.27 * max(len(shown), 1)))
+    for height, (_, value, interval) in enumerate(shown):
+        if interval is not None:
+            axes.plot(interval, (height, height), color=COLOURS[0], linewidth=2.5, alpha=0.45, solid_capstyle="round")
+        face = "none" if interval is None else COLOURS[0]
+        axes.plot([value or 0.0], [height], "o", color=COLOURS[0], markerfacecolor=face, markersize=6)
+    axes.set_yticks(range(len(shown)), [name for name, _, _ in shown])
+    axes.set(xlim=(0, 1), xlabel=xlabel, title=title)
+    axes.set_ylim(len(shown) - 0.4, -0.6)
+    plain_axes(axes)
+    axes.grid(axis="y", visible=False)
+    return figure
 
 
-def tile(image: Image) -> Image:
-    """Fitted into a white square."""
-    scale = (TILE_PX - 4) / max(image.shape[:2])
-    width, height = max(round(image.shape[1] * scale), 1), max(round(image.shape[0] * scale), 1)
-    square = np.full((TILE_PX, TILE_PX, 3), 255, np.uint8)
-    top, left = (TILE_PX - height) // 2, (TILE_PX - width) // 2
-    square[top : top + height, left : left + width] = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)
-    return square
+def slices_figure(rows: Sequence[Mapping[str, Any]]) -> Figure:
+    """Rows of reports/evaluate/slices.csv of one split: mask mAP50-95 of each slice with its interval."""
+    return interval_figure(
+        [
+            (
+                f"{row['field']}: {row['value']} ({row['instances']})",
+                row["mask_mAP50_95"],
+                None if row["mask_mAP50_95_low"] is None else (row["mask_mAP50_95_low"], row["mask_mAP50_95_high"]),
+            )
+            for row in rows
+        ],
+        "Masks by slice on test (instances), with 95% intervals",
+        "mAP50-95",
+    )
 
 
-def legend_strip(entries: list[tuple[str, tuple[int, int, int]]], columns: int) -> Image:
-    strip = np.full((32, 2 * TILE_PX * columns, 3), 255, np.uint8)
-    left = 8
-    for name, colour in [*entries, ("left: truth, right: prediction with score", (255, 255, 255))]:
-        cv2.rectangle(strip, (left, 9), (left + 16, 25), colour, -1)
-        cv2.putText(strip, name, (left + 24, 23), cv2.FONT_HERSHEY_SIMPLEX, 0.5, (40, 40, 40), 1, cv2.LINE_AA)
-        left += 48 + 10 * len(name)
-    return strip
+def mistakes_figure(counts: Mapping[str, int], title: str) -> Figure:
+    """Counts by kind of mistake."""
+    figure, axes = plt.subplots(figsize=(5.5, 0.9 + 0.32 * len(counts)))
+    axes.barh(list(counts), list(counts.values()), color=COLOURS[1], height=0.6)
+    for height, count in enumerate(counts.values()):
+        axes.text(count, height, f" {count}", va="center", fontsize=9)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.set_xlim(0, max([*counts.values(), 1]) * 1.12)
+    axes.set(title=title)
+    axes.invert_yaxis()
+    plain_axes(axes)
+    axes.grid(axis="y", visible=False)
+    return figure
 
 
 FORMAT_LABELS = {
@@ -107,7 +158,7 @@ FORMAT_LABELS = {
 }
 
 
-def benchmark_chart(rows: dict[str, Record], path: Path) -> None:
+def benchmark_figure(rows: Mapping[str, Record]) -> Figure:
     """Mask AP against throughput, and where an image's time goes; rows as in reports/benchmark.json."""
     figure, (scatter, bars) = plt.subplots(1, 2, figsize=(11, 4.2), gridspec_kw={"wspace": 0.4})
     throughputs = [row["throughput_img_s"] for row in rows.values()]
@@ -137,4 +188,12 @@ def benchmark_chart(rows: dict[str, Record], path: Path) -> None:
     plain_axes(bars)
     bars.grid(axis="y", visible=False)
     bars.legend(frameon=False, loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=3)
-    save(figure, path)
+    return figure
+
+
+def numbers(values: Column) -> Any:
+    return np.array([np.nan if value is None else value for value in values], dtype=np.float64)
+
+
+def legend_below(axes: Any) -> None:
+    axes.legend(frameon=False, loc="upper center", bbox_to_anchor=(0.5, -0.17), ncols=3, fontsize=8)

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 from typing import Any
 
 import cv2
+import matplotlib
 import matplotlib.pyplot as plt
 import numpy as np
+import PIL.Image
+import PIL.ImageDraw
+import PIL.ImageFont
 from matplotlib.figure import Figure
 
 from seamline.files import whole_file
@@ -32,20 +37,34 @@ def plain_axes(axes: Any) -> None:
 
 
 def drawn(image: Image, masks: list[tuple[Mask, tuple[int, int, int], str]]) -> Image:
-    """The image with tinted, outlined masks, each with its text at the top of the mask."""
+    """The image with tinted, outlined masks, each with its text in the middle of it, smaller where it is long."""
     canvas: Image = image.copy()
-    for mask, colour, text in masks:
+    thickness = max(1, round(max(image.shape[:2]) / 300))
+    for mask, colour, _ in masks:
         canvas[mask > 0] = (0.55 * canvas[mask > 0] + 0.45 * np.array(colour)).astype(np.uint8)
         outlines, _ = cv2.findContours(mask, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
-        thickness = max(1, round(max(image.shape[:2]) / 300))
         cv2.drawContours(canvas, outlines, -1, colour, thickness)
+    written = PIL.Image.fromarray(canvas)
+    pen = PIL.ImageDraw.Draw(written)
+    for mask, _, text in masks:  # after all masks, so that none covers a text
         ys, xs = np.nonzero(mask)
         if text and len(ys):
-            scale = max(image.shape[:2]) / 600
-            at = (int(xs.mean()) - int(20 * scale), int(ys.mean()))
-            cv2.putText(canvas, text, at, cv2.FONT_HERSHEY_SIMPLEX, scale, (0, 0, 0), 3 * thickness, cv2.LINE_AA)
-            cv2.putText(canvas, text, at, cv2.FONT_HERSHEY_SIMPLEX, scale, (255, 255, 255), thickness, cv2.LINE_AA)
-    return canvas
+            font = font_of(max(image.shape[:2]) / 26)
+            width = pen.textlength(text, font)
+            if width > image.shape[1] - 8:
+                font = font_of(font.size * (image.shape[1] - 8) / width)
+                width = pen.textlength(text, font)
+            left = min(max(float(xs.mean()) - width / 2, 4), max(image.shape[1] - width - 4, 0))
+            at = (left, float(ys.mean()))
+            pen.text(at, text, font=font, anchor="lm", fill="white", stroke_width=2 * thickness, stroke_fill="black")
+    return np.asarray(written)
+
+
+@functools.cache
+def font_of(size_px: float) -> PIL.ImageFont.FreeTypeFont:
+    """matplotlib's own font, which has more letters than OpenCV's and is the same on every machine."""
+    path = Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans-Bold.ttf"
+    return PIL.ImageFont.truetype(str(path), max(size_px, 6))
 
 
 def hex_to_bgr(colour: str) -> tuple[int, int, int]:

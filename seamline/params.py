@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
 import msgspec
+import numpy as np
+import numpy.typing as npt
 import yaml
 from msgspec import Meta
 
@@ -147,11 +149,34 @@ class Train(Section):
     others: dict[str, Any] = msgspec.field(default_factory=dict, name="(others)")
 
 
+class IouThresholds(Section):
+    """COCO's thresholds of overlap, from low to high."""
+
+    low: float
+    high: float
+    step: Positive
+
+    def __post_init__(self) -> None:
+        found = self.values()
+        if (self.low, self.high) != (0.5, 0.95) or not {0.75, 0.95} <= {round(float(value), 9) for value in found}:
+            raise ValueError(
+                "mAP50_95 is the mean from 0.5 to 0.95 and mAP75 has to be among them; 0.05 is COCO's step"
+            )
+
+    def values(self) -> npt.NDArray[np.float64]:
+        """As pycocotools computes its own, to the last digit."""
+        return np.linspace(self.low, self.high, int(np.round((self.high - self.low) / self.step)) + 1)
+
+
 class Evaluate(Section):
     confidence: Annotated[float, Meta(ge=0, lt=1)]
     nms_iou: Annotated[float, Meta(gt=0, le=1)]
     max_detections: Annotated[int, Meta(ge=1, le=100)]
+    iou_thresholds: IouThresholds
+    bootstrap_samples: Annotated[int, Meta(ge=100, le=10000)]
+    slices: dict[Text, dict[Text, Text] | None]
     overlays: Annotated[int, Meta(ge=0, le=100)]
+    seed: Seed
 
 
 class Int8(Section):
@@ -172,6 +197,11 @@ class Benchmark(Section):
     warmup_s: AtLeastZero
     repeats: Count
     timeout_s: Positive
+
+
+class Report(Section):
+    title: Text
+    purpose: Text | None
 
 
 class Range(Section):
@@ -213,6 +243,7 @@ class Params(Section):
     evaluate: Evaluate
     export: Export
     benchmark: Benchmark
+    report: Report
     sweep: Sweep
 
 

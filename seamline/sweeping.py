@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
-import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 from seamline.coco import Record
 from seamline.errors import SeamlineError
 from seamline.params import Params, Range
+from seamline.revisions import git
 
 OBJECTIVE = "val_mask_mAP50_95"
 
@@ -93,10 +93,3 @@ def experiment_value(name: str) -> float:
     head = git("rev-parse", "HEAD").strip()
     ref = f"refs/exps/{head[:2]}/{head[2:]}/{name}"
     return float(json.loads(git("show", f"{ref}:reports/accuracy.json"))["val"]["mask_mAP50_95"] or 0)
-
-
-def git(*arguments: str) -> str:
-    done = subprocess.run(["git", *arguments], capture_output=True, text=True)
-    if done.returncode != 0:
-        raise SeamlineError(f"sweep: git {' '.join(arguments)} failed ({done.stderr.strip()}).")
-    return done.stdout

@@ -69,14 +69,16 @@ def main() -> None:
         for process in processes:
             found[process.name] = process.ask(split_records, test, folder, limits)
 
-    from seamline.charts import benchmark_chart
+    from seamline.charts import benchmark_figure
+    from seamline.drawing import save
     from seamline.metrics import average_precision, read_ground_truth
 
     truth = read_ground_truth(test)
     reference_map: float | None = None
     for name, path in models.items():
         mask_map, box_map = (
-            average_precision(truth, found[name], kind).summary["mAP50_95"] for kind in ("mask", "box")
+            average_precision(truth, found[name], kind, limits.iou_thresholds).summary["mAP50_95"]
+            for kind in ("mask", "box")
         )
         if mask_map is None or box_map is None:
             raise SeamlineError(f"{test}: has no instances to measure with; give test a larger share in split.ratios.")
@@ -96,7 +98,7 @@ def main() -> None:
         ("format", *columns),
         [(name, *(row[column] for column in columns)) for name, row in rows.items()],
     )
-    benchmark_chart(rows, args.reports / "benchmark.png")
+    save(benchmark_figure(rows), args.reports / "benchmark.png")
     print(rows_to_table(rows))
 
 

@@ -56,7 +56,7 @@ def main() -> None:
 
     def val_mask_map(predictor: Predictor) -> float:
         records = predict_split(predictor, args.split / "val.json", args.yolo / "images", "val")
-        value = average_precision(truth, records, "mask").summary["mAP50_95"]
+        value = average_precision(truth, records, "mask", params.evaluate.iou_thresholds).summary["mAP50_95"]
         if value is None:
             raise SeamlineError(f"{args.split}/val.json: has no instances, so that no export can be checked.")
         return value

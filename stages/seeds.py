@@ -51,7 +51,7 @@ def main() -> None:
         for name in truth:
             records = predict_split(predictor, args.split / f"{name}.json", args.yolo / "images", name)
             for kind in ("box", "mask"):
-                summary = average_precision(truth[name], records, kind).summary
+                summary = average_precision(truth[name], records, kind, limits.iou_thresholds).summary
                 numbers |= {f"{name}_{kind}_{key}": summary[key] or 0.0 for key in METRICS}
         write_json(found, numbers)
         print(f"seed {seed}: test mask mAP50-95 {numbers['test_mask_mAP50_95']:.3f}", flush=True)

@@ -27,7 +27,7 @@ def main() -> None:
             f"{name:<28}{row['throughput_img_s']:>10.1f}{row['latency_ms']['p50']:>9.1f}"
             f"{row['model_mb']:>5.1f}{row['mask_mAP50_95'] or 0:>16.3f}"
         )
-    print(f"\nreport:  {args.report / 'README.md'} (the pictures), {args.report}/*.json (every number)")
+    print(f"\nreport:  {args.report / 'index.html'} (open it), {args.report}/*.json (every number)")
     print("models:  models/train/best.pt, models/export/{onnx,openvino,openvino_int8}")
     print("metrics: dvc metrics show, dvc plots show; compare with dvc metrics diff")
 

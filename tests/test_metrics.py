@@ -9,18 +9,18 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from seamline.coco import Record
+from seamline.errors import SeamlineError
 from seamline.masks import mask_to_rle
 from seamline.metrics import (
     METRIC_NAMES,
     average_precision,
-    best_f1_score,
-    confusion_matrix,
-    confusion_to_rows,
-    curves_to_table,
     read_ground_truth,
     results_of_kind,
 )
+from seamline.params import IouThresholds
 from tests.conftest import write_dataset
+
+COCO_IOUS = IouThresholds(0.5, 0.95, 0.05)
 
 
 @pytest.fixture
@@ -72,7 +72,7 @@ def test_the_twelve_numbers_are_those_of_a_plain_pycocotools_run(
     truth_file: Path, tmp_path: Path, seed: int, kind: str, iou_type: str
 ) -> None:
     results = noisy_results(COCO(str(truth_file)), seed)
-    found = average_precision(read_ground_truth(truth_file), results, kind)
+    found = average_precision(read_ground_truth(truth_file), results, kind, COCO_IOUS)
     saved = results_of_kind(results, kind)  # what the evaluate stage keeps
     (tmp_path / "results.json").write_text(json.dumps(saved))
     plain_truth = COCO(str(truth_file))
@@ -87,10 +87,10 @@ def test_the_twelve_numbers_are_those_of_a_plain_pycocotools_run(
 def test_perfect_predictions_score_one_and_none_score_zero(truth_file: Path) -> None:
     truth = read_ground_truth(truth_file)
     for kind in ("box", "mask"):
-        perfect = average_precision(truth, perfect_results(truth), kind)
+        perfect = average_precision(truth, perfect_results(truth), kind, COCO_IOUS)
         assert perfect.summary["mAP50_95"] == pytest.approx(1)
         assert perfect.per_class["trousers"] == {"mAP50_95": pytest.approx(1), "mAP50": pytest.approx(1)}
-        nothing = average_precision(truth, [], kind)
+        nothing = average_precision(truth, [], kind, COCO_IOUS)
         assert nothing.summary["mAP50_95"] == 0
         # What is not there to be found is no number: no instance is large, no image shows the third class.
         assert perfect.summary["mAP_large"] is None
@@ -121,49 +121,59 @@ def test_a_mask_counts_by_its_own_area_and_not_its_boxs(tmp_path: Path) -> None:
         {**alarm, "segmentation": mask_to_rle(mask[::-1].copy())},
         *[{**alarm, "score": 0.5, "segmentation": mask_to_rle(mask)}],
     ]
-    assert average_precision(truth, results, "mask").summary["mAP_small"] == pytest.approx(0.5, abs=0.01)
+    assert average_precision(truth, results, "mask", COCO_IOUS).summary["mAP_small"] == pytest.approx(0.5, abs=0.01)
 
 
 def test_results_are_not_written_into(truth_file: Path) -> None:
     truth = read_ground_truth(truth_file)
     results = perfect_results(truth)
     before = json.dumps(results)
-    average_precision(truth, results, "mask")
+    average_precision(truth, results, "mask", COCO_IOUS)
     assert json.dumps(results) == before
 
 
-def test_best_f1_threshold_leaves_the_false_alarms_out(truth_file: Path) -> None:
+def test_a_tenth_of_the_step_is_plain_pycocotools_at_those_thresholds(truth_file: Path) -> None:
     truth = read_ground_truth(truth_file)
-    results = [{**record, "score": 0.8} for record in perfect_results(truth)]
-    alarms = [{**record, "image_id": record["image_id"] % 8 + 1, "score": 0.3} for record in results]
-    for record in alarms:
-        record["segmentation"] = mask_to_rle(np.eye(60, 40, dtype=np.uint8))
-    found = average_precision(truth, results + alarms, "mask")
-    assert best_f1_score(found.curves) == pytest.approx(0.8)
-    assert best_f1_score([]) == 0
+    results = noisy_results(truth, 1)
+    fine = IouThresholds(0.5, 0.95, 0.005)
+    plain = COCOeval(truth, truth.loadRes(results_of_kind(results, "mask")), "segm")
+    plain.params.iouThrs = np.linspace(0.5, 0.95, 91)
+    plain.evaluate()
+    plain.accumulate()
+    plain.summarize()
+    assert average_precision(truth, results, "mask", fine).summary["mAP50_95"] == plain.stats[0]
+    assert COCO_IOUS.values().tolist() == COCOeval(truth, truth, "bbox").params.iouThrs.tolist()
 
 
-def test_confusion_counts_every_instance_once(truth_file: Path) -> None:
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("kind", ["box", "mask"])
+def test_matches_are_pycocotools_own(truth_file: Path, seed: int, kind: str) -> None:
     truth = read_ground_truth(truth_file)
-    results = perfect_results(truth)
-    results[0]["category_id"] = 2  # a top taken for trousers
-    del results[3]  # trousers missed
-    results.append({**results[5], "segmentation": mask_to_rle(np.eye(60, 40, dtype=np.uint8)), "score": 0.9})
-    results.append({**results[5], "score": 0.1})  # below the threshold
-    names, matrix = confusion_matrix(truth, results, 0.5)
-    assert names == ["short sleeve top", "trousers", "never shown", "background"]
-    assert matrix.tolist() == [[7, 1, 0, 0], [0, 7, 0, 1], [0, 0, 0, 0], [1, 0, 0, 0]]
-    rows = confusion_to_rows(names, matrix)
-    assert len(rows) == matrix.sum()
-    assert rows.count(("short sleeve top", "trousers")) == 1
+    truth.dataset["annotations"][4]["iscrowd"] = 1
+    results = noisy_results(truth, seed)
+    found = average_precision(truth, results, kind, COCO_IOUS).matches
+    plain = COCOeval(truth, truth.loadRes(results_of_kind(results, kind)), {"box": "bbox", "mask": "segm"}[kind])
+    plain.evaluate()
+    expected = {
+        (one["category_id"], one["image_id"], number - 1, score): matched.tolist()
+        for one in plain.evalImgs
+        if one is not None and one["aRng"] == plain.params.areaRng[0]
+        for number, score, matched in zip(one["dtIds"], one["dtScores"], one["dtMatches"].T, strict=True)
+    }
+    assert len(found.score) == len(results) == len(expected)
+    with_none = [*found.instance_id.tolist(), 0]
+    for row, result in enumerate(found.result.tolist()):
+        image, category = int(found.image_ids[found.image[row]]), int(found.kind[row]) + 1
+        matched = [with_none[at] for at in found.instance[:, row]]
+        assert expected[category, image, result, found.score[row]] == matched
+    for kind_number in range(3):  # best first within a class
+        scores = found.score[found.kind == kind_number]
+        assert (np.diff(scores) <= 0).all()
+    assert found.instance_id[found.crowd].tolist() == [truth.dataset["annotations"][4]["id"]]
 
 
-def test_the_curve_table_has_the_mean_and_each_class(truth_file: Path) -> None:
-    truth = read_ground_truth(truth_file)
-    header, rows = curves_to_table(average_precision(truth, noisy_results(truth, 1), "mask").curves)
-    assert header == ["recall", "precision", "short sleeve top", "trousers"]
-    assert len(rows) == 101
-    for recall, mean, *classes in rows:
-        assert 0 <= recall <= 1
-        assert mean == pytest.approx(np.mean(classes), abs=1e-6)
-    assert curves_to_table([]) == (["recall", "precision"], [])
+def test_a_file_that_is_no_ground_truth_is_named(tmp_path: Path) -> None:
+    (tmp_path / "test.json").write_text("{")
+    for name in ("test.json", "none.json"):
+        with pytest.raises(SeamlineError, match=name):
+            read_ground_truth(tmp_path / name)

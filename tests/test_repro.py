@@ -16,7 +16,7 @@ import yaml
 
 from tests.conftest import PROJECT, Project
 
-STAGES = ["pull", "subset", "convert", "split", "train", "evaluate", "export", "benchmark"]
+STAGES = ["pull", "subset", "convert", "split", "train", "evaluate", "export", "benchmark", "report"]
 PIPELINE: dict[str, Any] = yaml.safe_load((PROJECT / "dvc.yaml").read_text())["stages"]
 
 STAND_IN = """

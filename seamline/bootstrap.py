@@ -1,0 +1,149 @@
+"""How far an average precision can be trusted: the same figure over test sets drawn again from this one.
+
+Images are drawn with replacement, whole groups of them (photos of one item) together, since they are not independent
+(Efron's bootstrap, percentile intervals). Nothing is evaluated again: pycocotools' matches are weighted by how often
+their image was drawn. The draws depend on the groups and the seed alone, so that two models measured on the same
+images are measured on the same draws, and the difference of the two, draw by draw, is that of a paired bootstrap.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from seamline.metrics import Bools, Floats, Ints, Matches
+
+LEVEL = 0.95
+FEWEST = 10
+RECALLS = np.linspace(0, 1, 101)  # pycocotools'
+EPSILON = np.spacing(1)  # in its denominators as well
+
+
+class Ranking(NamedTuple):
+    """A class's predictions that count, best first, and which of them are right at each IoU threshold."""
+
+    kind: int  # index of the class
+    image: Ints  # (n,): index of the image of each, up to the last right one
+    hits: list[tuple[int, Ints]]  # IoU thresholds (indices), each with the positions in `image` of the right ones
+
+
+def draw_weights(groups: Sequence[Any], samples: int, seed: int) -> Ints:
+    """How often each image is drawn in each sample: (samples, images).
+
+    Args:
+        groups: an image's group, a value that images of one group share.
+        samples: so many test sets are drawn, each of as many groups as there are.
+        seed: of the random generator.
+    """
+    _, group = np.unique(np.array([str(value) for value in groups], dtype=object), return_inverse=True)
+    count = int(group.max()) + 1 if len(group) else 0
+    random = np.random.default_rng(seed)
+    drawn = [np.bincount(random.integers(0, count, count), minlength=count) for _ in range(samples if count else 0)]
+    return np.array(drawn, dtype=np.int64).reshape(len(drawn), count)[:, group]
+
+
+def rankings(matches: Matches, counted: Bools | None = None) -> list[Ranking]:
+    """What an average precision over the instances in `counted` (m,) needs; None: all but crowd regions.
+
+    Images that show no counted instance are left out when `counted` is given. In the others, predictions matched to
+    an instance that is not counted count neither way, as pycocotools does with crowd regions.
+    """
+    images = np.ones(len(matches.image_ids), dtype=np.bool_)
+    if counted is None:
+        counted = ~matches.crowd
+    else:
+        counted = counted & ~matches.crowd
+        images[:] = False
+        images[matches.instance_image[counted]] = True
+    with_none = np.append(counted, False)  # an instance of -1
+    found = []
+    for kind in range(len(matches.names)):
+        of_kind = np.flatnonzero((matches.kind == kind) & images[matches.image])
+        instance = matches.instance[:, of_kind]
+        right = with_none[instance]
+        dropped = (instance >= 0) & ~right
+        # Most often one and the same predictions are dropped at every threshold, and ranked once.
+        alike: dict[bytes, list[int]] = {}
+        for iou, pattern in enumerate(dropped):
+            alike.setdefault(pattern.tobytes(), []).append(iou)
+        for ious in alike.values():
+            kept = np.flatnonzero(~dropped[ious[0]])
+            hits = [(iou, np.flatnonzero(right[iou, kept])) for iou in ious]
+            # What comes after the last right one cannot lower any precision that counts.
+            end = max((int(at[-1]) + 1 for _, at in hits if len(at)), default=0)
+            found.append(Ranking(kind, matches.image[of_kind[kept[:end]]], hits))
+    return found
+
+
+def instance_counts(matches: Matches, weights: Ints, counted: Bools | None = None) -> Ints:
+    """Instances of each class in a sample: (classes,)."""
+    chosen = ~matches.crowd if counted is None else counted & ~matches.crowd
+    found: Ints = np.bincount(
+        matches.instance_kind[chosen],
+        weights=weights[matches.instance_image[chosen]],
+        minlength=len(matches.names),
+    ).astype(np.int64)
+    return found
+
+
+def class_precisions(ranked: Sequence[Ranking], instances: Ints, weights: Ints, thresholds: int) -> Floats:
+    """pycocotools' average precision of each class at each IoU threshold over weighted images.
+
+    Args:
+        ranked: of `rankings`.
+        instances: (classes,) of `instance_counts` with the same weights.
+        weights: (images,): how often each image counts.
+        thresholds: how many IoU thresholds there are.
+
+    Returns:
+        (classes, thresholds); NaN where a class has no instance.
+    """
+    found = np.where(instances[:, None] > 0, np.zeros((len(instances), thresholds)), np.nan)
+    for ranking in ranked:
+        if instances[ranking.kind] == 0:
+            continue
+        weight = weights[ranking.image]
+        predicted = np.cumsum(weight)
+        for iou, hits in ranking.hits:
+            right = np.cumsum(weight[hits])
+            if not len(right) or right[-1] == 0:
+                continue
+            precision = right / (predicted[hits] + EPSILON)
+            envelope = np.maximum.accumulate(precision[::-1])[::-1]
+            reached = np.searchsorted(right / instances[ranking.kind], RECALLS, side="left")
+            found[ranking.kind, iou] = envelope[reached[reached < len(envelope)]].sum() / len(RECALLS)
+    return found
+
+
+def sample_precisions(matches: Matches, weights: Ints, counted: Bools | None = None) -> Floats:
+    """Average precision in every sample: (samples, classes, thresholds); see class_precisions."""
+    ranked = rankings(matches, counted)
+    return np.array(
+        [
+            class_precisions(ranked, instance_counts(matches, sample, counted), sample, len(matches.ious))
+            for sample in weights
+        ]
+    ).reshape(len(weights), len(matches.names), len(matches.ious))
+
+
+def mean_of_classes(precisions: Floats) -> Floats:
+    """Mean over the last two axes (classes, thresholds) of the classes that have instances; NaN where none has."""
+    present = ~np.isnan(precisions[..., 0])
+    totals = np.where(present, precisions.mean(axis=-1), 0).sum(axis=-1)
+    count = present.sum(axis=-1)
+    means: Floats = np.where(count > 0, totals / np.maximum(count, 1), np.nan)
+    return means
+
+
+def interval(values: Floats, instances: int) -> list[float] | None:
+    """The middle 95% of the samples as [low, high], six digits; None where they come from fewer than FEWEST instances.
+
+    Drawing again what is hardly there always gives nearly the same, and would look like certainty.
+    """
+    known = values[~np.isnan(values)]
+    if instances < FEWEST or not len(known):
+        return None
+    low, high = np.quantile(known, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    return [round(float(low), 6), round(float(high), 6)]

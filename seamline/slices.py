@@ -1,0 +1,105 @@
+"""Average precision of parts of a split: the instances that share the value of a field, as DeepFashion2's tables do.
+
+A slice is measured on the images that show at least one of its instances. Its instances alone count; a prediction
+matched to another one counts neither way, one matched to none is a false alarm.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+from pycocotools.coco import COCO
+
+from seamline.bootstrap import class_precisions, instance_counts, interval, mean_of_classes, rankings, sample_precisions
+from seamline.metrics import Bools, Ints, Matches
+
+LARGEST = 20  # slices of a field, those with the most instances
+DRAWN_PREDICTIONS = 20_000_000  # in all samples of a slice; a large split, which needs fewer, gets fewer
+HEADER = (
+    "split", "field", "value", "images", "instances", "mask_mAP50_95", "mask_mAP50_95_low", "mask_mAP50_95_high",
+    "mask_mAP50", "mask_mAP50_low", "mask_mAP50_high",
+)  # fmt: skip
+Row = tuple[Any, ...]
+
+
+class Field(NamedTuple):
+    """A field's slices in the order of their values, and how many instances are in none of those."""
+
+    field: str
+    slices: list[tuple[str, Bools]]  # name of the value, instances that have it
+    without_value: int
+    in_smaller_slices: int
+
+
+def field_of(truth: COCO, matches: Matches, field: str, names: Mapping[str, str] | None) -> Field:
+    """The slices of a field of annotations, or where they lack it of images; a dot leads into an object.
+
+    Args:
+        truth: the split's records.
+        matches: says which instances are evaluated, in which order.
+        field: such as "occlusion", "attributes.colour", or "attribute_ids", a list, whose instances are in several.
+        names: of values, as text; None: Fashionpedia's table of attributes where the file has one, else the values.
+    """
+    if names is None and field == "attribute_ids":
+        names = {str(record["id"]): str(record["name"]) for record in truth.dataset.get("attributes", [])}
+    members: dict[Any, list[int]] = {}
+    without = 0
+    for row, number in enumerate(matches.instance_id.tolist()):
+        if matches.crowd[row]:
+            continue
+        record = truth.anns[number]
+        value = value_at(record, field)
+        value = value_at(truth.imgs[record["image_id"]], field) if value is None else value
+        values = value if isinstance(value, list) else [value]
+        known = sorted({str(one): one for one in values if isinstance(one, str | int | float)}.values(), key=str)
+        without += not known
+        for one in known:
+            members.setdefault(one, []).append(row)
+    largest = sorted(members, key=lambda one: (-len(members[one]), str(one)))
+    slices = []
+    for one in sorted(largest[:LARGEST], key=natural):
+        counted = np.zeros(len(matches.instance_id), dtype=np.bool_)
+        counted[members[one]] = True
+        slices.append(((names or {}).get(str(one), str(one)), counted))
+    return Field(field, slices, without, sum(len(members[one]) for one in largest[LARGEST:]))
+
+
+def value_at(record: Mapping[str, Any], field: str) -> Any:
+    """The value of a field; one with dots leads from object to object, unless a field has just that name."""
+    if field in record:
+        return record[field]
+    value: Any = record
+    for part in field.split("."):
+        value = value.get(part) if isinstance(value, Mapping) else None
+    return value
+
+
+def natural(value: Any) -> tuple[bool, float, str]:
+    """Numbers by size, then text."""
+    return (isinstance(value, str), 0.0 if isinstance(value, str) else float(value), str(value))
+
+
+def job_to_rows(job: tuple[str, Field, Matches, Ints]) -> list[Row]:
+    """The rows under HEADER of one field: name of the split, the field, the split's matches, draws of its images."""
+    split, field, matches, weights = job
+    return [(split, field.field, value, *figures(matches, weights, counted)) for value, counted in field.slices]
+
+
+def figures(matches: Matches, weights: Ints, counted: Bools) -> Row:
+    """Images, instances, and each average precision with its interval; six digits, None where no sample has any."""
+    once = np.ones(len(matches.image_ids), dtype=np.int64)
+    found = class_precisions(
+        rankings(matches, counted), instance_counts(matches, once, counted), once, len(matches.ious)
+    )
+    enough = max(100, DRAWN_PREDICTIONS // max(len(matches.score), 1))
+    samples = sample_precisions(matches, weights[:enough], counted)
+    values: list[float | None] = []
+    for part, parts in ((found, samples), (found[:, :1], samples[..., :1])):
+        values += [
+            round(float(mean_of_classes(part)), 6),
+            *(interval(mean_of_classes(parts), int(counted.sum())) or (None, None)),
+        ]
+    images = len(np.unique(matches.instance_image[counted]))
+    return (images, int(counted.sum()), *values)

@@ -1,0 +1,144 @@
+"""Report: reports/index.html, one file to open with a double click, and the model card with the same facts.
+
+The page needs no network and nothing beside it. Every figure comes from a file in reports/, which is named with it.
+
+Example: python stages/report.py reports
+"""
+
+import argparse
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+from seamline.coco import Record
+from seamline.facts import (
+    cautions,
+    code_revision,
+    losses_of_data,
+    params_to_rows,
+    purpose_of,
+    read_facts,
+    recommended,
+    rows_to_columns,
+)
+from seamline.files import write_text
+from seamline.params import load_params
+from seamline.stage import run
+
+PICTURE_BYTES = 3_500_000  # of overlays on the page, so that it stays under 5 MB; the others are left in their folder
+SHEET_PX = 1600
+DATA_CHARTS = {
+    "classes": "Instances of each class and split",
+    "areas": "Area of an instance, in percent of its image",
+    "positions": "Where masks lie",
+    "cooccurrence": "What is seen together",
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("reports", type=Path, help="folder of the other stages' reports, and of these: reports")
+    args = parser.parse_args()
+    params = load_params()
+
+    from seamline.charts import FORMAT_LABELS
+    from seamline.page import picture_to_data, render
+
+    facts = read_facts(args.reports)
+    values: dict[str, Any] = {
+        "facts": facts,
+        "params": params,
+        "title": params.report.title,
+        "purpose": purpose_of(facts, params),
+        "cautions": cautions(facts, params),
+        "revision": code_revision(),
+        "losses_of_data": losses_of_data(facts),
+        "parameters": params_to_rows(params),
+        "recommended": recommended(facts, params.export.int8.max_drop),
+        "labels": FORMAT_LABELS,
+    }
+    write_text(args.reports / "MODEL_CARD.md", render("model_card.md", **values))
+
+    evaluate = args.reports / "evaluate"
+    pictures, left_out = overlays(facts, evaluate)
+    page = render(
+        "report.html",
+        **values,
+        charts=charts(facts),
+        confusion=confusion_table(facts["confusion"], list(facts["per_class"]["test"]["mask"])),
+        contact_sheet=picture_to_data(args.reports / "data" / "contact_sheet.png", SHEET_PX),
+        data_charts={
+            title: picture_to_data(args.reports / "data" / f"{name}.png") for name, title in DATA_CHARTS.items()
+        },
+        pictures=pictures,
+        pictures_left_out=left_out,
+    )
+    write_text(args.reports / "index.html", page)
+    print(f"{args.reports / 'index.html'}: {len(page.encode()) / 1e6:.1f} MB")
+
+
+def charts(facts: Record) -> dict[str, str]:
+    """Each chart as SVG, drawn from the tables and not from pictures, so that it suits light and dark."""
+    from seamline import charts as draw
+    from seamline.page import figure_to_svg
+
+    validation = rows_to_columns(facts["validation"])
+    losses = {key: values for key, values in rows_to_columns(facts["losses"]).items() if key != "lr" and any(values)}
+    test = facts["per_class"]["test"]["mask"]
+    mistakes = {kind: count for kind, count in facts["mistakes"]["all"].items() if kind != "right"}
+    figures = {
+        "losses": draw.curve_figure(losses, "epoch", "Training losses", ylabel="loss"),
+        "validation": draw.curve_figure(
+            {key: values for key, values in validation.items() if key == "epoch" or "mAP50_95" in key},
+            "epoch", "The trainer's own validation", ylabel="mAP50-95",
+        ),
+        "per_class": draw.interval_figure(
+            [(name, row["mAP50_95"], row["mAP50_95_interval"]) for name, row in test.items()],
+            "Masks of each class on test", "mAP50-95",
+        ),
+        "slices": draw.slices_figure([row for row in facts["slice_rows"] if row["split"] == "test"]),
+        "precision_recall": draw.precision_recall_figure(rows_to_columns(facts["precision_recall"])),
+        "confidence": draw.confidence_figure(
+            rows_to_columns(facts["confidence"]), facts["operating_point"]["threshold"]
+        ),
+        "reliability": draw.reliability_figure(
+            facts["reliability"], facts["operating_point"]["test_calibration_error"]
+        ),
+        "mistakes": draw.mistakes_figure(mistakes, "Mistakes on test"),
+        "benchmark": draw.benchmark_figure(facts["benchmark"]),
+    }  # fmt: skip
+    return {name: figure_to_svg(figure) for name, figure in figures.items()}
+
+
+def confusion_table(rows: list[Record], names: list[str]) -> Record:
+    """Counts by actual and predicted name, the background last, each with its share of the row for the shade."""
+    labels = [*names, "background"]
+    counts = Counter((str(row["actual"]), str(row["predicted"])) for row in rows)
+    totals = {actual: max(sum(counts[actual, predicted] for predicted in labels), 1) for actual in labels}
+    cells = [
+        [(counts[actual, predicted], counts[actual, predicted] / totals[actual]) for predicted in labels]
+        for actual in labels
+    ]
+    return {"names": names, "cells": cells}
+
+
+def overlays(facts: Record, folder: Path) -> tuple[dict[str, list[Record]], int]:
+    """The worst and the sampled images with their pictures, as many as the page can hold, and how many it cannot."""
+    from seamline.page import picture_to_data
+
+    found: dict[str, list[Record]] = {"worst": [], "sample": []}
+    room, left_out = PICTURE_BYTES, 0
+    for place in range(max(len(facts["worst"]), len(facts["sample"]))):
+        for kind in found:
+            for record in facts[kind][place : place + 1]:
+                data = picture_to_data(folder / kind / f"{record['image_id']}.jpg")
+                room -= len(data)
+                if room < 0:
+                    left_out += 1
+                else:
+                    found[kind].append({**record, "picture": data})
+    return found, left_out
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,241 @@
+"""The report and the model card: every figure from a file, nothing from outside, readable by everyone."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.browser import CHROMIUM, look_at
+from tests.conftest import PROJECT, Project
+from tests.test_stage import is_one_sentence, run_stage, with_params
+
+needs_chromium = pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium (Debian's package chromium)")
+VOID = {"meta", "link", "br", "img", "input", "hr", "path", "use", "rect", "stop", "circle"}
+
+
+class Page(HTMLParser):
+    """Addresses, elements that were left open, and the text of a page."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.addresses: list[str] = []
+        self.open: list[str] = []
+        self.words: list[str] = []
+        self.ids: list[str] = []
+        self.without_alt = 0
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        values = dict(attrs)
+        self.addresses += [values[key] or "" for key in ("src", "href", "action", "data", "poster") if key in values]
+        self.ids += [values["id"] or ""] if "id" in values else []
+        self.without_alt += tag == "img" and not values.get("alt")
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag in self.open:
+            while self.open.pop() != tag:
+                pass
+
+    def handle_data(self, data: str) -> None:
+        self.words.append(data)
+
+    @property
+    def text(self) -> str:
+        return re.sub(r"\s+", " ", "".join(self.words))
+
+
+@pytest.fixture
+def workplace(tmp_path: Path) -> Path:
+    """A folder with the committed reports, as the stage finds them."""
+    shutil.copytree(PROJECT / "reports", tmp_path / "reports")
+    for name in ("index.html", "MODEL_CARD.md"):
+        (tmp_path / "reports" / name).unlink(missing_ok=True)
+    with_params(tmp_path, {})
+    return tmp_path
+
+
+def made(workplace: Path) -> tuple[str, str]:
+    done = run_stage("report", workplace, "reports")
+    assert done.returncode == 0, done.stderr
+    return tuple((workplace / "reports" / name).read_text() for name in ("index.html", "MODEL_CARD.md"))  # type: ignore[return-value]
+
+
+def read(workplace: Path, name: str) -> Any:
+    return json.loads((workplace / "reports" / name).read_text())
+
+
+def test_one_file_that_needs_nothing_else(workplace: Path) -> None:
+    text, _ = made(workplace)
+    page = Page(text)
+    assert len(text.encode()) < 5_000_000
+    assert [address[:60] for address in page.addresses if not address.startswith(("data:", "#"))] == []
+    assert {address[1:] for address in page.addresses if address.startswith("#") and "svg" not in address} - set(
+        page.ids
+    ) == set()
+    assert "<script" not in text
+    assert "@import" not in text
+    assert re.findall(r"url\((?!#)", text) == []
+    assert page.open == []
+    assert page.without_alt == 0
+    assert "content=\"default-src 'none'; img-src data:; style-src 'unsafe-inline'\"" in text
+
+
+def test_every_figure_names_a_file_that_is_there(workplace: Path) -> None:
+    for text in made(workplace):
+        for named in re.findall(r"reports/([\w./, ]+\.(?:json|csv|png))", text):
+            names = named.split(", ")
+            folder = Path(names[0]).parent
+            for name in names:
+                there = [workplace / "reports" / name, workplace / "reports" / folder / name]
+                assert any(path.is_file() for path in there), named
+
+
+def test_the_figures_are_those_of_the_files(workplace: Path) -> None:
+    text, card = made(workplace)
+    words = Page(text).text
+    metrics, benchmark = read(workplace, "metrics.json"), read(workplace, "benchmark.json")
+    intervals = read(workplace, "evaluate/intervals.json")
+    for split in ("val", "test"):
+        for kind in ("mask", "box"):
+            for key in ("mAP50_95", "mAP50"):
+                value = f"{metrics[split][kind][key]:.3f}"
+                assert value in words
+                assert value in card
+                low, high = intervals[split][kind][key]["interval"]
+                assert f"{low:.3f} to {high:.3f}" in words
+    for row in benchmark.values():
+        assert f"{row['throughput_img_s']:.1f}" in words
+        assert f"{row['latency_ms']['p99']:.1f}" in card
+    for key in ("annotations_sha256",):
+        assert read(workplace, "pull.json")[key] in words
+    assert read(workplace, "export.json")["weights_sha256"] in card
+
+
+def test_the_same_files_give_the_same_page(workplace: Path) -> None:
+    assert made(workplace) == made(workplace)
+
+
+def test_a_name_cannot_break_out_of_the_page_or_of_a_table(workplace: Path) -> None:
+    name = '<script>alert(1)</script> | & "coat" $x$'
+    path = workplace / "reports" / "evaluate" / "per_class.json"
+    classes = json.loads(path.read_text())
+    for split in classes.values():
+        for kind in split.values():
+            kind[name] = kind.pop("trousers")
+    path.write_text(json.dumps(classes))
+    path = workplace / "reports" / "evaluate" / "operating_point.json"
+    point = json.loads(path.read_text())
+    for split in ("val", "test"):
+        point[split]["classes"][name] = point[split]["classes"].pop("trousers")
+    path.write_text(json.dumps(point))
+    with_params(workplace, {"report": {"title": name, "purpose": "For <b>coats</b> & more"}})
+    text, card = made(workplace)
+    assert "<script" not in text
+    assert "alert(1)" in Page(text).text
+    assert "For <b>coats</b> & more" in Page(text).text
+    rows = [line for line in card.splitlines() if "alert" in line and line.startswith("|")]
+    assert rows and all(len(re.findall(r"(?<!\\)\|", row)) == 6 for row in rows)
+
+
+def test_without_intervals_slices_or_seeds_it_is_still_a_report(workplace: Path) -> None:
+    """What a tiny dataset of other people gives: nothing certain, no field to slice by, seeds of another model."""
+    evaluate = workplace / "reports" / "evaluate"
+    intervals = json.loads((evaluate / "intervals.json").read_text())
+    for split in intervals.values():
+        for kind in split.values():
+            for measure in kind.values():
+                measure["interval"] = None
+    (evaluate / "intervals.json").write_text(json.dumps(intervals))
+    header = (evaluate / "slices.csv").read_text().splitlines()[0]
+    (evaluate / "slices.csv").write_text(header + "\n")
+    metrics = read(workplace, "metrics.json")
+    metrics["test"]["mask"] = {**metrics["test"]["mask"], "mAP50_95": 0.123, "mAP_small": None}
+    (workplace / "reports" / "metrics.json").write_text(json.dumps(metrics))
+    text, card = made(workplace)
+    words = Page(text).text
+    assert "too few instances" in words
+    assert "No instance on test has a value" in words
+    assert "Another seed alone" not in words + card
+
+
+def test_more_pictures_than_fit_stay_in_their_folder(workplace: Path) -> None:
+    evaluate = workplace / "reports" / "evaluate"
+    record = json.loads((evaluate / "worst.json").read_text())[0]
+    picture = (evaluate / "worst" / f"{record['image_id']}.jpg").read_bytes()
+    records = [{**record, "image_id": 10_000 + number} for number in range(60)]
+    for one in records:
+        # Bytes behind a JPEG's end are no part of the picture.
+        (evaluate / "worst" / f"{one['image_id']}.jpg").write_bytes(picture + bytes(60_000))
+    (evaluate / "worst.json").write_text(json.dumps(records))
+    text, _ = made(workplace)
+    assert len(text.encode()) < 5_000_000
+    assert re.search(r"\d+ more pictures are in reports/evaluate", Page(text).text)
+
+
+def test_what_is_missing_is_named(workplace: Path) -> None:
+    (workplace / "reports" / "evaluate" / "slices.csv").unlink()
+    assert is_one_sentence(run_stage("report", workplace, "reports"), "slices.csv", "dvc repro")
+    shutil.rmtree(workplace / "reports")
+    assert is_one_sentence(run_stage("report", workplace, "reports"), "pull.json")
+
+
+def test_the_code_is_named_by_the_commit_that_last_changed_it(project: Project) -> None:
+    def revision() -> str:
+        done = subprocess.run(
+            ["python", "stages/report.py", "reports"],
+            cwd=project.root,
+            env=project.environment,
+            capture_output=True,
+            text=True,
+        )
+        assert done.returncode == 0, done.stderr
+        return next(
+            line for line in (project.root / "reports/MODEL_CARD.md").read_text().splitlines() if "- code" in line
+        )
+
+    first = project.run("git", "rev-parse", "HEAD").stdout.strip()
+    assert revision() == f"- code: git commit `{first[:12]}`"
+    (project.root / "README.md").write_text("changed")
+    project.commit("a text")
+    assert revision() == f"- code: git commit `{first[:12]}`"
+    stage = project.root / "stages" / "split.py"
+    stage.write_text(stage.read_text() + "\n")
+    assert revision() == f"- code: git commit `{first[:12]}`, then changed: stages/split.py"
+    shutil.rmtree(project.root / ".git")
+    assert revision() == "- code: not in git"
+
+
+@needs_chromium
+@pytest.mark.parametrize(("width", "dark"), [(1200, False), (1200, True), (500, False)])
+def test_a_browser_finds_nothing_wrong(width: int, dark: bool, tmp_path: Path) -> None:
+    seen = look_at(PROJECT / "reports" / "index.html", tmp_path, width=width, dark=dark)
+    assert seen["console"] == seen["errors"] == seen["violations"] == seen["requests"] == []
+    assert seen["pictures"] == 0
+    assert seen["overflow"] <= 0
+    assert [found for found in seen["findings"] if found[0] in ("serious", "critical")] == []
+    assert seen["passes"] > 20
+    assert (seen["background"] == "rgb(18, 22, 28)") == dark
+
+
+@needs_chromium
+def test_a_browser_would_find_it(tmp_path: Path) -> None:
+    text = (PROJECT / "reports" / "index.html").read_text()
+    wrong = (
+        '<img src="data:image/png;base64,AAAA"><img src="https://example.org/x.png" alt="">'
+        '<p style="color: #aaa; background: #fff">pale</p><div style="width: 4000px">wide</div>'
+    )
+    (tmp_path / "wrong.html").write_text(text.replace("<main>", f"<main>{wrong}"))
+    seen = look_at(tmp_path / "wrong.html", tmp_path)
+    assert {"image-alt", "color-contrast"} <= {found[1] for found in seen["findings"]}
+    assert any("example.org" in address for address in seen["violations"])
+    assert seen["pictures"] >= 1
+    assert seen["overflow"] > 0

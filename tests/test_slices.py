@@ -1,0 +1,108 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from pycocotools.coco import COCO
+
+from seamline.bootstrap import draw_weights
+from seamline.metrics import Matches, average_precision, read_ground_truth
+from seamline.slices import HEADER, LARGEST, field_of, job_to_rows, value_at
+from tests.conftest import write_dataset
+from tests.test_metrics import COCO_IOUS, noisy_results, perfect_results
+
+
+def dataset(folder: Path, count: int = 8, **tables: Any) -> tuple[COCO, dict[str, Any], Path]:
+    path = write_dataset(folder, count=count) / "instances.json"
+    return read_ground_truth(path), json.loads(path.read_text()) | tables, path
+
+
+def measured(path: Path, coco: dict[str, Any], seed: int = 1) -> tuple[COCO, Matches]:
+    path.write_text(json.dumps(coco))
+    truth = read_ground_truth(path)
+    return truth, average_precision(truth, noisy_results(truth, seed), "mask", COCO_IOUS).matches
+
+
+def members(truth: COCO, matches: Matches, field: str, names: dict[str, str] | None = None) -> dict[str, list[int]]:
+    found = field_of(truth, matches, field, names)
+    return {name: matches.instance_id[counted].tolist() for name, counted in found.slices}
+
+
+def test_values_of_annotations_of_images_and_inside_objects(tmp_path: Path) -> None:
+    _, coco, path = dataset(tmp_path / "in")
+    for record in coco["annotations"]:
+        record["scale"] = 1 + record["id"] % 2
+        record["attributes"] = {"colour": "red" if record["id"] <= 4 else "blue"}
+    for image in coco["images"]:
+        image["source"] = "shop" if image["id"] <= 2 else "user"
+    coco["annotations"][0]["iscrowd"] = 1
+    truth, matches = measured(path, coco)
+    assert members(truth, matches, "scale", {"1": "small"}) == {
+        "small": list(range(2, 17, 2)),
+        "2": list(range(3, 17, 2)),  # the first is a crowd region
+    }
+    assert members(truth, matches, "source") == {"shop": [2, 3, 4], "user": list(range(5, 17))}
+    assert members(truth, matches, "attributes.colour") == {"blue": list(range(5, 17)), "red": [2, 3, 4]}
+
+
+def test_a_list_puts_an_instance_into_several_slices_named_by_the_files_own_table(tmp_path: Path) -> None:
+    _, coco, path = dataset(tmp_path / "in", count=2, attributes=[{"id": 0, "name": "lapel"}, {"id": 7, "name": "zip"}])
+    for record, ids in zip(coco["annotations"], ([0], [0, 7, 7], [], [9]), strict=True):
+        record["attribute_ids"] = ids
+    truth, matches = measured(path, coco)
+    assert members(truth, matches, "attribute_ids") == {"lapel": [1, 2], "zip": [2], "9": [4]}
+    assert field_of(truth, matches, "attribute_ids", None).without_value == 1
+
+
+def test_instances_without_a_value_and_of_rare_values_are_counted(tmp_path: Path) -> None:
+    _, coco, path = dataset(tmp_path / "in", count=LARGEST)
+    for record in coco["annotations"]:
+        record["style"] = record["id"] if record["id"] <= LARGEST + 3 else None if record["id"] % 2 else {"odd": 1}
+    truth, matches = measured(path, coco)
+    found = field_of(truth, matches, "style", None)
+    assert len(found.slices) == LARGEST
+    assert found.in_smaller_slices == 3
+    assert found.without_value == 2 * LARGEST - LARGEST - 3
+    assert field_of(truth, matches, "nothing has it", None).slices == []
+
+
+def test_values_go_in_the_order_of_numbers() -> None:
+    assert value_at({"a.b": 1, "a": {"b": 2}}, "a.b") == 1
+    assert value_at({"a": {"b": 2}}, "a.b") == 2
+    assert value_at({"a": 3}, "a.b") is None
+
+
+def test_a_row_says_how_many_and_how_sure(tmp_path: Path) -> None:
+    _, coco, path = dataset(tmp_path / "in", count=12)
+    for record in coco["annotations"]:
+        record["scale"] = 1 if record["id"] <= 20 else 10
+    path.write_text(json.dumps(coco))
+    truth = read_ground_truth(path)
+    results = perfect_results(truth)
+    for record in results[:5]:  # all in the first slice
+        record["image_id"] = 12
+    matches = average_precision(truth, results, "mask", COCO_IOUS).matches
+    field = field_of(truth, matches, "scale", {"1": "small"})
+    rows = [
+        dict(zip(HEADER, row, strict=True))
+        for row in job_to_rows(("test", field, matches, draw_weights(range(12), 200, 0)))
+    ]
+    small, other = rows
+    assert (small["split"], small["field"], small["value"]) == ("test", "scale", "small")
+    assert (small["images"], small["instances"]) == (10, 20)
+    assert small["mask_mAP50"] < 1
+    assert small["mask_mAP50_low"] < small["mask_mAP50"] < small["mask_mAP50_high"]
+    assert (other["value"], other["images"], other["instances"]) == ("10", 2, 4)
+    assert other["mask_mAP50_low"] is other["mask_mAP50_high"] is None  # too few to say
+
+
+def test_the_slices_of_a_field_that_all_have_one_value_of_are_the_whole(tmp_path: Path) -> None:
+    _, coco, path = dataset(tmp_path / "in")
+    truth, matches = measured(path, coco, seed=3)
+    found = average_precision(truth, noisy_results(truth, 3), "mask", COCO_IOUS)
+    (row,) = job_to_rows(("val", field_of(truth, matches, "scale", None), matches, draw_weights(range(8), 100, 0)))
+    assert dict(zip(HEADER, row, strict=True))["mask_mAP50_95"] == pytest.approx(found.summary["mAP50_95"], abs=1e-6)
+    assert np.isfinite(row[-1])
