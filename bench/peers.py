@@ -3,6 +3,7 @@
 pycocotools-load         COCO(JSON), which most scripts begin with
 ultralytics-convert      convert_coco(use_segments=True), ultralytics' own converter
 first-polygon            the hand-written script one meets most often: an instance's first polygon is its label
+pycocotools-evaluate     COCOeval for boxes and for masks: JSON is test.json, its predictions lie beside it
 supervision-convert      DetectionDataset.from_coco(...).as_yolo(...); every part becomes an instance
 """
 
@@ -19,6 +20,18 @@ def pycocotools_load(annotations: Path, out: Path) -> None:
     from pycocotools.coco import COCO
 
     COCO(str(annotations))
+
+
+def pycocotools_evaluate(annotations: Path, out: Path) -> None:
+    from pycocotools.coco import COCO
+    from pycocotools.cocoeval import COCOeval
+
+    truth = COCO(str(annotations))
+    for kind, name in (("box", "bbox"), ("mask", "segm")):
+        evaluator = COCOeval(truth, truth.loadRes(str(annotations.with_name(f"test_{kind}.json"))), name)
+        evaluator.evaluate()
+        evaluator.accumulate()
+        evaluator.summarize()
 
 
 def ultralytics_convert(annotations: Path, out: Path) -> None:
@@ -64,6 +77,7 @@ def supervision_convert(annotations: Path, out: Path) -> None:
 
 PEERS = {
     "pycocotools-load": pycocotools_load,
+    "pycocotools-evaluate": pycocotools_evaluate,
     "ultralytics-convert": ultralytics_convert,
     "first-polygon": first_polygon,
     "supervision-convert": supervision_convert,

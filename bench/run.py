@@ -27,6 +27,7 @@ import numpy as np
 import psutil
 
 from bench.data import write_dataset
+from bench.evaluation import write_predicted
 from seamline.coco import read_coco
 from seamline.files import write_json
 from seamline.masks import filled, line_to_trained_pixels, mask_iou, rle_to_mask, segmentation_to_rle
@@ -71,8 +72,12 @@ def tree_below(root: psutil.Process) -> list[psutil.Process]:
         return []
 
 
-def peer(name: str, data: Path) -> Callable[[], dict[str, float]]:
-    return lambda: measured([sys.executable, "bench/peers.py", name, str(data / "annotations.json"), out_of(name)])
+def peer(name: str, annotations: Path) -> Callable[[], dict[str, float]]:
+    return lambda: measured([sys.executable, "bench/peers.py", name, str(annotations), out_of(name)])
+
+
+def evaluation(folder: Path) -> dict[str, float]:
+    return measured([sys.executable, "-m", "bench.evaluation", str(folder), out_of("evaluate")])
 
 
 def stage(name: str, data: Path) -> Callable[[], dict[str, float]]:
@@ -121,7 +126,7 @@ def mask_rows(data: Path) -> dict[str, Any]:
         if name == "supervision-convert" and find_spec("supervision") is None:
             print("supervision is not installed (make bench installs it): left out")
             continue
-        (stage if name == "convert" else peer)(name, data)()
+        (stage(name, data) if name == "convert" else peer(name, data / "annotations.json"))()
         ious = []
         for number, image in images.items():
             path = (Path(out_of(name)) / "labels" / image.file_name).with_suffix(".txt")
@@ -156,6 +161,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--images", type=int, nargs="+", default=[20_000, 63_000, 200_000], help="sizes of the data")
     parser.add_argument("--rounds", type=int, default=3, help="turns of each pair at the largest size")
+    parser.add_argument("--evaluated", type=int, default=5000, help="images whose predictions are evaluated")
     parser.add_argument("--masks", type=Path, help="canonical COCO folder of yours for the masks; polygons only")
     args = parser.parse_args()
     sizes = sorted(args.images)
@@ -165,12 +171,24 @@ def main() -> None:
 
     report: dict[str, Any] = {"images": sizes[-1]}
     report["time"] = {
-        "subset / COCO(path)": in_turns(stage("subset", largest), peer("pycocotools-load", largest), args.rounds),
+        "subset / COCO(path)": in_turns(
+            stage("subset", largest), peer("pycocotools-load", largest / "annotations.json"), args.rounds
+        ),
         "convert / convert_coco": in_turns(
-            stage("convert", largest), peer("ultralytics-convert", largest), max(1, args.rounds // 2)
+            stage("convert", largest),
+            peer("ultralytics-convert", largest / "annotations.json"),
+            max(1, args.rounds // 2),
         ),
     }
     show(f"time and memory, {sizes[-1]:,} images", report["time"])
+    predicted = SCRATCH / f"predicted-{args.evaluated}"
+    write_predicted(predicted, args.evaluated)
+    report["evaluation"] = {
+        "evaluate / COCOeval": in_turns(
+            lambda: evaluation(predicted), peer("pycocotools-evaluate", predicted / "test.json"), args.rounds
+        )
+    }
+    show(f"evaluation without inference, {args.evaluated:,} images", report["evaluation"])
     names = ("pull", "subset", "convert", "split")
     runs = {(size, name): stage(name, SCRATCH / f"data-{size}")() for size in sizes for name in names}
     report["growth"] = {

@@ -1,7 +1,7 @@
 """How far an average precision can be trusted: the same figure over test sets drawn again from this one.
 
 Images are drawn with replacement, whole groups of them (photos of one item) together, since they are not independent
-(Efron's bootstrap, percentile intervals). Nothing is evaluated again: pycocotools' matches are weighted by how often
+(Efron's bootstrap). Nothing is evaluated again: pycocotools' matches are weighted by how often
 their image was drawn. The draws depend on the groups and the seed alone, so that two models measured on the same
 images are measured on the same draws, and the difference of the two, draw by draw, is that of a paired bootstrap.
 """
@@ -9,14 +9,15 @@ images are measured on the same draws, and the difference of the two, draw by dr
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
+from scipy.special import ndtr, stdtrit
 
 from seamline.metrics import Bools, Floats, Ints, Matches
 
 LEVEL = 0.95
-FEWEST = 10
+FEWEST = 15  # groups
 RECALLS = np.linspace(0, 1, 101)  # pycocotools'
 EPSILON = np.spacing(1)  # in its denominators as well
 
@@ -29,15 +30,15 @@ class Ranking(NamedTuple):
     hits: list[tuple[int, Ints]]  # IoU thresholds (indices), each with the positions in `image` of the right ones
 
 
-def draw_weights(groups: Sequence[Any], samples: int, seed: int) -> Ints:
+def draw_weights(groups: Ints, samples: int, seed: int) -> Ints:
     """How often each image is drawn in each sample: (samples, images).
 
     Args:
-        groups: an image's group, a value that images of one group share.
+        groups: (images,): the number of each image's group.
         samples: so many test sets are drawn, each of as many groups as there are.
         seed: of the random generator.
     """
-    _, group = np.unique(np.array([str(value) for value in groups], dtype=object), return_inverse=True)
+    _, group = np.unique(groups, return_inverse=True)
     count = int(group.max()) + 1 if len(group) else 0
     random = np.random.default_rng(seed)
     drawn = [np.bincount(random.integers(0, count, count), minlength=count) for _ in range(samples if count else 0)]
@@ -86,6 +87,12 @@ def instance_counts(matches: Matches, weights: Ints, counted: Bools | None = Non
         minlength=len(matches.names),
     ).astype(np.int64)
     return found
+
+
+def groups_showing(matches: Matches, groups: Ints, counted: Bools | None = None) -> int:
+    """How many groups have an image that shows a counted instance (m,); None: any but a crowd region."""
+    chosen = ~matches.crowd if counted is None else counted & ~matches.crowd
+    return len(np.unique(groups[matches.instance_image[chosen]]))
 
 
 def class_precisions(ranked: Sequence[Ranking], instances: Ints, weights: Ints, thresholds: int) -> Floats:
@@ -137,13 +144,20 @@ def mean_of_classes(precisions: Floats) -> Floats:
     return means
 
 
-def interval(values: Floats, instances: int) -> list[float] | None:
-    """The middle 95% of the samples as [low, high], six digits; None where they come from fewer than FEWEST instances.
+def interval(values: Floats, groups: int) -> list[float] | None:
+    """The middle 95% of the samples as [low, high], six digits, a little widened; None where it would mislead.
 
-    Drawing again what is hardly there always gives nearly the same, and would look like certainty.
+    Drawing again from few groups varies too little, so the percentiles are moved outwards as a t-interval's are
+    (Hesterberg 2015, "expanded percentile"). From fewer than FEWEST, or where every sample gives the same, as it does
+    when everything or nothing was found, drawing again would look like certainty.
+
+    Args:
+        values: a figure of each sample.
+        groups: how many groups there are to draw whose images show what is measured.
     """
     known = values[~np.isnan(values)]
-    if instances < FEWEST or not len(known):
+    if groups < FEWEST or not len(known):
         return None
-    low, high = np.quantile(known, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-    return [round(float(low), 6), round(float(high), 6)]
+    tail = float(ndtr(-np.sqrt(groups / (groups - 1)) * stdtrit(groups - 1, (1 + LEVEL) / 2)))
+    low, high = np.quantile(known, [tail, 1 - tail])
+    return [round(float(low), 6), round(float(high), 6)] if low < high else None

@@ -28,7 +28,7 @@ def curve_figure(
         known = numbers(values)
         shown = ~np.isnan(known)
         if shown.any():
-            axes.plot(at[shown], known[shown], color=COLOURS[index % len(COLOURS)], linewidth=1.8, label=name)
+            axes.plot(at[shown], known[shown], color=COLOURS[index % len(COLOURS)], linewidth=1.8, label=legible(name))
     axes.set(xlabel=x, ylabel=ylabel, title=title)
     if y_from_zero:
         axes.set_ylim(bottom=0)
@@ -40,11 +40,17 @@ def curve_figure(
 
 def precision_recall_figure(columns: Mapping[str, Column]) -> Figure:
     """reports/evaluate/precision_recall.csv: recall, the mean precision of all classes, then that of each class."""
-    classes = {name: values for name, values in columns.items() if name not in ("recall", "precision")}
-    chosen = dict(columns) if len(classes) > CURVES else {"recall": columns["recall"], **classes}
+    classes = {
+        name.removeprefix("precision "): values for name, values in columns.items() if name.startswith("precision ")
+    }
     if len(classes) > CURVES:
-        chosen = {"recall": columns["recall"], "mean of the classes": columns["precision"]}
-    figure = curve_figure(chosen, "recall", "Precision over recall, mask IoU 0.5", ylabel="precision")
+        classes = {"mean of the classes": columns["precision"]}
+    figure = curve_figure(
+        {"recall": columns.get("recall", []), **classes},
+        "recall",
+        "Precision over recall, mask IoU 0.5",
+        ylabel="precision",
+    )
     figure.axes[0].set(xlim=(0, 1), ylim=(0, 1.02))
     return figure
 
@@ -193,6 +199,11 @@ def benchmark_figure(rows: Mapping[str, Record]) -> Figure:
 
 def numbers(values: Column) -> Any:
     return np.array([np.nan if value is None else value for value in values], dtype=np.float64)
+
+
+def legible(name: str) -> str:
+    """matplotlib leaves names that begin with _ out of legends."""
+    return f" {name}" if name.startswith("_") else name
 
 
 def legend_below(axes: Any) -> None:

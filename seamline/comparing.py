@@ -7,8 +7,6 @@ seed gives another model: reports/train/seed_spread.json says how far apart thos
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,7 +18,7 @@ import yaml
 from seamline.bootstrap import FEWEST, interval
 from seamline.coco import Record
 from seamline.errors import SeamlineError
-from seamline.facts import cell_to_value, plain
+from seamline.facts import plain, text_to_rows
 from seamline.metrics import Floats
 from seamline.revisions import read_at
 
@@ -30,7 +28,7 @@ IN_SEEDS = "within the spread of seeds"
 OTHER_DATA = "not comparable"
 OTHER_TIME = "the machine was not as busy in both"  # rounds of one run say nothing of another day
 # What has to be the same for two models' draws to be pairs.
-PAIRED_BY = ("interval", "bootstrap_samples", "drawn_together", "seed")
+PAIRED_BY = ("interval", "bootstrap_samples", "seed")
 MEASURED_BY = ("confidence", "nms_iou", "max_detections", "iou_thresholds")
 
 
@@ -77,8 +75,7 @@ def read_model(revision: str, reports: Path) -> Model:
             raise SeamlineError(f"{revision}: its {path} is not JSON ({error}).") from None
 
     def rows(path: Path) -> list[Record]:
-        text = read_at(revision, path).decode()
-        return [{key: cell_to_value(cell) for key, cell in row.items()} for row in csv.DictReader(io.StringIO(text))]
+        return text_to_rows(read_at(revision, path).decode())
 
     samples = rows(evaluate / "bootstrap.csv")
     columns = samples[0] if samples else {}
@@ -124,9 +121,11 @@ def difference_of(first: Model, other: Model, measure: str, comparable: bool) ->
     difference = theirs - ours
     if not comparable:
         return Difference(measure, ours, theirs, difference, None, spread, OTHER_DATA)
-    paired = all(first.settings[key] == other.settings[key] for key in PAIRED_BY)
+    paired = all(first.settings[key] == other.settings[key] for key in PAIRED_BY) and all(
+        first.settings[split][key] == other.settings[split][key] for key in ("groups", "groups_sha256")
+    )
     span = (
-        interval(other.samples[measure] - first.samples[measure], first.settings[split]["instances"])
+        interval(other.samples[measure] - first.samples[measure], first.settings[split]["groups_showing_an_instance"])
         if paired
         else None
     )
@@ -138,7 +137,7 @@ def verdict(difference: float, span: Sequence[float] | None, spread: float | Non
     if difference == 0:
         return SAME
     if span is None:
-        return f"unknown (fewer than {FEWEST} instances, or intervals drawn in different ways)"
+        return f"unknown (fewer than {FEWEST} groups of photos, or intervals drawn in different ways)"
     if span[0] <= 0 <= span[1]:
         return IN_NOISE
     direction = "better" if difference > 0 else "worse"
@@ -159,24 +158,24 @@ def seed_spread_of(models: Sequence[Model], measure: str) -> float | None:
 
 
 def speed_differences(first: Model, other: Model) -> list[Difference]:
-    """Images a second of each format that both have; the interval is what the rounds of the benchmark varied by."""
-    same_machine = first.environment == other.environment
+    """Images a second of each format that both have; no interval, since the two were run at different times."""
     found = []
     for name, row in first.benchmark.items():
         if name not in other.benchmark:
             continue
         theirs = other.benchmark[name]
         ours = row["throughput_img_s"]
-        noise = max(row["throughput_spread"], theirs["throughput_spread"]) * ours
+        noise = max(row["throughput_spread"], theirs["throughput_spread"])
         difference = theirs["throughput_img_s"] - ours
-        span = [round(difference - noise, 1), round(difference + noise, 1)] if same_machine else None
-        if not same_machine:
-            said = f"{OTHER_DATA}: another machine"
-        elif abs(difference) <= noise:
-            said = IN_NOISE
+        if row == theirs:
+            said = SAME
+        elif first.environment != other.environment:
+            said = f"{OTHER_DATA}: another machine, or other versions of libraries"
+        elif abs(difference) <= noise * ours:
+            said = f"{IN_NOISE}: rounds of one run differ by {noise:.0%}"
         else:
             said = f"{'faster' if difference > 0 else 'slower'}, or {OTHER_TIME}"
-        found.append(Difference(f"{name} images/s", ours, theirs["throughput_img_s"], difference, span, None, said))
+        found.append(Difference(f"{name} images/s", ours, theirs["throughput_img_s"], difference, None, None, said))
     return found
 
 

@@ -15,6 +15,7 @@ import numpy.typing as npt
 from seamline.metrics import Bools, Curve, Floats, Ints, Matches
 
 THRESHOLDS = np.round(np.linspace(0, 1, 101), 2)
+USUAL_THRESHOLD = 0.25
 BINS = 10
 RELIABILITY_HEADER = ("score_from", "score_to", "predictions", "mean_score", "right")
 # Scores below it are left out of the calibration error: hundreds of boxes that nobody will ever be shown.
@@ -70,32 +71,40 @@ def matches_to_operating(matches: Matches) -> Operating:
     return Operating(matches.names, counts[0], counts[1], instances)
 
 
-def mean_of_known(values: Floats) -> Floats:
-    """Mean over the classes of those that are numbers; NaN where none is."""
-    known = ~np.isnan(values)
-    found: Floats = ratio(np.where(known, values, 0).sum(axis=0), known.sum(axis=0))
+def mean_of_shown(operating: Operating, values: Floats) -> Floats:
+    """Mean of values (classes, thresholds) over the classes with instances, as far as they are numbers; else NaN."""
+    shown = values[operating.instances > 0]
+    known = ~np.isnan(shown)
+    found: Floats = ratio(np.where(known, shown, 0).sum(axis=0), known.sum(axis=0))
     return found
 
 
 def best_f1_threshold(operating: Operating) -> float:
-    """The lowest of THRESHOLDS with the best F1, averaged over the classes; 0 where nothing is ever right."""
-    f1 = np.nan_to_num(mean_of_known(operating.f1()))
-    return float(THRESHOLDS[int(f1.argmax())])
+    """The lowest of THRESHOLDS with the best F1, averaged over the classes; the usual one where nothing is right."""
+    f1 = np.nan_to_num(mean_of_shown(operating, operating.f1()))
+    return float(THRESHOLDS[int(f1.argmax())]) if f1.max() > 0 else USUAL_THRESHOLD
 
 
 def operating_to_point(operating: Operating, threshold: float) -> dict[str, Any]:
-    """Precision, recall and F1 at one of THRESHOLDS, averaged over the classes and for each; None where undefined."""
+    """Precision, recall and F1 at one of THRESHOLDS, averaged over the classes with instances, and for each class.
+
+    None where undefined; beside them what they are made of, counted over all classes and for each.
+    """
     at = int(np.searchsorted(THRESHOLDS, threshold))
     kinds = {"precision": operating.precision(), "recall": operating.recall(), "F1": operating.f1()}
+    counts = [
+        {
+            "right": int(operating.right[index, at]),
+            "false_alarms": int(operating.predicted[index, at] - operating.right[index, at]),
+            "missed": int(operating.instances[index] - operating.right[index, at]),
+        }
+        for index in range(len(operating.names))
+    ]
     return {
-        **{key: number(mean_of_known(values)[at]) for key, values in kinds.items()},
+        **{key: number(mean_of_shown(operating, values)[at]) for key, values in kinds.items()},
+        **{key: sum(row[key] for row in counts) for key in ("right", "false_alarms", "missed")},
         "classes": {
-            name: {
-                **{key: number(values[index, at]) for key, values in kinds.items()},
-                "right": int(operating.right[index, at]),
-                "false_alarms": int(operating.predicted[index, at] - operating.right[index, at]),
-                "missed": int(operating.instances[index] - operating.right[index, at]),
-            }
+            name: {**{key: number(values[index, at]) for key, values in kinds.items()}, **counts[index]}
             for index, name in enumerate(operating.names)
         },
     }
@@ -111,7 +120,7 @@ def operating_to_table(operating: Operating) -> tuple[list[str], list[list[Any]]
     Only classes with instances; a cell is empty where nothing is predicted.
     """
     shown = np.flatnonzero(operating.instances > 0)
-    means = [mean_of_known(values[shown]) for values in (operating.precision(), operating.recall(), operating.f1())]
+    means = [mean_of_shown(operating, values) for values in (operating.precision(), operating.recall(), operating.f1())]
     columns = [THRESHOLDS, *means, *operating.f1()[shown]]
     header = ["confidence", "precision", "recall", "F1", *(f"F1 {operating.names[index]}" for index in shown)]
     return header, [[number(column[row]) for column in columns] for row in range(len(THRESHOLDS))]
@@ -133,7 +142,7 @@ def reliability(matches: Matches) -> tuple[list[tuple[Any, ...]], float | None]:
         inside = position == index
         count = int(inside.sum())
         mean, share = (float(score[inside].mean()), float(hit[inside].mean())) if count else (None, None)
-        rows.append((index / BINS, (index + 1) / BINS, count, *(rounded(mean), rounded(share))))
+        rows.append((max(index / BINS, CALIBRATION_FLOOR), (index + 1) / BINS, count, *(rounded(mean), rounded(share))))
         if mean is not None and share is not None:
             distance += count * abs(mean - share)
     return rows, round(distance / len(score), 6) if len(score) else None
@@ -151,4 +160,4 @@ def curves_to_table(curves: Sequence[Curve]) -> tuple[list[str], list[list[float
         precisions = [curve.precision[index] for curve in curves]
         mean = sum(precisions) / len(precisions)
         rows.append([recall, *(round(value, 6) for value in (mean, *precisions))])
-    return ["recall", "precision", *(curve.name for curve in curves)], rows
+    return ["recall", "precision", *(f"precision {curve.name}" for curve in curves)], rows

@@ -63,13 +63,12 @@ def write_data_charts(coco: Coco, split_of: Sequence[str], images: Path, out: Pa
         out: where the files go.
     """
     table = table_of(coco, split_of)
-    with plt.rc_context({"text.parse_math": False}):  # a name with two dollar signs is no formula
-        write_classes(table, out)
-        write_instances(table, out)
-        write_areas(table, out)
-        write_cooccurrence(table, out)
-        write_positions(table, coco, out)
-        contact_sheet(table, coco, images, out / "contact_sheet.png")
+    write_classes(table, out)
+    write_instances(table, out)
+    write_areas(table, out)
+    write_cooccurrence(table, out)
+    write_positions(table, coco, out)
+    contact_sheet(table, coco, images, out / "contact_sheet.png")
 
 
 def table_of(coco: Coco, split_of: Sequence[str]) -> Table:

@@ -19,6 +19,7 @@ from seamline.files import whole_file
 from seamline.masks import Mask
 from seamline.runtime.images import Image
 
+plt.rcParams["text.parse_math"] = False  # a name with two dollar signs is no formula
 # Told apart by the colour-blind too (Okabe and Ito).
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#F0E442", "#000000")
 DPI = 120
@@ -46,7 +47,9 @@ def drawn(image: Image, masks: list[tuple[Mask, tuple[int, int, int], str]]) -> 
         cv2.drawContours(canvas, outlines, -1, colour, thickness)
     written = PIL.Image.fromarray(canvas)
     pen = PIL.ImageDraw.Draw(written)
-    for mask, _, text in masks:  # after all masks, so that none covers a text
+    taken: list[tuple[float, float, float]] = []  # left end, right end and middle height of each text
+    for mask, _, words in masks:  # after all masks, so that none covers a text
+        text = " ".join(words.split())
         ys, xs = np.nonzero(mask)
         if text and len(ys):
             font = font_of(max(image.shape[:2]) / 26)
@@ -55,8 +58,21 @@ def drawn(image: Image, masks: list[tuple[Mask, tuple[int, int, int], str]]) -> 
                 font = font_of(font.size * (image.shape[1] - 8) / width)
                 width = pen.textlength(text, font)
             left = min(max(float(xs.mean()) - width / 2, 4), max(image.shape[1] - width - 4, 0))
-            at = (left, float(ys.mean()))
-            pen.text(at, text, font=font, anchor="lm", fill="white", stroke_width=2 * thickness, stroke_fill="black")
+            height = float(ys.mean())
+            while any(
+                left < end and begin < left + width and abs(height - other) < font.size for begin, end, other in taken
+            ):
+                height += font.size / 4
+            taken.append((left, left + width, height))
+            pen.text(
+                (left, height),
+                text,
+                font=font,
+                anchor="lm",
+                fill="white",
+                stroke_width=2 * thickness,
+                stroke_fill="black",
+            )
     return np.asarray(written)
 
 

@@ -6,6 +6,8 @@ Facts are read from files in reports/ and from params.yaml alone; nothing is mea
 from __future__ import annotations
 
 import csv
+import hashlib
+import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,17 +16,21 @@ import msgspec
 
 from seamline.coco import Record
 from seamline.errors import SeamlineError
-from seamline.files import read_json
+from seamline.files import read_json, sha256_of
 from seamline.params import Params
 from seamline.revisions import git
 
-CODE = ("architectures", "dvc.yaml", "seamline", "stages")
+CODE = ("architectures", "seamline", "stages")
+CODE_SUFFIXES = {".html", ".md", ".py", ".yaml"}
+TEXT_COLUMNS = {"actual", "predicted", "split", "field", "value"}
 SAMPLE = "samples/garments.zip"
 FEW_INSTANCES = 30  # of a class on test, below which its figure is hardly one
 WIDE = 0.05  # of an interval of mask mAP50-95
 NOISY = 0.1  # spread of throughput between rounds of the benchmark
 OFF = 0.1  # of scores from what they should be
 SMALL_INPUT_PX = 320
+LISTED = 10  # names in a sentence
+USELESS = 0.2  # mask mAP50
 
 
 def read_facts(reports: Path) -> Record:
@@ -53,21 +59,23 @@ def read_facts(reports: Path) -> Record:
 
 
 def read_csv(path: Path) -> list[Record]:
-    """Rows of a table; what reads as a number is one, an empty cell is None."""
+    """Rows of a table; see text_to_rows."""
     try:
-        with path.open(newline="", encoding="utf-8") as stream:
-            return [{key: cell_to_value(cell) for key, cell in row.items()} for row in csv.DictReader(stream)]
+        return text_to_rows(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise SeamlineError(f"{path}: there is no such file; run the stage that makes it (dvc repro).") from None
 
 
-def cell_to_value(cell: str | None) -> Any:
-    if not cell:
-        return None
-    try:
-        return int(cell) if cell.lstrip("-").isdigit() else float(cell)
-    except ValueError:
-        return cell
+def text_to_rows(text: str) -> list[Record]:
+    """Rows of a CSV table: text in columns of names, numbers in all others, None where a number is missing."""
+    return [
+        {key: cell if key in TEXT_COLUMNS else None if cell == "" else to_number(cell) for key, cell in row.items()}
+        for row in csv.DictReader(io.StringIO(text, newline=""))
+    ]
+
+
+def to_number(cell: str) -> int | float:
+    return int(cell) if cell.lstrip("-").isdigit() else float(cell)
 
 
 def rows_to_columns(rows: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
@@ -84,17 +92,22 @@ def spread_of_this_model(path: Path, metrics: Record) -> Record | None:
     return found if same else None
 
 
-def code_revision() -> Record | None:
-    """The commit that last changed the code, and which of its files were changed since; None where there is no git.
+def code_identity() -> Record:
+    """Which code this is: a hash of it, and the commit that it builds on, with the files changed since then.
 
-    Not HEAD: a commit that changes a text or only records results leaves the model what it is.
+    The commit is the last one that changed the code, not HEAD: one that changes a text or only records results leaves
+    the model what it is. None where there is no git.
     """
+    digest = hashlib.sha256()
+    for file in sorted(file for folder in CODE for file in Path(folder).rglob("*") if file.suffix in CODE_SUFFIXES):
+        digest.update(f"{file.as_posix()} {sha256_of(file)}\n".encode())
     try:
-        last = git("log", "-1", "--format=%H", "--", *CODE).strip()
+        commit = git("log", "-1", "--format=%H", "--", *CODE).strip()
         changed = git("status", "--porcelain", "--", *CODE)
     except SeamlineError:
-        return None
-    return {"commit": last[:12], "changed_since": sorted(line[3:] for line in changed.splitlines())} if last else None
+        commit, changed = "", ""
+    files = sorted(line[3:] for line in changed.splitlines())
+    return {"sha256": digest.hexdigest(), "commit": commit[:12] or None, "changed_since": files if commit else []}
 
 
 def params_to_rows(params: Params) -> list[tuple[str, str]]:
@@ -127,7 +140,9 @@ def purpose_of(facts: Record, params: Params) -> str:
 
 
 def listed(names: Sequence[str]) -> str:
-    """a, b and c."""
+    """a, b and c; of many the first LISTED."""
+    if len(names) > LISTED + 1:
+        names = [*names[:LISTED], f"{len(names) - LISTED} more"]
     return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}" if names else "nothing"
 
 
@@ -140,6 +155,19 @@ def recommended(facts: Record, max_drop: float) -> str:
     rows: dict[str, Record] = facts["benchmark"]
     good = [name for name, row in rows.items() if row["mask_mAP50_95_delta"] >= -max_drop]
     return max(good, key=lambda name: float(rows[name]["throughput_img_s"]))
+
+
+def as_fast(facts: Record, name: str) -> list[str]:
+    """The other formats whose throughput lies within what the rounds of the benchmark varied by."""
+    rows: dict[str, Record] = facts["benchmark"]
+    best = rows[name]
+    return [
+        other
+        for other, row in rows.items()
+        if other != name
+        and best["throughput_img_s"] - row["throughput_img_s"]
+        <= max(best["throughput_spread"], row["throughput_spread"]) * best["throughput_img_s"]
+    ]
 
 
 def losses_of_data(facts: Record) -> list[tuple[str, str, int]]:
@@ -159,10 +187,18 @@ def cautions(facts: Record, params: Params) -> list[str]:
     settings = facts["settings"]
     if params.pull.source == SAMPLE:
         found.append("It was trained on the drawn pictures that come with Seamline, and is of no use on photos.")
+    found_at_all = facts["metrics"]["test"]["mask"]["mAP50"]
+    if found_at_all is None or found_at_all < USELESS:
+        found.append(
+            f"It is not fit for use: mask mAP50 on test is {found_at_all or 0:.3f}. Train longer (train.epochs), on "
+            "more or larger images (subset.images, train.imgsz), or from pretrained weights (train.model)."
+        )
     span = test["interval"]
     if span is None:
         found.append(
-            f"The test split shows {counted(settings['test']['instances'], 'instance')}: too few for any figure."
+            "How sure the figures are is not known: in the test split "
+            f"{counted(settings['test']['groups_showing_an_instance'], 'group')} of photos that do not belong together "
+            "show an instance, or everything, or nothing, was found in all of them."
         )
     elif span[1] - span[0] > WIDE:
         found.append(
@@ -187,7 +223,7 @@ def cautions(facts: Record, params: Params) -> list[str]:
     ]  # fmt: skip
     for row in sorted(weak, key=lambda row: float(row["mask_mAP50_95"]))[:3]:
         found.append(
-            f"Clearly worse where {row['field']} is {row['value']}: mask mAP50-95 {row['mask_mAP50_95']:.3f} "
+            f"Probably worse where {row['field']} is {row['value']}: mask mAP50-95 {row['mask_mAP50_95']:.3f} "
             f"({row['mask_mAP50_95_low']:.3f} to {row['mask_mAP50_95_high']:.3f}, "
             f"{counted(row['instances'], 'instance')})."
         )
@@ -210,7 +246,7 @@ def cautions(facts: Record, params: Params) -> list[str]:
     if noisy:
         found.append(
             f"The machine was busy with other things while {listed(noisy)} ran: throughput varied by up to "
-            f"{to_percent(max(row['throughput_spread'] for row in benchmark.values()))} between rounds."
+            f"{max(row['throughput_spread'] for row in benchmark.values()):.0%} between rounds."
         )
     found.append(
         f"Speed belongs to the machine it was measured on ({facts['environment']['processor']}, "
@@ -222,7 +258,3 @@ def cautions(facts: Record, params: Params) -> list[str]:
         "distribute them or offer them as a service."
     )
     return found
-
-
-def to_percent(share: float) -> str:
-    return f"{100 * share:.0f}%"

@@ -22,8 +22,14 @@ def temporary_beside(path: Path) -> Path:
 
 @contextmanager
 def whole_file(path: Path) -> Iterator[Path]:
-    """Yield a temporary path to write to; it becomes `path` only when the block ends without an error."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    """Yield a temporary path to write to; it becomes `path` only when the block ends without an error.
+
+    Raises:
+        SeamlineError: when `path` is a folder, or lies below a file.
+    """
+    make_parent(path)
+    if path.is_dir():
+        raise SeamlineError(f"{path}: is a folder, and a file has to be written there.")
     temporary = temporary_beside(path)
     try:
         yield temporary
@@ -34,8 +40,14 @@ def whole_file(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def whole_folder(path: Path) -> Iterator[Path]:
-    """Yield an empty temporary folder; it replaces `path` only when the block ends without an error."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    """Yield an empty temporary folder; it replaces `path` only when the block ends without an error.
+
+    Raises:
+        SeamlineError: when `path` is a file, or lies below one.
+    """
+    make_parent(path)
+    if path.is_file():
+        raise SeamlineError(f"{path}: is a file, and a folder has to be made there.")
     temporary = temporary_beside(path)
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir()
@@ -46,6 +58,13 @@ def whole_folder(path: Path) -> Iterator[Path]:
         temporary.replace(path)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def make_parent(path: Path) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError):
+        raise SeamlineError(f"{path}: cannot be made, since a part of its path is a file.") from None
 
 
 def write_text(path: Path, text: str) -> None:

@@ -17,7 +17,7 @@ from seamline.coco import Record
 from seamline.masks import segmentation_to_rle
 from seamline.metrics import Ints, Matches
 
-BACKGROUND = "background"
+BACKGROUND = "(background)"  # no name of a class, it is hoped
 FOUND_IOU = 0.5  # from here on an instance is found
 TOUCHED_IOU = 0.1  # from here on a prediction is about an instance
 RIGHT = "right"
@@ -36,6 +36,7 @@ class Judged(NamedTuple):
     predictions: list[Record]  # from the threshold on, best first
     overlaps: npt.NDArray[np.float64]  # mask IoU, predictions x instances
     verdicts: list[str]  # of each prediction: RIGHT, IN_CROWD or one of FALSE_KINDS
+    found: list[int]  # of each prediction: index of the instance it is right about, -1 where it is about none
     missed: list[int]  # index of each instance that no prediction is right about
     quality: float  # panoptic quality, 1 is perfect
 
@@ -59,24 +60,21 @@ def judge(truth: COCO, results: Sequence[Record], matches: Matches, confidence: 
         rows = {row_of[record["id"]]: index for index, record in enumerate(instances)}
         predictions = [results[index] for index in ranked]
         overlaps = mask_overlaps(predictions, instances, truth.imgs[image_id])
-        verdicts, hits = [], {}
+        verdicts, found = [], []
         for position, index in enumerate(ranked):
             instance = matched.get(index)
+            found.append(rows.get(instance, -1) if instance is not None else -1)
             if instance is None:
                 verdicts.append(kind_of_mistake(predictions[position], instances, overlaps[position]))
             elif instance in rows:
                 verdicts.append(RIGHT)
-                hits[rows[instance]] = overlaps[position, rows[instance]]
             else:
                 verdicts.append(IN_CROWD)
-        missed = [index for index in range(len(instances)) if index not in hits]
+        missed = [index for index in range(len(instances)) if index not in found]
+        hits = [float(overlaps[position, index]) for position, index in enumerate(found) if index >= 0]
         wrong = sum(verdict in FALSE_KINDS for verdict in verdicts)
-        judged.append(
-            Judged(
-                image_id, instances, predictions, overlaps, verdicts, missed,
-                panoptic_quality(list(hits.values()), wrong, len(missed)),
-            )
-        )  # fmt: skip
+        quality = panoptic_quality(hits, wrong, len(missed))
+        judged.append(Judged(image_id, instances, predictions, overlaps, verdicts, found, missed, quality))
     return judged
 
 
@@ -131,24 +129,28 @@ def mistakes_by_class(judged: Iterable[Judged], names: dict[int, str]) -> dict[s
 def confusion_matrix(judged: Iterable[Judged], names: dict[int, str]) -> tuple[list[str], Ints]:
     """What each instance was taken for: rows the truth, columns the prediction, background last.
 
-    In each image predictions go, best first, to the unmatched instance, of whatever class, whose mask overlaps most,
-    at IoU 0.5 at least; what is left over is missed or a false alarm. Predictions in a crowd region are left out.
+    Each prediction that is right goes to its instance. The others go, best first, to the instance that is left, of
+    whatever class, whose mask overlaps most, at IoU 0.5 at least; what is left over is missed or a false alarm.
+    Predictions in a crowd region are left out.
     """
     numbers = sorted(names)
     position = {number: index for index, number in enumerate(numbers)}
     matrix = np.zeros((len(numbers) + 1, len(numbers) + 1), dtype=np.int64)
     for image in judged:
-        free = np.ones(len(image.instances), dtype=bool)
-        for row, prediction, verdict in zip(image.overlaps, image.predictions, image.verdicts, strict=True):
+        free = np.array([index in image.missed for index in range(len(image.instances))], dtype=bool)
+        for row, prediction, verdict, found in zip(
+            image.overlaps, image.predictions, image.verdicts, image.found, strict=True
+        ):
             if verdict == IN_CROWD:
                 continue
             available = np.where(free, row, 0)
-            match = int(available.argmax()) if len(available) else -1
-            if match >= 0 and available[match] >= FOUND_IOU:
+            best = int(available.argmax()) if len(available) else -1
+            match = found if found >= 0 else best if best >= 0 and available[best] >= FOUND_IOU else -1
+            actual = -1
+            if match >= 0:
                 free[match] = False
-                matrix[position[image.instances[match]["category_id"]], position[prediction["category_id"]]] += 1
-            else:
-                matrix[-1, position[prediction["category_id"]]] += 1
+                actual = position[image.instances[match]["category_id"]]
+            matrix[actual, position[prediction["category_id"]]] += 1
         for index in np.flatnonzero(free):
             matrix[position[image.instances[index]["category_id"]], -1] += 1
     return [names[number] for number in numbers] + [BACKGROUND], matrix

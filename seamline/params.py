@@ -175,7 +175,7 @@ class Evaluate(Section):
     iou_thresholds: IouThresholds
     bootstrap_samples: Annotated[int, Meta(ge=100, le=10000)]
     slices: dict[Text, dict[Text, Text] | None]
-    overlays: Annotated[int, Meta(ge=0, le=100)]
+    overlays: Annotated[int, Meta(ge=1, le=100)]
     seed: Seed
 
 

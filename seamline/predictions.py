@@ -7,6 +7,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from seamline.coco import Record, read_coco
+from seamline.errors import SeamlineError
 from seamline.runtime.predictor import Predictor
 
 
@@ -18,9 +19,18 @@ def predict_split(predictor: Predictor, split_file: Path, images: Path, label: s
         split_file: the split's COCO file.
         images: folder of the image files.
         label: what the progress bar says.
+
+    Raises:
+        SeamlineError: when the model's classes are not those of the split, in their order.
     """
     coco = read_coco(split_file)
     category_ids = [category.id for category in coco.category_refs()]
+    names = [category.name for category in coco.category_refs()]
+    if predictor.names != names:
+        raise SeamlineError(
+            f"{split_file}: its classes are {', '.join(names)}, but those of the model {', '.join(predictor.names)}; "
+            "a model is evaluated on data of the classes it was trained on, in their order."
+        )
     results: list[Record] = []
     for image in tqdm(sorted(coco.image_refs(), key=lambda ref: ref.id), desc=label, unit="image", disable=None):
         results += predictor.predict(images / image.file_name).to_coco(image.id, category_ids)

@@ -12,11 +12,19 @@ from typing import Any, NamedTuple
 import numpy as np
 from pycocotools.coco import COCO
 
-from seamline.bootstrap import class_precisions, instance_counts, interval, mean_of_classes, rankings, sample_precisions
+from seamline.bootstrap import (
+    class_precisions,
+    groups_showing,
+    instance_counts,
+    interval,
+    mean_of_classes,
+    rankings,
+    sample_precisions,
+)
 from seamline.metrics import Bools, Ints, Matches
 
 LARGEST = 20  # slices of a field, those with the most instances
-DRAWN_PREDICTIONS = 20_000_000  # in all samples of a slice; a large split, which needs fewer, gets fewer
+DRAWN_PREDICTIONS = 15_000_000  # in all samples of a slice; a large split, which needs fewer, gets fewer
 HEADER = (
     "split", "field", "value", "images", "instances", "mask_mAP50_95", "mask_mAP50_95_low", "mask_mAP50_95_high",
     "mask_mAP50", "mask_mAP50_low", "mask_mAP50_high",
@@ -44,7 +52,8 @@ def field_of(truth: COCO, matches: Matches, field: str, names: Mapping[str, str]
     """
     if names is None and field == "attribute_ids":
         names = {str(record["id"]): str(record["name"]) for record in truth.dataset.get("attributes", [])}
-    members: dict[Any, list[int]] = {}
+    members: dict[str, list[int]] = {}  # by the name of the value, under which 1, 1.0 and "1" may be one
+    values_of: dict[str, Any] = {}
     without = 0
     for row, number in enumerate(matches.instance_id.tolist()):
         if matches.crowd[row]:
@@ -53,17 +62,24 @@ def field_of(truth: COCO, matches: Matches, field: str, names: Mapping[str, str]
         value = value_at(record, field)
         value = value_at(truth.imgs[record["image_id"]], field) if value is None else value
         values = value if isinstance(value, list) else [value]
-        known = sorted({str(one): one for one in values if isinstance(one, str | int | float)}.values(), key=str)
+        known = {label_of(one, names): one for one in values if isinstance(one, str | int | float)}
         without += not known
-        for one in known:
-            members.setdefault(one, []).append(row)
-    largest = sorted(members, key=lambda one: (-len(members[one]), str(one)))
+        for label, one in sorted(known.items()):
+            values_of.setdefault(label, one)
+            members.setdefault(label, []).append(row)
+    largest = sorted(members, key=lambda label: (-len(members[label]), label))
     slices = []
-    for one in sorted(largest[:LARGEST], key=natural):
+    for label in sorted(largest[:LARGEST], key=lambda label: natural(values_of[label])):
         counted = np.zeros(len(matches.instance_id), dtype=np.bool_)
-        counted[members[one]] = True
-        slices.append(((names or {}).get(str(one), str(one)), counted))
-    return Field(field, slices, without, sum(len(members[one]) for one in largest[LARGEST:]))
+        counted[members[label]] = True
+        slices.append((label, counted))
+    return Field(field, slices, without, sum(len(members[label]) for label in largest[LARGEST:]))
+
+
+def label_of(value: Any, names: Mapping[str, str] | None) -> str:
+    """A value's name: the one given, else the value as text, 1.0 as 1."""
+    text = str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
+    return (names or {}).get(text, text)
 
 
 def value_at(record: Mapping[str, Any], field: str) -> Any:
@@ -81,25 +97,30 @@ def natural(value: Any) -> tuple[bool, float, str]:
     return (isinstance(value, str), 0.0 if isinstance(value, str) else float(value), str(value))
 
 
-def job_to_rows(job: tuple[str, Field, Matches, Ints]) -> list[Row]:
-    """The rows under HEADER of one field: name of the split, the field, the split's matches, draws of its images."""
-    split, field, matches, weights = job
-    return [(split, field.field, value, *figures(matches, weights, counted)) for value, counted in field.slices]
+def job_to_rows(job: tuple[str, Field, Matches, Ints, Ints]) -> list[Row]:
+    """The rows under HEADER of one field: the split's name, the field, the split's matches, groups and draws."""
+    split, field, matches, groups, weights = job
+    return [(split, field.field, value, *figures(matches, groups, weights, counted)) for value, counted in field.slices]
 
 
-def figures(matches: Matches, weights: Ints, counted: Bools) -> Row:
+def enough_samples(matches: Matches, samples: int) -> int:
+    """How many of the samples a slice takes."""
+    return min(samples, max(100, DRAWN_PREDICTIONS // max(len(matches.score), 1)))
+
+
+def figures(matches: Matches, groups: Ints, weights: Ints, counted: Bools) -> Row:
     """Images, instances, and each average precision with its interval; six digits, None where no sample has any."""
     once = np.ones(len(matches.image_ids), dtype=np.int64)
     found = class_precisions(
         rankings(matches, counted), instance_counts(matches, once, counted), once, len(matches.ious)
     )
-    enough = max(100, DRAWN_PREDICTIONS // max(len(matches.score), 1))
-    samples = sample_precisions(matches, weights[:enough], counted)
+    samples = sample_precisions(matches, weights[: enough_samples(matches, len(weights))], counted)
+    showing = groups_showing(matches, groups, counted)
     values: list[float | None] = []
     for part, parts in ((found, samples), (found[:, :1], samples[..., :1])):
         values += [
             round(float(mean_of_classes(part)), 6),
-            *(interval(mean_of_classes(parts), int(counted.sum())) or (None, None)),
+            *(interval(mean_of_classes(parts), showing) or (None, None)),
         ]
     images = len(np.unique(matches.instance_image[counted]))
     return (images, int(counted.sum()), *values)

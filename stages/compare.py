@@ -70,6 +70,7 @@ def main() -> None:
         "compare.html",
         title=f"{' and '.join(names)} compared",
         models=models,
+        classes=list(dict.fromkeys(name for model in models for name in model.per_class["test"]["mask"])),
         tables=tables,
         changed=changed,
         curves=figure_to_svg(

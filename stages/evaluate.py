@@ -25,7 +25,8 @@ def main() -> None:
     args = parser.parse_args()
     params = load_params()
 
-    from seamline.evaluation import KINDS, SPLITS, evaluate_files, write_evaluation
+    from seamline.evaluation import KINDS, SPLITS, evaluate_files
+    from seamline.findings import write_evaluation
     from seamline.metrics import results_of_kind
     from seamline.predictions import predict_split
     from seamline.runtime.predictor import Predictor
@@ -55,10 +56,14 @@ def main() -> None:
 
     for split in SPLITS:
         numbers = ", ".join(
-            f"{kind} mAP50-95 {found.summary['mAP50_95'] or 0:.3f} mAP50 {found.summary['mAP50'] or 0:.3f}"
+            f"{kind} mAP50-95 {shown(found.summary['mAP50_95'])} mAP50 {shown(found.summary['mAP50'])}"
             for kind, found in ((kind, evaluations[split, kind]) for kind in KINDS)
         )
         print(f"{split}: {numbers}")
+
+
+def shown(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3f}"
 
 
 if __name__ == "__main__":

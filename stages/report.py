@@ -12,8 +12,9 @@ from typing import Any
 
 from seamline.coco import Record
 from seamline.facts import (
+    as_fast,
     cautions,
-    code_revision,
+    code_identity,
     losses_of_data,
     params_to_rows,
     purpose_of,
@@ -22,10 +23,12 @@ from seamline.facts import (
     rows_to_columns,
 )
 from seamline.files import write_text
+from seamline.mistakes import BACKGROUND
 from seamline.params import load_params
 from seamline.stage import run
 
-PICTURE_BYTES = 3_500_000  # of overlays on the page, so that it stays under 5 MB; the others are left in their folder
+PAGE_BYTES = 4_700_000  # overlays that do not fit are left in their folder
+CAPTION_BYTES = 1000
 SHEET_PX = 1600
 DATA_CHARTS = {
     "classes": "Instances of each class and split",
@@ -45,34 +48,33 @@ def main() -> None:
     from seamline.page import picture_to_data, render
 
     facts = read_facts(args.reports)
+    best = recommended(facts, params.export.int8.max_drop)
     values: dict[str, Any] = {
         "facts": facts,
         "params": params,
         "title": params.report.title,
         "purpose": purpose_of(facts, params),
         "cautions": cautions(facts, params),
-        "revision": code_revision(),
+        "code": code_identity(),
         "losses_of_data": losses_of_data(facts),
         "parameters": params_to_rows(params),
-        "recommended": recommended(facts, params.export.int8.max_drop),
+        "recommended": best,
+        "as_fast": [FORMAT_LABELS.get(name, name) for name in as_fast(facts, best)],
         "labels": FORMAT_LABELS,
     }
     write_text(args.reports / "MODEL_CARD.md", render("model_card.md", **values))
 
-    evaluate = args.reports / "evaluate"
-    pictures, left_out = overlays(facts, evaluate)
-    page = render(
-        "report.html",
-        **values,
-        charts=charts(facts),
-        confusion=confusion_table(facts["confusion"], list(facts["per_class"]["test"]["mask"])),
-        contact_sheet=picture_to_data(args.reports / "data" / "contact_sheet.png", SHEET_PX),
-        data_charts={
-            title: picture_to_data(args.reports / "data" / f"{name}.png") for name, title in DATA_CHARTS.items()
-        },
-        pictures=pictures,
-        pictures_left_out=left_out,
-    )
+    values |= {
+        "charts": charts(facts),
+        "confusion": confusion_table(facts["confusion"], list(facts["per_class"]["test"]["mask"])),
+        "contact_sheet": picture_to_data(args.reports / "data" / "contact_sheet.png", SHEET_PX),
+        "data_charts": [
+            (title, name, picture_to_data(args.reports / "data" / f"{name}.png")) for name, title in DATA_CHARTS.items()
+        ],
+    }
+    without_overlays = render("report.html", **values, pictures={"worst": [], "sample": []}, pictures_left_out=0)
+    pictures, left_out = overlays(facts, args.reports / "evaluate", PAGE_BYTES - len(without_overlays.encode()))
+    page = render("report.html", **values, pictures=pictures, pictures_left_out=left_out)
     write_text(args.reports / "index.html", page)
     print(f"{args.reports / 'index.html'}: {len(page.encode()) / 1e6:.1f} MB")
 
@@ -112,7 +114,7 @@ def charts(facts: Record) -> dict[str, str]:
 
 def confusion_table(rows: list[Record], names: list[str]) -> Record:
     """Counts by actual and predicted name, the background last, each with its share of the row for the shade."""
-    labels = [*names, "background"]
+    labels = [*names, BACKGROUND]
     counts = Counter((str(row["actual"]), str(row["predicted"])) for row in rows)
     totals = {actual: max(sum(counts[actual, predicted] for predicted in labels), 1) for actual in labels}
     cells = [
@@ -122,21 +124,21 @@ def confusion_table(rows: list[Record], names: list[str]) -> Record:
     return {"names": names, "cells": cells}
 
 
-def overlays(facts: Record, folder: Path) -> tuple[dict[str, list[Record]], int]:
-    """The worst and the sampled images with their pictures, as many as the page can hold, and how many it cannot."""
+def overlays(facts: Record, folder: Path, room: int) -> tuple[dict[str, list[Record]], int]:
+    """The worst and the sampled images with their pictures, as fit into so many bytes, and how many do not."""
     from seamline.page import picture_to_data
 
     found: dict[str, list[Record]] = {"worst": [], "sample": []}
-    room, left_out = PICTURE_BYTES, 0
+    left_out = 0
     for place in range(max(len(facts["worst"]), len(facts["sample"]))):
         for kind in found:
             for record in facts[kind][place : place + 1]:
                 data = picture_to_data(folder / kind / f"{record['image_id']}.jpg")
-                room -= len(data)
-                if room < 0:
+                if len(data) + CAPTION_BYTES > room:
                     left_out += 1
-                else:
-                    found[kind].append({**record, "picture": data})
+                    continue
+                room -= len(data) + CAPTION_BYTES
+                found[kind].append({**record, "picture": data})
     return found, left_out
 
 

@@ -1,8 +1,8 @@
 """Split: divide the images into train, val and test so that nothing leaks and every class keeps its share.
 
 Images of one group (split.group_by) and near-duplicates stay together. OUT gets train.txt, val.txt and test.txt
-(image paths below data/yolo), a COCO file a split, and data.yaml with the class names; reports/split.json the proof;
-reports/data charts and tables of what the model will learn from.
+(image paths below data/yolo), a COCO file a split, data.yaml with the class names, and groups.json, which says what was
+kept together; reports/split.json the proof; reports/data charts and tables of what the model will learn from.
 
 Example: python stages/split.py data/subset data/yolo data/split
 """
@@ -96,6 +96,8 @@ def main() -> None:
                 [raw_to_record(raw) for raw in coco.categories],
                 coco.attributes,
             )
+        # What belongs together, by whatever reason: intervals of the evaluation are drawn from these groups.
+        write_json(out / "groups.json", dict(zip((str(image.id) for image in images), joined.tolist(), strict=True)))
         files_of = {split: f"{split}.txt" for split in SPLITS}
         names = [category.name for category in categories]
         write_text(out / "data.yaml", yaml.safe_dump({**files_of, "names": dict(enumerate(names))}, sort_keys=False))

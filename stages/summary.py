@@ -20,12 +20,12 @@ def main() -> None:
     print("\naccuracy (pycocotools)   mask mAP50-95  mask mAP50   box mAP50-95  box mAP50")
     for split, kinds in metrics.items():
         row = [kinds[kind][key] for kind in ("mask", "box") for key in ("mAP50_95", "mAP50")]
-        print(f"{split:<24}" + "".join(f"{value or 0:>14.3f}" for value in row))
+        print(f"{split:<24}" + "".join(f"{'-' if value is None else format(value, '.3f'):>14}" for value in row))
     print("\nspeed (test, files to masks)  images/s   p50 ms   MB   mask mAP50-95")
     for name, row in benchmark.items():
         print(
             f"{name:<28}{row['throughput_img_s']:>10.1f}{row['latency_ms']['p50']:>9.1f}"
-            f"{row['model_mb']:>5.1f}{row['mask_mAP50_95'] or 0:>16.3f}"
+            f"{row['model_mb']:>5.1f}{row['mask_mAP50_95']:>16.3f}"
         )
     print(f"\nreport:  {args.report / 'index.html'} (open it), {args.report}/*.json (every number)")
     print("models:  models/train/best.pt, models/export/{onnx,openvino,openvino_int8}")

@@ -23,10 +23,19 @@ SHARED_DATA = PROJECT.parent / "shared" / "data"
 quiet_environment()
 os.environ.setdefault("GOMP_SPINCOUNT", "1000")  # as TorchEngine does, which is too late once torch is imported
 
-# Small enough to run the whole pipeline in about a minute, large enough that every stage does its work.
+# Small enough to run the whole pipeline in less than a minute, large enough that every stage does its work. The model
+# has fewer layers than the default one, which the tests of export and runtime take.
 SMALL = {
     "subset": {"images": 48},
-    "train": {"epochs": 2, "imgsz": 64, "batch": 8, "val_period": 1, "close_mosaic": 1, "warmup_epochs": 0},
+    "train": {
+        "model": "yolov8n-seg.yaml",
+        "epochs": 2,
+        "imgsz": 64,
+        "batch": 8,
+        "val_period": 1,
+        "close_mosaic": 1,
+        "warmup_epochs": 0,
+    },
     "evaluate": {"overlays": 2},
     "export": {"int8": {"calibration_images": 8, "max_drop": 1.0}},
     "benchmark": {"warmup_s": 0, "repeats": 2},

@@ -32,13 +32,16 @@ def test_its_data_list_a_part_beside_the_whole(tmp_path: Path, monkeypatch: pyte
 def test_a_small_bench_runs_to_the_end(tmp_path: Path) -> None:
     for name in ("bench", "stages", "samples", "params.yaml"):
         (tmp_path / name).symlink_to(PROJECT / name)
-    command = [sys.executable, "-m", "bench.run", "--images", "900", "--rounds", "1"]
+    command = [sys.executable, "-m", "bench.run", "--images", "900", "--rounds", "1", "--evaluated", "40"]
     environment = {**os.environ, "PYTHONPATH": str(PROJECT)}
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     report = json.loads((tmp_path / ".seamline" / "bench" / "bench.json").read_text())
     assert set(report["time"]) == {"subset / COCO(path)", "convert / convert_coco"}
     assert report["time"]["convert / convert_coco"]["peak_mib_ratio"] < 1
+    assert set(report["evaluation"]) == {"evaluate / COCOeval"}
+    evaluated = json.loads((tmp_path / ".seamline/bench/out-evaluate/metrics.json").read_text())
+    assert 0.4 < evaluated["mask"]["mAP50"] < 0.9
     masks = report["masks"]
     assert masks["convert"]["mean_iou"] >= 0.99
     assert masks["convert"]["below_0_5"] == 0

@@ -75,6 +75,8 @@ def test_precision_recall_and_f1_are_what_their_names_say(truth: COCO) -> None:
         assert row["precision"] == pytest.approx(right / (right + wrong), abs=1e-6)
         assert row["recall"] == pytest.approx(right / 8, abs=1e-6)
         assert row["F1"] == pytest.approx(2 * right / (2 * right + wrong + missed), abs=1e-6)
+    for key in ("right", "false_alarms", "missed"):
+        assert point[key] == sum(row[key] for row in point["classes"].values())
     for key in ("precision", "recall", "F1"):
         assert point[key] == pytest.approx(np.mean([row[key] for row in point["classes"].values()]), abs=1e-6)
 
@@ -88,7 +90,7 @@ def test_the_best_threshold_leaves_the_false_alarms_out(truth: COCO) -> None:
     assert best_f1_threshold(operating) == 0.31  # the lowest that the alarms do not reach
     assert operating_to_point(operating, 0.31)["F1"] == 1
     assert operating_to_point(operating, 0.3)["precision"] == pytest.approx(0.5)
-    assert best_f1_threshold(matches_to_operating(matches_of(truth, []))) == 0
+    assert best_f1_threshold(matches_to_operating(matches_of(truth, []))) == 0.25
 
 
 def test_what_cannot_be_counted_is_no_number(truth: COCO) -> None:
@@ -107,6 +109,20 @@ def test_what_cannot_be_counted_is_no_number(truth: COCO) -> None:
     assert rows[50][1] == 1
 
 
+def test_means_are_over_the_classes_that_are_there_in_every_file(truth: COCO) -> None:
+    truth.dataset["categories"].append({"id": 3, "name": "never shown"})
+    truth.createIndex()
+    results = perfect_results(truth)
+    alarms = [{**record, "category_id": 3} for record in results]
+    operating = matches_to_operating(matches_of(truth, results + alarms))
+    point = operating_to_point(operating, 0.5)
+    assert point["precision"] == 1
+    assert point["classes"]["never shown"]["precision"] == 0
+    assert point["false_alarms"] == 16
+    header, rows = operating_to_table(operating)
+    assert dict(zip(header, rows[50], strict=True))["precision"] == point["precision"]
+
+
 def test_scores_that_are_probabilities_have_no_error(truth: COCO) -> None:
     """Of 16 perfect masks and 16 false alarms, all with score 0.5, half are right; with score 0.9 still half."""
     perfect = [{**record, "score": 0.5} for record in perfect_results(truth)]
@@ -115,6 +131,7 @@ def test_scores_that_are_probabilities_have_no_error(truth: COCO) -> None:
     assert error == 0
     assert rows[5] == (0.5, 0.6, 32, 0.5, 0.5)
     assert [row[2] for row in rows] == [0, 0, 0, 0, 0, 32, 0, 0, 0, 0]
+    assert rows[0][:2] == (0.05, 0.1)  # what is below is left out
     assert rows[0][3:] == (None, None)
     too_sure = [{**record, "score": 0.9} for record in perfect + alarms]
     assert reliability(matches_of(truth, too_sure))[1] == pytest.approx(0.4)
@@ -133,7 +150,7 @@ def test_a_crowd_region_counts_neither_way(truth: COCO) -> None:
 
 def test_the_curve_table_has_the_mean_and_each_class(truth: COCO) -> None:
     header, rows = curves_to_table(average_precision(truth, noisy_results(truth, 1), "mask", COCO_IOUS).curves)
-    assert header == ["recall", "precision", "short sleeve top", "trousers"]
+    assert header == ["recall", "precision", "precision short sleeve top", "precision trousers"]
     assert len(rows) == 101
     for recall, mean, *classes in rows:
         assert 0 <= recall <= 1

@@ -89,7 +89,7 @@ def test_in_a_crowd_region_nothing_is_wrong_or_missed(truth: COCO) -> None:
     assert len(image.instances) == 1
     names, matrix = confusion_matrix([image], {TOP: "top", TROUSERS: "trousers"})
     assert matrix.sum() == 1
-    assert confusion_to_rows(names, matrix) == [("trousers", "background")]
+    assert confusion_to_rows(names, matrix) == [("trousers", "(background)")]
 
 
 def test_each_class_counts_what_it_names_and_what_it_misses(truth: COCO) -> None:
@@ -108,11 +108,27 @@ def test_confusion_counts_every_instance_once(truth: COCO) -> None:
     results.append({**results[5], "segmentation": mask_to_rle(np.eye(60, 40, dtype=np.uint8)), "score": 0.9})
     results.append({**results[5], "score": 0.1})  # below the threshold
     names, matrix = confusion_matrix(judged(truth, results), {TOP: "top", TROUSERS: "trousers", 3: "never shown"})
-    assert names == ["top", "trousers", "never shown", "background"]
+    assert names == ["top", "trousers", "never shown", "(background)"]
     assert matrix.tolist() == [[7, 1, 0, 0], [0, 7, 0, 1], [0, 0, 0, 0], [1, 0, 0, 0]]
     rows = confusion_to_rows(names, matrix)
     assert len(rows) == matrix.sum()
     assert rows.count(("top", "trousers")) == 1
+
+
+def test_confusion_gives_a_right_prediction_its_own_garment(truth: COCO) -> None:
+    """A jacket over a top, one right "top" that overlaps the jacket even more: the jacket is missed, not the top."""
+    truth.dataset["annotations"][1] |= {"segmentation": band(5, 24), "bbox": [8, 5, 20, 19], "area": 380}
+    image = judged(truth, [prediction(1, TOP, 0.9, band(5, 24))])[0]
+    assert image.verdicts == [RIGHT]
+    assert image.found == [0]
+    _, matrix = confusion_matrix([image], {TOP: "top", TROUSERS: "jacket"})
+    assert matrix.tolist() == [[1, 0, 0], [0, 0, 1], [0, 0, 0]]
+
+
+@pytest.mark.parametrize(("rows", "verdict"), [(10, RIGHT), (9, "poor mask"), (2, "poor mask"), (1, "background")])
+def test_the_limits_are_half_and_a_tenth(truth: COCO, rows: int, verdict: str) -> None:
+    """Of the garment's 20 rows so many."""
+    assert judged(truth, [prediction(1, TOP, 0.9, band(5, 5 + rows))])[0].verdicts == [verdict]
 
 
 def test_quality_is_panoptic_quality(truth: COCO) -> None:

@@ -20,7 +20,7 @@ import yaml
 
 from seamline.labels import text_to_line
 from seamline.metrics import METRIC_NAMES
-from tests.conftest import SHARED_DATA, SMALL, Project, merged
+from tests.conftest import PROJECT, SHARED_DATA, SMALL, Project, merged
 from tests.test_repro import STAGES
 
 pytestmark = pytest.mark.slow
@@ -40,6 +40,11 @@ HALF_MADE = {
 }
 KILLED_AFTER_S = {"evaluate": 3, "export": 4, "benchmark": 4, "report": 1.5}
 FORMATS = ["pytorch", "onnx", "openvino", "openvino_int8"]
+# What `dvc plots diff` lays over one another.
+CURVES = [
+    "losses", "learning rate", "validation while training", "precision over recall", "score threshold", "reliability",
+    "mistakes", "confusion", "throughput",
+]  # fmt: skip
 
 
 def read(project: Project, name: str) -> Any:
@@ -119,7 +124,8 @@ def test_what_a_user_looks_at_fits_a_screen(finished: Project) -> None:
         assert word in text
     finished.run("dvc", "plots", "show", "--out", str(finished.root / ".home" / "plots"))
     page = (finished.root / ".home" / "plots" / "index.html").read_text()
-    assert "Training losses" in page
+    for title in ("Training losses", "What a score threshold does", "Share of right masks", "Mistakes on test"):
+        assert title in page
 
 
 def test_curves_have_a_row_an_epoch(finished: Project) -> None:
@@ -292,6 +298,15 @@ def test_an_experiment_in_a_fresh_clone(finished: Project, tmp_path: Path) -> No
     assert "shorter" in table
     assert clone.params()["train"]["epochs"] == 1
     assert "test.mask_mAP50_95" in clone.run("dvc", "metrics", "diff").stdout
+    plots = json.loads(clone.run("dvc", "plots", "diff", "HEAD", "shorter", "--json").stdout)
+    assert "errors" not in plots
+    for name in CURVES:
+        assert plots["data"][name][0]["revisions"] == ["HEAD", "shorter"], name
+    pictures = [name for name in plots["data"] if name.startswith("reports/evaluate/sample/")]
+    assert len(pictures) >= SMALL["evaluate"]["overlays"]
+    compared = clone.run("python", "stages/compare.py", "HEAD", "shorter").stdout
+    assert "not comparable" in compared  # the test images are others
+    assert "train.epochs: 2 (HEAD), 1 (shorter)" in compared
 
 
 @pytest.mark.parametrize(
@@ -323,7 +338,8 @@ def test_real_photos_run_to_the_end(tmp_path: Path) -> None:
         "dress": ["dress"],
         "skirt": ["skirt"],
     }
-    project.change({"pull": {"source": str(SHARED_DATA / "ccp-mini")}})
+    default = yaml.safe_load((PROJECT / "params.yaml").read_text())["train"]["model"]
+    project.change({"pull": {"source": str(SHARED_DATA / "ccp-mini")}, "train": {"model": default}})
     values = project.params()
     values["subset"] |= {"classes": classes, "images": 60}
     (project.root / "params.yaml").write_text(yaml.safe_dump(values, sort_keys=False))
