@@ -16,10 +16,15 @@ from ultralytics.data.utils import polygon2mask
 from ultralytics.utils.ops import resample_segments
 
 from seamline import evaluation
+from seamline.bootstrap import interval
+from seamline.curves import best_f1_threshold, matches_to_operating, operating_to_point, reliability
+from seamline.drawing import COLOURS, hex_to_bgr
 from seamline.evaluation import evaluate_files
 from seamline.findings import write_evaluation
 from seamline.masks import mask_to_rle
 from seamline.metrics import IOU_TYPES, METRIC_NAMES, average_precision, read_ground_truth, results_of_kind
+from seamline.mistakes import Judged
+from seamline.overlays import overlay
 from seamline.params import Params, load_params
 from tests.conftest import PROJECT, SHARED_DATA, Project, write_dataset
 from tests.test_conversion import loaded_by_ultralytics
@@ -38,11 +43,11 @@ def params() -> Params:
 def evaluated(params: Params, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with split/, predictions/, photos/ and what the stage makes of them in evaluate/."""
     root = tmp_path_factory.mktemp("evaluated")
-    photos = write_dataset(root / "data", count=24) / "photos"
+    photos = write_dataset(root / "data", count=32) / "photos"
     for folder in ("split", "predictions", "evaluate"):
         (root / folder).mkdir()
     (root / "model.pt").write_bytes(b"weights")
-    (root / "split" / "groups.json").write_text(json.dumps({str(number): number // 2 for number in range(1, 25)}))
+    (root / "split" / "groups.json").write_text(json.dumps({str(number): number // 2 for number in range(1, 33)}))
     for split, seed in (("val", 0), ("test", 1)):
         (root / "split" / f"{split}.json").write_bytes((photos.parent / "instances.json").read_bytes())
         results = noisy_results(read_ground_truth(root / "split" / f"{split}.json"), seed)
@@ -96,24 +101,70 @@ def test_the_folder_explains_the_numbers(evaluated: Path) -> None:
     assert settings["detections_counted_of_a_class"] == [1, 10, 100]
     assert settings["iou_thresholds"] == [0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95]
     assert settings["confidence"] == 0.001
-    assert settings["test"]["images"] == 24
-    assert settings["test"]["groups"] == settings["test"]["groups_showing_an_instance"] == 13
+    assert settings["test"]["images"] == 32
+    assert settings["test"]["groups"] == settings["test"]["groups_showing_an_instance"] == 17
     intervals = json.loads((folder / "intervals.json").read_text())
     for split in ("val", "test"):
         for kind in ("box", "mask"):
             found = intervals[split][kind]["mAP50"]
-            assert found["interval"] is None  # 13 groups are too few
+            assert found["interval"][0] <= found["value"] <= found["interval"][1]
     with (folder / "bootstrap.csv").open() as stream:
         rows = list(csv.DictReader(stream))
     assert len(rows) == 100
-    assert {len(set(column)) for column in zip(*(row.values() for row in rows), strict=True)} > {1}
+    means = np.array([float(row["test_mask_mAP50_95"]) for row in rows])
+    assert interval(means, 17) == pytest.approx(intervals["test"]["mask"]["mAP50_95"]["interval"], abs=1e-5)
     classes = json.loads((folder / "per_class.json").read_text())["test"]["mask"]
     assert {name: (row["instances"], row["images"]) for name, row in classes.items()} == {
-        "short sleeve top": (24, 24), "trousers": (24, 24),
+        "short sleeve top": (32, 32), "trousers": (32, 32),
     }  # fmt: skip
     mistakes = json.loads((folder / "mistakes.json").read_text())
-    assert mistakes["all"]["right"] + mistakes["all"]["missed"] == 48
+    assert mistakes["all"]["right"] + mistakes["all"]["missed"] == 64
     assert mistakes["threshold"] == json.loads((folder / "operating_point.json").read_text())["threshold"]
+
+
+def test_what_is_chosen_is_chosen_on_val_and_what_is_measured_on_test(evaluated: Path, params: Params) -> None:
+    found = evaluate_files(evaluated / "split", evaluated / "predictions", params)
+    operating = {split: matches_to_operating(found[split, "mask"].matches) for split in ("val", "test")}
+    thresholds = {split: best_f1_threshold(one) for split, one in operating.items()}
+    assert thresholds["val"] != thresholds["test"]
+    point = json.loads((evaluated / "evaluate" / "operating_point.json").read_text())
+    assert point["threshold"] == thresholds["val"]
+    for split, one in operating.items():
+        assert point[split] == operating_to_point(one, thresholds["val"])
+    errors = {split: reliability(found[split, "mask"].matches)[1] for split in ("val", "test")}
+    assert errors["val"] != errors["test"]
+    assert point["test_calibration_error"] == errors["test"]
+
+
+def test_a_slice_of_everything_has_the_figures_of_everything(evaluated: Path) -> None:
+    """All instances have scale 2: the rows repeat what metrics.json says of val and of test."""
+    with (evaluated / "evaluate" / "slices.csv").open() as stream:
+        rows = {(row["split"], row["field"]): row for row in csv.DictReader(stream)}
+    intervals = json.loads((evaluated / "evaluate" / "intervals.json").read_text())
+    for split in ("val", "test"):
+        value = intervals[split]["mask"]["mAP50_95"]["value"]
+        assert float(rows[split, "scale"]["mask_mAP50_95"]) == pytest.approx(value, abs=1e-6)
+        assert rows[split, "scale"]["value"] == "modest"
+    assert intervals["val"]["mask"] != intervals["test"]["mask"]
+
+
+def test_truth_is_left_prediction_right(evaluated: Path) -> None:
+    truth = read_ground_truth(evaluated / "split" / "test.json")
+    whole = {"size": [60, 40], "counts": mask_to_rle(np.ones((60, 40), np.uint8))["counts"]}
+    prediction = {"image_id": 1, "category_id": 2, "score": 0.9, "segmentation": whole}
+    instances = [record for record in truth.imgToAnns[1] if record["category_id"] == 1]
+    judged = Judged(1, instances, [prediction], np.zeros((1, 1)), ["background"], [-1], [0], 0.0)
+    grey = np.full((60, 40, 3), 128, np.uint8)
+    picture = overlay(judged, truth, grey).astype(int)
+    left, right = picture[:, :256], picture[:, 262:]
+    changed = [np.abs(side - 128).max(axis=2) > 20 for side in (left, right)]
+    assert 0.1 < changed[0].mean() < 0.3  # the top covers a sixth
+    assert changed[1].mean() > 0.95
+    assert changed[0][:32].sum() == 0  # nothing of it in the first five of 60 rows
+    class_colours = [hex_to_bgr(COLOURS[0]), hex_to_bgr(COLOURS[1])]
+    for side, colour, at in ((left, class_colours[0], (60, 70)), (right, class_colours[1], (20, 20))):
+        expected = 0.55 * 128 + 0.45 * np.array(colour)
+        assert np.abs(side[at] - expected).max() <= 2
 
 
 def test_pictures_are_of_the_images_they_are_said_to_be(evaluated: Path) -> None:

@@ -1,11 +1,15 @@
 from __future__ import annotations
 
+import shlex
+import shutil
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
 import yaml
+from dvc.utils.hydra import apply_overrides
 
 from seamline.errors import SeamlineError
 from seamline.params import SET_BY_SEAMLINE, Params, load_params, trainer_arguments
@@ -106,3 +110,21 @@ def test_classes_as_list_and_as_mapping(tmp_path: Path) -> None:
 def test_every_key_of_every_section_is_commented_or_plain() -> None:
     """Each section of the file stands in Params and the other way round."""
     assert list(DEFAULTS) == [field.name for field in msgspec.structs.fields(Params)]
+
+
+def documented_changes() -> list[str]:
+    """Every -S of the README and of docs/."""
+    texts = [path.read_text() for path in (PROJECT / "README.md", *sorted((PROJECT / "docs").glob("*.md")))]
+    lines = [line.strip() for text in texts for line in text.splitlines() if line.strip().startswith("dvc exp run")]
+    words = [shlex.split(line, comments=True) for line in lines]
+    return sorted({change for line in words for flag, change in pairwise(line) if flag == "-S"})
+
+
+@pytest.mark.parametrize("change", documented_changes())
+def test_changes_in_the_documentation_are_ones_that_dvc_and_we_take(change: str, tmp_path: Path) -> None:
+    shutil.copy(PROJECT / "params.yaml", tmp_path)
+    values = change.partition("=")[2]
+    if "," in values and not values.startswith(("[", "{")):  # several experiments
+        change = change.partition(",")[0]
+    apply_overrides(tmp_path / "params.yaml", [change])
+    assert load_params(tmp_path / "params.yaml") != load_params(PROJECT / "params.yaml")

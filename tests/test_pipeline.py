@@ -303,7 +303,7 @@ def test_an_experiment_in_a_fresh_clone(finished: Project, tmp_path: Path) -> No
     for name in CURVES:
         assert plots["data"][name][0]["revisions"] == ["HEAD", "shorter"], name
     pictures = [name for name in plots["data"] if name.startswith("reports/evaluate/sample/")]
-    assert len(pictures) >= SMALL["evaluate"]["overlays"]
+    assert len(pictures) >= clone.params()["evaluate"]["overlays"]
     compared = clone.run("python", "stages/compare.py", "HEAD", "shorter").stdout
     assert "not comparable" in compared  # the test images are others
     assert "train.epochs: 2 (HEAD), 1 (shorter)" in compared

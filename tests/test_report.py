@@ -90,13 +90,22 @@ def test_one_file_that_needs_nothing_else(workplace: Path) -> None:
 
 
 def test_every_figure_names_a_file_that_is_there(workplace: Path) -> None:
-    for text in made(workplace):
-        for named in re.findall(r"reports/([\w./, ]+\.(?:json|csv|png))", text):
-            names = named.split(", ")
-            folder = Path(names[0]).parent
-            for name in names:
-                there = [workplace / "reports" / name, workplace / "reports" / folder / name]
-                assert any(path.is_file() for path in there), named
+    text, card = made(workplace)
+    body = text[text.index("<body>") :]
+    parts = [
+        part
+        for tag in ("table", "figure", "dd")
+        for part in re.findall(rf"<{tag}[ >].*?</{tag}>", body, flags=re.DOTALL)
+        if "What is meant" not in part
+    ]
+    # All tables, charts, pictures and tiles, and every paragraph with a number in it.
+    parts += [part for part in re.findall(r"<p>.*?</p>", body, flags=re.DOTALL) if re.search(r"\d", part)]
+    assert len(parts) > 40
+    for part in parts:
+        assert re.search(r"reports/\w|params\.yaml", part), part[:300]
+    for named in re.findall(r"reports/([\w./, -]+\.(?:json|csv|png|jpg))", text + card):
+        for name in named.split(", "):
+            assert (workplace / "reports" / name).is_file(), named
 
 
 def test_the_figures_are_those_of_the_files(workplace: Path) -> None:
@@ -115,9 +124,35 @@ def test_the_figures_are_those_of_the_files(workplace: Path) -> None:
     for row in benchmark.values():
         assert f"{row['throughput_img_s']:.1f}" in words
         assert f"{row['latency_ms']['p99']:.1f}" in card
-    for key in ("annotations_sha256",):
-        assert read(workplace, "pull.json")[key] in words
+    assert read(workplace, "pull.json")["annotations_sha256"] in words
+    point = read(workplace, "evaluate/operating_point.json")["test"]
+    assert f"of garments, {point['right']} of {point['right'] + point['missed']}" in words
+    rows = [row.split(",") for row in (workplace / "reports/evaluate/confusion.csv").read_text().splitlines()[1:]]
+    names = list(read(workplace, "evaluate/per_class.json")["test"]["mask"])
+    for actual in names:
+        counts = [rows.count([actual, predicted]) for predicted in (*names, "(background)")]
+        cells = re.search(rf'<th scope="row">{actual}</th>((<td style="[^"]*">\d+</td>)+)</tr>', text)
+        assert cells is not None
+        assert [int(count) for count in re.findall(r">(\d+)<", cells[1])] == counts
     assert read(workplace, "export.json")["weights_sha256"] in card
+
+
+def test_names_that_look_like_numbers_stay_names(workplace: Path) -> None:
+    evaluate = workplace / "reports" / "evaluate"
+    for name in ("per_class.json", "operating_point.json"):
+        text = (evaluate / name).read_text()
+        (evaluate / name).write_text(text.replace('"trousers"', '"007"').replace('"short sleeve top"', '"1e3"'))
+    text = (evaluate / "confusion.csv").read_text()
+    (evaluate / "confusion.csv").write_text(text.replace("trousers", "007").replace("short sleeve top", "1e3"))
+    text = (evaluate / "slices.csv").read_text()
+    (evaluate / "slices.csv").write_text(text.replace(",small,", ",nan,").replace(",frontal,", ",0012,"))
+    page, card = made(workplace)
+    count = read(workplace, "evaluate/operating_point.json")["test"]["classes"]["007"]["right"]
+    assert count > 0
+    assert re.search(rf'<th scope="row">007</th>(<td style="[^"]*">\d+</td>)*<td style="[^"]*">{count}</td>', page)
+    for value in ("scale: nan", "viewpoint: 0012"):
+        assert value in page
+        assert value in card
 
 
 def test_the_same_files_give_the_same_page(workplace: Path) -> None:
@@ -162,7 +197,7 @@ def test_without_intervals_slices_or_seeds_it_is_still_a_report(workplace: Path)
     (workplace / "reports" / "metrics.json").write_text(json.dumps(metrics))
     text, card = made(workplace)
     words = Page(text).text
-    assert "too few instances" in words
+    assert "not known: too few groups of photos" in words
     assert "No instance on test has a value" in words
     assert "Another seed alone" not in words + card
 
@@ -199,19 +234,25 @@ def test_the_code_is_named_by_the_commit_that_last_changed_it(project: Project) 
         )
         assert done.returncode == 0, done.stderr
         return next(
-            line for line in (project.root / "reports/MODEL_CARD.md").read_text().splitlines() if "- code" in line
+            line
+            for line in (project.root / "reports/MODEL_CARD.md").read_text().splitlines()
+            if "- code: SHA-256" in line
         )
 
     first = project.run("git", "rev-parse", "HEAD").stdout.strip()
-    assert revision() == f"- code: git commit `{first[:12]}`"
+    clean = revision()
+    assert clean.endswith(f"built on git commit `{first[:12]}`")
     (project.root / "README.md").write_text("changed")
     project.commit("a text")
-    assert revision() == f"- code: git commit `{first[:12]}`"
+    assert revision() == clean
     stage = project.root / "stages" / "split.py"
     stage.write_text(stage.read_text() + "\n")
-    assert revision() == f"- code: git commit `{first[:12]}`, then changed: stages/split.py"
+    changed = revision()
+    assert changed.endswith(f"built on git commit `{first[:12]}` with changes to stages/split.py")
+    assert changed.split("`")[1] != clean.split("`")[1]
     shutil.rmtree(project.root / ".git")
-    assert revision() == "- code: not in git"
+    assert revision().split("`")[1] == changed.split("`")[1]
+    assert revision().endswith(", not in git")
 
 
 @needs_chromium

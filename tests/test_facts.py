@@ -1,0 +1,118 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from seamline.facts import as_fast, cautions, listed, losses_of_data, read_facts, recommended, text_to_rows
+from seamline.params import Params, load_params
+from tests.conftest import PROJECT
+
+
+@pytest.fixture
+def facts() -> Any:
+    return read_facts(PROJECT / "reports")
+
+
+@pytest.fixture
+def params() -> Params:
+    return load_params(PROJECT / "params.yaml")
+
+
+def says(facts: Any, params: Params, words: str) -> bool:
+    return any(words in sentence for sentence in cautions(facts, params))
+
+
+def row(throughput: float, delta: float, spread: float = 0.05) -> dict[str, float]:
+    return {"throughput_img_s": throughput, "mask_mAP50_95_delta": delta, "throughput_spread": spread}
+
+
+def test_the_fastest_that_keeps_its_accuracy_is_recommended() -> None:
+    rows = {"pytorch": row(50, 0), "onnx": row(100, 0.001), "int8": row(200, -0.03)}
+    assert recommended({"benchmark": rows}, 0.01) == "onnx"
+    assert recommended({"benchmark": rows}, 0.05) == "int8"
+    rows["openvino"] = row(98, 0)
+    assert as_fast({"benchmark": rows}, "onnx") == ["int8", "openvino"]  # int8 is faster still
+    rows["openvino"] = row(98, 0, 0.01)
+    rows["onnx"]["throughput_spread"] = 0.01
+    assert as_fast({"benchmark": rows}, "onnx") == ["int8"]
+
+
+def test_tables_keep_names_as_they_are() -> None:
+    text = "split,field,value,instances,mask_mAP50\ntest,style,007,3,0.5\ntest,style,,1,\n"
+    assert text_to_rows(text) == [
+        {"split": "test", "field": "style", "value": "007", "instances": 3, "mask_mAP50": 0.5},
+        {"split": "test", "field": "style", "value": "", "instances": 1, "mask_mAP50": None},
+    ]
+
+
+def test_the_sample_is_said_to_be_drawn(facts: Any, params: Params) -> None:
+    assert "drawn pictures" in cautions(facts, params)[0]
+    params.pull.source = "s3://bucket/garments"
+    assert not says(facts, params, "drawn pictures")
+
+
+def test_a_model_that_finds_nothing_is_not_recommended(facts: Any, params: Params) -> None:
+    assert not says(facts, params, "not fit for use")
+    facts["metrics"]["test"]["mask"]["mAP50"] = 0.04
+    assert says(facts, params, "not fit for use: mask mAP50 on test is 0.040")
+    facts["metrics"]["test"]["mask"]["mAP50"] = None
+    assert says(facts, params, "not fit for use")
+
+
+def test_a_wide_interval_is_a_reason_to_be_careful_and_none_as_well(facts: Any, params: Params) -> None:
+    assert says(facts, params, "means something between")
+    facts["intervals"]["test"]["mask"]["mAP50_95"] = {"value": 0.7, "interval": [0.69, 0.71]}
+    assert not says(facts, params, "means something between")
+    facts["intervals"]["test"]["mask"]["mAP50_95"] = {"value": 0.7, "interval": None}
+    assert says(facts, params, "How sure the figures are is not known")
+
+
+def test_only_a_slice_whose_whole_interval_lies_below_is_worse(facts: Any, params: Params) -> None:
+    facts["intervals"]["test"]["mask"]["mAP50_95"] = {"value": 0.7, "interval": [0.65, 0.75]}
+    base = {"split": "test", "field": "scale", "instances": 50, "images": 40}
+    figures = {"mask_mAP50_95": 0.5, "mask_mAP50_95_low": 0.4, "mask_mAP50_95_high": 0.6}
+    facts["slice_rows"] = [
+        base | {"value": "small"} | figures,
+        base | {"value": "large"} | figures | {"mask_mAP50_95_high": 0.71},
+        base | {"value": "unsure"} | figures | {"mask_mAP50_95_low": None, "mask_mAP50_95_high": None},
+        base | {"value": "of val", "split": "val"} | figures,
+        base | {"value": "better"} | figures | {"mask_mAP50_95_low": 0.8, "mask_mAP50_95_high": 0.9},
+    ]
+    found = [sentence for sentence in cautions(facts, params) if "Probably worse" in sentence]
+    assert len(found) == 1
+    assert "scale is small" in found[0]
+
+
+def test_what_was_dropped_is_told(facts: Any, params: Params) -> None:
+    assert losses_of_data(facts) == []
+    facts["pull"]["dropped"] = {"image: cannot be decoded": 3}
+    facts["subset"]["instances_left_out"]["crowd"] = 2
+    assert losses_of_data(facts) == [
+        ("pull", "dropped: image: cannot be decoded", 3), ("subset", "left out: crowd", 2),
+    ]  # fmt: skip
+    assert says(facts, params, "3 records of the source could not be used")
+
+
+def test_seeds_of_another_model_say_nothing(tmp_path: Path, facts: Any, params: Params) -> None:
+    assert facts["seed_spread"] is not None
+    assert says(facts, params, "Another seed alone")
+    metrics = json.loads((PROJECT / "reports" / "metrics.json").read_text())
+    metrics["test"]["mask"]["mAP50_95"] += 0.001
+    (tmp_path / "reports").symlink_to(PROJECT / "reports")
+    copy = tmp_path / "copy"
+    copy.mkdir()
+    for path in (PROJECT / "reports").iterdir():
+        (copy / path.name).symlink_to(path)
+    (copy / "metrics.json").unlink()
+    (copy / "metrics.json").write_text(json.dumps(metrics))
+    assert read_facts(copy)["seed_spread"] is None
+
+
+def test_names_are_listed_and_not_endlessly() -> None:
+    assert listed([]) == "nothing"
+    assert listed(["a"]) == "a"
+    assert listed(["a", "b", "c"]) == "a, b and c"
+    assert listed([str(number) for number in range(100)]).endswith("8, 9 and 90 more")
