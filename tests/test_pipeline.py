@@ -6,6 +6,7 @@ import csv
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -126,6 +127,33 @@ def test_what_a_user_looks_at_fits_a_screen(finished: Project) -> None:
     page = (finished.root / ".home" / "plots" / "index.html").read_text()
     for title in ("Training losses", "What a score threshold does", "Share of right masks", "Mistakes on test"):
         assert title in page
+
+
+@pytest.mark.parametrize("name", ["onnx/model.onnx", "openvino", "openvino_int8"])
+def test_any_model_is_evaluated_in_the_same_way(finished: Project, tmp_path: Path, name: str) -> None:
+    """The figure is that of its row in the benchmark, which ran it in a process of its own."""
+    finished.run(
+        "python", "stages/evaluate.py", f"models/export/{name}", "data/split", "data/yolo", str(tmp_path / "out"),
+        "--report", str(tmp_path / "reports"),
+    )  # fmt: skip
+    found = json.loads((tmp_path / "reports" / "metrics.json").read_text())["test"]["mask"]["mAP50_95"]
+    assert found == read(finished, "reports/benchmark.json")[name.split("/")[0]]["mask_mAP50_95"]
+
+
+def test_a_model_of_other_classes_is_refused(finished: Project, tmp_path: Path) -> None:
+    split = tmp_path / "split"
+    shutil.copytree(finished.root / "data" / "split", split)
+    text = (split / "val.json").read_text().replace('"trousers"', '"skirt"')
+    (split / "val.json").unlink()
+    (split / "val.json").write_text(text)
+    done = finished.run(
+        "python", "stages/evaluate.py", "models/train/best.pt", str(split), "data/yolo", str(tmp_path / "out"),
+        "--report", str(tmp_path / "reports"), check=False,
+    )  # fmt: skip
+    assert done.returncode == 1
+    assert "skirt, but those of the model short sleeve top, trousers" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not (tmp_path / "out").exists()
 
 
 def test_curves_have_a_row_an_epoch(finished: Project) -> None:
