@@ -37,9 +37,7 @@ def write_predicted(folder: Path, images: int) -> None:
     random = np.random.default_rng(0)
     records: dict[str, list[dict[str, Any]]] = {"images": [], "annotations": [], "predictions": []}
     for number in range(1, images + 1):
-        records["images"].append(
-            {"id": number, "file_name": f"{number}.jpg", "width": SIDE_PX, "height": SIDE_PX, "pair_id": number // 2}
-        )
+        records["images"].append({"id": number, "file_name": f"{number}.jpg", "width": SIDE_PX, "height": SIDE_PX})
         for _ in range(INSTANCES):
             points, kind = outline(random), int(random.integers(1, CLASSES + 1))
             fields = {name: int(random.integers(1, 4)) for name in ("scale", "occlusion", "zoom_in", "viewpoint")}
@@ -56,6 +54,7 @@ def write_predicted(folder: Path, images: int) -> None:
             records["predictions"].append(prediction(number, named, score, outline(random)))
     categories = [{"id": number, "name": f"class {number}"} for number in range(1, CLASSES + 1)]
     with whole_folder(folder) as target:
+        write_json(target / "groups.json", {str(image["id"]): image["id"] // 2 for image in records["images"]})
         for split, count in (("val", 1), ("test", images)):
             parts = {
                 key: [record for record in found if record["id" if key == "images" else "image_id"] <= count]

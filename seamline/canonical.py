@@ -7,6 +7,7 @@ else dropped; both are counted under their reason. docs/data.md has the table.
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import re
 from collections import Counter
@@ -20,7 +21,7 @@ from tqdm import tqdm
 from seamline.annotations import Unusable, mend_annotation, whole_number
 from seamline.coco import Record, write_coco
 from seamline.errors import SeamlineError
-from seamline.files import write_bytes
+from seamline.files import sha256_of, write_bytes
 from seamline.parallel import in_threads
 from seamline.pictures import (
     SUFFIX_OF_FORMAT,
@@ -83,7 +84,8 @@ def canonicalise(source: Source, target: Path, place: Callable[[Path, Path], Non
     """Write target/annotations.json and target/images/; `place` puts a file at its target.
 
     Returns:
-        What was kept, repaired and dropped, for reports/pull.json.
+        What was kept, repaired and dropped, for reports/pull.json. images_sha256 is the hash of a list, in the order
+        of the image ids, as sha256sum prints it: each image's hash as it came, and its name in target/images.
 
     Raises:
         SeamlineError: when ids or categories contradict each other, or no image is left.
@@ -110,6 +112,10 @@ def canonicalise(source: Source, target: Path, place: Callable[[Path, Path], Non
         "images": len(entries),
         "annotations": kept["annotations"],
         "categories": len(categories),
+        "annotations_sha256": sha256_of(target / "annotations.json"),
+        "images_sha256": hashlib.sha256(
+            "".join(f"{entry.picture.sha256}  {entry.name}\n" for entry in entries).encode()
+        ).hexdigest(),
     }
     splits = Counter(source.parts[entry.part].split for entry in entries)
     if None not in splits:

@@ -19,7 +19,7 @@ import numpy.typing as npt
 
 from seamline.coco import Record, read_coco
 from seamline.errors import SeamlineError
-from seamline.runtime.engines import Engine
+from seamline.runtime.engines import NO_MODEL, Engine
 from seamline.runtime.images import image_to_tensor, read_image
 
 Floats = npt.NDArray[np.float32]
@@ -39,6 +39,12 @@ def model_paths(weights: Path, exported: Path) -> dict[str, Path]:
         "openvino": exported / "openvino",
         "openvino_int8": exported / "openvino_int8",
     }
+
+
+def models_made(weights: Path, exported: Path) -> dict[str, Path]:
+    """Each format's model, INT8 left out where its gate refused it."""
+    paths = model_paths(weights, exported)
+    return {name: path for name, path in paths.items() if not (path / NO_MODEL).is_file()}
 
 
 def megabytes(path: Path) -> float:
@@ -157,10 +163,10 @@ def quantise(f32: Path, out: Path, images: list[Path], imgsz: int, rung: str, me
     save_openvino(quantised, out, metadata)
 
 
-def first_rung_that_holds(
+def rungs_until_one_holds(
     quantise_to: Callable[[str], None], measure: Callable[[], float], reference: float, max_drop: float
 ) -> list[Record]:
-    """Quantise rung by rung until mask mAP50-95 drops by no more than max_drop.
+    """Quantise rung by rung until mask mAP50-95 drops by no more than max_drop, or there is no rung left.
 
     Args:
         quantise_to: makes the model of a rung.
@@ -169,10 +175,7 @@ def first_rung_that_holds(
         max_drop: allowed, as a difference of the two.
 
     Returns:
-        The rungs tried, each with its figures unrounded; the last one holds.
-
-    Raises:
-        SeamlineError: with each rung's drop, when none holds.
+        The rungs tried, each with its figures unrounded; why_no_int8 says whether the last one holds.
     """
     rungs: list[Record] = []
     for rung in RUNGS:
@@ -181,9 +184,16 @@ def first_rung_that_holds(
         drop = reference - average_precision
         rungs.append({"rung": rung, "val_mask_mAP50_95": average_precision, "drop": drop})
         if drop <= max_drop:
-            return rungs
+            break
+    return rungs
+
+
+def why_no_int8(rungs: Sequence[Record], max_drop: float) -> str | None:
+    """The reason in a sentence where no rung holds; None where the last one does."""
+    if rungs[-1]["drop"] <= max_drop:
+        return None
     drops = ", ".join(f"{rung['drop']:.4f} with {rung['rung']}" for rung in rungs)
-    raise SeamlineError(
+    return (
         f"INT8 costs more mask mAP50-95 on val than export.int8.max_drop ({max_drop:g}) allows: {drops}; "
         "raise export.int8.max_drop or train longer (train.epochs)."
     )

@@ -233,6 +233,8 @@ def cautions(facts: Record, params: Params) -> list[str]:
             f"Scores are no probabilities: they are {error:.2f} off on average (reports/evaluate/reliability.csv). "
             f"Choose a threshold by what it does; {facts['operating_point']['threshold']:.2f} had the best F1 on val."
         )
+    if facts["export"]["int8_refused"] is not None:
+        found.append(f"There is no INT8 model: {facts['export']['int8_refused']}")
     if params.train.imgsz < SMALL_INPUT_PX:
         found.append(
             f"Images are shrunk to {params.train.imgsz} px before the model sees them; small garments are lost."

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import struct
 import zlib
@@ -37,6 +38,7 @@ class Picture(msgspec.Struct, frozen=True):
     format: str
     orientation: int = 1  # EXIF's, where OpenCV obeys it: 1 upright, 2 to 4 mirrored or upside down, 5 to 8 on its side
     wrong_end: bool = False  # a JPEG that does not end where it should, which ultralytics would rewrite
+    sha256: str = ""  # of the file as it came
 
     @property
     def stored_size(self) -> tuple[int, int]:
@@ -70,7 +72,8 @@ def inspect(path: Path) -> Picture | str:
     wrong_end = image_format == "JPEG" and not data.endswith(END_OF_JPEG)
     if wrong_end and with_right_end(data) is None:
         return CANNOT_BE_DECODED
-    return Picture(seen.shape[0], seen.shape[1], image_format, orientation, wrong_end)
+    digest = hashlib.sha256(data).hexdigest()
+    return Picture(seen.shape[0], seen.shape[1], image_format, orientation, wrong_end, digest)
 
 
 def same(first: npt.NDArray[np.uint8] | None, second: npt.NDArray[np.uint8] | None) -> bool:

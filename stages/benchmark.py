@@ -27,7 +27,7 @@ from seamline.benchmarking import (
 )
 from seamline.coco import Record
 from seamline.errors import SeamlineError
-from seamline.exporting import evenly_spaced, image_files, megabytes, model_paths
+from seamline.exporting import evenly_spaced, image_files, megabytes, models_made
 from seamline.files import write_csv, write_json
 from seamline.params import load_params
 from seamline.stage import run
@@ -44,7 +44,7 @@ def main() -> None:
     params = load_params()
     settings, limits = params.benchmark, params.evaluate
 
-    models = model_paths(args.weights, args.exported)
+    models = models_made(args.weights, args.exported)
     for name, path in models.items():
         if not path.exists():
             raise SeamlineError(f"{name}: {path} is missing; dvc repro makes it.")

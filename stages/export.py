@@ -1,8 +1,8 @@
 """Export: best.pt as ONNX, OpenVINO f32 and OpenVINO INT8, each shown to predict what PyTorch predicts.
 
 f32 formats have to reach PyTorch's mask mAP50-95 on val within export.max_drift. INT8 is calibrated on train
-and may cost export.int8.max_drop; the head stays in f32 if that is what it takes. What was measured goes to
-reports/export.json.
+and may cost export.int8.max_drop; the head stays in f32 if that is what it takes, and where even that costs more there
+is no INT8 model but the reason in its place. What was measured goes to reports/export.json.
 
 Example: python stages/export.py models/train/best.pt data/split data/yolo models/export
 """
@@ -15,7 +15,6 @@ from seamline.errors import SeamlineError
 from seamline.exporting import (
     check_drift,
     evenly_spaced,
-    first_rung_that_holds,
     image_files,
     largest_differences,
     megabytes,
@@ -24,10 +23,13 @@ from seamline.exporting import (
     onnx_to_openvino,
     quantise,
     raw_outputs,
+    rungs_until_one_holds,
     weights_to_onnx,
+    why_no_int8,
 )
-from seamline.files import sha256_of, whole_folder, write_json
+from seamline.files import sha256_of, whole_folder, write_json, write_text
 from seamline.params import load_params
+from seamline.runtime.engines import NO_MODEL
 from seamline.stage import run
 
 PARITY_IMAGES = 16  # val images whose raw outputs are compared
@@ -94,7 +96,7 @@ def main() -> None:
         check_drift("openvino", reference_map - mask_map, params.export.max_drift)
     with whole_folder(args.out / "openvino_int8") as folder:
         metadata = model_metadata(pytorch.names, pytorch.imgsz, sha256, "int8")
-        rungs = first_rung_that_holds(
+        rungs = rungs_until_one_holds(
             lambda rung: quantise(
                 models["openvino"], folder, calibration_images, pytorch.imgsz, rung, {**metadata, "int8": rung}
             ),
@@ -102,8 +104,14 @@ def main() -> None:
             reference_map,
             params.export.int8.max_drop,
         )
-        predictor = Predictor(folder, *limits)
-        record("openvino_int8", folder, predictor, rungs[-1]["val_mask_mAP50_95"])
+        refused = why_no_int8(rungs, params.export.int8.max_drop)
+        if refused is None:
+            record("openvino_int8", folder, Predictor(folder, *limits), rungs[-1]["val_mask_mAP50_95"])
+        else:
+            for file in folder.iterdir():
+                file.unlink()
+            write_text(folder / NO_MODEL, f"{refused}\n")
+            print(f"openvino_int8: no model; {refused}", flush=True)
     write_json(
         args.report,
         {
@@ -112,6 +120,7 @@ def main() -> None:
             "weights_sha256": sha256,
             "calibration_images": len(calibration_images),
             **formats,
+            "int8_refused": refused,
             "int8_rungs": [
                 {**rung, **{key: round(rung[key], 5) for key in ("val_mask_mAP50_95", "drop")}} for rung in rungs
             ],

@@ -14,7 +14,7 @@ from pathlib import Path
 from seamline.canonical import canonicalise
 from seamline.errors import SeamlineError
 from seamline.fetch import fetch
-from seamline.files import copy, link_or_copy, sha256_of, whole_folder, write_json
+from seamline.files import copy, link_or_copy, whole_folder, write_json
 from seamline.params import load_params
 from seamline.sources.layouts import read_source
 from seamline.stage import SCRATCH, run
@@ -46,7 +46,6 @@ def main() -> None:
 
         with whole_folder(args.out) as target:
             report = canonicalise(dataset, target, place)
-            report["annotations_sha256"] = sha256_of(target / "annotations.json")
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
     write_json(args.report, report)

@@ -28,7 +28,10 @@ def main() -> None:
             f"{row['model_mb']:>5.1f}{row['mask_mAP50_95']:>16.3f}"
         )
     print(f"\nreport:  {args.report / 'index.html'} (open it), {args.report}/*.json (every number)")
-    print("models:  models/train/best.pt, models/export/{onnx,openvino,openvino_int8}")
+    exported = [name for name in benchmark if name != "pytorch"]
+    print(f"models:  models/train/best.pt, models/export/{{{','.join(exported)}}}")
+    if refused := read_json(args.report / "export.json")["int8_refused"]:
+        print(f"no INT8: {refused}")
     print("metrics: dvc metrics show, dvc plots show; compare with dvc metrics diff")
 
 

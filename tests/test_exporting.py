@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -10,21 +11,25 @@ import onnx
 import openvino
 import pytest
 
+from seamline.coco import Record
 from seamline.errors import SeamlineError
 from seamline.exporting import (
     RUNGS,
     check_drift,
     evenly_spaced,
-    first_rung_that_holds,
     ignored_operations,
     image_files,
     largest_differences,
     model_metadata,
+    models_made,
     onnx_to_openvino,
     quantise,
+    rungs_until_one_holds,
     weights_to_onnx,
+    why_no_int8,
 )
 from seamline.files import sha256_of
+from seamline.runtime.engines import NO_MODEL, open_engine
 from stages import export
 from tests.untrained import IMGSZ, NAMES, Untrained, rounding_of_scores, run_stage
 
@@ -89,17 +94,45 @@ def test_ignored_operations_are_the_decoding_or_the_whole_head() -> None:
 @pytest.mark.parametrize(("drops", "tried"), [([0.005], ["full"]), ([0.2, 0.01], list(RUNGS)), ([-0.1], ["full"])])
 def test_first_rung_that_holds_is_taken(drops: list[float], tried: list[str]) -> None:
     made: list[str] = []
-    rungs = first_rung_that_holds(made.append, lambda: 0.5 - drops[len(made) - 1], 0.5, 0.0101)
+    rungs = rungs_until_one_holds(made.append, lambda: 0.5 - drops[len(made) - 1], 0.5, 0.0101)
     assert made == tried == [rung["rung"] for rung in rungs]
     assert [rung["drop"] for rung in rungs] == pytest.approx(drops)
+    assert why_no_int8(rungs, 0.0101) is None
 
 
-def test_no_rung_holds_is_an_error_that_gives_each_drop() -> None:
-    values = iter([0.0, 0.45])
-    with pytest.raises(
-        SeamlineError, match=r"0\.5000 with full, 0\.0500 with head in f32; raise export\.int8\.max_drop"
-    ):
-        first_rung_that_holds(lambda rung: None, lambda: next(values), 0.5, 0.01)
+def test_where_no_rung_holds_the_reason_gives_each_drop() -> None:
+    values = iter((0.47, 0.48))
+    rungs = rungs_until_one_holds(lambda rung: None, lambda: next(values), 0.5, 0.01)
+    assert len(rungs) == len(RUNGS)
+    reason = why_no_int8(rungs, 0.01)
+    assert reason is not None
+    assert "0.0300 with full, 0.0200 with head in f32" in reason
+    assert "export.int8.max_drop (0.01)" in reason
+    assert why_no_int8(rungs, 0.03) is None
+
+
+def test_a_refused_int8_model_leaves_its_reason_and_the_others_are_measured(
+    untrained: Untrained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With a gate that nothing passes: no model in its folder, no row in the benchmark, and everybody is told why."""
+    tried = [{"rung": rung, "val_mask_mAP50_95": 0.1, "drop": 2.0} for rung in RUNGS]  # 1.0 is allowed here
+
+    def pretend(quantise_to: Callable[[str], None], *rest: object) -> list[Record]:
+        quantise_to(RUNGS[-1])
+        return tried
+
+    monkeypatch.setattr(export, "quantise", lambda source, out, *rest: (out / "model.xml").write_text("spoiled"))
+    monkeypatch.setattr(export, "rungs_until_one_holds", pretend)
+    out = tmp_path / "export"
+    arguments = (untrained.weights, untrained.split, untrained.yolo)
+    run_stage(monkeypatch, export.main, *arguments, out, "--report", tmp_path / "export.json")
+    assert [path.name for path in (out / "openvino_int8").iterdir()] == [NO_MODEL]
+    report = json.loads((tmp_path / "export.json").read_text())
+    assert "2.0000 with full" in report["int8_refused"]
+    assert "openvino_int8" not in report
+    assert list(models_made(untrained.weights, out)) == ["pytorch", "onnx", "openvino"]
+    with pytest.raises(SeamlineError, match=r"openvino_int8: there is no model; INT8 costs more"):
+        open_engine(out / "openvino_int8", 1)
 
 
 def test_drift_in_either_direction_is_an_error() -> None:
@@ -145,6 +178,7 @@ def test_stage_makes_four_models_that_agree_and_a_report_without_dates(
     assert values["weights_sha256"] == sha256_of(untrained.weights)
     assert values["calibration_images"] == 4
     assert [rung["rung"] for rung in values["int8_rungs"]] == ["full"]
+    assert values["int8_refused"] is None
     val = image_files(untrained.split / "val.json", untrained.yolo / "images")
     rounding = max(rounding_of_scores(untrained.weights, val))
     for name, precision in {"pytorch": "f32", "onnx": "f32", "openvino": "f32", "openvino_int8": "int8"}.items():

@@ -110,6 +110,7 @@ CHANGES: dict[str, tuple[dict[str, Any], list[str]]] = {
     "evaluate": ({"confidence": 0.01}, STAGES[5:]),
     "export": ({"opset": 18}, STAGES[6:]),
     "benchmark": ({"repeats": 1}, STAGES[7:]),
+    "report": ({"title": "Coats"}, STAGES[8:]),
 }
 
 
@@ -123,7 +124,7 @@ def test_a_change_reruns_its_stage_and_those_after_it(stand_in: Project, section
 
 def test_pictures_for_evaluate_are_no_reason_to_export_again(stand_in: Project) -> None:
     stand_in.change({"evaluate": {"overlays": 1}})
-    assert stand_in.stages_run() == ["evaluate"]
+    assert stand_in.stages_run() == ["evaluate", "report"]
 
 
 def test_a_readme_is_no_reason_to_run_anything(stand_in: Project) -> None:

@@ -17,6 +17,7 @@ import numpy.typing as npt
 from seamline.errors import SeamlineError
 
 Floats = npt.NDArray[np.float32]
+NO_MODEL = "no_model.txt"  # in the place of a model that was not made, with the reason
 
 
 class Engine(Protocol):
@@ -122,6 +123,8 @@ def open_engine(path: Path, threads: int) -> Engine:
     """
     if not path.exists():
         raise SeamlineError(f"{path}: there is no such model; dvc repro makes it.")
+    if (path / NO_MODEL).is_file():
+        raise SeamlineError(f"{path}: there is no model; {(path / NO_MODEL).read_text(encoding='utf-8').strip()}")
     try:
         if (path / "model.xml").is_file():
             return OpenVinoEngine(path, threads)
