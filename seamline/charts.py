@@ -18,20 +18,17 @@ CURVES = 8  # of classes on one chart; tables have them all
 CLASSES = 40  # rows on a chart; tables have them all
 
 
-def curve_figure(
-    columns: Mapping[str, Column], x: str, title: str, *, ylabel: str, y_from_zero: bool = True, limit: int = CURVES
-) -> Figure:
-    """Columns of a table over its column `x`; what is no number leaves a gap."""
+def curve_figure(x: Column, columns: Mapping[str, Column], title: str, *, xlabel: str, ylabel: str) -> Figure:
+    """Columns of a table over `x`, the first CURVES of them; what is no number leaves a gap."""
     figure, axes = plt.subplots(figsize=(5.5, 3.8))
-    at = numbers(columns[x])
-    for index, (name, values) in enumerate([item for item in columns.items() if item[0] != x][:limit]):
+    at = numbers(x)
+    for index, (name, values) in enumerate(list(columns.items())[:CURVES]):
         known = numbers(values)
         shown = ~np.isnan(known)
         if shown.any():
             axes.plot(at[shown], known[shown], color=COLOURS[index % len(COLOURS)], linewidth=1.8, label=legible(name))
-    axes.set(xlabel=x, ylabel=ylabel, title=title)
-    if y_from_zero:
-        axes.set_ylim(bottom=0)
+    axes.set(xlabel=xlabel, ylabel=ylabel, title=title)
+    axes.set_ylim(bottom=0)
     plain_axes(axes)
     if axes.lines:
         legend_below(axes)
@@ -45,24 +42,23 @@ def precision_recall_figure(columns: Mapping[str, Column]) -> Figure:
     }
     if len(classes) > CURVES:
         classes = {"mean of the classes": columns["precision"]}
-    figure = curve_figure(
-        {"recall": columns.get("recall", []), **classes},
-        "recall",
-        "Precision over recall, mask IoU 0.5",
-        ylabel="precision",
-    )
+    title = "Precision over recall, mask IoU 0.5"
+    figure = curve_figure(columns.get("recall", []), classes, title, xlabel="recall", ylabel="precision")
     figure.axes[0].set(xlim=(0, 1), ylim=(0, 1.02))
     return figure
 
 
 def confidence_figure(columns: Mapping[str, Column], threshold: float) -> Figure:
     """reports/evaluate/confidence.csv: precision, recall and F1 of all classes over the score threshold."""
-    chosen = {name: columns[name] for name in ("confidence", "precision", "recall", "F1")}
     figure = curve_figure(
-        chosen, "confidence", "What a score threshold does, mask IoU 0.5", ylabel="mean of the classes"
+        columns["confidence"],
+        {name: columns[name] for name in ("precision", "recall", "F1")},
+        "What a score threshold does, mask IoU 0.5",
+        xlabel="score threshold",
+        ylabel="mean of the classes",
     )
     axes = figure.axes[0]
-    axes.set(xlim=(0, 1), ylim=(0, 1.02), xlabel="score threshold")
+    axes.set(xlim=(0, 1), ylim=(0, 1.02))
     axes.axvline(threshold, color="#808080", linestyle="--", linewidth=1.2)
     axes.text(threshold, 1.03, f"{threshold:.2f}", ha="center", va="bottom", fontsize=8, color="#808080")
     axes.set_title(axes.get_title(), pad=16)

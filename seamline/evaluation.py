@@ -6,14 +6,16 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+from pycocotools.coco import COCO
 from tqdm import tqdm
 
-from seamline.bootstrap import draw_weights, sample_precisions
+from seamline.bootstrap import draw_weights, groups_showing, interval, mean_of_classes, sample_precisions
+from seamline.coco import Record
 from seamline.errors import SeamlineError
 from seamline.files import read_json
 from seamline.metrics import Curve, Floats, Ints, Matches, Summary, average_precision, read_ground_truth
 from seamline.parallel import in_processes, usable_cores
-from seamline.params import Params
+from seamline.params import Evaluate, Params
 
 SPLITS = ("val", "test")
 KINDS = ("box", "mask")
@@ -64,11 +66,31 @@ def evaluate_files(split: Path, predictions: Path, params: Params) -> dict[tuple
 
 def evaluate_file(job: Job) -> Measured:
     truth = read_ground_truth(job.truth)
-    found = average_precision(truth, read_json(job.results), job.kind, job.params.evaluate.iou_thresholds)
-    group_of = read_json(job.truth.with_name("groups.json"))
+    return measure(truth, read_json(job.results), job.kind, groups_beside(job.truth), job.params.evaluate)
+
+
+def groups_beside(split_file: Path) -> dict[str, int]:
+    """The split stage's groups.json: image id, as text, -> number of its group."""
+    found: dict[str, int] = read_json(split_file.with_name("groups.json"))
+    return found
+
+
+def measure(truth: COCO, results: list[Record], kind: str, group_of: dict[str, int], settings: Evaluate) -> Measured:
+    """One of pycocotools' runs, and its figures over the draws that every model measured on these images gets.
+
+    Raises:
+        SeamlineError: when an image is in no group.
+    """
+    found = average_precision(truth, results, kind, settings.iou_thresholds)
     try:
         groups = np.array([group_of[str(number)] for number in found.matches.image_ids.tolist()], dtype=np.int64)
     except KeyError as error:
-        raise SeamlineError(f"{job.truth.with_name('groups.json')}: lacks image {error}; dvc repro makes it.") from None
-    weights = draw_weights(groups, job.params.evaluate.bootstrap_samples, job.params.evaluate.seed)
+        raise SeamlineError(f"groups.json: lacks image {error}; the split stage makes it.") from None
+    weights = draw_weights(groups, settings.bootstrap_samples, settings.seed)
     return Measured(*found, groups, weights, sample_precisions(found.matches, weights))
+
+
+def difference_interval(first: Measured, other: Measured) -> list[float] | None:
+    """Of the difference in mAP50-95 of two models on the same images, draw by draw (a paired bootstrap)."""
+    differences = mean_of_classes(other.samples) - mean_of_classes(first.samples)
+    return interval(differences, groups_showing(first.matches, first.groups))

@@ -33,7 +33,7 @@ def figure_to_svg(figure: Figure) -> str:
     text = text[text.index("<svg") :]
     text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
     referred = set(re.findall(r"#([\w-]+)", text))
-    text = re.sub(r' id="([\w-]+)"', lambda found: found[0] if found[1] in referred else "", text)
+    text = re.sub(r' id="([^"]+)"', lambda found: found[0] if found[1] in referred else "", text)
     text = text.replace("#000000", "currentColor").replace("#ffffff", "none")
     opening, rest = text.split(">", 1)
     return re.sub(r' (width|height)="[^"]*"', "", opening) + ">" + rest  # the view box keeps the shape

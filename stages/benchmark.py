@@ -71,22 +71,22 @@ def main() -> None:
 
     from seamline.charts import benchmark_figure
     from seamline.drawing import save
+    from seamline.evaluation import difference_interval, groups_beside, measure
     from seamline.metrics import average_precision, read_ground_truth
 
-    truth = read_ground_truth(test)
-    reference_map: float | None = None
+    truth, groups = read_ground_truth(test), groups_beside(test)
+    masks = {name: measure(truth, found[name], "mask", groups, limits) for name in models}
+    reference = masks["pytorch"]
     for name, path in models.items():
-        mask_map, box_map = (
-            average_precision(truth, found[name], kind, limits.iou_thresholds).summary["mAP50_95"]
-            for kind in ("mask", "box")
-        )
+        mask_map = masks[name].summary["mAP50_95"]
+        box_map = average_precision(truth, found[name], "box", limits.iou_thresholds).summary["mAP50_95"]
         if mask_map is None or box_map is None:
             raise SeamlineError(f"{test}: has no instances to measure with; give test a larger share in split.ratios.")
-        reference_map = mask_map if reference_map is None else reference_map  # PyTorch's comes first
         rows[name] |= passes_to_figures(passes[name])
         rows[name]["model_mb"] = megabytes(path)
         rows[name]["mask_mAP50_95"] = mask_map
-        rows[name]["mask_mAP50_95_delta"] = mask_map - reference_map
+        rows[name]["mask_mAP50_95_delta"] = mask_map - (reference.summary["mAP50_95"] or 0)
+        rows[name]["mask_mAP50_95_delta_interval"] = difference_interval(reference, masks[name])
         rows[name]["box_mAP50_95"] = box_map
 
     write_json(args.reports / "benchmark.json", rows)

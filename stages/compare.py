@@ -74,7 +74,7 @@ def main() -> None:
         tables=tables,
         changed=changed,
         curves=figure_to_svg(
-            curve_figure({"epoch": epochs, **curves}, "epoch", "The trainer's own validation", ylabel="mask mAP50-95")
+            curve_figure(epochs, curves, "The trainer's own validation", xlabel="epoch", ylabel="mask mAP50-95")
         ),
         pictures=pictures(),
     )

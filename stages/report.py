@@ -84,15 +84,18 @@ def charts(facts: Record) -> dict[str, str]:
     from seamline import charts as draw
     from seamline.page import figure_to_svg
 
-    validation = rows_to_columns(facts["validation"])
-    losses = {key: values for key, values in rows_to_columns(facts["losses"]).items() if key != "lr" and any(values)}
+    validation, losses = (rows_to_columns(facts[name]) for name in ("validation", "losses"))
     test = facts["per_class"]["test"]["mask"]
     mistakes = {kind: count for kind, count in facts["mistakes"]["all"].items() if kind != "right"}
     figures = {
-        "losses": draw.curve_figure(losses, "epoch", "Training losses", ylabel="loss"),
+        "losses": draw.curve_figure(
+            losses["epoch"],
+            {key: values for key, values in losses.items() if key not in ("epoch", "lr") and any(values)},
+            "Training losses", xlabel="epoch", ylabel="loss",
+        ),
         "validation": draw.curve_figure(
-            {key: values for key, values in validation.items() if key == "epoch" or "mAP50_95" in key},
-            "epoch", "The trainer's own validation", ylabel="mAP50-95",
+            validation["epoch"], {key: values for key, values in validation.items() if "mAP50_95" in key},
+            "The trainer's own validation", xlabel="epoch", ylabel="mAP50-95",
         ),
         "per_class": draw.interval_figure(
             [(name, row["mAP50_95"], row["mAP50_95_interval"]) for name, row in test.items()],

@@ -19,7 +19,8 @@ from seamline import evaluation
 from seamline.bootstrap import interval
 from seamline.curves import best_f1_threshold, matches_to_operating, operating_to_point, reliability
 from seamline.drawing import COLOURS, hex_to_bgr
-from seamline.evaluation import evaluate_files
+from seamline.errors import SeamlineError
+from seamline.evaluation import difference_interval, evaluate_files, measure
 from seamline.findings import write_evaluation
 from seamline.masks import mask_to_rle
 from seamline.metrics import IOU_TYPES, METRIC_NAMES, average_precision, read_ground_truth, results_of_kind
@@ -179,6 +180,22 @@ def test_pictures_are_of_the_images_they_are_said_to_be(evaluated: Path) -> None
     picture = cv2.imread(str(evaluated / "evaluate" / "worst" / f"{worst[0]['image_id']}.jpg"))
     assert picture is not None
     assert picture.shape == (384, 2 * 256 + 6, 3)  # of 40 x 60, twice
+
+
+def test_the_difference_of_two_models_is_taken_draw_by_draw(evaluated: Path, params: Params) -> None:
+    found = evaluate_files(evaluated / "split", evaluated / "predictions", params)
+    first, other = found["val", "mask"], found["test", "mask"]  # the same images, other predictions
+    assert difference_interval(first, first) is None  # nothing differs in any draw
+    low, high = difference_interval(first, other) or (0, 0)
+    assert difference_interval(other, first) == pytest.approx([-high, -low])
+    difference = (other.summary["mAP50_95"] or 0) - (first.summary["mAP50_95"] or 0)
+    assert low < difference < high
+
+
+def test_an_image_in_no_group_is_named(evaluated: Path, params: Params) -> None:
+    truth = read_ground_truth(evaluated / "split" / "val.json")
+    with pytest.raises(SeamlineError, match=r"groups\.json: lacks image '2'"):
+        measure(truth, [], "mask", {"1": 0}, params.evaluate)
 
 
 def test_in_processes_it_is_the_same(evaluated: Path, params: Params, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -63,6 +63,8 @@ def write_split(split: Path, images: Path) -> None:
         annotations = [record for record in coco["annotations"] if record["category_id"] in wanted]
         shown = {record["image_id"] for record in annotations}
         chosen = [record for record in coco["images"] if record["id"] in shown][: 3 * IMAGES_A_SPLIT]
+        groups = {str(record["id"]): index for index, record in enumerate(chosen)}
+        (split / "groups.json").write_text(json.dumps(groups))
         for index, name in enumerate(("train", "val", "test")):
             own = chosen[index::3]
             ids = {record["id"] for record in own}
