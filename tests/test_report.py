@@ -135,6 +135,9 @@ def test_the_figures_are_those_of_the_files(workplace: Path) -> None:
         assert cells is not None
         assert [int(count) for count in re.findall(r">(\d+)<", cells[1])] == counts
     assert read(workplace, "export.json")["weights_sha256"] in card
+    assert f"{point['right']} of {point['right'] + point['missed']} garments" in card
+    for kind, count in read(workplace, "evaluate/mistakes.json")["all"].items():
+        assert kind == "right" or f" {kind} {count}" in card
 
 
 def test_names_that_look_like_numbers_stay_names(workplace: Path) -> None:
@@ -178,7 +181,7 @@ def test_a_name_cannot_break_out_of_the_page_or_of_a_table(workplace: Path) -> N
     assert "alert(1)" in Page(text).text
     assert "For <b>coats</b> & more" in Page(text).text
     rows = [line for line in card.splitlines() if "alert" in line and line.startswith("|")]
-    assert rows and all(len(re.findall(r"(?<!\\)\|", row)) == 6 for row in rows)
+    assert rows and all(len(re.findall(r"(?<!\\)\|", row)) == 9 for row in rows)
 
 
 def test_without_intervals_slices_or_seeds_it_is_still_a_report(workplace: Path) -> None:
