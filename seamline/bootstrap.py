@@ -41,8 +41,8 @@ def draw_weights(groups: Ints, samples: int, seed: int) -> Ints:
     _, group = np.unique(groups, return_inverse=True)
     count = int(group.max()) + 1 if len(group) else 0
     random = np.random.default_rng(seed)
-    drawn = [np.bincount(random.integers(0, count, count), minlength=count) for _ in range(samples if count else 0)]
-    return np.array(drawn, dtype=np.int64).reshape(len(drawn), count)[:, group]
+    drawn = [np.bincount(random.integers(0, max(count, 1), count), minlength=count) for _ in range(samples)]
+    return np.array(drawn, dtype=np.int64).reshape(samples, count)[:, group]
 
 
 def rankings(matches: Matches, counted: Bools | None = None) -> list[Ranking]:
@@ -144,20 +144,23 @@ def mean_of_classes(precisions: Floats) -> Floats:
     return means
 
 
-def interval(values: Floats, groups: int) -> list[float] | None:
+def interval(values: Floats, groups: int, value: float | None) -> list[float] | None:
     """The middle 95% of the samples as [low, high], six digits, a little widened; None where it would mislead.
 
     Drawing again from few groups varies too little, so the percentiles are moved outwards as a t-interval's are
     (Hesterberg 2015, "expanded percentile"). From fewer than FEWEST, or where every sample gives the same, as it does
-    when everything or nothing was found, drawing again would look like certainty.
+    when everything or nothing was found, drawing again would look like certainty. A mean over many classes of few
+    instances each is higher in most draws than it is, since draws repeat what was found and lack what was rare: where
+    the figure itself lies outside, there is no interval either.
 
     Args:
         values: a figure of each sample.
         groups: how many groups there are to draw whose images show what is measured.
+        value: the figure itself.
     """
     known = values[~np.isnan(values)]
-    if groups < FEWEST or not len(known):
+    if groups < FEWEST or not len(known) or value is None:
         return None
     tail = float(ndtr(-np.sqrt(groups / (groups - 1)) * stdtrit(groups - 1, (1 + LEVEL) / 2)))
     low, high = np.quantile(known, [tail, 1 - tail])
-    return [round(float(low), 6), round(float(high), 6)] if low < high else None
+    return [round(float(low), 6), round(float(high), 6)] if low < high and low <= value <= high else None

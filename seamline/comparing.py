@@ -26,6 +26,7 @@ SAME = "equal"
 IN_NOISE = "within noise"
 IN_SEEDS = "within the spread of seeds"
 OTHER_DATA = "not comparable"
+NOTHING = "nothing to measure"
 OTHER_TIME = "the machine was not as busy in both"  # rounds of one run say nothing of another day
 # What has to be the same for two models' draws to be pairs.
 PAIRED_BY = ("interval", "bootstrap_samples", "seed")
@@ -67,6 +68,8 @@ def read_model(revision: str, reports: Path) -> Model:
         SeamlineError: naming the revision and the file that it lacks.
     """
     evaluate = reports / "evaluate"
+    if not Path("params.yaml").is_file():
+        raise SeamlineError("params.yaml: there is no such file; run stages from the project's top folder.")
 
     def read(path: Path) -> Any:
         try:
@@ -75,14 +78,17 @@ def read_model(revision: str, reports: Path) -> Model:
             raise SeamlineError(f"{revision}: its {path} is not JSON ({error}).") from None
 
     def rows(path: Path) -> list[Record]:
-        return text_to_rows(read_at(revision, path).decode())
+        return text_to_rows(read_at(revision, path).decode(), f"{revision}: {path}")
 
     samples = rows(evaluate / "bootstrap.csv")
+    settings = read(evaluate / "settings.json")
+    if not {"groups_sha256", "groups_showing_an_instance"} <= settings.get("test", {}).keys():
+        raise SeamlineError(f"{revision}: its reports are of another version of Seamline; run dvc repro there.")
     columns = samples[0] if samples else {}
     return Model(
         name=revision,
         params=yaml.safe_load(read_at(revision, Path("params.yaml"))),
-        settings=read(evaluate / "settings.json"),
+        settings=settings,
         metrics=read(reports / "metrics.json"),
         samples={key: np.array([row[key] for row in samples], dtype=np.float64) for key in columns},
         per_class=read(evaluate / "per_class.json"),
@@ -117,7 +123,7 @@ def difference_of(first: Model, other: Model, measure: str, comparable: bool) ->
     ours, theirs = (model.metrics[split][kind][key] for model in (first, other))
     spread = seed_spread_of((first, other), measure)
     if ours is None or theirs is None:
-        return Difference(measure, ours, theirs, None, None, spread, OTHER_DATA)
+        return Difference(measure, ours, theirs, None, None, spread, NOTHING)
     difference = theirs - ours
     if not comparable:
         return Difference(measure, ours, theirs, difference, None, spread, OTHER_DATA)
@@ -125,7 +131,11 @@ def difference_of(first: Model, other: Model, measure: str, comparable: bool) ->
         first.settings[split][key] == other.settings[split][key] for key in ("groups", "groups_sha256")
     )
     span = (
-        interval(other.samples[measure] - first.samples[measure], first.settings[split]["groups_showing_an_instance"])
+        interval(
+            other.samples[measure] - first.samples[measure],
+            first.settings[split]["groups_showing_an_instance"],
+            difference,
+        )
         if paired
         else None
     )
@@ -137,7 +147,7 @@ def verdict(difference: float, span: Sequence[float] | None, spread: float | Non
     if difference == 0:
         return SAME
     if span is None:
-        return f"unknown (fewer than {FEWEST} groups of photos, or intervals drawn in different ways)"
+        return f"unknown (fewer than {FEWEST} groups of photos, drawn in different ways, or every draw the same)"
     if span[0] <= 0 <= span[1]:
         return IN_NOISE
     direction = "better" if difference > 0 else "worse"

@@ -71,7 +71,10 @@ def evaluate_file(job: Job) -> Measured:
 
 def groups_beside(split_file: Path) -> dict[str, int]:
     """The split stage's groups.json: image id, as text, -> number of its group."""
-    found: dict[str, int] = read_json(split_file.with_name("groups.json"))
+    path = split_file.with_name("groups.json")
+    found = read_json(path)
+    if not isinstance(found, dict):
+        raise SeamlineError(f"{path}: is no list of groups; the split stage makes it.")
     return found
 
 
@@ -93,4 +96,6 @@ def measure(truth: COCO, results: list[Record], kind: str, group_of: dict[str, i
 def difference_interval(first: Measured, other: Measured) -> list[float] | None:
     """Of the difference in mAP50-95 of two models on the same images, draw by draw (a paired bootstrap)."""
     differences = mean_of_classes(other.samples) - mean_of_classes(first.samples)
-    return interval(differences, groups_showing(first.matches, first.groups))
+    ours, theirs = first.summary["mAP50_95"], other.summary["mAP50_95"]
+    difference = None if ours is None or theirs is None else theirs - ours
+    return interval(differences, groups_showing(first.matches, first.groups), difference)

@@ -14,6 +14,7 @@ from typing import Any
 
 import msgspec
 
+from seamline.bootstrap import FEWEST
 from seamline.coco import Record
 from seamline.errors import SeamlineError
 from seamline.files import read_json, sha256_of
@@ -39,6 +40,8 @@ def read_facts(reports: Path) -> Record:
     Raises:
         SeamlineError: naming the file that is missing or is none; dvc repro makes it.
     """
+    if not reports.is_dir():
+        raise SeamlineError(f"{reports}: is no folder; give the one with the stages' reports, such as reports.")
     evaluate, train = reports / "evaluate", reports / "train"
     names = ("pull", "subset", "fidelity", "split", "metrics", "export", "benchmark", "environment")
     facts: Record = {name: read_json(reports / f"{name}.json") for name in names}
@@ -61,17 +64,26 @@ def read_facts(reports: Path) -> Record:
 def read_csv(path: Path) -> list[Record]:
     """Rows of a table; see text_to_rows."""
     try:
-        return text_to_rows(path.read_text(encoding="utf-8"))
+        return text_to_rows(path.read_text(encoding="utf-8"), str(path))
     except FileNotFoundError:
         raise SeamlineError(f"{path}: there is no such file; run the stage that makes it (dvc repro).") from None
 
 
-def text_to_rows(text: str) -> list[Record]:
-    """Rows of a CSV table: text in columns of names, numbers in all others, None where a number is missing."""
-    return [
-        {key: cell if key in TEXT_COLUMNS else None if cell == "" else to_number(cell) for key, cell in row.items()}
-        for row in csv.DictReader(io.StringIO(text, newline=""))
-    ]
+def text_to_rows(text: str, title: str) -> list[Record]:
+    """Rows of a CSV table: text in columns of names, numbers in all others, None where a number is missing.
+
+    Raises:
+        SeamlineError: with the table's title, when a cell is no number, as git's marks of a conflict are none.
+    """
+    try:
+        return [
+            {key: cell if key in TEXT_COLUMNS else None if cell == "" else to_number(cell) for key, cell in row.items()}
+            for row in csv.DictReader(io.StringIO(text, newline=""))
+        ]
+    except (ValueError, TypeError, AttributeError) as error:
+        raise SeamlineError(
+            f"{title}: is not the table that a stage wrote ({error}); dvc repro makes it anew."
+        ) from None
 
 
 def to_number(cell: str) -> int | float:
@@ -188,18 +200,22 @@ def cautions(facts: Record, params: Params) -> list[str]:
     if params.pull.source == SAMPLE:
         found.append("It was trained on the drawn pictures that come with Seamline, and is of no use on photos.")
     found_at_all = facts["metrics"]["test"]["mask"]["mAP50"]
-    if found_at_all is None or found_at_all < USELESS:
+    if found_at_all is None:
+        found.append("The test split shows no instance, so that nothing could be measured on it.")
+    elif found_at_all < USELESS:
         found.append(
-            f"It is not fit for use: mask mAP50 on test is {found_at_all or 0:.3f}. Train longer (train.epochs), on "
+            f"It is not fit for use: mask mAP50 on test is {found_at_all:.3f}. Train longer (train.epochs), on "
             "more or larger images (subset.images, train.imgsz), or from pretrained weights (train.model)."
         )
     span = test["interval"]
-    if span is None:
+    groups = settings["test"]["groups_showing_an_instance"]
+    if span is None and groups < FEWEST:
         found.append(
-            "How sure the figures are is not known: in the test split "
-            f"{counted(settings['test']['groups_showing_an_instance'], 'group')} of photos that do not belong together "
-            "show an instance, or everything, or nothing, was found in all of them."
+            f"How sure the figures are is not known: garments on test are from {counted(groups, 'group')} of photos that "
+            f"do not belong together, and an interval needs {FEWEST}."
         )
+    elif span is None:
+        found.append("How sure the figures are is not known: every draw of test images gives the same, or higher ones.")
     elif span[1] - span[0] > WIDE:
         found.append(
             f"The test split is small ({counted(settings['test']['images'], 'image')}): a mask mAP50-95 of "

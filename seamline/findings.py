@@ -173,7 +173,11 @@ def write_intervals(evaluations: dict[tuple[str, str], Measured], out: Path) -> 
                 kind: {
                     measure: {
                         "value": evaluations[split, kind].summary[measure],
-                        "interval": interval(names[f"{split}_{kind}_{measure}"], groups[split]),
+                        "interval": interval(
+                            names[f"{split}_{kind}_{measure}"],
+                            groups[split],
+                            evaluations[split, kind].summary[measure],
+                        ),
                     }
                     for measure in MEASURES
                 }
@@ -201,7 +205,9 @@ def class_records(measured: Measured) -> dict[str, Record]:
         for measure in MEASURES:
             record[measure] = values[measure]
             record[f"{measure}_interval"] = interval(
-                measured.sampled(measure)[:, index].mean(axis=-1), groups_showing(matches, measured.groups, own)
+                measured.sampled(measure)[:, index].mean(axis=-1),
+                groups_showing(matches, measured.groups, own),
+                values[measure],
             )
         found[name] = record
     return found

@@ -17,7 +17,6 @@ from seamline.coco import Record
 from seamline.masks import segmentation_to_rle
 from seamline.metrics import Ints, Matches
 
-BACKGROUND = "(background)"  # no name of a class, it is hoped
 FOUND_IOU = 0.5  # from here on an instance is found
 TOUCHED_IOU = 0.1  # from here on a prediction is about an instance
 RIGHT = "right"
@@ -153,7 +152,16 @@ def confusion_matrix(judged: Iterable[Judged], names: dict[int, str]) -> tuple[l
             matrix[actual, position[prediction["category_id"]]] += 1
         for index in np.flatnonzero(free):
             matrix[position[image.instances[index]["category_id"]], -1] += 1
-    return [names[number] for number in numbers] + [BACKGROUND], matrix
+    classes = [names[number] for number in numbers]
+    return [*classes, background_label(classes)], matrix
+
+
+def background_label(classes: Sequence[str]) -> str:
+    """What stands for no class at all: a name that none of them has."""
+    label = "(background)"
+    while label in classes:
+        label = f"({label})"
+    return label
 
 
 def confusion_to_rows(names: Sequence[str], matrix: Ints) -> list[tuple[str, str]]:

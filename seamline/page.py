@@ -14,6 +14,7 @@ import numpy as np
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from matplotlib.figure import Figure
 
+from seamline.errors import SeamlineError
 from seamline.runtime.images import read_image
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -40,8 +41,15 @@ def figure_to_svg(figure: Figure) -> str:
 
 
 def picture_to_data(path: Path, longest_px: int | None = None) -> str:
-    """A picture as a data: address; a PNG of photos, and one with a side over longest_px, becomes a smaller JPEG."""
-    data = path.read_bytes()
+    """A picture as a data: address; with longest_px as a JPEG that is no longer than that.
+
+    Raises:
+        SeamlineError: when there is no such file.
+    """
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError:
+        raise SeamlineError(f"{path}: there is no such file; run the stage that makes it (dvc repro).") from None
     kind = "jpeg" if path.suffix == ".jpg" else "png"
     if longest_px is not None:
         picture = read_image(data)

@@ -62,7 +62,7 @@ def field_of(truth: COCO, matches: Matches, field: str, names: Mapping[str, str]
         value = value_at(record, field)
         value = value_at(truth.imgs[record["image_id"]], field) if value is None else value
         values = value if isinstance(value, list) else [value]
-        known = {label_of(one, names): one for one in values if isinstance(one, str | int | float)}
+        known = {label_of(one, names): one for one in values if is_value(one)}
         without += not known
         for label, one in sorted(known.items()):
             values_of.setdefault(label, one)
@@ -76,9 +76,17 @@ def field_of(truth: COCO, matches: Matches, field: str, names: Mapping[str, str]
     return Field(field, slices, without, sum(len(members[label]) for label in largest[LARGEST:]))
 
 
+def is_value(value: Any) -> bool:
+    """Text, a truth value or a number that is one."""
+    return isinstance(value, str) or (isinstance(value, int | float) and abs(value) < float("inf"))
+
+
 def label_of(value: Any, names: Mapping[str, str] | None) -> str:
     """A value's name: the one given, else the value as text, 1.0 as 1."""
-    text = str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
+    if isinstance(value, float):
+        text = str(int(value)) if value.is_integer() and abs(value) < 1e15 else f"{value:g}"
+    else:
+        text = str(value)
     return (names or {}).get(text, text)
 
 
@@ -94,7 +102,8 @@ def value_at(record: Mapping[str, Any], field: str) -> Any:
 
 def natural(value: Any) -> tuple[bool, float, str]:
     """Numbers by size, then text."""
-    return (isinstance(value, str), 0.0 if isinstance(value, str) else float(value), str(value))
+    number = isinstance(value, int | float) and abs(value) < 1e300
+    return (not number, float(value) if number else 0.0, str(value))
 
 
 def job_to_rows(job: tuple[str, Field, Matches, Ints, Ints]) -> list[Row]:
@@ -120,7 +129,7 @@ def figures(matches: Matches, groups: Ints, weights: Ints, counted: Bools) -> Ro
     for part, parts in ((found, samples), (found[:, :1], samples[..., :1])):
         values += [
             round(float(mean_of_classes(part)), 6),
-            *(interval(mean_of_classes(parts), showing) or (None, None)),
+            *(interval(mean_of_classes(parts), showing, float(mean_of_classes(part))) or (None, None)),
         ]
     images = len(np.unique(matches.instance_image[counted]))
     return (images, int(counted.sum()), *values)

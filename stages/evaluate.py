@@ -10,6 +10,7 @@ Example: python stages/evaluate.py models/train/best.pt data/split data/yolo dat
 import argparse
 from pathlib import Path
 
+from seamline.errors import SeamlineError
 from seamline.files import whole_folder, write_json
 from seamline.params import load_params
 from seamline.stage import run
@@ -24,6 +25,12 @@ def main() -> None:
     parser.add_argument("--report", type=Path, default=Path("reports"))
     args = parser.parse_args()
     params = load_params()
+    if not args.split.is_dir():
+        raise SeamlineError(
+            f"{args.split}: is no folder; give the one with val.json and test.json, such as data/split."
+        )
+    if args.report.exists() and not args.report.is_dir():
+        raise SeamlineError(f"{args.report}: is no folder; --report names the folder that reports go to.")
 
     from seamline.evaluation import KINDS, SPLITS, evaluate_files
     from seamline.findings import write_evaluation

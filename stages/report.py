@@ -23,7 +23,7 @@ from seamline.facts import (
     rows_to_columns,
 )
 from seamline.files import write_text
-from seamline.mistakes import BACKGROUND
+from seamline.mistakes import background_label
 from seamline.params import load_params
 from seamline.stage import run
 
@@ -117,7 +117,7 @@ def charts(facts: Record) -> dict[str, str]:
 
 def confusion_table(rows: list[Record], names: list[str]) -> Record:
     """Counts by actual and predicted name, the background last, each with its share of the row for the shade."""
-    labels = [*names, BACKGROUND]
+    labels = [*names, background_label(names)]
     counts = Counter((str(row["actual"]), str(row["predicted"])) for row in rows)
     totals = {actual: max(sum(counts[actual, predicted] for predicted in labels), 1) for actual in labels}
     cells = [

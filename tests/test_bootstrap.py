@@ -163,7 +163,7 @@ def test_draws_take_groups_together_and_depend_on_the_seed_alone() -> None:
     assert weights[:, 2].mean() == pytest.approx(1, abs=0.2)
     assert (weights == draw_weights(groups, 200, 7)).all()
     assert (weights != draw_weights(groups, 200, 8)).any()
-    assert draw_weights(np.zeros(0, np.int64), 5, 0).shape == (0, 0)
+    assert draw_weights(np.zeros(0, np.int64), 5, 0).shape == (5, 0)
 
 
 def test_the_interval_is_that_of_datasets_drawn_anew(measured: tuple[COCO, list[Record], Matches]) -> None:
@@ -175,19 +175,21 @@ def test_the_interval_is_that_of_datasets_drawn_anew(measured: tuple[COCO, list[
         again, predictions = repeated(truth, results, row.tolist())
         np.testing.assert_allclose(sample, plain_precision(again, predictions), atol=1e-9)
     means = mean_of_classes(samples)
-    low, high = interval(means, 15) or (1, 0)
+    low, high = interval(means, 15, float(means.mean())) or (1, 0)
     assert means.min() <= low < high <= means.max()
 
 
 def test_an_interval_is_widened_for_few_groups_and_not_given_for_fewer() -> None:
     values = np.random.default_rng(0).normal(0.5, 0.1, 10_000)
-    assert interval(values, FEWEST - 1) is None
-    few, many = interval(values, FEWEST) or [], interval(values, 10_000) or []
+    assert interval(values, FEWEST - 1, 0.5) is None
+    few, many = interval(values, FEWEST, 0.5) or [], interval(values, 10_000, 0.5) or []
     assert many == pytest.approx(np.quantile(values, [0.025, 0.975]), abs=2e-3)
     # The t-interval of a mean of 15 is 2.145 standard errors wide on either side, and sqrt(15 / 14) times that.
     assert few == pytest.approx([0.5 - 0.222, 0.5 + 0.222], abs=8e-3)
-    assert interval(np.ones(400), 1000) is None  # everything found everywhere: how sure that is, nobody can draw
-    assert interval(np.full(20, np.nan), 100) is None
+    assert interval(np.ones(400), 1000, 1.0) is None  # everything found everywhere: how sure that is, nobody can draw
+    assert interval(np.full(20, np.nan), 100, 0.5) is None
+    assert interval(values, 1000, None) is None
+    assert interval(values, 1000, 0.9) is None  # the figure lies outside: draws say something else
 
 
 def test_the_interval_holds_the_truth_about_as_often_as_it_says() -> None:
@@ -203,7 +205,9 @@ def test_the_interval_holds_the_truth_about_as_often_as_it_says() -> None:
             instance_id=images + 1, instance_image=images, instance_kind=np.zeros(30, np.int64),
             crowd=np.zeros(30, dtype=np.bool_),
         )  # fmt: skip
-        low, high = interval(sample_precisions(matches, draw_weights(images, 200, number))[:, 0, 0], 30) or (0, 1)
+        low, high = interval(
+            sample_precisions(matches, draw_weights(images, 200, number))[:, 0, 0], 30, len(found) / 30
+        ) or (0, 1)
         held.append(low <= 0.7 <= high)
     assert 0.88 <= np.mean(held) <= 1
 

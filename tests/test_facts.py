@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from seamline.errors import SeamlineError
 from seamline.facts import as_fast, cautions, listed, losses_of_data, read_facts, recommended, text_to_rows
 from seamline.params import Params, load_params
 from tests.conftest import PROJECT
@@ -42,10 +43,15 @@ def test_the_fastest_that_keeps_its_accuracy_is_recommended() -> None:
 
 def test_tables_keep_names_as_they_are() -> None:
     text = "split,field,value,instances,mask_mAP50\ntest,style,007,3,0.5\ntest,style,,1,\n"
-    assert text_to_rows(text) == [
+    assert text_to_rows(text, "t") == [
         {"split": "test", "field": "style", "value": "007", "instances": 3, "mask_mAP50": 0.5},
         {"split": "test", "field": "style", "value": "", "instances": 1, "mask_mAP50": None},
     ]
+
+
+def test_a_table_with_gits_marks_in_it_is_named() -> None:
+    with pytest.raises(SeamlineError, match=r"slices\.csv: is not the table"):
+        text_to_rows("split,mask_mAP50\n<<<<<<< HEAD\ntest,what\n", "slices.csv")
 
 
 def test_the_sample_is_said_to_be_drawn(facts: Any, params: Params) -> None:
@@ -59,7 +65,8 @@ def test_a_model_that_finds_nothing_is_not_recommended(facts: Any, params: Param
     facts["metrics"]["test"]["mask"]["mAP50"] = 0.04
     assert says(facts, params, "not fit for use: mask mAP50 on test is 0.040")
     facts["metrics"]["test"]["mask"]["mAP50"] = None
-    assert says(facts, params, "not fit for use")
+    assert says(facts, params, "shows no instance")
+    assert not says(facts, params, "not fit for use")
 
 
 def test_a_wide_interval_is_a_reason_to_be_careful_and_none_as_well(facts: Any, params: Params) -> None:
@@ -67,7 +74,9 @@ def test_a_wide_interval_is_a_reason_to_be_careful_and_none_as_well(facts: Any, 
     facts["intervals"]["test"]["mask"]["mAP50_95"] = {"value": 0.7, "interval": [0.69, 0.71]}
     assert not says(facts, params, "means something between")
     facts["intervals"]["test"]["mask"]["mAP50_95"] = {"value": 0.7, "interval": None}
-    assert says(facts, params, "How sure the figures are is not known")
+    assert says(facts, params, "every draw of test images gives the same")
+    facts["settings"]["test"]["groups_showing_an_instance"] = 3
+    assert says(facts, params, "from 3 groups of photos that do not belong together, and an interval needs 15")
 
 
 def test_only_a_slice_whose_whole_interval_lies_below_is_worse(facts: Any, params: Params) -> None:

@@ -16,6 +16,7 @@ from seamline.mistakes import (
     MISSED,
     RIGHT,
     Judged,
+    background_label,
     confusion_matrix,
     confusion_to_rows,
     judge,
@@ -113,6 +114,11 @@ def test_confusion_counts_every_instance_once(truth: COCO) -> None:
     rows = confusion_to_rows(names, matrix)
     assert len(rows) == matrix.sum()
     assert rows.count(("top", "trousers")) == 1
+
+
+def test_no_class_can_be_taken_for_the_background() -> None:
+    assert background_label(["top"]) == "(background)"
+    assert background_label(["(background)", "((background))"]) == "(((background)))"
 
 
 def test_confusion_gives_a_right_prediction_its_own_garment(truth: COCO) -> None:

@@ -200,7 +200,7 @@ def test_without_intervals_slices_or_seeds_it_is_still_a_report(workplace: Path)
     (workplace / "reports" / "metrics.json").write_text(json.dumps(metrics))
     text, card = made(workplace)
     words = Page(text).text
-    assert "not known: too few groups of photos" in words
+    assert "95% interval not known" in words
     assert "No instance on test has a value" in words
     assert "Another seed alone" not in words + card
 

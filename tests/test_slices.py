@@ -84,6 +84,20 @@ def test_one_value_written_in_several_ways_is_one_slice(tmp_path: Path) -> None:
     }  # fmt: skip
 
 
+def test_numbers_that_are_none_and_numbers_beyond_all_measure(tmp_path: Path) -> None:
+    _, coco, path = dataset(tmp_path / "in", count=4)
+    odd = [float("nan"), float("inf"), 1e300, 10**400, 0.5, True, 2, -1]
+    for record, value in zip(coco["annotations"], odd, strict=True):
+        record["scale"] = value
+    truth, matches = measured(path, coco)
+    found = field_of(truth, matches, "scale", None)
+    assert found.without_value == 2
+    names = [name for name, _ in found.slices]
+    assert names[:4] == ["-1", "0.5", "True", "2"]
+    assert "1e+300" in names
+    assert len(names) == 6
+
+
 def test_a_dot_leads_into_an_object() -> None:
     assert value_at({"a.b": 1, "a": {"b": 2}}, "a.b") == 1
     assert value_at({"a": {"b": 2}}, "a.b") == 2
