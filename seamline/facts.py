@@ -211,8 +211,8 @@ def cautions(facts: Record, params: Params) -> list[str]:
     groups = settings["test"]["groups_showing_an_instance"]
     if span is None and groups < FEWEST:
         found.append(
-            f"How sure the figures are is not known: garments on test are from {counted(groups, 'group')} of photos that "
-            f"do not belong together, and an interval needs {FEWEST}."
+            f"How sure the figures are is not known: garments on test are from {counted(groups, 'group')} of photos "
+            f"that do not belong together, and an interval needs {FEWEST}."
         )
     elif span is None:
         found.append("How sure the figures are is not known: every draw of test images gives the same, or higher ones.")

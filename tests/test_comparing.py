@@ -136,6 +136,18 @@ def test_the_table_fits_a_screen(model: Model) -> None:
     assert len(lines) == 13
 
 
+def test_reports_of_another_version_are_named(project: Project) -> None:
+    path = project.root / "reports" / "evaluate" / "settings.json"
+    settings = read_json(path)
+    for split in ("val", "test"):
+        del settings[split]["groups_sha256"]
+    write_json(path, settings)
+    done = project.run("python", "stages/compare.py", "main", check=False)
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: workspace: its reports are of another version of Seamline")
+    assert "Traceback" not in done.stderr
+
+
 def test_revisions_are_commits_branches_and_experiments(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(project.root)
     head = project.run("git", "rev-parse", "HEAD").stdout.strip()

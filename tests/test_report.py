@@ -237,8 +237,22 @@ def test_more_pictures_than_fit_stay_in_their_folder(workplace: Path) -> None:
 def test_what_is_missing_is_named(workplace: Path) -> None:
     (workplace / "reports" / "evaluate" / "slices.csv").unlink()
     assert is_one_sentence(run_stage("report", workplace, "reports"), "slices.csv", "dvc repro")
-    shutil.rmtree(workplace / "reports")
+    (workplace / "reports" / "evaluate" / "slices.csv").write_text("split,instances\n<<<<<<< HEAD\ntest,what\n")
+    assert is_one_sentence(run_stage("report", workplace, "reports"), "slices.csv", "is not the table")
+    shutil.copy(PROJECT / "reports" / "evaluate" / "slices.csv", workplace / "reports" / "evaluate")
+    number = read(workplace, "evaluate/worst.json")[0]["image_id"]
+    (workplace / "reports" / "evaluate" / "worst" / f"{number}.jpg").unlink()
+    assert is_one_sentence(run_stage("report", workplace, "reports"), f"worst/{number}.jpg", "dvc repro")
+    (workplace / "reports" / "pull.json").unlink()
     assert is_one_sentence(run_stage("report", workplace, "reports"), "pull.json")
+    assert is_one_sentence(run_stage("report", workplace, "params.yaml"), "params.yaml: is no folder")
+
+
+def test_evaluate_is_told_folders_and_says_so_before_it_works(workplace: Path) -> None:
+    arguments = ("models/none.pt", "reports/split.json", "data/yolo", "out")
+    assert is_one_sentence(run_stage("evaluate", workplace, *arguments), "reports/split.json: is no folder")
+    arguments = ("models/none.pt", "reports", "data/yolo", "out", "--report", "params.yaml")
+    assert is_one_sentence(run_stage("evaluate", workplace, *arguments), "params.yaml: is no folder")
 
 
 def test_the_code_is_named_by_the_commit_that_last_changed_it(project: Project) -> None:
