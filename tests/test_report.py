@@ -251,8 +251,8 @@ def test_what_is_missing_is_named(workplace: Path) -> None:
 def test_evaluate_is_told_folders_and_says_so_before_it_works(workplace: Path) -> None:
     arguments = ("models/none.pt", "reports/split.json", "data/yolo", "out")
     assert is_one_sentence(run_stage("evaluate", workplace, *arguments), "reports/split.json: is no folder")
-    arguments = ("models/none.pt", "reports", "data/yolo", "out", "--report", "params.yaml")
-    assert is_one_sentence(run_stage("evaluate", workplace, *arguments), "params.yaml: is no folder")
+    done = run_stage("evaluate", workplace, "models/none.pt", "reports", "data/yolo", "out", "--report", "params.yaml")
+    assert is_one_sentence(done, "params.yaml: is no folder")
 
 
 def test_the_code_is_named_by_the_commit_that_last_changed_it(project: Project) -> None:
