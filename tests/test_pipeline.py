@@ -39,7 +39,7 @@ HALF_MADE = {
     "split": "data/.split.tmp",
     "train": ".seamline/train/*/state.pt",
 }
-KILLED_AFTER_S = {"evaluate": 3, "export": 4, "benchmark": 4, "report": 1.5}
+KILLED_AFTER_S = {"evaluate": 3, "export": 4, "benchmark": 4, "report": 0.5}
 FORMATS = ["pytorch", "onnx", "openvino", "openvino_int8"]
 # What `dvc plots diff` lays over one another.
 CURVES = [
