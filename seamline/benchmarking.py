@@ -1,58 +1,122 @@
-"""Engines timed side by side: each in a process of its own on the same cores, taking turns, one image at a time."""
+"""Engines timed side by side: each in a process of its own on the same cores, taking turns over the same images.
+
+Two modes are kept apart. Latency: one image at a time, every core working on it, each image timed. Throughput: many
+images under way at once, in the way that proved best for those cores, and a whole turn timed. Both from the file on
+disk to the masks.
+"""
 
 from __future__ import annotations
 
-import contextlib
 import functools
-import importlib.metadata
-import multiprocessing
-import os
-import platform
-import signal
+import math
+import statistics
 import time
-from collections.abc import Callable, Iterator, Sequence
-from multiprocessing.connection import Connection
+from collections.abc import Callable, Mapping, Sequence
+from itertools import cycle, islice
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
+from scipy.special import stdtrit
+from tqdm import tqdm
 
+from seamline import machine
 from seamline.coco import Record
-from seamline.errors import SeamlineError
-from seamline.params import Evaluate
+from seamline.params import Benchmark, Evaluate
 from seamline.predictions import predict_split
+from seamline.processes import EngineProcess, engine_processes
+from seamline.runtime.images import ImageError
 from seamline.runtime.predictor import Predictor
-from seamline.stage import end_with_parent
 
-LIBRARIES = ("torch", "ultralytics", "onnxruntime", "openvino", "nncf", "numpy", "opencv-python-headless")
-INSTRUCTIONS = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "avx512_fp16", "avx_vnni", "amx_bf16", "amx_int8")
+BF16 = {"avx512_bf16", "amx_bf16"}  # instructions, any of which makes bf16 worth a row
+RESAMPLES = 2000
+LEVEL = 0.95
+STABLE = 0.05  # two medians of a warm-up that differ less are the same
+TRIES = 3  # turns of each way to run a row
+BLOCKS = 4  # of rounds, for the interval
+WINDOW = 8  # images a median of the warm-up is taken over
 
 
-class Pass(NamedTuple):
-    """One run through the images."""
+class Row(NamedTuple):
+    """A line of the benchmark: a model and how it is run."""
+
+    name: str
+    path: Path
+    precision: str = "f32"
+    device: str = "cpu"
+
+
+class Way(NamedTuple):
+    """How many images are under way at once in throughput mode: streams, each with a batch of its own."""
+
+    streams: int = 1
+    batch: int = 1
+
+
+class Profile(NamedTuple):
+    """How much is measured: turns of so many rounds, more until every row has had enough."""
+
+    rounds: int
+    turn_s: float  # of the slowest row; the others take as many images
+    images: int  # a row and mode, or
+    seconds: float  # so long
+    warm_up_s: float  # at most
+    timeout_s: float  # a row and mode, altogether
+
+
+PROFILES = {
+    "quick": Profile(rounds=12, turn_s=0.4, images=0, seconds=0, warm_up_s=3, timeout_s=600),
+    "full": Profile(rounds=30, turn_s=1, images=1024, seconds=60, warm_up_s=20, timeout_s=3600),
+}
+
+
+def profile_of(settings: Benchmark) -> Profile:
+    """The profile named, with what is said beside it."""
+    profile = PROFILES[settings.profile]
+    return profile._replace(rounds=settings.rounds or profile.rounds, timeout_s=settings.timeout_s or profile.timeout_s)
+
+
+class Turn(NamedTuple):
+    """What one row did in one round."""
 
     wall_s: float
-    latencies_ms: list[float]  # an image, from the file to the masks
-    parts_ms: list[tuple[float, float, float]]  # an image: preprocess (file read and decoded), inference, postprocess
+    images: int
+    latencies_ms: Sequence[float] = ()  # an image; in latency mode only
+    parts_ms: Sequence[tuple[float, float, float]] = ()  # an image: preprocess (read, decoded), inference, postprocess
+
+
+class WarmUp(NamedTuple):
+    images: int
+    stable: bool  # two medians in a row were the same, within STABLE
+    latency_ms: float  # the last median
 
 
 # What an engine's process is asked to do.
 
 
-def precision(predictor: Predictor) -> str:
-    return predictor.precision
+def facts_of(predictor: Predictor) -> tuple[str, int]:
+    return predictor.precision, predictor.imgsz
 
 
-def warm_up(predictor: Predictor, images: list[Path], seconds: float) -> None:
-    """Predict for so long, and at least once."""
+def warm_up(predictor: Predictor, images: list[Path], seconds: float) -> WarmUp:
+    """Predict one by one until it takes no less time any more, or for so long."""
     end = time.perf_counter() + seconds
-    index = 0
-    while index == 0 or time.perf_counter() < end:
-        predictor.predict(images[index % len(images)])
-        index += 1
+    before, done = float("inf"), 0
+    while True:
+        latencies = []
+        for image in islice(cycle(images), done, done + WINDOW):
+            start = time.perf_counter()
+            predictor.predict(image)
+            latencies.append(1000 * (time.perf_counter() - start))
+        done += WINDOW
+        median = statistics.median(latencies)
+        stable = abs(median - before) < STABLE * median
+        if stable or time.perf_counter() > end:
+            return WarmUp(done, stable, median)
+        before = median
 
 
-def timed_pass(predictor: Predictor, images: list[Path]) -> Pass:
+def latency_turn(predictor: Predictor, images: list[Path]) -> Turn:
     predictor.predict(images[0])  # caches have grown cold during the others' turns
     latencies, parts = [], []
     begin = time.perf_counter()
@@ -61,22 +125,24 @@ def timed_pass(predictor: Predictor, images: list[Path]) -> Pass:
         predictor.predict(image)
         latencies.append(1000 * (time.perf_counter() - start))
         parts.append(predictor.timings_ms)
-    return Pass(time.perf_counter() - begin, latencies, parts)
+    return Turn(time.perf_counter() - begin, len(images), latencies, parts)
+
+
+def throughput_turn(predictor: Predictor, images: list[Path]) -> Turn:
+    consume(predictor, images[: 2 * predictor.engine.streams])
+    begin = time.perf_counter()
+    consume(predictor, images)
+    return Turn(time.perf_counter() - begin, len(images))
+
+
+def consume(predictor: Predictor, images: list[Path]) -> None:
+    for found in predictor.predict_all(images):
+        if isinstance(found, ImageError):
+            raise found
 
 
 def peak_rss_mb(predictor: Predictor) -> float:
-    """Peak resident memory of this process so far, in MB (10^6 bytes).
-
-    From /proc where there is one: a new process inherits getrusage's figure from the one that started it.
-    """
-    status = Path("/proc/self/status")
-    if status.exists():
-        lines = dict(line.split(":", 1) for line in status.read_text().splitlines())
-        return int(lines["VmHWM"].split()[0]) * 1024 / 1e6
-    import resource
-
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / 1e6 if platform.system() == "Darwin" else peak * 1024 / 1e6
+    return machine.peak_rss_mb()
 
 
 def split_records(predictor: Predictor, split_file: Path, images: Path, limits: Evaluate) -> list[Record]:
@@ -89,154 +155,126 @@ def split_records(predictor: Predictor, split_file: Path, images: Path, limits: 
     return predict_split(predictor, split_file, images, "test")
 
 
-def serve(connection: Connection, open_predictor: Callable[[], Predictor], cores: list[int]) -> None:
-    """An engine's process: answers one request after the other, and ends when the pipe is closed."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle; it closes the pipe
-    end_with_parent()
-    if hasattr(os, "sched_setaffinity"):
-        os.sched_setaffinity(0, cores)
-    import cv2
+def rows_to_measure(models: Mapping[str, Path], instructions: Sequence[str], gpu: bool) -> list[Row]:
+    """Every model on the CPU; OpenVINO in bf16 as well where the processor has it, others on a GPU where there is one.
 
-    cv2.setNumThreads(1)
-    with contextlib.suppress(EOFError, BrokenPipeError):
-        try:
-            predictor = open_predictor()
-            while True:
-                function, arguments = connection.recv()
-                connection.send(function(predictor, *arguments))
-        except SeamlineError as error:
-            connection.send(error)
-
-
-class EngineProcess:
-    """A model open in a process of its own.
-
-    Attributes:
-        name: the format, for messages.
-        left_s: how much longer it may take, of all requests together.
+    Left alone, OpenVINO would take bf16 by itself and look as if it were twice as fast as the others.
     """
-
-    def __init__(self, name: str, open_predictor: Callable[[], Predictor], cores: list[int], timeout_s: float) -> None:
-        self.name, self.timeout_s, self.left_s = name, timeout_s, timeout_s
-        context = multiprocessing.get_context("spawn")
-        self.connection, theirs = context.Pipe()
-        self.process = context.Process(target=serve, args=(theirs, open_predictor, cores), daemon=True, name=name)
-        with environment(thread_environment(len(cores))):
-            self.process.start()
-        theirs.close()
-
-    def ask(self, function: Callable[..., Any], *arguments: Any) -> Any:
-        """Have function(predictor, *arguments) called in the process, and wait for what it returns.
-
-        Raises:
-            SeamlineError: naming the format, when the process refuses, dies, or takes too long.
-        """
-        start = time.monotonic()
-        try:
-            self.connection.send((function, arguments))
-            if not self.connection.poll(max(self.left_s, 0)):
-                raise SeamlineError(
-                    f"{self.name}: took longer than benchmark.timeout_s ({self.timeout_s:g} s) and was stopped; "
-                    "raise benchmark.timeout_s, or lower benchmark.images or benchmark.repeats."
-                )
-            answer = self.connection.recv()
-        except (EOFError, ConnectionError):
-            self.process.join(5)
-            raise SeamlineError(
-                f"{self.name}: its process ended by itself, exit code {self.process.exitcode} (-9: most likely out of "
-                "memory); its last words are above, and dvc repro -s benchmark tries again."
-            ) from None
-        self.left_s -= time.monotonic() - start
-        if isinstance(answer, SeamlineError):
-            raise SeamlineError(f"{self.name}: {answer}")
-        return answer
-
-    def stop(self) -> None:
-        """End the process: by itself, as its pipe is closed, or the hard way when it is busy."""
-        self.connection.close()
-        self.process.join(2)
-        self.process.kill()
-        self.process.join()
+    rows = []
+    for name, path in models.items():
+        rows.append(Row(name, path))
+        if name == "openvino" and BF16 & set(instructions):
+            rows.append(Row("openvino_bf16", path, precision="bf16"))
+    if gpu:
+        rows += [Row(f"{name}_cuda", models[name], device="cuda") for name in ("pytorch", "onnx") if name in models]
+    return rows
 
 
-@contextlib.contextmanager
-def engine_processes() -> Iterator[list[EngineProcess]]:
-    """A list to put processes in; none of them outlives the block."""
-    processes: list[EngineProcess] = []
-    try:
-        yield processes
-    finally:
-        for process in processes:
-            process.stop()
+def has_gpu() -> bool:
+    """Whether torch can use a GPU; asked only where a driver is loaded, as torch takes seconds to import."""
+    if not Path("/proc/driver/nvidia").exists():
+        return False
+    import torch
+
+    return bool(torch.cuda.is_available())
 
 
-def thread_environment(threads: int) -> dict[str, str]:
-    """Variables that libraries read when they load: threads of an engine, and none that spin while others work.
-
-    numpy's matrix products get one thread for every engine: OpenBLAS' idle threads spin for some 20 ms, and took
-    the cores from the next image's inference (OpenVINO's median on two cores: 24 ms; with one thread 11 ms).
-    """
-    return {
-        "OMP_NUM_THREADS": str(threads),
-        "GOMP_SPINCOUNT": "1000",  # PyTorch's barriers; see TorchEngine
-        "OPENBLAS_NUM_THREADS": "1",
-    }
-
-
-@contextlib.contextmanager
-def environment(values: dict[str, str]) -> Iterator[None]:
-    """Set environment variables inside the block, for processes started in it."""
-    before = {key: os.environ.get(key) for key in values}
-    os.environ.update(values)
-    try:
-        yield
-    finally:
-        for key, value in before.items():
-            if value is None:
-                os.environ.pop(key, None)
-            else:
-                os.environ[key] = value
-
-
-def usable_core_ids(count: int | None) -> list[int]:
-    """The first `count` cores that this process may run on; all of them where count is None.
-
-    Raises:
-        SeamlineError: when there are not so many.
-    """
-    cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else list(range(os.cpu_count() or 1))
-    if count is not None and count > len(cores):
-        raise SeamlineError(f"benchmark.threads: {count} is more than the {len(cores)} cores this process may use.")
-    return cores[:count]
-
-
-def open_process(
-    name: str, path: Path, cores: list[int], confidence: float, limits: Evaluate, timeout_s: float
+def open_row(
+    row: Row, way: Way, cores: list[int], confidence: float, limits: Evaluate, timeout_s: float
 ) -> EngineProcess:
-    """Start an engine's process; the first request waits until it is open."""
-    opener = functools.partial(Predictor, path, confidence, limits.nms_iou, limits.max_detections, len(cores))
-    return EngineProcess(name, opener, cores, timeout_s)
+    """Start a row's process; the first request waits until it is open."""
+    opener = functools.partial(
+        Predictor,
+        row.path,
+        confidence,
+        limits.nms_iou,
+        limits.max_detections,
+        len(cores),
+        way.streams,
+        way.batch,
+        row.precision,
+        row.device,
+    )
+    return EngineProcess(row.name, opener, cores, timeout_s)
+
+
+def ways_to_try(row: Row, cores: int) -> list[Way]:
+    """One image on all cores, each core its own image, and between the two where there is room; batches on a GPU."""
+    if row.device == "cuda":
+        return [Way(), Way(batch=16)]
+    return [Way(streams) for streams in sorted({1, cores // 2 or 1, cores})]
+
+
+def best_way(ways: Sequence[Way], open_with: Callable[[Way], EngineProcess], images: list[Path]) -> Way:
+    """Of the ways to run a row, tried in turns, the one with the most images a second."""
+    if len(ways) == 1:
+        return ways[0]
+    with engine_processes() as processes:
+        processes += [open_with(way) for way in ways]
+        turns: list[list[Turn]] = [[] for _ in ways]
+        for _ in range(TRIES):
+            for process, own in zip(processes, turns, strict=True):
+                own.append(process.ask(throughput_turn, images))
+        return ways[min(range(len(ways)), key=lambda index: statistics.median(turn.wall_s for turn in turns[index]))]
+
+
+def take_turns(
+    processes: Sequence[EngineProcess], images: Sequence[Path], count: int, profile: Profile
+) -> tuple[dict[str, list[Turn]], dict[str, list[Turn]]]:
+    """Rounds in which each row takes a turn in either mode over the same images, another row first in each round.
+
+    Args:
+        count: images a latency turn; a throughput turn has twice as many, for its beginning and end to matter less.
+
+    Returns:
+        The turns of each row in latency mode, and in throughput mode.
+    """
+    latency: dict[str, list[Turn]] = {process.name: [] for process in processes}
+    throughput: dict[str, list[Turn]] = {process.name: [] for process in processes}
+    number = 0
+    with tqdm(total=profile.rounds, desc="timing", unit="round", disable=None) as progress:
+        while not (enough(latency, profile) and enough(throughput, profile)):
+            first = number % len(processes)
+            for process in (*processes[first:], *processes[:first]):
+                latency[process.name].append(process.ask(latency_turn, turn_images(images, number, count)))
+                throughput[process.name].append(process.ask(throughput_turn, turn_images(images, number, 2 * count)))
+            number += 1
+            progress.total = max(profile.rounds, number)
+            progress.update()
+    return latency, throughput
+
+
+def turn_images(images: Sequence[Path], round_number: int, count: int) -> list[Path]:
+    """A round's images, `count` of them, going on where the round before ended; all rows get the same."""
+    start = round_number * count % len(images)
+    return list(islice(cycle(images), start, start + count))
+
+
+def images_a_turn(latency_ms: float, turn_s: float) -> int:
+    """As many as the slowest row does in turn_s, but enough for a median."""
+    return max(int(1000 * turn_s / latency_ms), WINDOW)
+
+
+def enough(turns: Mapping[str, Sequence[Turn]], profile: Profile) -> bool:
+    """Whether every row has had its rounds, and its images or its time."""
+    return all(
+        len(own) >= profile.rounds
+        and (sum(turn.images for turn in own) >= profile.images or sum(turn.wall_s for turn in own) >= profile.seconds)
+        for own in turns.values()
+    )
 
 
 # What is made of the answers.
 
 
-def passes_to_figures(passes: Sequence[Pass]) -> Record:
-    """Latency percentiles and medians over all images of all passes, throughput as the median pass had it.
-
-    throughput_spread is what lies between the 10th and 90th percentile of the passes' throughputs, as a share of
-    their median: how much of a difference is noise.
-    """
-    latencies = [latency for one in passes for latency in one.latencies_ms]
-    parts = np.median([part for one in passes for part in one.parts_ms], axis=0)
-    throughputs = [len(one.latencies_ms) / one.wall_s for one in passes]
-    p10, median, p90 = np.percentile(throughputs, [10, 50, 90])
+def turns_to_latency(turns: Sequence[Turn]) -> Record:
+    """Latency percentiles over all images of all rounds, and medians of the parts."""
+    latencies = [latency for turn in turns for latency in turn.latencies_ms]
+    parts = np.median([part for turn in turns for part in turn.parts_ms], axis=0)
     return {
-        "images": len(passes[0].latencies_ms),
-        "repeats": len(passes),
+        "queries": len(latencies),
         "latency_ms": {f"p{rank}": round(float(np.percentile(latencies, rank)), 3) for rank in (50, 90, 99)},
-        "throughput_img_s": round(float(median), 2),
-        "throughput_spread": round(float((p90 - p10) / median), 3),
+        "latency_p50_interval_ms": interval_of_another_run([statistics.median(turn.latencies_ms) for turn in turns]),
         **{
             f"{name}_ms": round(float(value), 3)
             for name, value in zip(("preprocess", "inference", "postprocess"), parts, strict=True)
@@ -244,62 +282,57 @@ def passes_to_figures(passes: Sequence[Pass]) -> Record:
     }
 
 
-def rows_to_table(rows: dict[str, Record]) -> str:
-    """An aligned table for people."""
-    header = ("format", "precision", "img/s", "spread", "p50 ms", "p99 ms", "MB", "peak RSS MB", "mask mAP", "delta")
-    lines = [header]
-    for name, row in rows.items():
-        lines.append(
-            (
-                name,
-                row["precision"],
-                f"{row['throughput_img_s']:.1f}",
-                f"{row['throughput_spread']:.0%}",
-                f"{row['latency_ms']['p50']:.1f}",
-                f"{row['latency_ms']['p99']:.1f}",
-                f"{row['model_mb']:.1f}",
-                f"{row['peak_rss_mb']:.0f}",
-                f"{row['mask_mAP50_95']:.4f}",
-                f"{row['mask_mAP50_95_delta']:+.4f}",
-            )
-        )
-    widths = [max(len(line[column]) for line in lines) for column in range(len(header))]
-    return "\n".join(
-        "  ".join(cell.ljust(width) if column < 2 else cell.rjust(width) for column, (cell, width) in enumerate(pairs))
-        for pairs in (list(zip(line, widths, strict=True)) for line in lines)
-    )
+def turns_to_throughput(turns: Sequence[Turn]) -> Record:
+    """The median round's throughput.
 
-
-def machine_facts(cores: Sequence[int]) -> Record:
-    """What the figures were measured on; no host name, user, path or date."""
-    information = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").exists() else ""
-    fields = {
-        key.strip(): value.strip()
-        for key, _, value in (line.partition(":") for line in information.splitlines())
-        if value
-    }
-    flags = fields.get("flags", "").split()
-    gpus = sorted(Path("/proc/driver/nvidia/gpus").glob("*/information"))
+    throughput_spread is what lies between the 10th and 90th percentile of the rounds, as a share of their median.
+    """
+    throughputs = [turn.images / turn.wall_s for turn in turns]
+    p10, median, p90 = np.percentile(throughputs, [10, 50, 90])
     return {
-        "processor": fields.get("model name") or platform.processor() or platform.machine(),
-        "instructions": [flag for flag in INSTRUCTIONS if flag in flags],
-        "cores_used": len(cores),
-        "cores_of_machine": os.cpu_count(),
-        "memory_gb": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9, 1),
-        "os": f"{platform.system()} {platform.release()}",
-        "python": platform.python_version(),
-        "libraries": {name: installed_version(name) for name in LIBRARIES},
-        "gpus": [
-            line.partition(":")[2].strip()
-            for file in gpus
-            for line in file.read_text().splitlines()
-            if line.startswith("Model")
-        ],
+        "images_timed": sum(turn.images for turn in turns),
+        "rounds": len(turns),
+        "throughput_img_s": round(float(median), 2),
+        "throughput_interval_img_s": interval_of_another_run(throughputs),
+        "throughput_spread": round(float((p90 - p10) / median), 3),
     }
 
 
-def installed_version(name: str) -> str | None:
-    try:
-        return importlib.metadata.version(name)
-    except importlib.metadata.PackageNotFoundError:
-        return None
+def turns_to_pace(modes: Sequence[Mapping[str, Sequence[Turn]]]) -> list[float]:
+    """How long each round took beside the others: of each row and mode by its own median, then the median of these.
+
+    What slows one format alone is not in it; what is, is the machine's.
+    """
+    walls = np.array([[turn.wall_s / turn.images for turn in own] for turns in modes for own in turns.values()])
+    return [float(value) for value in np.median(walls / np.median(walls, axis=1, keepdims=True), axis=0)]
+
+
+def interval_of_another_run(values: Sequence[float]) -> list[float]:
+    """Where the median of another run like this one is to be expected, with 95%.
+
+    What disturbs a machine lasts for many rounds, so that they are not independent and the plain interval of their
+    median is much too narrow. BLOCKS runs of consecutive rounds are drawn again with replacement (a block bootstrap),
+    and the deviation of the median that comes of it is widened: to another run's, which has as much of its own
+    (times the root of BLOCKS + 1), and for being known from a few blocks only (Student's t). Two rounds or more make
+    an interval; of one it is the value itself.
+    """
+    median = float(np.median(values))
+    blocks = np.array_split(np.asarray(values), min(BLOCKS, len(values)))
+    if len(blocks) < 2:
+        return [round(median, 3)] * 2
+    drawn = np.random.default_rng(0).integers(0, len(blocks), (RESAMPLES, len(blocks)))
+    medians = np.array([np.median(block) for block in blocks])
+    deviation = np.mean(medians[drawn], axis=1).std() * math.sqrt(len(blocks) / (len(blocks) - 1))
+    half = float(stdtrit(len(blocks) - 1, 0.5 + LEVEL / 2) * deviation * math.sqrt(len(blocks) + 1))
+    return [round(max(median - half, 0.0), 3), round(median + half, 3)]
+
+
+def not_comparable(row: Record, reference: Record, stable: bool) -> str | None:
+    """Why a row's figures cannot stand beside the reference's as they are; None where they can."""
+    if row["device"] != reference["device"]:
+        return f"runs on {row['device']}"
+    if row["precision"] != reference["precision"]:
+        return f"computes in {row['precision']}"
+    if row["threads"] != reference["threads"] or row["imgsz"] != reference["imgsz"]:
+        return f"has {row['threads']} threads and an input of {row['imgsz']} px"
+    return None if stable else "had not become steady when the warm-up ended"

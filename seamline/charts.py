@@ -156,20 +156,33 @@ FORMAT_LABELS = {
     "pytorch": "PyTorch",
     "onnx": "ONNX Runtime",
     "openvino": "OpenVINO",
+    "openvino_bf16": "OpenVINO bf16",
+    "openvino_f16": "OpenVINO, f16 weights",
     "openvino_int8": "OpenVINO INT8",
+    "pytorch_cuda": "PyTorch on the GPU",
+    "onnx_cuda": "ONNX Runtime on the GPU",
 }
 
 
 def benchmark_figure(rows: Mapping[str, Record]) -> Figure:
-    """Mask AP against throughput, and where an image's time goes; rows as in reports/benchmark.json."""
+    """Mask AP against throughput (with its 95% interval), and where an image's time goes; rows as in benchmark.json."""
     figure, (scatter, bars) = plt.subplots(1, 2, figsize=(11, 4.2), gridspec_kw={"wspace": 0.4})
-    throughputs = [row["throughput_img_s"] for row in rows.values()]
     precisions = [row["mask_mAP50_95"] for row in rows.values()]
     for index, (name, row) in enumerate(rows.items()):
         label = f"{FORMAT_LABELS.get(name, name)}: {row['throughput_img_s']:.0f} images/s"
-        point = (row["throughput_img_s"], row["mask_mAP50_95"])
-        scatter.scatter(*point, s=90, color=COLOURS[index % len(COLOURS)], zorder=3, label=label)
-    scatter.set_xlim(0, max(throughputs) * 1.1)
+        low, high = row["throughput_interval_img_s"]
+        scatter.errorbar(
+            row["throughput_img_s"],
+            row["mask_mAP50_95"],
+            xerr=[[max(row["throughput_img_s"] - low, 0)], [max(high - row["throughput_img_s"], 0)]],
+            fmt="o" if row["not_comparable"] is None else "D",
+            markersize=8,
+            capsize=4,
+            color=COLOURS[index % len(COLOURS)],
+            zorder=3,
+            label=label + ("" if row["not_comparable"] is None else " *"),
+        )
+    scatter.set_xlim(0, max(row["throughput_interval_img_s"][1] for row in rows.values()) * 1.1)
     scatter.set_ylim(min(precisions) - 0.05, max(precisions) + 0.05)  # noise of a small test split shall look small
     scatter.legend(frameon=False, loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=2, fontsize=9)
     scatter.set(xlabel="images per second, from file to masks", ylabel="mask mAP50-95 on test")
@@ -185,7 +198,7 @@ def benchmark_figure(rows: Mapping[str, Record]) -> Figure:
     for height, end in enumerate(ends):
         bars.text(end, height, f" {end:.1f} ms", va="center", fontsize=9)
     bars.set_xlim(0, ends.max() * 1.18)
-    bars.set(xlabel="median ms an image", title="Where the time goes")
+    bars.set(xlabel="median ms, one image at a time", title="Where the time goes")
     bars.invert_yaxis()
     plain_axes(bars)
     bars.grid(axis="y", visible=False)

@@ -30,6 +30,16 @@ def run_key(values: dict[str, Any], files: Iterable[Path]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
+def data_sha256(files: Iterable[Path]) -> str:
+    """One hash of the files' names, without the folders above their own, and of every byte of them."""
+    listed = sorted(files)
+    lines = (
+        f"{path.parent.name}/{path.name} {digest}\n"
+        for path, digest in zip(listed, in_threads(sha256_of, listed), strict=True)
+    )
+    return hashlib.sha256("".join(lines).encode()).hexdigest()
+
+
 def write_state(folder: Path, state: State) -> None:
     """Replace the folder's state whole; a kill leaves the one before."""
     with whole_file(folder / STATE) as temporary, temporary.open("wb") as stream:

@@ -43,7 +43,18 @@ def read_facts(reports: Path) -> Record:
     if not reports.is_dir():
         raise SeamlineError(f"{reports}: is no folder; give the one with the stages' reports, such as reports.")
     evaluate, train = reports / "evaluate", reports / "train"
-    names = ("pull", "subset", "fidelity", "split", "metrics", "export", "benchmark", "environment")
+    names = (
+        "pull",
+        "subset",
+        "fidelity",
+        "split",
+        "metrics",
+        "export",
+        "benchmark",
+        "environment",
+        "conditions",
+        "formats",
+    )
     facts: Record = {name: read_json(reports / f"{name}.json") for name in names}
     for name in ("settings", "intervals", "per_class", "operating_point", "mistakes", "slices", "worst", "sample"):
         facts[name] = read_json(evaluate / f"{name}.json")
@@ -163,22 +174,22 @@ def counted(number: int, noun: str) -> str:
 
 
 def recommended(facts: Record, max_drop: float) -> str:
-    """The fastest format whose mask mAP50-95 on test is no more than max_drop below PyTorch's."""
+    """The fastest format on the CPU whose mask mAP50-95 on test is no more than max_drop below PyTorch's."""
     rows: dict[str, Record] = facts["benchmark"]
-    good = [name for name, row in rows.items() if row["mask_mAP50_95_delta"] >= -max_drop]
+    good = [name for name, row in rows.items() if row["device"] == "cpu" and row["mask_mAP50_95_delta"] >= -max_drop]
     return max(good, key=lambda name: float(rows[name]["throughput_img_s"]))
 
 
 def as_fast(facts: Record, name: str) -> list[str]:
-    """The other formats whose throughput lies within what the rounds of the benchmark varied by."""
+    """The other formats on that device whose throughput may be as high: the intervals meet."""
     rows: dict[str, Record] = facts["benchmark"]
     best = rows[name]
     return [
         other
         for other, row in rows.items()
         if other != name
-        and best["throughput_img_s"] - row["throughput_img_s"]
-        <= max(best["throughput_spread"], row["throughput_spread"]) * best["throughput_img_s"]
+        and row["device"] == best["device"]
+        and row["throughput_interval_img_s"][1] >= best["throughput_interval_img_s"][0]
     ]
 
 
@@ -260,10 +271,11 @@ def cautions(facts: Record, params: Params) -> list[str]:
     lost = sum(count for _, reason, count in losses_of_data(facts) if reason.startswith("dropped"))
     if lost:
         found.append(f"{counted(lost, 'record')} of the source could not be used; the reasons are counted under Data.")
+    found += [f"While speed was measured: {told[0].lower()}{told[1:]}" for told in facts["conditions"]["disturbances"]]
     noisy = [name for name, row in benchmark.items() if row["throughput_spread"] > NOISY]
     if noisy:
         found.append(
-            f"The machine was busy with other things while {listed(noisy)} ran: throughput varied by up to "
+            f"Speed is uncertain: the throughput of {listed(noisy)} varied by up to "
             f"{max(row['throughput_spread'] for row in benchmark.values()):.0%} between rounds."
         )
     found.append(

@@ -186,17 +186,18 @@ class Int8(Section):
 
 class Export(Section):
     opset: Annotated[int, Meta(ge=17, le=22)]
+    confidence: Annotated[float, Meta(ge=0, lt=1)]
     max_drift: Fraction
+    min_matched: Fraction
     int8: Int8
 
 
 class Benchmark(Section):
+    profile: Literal["quick", "full"]
     images: Count | None
-    confidence: Annotated[float, Meta(ge=0, lt=1)]
     threads: Count | None
-    warmup_s: AtLeastZero
-    repeats: Count
-    timeout_s: Positive
+    rounds: Count | None
+    timeout_s: Positive | None
 
 
 class Report(Section):

@@ -8,6 +8,7 @@ from tqdm import tqdm
 
 from seamline.coco import Record, read_coco
 from seamline.errors import SeamlineError
+from seamline.runtime.images import ImageError
 from seamline.runtime.predictor import Predictor
 
 
@@ -31,7 +32,11 @@ def predict_split(predictor: Predictor, split_file: Path, images: Path, label: s
             f"{split_file}: its classes are {', '.join(names)}, but those of the model {', '.join(predictor.names)}; "
             "a model is evaluated on data of the classes it was trained on, in their order."
         )
+    refs = sorted(coco.image_refs(), key=lambda ref: ref.id)
+    found = predictor.predict_all(images / ref.file_name for ref in refs)
     results: list[Record] = []
-    for image in tqdm(sorted(coco.image_refs(), key=lambda ref: ref.id), desc=label, unit="image", disable=None):
-        results += predictor.predict(images / image.file_name).to_coco(image.id, category_ids)
+    for ref, instances in tqdm(zip(refs, found, strict=True), label, len(refs), unit="image", disable=None):
+        if isinstance(instances, ImageError):
+            raise instances
+        results += instances.to_coco(ref.id, category_ids)
     return results

@@ -35,7 +35,7 @@ from ultralytics.utils import ROOT as ULTRALYTICS
 from ultralytics.utils.downloads import attempt_download_asset
 from ultralytics.utils.torch_utils import unwrap_model
 
-from seamline.checkpoints import State, discard_old, read_state, run_key, write_state
+from seamline.checkpoints import State, data_sha256, discard_old, read_state, run_key, write_state
 from seamline.coco import Record
 from seamline.errors import SeamlineError
 from seamline.files import sha256_of, whole_file, write_csv, write_text
@@ -314,7 +314,9 @@ def train_model(params: Train, split: Path, yolo: Path, scratch: Path) -> tuple[
     model = find_model(params.model, project_around() / WEIGHTS)
     device = find_device(params.device, params.batch)
     described = {**values, "val_period": params.val_period, "model": model.name, "device": device}
-    key = run_key(described, [*data_files(split, yolo), *([model] if model.is_file() else []), *own_modules()])
+    described["data_sha256"] = data_sha256(data_files(split, yolo))
+    own = [model] if model.is_file() else []
+    key = run_key(described, [*own, *own_modules()])
     folder = (scratch / key).resolve()
     discard_old(scratch, key)
     state = read_state(folder)
@@ -341,6 +343,8 @@ def train_model(params: Train, split: Path, yolo: Path, scratch: Path) -> tuple[
         state = read_state(folder)
     if state is None or not state["finished"]:
         raise SeamlineError(f"train: the training ended before its last epoch; run dvc repro to go on ({folder}).")
+    # The same wherever the same was asked for of the same data, also when our code has changed since.
+    state["training_revision"], state["data_sha256"] = run_key(described, own), described["data_sha256"]
     if model.suffix == ".pt":  # no dependency of the stage, since it may be fetched: at least one can see which it was
         state["weights_sha256"] = sha256_of(model)
     return folder, state

@@ -1,36 +1,49 @@
 """Benchmark: the trained model in every format, timed side by side and measured on the test split.
 
-Each engine runs in a process of its own, on the same cores with the same number of threads, one image at a time
-from the file to the masks; the engines take turns, so that what slows the machine down slows all of them.
+Each row runs in a process of its own, on the same cores, from the file to the masks; the rows take turns over the same
+images, so that what slows the machine down slows all of them. Latency (one image at a time) and throughput (many under
+way, in the way that proved best) are measured apart. Precision is asked for and read back; rows that are not comparable
+with PyTorch's are marked.
 
 Example: python stages/benchmark.py models/train/best.pt models/export data/split data/yolo
 """
 
 import argparse
+from functools import partial
 from pathlib import Path
 
 from tqdm import tqdm
 
 from seamline.benchmarking import (
-    Pass,
-    engine_processes,
-    machine_facts,
-    open_process,
-    passes_to_figures,
+    WarmUp,
+    best_way,
+    facts_of,
+    has_gpu,
+    images_a_turn,
+    not_comparable,
+    open_row,
     peak_rss_mb,
-    precision,
-    rows_to_table,
+    profile_of,
+    rows_to_measure,
     split_records,
-    timed_pass,
-    usable_core_ids,
+    take_turns,
+    turns_to_latency,
+    turns_to_pace,
+    turns_to_throughput,
     warm_up,
+    ways_to_try,
 )
 from seamline.coco import Record
 from seamline.errors import SeamlineError
-from seamline.exporting import evenly_spaced, image_files, megabytes, models_made
-from seamline.files import write_csv, write_json
+from seamline.exporting import evenly_spaced, image_files, megabytes, timed_models
+from seamline.files import write_bytes, write_json
+from seamline.machine import conditions, instructions, machine_facts, snapshot, usable_core_ids
 from seamline.params import load_params
+from seamline.processes import engine_processes
 from seamline.stage import run
+from seamline.tables import rows_to_table, write_benchmark
+
+TRIED = 32  # images with which ways to run a row are tried
 
 
 def main() -> None:
@@ -43,63 +56,80 @@ def main() -> None:
     args = parser.parse_args()
     params = load_params()
     settings, limits = params.benchmark, params.evaluate
+    profile = profile_of(settings)
 
-    models = models_made(args.weights, args.exported)
+    models = timed_models(args.weights, args.exported)
     for name, path in models.items():
         if not path.exists():
             raise SeamlineError(f"{name}: {path} is missing; dvc repro makes it.")
+    rows = rows_to_measure(models, instructions(), has_gpu())
     test, folder = args.split / "test.json", args.yolo / "images"
     images = evenly_spaced(image_files(test, folder), settings.images)
     cores = usable_core_ids(settings.threads)
+    opened = partial(
+        open_row,
+        cores=cores,
+        confidence=params.export.confidence,
+        limits=limits,
+        timeout_s=profile.timeout_s,
+    )
+    figures: dict[str, Record] = {}
 
-    passes: dict[str, list[Pass]] = {name: [] for name in models}
-    found: dict[str, list[Record]] = {}
-    rows: dict[str, Record] = {}
+    ways = {row.name: best_way(ways_to_try(row, len(cores)), partial(opened, row), images[:TRIED]) for row in rows}
+    warm: dict[str, WarmUp] = {}
     with engine_processes() as processes:
-        for name, path in models.items():
-            process = open_process(name, path, cores, settings.confidence, limits, settings.timeout_s)
+        for row in rows:
+            process = opened(row, ways[row.name])
             processes.append(process)
-            rows[name] = {"precision": process.ask(precision), "threads": len(cores), "batch": 1}
-            process.ask(warm_up, images, settings.warmup_s)
-        for _ in tqdm(range(settings.repeats), desc="timing", unit="round", disable=None):
-            for process in processes:
-                passes[process.name].append(process.ask(timed_pass, images))
-        for process in processes:
-            rows[process.name]["peak_rss_mb"] = round(process.ask(peak_rss_mb), 1)
-        for process in processes:
+            precision, imgsz = process.ask(facts_of)
+            figures[row.name] = {"precision": precision, "device": row.device, "threads": len(cores), "imgsz": imgsz}
+            warm[row.name] = process.ask(warm_up, images, profile.warm_up_s)
+            figures[row.name] |= {**ways[row.name]._asdict(), "peak_rss_mb": round(process.ask(peak_rss_mb), 1)}
+        count = images_a_turn(max(one.latency_ms for one in warm.values()), profile.turn_s)
+        ids = [process.id for process in processes]
+        before = snapshot(cores, ids)
+        latency, throughput = take_turns(processes, images, count, profile)
+        disturbed = conditions(before, snapshot(cores, ids), turns_to_pace((latency, throughput)))
+        found: dict[str, list[Record]] = {}
+        for process in tqdm(processes, desc="accuracy", unit="format", disable=None):
+            figures[process.name] |= turns_to_latency(latency[process.name])
+            figures[process.name] |= turns_to_throughput(throughput[process.name])
             found[process.name] = process.ask(split_records, test, folder, limits)
 
-    from seamline.charts import benchmark_figure
+    from seamline.charts import FORMAT_LABELS, benchmark_figure
     from seamline.drawing import save
     from seamline.evaluation import difference_interval, groups_beside, measure
+    from seamline.formats import most_different, picture_of
     from seamline.metrics import average_precision, read_ground_truth
 
     truth, groups = read_ground_truth(test), groups_beside(test)
-    masks = {name: measure(truth, found[name], "mask", groups, limits) for name in models}
+    masks = {name: measure(truth, records, "mask", groups, limits) for name, records in found.items()}
     reference = masks["pytorch"]
-    for name, path in models.items():
-        mask_map = masks[name].summary["mAP50_95"]
-        box_map = average_precision(truth, found[name], "box", limits.iou_thresholds).summary["mAP50_95"]
+    for row in rows:
+        mask_map = masks[row.name].summary["mAP50_95"]
+        box_map = average_precision(truth, found[row.name], "box", limits.iou_thresholds).summary["mAP50_95"]
         if mask_map is None or box_map is None:
             raise SeamlineError(f"{test}: has no instances to measure with; give test a larger share in split.ratios.")
-        rows[name] |= passes_to_figures(passes[name])
-        rows[name]["model_mb"] = megabytes(path)
-        rows[name]["mask_mAP50_95"] = mask_map
-        rows[name]["mask_mAP50_95_delta"] = mask_map - (reference.summary["mAP50_95"] or 0)
-        rows[name]["mask_mAP50_95_delta_interval"] = difference_interval(reference, masks[name])
-        rows[name]["box_mAP50_95"] = box_map
+        figures[row.name] |= {
+            "images": len(images),
+            "profile": settings.profile,
+            "model_mb": megabytes(row.path),
+            "mask_mAP50_95": mask_map,
+            "mask_mAP50_95_delta": mask_map - (reference.summary["mAP50_95"] or 0),
+            "mask_mAP50_95_delta_interval": difference_interval(reference, masks[row.name]),
+            "box_mAP50_95": box_map,
+            "not_comparable": not_comparable(figures[row.name], figures["pytorch"], warm[row.name].stable),
+        }
 
-    write_json(args.reports / "benchmark.json", rows)
-    write_json(args.reports / "environment.json", machine_facts(cores))
-    write_json(args.reports / "speed.json", {name: {"img_s": row["throughput_img_s"]} for name, row in rows.items()})
-    columns = ("throughput_img_s", "mask_mAP50_95")
-    write_csv(
-        args.reports / "benchmark.csv",
-        ("format", *columns),
-        [(name, *(row[column] for column in columns)) for name, row in rows.items()],
-    )
-    save(benchmark_figure(rows), args.reports / "benchmark.png")
-    print(rows_to_table(rows))
+    shown = most_different(found, "pytorch", params.export.confidence, sorted(truth.imgs))
+    shown |= {"file_name": truth.imgs[shown["image_id"]]["file_name"], "confidence": params.export.confidence}
+    write_json(args.reports / "formats.json", shown)
+    write_bytes(args.reports / "formats.jpg", picture_of(shown, found, truth, folder, FORMAT_LABELS))
+    write_benchmark(args.reports, figures, machine_facts(cores), disturbed)
+    save(benchmark_figure(figures), args.reports / "benchmark.png")
+    print(rows_to_table(figures))
+    for remark in disturbed["disturbances"]:
+        print(remark)
 
 
 if __name__ == "__main__":

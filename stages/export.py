@@ -1,8 +1,9 @@
-"""Export: best.pt as ONNX, OpenVINO f32 and OpenVINO INT8, each shown to predict what PyTorch predicts.
+"""Export: best.pt as ONNX, OpenVINO f32, OpenVINO with f16 weights and INT8, each shown to predict what PyTorch does.
 
-f32 formats have to reach PyTorch's mask mAP50-95 on val within export.max_drift. INT8 is calibrated on train
-and may cost export.int8.max_drop; the head stays in f32 if that is what it takes, and where even that costs more there
-is no INT8 model but the reason in its place. What was measured goes to reports/export.json.
+All but INT8 have to reach PyTorch's mask mAP50-95 on val within export.max_drift and to find its detections again.
+INT8 is calibrated on train and may cost export.int8.max_drop; where full quantisation costs more, the head stays in
+f32, then NNCF's accuracy control looks for what does the harm, and if that fails there is no INT8 model but the reason
+in its place. Every model says in its metadata what it is. What was measured goes to reports/export.json.
 
 Example: python stages/export.py models/train/best.pt data/split data/yolo models/export
 """
@@ -17,6 +18,7 @@ from seamline.exporting import (
     evenly_spaced,
     image_files,
     largest_differences,
+    matched_share,
     megabytes,
     model_metadata,
     model_paths,
@@ -27,9 +29,9 @@ from seamline.exporting import (
     weights_to_onnx,
     why_no_int8,
 )
-from seamline.files import sha256_of, whole_folder, write_json, write_text
+from seamline.files import read_json, sha256_of, whole_folder, write_json, write_text
 from seamline.params import load_params
-from seamline.runtime.engines import NO_MODEL
+from seamline.runtime.engines import NO_MODEL, Engine, ModelFacts
 from seamline.stage import run
 
 PARITY_IMAGES = 16  # val images whose raw outputs are compared
@@ -40,7 +42,7 @@ def main() -> None:
     parser.add_argument("weights", type=Path, help="trained model, such as models/train/best.pt")
     parser.add_argument("split", type=Path, help="folder with train.json and val.json, such as data/split")
     parser.add_argument("yolo", type=Path, help="folder with images/, such as data/yolo")
-    parser.add_argument("out", type=Path, help="folder for onnx/, openvino/ and openvino_int8/, such as models/export")
+    parser.add_argument("out", type=Path, help="folder for a model of each format, such as models/export")
     parser.add_argument("--report", type=Path, default=Path("reports/export.json"))
     args = parser.parse_args()
     params = load_params()
@@ -50,63 +52,71 @@ def main() -> None:
     from seamline.predictions import predict_split
     from seamline.runtime.predictor import Predictor
 
-    truth = read_ground_truth(args.split / "val.json")
-    parity_images = evenly_spaced(image_files(args.split / "val.json", args.yolo / "images"), PARITY_IMAGES)
-    calibration_images = evenly_spaced(
-        image_files(args.split / "train.json", args.yolo / "images"), params.export.int8.calibration_images
-    )
+    val, train, images = args.split / "val.json", args.split / "train.json", args.yolo / "images"
+    truth, val_images = read_ground_truth(val), image_files(val, images)
+    parity_images = evenly_spaced(val_images, PARITY_IMAGES)
+    calibration_images = evenly_spaced(image_files(train, images), params.export.int8.calibration_images)
 
-    def val_mask_map(predictor: Predictor) -> float:
-        records = predict_split(predictor, args.split / "val.json", args.yolo / "images", "val")
-        value = average_precision(truth, records, "mask", params.evaluate.iou_thresholds).summary["mAP50_95"]
+    def predict_val(model: Path | Engine) -> tuple[Predictor, list[Record], float]:
+        predictor = Predictor(model, *limits)
+        found = predict_split(predictor, val, images, "val")
+        value = average_precision(truth, found, "mask", params.evaluate.iou_thresholds).summary["mAP50_95"]
         if value is None:
-            raise SeamlineError(f"{args.split}/val.json: has no instances, so that no export can be checked.")
-        return value
+            raise SeamlineError(f"{val}: has no instances, so that no export can be checked.")
+        return predictor, found, value
 
-    pytorch = Predictor(args.weights, *limits)
-    reference_map = val_mask_map(pytorch)
+    pytorch, reference_found, reference_map = predict_val(args.weights)
     reference = raw_outputs(pytorch.engine, parity_images)
-    sha256 = sha256_of(args.weights)
+    facts = ModelFacts(pytorch.names, pytorch.imgsz, params.export.confidence, *limits[1:])
+    sha256, origin = sha256_of(args.weights), args.weights.with_name("training.json")
+    metadata = model_metadata(facts, read_json(origin) if origin.exists() else {}, sha256)
     formats: dict[str, Record] = {}
 
-    def record(name: str, model: Path, predictor: Predictor, mask_map: float) -> None:
+    def record(name: str, model: Path, opened: Path | None = None) -> None:
+        """Measure a model, and stop where it is to be PyTorch's equal and is not."""
+        predictor, found, value = predict_val(opened or model)
+        drop, matched = reference_map - value, matched_share(found, reference_found)
         formats[name] = {
             "precision": predictor.precision,
             "model_mb": megabytes(model),
-            "val_mask_mAP50_95": round(mask_map, 5),
-            "drop": round(reference_map - mask_map, 5),
-            **largest_differences(raw_outputs(predictor.engine, parity_images), reference, len(pytorch.names)),
+            "val_mask_mAP50_95": round(value, 5),
+            "drop": round(drop, 5),
+            "matched": None if matched is None else round(matched, 5),
+            **largest_differences(raw_outputs(predictor.engine, parity_images), reference, len(facts.names)),
         }
-        print(f"{name}: {formats[name]['model_mb']:.1f} MB, mask mAP50-95 on val {mask_map:.4f}", flush=True)
+        print(f"{name}: {formats[name]['model_mb']:.1f} MB, mask mAP50-95 on val {value:.4f}", flush=True)
+        if name != "openvino_int8":
+            check_drift(name, drop, params.export.max_drift, matched, params.export.min_matched)
 
-    record("pytorch", args.weights, pytorch, reference_map)
+    record("pytorch", args.weights)
     models = model_paths(args.weights, args.out)
-    metadata = model_metadata(pytorch.names, pytorch.imgsz, sha256, "f32")
     with whole_folder(args.out / "onnx") as folder:
-        weights_to_onnx(args.weights, folder / "model.onnx", params.export.opset, pytorch.imgsz, metadata)
-        predictor = Predictor(folder / "model.onnx", *limits)
-        mask_map = val_mask_map(predictor)
-        record("onnx", folder, predictor, mask_map)
-        check_drift("onnx", reference_map - mask_map, params.export.max_drift)
-    with whole_folder(args.out / "openvino") as folder:
-        onnx_to_openvino(models["onnx"], folder, metadata)
-        predictor = Predictor(folder, *limits)
-        mask_map = val_mask_map(predictor)
-        record("openvino", folder, predictor, mask_map)
-        check_drift("openvino", reference_map - mask_map, params.export.max_drift)
+        weights_to_onnx(args.weights, folder / "model.onnx", params.export.opset, metadata)
+        record("onnx", folder, folder / "model.onnx")
+    for name, precision in (("openvino", "f32"), ("openvino_f16", "f16")):
+        with whole_folder(args.out / name) as folder:
+            onnx_to_openvino(models["onnx"], folder, metadata, precision)
+            record(name, folder)
     with whole_folder(args.out / "openvino_int8") as folder:
-        metadata = model_metadata(pytorch.names, pytorch.imgsz, sha256, "int8")
+        allowed = params.export.int8.max_drop
+
+        def make(rung: str) -> None:
+            source, train_images = models["openvino"], calibration_images
+            quantise(source, folder, train_images, rung, allowed, lambda model: predict_val(model)[2], val_images)
+
+        def measure() -> tuple[float, str]:
+            predictor, _, value = predict_val(folder)
+            return value, predictor.precision
+
         rungs = rungs_until_one_holds(
-            lambda rung: quantise(
-                models["openvino"], folder, calibration_images, pytorch.imgsz, rung, {**metadata, "int8": rung}
-            ),
-            lambda: val_mask_map(Predictor(folder, *limits)),
+            make,
+            measure,
             reference_map,
-            params.export.int8.max_drop,
+            allowed,
         )
-        refused = why_no_int8(rungs, params.export.int8.max_drop)
+        refused = why_no_int8(rungs, allowed)
         if refused is None:
-            record("openvino_int8", folder, Predictor(folder, *limits), rungs[-1]["val_mask_mAP50_95"])
+            record("openvino_int8", folder)
         else:
             for file in folder.iterdir():
                 file.unlink()

@@ -66,6 +66,7 @@ def main() -> None:
 
     values |= {
         "charts": charts(facts),
+        "formats_picture": picture_to_data(args.reports / "formats.jpg"),
         "confusion": confusion_table(facts["confusion"], list(facts["per_class"]["test"]["mask"])),
         "contact_sheet": picture_to_data(args.reports / "data" / "contact_sheet.png", SHEET_PX),
         "data_charts": [

@@ -32,7 +32,7 @@ def main() -> None:
         parser.error("a spread needs at least two different seeds, none below 0")
     params = load_params()
 
-    from seamline.benchmarking import machine_facts, usable_core_ids  # torch; kept from --help
+    from seamline.machine import machine_facts, usable_core_ids  # torch; kept from --help
     from seamline.metrics import average_precision, read_ground_truth
     from seamline.predictions import predict_split
     from seamline.runtime.predictor import Predictor

@@ -9,13 +9,15 @@ from pathlib import Path
 from seamline.files import read_json
 from seamline.stage import run
 
+EXPORTED = ("onnx", "openvino", "openvino_f16", "openvino_int8")
+
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--report", type=Path, default=Path("reports"))
     args = parser.parse_args()
     metrics = read_json(args.report / "metrics.json")
-    benchmark = read_json(args.report / "benchmark.json")
+    benchmark, made = read_json(args.report / "benchmark.json"), read_json(args.report / "export.json")
 
     print("\naccuracy (pycocotools)   mask mAP50-95  mask mAP50   box mAP50-95  box mAP50")
     for split, kinds in metrics.items():
@@ -28,10 +30,10 @@ def main() -> None:
             f"{row['model_mb']:>5.1f}{row['mask_mAP50_95']:>16.3f}"
         )
     print(f"\nreport:  {args.report / 'index.html'} (open it), {args.report}/*.json (every number)")
-    exported = [name for name in benchmark if name != "pytorch"]
+    exported = [name for name in EXPORTED if name in made]
     print(f"models:  models/train/best.pt, models/export/{{{','.join(exported)}}}")
-    if refused := read_json(args.report / "export.json")["int8_refused"]:
-        print(f"no INT8: {refused}")
+    if made["int8_refused"]:
+        print(f"no INT8: {made['int8_refused']}")
     print("metrics: dvc metrics show, dvc plots show; compare with dvc metrics diff")
 
 

@@ -1,6 +1,7 @@
 """Train: an ultralytics segmentation model on the train split, the best epoch chosen by mask mAP on val.
 
-Writes OUT/best.pt (final weights only; equal trainings give equal files) and the curves reports/train/losses.csv and
+Writes OUT/best.pt (final weights only; equal trainings give equal files), OUT/training.json (hashes of its data and of
+all that was asked for, which exported models carry) and the curves reports/train/losses.csv and
 reports/train/validation.csv. The validation figures there are the trainer's own, for watching; the official ones are
 the evaluate stage's. Killed, it goes on from the last finished epoch when data and parameters are the same; its state
 is kept in .seamline/train until then.
@@ -30,8 +31,10 @@ def main() -> None:
 
     folder, state = train_model(params, args.split, args.yolo, SCRATCH / "train")
     history, best_epoch = state["history"], state["best_epoch"]
+    origin = {key: state[key] for key in ("training_revision", "data_sha256")}
     with whole_folder(args.out) as out:
         copy(best_weights(folder, best_epoch), out / "best.pt")
+        write_json(out / "training.json", origin)
     write_history(history, args.report / "losses.csv", args.report / "validation.csv")
     write_json(
         args.report / "summary.json",
@@ -40,6 +43,7 @@ def main() -> None:
             "epochs": len(history),
             "best_epoch": best_epoch,
             "resumed_after_epochs": state["resumed_after"],
+            **origin,
             **({"weights_sha256": state["weights_sha256"]} if "weights_sha256" in state else {}),
         },
     )

@@ -38,7 +38,7 @@ SMALL = {
     },
     "evaluate": {"overlays": 2},
     "export": {"int8": {"calibration_images": 8, "max_drop": 1.0}},
-    "benchmark": {"warmup_s": 0, "repeats": 2},
+    "benchmark": {"threads": 1, "rounds": 2},
 }
 
 

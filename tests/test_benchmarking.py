@@ -1,148 +1,236 @@
-"""The benchmark: its figures, and that engines which hang, die or refuse are named and leave nothing behind."""
+"""The benchmark: its figures, its rows, and that all of them get the same images in turns."""
 
 from __future__ import annotations
 
 import functools
 import json
-import os
 import shutil
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import cv2
+import numpy as np
 import pytest
 
 from seamline.benchmarking import (
-    EngineProcess,
-    Pass,
-    engine_processes,
-    machine_facts,
-    passes_to_figures,
+    PROFILES,
+    Profile,
+    Row,
+    Turn,
+    WarmUp,
+    Way,
+    best_way,
+    enough,
+    images_a_turn,
+    interval_of_another_run,
+    latency_turn,
+    not_comparable,
     peak_rss_mb,
-    rows_to_table,
-    timed_pass,
-    usable_core_ids,
+    profile_of,
+    rows_to_measure,
+    take_turns,
+    turn_images,
+    turns_to_latency,
+    turns_to_pace,
+    turns_to_throughput,
+    warm_up,
+    ways_to_try,
 )
 from seamline.errors import SeamlineError
+from seamline.machine import instructions, usable_core_ids
+from seamline.params import load_params
+from seamline.processes import EngineProcess, engine_processes
 from seamline.runtime.predictor import Predictor
+from seamline.tables import rows_to_table
 from stages import benchmark
-from tests.untrained import Untrained, run_stage
+from tests.untrained import PROJECT, Untrained, run_stage
 
+FORMATS = ("pytorch", "onnx", "openvino", "openvino_int8")
 CORES = usable_core_ids(1)
-
-
-# Called in an engine's process, so they have to be importable there.
-
-
-def no_predictor() -> None:
-    return None
-
-
-def refuse() -> Predictor:
-    raise SeamlineError("model.onnx: is broken.")
-
-
-def hang(predictor: object) -> None:
-    time.sleep(60)
-
-
-def die(predictor: object) -> None:
-    os._exit(3)
-
-
-def process_id(predictor: object) -> int:
-    return os.getpid()
-
-
-def environment_of(predictor: object) -> tuple[int, str, str]:
-    import cv2
-
-    return cv2.getNumThreads(), os.environ["OMP_NUM_THREADS"], os.environ["OPENBLAS_NUM_THREADS"]
+PATHS = [Path(f"{number}.jpg") for number in range(5)]
 
 
 def heavy_modules(predictor: object) -> set[str]:
     return {"torch", "ultralytics", "onnxruntime", "openvino", "nncf", "matplotlib"} & set(sys.modules)
 
 
-def still_runs(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    return True
-
-
-def started(opener: Callable[[], object] = no_predictor, timeout_s: float = 60) -> EngineProcess:
-    return EngineProcess("onnx", opener, CORES, timeout_s)  # type: ignore[arg-type]
-
-
-def test_figures_are_percentiles_of_all_passes() -> None:
-    passes = [
-        Pass(wall_s=0.5, latencies_ms=[float(value) for value in range(1, 51)], parts_ms=[(1, 2, 3)] * 50),
-        Pass(wall_s=1.0, latencies_ms=[float(value) for value in range(51, 101)], parts_ms=[(3, 4, 5)] * 50),
-        Pass(wall_s=2.0, latencies_ms=[50.5] * 50, parts_ms=[(2, 3, 4)] * 50),
+def test_latencies_are_percentiles_of_all_rounds() -> None:
+    turns = [
+        Turn(0.5, 50, [float(value) for value in range(1, 51)], [(1, 2, 3)] * 50),
+        Turn(1.0, 50, [float(value) for value in range(51, 101)], [(3, 4, 5)] * 50),
+        Turn(2.0, 50, [50.5] * 50, [(2, 3, 4)] * 50),
     ]
-    figures = passes_to_figures(passes)
+    figures = turns_to_latency(turns)
     assert figures["latency_ms"] == {"p50": 50.5, "p90": 85.1, "p99": 98.51}
+    assert (figures["preprocess_ms"], figures["inference_ms"], figures["postprocess_ms"]) == (2, 3, 4)
+    assert figures["queries"] == 150
+
+
+def test_throughput_is_the_median_rounds() -> None:
+    figures = turns_to_throughput([Turn(0.5, 50), Turn(1.0, 50), Turn(2.0, 50)])
     assert figures["throughput_img_s"] == 50
     assert figures["throughput_spread"] == 1.2  # 10th and 90th percentile of 25, 50, 100 are 30 and 90
-    assert (figures["preprocess_ms"], figures["inference_ms"], figures["postprocess_ms"]) == (2, 3, 4)
-    assert (figures["images"], figures["repeats"]) == (50, 3)
+    assert (figures["rounds"], figures["images_timed"]) == (3, 150)
 
 
-def test_more_threads_than_cores_is_refused() -> None:
-    with pytest.raises(SeamlineError, match=r"benchmark\.threads: 9999 is more than the \d+ cores"):
-        usable_core_ids(9999)
+def drifting(random: np.random.Generator) -> list[float]:
+    """Twelve rounds on a machine whose pace stays for some rounds what it is, as that of shared ones does."""
+    pace = 0.0
+    values = []
+    for _ in range(12):
+        pace = 0.8 * pace + random.normal(0, 2)
+        values.append(100 + pace + random.normal(0, 2))
+    return values
 
 
-def test_processes_are_set_up_alike_and_end_with_the_block() -> None:
-    before = dict(os.environ)
-    with engine_processes() as processes:
-        processes.append(started())
-        pid = processes[0].ask(process_id)
-        assert processes[0].ask(environment_of) == (1, "1", "1")
-        assert still_runs(pid)
-        start = time.monotonic()
-    assert time.monotonic() - start < 1.9, "it had to be killed"
-    assert not still_runs(pid)
-    assert dict(os.environ) == before
+def test_an_interval_holds_the_median_of_another_run() -> None:
+    """Nine of ten times at least on a machine that drifts, where the plain interval of the median has six of ten."""
+    random = np.random.default_rng(0)
+    inside = plain = 0
+    for _ in range(300):
+        values, other = drifting(random), float(np.median(drifting(random)))
+        low, high = interval_of_another_run(values)
+        assert low <= float(np.median(values)) <= high
+        inside += low <= other <= high
+        draws = np.median(random.choice(values, (200, 12)), axis=1)
+        plain += bool(np.percentile(draws, 2.5) <= other <= np.percentile(draws, 97.5))
+    assert inside / 300 > 0.85
+    assert plain / 300 < 0.7
 
 
-def test_a_hanging_engine_is_stopped_at_its_limit() -> None:
-    with engine_processes() as processes:
-        processes.append(started())
-        pid = processes[0].ask(process_id)
-        processes[0].left_s = 0.5
-        with pytest.raises(SeamlineError, match=r"^onnx: took longer than benchmark\.timeout_s \(60 s\) .*; raise"):
-            processes[0].ask(hang)
-    assert not still_runs(pid)
+def test_an_interval_of_one_round_is_its_value_and_of_equal_ones_a_point() -> None:
+    assert interval_of_another_run([3.0]) == [3.0, 3.0]
+    assert interval_of_another_run([5.0] * 12) == [5.0, 5.0]
+    assert interval_of_another_run([1.0, 100.0])[0] == 0.0  # no image takes less than no time
 
 
-def test_an_engine_that_dies_is_named_with_its_exit_code() -> None:
-    with engine_processes() as processes:
-        processes.append(started())
-        pid = processes[0].ask(process_id)
-        with pytest.raises(SeamlineError, match=r"^onnx: its process ended by itself, exit code 3"):
-            processes[0].ask(die)
-        with pytest.raises(SeamlineError, match=r"^onnx: its process ended by itself"):
-            processes[0].ask(process_id)
-    assert not still_runs(pid)
+def test_the_pace_is_what_all_rows_share() -> None:
+    slow = {"a": [Turn(1, 10), Turn(2, 10), Turn(1, 10)], "b": [Turn(3, 10), Turn(6, 10), Turn(3, 10)]}
+    assert turns_to_pace((slow,)) == [1, 2, 1]
+    alone = {"a": [Turn(1, 10), Turn(9, 10), Turn(1, 10)], "b": [Turn(3, 10)] * 3, "c": [Turn(5, 10)] * 3}
+    assert turns_to_pace((alone,)) == [1, 1, 1]
+    assert turns_to_pace((alone, alone)) == [1, 1, 1]
+    assert turns_to_pace((alone, slow, slow)) == [1, 2, 1]
 
 
-def test_an_engine_that_refuses_gives_its_reason() -> None:
-    with engine_processes() as processes:
-        processes.append(started(refuse))
-        with pytest.raises(SeamlineError, match=r"^onnx: model\.onnx: is broken\."):
-            processes[0].ask(process_id)
+def test_rows_are_the_models_and_what_the_machine_adds() -> None:
+    models = {name: Path(name) for name in ("pytorch", "onnx", "openvino", "openvino_int8")}
+    assert [row.name for row in rows_to_measure(models, ["avx2"], gpu=False)] == list(models)
+    rows = rows_to_measure(models, ["avx2", "amx_bf16"], gpu=True)
+    assert [row.name for row in rows] == [
+        "pytorch", "onnx", "openvino", "openvino_bf16", "openvino_int8", "pytorch_cuda", "onnx_cuda"
+    ]  # fmt: skip
+    assert {row.name: row.path for row in rows}["openvino_bf16"] == Path("openvino")
+    assert [row.precision for row in rows if row.precision != "f32"] == ["bf16"]
+    assert [row.name for row in rows if row.device == "cuda"] == ["pytorch_cuda", "onnx_cuda"]
 
 
-def test_an_engine_whose_parent_is_gone_ends() -> None:
-    process = started()
-    pid = process.ask(process_id)
-    process.connection.close()  # what the kernel does when the parent is killed
-    process.process.join(5)
-    assert not still_runs(pid)
+def test_ways_to_run_a_row() -> None:
+    row = Row("onnx", Path("model.onnx"))
+    assert ways_to_try(row, 1) == [Way(1)]
+    assert ways_to_try(row, 2) == [Way(1), Way(2)]
+    assert ways_to_try(row, 16) == [Way(1), Way(8), Way(16)]
+    assert ways_to_try(row._replace(device="cuda"), 16) == [Way(1, 1), Way(1, 16)]
+
+
+def test_profiles_say_how_much_is_enough() -> None:
+    quick = profile_of(load_params(PROJECT / "params.yaml").benchmark)
+    assert quick == PROFILES["quick"]
+    twelve = {"a": [Turn(0.1, 10)] * 12, "b": [Turn(0.1, 10)] * 12}
+    assert enough(twelve, quick)
+    assert not enough(twelve | {"b": [Turn(0.1, 10)] * 11}, quick)
+    full = PROFILES["full"]
+    assert (full.images, full.seconds) == (1024, 60)
+    assert not enough({"a": [Turn(0.1, 10)] * 102}, full)  # 1,020 images in ten seconds
+    assert enough({"a": [Turn(0.1, 10)] * 103}, full)
+    assert enough({"a": [Turn(2.1, 10)] * 30}, full)  # 300 images in 63 s
+
+
+def test_rounds_go_on_where_the_one_before_ended() -> None:
+    assert turn_images(PATHS, 0, 3) == PATHS[:3]
+    assert turn_images(PATHS, 1, 3) == [PATHS[3], PATHS[4], PATHS[0]]
+    assert turn_images(PATHS, 0, 7) == [*PATHS, *PATHS[:2]]
+    assert images_a_turn(20, 0.4) == 20
+    assert images_a_turn(500, 0.4) == 8
+
+
+class Recorded:
+    """Stands in for a process: writes down what it is asked."""
+
+    def __init__(self, name: str, log: list[tuple[str, str, list[Path]]]) -> None:
+        self.name, self.log = name, log
+
+    def ask(self, function: Callable[..., Any], images: list[Path]) -> Turn:
+        self.log.append((self.name, function.__name__, images))
+        return Turn(1.0, len(images), [1.0] * len(images), [(1, 1, 1)] * len(images))
+
+
+def test_rows_take_turns_over_the_same_images_and_another_is_first_each_time() -> None:
+    log: list[tuple[str, str, list[Path]]] = []
+    processes: Any = [Recorded(name, log) for name in "abc"]
+    latency, throughput = take_turns(processes, PATHS, 2, Profile(3, 1, 0, 0, 0, 60))
+    assert [name for name, kind, _ in log if kind == "latency_turn"] == list("abcbcacab")
+    for kind, count in (("latency_turn", 2), ("throughput_turn", 4)):
+        seen = {name: [images for one, asked, images in log if (one, asked) == (name, kind)] for name in "abc"}
+        assert seen["a"] == seen["b"] == seen["c"]
+        assert all(len(images) == count for images in seen["a"])
+    assert {name: len(turns) for name, turns in (latency | throughput).items()} == {"a": 3, "b": 3, "c": 3}
+
+
+def test_the_way_with_most_images_a_second_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    walls = {1: [3.0, 3.0, 1.0], 2: [2.0, 2.0, 9.0]}
+
+    class Timed:
+        def __init__(self, way: Way) -> None:
+            self.left = list(walls[way.streams])
+
+        def ask(self, function: Callable[..., Any], images: list[Path]) -> Turn:
+            return Turn(self.left.pop(0), 1)
+
+        def stop(self) -> None: ...
+
+    opened: Any = Timed
+    assert best_way([Way(1), Way(2)], opened, PATHS) == Way(2)
+    assert best_way([Way(1)], opened, PATHS) == Way(1)
+
+
+def test_what_cannot_be_compared_is_marked_with_the_reason() -> None:
+    row = {"device": "cpu", "precision": "f32", "threads": 2, "imgsz": 160}
+    assert not_comparable(row, row, stable=True) is None
+    assert not_comparable(row | {"precision": "bf16"}, row, stable=True) == "computes in bf16"
+    assert not_comparable(row | {"device": "cuda"}, row, stable=True) == "runs on cuda"
+    assert not_comparable(row | {"threads": 1}, row, True) == "has 1 threads and an input of 160 px"
+    assert not_comparable(row, row, stable=False) == "had not become steady when the warm-up ended"
+
+
+class Timed:
+    """Stands in for a predictor: takes as long as it is told, in s."""
+
+    def __init__(self, seconds: list[float], clock: list[float]) -> None:
+        self.seconds, self.clock = seconds, clock
+
+    def predict(self, image: Path) -> None:
+        self.clock[0] += self.seconds.pop(0) if len(self.seconds) > 1 else self.seconds[0]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "limit_s", "expected"),
+    [
+        ([0.01], 100, WarmUp(16, True, 10)),
+        ([1.0] * 8 + [0.5] * 8 + [0.01], 100, WarmUp(32, True, 10)),
+        ([2.0 ** -(number // 8) for number in range(80)], 11, WarmUp(16, False, 500)),
+    ],
+)
+def test_a_warm_up_ends_when_nothing_gets_faster_any_more(
+    seconds: list[float], limit_s: float, expected: WarmUp, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = [0.0]
+    monkeypatch.setattr("time.perf_counter", lambda: clock[0])
+    predictor: Any = Timed(list(seconds), clock)
+    found = warm_up(predictor, PATHS, limit_s)
+    assert found._replace(latency_ms=round(found.latency_ms)) == expected
 
 
 def test_an_engines_process_holds_its_own_engine_only(untrained: Untrained) -> None:
@@ -151,7 +239,7 @@ def test_an_engines_process_holds_its_own_engine_only(untrained: Untrained) -> N
         with engine_processes() as processes:
             process = EngineProcess(name, functools.partial(Predictor, models[name], 0.05, threads=1), CORES, 60)
             processes.append(process)
-            one = process.ask(timed_pass, untrained.images()[:2])
+            one = process.ask(latency_turn, untrained.images()[:2])
             assert len(one.latencies_ms) == 2
             assert sum(one.latencies_ms) == pytest.approx(1000 * one.wall_s, rel=0.2)
             assert sum(map(sum, one.parts_ms)) == pytest.approx(sum(one.latencies_ms), rel=0.2)
@@ -176,12 +264,8 @@ def test_a_missing_model_is_named_before_anything_starts(
     assert not (tmp_path / "reports").exists()
 
 
-def test_machine_facts_tell_nothing_private() -> None:
-    facts = machine_facts([0, 1])
-    assert facts["cores_used"] == 2
-    assert facts["libraries"]["numpy"]
-    assert os.uname().nodename not in json.dumps(facts)
-    assert str(Path.home()) not in json.dumps(facts)
+def precision_of(name: str) -> str:
+    return "bf16" if name == "openvino_bf16" else "f32"  # the INT8 of this test is f32 once more
 
 
 @pytest.mark.slow
@@ -196,18 +280,45 @@ def test_stage_writes_the_contracts_keys(
     arguments = (untrained.weights, exported, untrained.split, untrained.yolo, "--reports", reports)
     run_stage(monkeypatch, benchmark.main, *arguments)
     rows = json.loads((reports / "benchmark.json").read_text())
-    assert list(rows) == ["pytorch", "onnx", "openvino", "openvino_int8"]
+    expected = [row.name for row in rows_to_measure({name: Path() for name in FORMATS}, instructions(), gpu=False)]
+    assert list(rows) == expected
     for row in rows.values():
-        assert row["precision"] == "f32"
-        assert (row["threads"], row["batch"], row["images"], row["repeats"]) == (len(usable_core_ids(None)), 1, 3, 2)
+        assert row["threads"] == row["streams"] == row["batch"] == 1
+        assert (row["images"], row["rounds"], row["imgsz"]) == (3, 2, 96)
+        assert row["queries"] >= 16
+        assert row["images_timed"] == 2 * row["queries"]
         assert 0 < row["latency_ms"]["p50"] <= row["latency_ms"]["p90"] <= row["latency_ms"]["p99"]
+        low, high = row["latency_p50_interval_ms"]
+        assert low <= row["latency_ms"]["p50"] * 1.5
+        assert high >= row["latency_ms"]["p50"] / 1.5
+        low, high = row["throughput_interval_img_s"]
+        assert low <= row["throughput_img_s"] <= high
         for key in ("throughput_img_s", "model_mb", "peak_rss_mb", "preprocess_ms", "inference_ms", "postprocess_ms"):
             assert row[key] > 0, key
         assert abs(row["mask_mAP50_95_delta"]) <= 0.05
         assert row.keys() >= {"mask_mAP50_95", "box_mAP50_95", "throughput_spread"}
+    assert {name: row["precision"] for name, row in rows.items()} == {name: precision_of(name) for name in expected}
+    assert rows["onnx"]["not_comparable"] in (None, "had not become steady when the warm-up ended")
+    if "openvino_bf16" in rows:
+        assert rows["openvino_bf16"]["not_comparable"] == "computes in bf16"
     assert rows["pytorch"]["mask_mAP50_95_delta"] == 0
     header = (reports / "benchmark.csv").read_text().splitlines()[0]
     assert header == "format,throughput_img_s,mask_mAP50_95"
     assert (reports / "benchmark.png").stat().st_size > 10_000
-    assert json.loads((reports / "environment.json").read_text())["cores_used"] == rows["onnx"]["threads"]
-    assert capsys.readouterr().out.strip() == rows_to_table(rows)
+    assert json.loads((reports / "environment.json").read_text())["cores_used"] == 1
+    conditions = json.loads((reports / "conditions.json").read_text())
+    assert conditions.keys() >= {"stolen_share", "other_share", "throttled_share", "pace_spread", "pace_trend"}
+    printed = capsys.readouterr().out
+    assert printed.startswith(rows_to_table(rows))
+    table = (reports / "benchmark.md").read_text()
+    for name, row in rows.items():
+        assert any(
+            line.startswith(f"| {name}") and f"| {row['throughput_img_s']:.1f} |" in line for line in table.splitlines()
+        )
+    for sentence in conditions["disturbances"]:
+        assert sentence in printed
+        assert sentence in table
+    shown = json.loads((reports / "formats.json").read_text())
+    assert set(shown["mean_iou"]) == set(expected) - {"pytorch"}
+    picture = cv2.imread(str(reports / "formats.jpg"))
+    assert picture.shape[1] > 3 * 300

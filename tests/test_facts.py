@@ -26,8 +26,13 @@ def says(facts: Any, params: Params, words: str) -> bool:
     return any(words in sentence for sentence in cautions(facts, params))
 
 
-def row(throughput: float, delta: float, spread: float = 0.05) -> dict[str, float]:
-    return {"throughput_img_s": throughput, "mask_mAP50_95_delta": delta, "throughput_spread": spread}
+def row(throughput: float, delta: float, spread: float = 0.05, device: str = "cpu") -> dict[str, Any]:
+    return {
+        "throughput_img_s": throughput,
+        "mask_mAP50_95_delta": delta,
+        "throughput_interval_img_s": [throughput * (1 - spread), throughput * (1 + spread)],
+        "device": device,
+    }
 
 
 def test_the_fastest_that_keeps_its_accuracy_is_recommended() -> None:
@@ -37,8 +42,14 @@ def test_the_fastest_that_keeps_its_accuracy_is_recommended() -> None:
     rows["openvino"] = row(98, 0)
     assert as_fast({"benchmark": rows}, "onnx") == ["int8", "openvino"]  # int8 is faster still
     rows["openvino"] = row(98, 0, 0.01)
-    rows["onnx"]["throughput_spread"] = 0.01
+    rows["onnx"] = row(100, 0.001, 0.005)
     assert as_fast({"benchmark": rows}, "onnx") == ["int8"]
+
+
+def test_a_gpu_is_never_recommended_for_the_processor() -> None:
+    rows = {"pytorch": row(50, 0), "onnx": row(100, 0), "onnx_cuda": row(900, 0, device="cuda")}
+    assert recommended({"benchmark": rows}, 0.01) == "onnx"
+    assert as_fast({"benchmark": rows}, "onnx") == []
 
 
 def test_tables_keep_names_as_they_are() -> None:

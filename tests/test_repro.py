@@ -39,6 +39,8 @@ for out in stage["outs"]:
     file = path if path.suffix else path / "best.pt"
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text(digest.hexdigest())
+    if name == "train" and not path.suffix:
+        (path / "training.json").write_text(digest.hexdigest())
 """
 
 
@@ -109,7 +111,7 @@ CHANGES: dict[str, tuple[dict[str, Any], list[str]]] = {
     "train": ({"epochs": 1}, STAGES[4:]),
     "evaluate": ({"confidence": 0.01}, STAGES[5:]),
     "export": ({"opset": 18}, STAGES[6:]),
-    "benchmark": ({"repeats": 1}, STAGES[7:]),
+    "benchmark": ({"rounds": 1}, STAGES[7:]),
     "report": ({"title": "Coats"}, STAGES[8:]),
 }
 

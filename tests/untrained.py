@@ -16,8 +16,8 @@ import pytest
 from seamline.exporting import model_metadata, model_paths, onnx_to_openvino, weights_to_onnx
 from seamline.files import sha256_of
 from seamline.params import Params, load_params
-from seamline.runtime.engines import TorchEngine
-from seamline.runtime.images import image_to_tensor, read_image
+from seamline.runtime.engines import Canvases, ModelFacts, TorchEngine
+from seamline.runtime.images import canvases_to_tensor, image_to_canvas, read_image
 
 PROJECT = Path(__file__).resolve().parent.parent
 NAMES = ["short sleeve top", "trousers"]
@@ -38,18 +38,27 @@ class Untrained(NamedTuple):
         return model_paths(self.weights, self.exported)
 
 
-def make_untrained(folder: Path) -> Untrained:
-    """best.pt, ONNX and OpenVINO f32 of a yolov9t-seg with random weights, and a small split."""
+def make_untrained(folder: Path, description: Path = PROJECT / "architectures" / "yolov9t-seg.yaml") -> Untrained:
+    """best.pt, ONNX and OpenVINO f32 of a model with random weights, and a small split."""
     untrained = Untrained(folder / "train" / "best.pt", folder / "split", folder / "yolo", folder / "export")
     write_split(untrained.split, untrained.yolo / "images")
-    write_checkpoint(untrained.weights, untrained.images())
+    write_checkpoint(untrained.weights, untrained.images(), description)
     models = untrained.models()
-    metadata = model_metadata(NAMES, IMGSZ, sha256_of(untrained.weights), "f32")
     models["onnx"].parent.mkdir(parents=True)
     models["openvino"].mkdir()
-    weights_to_onnx(untrained.weights, models["onnx"], 20, IMGSZ, metadata)
-    onnx_to_openvino(models["onnx"], models["openvino"], metadata)
+    weights_to_onnx(untrained.weights, models["onnx"], 20, metadata_of(untrained))
+    onnx_to_openvino(models["onnx"], models["openvino"], metadata_of(untrained), "f32")
     return untrained
+
+
+def metadata_of(untrained: Untrained) -> dict[str, str]:
+    training = {"training_revision": "0123456789abcdef", "data_sha256": "d" * 64}
+    return model_metadata(ModelFacts(NAMES, IMGSZ, 0.2, 0.6, 50), training, sha256_of(untrained.weights))
+
+
+def canvas_of(image: Path) -> Canvases:
+    """A batch of one."""
+    return image_to_canvas(read_image(image), IMGSZ)[0][None]
 
 
 def write_split(split: Path, images: Path) -> None:
@@ -75,7 +84,7 @@ def write_split(split: Path, images: Path) -> None:
             (split / f"{name}.json").write_text(text)
 
 
-def write_checkpoint(path: Path, images: list[Path]) -> None:
+def write_checkpoint(path: Path, images: list[Path], description: Path) -> None:
     """best.pt as the trainer writes it: f16 weights in `ema`, the arguments in `train_args`.
 
     Normalisation statistics come from the images and the scores are spread, so that outputs vary as they do after
@@ -85,10 +94,10 @@ def write_checkpoint(path: Path, images: list[Path]) -> None:
     from ultralytics.nn.tasks import SegmentationModel
 
     torch.manual_seed(0)
-    model = SegmentationModel(str(PROJECT / "architectures" / "yolov9t-seg.yaml"), ch=3, nc=len(NAMES), verbose=False)
+    model = SegmentationModel(str(description), ch=3, nc=len(NAMES), verbose=False)
     model.names = dict(enumerate(NAMES))
     model.args = {"imgsz": IMGSZ, "task": "segment"}
-    batch = torch.from_numpy(np.concatenate([image_to_tensor(read_image(image), IMGSZ)[0] for image in images]))
+    batch = torch.from_numpy(canvases_to_tensor(np.concatenate([canvas_of(image) for image in images])))
     model.train()
     with torch.no_grad():
         for module in model.modules():
@@ -110,15 +119,15 @@ def rounding_of_scores(weights: Path, images: list[Path]) -> list[float]:
     """
     import torch
 
-    engine = TorchEngine(weights, threads=1)
+    engine = TorchEngine(weights, threads=1, streams=1)
     exact = copy.deepcopy(engine.model).double()
     differences = []
     for image in images:
-        tensor, _ = image_to_tensor(read_image(image), IMGSZ)
+        canvas = canvas_of(image)
         with torch.inference_mode():
-            (predictions, _), *_ = exact(torch.from_numpy(tensor).double())
+            (predictions, _), *_ = exact(torch.from_numpy(canvases_to_tensor(canvas)).double())
         scores = slice(4, 4 + len(NAMES))
-        differences.append(float(np.abs(engine.infer(tensor)[0][:, scores] - predictions.numpy()[:, scores]).max()))
+        differences.append(float(np.abs(engine.infer(canvas)[0][:, scores] - predictions.numpy()[:, scores]).max()))
     return differences
 
 
@@ -128,8 +137,10 @@ def small_params() -> Params:
     replace = msgspec.structs.replace
     return replace(
         params,
-        export=replace(params.export, int8=replace(params.export.int8, calibration_images=4, max_drop=1.0)),
-        benchmark=replace(params.benchmark, warmup_s=0, repeats=2, images=3, timeout_s=120),
+        export=replace(
+            params.export, min_matched=0.0, int8=replace(params.export.int8, calibration_images=4, max_drop=1.0)
+        ),
+        benchmark=replace(params.benchmark, threads=1, rounds=2, images=3, timeout_s=120),
     )
 
 

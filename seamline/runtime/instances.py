@@ -2,42 +2,98 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
 import numpy.typing as npt
+from pycocotools import mask as coco_mask
 
-from seamline.masks import Mask, mask_to_rle
+from seamline.masks import Mask, Rle, mask_to_corners
 from seamline.runtime.images import Letterbox
 
 Floats = npt.NDArray[np.float32]
 
 
+class Crop(NamedTuple):
+    """A mask inside its box: what lies outside is background."""
+
+    mask: Mask  # (rows, columns)
+    left: int
+    top: int
+
+
 class Instances(NamedTuple):
-    """What was found in one image, best score first."""
+    """What was found in one image, best score first.
+
+    Masks are kept inside their boxes: at full size those of one large photo would fill the memory.
+    """
 
     boxes: Floats  # (n, 4) as x1, y1, x2, y2 in pixels of the image
     scores: Floats  # (n,)
     classes: npt.NDArray[np.int64]  # (n,) index into the model's names
-    masks: list[Mask]  # n of (height, width)
+    crops: list[Crop]
+    height: int  # of the image, in pixels
+    width: int
+
+    @property
+    def masks(self) -> list[Mask]:
+        """n masks of the image's size, (height, width), 0 or 1."""
+        return [self.mask(index) for index in range(len(self.crops))]
+
+    def mask(self, index: int) -> Mask:
+        crop, left, top = self.crops[index]
+        mask = np.zeros((self.height, self.width), dtype=np.uint8)
+        mask[top : top + crop.shape[0], left : left + crop.shape[1]] = crop
+        return mask
+
+    def rle(self, index: int) -> Rle:
+        """Compressed RLE with text counts, as COCO results files hold it."""
+        return crop_to_rle(self.crops[index], self.height, self.width)
+
+    def polygon(self, index: int) -> list[float]:
+        """One closed COCO polygon, x and y in turn, holes and parts joined by bridges of no width; [] for no pixel."""
+        return crop_to_polygon(self.crops[index])
 
     def to_coco(self, image_id: int, category_ids: list[int]) -> list[dict[str, Any]]:
         """COCO results records: bbox as x, y, width, height; segmentation as compressed RLE."""
         records = []
-        for box, score, index, mask in zip(self.boxes, self.scores, self.classes, self.masks, strict=True):
+        for index, (box, score, number) in enumerate(zip(self.boxes, self.scores, self.classes, strict=True)):
             x1, y1, x2, y2 = (float(value) for value in box)
             records.append(
                 {
                     "image_id": image_id,
-                    "category_id": category_ids[int(index)],
+                    "category_id": category_ids[int(number)],
                     "bbox": [round(x1, 3), round(y1, 3), round(x2 - x1, 3), round(y2 - y1, 3)],
                     "score": round(float(score), 6),
-                    "segmentation": mask_to_rle(mask),
+                    "segmentation": self.rle(index),
                 }
             )
         return records
+
+
+def crop_to_rle(crop: Crop, height: int, width: int) -> Rle:
+    """RLE of the whole image from a mask inside its box, without the background around it ever being made."""
+    mask, left, top = crop
+    columns = mask.shape[1]
+    band = np.zeros((columns, height), dtype=np.uint8)  # runs go down the columns
+    band[:, top : top + mask.shape[0]] = mask.T
+    changes = np.flatnonzero(np.diff(band.ravel(), prepend=0, append=0)) + left * height
+    runs = np.diff(changes, prepend=0, append=height * width).tolist()
+    if runs[-1] == 0:  # the mask reaches the last pixel
+        runs.pop()
+    rle = coco_mask.frPyObjects({"size": [height, width], "counts": runs}, height, width)
+    return {"size": [height, width], "counts": rle["counts"].decode("ascii")}
+
+
+def crop_to_polygon(crop: Crop) -> list[float]:
+    """A polygon along the edges of the pixels, where COCO's rasterisation expects it; see masks.mask_to_corners."""
+    mask, left, top = crop
+    # At twice the size a pixel has a left and a right side of its own: 2x and 2x + 1, which is where x + 1 begins.
+    corners = mask_to_corners(np.asarray(np.kron(mask, np.ones((2, 2), np.uint8))))
+    return [] if corners is None else ((corners + 1) // 2 + [left, top]).ravel().astype(float).tolist()
 
 
 def outputs_to_instances(
@@ -73,8 +129,8 @@ def outputs_to_instances(
     corners, best, classes = corners[order], best[order], classes[order]
     coefficients = kept[order, 4 + class_count :]
     boxes = boxes_to_image(corners, letterbox)
-    masks = decode_masks(coefficients, prototypes, boxes, letterbox, imgsz)
-    return Instances(boxes, best.astype(np.float32), classes.astype(np.int64), masks)
+    crops = decode_masks(coefficients, prototypes, boxes, letterbox, imgsz)
+    return Instances(boxes, best.astype(np.float32), classes.astype(np.int64), crops, letterbox.height, letterbox.width)
 
 
 def non_maximum_suppression(
@@ -102,32 +158,43 @@ def boxes_to_image(corners: Floats, letterbox: Letterbox) -> Floats:
 
 def decode_masks(
     coefficients: Floats, prototypes: Floats, boxes: Floats, letterbox: Letterbox, imgsz: int
-) -> list[Mask]:
-    """Masks at the image's size: prototypes weighted, enlarged bilinearly, cut to the box, positive logits kept.
+) -> list[Crop]:
+    """Masks in the image's pixels: prototypes weighted, enlarged bilinearly, cut to the box, positive logits kept.
 
     The same as ultralytics' process_mask_native (retina_masks=True), but enlarged inside the box only: bilinear
     enlargement is separable, rows @ logits @ columns, so a box needs just its own rows and columns.
     """
     count, height, width = prototypes.shape
+    if not len(boxes):
+        return []
     logits = (coefficients @ prototypes.reshape(count, -1)).reshape(-1, height, width)
     stride = imgsz / height
     rows = bilinear_weights(letterbox.height, letterbox.top / stride, letterbox.scaled_height / stride, height)
     columns = bilinear_weights(letterbox.width, letterbox.left / stride, letterbox.scaled_width / stride, width)
-    masks = []
+    crops = []
     for logit, box in zip(logits, boxes, strict=True):
         x1, y1 = np.ceil(box[:2]).astype(int)  # a pixel belongs to the box when its index lies in it, as there
         x2, y2 = np.ceil(box[2:]).astype(int)
-        mask = np.zeros((letterbox.height, letterbox.width), dtype=np.uint8)
-        mask[y1:y2, x1:x2] = rows[y1:y2] @ logit @ columns[x1:x2].T > 0
-        masks.append(mask)
-    return masks
+        own_rows, own_columns = rows[y1:y2], columns[x1:x2]
+        low, high = cells_used(own_rows), cells_used(own_columns)
+        enlarged = own_rows[:, low] @ logit[low, high] @ own_columns[:, high].T
+        crops.append(Crop((enlarged > 0).view(np.uint8), int(x1), int(y1)))
+    return crops
 
 
+def cells_used(weights: Floats) -> slice:
+    """From the first to the last column that is not 0 throughout; positions only ever grow from row to row."""
+    if not len(weights):
+        return slice(0, 0)
+    return slice(int(np.argmax(weights[0] != 0)), weights.shape[1] - int(np.argmax(weights[-1, ::-1] != 0)))
+
+
+@functools.lru_cache(maxsize=16)
 def bilinear_weights(size: int, start: float, length: float, source_size: int) -> Floats:
     """(size, source_size) matrix that enlarges `length` cells from `start` on to `size` pixels, bilinearly.
 
     Cell and pixel centres lie at halves (torch's interpolate with align_corners=False); start and length may be
-    fractions of a cell, and cells outside the content are not mixed in.
+    fractions of a cell, and cells outside the content are not mixed in. Kept: photos of one camera have one size.
     """
     first, last = max(math.floor(start), 0), min(math.ceil(start + length), source_size) - 1
     at = np.clip(start + (np.arange(size) + 0.5) * length / size - 0.5, first, last)
@@ -136,4 +203,5 @@ def bilinear_weights(size: int, start: float, length: float, source_size: int) -
     weights = np.zeros((size, source_size), dtype=np.float32)
     weights[np.arange(size), low] += (1 - (at - low)).astype(np.float32)
     weights[np.arange(size), high] += (at - low).astype(np.float32)
+    weights.flags.writeable = False
     return weights
