@@ -81,5 +81,9 @@ def run(main: Callable[[], None]) -> None:
         print(f"error: {error}", file=sys.stderr, flush=True)
         sys.exit(1)
     except KeyboardInterrupt:
-        print("interrupted; nothing half-written is left, run dvc repro to go on", file=sys.stderr, flush=True)
+        print(
+            "interrupted; nothing half-written is left, run the same command again to go on",
+            file=sys.stderr,
+            flush=True,
+        )
         sys.exit(130)

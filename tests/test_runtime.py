@@ -28,9 +28,9 @@ from ultralytics.utils import ops
 from seamline.errors import SeamlineError
 from seamline.masks import mask_iou
 from seamline.parallel import usable_cores
+from seamline.pictures import MAX_PIXELS
 from seamline.runtime.engines import open_engine
 from seamline.runtime.images import (
-    MAX_PIXELS,
     ImageError,
     canvases_to_tensor,
     image_to_canvas,
@@ -403,9 +403,9 @@ def test_cmyk_greyscale_16_bits_and_alpha_are_read_as_colour() -> None:
     assert read_image(wide).mean() == pytest.approx(40_000 / 256, abs=1)
     # A CMYK picture is the same picture, as far as JPEG can tell.
     grey = PIL.Image.new("RGB", (80, 60), (200, 60, 60))
-    data = io.BytesIO()
-    grey.convert("CMYK").save(data, "JPEG", quality=95)
-    np.testing.assert_allclose(read_image(data.getvalue()).mean(axis=(0, 1)), (60, 60, 200), atol=4)
+    cmyk = io.BytesIO()
+    grey.convert("CMYK").save(cmyk, "JPEG", quality=95)
+    np.testing.assert_allclose(read_image(cmyk.getvalue()).mean(axis=(0, 1)), (60, 60, 200), atol=4)
 
 
 def test_what_cannot_be_run_is_said(untrained: Untrained) -> None:

@@ -30,6 +30,7 @@ T = TypeVar("T")
 NO_MODEL = "no_model.txt"  # in the place of a model that was not made, with the reason
 PRECISIONS = ("f32", "bf16")
 DEVICES = ("cpu", "cuda")
+ONNX_PRECISIONS = {"tensor(float)": "f32", "tensor(float16)": "f16"}  # the provider computes in what the file has
 WAITING = 2  # batches that lie ready, so that no stream waits for Python
 
 
@@ -77,6 +78,8 @@ class TorchEngine:
         self.device, self.threads = device, threads
         self.streams = 1 if device == "cuda" else min(streams or threads, threads)
         model, checkpoint = load_checkpoint(str(path), device=device, fuse=True)
+        if "Segment" not in type(model.model[-1]).__name__:
+            raise SeamlineError(f"{path}: is a model of the task {model.task!r}; it has to be one of segmentation.")
         self.model = model.float().eval()
         self.facts = ModelFacts(
             [str(name) for _, name in sorted(model.names.items())], int(checkpoint["train_args"]["imgsz"])
@@ -107,14 +110,13 @@ class TorchEngine:
 class OnnxEngine:
     """An ONNX file on onnxruntime's CPU or CUDA provider."""
 
-    precision = "f32"  # of every tensor in the files that the export stage makes; the provider keeps it
-
     def __init__(self, path: Path, threads: int, streams: int | None, device: str = "cpu") -> None:
         self.path, self.threads, self.device = path, threads, device
         self.streams = 1 if device == "cuda" else min(streams or threads, threads)
         self.session = self._session(threads)
         self.facts = metadata_to_facts(self.session.get_modelmeta().custom_metadata_map, path)
-        self.input = self.session.get_inputs()[0].name
+        given = self.session.get_inputs()[0]
+        self.input, self.precision = given.name, ONNX_PRECISIONS.get(given.type, given.type)
 
     def infer(self, canvases: Canvases) -> Outputs:
         return self._infer(self.session, canvases)
@@ -302,7 +304,11 @@ def open_engine(
     Raises:
         SeamlineError: when there is no such model, or it cannot be read or not be run like this.
     """
-    if not path.exists():
+    try:
+        there = path.exists()
+    except OSError as error:
+        raise SeamlineError(f"{path}: cannot be opened as a model ({error.strerror}).") from None
+    if not there:
         raise SeamlineError(f"{path}: there is no such model; dvc repro makes it.")
     if (path / NO_MODEL).is_file():
         raise SeamlineError(f"{path}: there is no model; {(path / NO_MODEL).read_text(encoding='utf-8').strip()}")
