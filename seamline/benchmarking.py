@@ -11,7 +11,7 @@ import functools
 import math
 import statistics
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from itertools import cycle, islice
 from pathlib import Path
 from typing import NamedTuple
@@ -25,6 +25,7 @@ from seamline.coco import Record
 from seamline.params import Benchmark, Evaluate
 from seamline.predictions import predict_split
 from seamline.processes import EngineProcess, engine_processes
+from seamline.runtime.engines import CUDA_PROVIDER
 from seamline.runtime.images import ImageError
 from seamline.runtime.predictor import Predictor
 
@@ -33,7 +34,7 @@ RESAMPLES = 2000
 LEVEL = 0.95
 STABLE = 0.05  # two medians of a warm-up that differ less are the same
 TRIES = 3  # turns of each way to run a row
-BLOCKS = 4  # of rounds, for the interval
+BLOCKS = 6  # of rounds, for the interval
 WINDOW = 8  # images a median of the warm-up is taken over
 
 
@@ -61,11 +62,11 @@ class Profile(NamedTuple):
     images: int  # a row and mode, or
     seconds: float  # so long
     warm_up_s: float  # at most
-    timeout_s: float  # a row and mode, altogether
+    timeout_s: float  # a row, altogether
 
 
 PROFILES = {
-    "quick": Profile(rounds=12, turn_s=0.4, images=0, seconds=0, warm_up_s=3, timeout_s=600),
+    "quick": Profile(rounds=16, turn_s=0.4, images=0, seconds=0, warm_up_s=3, timeout_s=600),
     "full": Profile(rounds=30, turn_s=1, images=1024, seconds=60, warm_up_s=20, timeout_s=3600),
 }
 
@@ -155,7 +156,7 @@ def split_records(predictor: Predictor, split_file: Path, images: Path, limits: 
     return predict_split(predictor, split_file, images, "test")
 
 
-def rows_to_measure(models: Mapping[str, Path], instructions: Sequence[str], gpu: bool) -> list[Row]:
+def rows_to_measure(models: Mapping[str, Path], instructions: Sequence[str], on_gpu: Collection[str]) -> list[Row]:
     """Every model on the CPU; OpenVINO in bf16 as well where the processor has it, others on a GPU where there is one.
 
     Left alone, OpenVINO would take bf16 by itself and look as if it were twice as fast as the others.
@@ -165,18 +166,21 @@ def rows_to_measure(models: Mapping[str, Path], instructions: Sequence[str], gpu
         rows.append(Row(name, path))
         if name == "openvino" and BF16 & set(instructions):
             rows.append(Row("openvino_bf16", path, precision="bf16"))
-    if gpu:
-        rows += [Row(f"{name}_cuda", models[name], device="cuda") for name in ("pytorch", "onnx") if name in models]
-    return rows
+    return rows + [Row(f"{name}_cuda", path, device="cuda") for name, path in models.items() if name in on_gpu]
 
 
-def has_gpu() -> bool:
-    """Whether torch can use a GPU; asked only where a driver is loaded, as torch takes seconds to import."""
+def formats_on_gpu() -> list[str]:
+    """Which of pytorch and onnx can use a GPU; asked only where a driver is loaded, as importing torch takes long."""
     if not Path("/proc/driver/nvidia").exists():
-        return False
+        return []
+    import onnxruntime
     import torch
 
-    return bool(torch.cuda.is_available())
+    there = {
+        "pytorch": torch.cuda.is_available(),
+        "onnx": CUDA_PROVIDER in onnxruntime.get_available_providers(),
+    }
+    return [name for name, usable in there.items() if usable]
 
 
 def open_row(
@@ -295,6 +299,7 @@ def turns_to_throughput(turns: Sequence[Turn]) -> Record:
         "throughput_img_s": round(float(median), 2),
         "throughput_interval_img_s": interval_of_another_run(throughputs),
         "throughput_spread": round(float((p90 - p10) / median), 3),
+        "throughput_rounds_img_s": [round(value, 2) for value in throughputs],
     }
 
 
@@ -308,13 +313,13 @@ def turns_to_pace(modes: Sequence[Mapping[str, Sequence[Turn]]]) -> list[float]:
 
 
 def interval_of_another_run(values: Sequence[float]) -> list[float]:
-    """Where the median of another run like this one is to be expected, with 95%.
+    """The range in which the median of another run like this one is to be expected.
 
     What disturbs a machine lasts for many rounds, so that they are not independent and the plain interval of their
     median is much too narrow. BLOCKS runs of consecutive rounds are drawn again with replacement (a block bootstrap),
-    and the deviation of the median that comes of it is widened: to another run's, which has as much of its own
-    (times the root of BLOCKS + 1), and for being known from a few blocks only (Student's t). Two rounds or more make
-    an interval; of one it is the value itself.
+    and the deviation of the mean that comes of it is widened: to that of one more block (times the root of
+    BLOCKS + 1), since what lasts longer than a block has not averaged out, and for being known from few blocks
+    (Student's t, 95%). How often it holds: tests/test_benchmarking.py. Of one round it is the value itself.
     """
     median = float(np.median(values))
     blocks = np.array_split(np.asarray(values), min(BLOCKS, len(values)))

@@ -274,6 +274,9 @@ class CompiledEngine:
         future.set_result(decode(self.infer(canvases)))
         return future
 
+    def wait(self, submitted: Future[T]) -> T:
+        return submitted.result()
+
 
 def rungs_until_one_holds(
     quantise_to: Callable[[str], None], measure: Callable[[], tuple[float, str]], reference: float, max_drop: float
@@ -326,7 +329,7 @@ def check_drift(name: str, drop: float, max_drift: float, matched: float | None,
         drop: of mask mAP50-95 on val.
         matched: see matched_share.
     """
-    remedy = "try another export.opset"
+    remedy = "f16 is too coarse for its weights" if name == "openvino_f16" else "try another export.opset"
     if abs(drop) > max_drift:
         raise SeamlineError(
             f"{name}: its mask mAP50-95 on val differs by {abs(drop):.4f} from PyTorch's, more than export.max_drift "
@@ -343,9 +346,13 @@ def matched_share(found: Sequence[Record], reference: Sequence[Record]) -> float
     """Which share of the reference's detections above DETECTED_SCORE is found again; None where it has none.
 
     Found again is a detection of the same class in the same image, of any score, whose mask has an IoU of MATCHED_IOU
-    or more with the reference's; each counts once. Both are COCO results.
+    or more with the reference's; each counts once. Masks without a pixel are left out. Both are COCO results.
     """
-    wanted = [record for record in reference if record["score"] > DETECTED_SCORE]
+    wanted = [
+        record
+        for record in reference
+        if record["score"] > DETECTED_SCORE and coco_mask.area(record["segmentation"]) > 0
+    ]
     candidates: dict[tuple[int, int], list[Record]] = defaultdict(list)
     for record in found:
         candidates[record["image_id"], record["category_id"]].append(record["segmentation"])

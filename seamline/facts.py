@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import numpy as np
 
 from seamline.bootstrap import FEWEST
 from seamline.coco import Record
@@ -31,6 +32,7 @@ NOISY = 0.1  # spread of throughput between rounds of the benchmark
 OFF = 0.1  # of scores from what they should be
 SMALL_INPUT_PX = 320
 LISTED = 10  # names in a sentence
+RESAMPLES = 2000
 USELESS = 0.2  # mask mAP50
 
 
@@ -181,16 +183,33 @@ def recommended(facts: Record, max_drop: float) -> str:
 
 
 def as_fast(facts: Record, name: str) -> list[str]:
-    """The other formats on that device whose throughput may be as high: the intervals meet."""
+    """The other formats on that device that may be as fast, as far as rounds in which all took turns can tell.
+
+    Round by round the ratio to the named one is taken, which leaves out what slowed both, and the 95% interval of its
+    median holds 1 or more.
+    """
     rows: dict[str, Record] = facts["benchmark"]
-    best = rows[name]
-    return [
-        other
-        for other, row in rows.items()
-        if other != name
-        and row["device"] == best["device"]
-        and row["throughput_interval_img_s"][1] >= best["throughput_interval_img_s"][0]
-    ]
+    best = np.array(rows[name]["throughput_rounds_img_s"])
+    found = []
+    for other, row in rows.items():
+        if other != name and row["device"] == rows[name]["device"]:
+            ratios = np.array(row["throughput_rounds_img_s"]) / best
+            drawn = np.random.default_rng(0).choice(ratios, (RESAMPLES, len(ratios)))
+            if np.percentile(np.median(drawn, axis=1), 97.5) >= 1:
+                found.append(other)
+    return found
+
+
+def how_to_run(name: str) -> str:
+    """The command that predicts with a row of the benchmark."""
+    models = {
+        "pytorch": "models/train/best.pt",
+        "onnx": "models/export/onnx/model.onnx",
+        "openvino": "models/export/openvino",
+        "openvino_bf16": "models/export/openvino",
+        "openvino_int8": "models/export/openvino_int8",
+    }
+    return f"python stages/predict.py {models[name]} photos" + (" --precision bf16" if name.endswith("_bf16") else "")
 
 
 def losses_of_data(facts: Record) -> list[tuple[str, str, int]]:

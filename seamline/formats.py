@@ -39,7 +39,7 @@ def most_different(
     of_image: dict[int, dict[str, list[Record]]] = {image_id: {name: [] for name in found} for image_id in image_ids}
     for name, records in found.items():
         for record in records:
-            if record["score"] >= confidence:
+            if record["score"] >= confidence and coco_mask.area(record["segmentation"]) > 0:
                 of_image[record["image_id"]][name].append(record)
     candidates: list[Record] = [
         {

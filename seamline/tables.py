@@ -8,7 +8,20 @@ from pathlib import Path
 from seamline.coco import Record
 from seamline.files import write_csv, write_json, write_text
 
-HEADER = ("format", "precision", "images/s", "95%", "p50 ms", "95%", "p90", "p99", "MB", "RSS MB", "mask mAP", "delta")
+HEADER = (
+    "format",
+    "precision",
+    "images/s",
+    "range",
+    "p50 ms",
+    "range",
+    "p90",
+    "p99",
+    "MB",
+    "RSS MB",
+    "mask mAP",
+    "delta",
+)
 
 
 def rows_to_cells(rows: Mapping[str, Record]) -> list[tuple[str, ...]]:
@@ -49,7 +62,7 @@ def rows_to_markdown(rows: Mapping[str, Record], facts: Record, remarks: Sequenc
     notes = [
         f"{facts['processor']}, {facts['cores_used']} cores for every row, {first['imgsz']} px, batch 1; "
         f"{first['images']} test images, from the file to the masks, profile {first['profile']}. images/s: many images "
-        "under way at once; p50, p90, p99: one at a time; 95%: where the median of another run is to be "
+        "under way at once; p50, p90, p99: one at a time; range: where the median of another run is to be "
         "expected; "
         "RSS: peak memory of the process, one image at a time; mask mAP: pycocotools' mAP50-95 on test.",
         *([f"\\* Not comparable as it stands: {'; '.join(reasons)}."] if reasons else []),

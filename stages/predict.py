@@ -122,7 +122,8 @@ def main() -> None:
         write_csv(args.out / "errors.csv", ("file_name", "reason"), failures)
 
     counts = Counter(names[record["category_id"] - 1] for record in results)
-    print(f"{len(images)} images in {seconds:.1f} s ({len(images) / seconds:.1f} images/s)")
+    rate = f"{len(images) / seconds:.1f} images/s in {predictor.precision}"
+    print(f"{len(images)} images in {seconds:.1f} s ({rate})")
     print(f"{len(results)} instances: " + ", ".join(f"{name} {counts[name]}" for name in names))
     print(
         f"see {shown_path(args.out)}: results.json, images.json, predictions.csv, {OVERLAYS} ({len(chosen)} pictures)"

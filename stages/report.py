@@ -15,6 +15,7 @@ from seamline.facts import (
     as_fast,
     cautions,
     code_identity,
+    how_to_run,
     losses_of_data,
     params_to_rows,
     purpose_of,
@@ -61,6 +62,7 @@ def main() -> None:
         "recommended": best,
         "as_fast": [FORMAT_LABELS.get(name, name) for name in as_fast(facts, best)],
         "labels": FORMAT_LABELS,
+        "how_to_run": how_to_run(best),
     }
     write_text(args.reports / "MODEL_CARD.md", render("model_card.md", **values))
 

@@ -202,6 +202,7 @@ def test_a_detection_is_matched_once_by_one_of_its_class_image_and_shape() -> No
     assert matched_share([detection(1, 0.9, 50, 2), *others], reference) == 2 / 3  # of another class
     assert matched_share([detection(1, 0.9, 50)], [detection(1, 0.9, 50), detection(1, 0.8, 50)]) == 1 / 2
     assert matched_share([], reference) == 0
+    assert matched_share([*reference, detection(3, 0.9, 0)], [*reference, detection(3, 0.9, 0)]) == 1  # without a pixel
     assert matched_share(reference, [detection(1, 0.2, 50)]) is None
 
 

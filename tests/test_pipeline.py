@@ -52,7 +52,7 @@ HALF_MADE = {
 }
 MODELS = ("pytorch", "onnx", "openvino", "openvino_int8")
 KILLED_AFTER_S = {"evaluate": 3, "export": 4, "benchmark": 4, "report": 0.5}
-FORMATS = [row.name for row in rows_to_measure({name: Path() for name in MODELS}, instructions(), gpu=False)]
+FORMATS = [row.name for row in rows_to_measure({name: Path() for name in MODELS}, instructions(), [])]
 # What `dvc plots diff` lays over one another.
 CURVES = [
     "losses", "learning rate", "validation while training", "precision over recall", "score threshold", "reliability",

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import io
 import subprocess
 import sys
+import weakref
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -471,3 +473,65 @@ def test_python_can_end_at_any_moment_of_a_stream(untrained: Untrained, taken: i
     for _ in range(6):
         done = subprocess.run([sys.executable, "-c", LEAVE, *arguments], cwd=PROJECT, capture_output=True, text=True)
         assert (done.returncode, done.stdout) == (0, f"{taken}\n"), done.stderr
+
+
+def test_a_predictor_that_is_not_used_any_more_is_gone(untrained: Untrained) -> None:
+    """OpenVINO's requests keep what they were given last, out of sight of Python's collector."""
+    for name in ("pytorch", "onnx", "openvino"):
+        predictor = Predictor(untrained.models()[name], threads=2)
+        assert len(list(predictor.predict_all(untrained.images()))) == len(untrained.images())
+        gone = weakref.ref(predictor)
+        del predictor
+        gc.collect()
+        assert gone() is None, name
+
+
+def test_an_inference_that_fails_is_an_error_and_no_endless_wait(
+    untrained: Untrained, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A graph that cannot reshape what it finds in the image; OpenVINO calls nobody back for it."""
+    from openvino import Model, opset13
+
+    engine: Any = open_engine(untrained.models()["openvino"], 1, streams=1)
+    given = opset13.parameter([1, IMGSZ, IMGSZ, 3], np.uint8)
+    found = opset13.non_zero(given, "i64")
+    impossible = opset13.reshape(found, opset13.constant(np.array([7, 11, 13])), False)
+    broken = engine.core.compile_model(Model([impossible], [given], "broken"), "CPU")
+    monkeypatch.setitem(engine.__dict__, "_queue_compiled", broken)
+    monkeypatch.setattr("seamline.runtime.engines.FAILED_AFTER_S", 0.5)
+    future = engine.submit(np.ones((1, IMGSZ, IMGSZ, 3), np.uint8), lambda outputs: outputs)
+    with pytest.raises(RuntimeError):
+        engine.wait(future)
+
+
+def test_paths_may_be_text(untrained: Untrained) -> None:
+    image = untrained.images()[0]
+    alike(
+        Predictor(str(untrained.models()["onnx"]), 0.05).predict(str(image)),
+        Predictor(untrained.models()["onnx"], 0.05).predict(image),
+    )
+    with pytest.raises(ImageError, match=r"absent\.jpg: there is no such file"):
+        read_image("absent.jpg")
+
+
+FIRST = """
+import sys, time
+start = time.perf_counter()
+from seamline.runtime.predictor import Predictor
+Predictor(sys.argv[1]).predict(sys.argv[2])
+seconds = time.perf_counter() - start
+from seamline.machine import peak_rss_mb
+print(seconds, peak_rss_mb())
+"""
+
+
+def test_the_first_image_takes_less_than_a_second_and_400_mb(untrained: Untrained) -> None:
+    """From nothing imported; the best of three, as other things may be running."""
+    arguments = [str(untrained.models()["openvino"]), str(untrained.images()[0])]
+    runs = []
+    for _ in range(3):
+        done = subprocess.run([sys.executable, "-c", FIRST, *arguments], cwd=PROJECT, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        runs.append(tuple(map(float, done.stdout.split())))
+    assert min(seconds for seconds, _ in runs) < 1.0
+    assert min(megabytes for _, megabytes in runs) < 400

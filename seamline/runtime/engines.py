@@ -7,6 +7,8 @@ ultralytics.
 
 from __future__ import annotations
 
+import concurrent.futures
+import contextlib
 import functools
 import json
 import os
@@ -30,7 +32,9 @@ T = TypeVar("T")
 NO_MODEL = "no_model.txt"  # in the place of a model that was not made, with the reason
 PRECISIONS = ("f32", "bf16")
 DEVICES = ("cpu", "cuda")
+CUDA_PROVIDER = "CUDAExecutionProvider"
 ONNX_PRECISIONS = {"tensor(float)": "f32", "tensor(float16)": "f16"}  # the provider computes in what the file has
+FAILED_AFTER_S = 10  # without a result it is worth asking whether an inference failed
 WAITING = 2  # batches that lie ready, so that no stream waits for Python
 
 
@@ -59,6 +63,9 @@ class Engine(Protocol):
 
     def submit(self, canvases: Canvases, decode: Callable[[Outputs], T]) -> Future[T]:
         """Infer and decode in another thread. The outputs are the engine's own: decode may not keep them."""
+
+    def wait(self, submitted: Future[T]) -> T:
+        """What was submitted, or the error it ended with."""
 
 
 class TorchEngine:
@@ -93,6 +100,9 @@ class TorchEngine:
     def submit(self, canvases: Canvases, decode: Callable[[Outputs], T]) -> Future[T]:
         return self._workers.submit(lambda: decode(self._infer(canvases, self.threads // self.streams)))
 
+    def wait(self, submitted: Future[T]) -> T:
+        return submitted.result()
+
     @functools.cached_property
     def _workers(self) -> ThreadPoolExecutor:
         return ThreadPoolExecutor(self.streams, thread_name_prefix="torch")
@@ -122,7 +132,11 @@ class OnnxEngine:
         return self._infer(self.session, canvases)
 
     def submit(self, canvases: Canvases, decode: Callable[[Outputs], T]) -> Future[T]:
-        return self._workers.submit(lambda: decode(self._infer(self._shared_session, canvases)))
+        session = self._shared_session  # made here, and not by all workers at once
+        return self._workers.submit(lambda: decode(self._infer(session, canvases)))
+
+    def wait(self, submitted: Future[T]) -> T:
+        return submitted.result()
 
     @functools.cached_property
     def _workers(self) -> ThreadPoolExecutor:
@@ -143,17 +157,20 @@ class OnnxEngine:
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
         options.add_session_config_entry("session.force_spinning_stop", "1")  # spin while it runs, not after
-        wanted = ["CPUExecutionProvider"]
+        wanted: list[Any] = ["CPUExecutionProvider"]
         if self.device == "cuda":
-            wanted = ["CUDAExecutionProvider", *wanted]
-            if wanted[0] not in onnxruntime.get_available_providers():
+            wanted.insert(0, (CUDA_PROVIDER, {"use_tf32": 0}))  # f32 is f32
+            if CUDA_PROVIDER not in onnxruntime.get_available_providers():
                 raise SeamlineError(
                     f"{self.path}: device cuda was asked for, and onnxruntime {onnxruntime.__version__} is built "
                     "without it; install onnxruntime-gpu in its place."
                 )
         session = onnxruntime.InferenceSession(str(self.path), options, providers=wanted)
-        if session.get_providers() != wanted:
-            raise SeamlineError(f"{self.path}: onnxruntime runs it on {session.get_providers()} and not on {wanted}.")
+        if (session.get_providers()[0] == CUDA_PROVIDER) != (self.device == "cuda"):
+            raise SeamlineError(
+                f"{self.path}: onnxruntime runs it on {session.get_providers()[0]} and not on {self.device}; it may "
+                "not find the libraries (CUDA, cuDNN) that it was built for."
+            )
         return session
 
 
@@ -202,8 +219,15 @@ class OpenVinoEngine:
         count = len(canvases)
         if count < self.batch:  # the last ones; the shape is static
             canvases = np.concatenate([canvases, np.zeros((self.batch - count, *canvases.shape[1:]), np.uint8)])
-        self._queue.start_async([canvases], (future, decode, canvases, count), share_inputs=True)
+        self._queue.start_async([canvases], [future, decode, canvases, count], share_inputs=True)
         return future
+
+    def wait(self, submitted: Future[T]) -> T:
+        """OpenVINO calls nobody back where an inference fails, and says so only when all are waited for."""
+        done, _ = concurrent.futures.wait([submitted], timeout=FAILED_AFTER_S)
+        if not done:
+            self._queue.wait_all()
+        return submitted.result()
 
     @functools.cached_property
     def _compiled(self) -> Any:
@@ -226,7 +250,7 @@ class OpenVinoEngine:
         queue = openvino.AsyncInferQueue(self._queue_compiled, self.streams + WAITING)
         queue.set_callback(finish)
         # A callback that is still at work when the engine or Python itself goes takes the process down with it.
-        weakref.finalize(self, queue.wait_all)
+        weakref.finalize(self, let_end, queue)
         return queue
 
 
@@ -253,9 +277,15 @@ def with_canvas_input(model: Any, batch: int) -> Any:
     return processor.build()
 
 
-def finish(request: Any, job: tuple[Future[Any], Callable[[Outputs], Any], Canvases, int]) -> None:
+def let_end(queue: Any) -> None:
+    with contextlib.suppress(RuntimeError):  # of an inference that failed, and was told of by wait()
+        queue.wait_all()
+
+
+def finish(request: Any, job: list[Any]) -> None:
     """OpenVINO's callback: the outputs belong to the request, which is used again after this."""
     future, decode, _, count = job
+    job.clear()  # the request keeps it until its next one, and with it the predictor, which would never go
     try:
         predictions, prototypes = (request.get_output_tensor(index).data[:count] for index in (0, 1))
         future.set_result(decode((predictions, prototypes)))
@@ -294,7 +324,7 @@ def open_engine(
     """The engine that a model's path asks for: *.pt, *.onnx, or a folder with model.xml.
 
     Args:
-        threads: CPU threads in all.
+        threads: CPU threads that the model runs on, in all; predict_all decodes images in as many beside them.
         streams: batches worked on at once by submit(), each on threads / streams of them; None: as many as threads,
             or what OpenVINO thinks best.
         batch: images in each of them.

@@ -15,7 +15,7 @@ from seamline.errors import SeamlineError
 from seamline.pictures import BROKEN, MAX_PIXELS, MIN_SIDE_PX, SUFFIX_OF_FORMAT, decoded
 
 Image = npt.NDArray[np.uint8]  # (height, width, 3), BGR
-Source = Path | bytes | Image
+Source = Path | str | bytes | Image  # text is a path
 PAD_VALUE = 114  # ultralytics' grey
 
 
@@ -43,6 +43,7 @@ def read_image(source: Source, name: str = "image") -> Image:
     Raises:
         ImageError: naming the file, or `name` for bytes and arrays, when it is missing, cut short or none of these.
     """
+    source = Path(source) if isinstance(source, str) else source
     name = str(source) if isinstance(source, Path) else name
     if isinstance(source, np.ndarray):
         if source.ndim != 3 or source.shape[2] != 3 or source.dtype != np.uint8:

@@ -89,7 +89,11 @@ def crop_to_rle(crop: Crop, height: int, width: int) -> Rle:
 
 
 def crop_to_polygon(crop: Crop) -> list[float]:
-    """A polygon along the edges of the pixels, where COCO's rasterisation expects it; see masks.mask_to_corners."""
+    """A polygon along the edges of the pixels, where COCO's rasterisation expects it.
+
+    As in the labels that models are trained with, parts too small for a bridge to them, and specks, are left out: see
+    masks.mask_to_corners. RLE keeps every pixel.
+    """
     mask, left, top = crop
     # At twice the size a pixel has a left and a right side of its own: 2x and 2x + 1, which is where x + 1 begins.
     corners = mask_to_corners(np.asarray(np.kron(mask, np.ones((2, 2), np.uint8))))

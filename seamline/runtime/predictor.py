@@ -47,7 +47,7 @@ class Predictor:
 
     def __init__(
         self,
-        model: Path | Engine,
+        model: Path | str | Engine,
         confidence: float | None = None,
         nms_iou: float | None = None,
         max_detections: int | None = None,
@@ -69,7 +69,9 @@ class Predictor:
         self.threads = threads or usable_cores()
         self.batch = batch
         self.engine = (
-            open_engine(model, self.threads, streams, batch, precision, device) if isinstance(model, Path) else model
+            open_engine(Path(model), self.threads, streams, batch, precision, device)
+            if isinstance(model, Path | str)
+            else model
         )
         facts = self.engine.facts
         self.names, self.imgsz = facts.names, facts.imgsz
@@ -110,14 +112,17 @@ class Predictor:
         Few are held at a time, however many there are.
         """
         ahead = 2 * max(self.threads, self.batch)
-        with ThreadPoolExecutor(self.threads, thread_name_prefix="decode") as pool:
+        pool = ThreadPoolExecutor(self.threads, thread_name_prefix="decode")
+        try:
             running: deque[tuple[list[Prepared | ImageError], Future[list[Instances]]]] = deque()
             for group in grouped(in_order(pool, self._prepare, enumerate(sources, 1), ahead), self.batch):
                 running.append((group, self._submit(group)))
                 if len(running) > 2 * self.engine.streams:
-                    yield from put_together(*running.popleft())
+                    yield from self._put_together(*running.popleft())
             while running:
-                yield from put_together(*running.popleft())
+                yield from self._put_together(*running.popleft())
+        finally:
+            pool.shutdown(cancel_futures=True)  # nobody waits for what was read ahead
 
     def _prepare(self, numbered: tuple[int, Source]) -> Prepared | ImageError:
         number, source = numbered
@@ -134,6 +139,14 @@ class Predictor:
             return nothing
         canvases = good[0].canvas[None] if len(good) == 1 else np.stack([one.canvas for one in good])
         return self.engine.submit(canvases, functools.partial(self._decode, [one.letterbox for one in good]))
+
+    def _put_together(
+        self, group: list[Prepared | ImageError], found: Future[list[Instances]]
+    ) -> Iterator[Instances | ImageError]:
+        """Instances and errors of a batch, in the order of its images."""
+        all_found = self.engine.wait(found)
+        instances = iter(all_found)
+        return (one if isinstance(one, ImageError) else next(instances) for one in group)
 
     def _decode(self, letterboxes: list[Letterbox], outputs: Outputs) -> list[Instances]:
         return [
@@ -171,11 +184,3 @@ def grouped(items: Iterable[T], size: int) -> Iterator[list[T]]:
             group = []
     if group:
         yield group
-
-
-def put_together(
-    group: list[Prepared | ImageError], found: Future[list[Instances]]
-) -> Iterator[Instances | ImageError]:
-    """Instances and errors of a batch, in the order of its images."""
-    instances = iter(found.result())
-    return (one if isinstance(one, ImageError) else next(instances) for one in group)
