@@ -35,7 +35,7 @@ DEVICES = ("cpu", "cuda")
 CUDA_PROVIDER = "CUDAExecutionProvider"
 ONNX_PRECISIONS = {"tensor(float)": "f32", "tensor(float16)": "f16"}  # the provider computes in what the file has
 FAILED_AFTER_S = 10  # without a result it is worth asking whether an inference failed
-WAITING = 2  # batches that lie ready, so that no stream waits for Python
+WAITING = 4  # batches that lie ready, so that no stream waits for Python
 
 
 class ModelFacts(NamedTuple):
@@ -190,8 +190,7 @@ class OpenVinoEngine:
         self.facts = metadata_to_facts(rt_info(model), path)
         self.model, self.batch = model, batch
         self.wanted = {"INFERENCE_PRECISION_HINT": precision, "INFERENCE_NUM_THREADS": threads}
-        # Threads bound to a core wait there behind the decoding of an image while another core is free.
-        self.many = {"PERFORMANCE_HINT": "THROUGHPUT", "ENABLE_CPU_PINNING": False}
+        self.many: dict[str, Any] = {"PERFORMANCE_HINT": "THROUGHPUT", "ENABLE_CPU_PINNING": True}
         if streams:
             self.many["NUM_STREAMS"] = min(streams, threads)
 
@@ -324,7 +323,8 @@ def open_engine(
     """The engine that a model's path asks for: *.pt, *.onnx, or a folder with model.xml.
 
     Args:
-        threads: CPU threads that the model runs on, in all; predict_all decodes images in as many beside them.
+        threads: CPU threads that the model runs on, in all; predict_all decodes images in half as many beside
+            them.
         streams: batches worked on at once by submit(), each on threads / streams of them; None: as many as threads,
             or what OpenVINO thinks best.
         batch: images in each of them.
