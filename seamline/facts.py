@@ -8,6 +8,7 @@ from __future__ import annotations
 import csv
 import hashlib
 import io
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from seamline.bootstrap import FEWEST
 from seamline.coco import Record
 from seamline.errors import SeamlineError
 from seamline.files import read_json, sha256_of
+from seamline.mistakes import background_label
 from seamline.params import Params
 from seamline.revisions import git
 
@@ -105,6 +107,18 @@ def to_number(cell: str) -> int | float:
 
 def rows_to_columns(rows: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
     return {key: [row[key] for row in rows] for key in rows[0]} if rows else {}
+
+
+def confusion_table(rows: list[Record], names: list[str]) -> Record:
+    """Counts by actual and predicted name, the background last, each with its share of the row for the shade."""
+    labels = [*names, background_label(names)]
+    counts = Counter((str(row["actual"]), str(row["predicted"])) for row in rows)
+    totals = {actual: max(sum(counts[actual, predicted] for predicted in labels), 1) for actual in labels}
+    cells = [
+        [(counts[actual, predicted], counts[actual, predicted] / totals[actual]) for predicted in labels]
+        for actual in labels
+    ]
+    return {"names": names, "cells": cells}
 
 
 def spread_of_this_model(path: Path, metrics: Record) -> Record | None:

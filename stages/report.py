@@ -6,7 +6,6 @@ Example: python stages/report.py reports
 """
 
 import argparse
-from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ from seamline.facts import (
     as_fast,
     cautions,
     code_identity,
+    confusion_table,
     how_to_run,
     losses_of_data,
     params_to_rows,
@@ -24,7 +24,6 @@ from seamline.facts import (
     rows_to_columns,
 )
 from seamline.files import write_text
-from seamline.mistakes import background_label
 from seamline.params import load_params
 from seamline.stage import run
 
@@ -116,18 +115,6 @@ def charts(facts: Record) -> dict[str, str]:
         "benchmark": draw.benchmark_figure(facts["benchmark"]),
     }  # fmt: skip
     return {name: figure_to_svg(figure) for name, figure in figures.items()}
-
-
-def confusion_table(rows: list[Record], names: list[str]) -> Record:
-    """Counts by actual and predicted name, the background last, each with its share of the row for the shade."""
-    labels = [*names, background_label(names)]
-    counts = Counter((str(row["actual"]), str(row["predicted"])) for row in rows)
-    totals = {actual: max(sum(counts[actual, predicted] for predicted in labels), 1) for actual in labels}
-    cells = [
-        [(counts[actual, predicted], counts[actual, predicted] / totals[actual]) for predicted in labels]
-        for actual in labels
-    ]
-    return {"names": names, "cells": cells}
 
 
 def overlays(facts: Record, folder: Path, room: int) -> tuple[dict[str, list[Record]], int]:
