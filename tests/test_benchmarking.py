@@ -75,29 +75,30 @@ def test_throughput_is_the_median_rounds() -> None:
     assert (figures["rounds"], figures["images_timed"]) == (3, 150)
 
 
-def drifting(random: np.random.Generator) -> list[float]:
-    """Rounds on a machine whose pace stays for some of them what it is, as that of shared ones does."""
-    pace = 0.0
+def drifting(random: np.random.Generator, kept: float) -> list[float]:
+    """Rounds on a machine that keeps this share of its pace from one to the next, as shared ones do."""
+    pace = random.normal(0, 2 / (1 - kept**2) ** 0.5)
     values = []
     for _ in range(PROFILES["quick"].rounds):
-        pace = 0.8 * pace + random.normal(0, 2)
-        values.append(100 + pace + random.normal(0, 2))
+        pace = kept * pace + random.normal(0, 2)
+        values.append(1000 + pace + random.normal(0, 2))
     return values
 
 
-def test_an_interval_holds_the_median_of_another_run() -> None:
-    """Nine of ten times on a machine that drifts, where the plain interval of the median does six times of ten."""
+@pytest.mark.parametrize(("kept", "holds", "plainly"), [(0, 0.97, 0.9), (0.8, 0.9, 0.55), (0.95, 0.65, 0.35)])
+def test_an_interval_holds_the_median_of_another_run(kept: float, holds: float, plainly: float) -> None:
+    """How often, as docs/models.md says, and how much less often the usual interval of a median does."""
     random = np.random.default_rng(0)
     inside = plain = 0
     for _ in range(300):
-        values, other = drifting(random), float(np.median(drifting(random)))
+        values, other = drifting(random, kept), float(np.median(drifting(random, kept)))
         low, high = interval_of_another_run(values)
         assert low <= float(np.median(values)) <= high
         inside += low <= other <= high
         draws = np.median(random.choice(values, (200, len(values))), axis=1)
         plain += bool(np.percentile(draws, 2.5) <= other <= np.percentile(draws, 97.5))
-    assert inside / 300 > 0.9
-    assert plain / 300 < 0.7
+    assert inside / 300 > holds
+    assert plain / 300 < plainly
 
 
 def test_an_interval_of_one_round_is_its_value_and_of_equal_ones_a_point() -> None:

@@ -26,22 +26,19 @@ from seamline.predicting import find_photos, overlay
 from seamline.runtime.images import read_image
 from seamline.runtime.predictor import Predictor
 from stages.predict import main
-from tests.untrained import NAMES, PROJECT, Untrained
+from tests.untrained import NAMES, PROJECT, WITHOUT_TORCH, Untrained
 
 CONFIDENCE = 0.05
 FILES = ["errors.csv", "images.json", "overlays", "predictions.csv", "results.json"]
-BLOCKED = """
-import runpy, sys
+BLOCKED = (
+    WITHOUT_TORCH
+    + """
+import runpy
 
-class Blocker:
-    def find_spec(self, name, path=None, target=None):
-        if name.split(".")[0] in ("torch", "torchvision", "ultralytics"):
-            raise ImportError(f"{name} is blocked")
-
-sys.meta_path.insert(0, Blocker())
 sys.argv = sys.argv[1:]
 runpy.run_path(sys.argv[0], run_name="__main__")
 """
+)
 
 
 @pytest.fixture

@@ -24,6 +24,18 @@ NAMES = ["short sleeve top", "trousers"]
 IMGSZ = 96
 IMAGES_A_SPLIT = 6
 
+# The beginning of a script in which neither torch nor ultralytics can be imported.
+WITHOUT_TORCH = """
+import sys
+
+class Blocker:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in ("torch", "torchvision", "ultralytics"):
+            raise ImportError(f"{name} is blocked")
+
+sys.meta_path.insert(0, Blocker())
+"""
+
 
 class Untrained(NamedTuple):
     weights: Path
