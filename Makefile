@@ -27,7 +27,9 @@ $(VENV)/.done: requirements.txt pyproject.toml
 	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -r requirements.txt
 	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 # Of a copy of the project, as DVC makes for queued experiments, the copy's own modules are imported, not the checkout's.
-	@echo "import os, sys; os.path.isfile('seamline/stage.py') and sys.path.insert(0, os.getcwd())" \
+# dvc_hint adds to DVC's message where a bucket cannot be read.
+	@printf '%s\n' "import os, sys; os.path.isfile('seamline/stage.py') and sys.path.insert(0, os.getcwd())" \
+		"import os, sys; os.path.basename((sys.orig_argv[1:2] or [''])[0]) == 'dvc' and os.path.isfile('seamline/dvc_hint.py') and __import__('seamline.dvc_hint')" \
 		> "$$($(VENV)/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/seamline-here.pth"
 	@if [ -e .git ]; then $(VENV)/bin/dvc config --local core.site_cache_dir "$(CURDIR)/.dvc/tmp/site"; fi
 	@touch $@

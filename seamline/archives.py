@@ -206,7 +206,7 @@ def checked_member(name: str, archive: str) -> PurePosixPath:
     path = PurePosixPath(name.replace("\\", "/"))
     drive = path.parts and len(path.parts[0]) > 1 and path.parts[0][1] == ":" and path.parts[0][0].isalpha()
     if path.is_absolute() or ".." in path.parts or drive or "\0" in name:
-        raise SeamlineError(f"{archive}: the member {name!r} leads outside the archive; nothing of it was unpacked.")
+        raise SeamlineError(f"{archive}: the name {name!r} leads outside of it; nothing of it was taken.")
     return path
 
 

@@ -2,65 +2,127 @@
 
 from __future__ import annotations
 
+import asyncio
+import hashlib
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from pathlib import Path
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import urlsplit
 
-from tqdm import tqdm
+import msgspec
 
-from seamline.archives import SUFFIXES, checked_member, first_line, is_archive, unpacked
+from seamline.addresses import is_remote, shown
+from seamline.archives import SUFFIXES, files_below, is_archive, unpacked
 from seamline.errors import SeamlineError
+from seamline.manifest import Row, files_to_rows
+from seamline.progress import size_text
+from seamline.stores.objects import RemoteObject, Store
 
 
-def fetch(source: str, scratch: Path) -> Path:
-    """A local folder with the source's files; unpacked or downloaded below `scratch` where it is not one already.
+class Fetched(msgspec.Struct):
+    """A source that is on this machine."""
+
+    folder: Path  # unpacked
+    rows: Sequence[Row]  # its objects or files, as they came
+    url: str | None = None  # where it is remote
+    listing: Sequence[RemoteObject] = ()
+
+    def check_unchanged(self) -> None:
+        """Look at a remote source once more, when its data have become the stage's output.
+
+        DVC notes what the source is like after the stage has ended: what changed in the meantime would never be pulled.
+
+        Raises:
+            SeamlineError: when its objects are no longer those that were fetched.
+        """
+        if self.url is not None and asyncio.run(listed_again(self.url)) != self.listing:
+            raise SeamlineError(
+                f"pull.source: {shown(self.url)} has changed while it was pulled; run the same command again, which "
+                "fetches only what is new."
+            )
+
+
+def fetch(source: str, scratch: Path) -> Fetched:
+    """A local folder with the source's files, unpacked below `scratch` where it is or has archives.
+
+    What is fetched is kept below `scratch`, and taken from there when the source is pulled again.
 
     Raises:
         SeamlineError: when the source does not exist, cannot be reached, or is no folder and no archive.
     """
-    if "://" in source:
-        local = download(source, scratch / "download")
-    else:
-        local = Path(source)
-        if not local.exists():
-            raise SeamlineError(f"pull.source: {source!r} does not exist; it has to be a folder, an archive or a URL.")
+    if is_remote(source):
+        return fetch_remote(source, scratch)
+    local = Path(source)
+    if not local.exists():
+        raise SeamlineError(f"pull.source: {source!r} does not exist; it has to be a folder, an archive or a URL.")
     if not local.is_dir() and not is_archive(local):
         raise SeamlineError(
-            f"pull.source: {shown(source)!r} is no folder and no archive; archives end in {', '.join(SUFFIXES)}."
+            f"pull.source: {source!r} is no folder and no archive; archives end in {', '.join(SUFFIXES)}."
         )
-    return unpacked(local, scratch)
+    files = [(path.relative_to(local).as_posix(), path) for path in files_below(local)] if local.is_dir() else []
+    return Fetched(unpacked(local, scratch), files_to_rows(files or [(local.name, local)]))
 
 
-def download(url: str, target: Path) -> Path:
-    """Download a file, or a tree below a prefix, with fsspec (s3://, https://, ...).
+def fetch_remote(url: str, scratch: Path) -> Fetched:
+    from seamline.downloads import Download  # takes a while, and local sources do not need it
+    from seamline.kept import KeptObjects
 
-    Credentials, region and endpoint are the AWS configuration's own and are never shown.
-    """
-    import fsspec  # takes a while, and local sources do not need it
+    kept = KeptObjects(scratch / hashlib.sha256(url.encode()).hexdigest()[:16])
 
+    async def download() -> tuple[list[RemoteObject], Download]:
+        async with opened(url) as store:
+            work = Download(store, kept)
+            return await work.run(), work
+
+    listing, work = asyncio.run(download())
+    rows = [kept.rows[item.key] for item in listing]
+    before = len(rows) - work.fetched["objects"]
+    print(
+        f"fetched {work.fetched['objects']:,} objects, {size_text(work.fetched['bytes'])}; "
+        f"{before:,} were here already and have been verified"
+    )
+    if kept.damaged:
+        print(f"fetched again {kept.damaged:,}: kept from an earlier pull, and damaged since")
+    if work.unproven:
+        print(f"not held against a checksum {work.unproven:,}: the store has none, only sizes were compared")
+    local = kept.objects
+    single = len(listing) == 1 and is_archive(kept.path(listing[0].key))
     try:
-        filesystem, path = fsspec.core.url_to_fs(url)
-        if filesystem.isfile(path):
-            names, base = [path], path.partition("?")[0].rpartition("/")[0]
-        else:  # a key that ends in / is what a console makes of a folder, and holds nothing
-            names, base = [name for name in sorted(filesystem.find(path)) if not name.endswith("/")], path.rstrip("/")
-        if not names:
-            raise SeamlineError(f"pull.source: there is nothing at {shown(url)!r}.")
-        for name in tqdm(names, desc="download", unit="file", disable=None):
-            plain = name.partition("?")[0] if url.startswith("http") else name  # what follows may be a signature
-            local = target / checked_member(plain.removeprefix(base).lstrip("/"), shown(url))
-            local.parent.mkdir(parents=True, exist_ok=True)
-            filesystem.get_file(name, str(local))
+        folder = unpacked(kept.path(listing[0].key) if single else local, scratch)
     except SeamlineError:
+        if single and work.unproven:  # it may have come damaged: not to be taken from here again
+            kept.forget(listing[0].key)
         raise
-    except Exception as error:  # whatever a file system's client raises: re-raised as the user's sentence
-        reason = f"{type(error).__name__}: {first_line(error)}".replace(url, shown(url))
-        raise SeamlineError(f"pull.source: cannot read {shown(url)!r} ({reason}).") from None
-    return local if names == [path] else target
+    return Fetched(folder, rows, url, listing)
 
 
-def shown(url: str) -> str:
-    """An address without what may be secret in it: user, password and query, such as a signature."""
-    if "://" not in url:
-        return url
-    parts = urlsplit(url)
-    return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
+@asynccontextmanager
+async def opened(url: str) -> AsyncIterator[Store]:
+    """The store behind an address.
+
+    Raises:
+        SeamlineError: for an address of another kind.
+    """
+    from seamline.downloads import CONNECTIONS
+
+    scheme = urlsplit(url).scheme
+    if scheme == "s3":
+        from seamline.stores.s3 import open_s3
+
+        async with open_s3(url, CONNECTIONS) as bucket:
+            yield bucket
+    elif scheme in ("https", "http"):
+        from seamline.stores.web import open_web
+
+        async with open_web(url, CONNECTIONS) as web:
+            yield web
+    else:
+        raise SeamlineError(f"pull.source: {shown(url)!r} cannot be read; allowed are s3://, https:// and http://.")
+
+
+async def listed_again(url: str) -> list[RemoteObject]:
+    from seamline.downloads import listed
+    from seamline.patience import Patience
+
+    async with opened(url) as store:
+        return await listed(store, Patience())

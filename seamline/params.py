@@ -19,6 +19,7 @@ import numpy.typing as npt
 import yaml
 from msgspec import Meta
 
+from seamline.addresses import gives_access
 from seamline.errors import SeamlineError
 
 AtLeastZero = Annotated[float, Meta(ge=0)]
@@ -59,6 +60,11 @@ class Pull(Section):
     annotations: Text | Annotated[dict[str, Text], Meta(min_length=1)] | None
 
     def __post_init__(self) -> None:
+        if gives_access(self.source):  # which DVC would write into dvc.lock
+            raise ValueError(
+                "source has a password, key or signature in its address; name it without, and give access by the AWS "
+                "configuration (AWS_PROFILE, ...) or, on the web, by ~/.netrc"
+            )
         for split in self.annotations if isinstance(self.annotations, dict) else ():
             if split not in SPLITS:
                 raise ValueError(f"{split!r} in annotations is no split; allowed are {', '.join(SPLITS)}")

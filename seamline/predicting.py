@@ -16,11 +16,11 @@ import numpy as np
 from pycocotools import mask as coco_mask
 from tqdm import tqdm
 
-from seamline.archives import files_below, first_line, is_junk
+from seamline.addresses import client_reason, is_remote, shown
+from seamline.archives import files_below, is_junk
 from seamline.coco import Record
 from seamline.drawing import COLOURS, drawn, hex_to_bgr
 from seamline.errors import SeamlineError
-from seamline.fetch import shown
 from seamline.files import make_parent
 from seamline.masks import rle_to_mask
 from seamline.overlays import JPEG_QUALITY, resized
@@ -31,7 +31,6 @@ from seamline.runtime.predictor import Predictor, in_order
 
 OVERLAYS = "overlays"
 READERS = 8  # of remote photos, at once
-SECRETS = re.compile(r"(?<=://)[^/\s@]*@|\?[^\s'\")]*")  # user and password, and a query, such as a signature
 COLUMNS = ("image_id", "file_name", "class", "score", "x", "y", "width", "height", "mask_area_px")
 
 
@@ -51,7 +50,7 @@ def find_photos(arguments: Sequence[str], out: Path) -> list[Photo]:
     """
     photos: dict[tuple[str, str], Photo] = {}
     for argument in arguments:
-        found = remote_photos(argument) if "://" in argument else local_photos(argument, out / OVERLAYS)
+        found = remote_photos(argument) if is_remote(argument) else local_photos(argument, out / OVERLAYS)
         if not found:
             raise SeamlineError(f"{shown(argument)}: there is no image there ({', '.join(sorted(SUFFIXES))}).")
         for photo in found:
@@ -129,10 +128,6 @@ def remote_photos(url: str) -> list[Photo]:
 def is_image_name(name: str) -> bool:
     path = PurePosixPath(name.partition("?")[0] if name.startswith("http") else name)
     return path.suffix.lower() in SUFFIXES and not is_junk(path.name)
-
-
-def client_reason(error: Exception) -> str:
-    return SECRETS.sub("", f"{type(error).__name__}: {first_line(error)}")
 
 
 def contents(photo: Photo) -> Path | bytes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import sys
@@ -79,6 +80,12 @@ def run(main: Callable[[], None]) -> None:
         main()
     except SeamlineError as error:
         print(f"error: {error}", file=sys.stderr, flush=True)
+        sys.exit(1)
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        where = f" for {error.filename}" if error.filename else ""
+        print(f"error: there is no space left on the disk{where}; nothing half-written is left.", file=sys.stderr)
         sys.exit(1)
     except KeyboardInterrupt:
         print(

@@ -4,17 +4,24 @@ Reads a folder or archive (local, s3://, https://) in any of the layouts it know
 OUT/images/, whole or not at all: integer ids, one name an image, every annotation with mask, box and area. What had
 to be repaired or dropped is counted under its reason in reports/pull.json.
 
+Objects of a bucket are fetched many at once, verified, and kept in .seamline/pull, so that a pull that was cut goes on
+where it was, and the next one fetches what is new. The manifest has every object with its size, ETag, version and
+sha256. Credentials, region and endpoint are those of the standard AWS configuration (AWS_PROFILE, ...).
+
 Example: python stages/pull.py samples/garments.zip data/raw
+         python stages/pull.py s3://my-bucket/garments data/raw
 """
 
 import argparse
 import shutil
 from pathlib import Path
 
+from seamline.addresses import is_remote
 from seamline.canonical import canonicalise
 from seamline.errors import SeamlineError
 from seamline.fetch import fetch
-from seamline.files import copy, link_or_copy, whole_folder, write_json
+from seamline.files import copy, link_or_copy, sha256_of, whole_folder, write_json
+from seamline.manifest import write_manifest
 from seamline.params import load_params
 from seamline.sources.layouts import read_source
 from seamline.stage import SCRATCH, run
@@ -24,31 +31,38 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("source", help="folder or archive, or its s3:// or https:// address")
     parser.add_argument("out", type=Path, help="folder to make, such as data/raw")
+    parser.add_argument("--manifest", type=Path, default=Path("data/manifest.csv"))
     parser.add_argument("--report", type=Path, default=Path("reports/pull.json"))
     args = parser.parse_args()
     params = load_params().pull
 
     source, out = Path(args.source).resolve(), args.out.resolve()
-    if source.is_dir() and (source.is_relative_to(out) or out.is_relative_to(source)):
+    if not is_remote(args.source) and source.is_dir() and (source.is_relative_to(out) or out.is_relative_to(source)):
         raise SeamlineError(
             f"pull.source: {args.source!r} and {args.out} lie in one another; pull replaces the latter."
         )
-    scratch = SCRATCH / "pull"
-    shutil.rmtree(scratch, ignore_errors=True)  # what a killed pull left
+    scratch = (SCRATCH / "pull").resolve()
     try:
-        folder = fetch(args.source, scratch)
-        dataset = read_source(folder, params.layout, params.annotations)
+        fetched = fetch(args.source, scratch)
+        dataset = read_source(fetched.folder, params.layout, params.annotations)
 
         def place(path: Path, image: Path) -> None:
             # DVC makes what it tracks read-only; files of the user's own folder are therefore copied, never linked.
-            owned = folder.is_relative_to(scratch) and not path.is_symlink()
-            (link_or_copy if owned else copy)(path, image)
+            owned = path.resolve().is_relative_to(scratch)
+            (link_or_copy if owned else copy)(path.resolve(), image)
 
         with whole_folder(args.out) as target:
             report = canonicalise(dataset, target, place)
+            fetched.check_unchanged()
     finally:
-        shutil.rmtree(scratch, ignore_errors=True)
-    write_json(args.report, report)
+        shutil.rmtree(scratch / "unpacked", ignore_errors=True)
+    write_manifest(args.manifest, fetched.rows)
+    source_report = {
+        "objects": len(fetched.rows),
+        "bytes": sum(row.size for row in fetched.rows),
+        "manifest_sha256": sha256_of(args.manifest),
+    }
+    write_json(args.report, {"source": source_report, **report})
 
     print(
         f"{report['layout']}: {report['images']} images, {report['annotations']} annotations, "

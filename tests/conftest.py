@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -152,6 +154,33 @@ def write_dataset(folder: Path, count: int = 6, **changes: Any) -> Path:
     coco = {"images": images, "annotations": annotations, "categories": categories} | changes
     (folder / "instances.json").write_text(json.dumps(coco))
     return folder
+
+
+@pytest.fixture(scope="session")
+def s3_server() -> Iterator[Any]:
+    """moto's S3, for all tests."""
+    from moto.server import ThreadedMotoServer
+
+    logging.getLogger("werkzeug").setLevel(logging.ERROR)
+    server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
+    server.start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def bucket(s3_server: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """An empty bucket behind a proxy that may do harm; the AWS configuration of the environment leads there."""
+    from tests.s3 import Bucket
+
+    bucket = Bucket(s3_server)
+    for name in [name for name in os.environ if name.startswith("AWS_")]:
+        monkeypatch.delenv(name)
+    for name, value in bucket.environment.items():
+        monkeypatch.setenv(name, value)
+    yield bucket
+    bucket.proxy.shutdown()
+    bucket.proxy.server_close()
 
 
 @pytest.fixture(scope="session")

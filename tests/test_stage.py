@@ -97,7 +97,7 @@ def test_a_bad_choice_is_one_sentence_and_leaves_nothing(
     with_params(tmp_path, changes)
     done = run_stage("subset", tmp_path, "data/raw", "data/subset")
     assert is_one_sentence(done, *parts), done.stderr
-    assert [path.name for path in (tmp_path / "data").iterdir()] == ["raw"]
+    assert {path.name for path in (tmp_path / "data").iterdir()} == {"raw", "manifest.csv"}
     assert not (tmp_path / "reports" / "subset.json").exists()
 
 

@@ -1,0 +1,61 @@
+"""Trying again: what may pass, how often, and after which waits."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+from seamline.errors import SeamlineError
+from seamline.stores.objects import Damaged, Transient, Unreachable
+
+# Waiting doubles from half a second to 20 seconds: about a minute in all.
+ATTEMPTS = 8
+FIRST_DELAY_S = 0.5
+LONGEST_DELAY_S = 20.0
+ATTEMPTS_TO_REACH = 2  # before anything has answered
+ATTEMPTS_AT_DAMAGED = 3
+GOES_ON = "What was fetched is kept: run the same command again to go on"
+STAGES_GO_ON = "`dvc checkout data/raw && dvc repro --downstream subset` goes on with what was pulled before"
+
+T = TypeVar("T")
+
+
+class Patience:
+    """Of one pull with one store."""
+
+    def __init__(self) -> None:
+        self.reached = False  # an answer has come
+        self.waits = random.Random(0)  # so that those who failed at once do not all come again at once
+
+    async def with_(self, action: Callable[[], Awaitable[T]], address: str) -> T:
+        """The action's result, tried again after what may pass.
+
+        Raises:
+            SeamlineError: when it does not, naming the address.
+        """
+        damaged = 0
+        for attempt in range(ATTEMPTS):
+            try:
+                result = await action()
+            except Transient as error:
+                fault = error
+            else:
+                self.reached = True
+                return result
+            if isinstance(fault, Unreachable) and not self.reached and attempt + 1 == ATTEMPTS_TO_REACH:
+                raise SeamlineError(f"pull.source: {address} cannot be reached ({fault}); {STAGES_GO_ON}.")
+            damaged += isinstance(fault, Damaged)
+            if damaged == ATTEMPTS_AT_DAMAGED:
+                raise SeamlineError(
+                    f"pull.source: {address} came {damaged} times with other bytes than the store has of it ({fault}); "
+                    "where its checksums are not to be relied on, copy the data with another tool and pull the folder."
+                )
+            if attempt + 1 < ATTEMPTS:
+                longest_s = min(LONGEST_DELAY_S, FIRST_DELAY_S * 2**attempt)
+                await asyncio.sleep(longest_s * self.waits.uniform(0.5, 1))
+        raise SeamlineError(
+            f"pull.source: {address} cannot be read: {ATTEMPTS} attempts failed, the last with {fault}. {GOES_ON}; "
+            f"or {STAGES_GO_ON}."
+        )

@@ -1,0 +1,109 @@
+"""An archive behind https:// (or http://), fetched in parts where the server allows it."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from urllib.parse import unquote, urlsplit
+
+import aiohttp
+
+from seamline.addresses import client_reason, shown
+from seamline.archives import SUFFIXES
+from seamline.errors import SeamlineError
+from seamline.stores.objects import Body, Changed, Facts, RemoteObject, Transient, Unreachable
+
+CONNECT_TIMEOUT_S = 10
+READ_TIMEOUT_S = 30  # without a byte
+CHUNK_BYTES = 1 << 18
+NO_HEAD = (403, 405, 501)  # what servers answer that know GET only
+OVERLOADED = (408, 425, 429)
+
+
+class WebStore:
+    """The one archive at an address."""
+
+    def __init__(self, url: str, session: aiohttp.ClientSession) -> None:
+        self.url, self.shown = url, shown(url)
+        self.session = session
+        self.in_parts = False
+        self.name = unquote(urlsplit(url).path).rpartition("/")[2]
+        if not self.name.lower().endswith(SUFFIXES):
+            raise SeamlineError(
+                f"pull.source: {self.shown!r} is no archive; read from the web is what ends in {', '.join(SUFFIXES)}."
+            )
+
+    def address(self, key: str) -> str:
+        return self.shown
+
+    async def listed(self) -> list[RemoteObject]:
+        with translated(self.shown):
+            async with self.session.head(self.url, allow_redirects=True) as answer:
+                if answer.status not in NO_HEAD:
+                    return [self.answer_to_object(answer)]
+            async with self.session.get(self.url) as answer:  # closed before its body is read
+                return [self.answer_to_object(answer)]
+
+    def answer_to_object(self, answer: aiohttp.ClientResponse) -> RemoteObject:
+        check_status(answer, self.shown, None)
+        self.in_parts = answer.headers.get("Accept-Ranges") == "bytes"
+        return RemoteObject(self.name, answer.content_length, headers_to_etag(answer))
+
+    async def facts(self, item: RemoteObject) -> Facts:
+        return Facts()
+
+    @asynccontextmanager
+    async def read(self, item: RemoteObject, start: int, stop: int | None) -> AsyncIterator[Body]:
+        headers = {} if stop is None else {"Range": f"bytes={start}-{stop - 1}"}
+        with translated(self.shown):
+            async with self.session.get(self.url, headers=headers) as answer:
+                check_status(answer, self.shown, item)
+                if headers_to_etag(answer) != item.etag:
+                    raise Changed(self.shown)
+                if stop is not None and answer.status != 206:
+                    raise Transient("the server sent the whole file in place of a part")
+                yield Body(Facts(), answer.content.iter_chunked(CHUNK_BYTES))
+
+
+def headers_to_etag(answer: aiohttp.ClientResponse) -> str:
+    """What changes when the file does: its ETag, or when it was changed last."""
+    return answer.headers.get("ETag", "").removeprefix("W/").strip('"') or answer.headers.get("Last-Modified", "")
+
+
+@asynccontextmanager
+async def open_web(url: str, connections: int) -> AsyncIterator[WebStore]:
+    """A store for one archive; proxies and passwords come from the environment and ~/.netrc."""
+    timeout = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_TIMEOUT_S, sock_read=READ_TIMEOUT_S)
+    connector = aiohttp.TCPConnector(limit=connections)
+    as_it_is = {"Accept-Encoding": "identity"}
+    async with aiohttp.ClientSession(
+        connector=connector, timeout=timeout, headers=as_it_is, auto_decompress=False, trust_env=True
+    ) as session:
+        yield WebStore(url, session)
+
+
+@contextmanager
+def translated(address: str) -> Iterator[None]:
+    """What a client raises, as what the download knows: Transient, Unreachable, or a sentence for the user."""
+    try:
+        yield
+    except aiohttp.InvalidURL:
+        raise SeamlineError(f"pull.source: {address!r} is no address.") from None
+    except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
+        raise Unreachable(client_reason(error)) from None
+    except (aiohttp.ClientError, ConnectionError, TimeoutError) as error:
+        raise Transient(client_reason(error)) from None
+
+
+def check_status(answer: aiohttp.ClientResponse, address: str, item: RemoteObject | None) -> None:
+    status = answer.status
+    if status >= 500 or status in OVERLOADED:
+        raise Transient(f"the server answered {status} {answer.reason}")
+    if status in (404, 410) and item is None:
+        raise SeamlineError(f"pull.source: there is nothing at {address}.")
+    if status in (404, 410):
+        raise Changed(address)
+    if status in (401, 403):
+        raise SeamlineError(f"pull.source: access to {address} is denied ({status} {answer.reason}).")
+    if status not in (200, 206):
+        raise SeamlineError(f"pull.source: {address} cannot be read ({status} {answer.reason}).")
