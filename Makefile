@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 RUN := PATH="$(CURDIR)/$(VENV)/bin:$$PATH"
 
-.PHONY: help setup repro test test-quick lint lock sample recipe seeds sweep bench
+.PHONY: help setup repro test test-quick lint lock sample bucket recipe seeds sweep bench
 
 help:
 	@echo "make repro       set up, run the pipeline, say where its results are"
@@ -16,6 +16,7 @@ help:
 	@echo "make sweep       search the hyperparameters of params.yaml's section sweep"
 	@echo "make seeds       train with three seeds and state the spread (20 minutes on 2 cores)"
 	@echo "make bench       compare time, memory and masks with other tools, at DeepFashion2's full size (25 minutes)"
+	@echo "make bucket      an S3 on this machine with the sample in it, to try the pipeline against (Ctrl-C ends it)"
 	@echo "make sample      draw samples/garments.zip again"
 
 setup: $(VENV)/.done
@@ -69,6 +70,10 @@ seeds: setup
 
 sample: setup
 	$(VENV)/bin/python samples/make_garments.py
+
+PORT ?= 5555
+bucket: setup
+	@$(VENV)/bin/python samples/serve_bucket.py --port $(PORT)
 
 # The peers go into a folder of their own, so that nothing of them is ever imported by the pipeline.
 PEERS := .seamline/bench/peers

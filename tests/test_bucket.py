@@ -1,0 +1,256 @@
+"""The pipeline on a bucket: what changed is pulled and rebuilt, results travel by a remote, and killed pulls go on."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import random
+import shutil
+import socket
+import subprocess
+import sys
+import threading
+import time
+import zipfile
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+import yaml
+from PIL import Image
+
+from samples.serve_bucket import upload
+from tests.conftest import PROJECT, Project
+from tests.s3 import Bucket, Request
+from tests.test_repro import STAGES
+
+pytestmark = pytest.mark.slow
+SAMPLE = PROJECT / "samples" / "garments.zip"
+
+
+class Pulled(NamedTuple):
+    project: Project
+    bucket: Bucket
+    first: list[str]  # stages that ran when the source became the bucket
+    second: list[str]  # and when ten photos had been added to it
+    manifests: tuple[dict[str, dict[str, str]], dict[str, dict[str, str]]]
+    fetched: dict[str, int]  # how often each object was asked for, in the second run
+
+
+def sample_objects() -> dict[str, bytes]:
+    with zipfile.ZipFile(SAMPLE) as archive:
+        return {f"garments/{name}": archive.read(name) for name in archive.namelist() if not name.endswith("/")}
+
+
+def ten_more(objects: dict[str, bytes]) -> dict[str, bytes]:
+    """Ten photos of outfits of their own, and the annotation file that has them."""
+    coco: dict[str, Any] = json.loads(objects["garments/annotations.json"])
+    added: dict[str, bytes] = {}
+    for number, image in enumerate(list(coco["images"][:10]), 9001):
+        name = f"{number}.jpg"
+        stream = io.BytesIO()
+        Image.open(io.BytesIO(objects[f"garments/images/{image['file_name']}"])).save(stream, "JPEG", quality=70)
+        added[f"garments/images/{name}"] = stream.getvalue()
+        coco["images"].append({**image, "id": number, "file_name": name, "pair_id": number})
+        for record in [record for record in coco["annotations"] if record["image_id"] == image["id"]]:
+            coco["annotations"].append({**record, "id": 9001 + len(coco["annotations"]), "image_id": number})
+    return {**added, "garments/annotations.json": json.dumps(coco).encode()}
+
+
+def manifest(project: Project) -> dict[str, dict[str, str]]:
+    with (project.root / "data" / "manifest.csv").open() as stream:
+        return {row["key"]: row for row in csv.DictReader(stream)}
+
+
+def in_folder(root: Path, like: Project) -> Project:
+    """A project that is in a folder already."""
+    project = Project.__new__(Project)
+    project.root = root
+    own = {"PYTHONPATH": str(root), "DVC_SITE_CACHE_DIR": str(root / ".dvc" / "tmp" / "site")}
+    project.environment = like.environment | own
+    return project
+
+
+@pytest.fixture(scope="module")
+def pulled(finished: Project, s3_server: Any, tmp_path_factory: pytest.TempPathFactory) -> Pulled:
+    """A finished project whose source becomes a bucket with the very same data, which then gets ten photos more."""
+    bucket = Bucket(s3_server)
+    objects = sample_objects()
+    bucket.put(objects)
+    root = tmp_path_factory.mktemp("bucket") / "project"
+    shutil.copytree(finished.root, root, symlinks=True)
+    project = in_folder(root, finished)
+    project.environment |= bucket.environment
+    project.change({"pull": {"source": bucket.url("garments")}})
+    ran = project.stages_run()
+    before = manifest(project)
+    bucket.proxy.requests.clear()
+    bucket.put(ten_more(objects))
+    rebuilt = project.stages_run()
+    fetched = dict(bucket.proxy.fetched())
+    project.commit("from a bucket")
+    return Pulled(project, bucket, ran, rebuilt, (before, manifest(project)), fetched)
+
+
+def test_the_same_data_from_a_bucket_change_nothing_below(pulled: Pulled) -> None:
+    assert pulled.first == ["pull", "report"]  # the report says where the data are from
+    rows = pulled.manifests[0]
+    assert rows.keys() == {key.removeprefix("garments/") for key in sample_objects()}
+    for key, row in rows.items():
+        head = pulled.bucket.client.head_object(Bucket=pulled.bucket.name, Key=f"garments/{key}")
+        assert int(row["size"]) == head["ContentLength"] or key == "annotations.json"
+
+
+def test_ten_more_photos_are_all_that_is_fetched_and_everything_is_rebuilt(pulled: Pulled) -> None:
+    assert pulled.second == STAGES
+    new = {f"images/{number}.jpg" for number in range(9001, 9011)}
+    assert pulled.fetched == dict.fromkeys((f"garments/{key}" for key in {*new, "annotations.json"}), 1)
+    before, after = pulled.manifests
+    assert after.keys() - before.keys() == new
+    assert {key for key in before if before[key] != after[key]} == {"annotations.json"}
+    report = json.loads((pulled.project.root / "reports" / "pull.json").read_text())
+    assert report["images"] == 432 + 10
+    assert report["source"]["objects"] == 433 + 10
+
+
+def test_nothing_changed_is_nothing_to_do_and_nothing_fetched(pulled: Pulled) -> None:
+    pulled.bucket.proxy.requests.clear()
+    assert pulled.project.stages_run() == []
+    assert not pulled.bucket.proxy.fetched()
+
+
+def test_no_secret_is_in_the_lock_or_anywhere_in_git(pulled: Pulled) -> None:
+    tracked = pulled.project.run("git", "grep", "-lE", "AKIDFORTESTS|secretfortests", check=False).stdout
+    assert tracked.split() in ([], ["tests/s3.py"])  # where the tests' own are made up
+    lock = yaml.safe_load((pulled.project.root / "dvc.lock").read_text())
+    assert lock["stages"]["pull"]["deps"][0]["path"] == pulled.bucket.url("garments")
+
+
+def test_images_take_their_space_once(pulled: Pulled) -> None:
+    """The kept objects, data/raw, and DVC's cache are links to one file."""
+    (kept,) = (pulled.project.root / ".seamline" / "pull").glob("*/objects/images/9001.jpg")
+    assert kept.stat().st_ino == (pulled.project.root / "data" / "raw" / "images" / "9001.jpg").stat().st_ino
+
+
+def test_a_bucket_out_of_reach_is_told_with_how_to_go_on_and_that_works(pulled: Pulled, tmp_path: Path) -> None:
+    root = tmp_path / "offline"
+    shutil.copytree(pulled.project.root, root, symlinks=True)
+    offline = in_folder(root, pulled.project)
+    with socket.socket() as taken:  # bound and not listening: refused
+        taken.bind(("127.0.0.1", 0))
+        offline.environment |= {"AWS_ENDPOINT_URL": f"http://127.0.0.1:{taken.getsockname()[1]}"}
+        done = offline.run("dvc", "repro", check=False)
+        assert done.returncode != 0
+        assert "Could not connect to the endpoint URL" in done.stderr
+        assert "`dvc repro --downstream subset` goes on with what was pulled before" in done.stderr
+        assert "Traceback" not in done.stderr
+        offline.change({"report": {"title": "Offline"}})
+        assert offline.stages_run("--downstream", "subset") == ["report"]
+        assert offline.run("dvc", "status", check=False).stderr.count("goes on with what was pulled before") == 1
+        # A pull that fails after DVC has taken its outputs away: the way back that its message names.
+        done = offline.run("python", "stages/pull.py", pulled.bucket.url("garments"), "data/raw", check=False)
+        assert done.returncode == 1
+        assert "cannot be reached" in done.stderr
+        assert "dvc checkout data/raw && dvc repro --downstream subset" in done.stderr
+        shutil.rmtree(root / "data" / "raw")
+        offline.run("dvc", "checkout", "data/raw")
+        assert offline.stages_run("--downstream", "subset") == []
+
+
+def test_other_errors_of_dvc_get_no_hint(pulled: Pulled) -> None:
+    done = pulled.project.run("dvc", "repro", "nonsense", check=False)
+    assert done.returncode != 0
+    assert "goes on" not in done.stderr
+
+
+def test_results_travel_to_another_clone(pulled: Pulled, tmp_path: Path) -> None:
+    project, bucket = pulled.project, pulled.bucket
+    project.run("dvc", "remote", "add", "--force", "--default", "storage", bucket.url("dvc"))
+    project.commit("a remote")
+    project.run("dvc", "push")
+    project.run("git", "clone", "--quiet", str(project.root), str(tmp_path / "clone"))
+    clone = in_folder(tmp_path / "clone", project)
+    assert not (clone.root / "data").exists()
+    clone.run("dvc", "pull")
+    for name in ("data/raw/images/9001.jpg", "data/manifest.csv", "models/train/best.pt", "reports/metrics.json"):
+        assert (clone.root / name).read_bytes() == (project.root / name).read_bytes()
+    assert clone.stages_run() == []
+    assert clone.run("git", "status", "--porcelain").stdout == ""
+    artifacts = yaml.safe_load((project.root / "dvc.yaml").read_text())["artifacts"]
+    project.run("git", "tag", "-a", "garments-openvino-int8@v1.0.0", "-m", "first")
+    for name, version in (("garments-openvino-int8", []), ("garments-pytorch", ["--rev", "main"])):
+        clone.run("dvc", "artifacts", "get", str(project.root), name, *version, "--out", str(tmp_path / name))
+        source = project.root / artifacts[name]["path"]
+        for path in [source] if source.is_file() else sorted(source.iterdir()):
+            got = tmp_path / name if source.is_file() else tmp_path / name / path.name
+            assert got.read_bytes() == path.read_bytes()
+
+
+def test_every_artifact_is_an_output() -> None:
+    values = yaml.safe_load((PROJECT / "dvc.yaml").read_text())
+    outs = [out for stage in values["stages"].values() for out in stage["outs"] if isinstance(out, str)]
+    for artifact in values["artifacts"].values():
+        assert any(artifact["path"] == out or artifact["path"].startswith(f"{out}/") for out in outs)
+
+
+def test_make_bucket_uploads_what_its_line_pulls(bucket: Bucket, tmp_path: Path) -> None:
+    assert upload(f"http://127.0.0.1:{bucket.proxy.upstream}") == 434
+    (tmp_path / "params.yaml").write_bytes((PROJECT / "params.yaml").read_bytes())
+    command = [sys.executable, str(PROJECT / "stages" / "pull.py"), "s3://garments/garments.zip", "data/raw"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "coco: 432 images, 880 annotations, 8 categories" in done.stdout
+
+
+def test_a_pull_killed_at_ten_random_moments_ends_in_the_same_place(bucket: Bucket, tmp_path: Path) -> None:
+    """What was whole is not fetched again, and data/raw is never there in part."""
+    objects = sample_objects()
+    chosen = sorted(objects)[:160]
+    coco = json.loads(objects["garments/annotations.json"])
+    names = {Path(key).name for key in chosen}
+    coco["images"] = [image for image in coco["images"] if image["file_name"] in names]
+    numbers = {image["id"] for image in coco["images"]}
+    coco["annotations"] = [record for record in coco["annotations"] if record["image_id"] in numbers]
+    bucket.put({key: objects[key] for key in chosen} | {"garments/annotations.json": json.dumps(coco).encode()})
+    bucket.put_in_parts("garments/large.bin", [bytes([number]) * (8 << 20) for number in range(10)])
+    out = tmp_path / "data" / "raw"
+    (tmp_path / "params.yaml").write_bytes((PROJECT / "params.yaml").read_bytes())
+    command = [sys.executable, str(PROJECT / "stages" / "pull.py"), bucket.url("garments"), str(out)]
+
+    rng = random.Random(0)
+    kills = 0
+    for _ in range(10):
+        moment, served = rng.randrange(1, 30), threading.Semaphore(0)
+
+        def count(request: Request, served: threading.Semaphore = served) -> None:
+            if request.method == "GET":
+                served.release()
+
+        bucket.proxy.before = count
+        running = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        for _ in range(moment):
+            served.acquire(timeout=20)
+        time.sleep(rng.uniform(0, 0.05))
+        running.kill()
+        kills += running.wait() < 0
+        assert not out.exists()
+    assert kills == 10
+    bucket.proxy.before = lambda request: None
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    fetched = bucket.proxy.fetched()
+    # Each kill costs at most what was under way: as many requests as there are connections.
+    assert sum(fetched[key] for key in chosen) <= len(chosen) + 10 * 16
+
+    again = tmp_path / "undisturbed"
+    again.mkdir()
+    (again / "params.yaml").write_bytes((PROJECT / "params.yaml").read_bytes())
+    subprocess.run([*command[:-1], str(again / "data" / "raw")], cwd=again, check=True, capture_output=True)
+    assert contents(out) == contents(again / "data" / "raw")
+    assert (tmp_path / "data" / "manifest.csv").read_bytes() == (again / "data" / "manifest.csv").read_bytes()
+    assert not list((tmp_path / ".seamline" / "pull").rglob("*.part"))
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
