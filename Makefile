@@ -79,6 +79,7 @@ bucket: setup
 PEERS := .seamline/bench/peers
 bench: setup $(PEERS)/.done
 	$(RUN) PYTHONPATH=$(PEERS) python -m bench.run $(BENCH)
+	$(RUN) PYTHONPATH=$(PEERS) python -m bench.fetch
 
 $(PEERS)/.done: bench/requirements.txt
 	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --upgrade --target $(PEERS) -r $<

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -67,33 +67,32 @@ def fetch_remote(url: str, scratch: Path) -> Fetched:
     from seamline.downloads import Download  # takes a while, and local sources do not need it
     from seamline.kept import KeptObjects
 
-    kept = KeptObjects(scratch / hashlib.sha256(url.encode()).hexdigest()[:16])
+    with closing(KeptObjects(scratch / hashlib.sha256(url.encode()).hexdigest()[:16])) as kept:
 
-    async def download() -> tuple[list[RemoteObject], Download]:
-        async with opened(url) as store:
-            work = Download(store, kept)
-            return await work.run(), work
+        async def download() -> tuple[list[RemoteObject], Download]:
+            async with opened(url) as store:
+                work = Download(store, kept)
+                return await work.run(), work
 
-    listing, work = asyncio.run(download())
-    rows = [kept.rows[item.key] for item in listing]
-    before = len(rows) - work.fetched["objects"]
-    print(
-        f"fetched {work.fetched['objects']:,} objects, {size_text(work.fetched['bytes'])}; "
-        f"{before:,} were here already and have been verified"
-    )
-    if kept.damaged:
-        print(f"fetched again {kept.damaged:,}: kept from an earlier pull, and damaged since")
-    if work.unproven:
-        print(f"not held against a checksum {work.unproven:,}: the store has none, only sizes were compared")
-    local = kept.objects
-    single = len(listing) == 1 and is_archive(kept.path(listing[0].key))
-    try:
-        folder = unpacked(kept.path(listing[0].key) if single else local, scratch)
-    except SeamlineError:
-        if single and work.unproven:  # it may have come damaged: not to be taken from here again
-            kept.forget(listing[0].key)
-        raise
-    return Fetched(folder, rows, url, listing)
+        listing, work = asyncio.run(download())
+        rows = [kept.rows[item.key] for item in listing]
+        print(
+            f"fetched {work.fetched['objects']:,} objects, {size_text(work.fetched['bytes'])}; "
+            f"{len(rows) - work.fetched['objects']:,} were here already and have been verified"
+        )
+        if kept.damaged:
+            print(f"fetched again {kept.damaged:,}: kept from an earlier pull, and damaged since")
+        if work.unproven:
+            print(f"not held against a checksum {work.unproven:,}: the store has none, only sizes were compared")
+        archive = kept.path(listing[0].key) if len(listing) == 1 else None
+        if archive is None or not is_archive(archive):
+            return Fetched(unpacked(kept.objects, scratch), rows, url, listing)
+        try:
+            return Fetched(unpacked(archive, scratch), rows, url, listing)
+        except SeamlineError:
+            if work.unproven:  # it may have come damaged: not to be taken from here again
+                archive.unlink()
+            raise
 
 
 @asynccontextmanager

@@ -11,11 +11,14 @@ most a file without a row, or a last row that is cut off.
 from __future__ import annotations
 
 import errno
+import fcntl
 import hashlib
 import re
 import shutil
+import time
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
+from typing import IO
 
 import msgspec
 from tqdm import tqdm
@@ -27,13 +30,18 @@ from seamline.manifest import Row
 from seamline.parallel import in_threads
 from seamline.stores.objects import RemoteObject
 
+LOCK_WAIT_S = 3
+
 
 class KeptObjects:
+    """Raises a SeamlineError while another process is at work in the folder."""
+
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.objects, self.parts, self.index = folder / "objects", folder / "parts", folder / "kept.jsonl"
         self.objects.mkdir(parents=True, exist_ok=True)
         self.parts.mkdir(exist_ok=True)
+        self.lock = locked(folder / "lock")
         self.rows: dict[str, Row] = {}
         self.damaged = 0
         for line in self.index.read_bytes().splitlines() if self.index.exists() else []:
@@ -43,6 +51,9 @@ class KeptObjects:
                 continue
             self.rows[row.key] = row
         self.verified: set[str] = set()
+
+    def close(self) -> None:
+        self.lock.close()
 
     def path(self, key: str) -> Path:
         return self.objects / key
@@ -54,10 +65,12 @@ class KeptObjects:
             key: row
             for key, row in self.rows.items()
             if key in listed and row.etag == listed[key].etag and listed[key].size in (row.size, None)
+            if row.etag or key in self.verified  # without an ETag nothing says later that it is the same
         }
         doubted = [row for row in same.values() if row.key not in self.verified]
         whole = in_threads(lambda row: is_whole(self.path(row.key), row), doubted)
-        for row, good in tqdm(zip(doubted, whole, strict=True), "checking", len(doubted), unit="file", disable=None):
+        quiet = None if doubted else True
+        for row, good in tqdm(zip(doubted, whole, strict=True), "checking", len(doubted), unit="file", disable=quiet):
             if good:
                 self.verified.add(row.key)
             else:
@@ -68,20 +81,12 @@ class KeptObjects:
 
     def add(self, row: Row, file: Path) -> None:
         """Take a whole and verified file over as an object."""
-        target = self.path(row.key)
-        try:
-            target.parent.mkdir(parents=True, exist_ok=True)
-            file.replace(target)
-        except (FileExistsError, NotADirectoryError, IsADirectoryError):
-            raise SeamlineError(f"{row.key}: another pull is at work in {self.folder}; run one at a time.") from None
+        self.path(row.key).parent.mkdir(parents=True, exist_ok=True)
+        file.replace(self.path(row.key))
         with self.index.open("ab") as stream:
             stream.write(msgspec.json.encode(row) + b"\n")
         self.rows[row.key] = row
         self.verified.add(row.key)
-
-    def forget(self, key: str) -> None:
-        """Have an object fetched again next time."""
-        self.path(key).unlink(missing_ok=True)
 
     def make_room(self, items: Sequence[RemoteObject]) -> None:
         """Remove what is in the way of the listed objects, or no longer among them."""
@@ -97,6 +102,20 @@ class KeptObjects:
         """What is whole now was not whole before."""
         shutil.rmtree(self.parts, ignore_errors=True)
         self.parts.mkdir(exist_ok=True)
+
+
+def locked(path: Path) -> IO[str]:
+    """A file that only one process has open so, until that ends; waits for one whose `dvc` was killed."""
+    lock = path.open("w")
+    for _ in range(LOCK_WAIT_S * 10):
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            time.sleep(0.1)
+        else:
+            return lock
+    lock.close()
+    raise SeamlineError(f"pull.source: another pull of the same source is at work in {path.parent}; let it end first.")
 
 
 def is_whole(path: Path, row: Row) -> bool:

@@ -82,10 +82,10 @@ def run(main: Callable[[], None]) -> None:
         print(f"error: {error}", file=sys.stderr, flush=True)
         sys.exit(1)
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS):
             raise
-        where = f" for {error.filename}" if error.filename else ""
-        print(f"error: there is no space left on the disk{where}; nothing half-written is left.", file=sys.stderr)
+        where = f"{error.filename}: " if error.filename else ""
+        print(f"error: {where}{error.strerror}; nothing half-written is left.", file=sys.stderr, flush=True)
         sys.exit(1)
     except KeyboardInterrupt:
         print(
