@@ -38,7 +38,7 @@ def test_every_pin_is_exact_and_what_is_left_out_stays_out(project: Project) -> 
 
 def normalised(requirement: str) -> str:
     """A requirement's name as PyPI compares names."""
-    return re.sub(r"[-_.]+", "-", requirement.split("==")[0].strip().lower())
+    return re.sub(r"[-_.]+", "-", re.split(r"==|\[", requirement)[0].strip().lower())
 
 
 def test_a_copy_of_the_project_runs_its_own_code(tmp_path: Path) -> None:
