@@ -179,8 +179,8 @@ def test_results_travel_to_another_clone(pulled: Pulled, tmp_path: Path) -> None
     assert clone.stages_run() == []
     assert clone.run("git", "status", "--porcelain").stdout == ""
     artifacts = yaml.safe_load((project.root / "dvc.yaml").read_text())["artifacts"]
-    project.run("git", "tag", "-a", "garments-openvino-int8@v1.0.0", "-m", "first")
-    for name, version in (("garments-openvino-int8", []), ("garments-pytorch", ["--rev", "main"])):
+    for name, version in (("garments-openvino-int8", []), ("garments-pytorch", ["--rev", "v1.0.0"])):
+        project.run("git", "tag", "-a", f"{name}@v1.0.0", "-m", "first")
         clone.run("dvc", "artifacts", "get", str(project.root), name, *version, "--out", str(tmp_path / name))
         source = project.root / artifacts[name]["path"]
         for path in [source] if source.is_file() else sorted(source.iterdir()):
