@@ -9,6 +9,8 @@ SECRETS = re.compile(r"(?<=://)[^/\s@]*@|\?[^\s'\")]*")  # user and password, an
 # Query arguments that give access: signed URLs of S3, Google and Azure, and what services call their keys.
 ACCESS = re.compile(r"^x-(amz|goog)-|signature|token|secret|password|credential|access_?key|api_?key|^(sig|key)$", re.I)
 
+MAX_REASON = 400  # characters
+
 
 def is_remote(source: str) -> bool:
     return "://" in source
@@ -33,5 +35,5 @@ def gives_access(url: str) -> bool:
 
 def client_reason(error: BaseException) -> str:
     """What a client's error says, in a line, without what may be secret in the addresses it names."""
-    lines = str(error).splitlines()
-    return SECRETS.sub("", f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__)
+    text = " ".join(str(error).split())[:MAX_REASON]
+    return SECRETS.sub("", f"{type(error).__name__}: {text}" if text else type(error).__name__)

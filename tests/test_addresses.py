@@ -40,5 +40,5 @@ def test_addresses_that_give_access_are_told_from_others(url: str, expected: boo
 
 def test_a_clients_reason_is_one_line_without_secrets() -> None:
     error = ValueError("cannot open https://me:pw@host/a.zip?sig=abc (really)\nsecond line")
-    assert client_reason(error) == "ValueError: cannot open https://host/a.zip (really)"
+    assert client_reason(error) == "ValueError: cannot open https://host/a.zip (really) second line"
     assert client_reason(TimeoutError()) == "TimeoutError"

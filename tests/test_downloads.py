@@ -398,6 +398,28 @@ def test_no_credentials_is_told(bucket: Bucket, tmp_path: Path, monkeypatch: pyt
         fetch_it(bucket, tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("AWS_ENDPOINT_URL", "nonsense"),
+        ("AWS_ENDPOINT_URL", "http://127.0.0.1:99999"),
+        ("AWS_DEFAULT_REGION", "x y"),
+    ],
+)
+def test_a_bad_configuration_is_one_sentence(
+    bucket: Bucket, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, value: str
+) -> None:
+    monkeypatch.setenv(name, value)
+    with pytest.raises(SeamlineError, match=re.escape(value)):
+        fetch_it(bucket, tmp_path)
+
+
+@pytest.mark.parametrize("name", ["Bad_Bucket!", ""])
+def test_a_bad_bucket_name_is_one_sentence(bucket: Bucket, tmp_path: Path, name: str) -> None:
+    with pytest.raises(SeamlineError, match="ucket"):
+        fetch(f"s3://{name}/x", tmp_path / "scratch")
+
+
 MEASURED = """
 import resource, sys
 from pathlib import Path

@@ -166,7 +166,7 @@ def translated(address: str, item: RemoteObject | None = None) -> Iterator[None]
         raise Transient(client_reason(error)) from None
     except (aiohttp.ClientError, ConnectionError, TimeoutError) as error:
         raise Transient(client_reason(error)) from None
-    except aws.BotoCoreError as error:  # of the configuration: an unknown profile, a bad region or bucket name
+    except (aws.BotoCoreError, ValueError) as error:  # an unknown profile, a bad region, endpoint or bucket name
         raise SeamlineError(f"pull.source: {address} cannot be read ({client_reason(error)}).") from None
 
 
