@@ -49,7 +49,6 @@ LARGE = hashlib.shake_256(b"large").digest(5 * PART)
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(patience, "FIRST_DELAY_S", 0.01)
     monkeypatch.setattr(patience, "LONGEST_DELAY_S", 0.05)
-    monkeypatch.setattr(s3_store, "READ_TIMEOUT_S", 0.5)
     monkeypatch.setattr(downloads, "PART_BYTES", PART)
 
 
@@ -123,17 +122,20 @@ STALLING = ("data/photos/03.jpg", "data/photos/17.jpg", "data/large.bin")
 
 
 @pytest.mark.parametrize("fault", TRANSIENT)
-def test_what_passes_is_survived(full: Bucket, tmp_path: Path, fault: str) -> None:
+def test_what_passes_is_survived(full: Bucket, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fault: str) -> None:
     """Every object fails at first, parts of large ones included, and answers of errors are given to listings too."""
     if fault == "stall":
+        monkeypatch.setattr(s3_store, "READ_TIMEOUT_S", 0.5)
         full.proxy.rules = [first(1, TRANSIENT[fault], key) for key in STALLING]
     elif fault in ("500", "503"):
         full.proxy.rules = [first(2, TRANSIENT[fault]), first(1, TRANSIENT[fault], method="HEAD")]
     else:
         full.proxy.rules = [of_objects(first(1, TRANSIENT[fault]))]
     assert is_complete(fetch_it(full, tmp_path))
-    again = {"500": 3, "503": 3, "stall": 1}.get(fault, 2)
-    assert full.proxy.fetched()["data/photos/00.jpg"] == again
+    times = full.proxy.fetched()
+    assert times["data/photos/03.jpg"] >= 2
+    if fault != "stall":  # whose short time limit may strike others as well on a busy machine
+        assert times["data/photos/00.jpg"] == (3 if fault in ("500", "503") else 2)
 
 
 def of_objects(rule: Rule) -> Rule:
@@ -141,8 +143,12 @@ def of_objects(rule: Rule) -> Rule:
 
 
 @pytest.mark.parametrize("fault", ["500", "reset in the middle", "stall"])
-def test_what_does_not_pass_is_told_and_what_came_is_kept(full: Bucket, tmp_path: Path, fault: str) -> None:
+def test_what_does_not_pass_is_told_and_what_came_is_kept(
+    full: Bucket, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fault: str
+) -> None:
     key = "data/photos/19.jpg"
+    if fault == "stall":
+        monkeypatch.setattr(s3_store, "READ_TIMEOUT_S", 0.5)
     full.proxy.rules = [first(1000, TRANSIENT[fault], key)]
     with pytest.raises(
         SeamlineError, match=rf"{full.url(key)} cannot be read: 8 attempts failed.* What was fetched is"
