@@ -4,12 +4,13 @@ PYTHON ?= python3
 VENV := .venv
 RUN := PATH="$(CURDIR)/$(VENV)/bin:$$PATH"
 
-.PHONY: help setup repro test test-quick lint lock sample bucket recipe seeds sweep bench
+.PHONY: help setup repro test test-quick lint lock doctor sample bucket recipe seeds sweep bench
 
 help:
 	@echo "make repro       set up, run the pipeline, say where its results are"
 	@echo "make test        set up, run all tests        (make test-quick: those without training)"
 	@echo "make setup       only set up .venv; nothing to do takes no time"
+	@echo "make doctor      says what would fail and how to mend it, before hours are spent"
 	@echo "make lint        ruff and mypy"
 	@echo "make lock        regenerate requirements.txt from requirements.in"
 	@echo "make recipe      parameters for a known dataset and a GPU, and their run: NAME=... SOURCE=... (docs/training.md)"
@@ -22,22 +23,22 @@ help:
 setup: $(VENV)/.done
 
 # --no-deps: requirements.txt is complete, and leaves out on purpose what requirements.exclude names.
-$(VENV)/.done: requirements.txt pyproject.toml
+$(VENV)/.done: requirements.txt pyproject.toml seamline-here.pth
 	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(0 if (3, 10) <= v < (3, 13) else f"error: Python 3.10 to 3.12 is needed, {sys.executable} is {v.major}.{v.minor}; run make PYTHON=python3.11 ...")'
 	$(PYTHON) -m venv $(VENV)
 	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -r requirements.txt
 	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
-# Of a copy of the project, as DVC makes for queued experiments, the copy's own modules are imported, not the checkout's.
-# dvc_hint adds to DVC's message where a bucket cannot be read.
-	@printf '%s\n' "import os, sys; os.path.isfile('seamline/stage.py') and sys.path.insert(0, os.getcwd())" \
-		"import os, sys; os.path.basename((sys.orig_argv[1:2] or [''])[0]) == 'dvc' and os.path.isfile('seamline/dvc_hint.py') and __import__('seamline.dvc_hint')" \
-		> "$$($(VENV)/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/seamline-here.pth"
+	@cp seamline-here.pth "$$($(VENV)/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')"
 	@if [ -e .git ]; then $(VENV)/bin/dvc config --local core.site_cache_dir "$(CURDIR)/.dvc/tmp/site"; fi
 	@touch $@
 
 repro: setup
 	$(RUN) dvc repro
 	@$(VENV)/bin/python stages/summary.py
+
+# Also where .venv's Python is gone: the system's then says so.
+doctor: setup
+	@$(RUN) PYTHONPATH="$(CURDIR)" python3 stages/doctor.py
 
 test: setup
 	$(RUN) python -m pytest
@@ -53,6 +54,9 @@ lint: setup
 lock: setup
 	$(VENV)/bin/uv pip compile --quiet --universal --python-version 3.10 --excludes requirements.exclude \
 		--no-emit-index-url --no-annotate --custom-compile-command "make lock" requirements.in -o requirements.txt
+	$(VENV)/bin/uv pip compile --quiet --universal --python-version 3.10 --excludes requirements.exclude \
+		--no-emit-index-url --no-annotate --custom-compile-command "make lock" --constraints requirements.txt \
+		requirements-cpu.in -o requirements-cpu.txt
 
 # A dataset's parameters from recipes/, and their run: make recipe NAME=deepfashion2-500 SOURCE=../deepfashion2
 recipe: setup
@@ -67,6 +71,11 @@ sweep: setup
 # How far results lie apart by the seed alone: three trainings.
 seeds: setup
 	$(RUN) python stages/seeds.py data/split data/yolo
+
+# With buildah and as root: see containers/image_test.py.
+IMAGES ?= cpu
+image-test: setup
+	@$(VENV)/bin/python containers/image_test.py $(IMAGES) $(IMAGE_TEST)
 
 sample: setup
 	$(VENV)/bin/python samples/make_garments.py

@@ -12,6 +12,7 @@ import math
 import statistics
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
+from importlib.util import find_spec
 from itertools import cycle, islice
 from pathlib import Path
 from typing import NamedTuple
@@ -25,7 +26,7 @@ from seamline.coco import Record
 from seamline.params import Benchmark, Evaluate
 from seamline.predictions import predict_split
 from seamline.processes import EngineProcess, engine_processes
-from seamline.runtime.engines import CUDA_PROVIDER
+from seamline.runtime.engines import CUDA_PROVIDER, import_onnxruntime
 from seamline.runtime.images import ImageError
 from seamline.runtime.predictor import Predictor
 
@@ -156,6 +157,11 @@ def split_records(predictor: Predictor, split_file: Path, images: Path, limits: 
     return predict_split(predictor, split_file, images, "test")
 
 
+def installed(models: Mapping[str, Path]) -> dict[str, Path]:
+    """The models that can be opened here: without PyTorch's where torch is not installed, as in Dockerfile.cpu."""
+    return {name: path for name, path in models.items() if name != "pytorch" or find_spec("torch") is not None}
+
+
 def rows_to_measure(models: Mapping[str, Path], instructions: Sequence[str], on_gpu: Collection[str]) -> list[Row]:
     """Every model on the CPU; OpenVINO in bf16 as well where the processor has it, others on a GPU where there is one.
 
@@ -169,18 +175,18 @@ def rows_to_measure(models: Mapping[str, Path], instructions: Sequence[str], on_
     return rows + [Row(f"{name}_cuda", path, device="cuda") for name, path in models.items() if name in on_gpu]
 
 
-def formats_on_gpu() -> list[str]:
-    """Which of pytorch and onnx can use a GPU; asked only where a driver is loaded, as importing torch takes long."""
+def formats_on_gpu(names: Collection[str]) -> list[str]:
+    """Which of these can use a GPU; asked only where a driver is loaded, as importing torch takes long."""
     if not Path("/proc/driver/nvidia").exists():
         return []
-    import onnxruntime
-    import torch
+    found = []
+    if "pytorch" in names:
+        import torch
 
-    there = {
-        "pytorch": torch.cuda.is_available(),
-        "onnx": CUDA_PROVIDER in onnxruntime.get_available_providers(),
-    }
-    return [name for name, usable in there.items() if usable]
+        found += ["pytorch"] if torch.cuda.is_available() else []
+    if "onnx" in names:
+        found += ["onnx"] if CUDA_PROVIDER in import_onnxruntime().get_available_providers() else []
+    return found
 
 
 def open_row(

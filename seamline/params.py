@@ -231,10 +231,11 @@ class Sweep(Section):
     seed: Seed
 
     def __post_init__(self) -> None:
-        known = {field.encode_name for field in msgspec.structs.fields(Train)} | set(trainer_arguments())
+        arguments = trainer_arguments()
+        known = {field.encode_name for field in msgspec.structs.fields(Train)} | set(arguments or ())
         for key in self.space:
             section, _, name = key.partition(".")
-            if section != "train" or name not in known:
+            if section != "train" or (arguments is not None and name not in known):
                 near = difflib.get_close_matches(key, [f"train.{known_name}" for known_name in known], n=1)
                 raise ValueError(
                     f"{key!r} in space is no parameter of train" + (f"; did you mean {near[0]}?" if near else "")
@@ -275,18 +276,25 @@ def load_params(path: Path = Path("params.yaml")) -> Params:
 
 
 def with_others_apart(section: dict[Any, Any]) -> dict[Any, Any]:
-    """train: with the arguments that only ultralytics knows put into `others`; unknown ones stay where they are."""
+    """train: with the arguments that only ultralytics knows put into `others`; unknown ones stay where they are.
+
+    Where ultralytics is not installed, as beside a model in production, nobody trains and all are let through.
+    """
     known = {field.encode_name for field in msgspec.structs.fields(Train)}
-    passed_on = [key for key in section if key not in known and key in trainer_arguments()]
+    arguments = trainer_arguments()
+    passed_on = [key for key in section if key not in known and (arguments is None or key in arguments)]
     rest = {key: value for key, value in section.items() if key not in passed_on}
     return {**rest, "(others)": {key: section[key] for key in passed_on}}
 
 
-def trainer_arguments() -> list[str]:
-    """The arguments of ultralytics' training that users may set, from the list it brings, without importing it."""
+def trainer_arguments() -> list[str] | None:
+    """The arguments of ultralytics' training that users may set, from the list it brings, without importing it.
+
+    None where it is not installed.
+    """
     package = find_spec("ultralytics")
     if package is None or package.origin is None:
-        return []
+        return None
     text = (Path(package.origin).parent / "cfg" / "default.yaml").read_text(encoding="utf-8")
     names, section = [], ""
     for line in text.splitlines():
@@ -313,7 +321,7 @@ def validation_error_to_sentence(message: str, values: Any) -> str:
         if keys == ["train"]:
             if reason := SET_BY_SEAMLINE.get(unknown[1]):
                 return f"train.{unknown[1]}: cannot be set; {reason}."
-            allowed = [*allowed, *(name for name in trainer_arguments() if name not in allowed)]
+            allowed = [*allowed, *(name for name in trainer_arguments() or () if name not in allowed)]
         near = difflib.get_close_matches(unknown[1], allowed, n=1)
         hint = f"did you mean {near[0]}? " if near else ""
         return f"{'.'.join([*keys, unknown[1]])}: unknown key; {hint}allowed here: {', '.join(allowed)}."

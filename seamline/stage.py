@@ -15,24 +15,34 @@ from seamline.errors import SeamlineError
 
 # Environment variable: a process without which our work is in vain, beside the parent.
 ENDS_WITH = "SEAMLINE_ENDS_WITH"
-SCRATCH = Path(".seamline")  # untracked; nothing in it is needed to reproduce a result
+# Untracked; nothing in it is needed to reproduce a result. An image that is run read-only brings its own.
+SCRATCH = Path(os.environ.get("SEAMLINE_SCRATCH", ".seamline"))
 
 
 def quiet_environment() -> None:
     """Keep the libraries inside the project: no telemetry, no update checks, no installs, no files in the home.
 
     openvino's and ultralytics' reporting packages are left out of requirements.txt altogether. Has to run before
-    ultralytics, matplotlib or openvino are imported, and is inherited by child processes.
+    ultralytics, matplotlib, onnxruntime or openvino are imported, and is inherited by child processes.
+
+    Raises:
+        SeamlineError: when there is no folder that can be written to.
     """
     scratch = SCRATCH.resolve()
     os.environ["YOLO_CONFIG_DIR"] = str(scratch / "ultralytics")
     os.environ["YOLO_AUTOINSTALL"] = "false"
     os.environ["YOLO_OFFLINE"] = "true"  # also stops ultralytics' usage reports and its look for a newer version
     os.environ["YOLO_VERBOSE"] = "false"
+    os.environ["ORT_DISABLE_TELEMETRY"] = "1"
     os.environ["MPLCONFIGDIR"] = str(scratch / "matplotlib")
     os.environ["MPLBACKEND"] = "Agg"
-    (scratch / "ultralytics").mkdir(parents=True, exist_ok=True)
-    (scratch / "matplotlib").mkdir(parents=True, exist_ok=True)
+    try:
+        (scratch / "ultralytics").mkdir(parents=True, exist_ok=True)
+        (scratch / "matplotlib").mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise SeamlineError(
+            f"{scratch}: cannot be written to ({error.strerror}); name a folder that can in SEAMLINE_SCRATCH."
+        ) from None
 
 
 def end_with_parent() -> None:
@@ -71,12 +81,12 @@ def end_when(over: Callable[[], bool]) -> None:
 
 def run(main: Callable[[], None]) -> None:
     """Run a stage and exit: 0 done, 1 with one sentence on stderr for a user's error, 130 when interrupted."""
-    quiet_environment()
     end_with_parent()
     end_with_named()
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(line_buffering=True)  # a log shows lines as they come, and a kill loses none
     try:
+        quiet_environment()
         main()
     except SeamlineError as error:
         print(f"error: {error}", file=sys.stderr, flush=True)

@@ -56,7 +56,7 @@ def rows_to_table(rows: Mapping[str, Record]) -> str:
 
 def rows_to_markdown(rows: Mapping[str, Record], facts: Record, remarks: Sequence[str]) -> str:
     """The table to paste, with all that is needed to read it."""
-    first = next(iter(rows.values()))
+    reference, first = next(iter(rows.items()))
     lines = [HEADER, ("---", "---", *["---:"] * (len(HEADER) - 2)), *rows_to_cells(rows)]
     reasons = [f"{name} {row['not_comparable']}" for name, row in rows.items() if row["not_comparable"] is not None]
     notes = [
@@ -64,7 +64,8 @@ def rows_to_markdown(rows: Mapping[str, Record], facts: Record, remarks: Sequenc
         f"{first['images']} test images, from the file to the masks, profile {first['profile']}. images/s: many images "
         "under way at once; p50, p90, p99: one at a time; range: where the median of another run is to be "
         "expected; "
-        "RSS: peak memory of the process, one image at a time; mask mAP: pycocotools' mAP50-95 on test.",
+        "RSS: peak memory of the process, one image at a time; mask mAP: pycocotools' mAP50-95 on test; "
+        f"delta: to that of {reference}.",
         *([f"\\* Not comparable as it stands: {'; '.join(reasons)}."] if reasons else []),
         *remarks,
     ]

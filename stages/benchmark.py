@@ -3,7 +3,7 @@
 Each row runs in a process of its own, on the same cores, from the file to the masks; the rows take turns over the same
 images, so that what slows the machine down slows all of them. Latency (one image at a time) and throughput (many under
 way, in the way that proved best) are measured apart. Precision is asked for and read back; rows that are not comparable
-with PyTorch's are marked.
+with PyTorch's are marked. Where torch is not installed, as in Dockerfile.cpu, ONNX takes its place.
 
 Example: python stages/benchmark.py models/train/best.pt models/export data/split data/yolo
 """
@@ -20,6 +20,7 @@ from seamline.benchmarking import (
     facts_of,
     formats_on_gpu,
     images_a_turn,
+    installed,
     not_comparable,
     open_row,
     peak_rss_mb,
@@ -59,11 +60,12 @@ def main() -> None:
     settings, limits = params.benchmark, params.evaluate
     profile = profile_of(settings)
 
-    models = timed_models(args.weights, args.exported)
+    made = timed_models(args.weights, args.exported)
+    models = installed(made)
     for name, path in models.items():
         if not path.exists():
             raise SeamlineError(f"{name}: {path} is missing; dvc repro makes it.")
-    rows = rows_to_measure(models, instructions(), formats_on_gpu())
+    rows = rows_to_measure(models, instructions(), formats_on_gpu(models))
     test, folder = args.split / "test.json", args.yolo / "images"
     files = image_files(test, folder)
     images, split_images = evenly_spaced(files, settings.images), len(files)
@@ -108,7 +110,8 @@ def main() -> None:
 
     truth, groups = read_ground_truth(test), groups_beside(test)
     masks = {name: measure(truth, records, "mask", groups, limits) for name, records in found.items()}
-    reference = masks["pytorch"]
+    first = next(iter(models))  # PyTorch, what the others were made from
+    reference = masks[first]
     for row in rows:
         mask_map = masks[row.name].summary["mAP50_95"]
         box_map = average_precision(truth, found[row.name], "box", limits.iou_thresholds).summary["mAP50_95"]
@@ -122,16 +125,18 @@ def main() -> None:
             "mask_mAP50_95_delta": mask_map - (reference.summary["mAP50_95"] or 0),
             "mask_mAP50_95_delta_interval": difference_interval(reference, masks[row.name]),
             "box_mAP50_95": box_map,
-            "not_comparable": not_comparable(figures[row.name], figures["pytorch"], warm[row.name].stable),
+            "not_comparable": not_comparable(figures[row.name], figures[first], warm[row.name].stable),
         }
 
-    shown = most_different(found, "pytorch", params.export.confidence, sorted(truth.imgs))
+    shown = most_different(found, first, params.export.confidence, sorted(truth.imgs))
     shown |= {"file_name": truth.imgs[shown["image_id"]]["file_name"], "confidence": params.export.confidence}
     write_json(args.reports / "formats.json", shown)
     write_bytes(args.reports / "formats.jpg", picture_of(shown, found, truth, folder, FORMAT_LABELS))
     write_benchmark(args.reports, figures, machine_facts(cores), disturbed)
     save(benchmark_figure(figures), args.reports / "benchmark.png")
     print(rows_to_table(figures))
+    for name in made.keys() - models.keys():
+        print(f"{name} is not measured, as torch is not installed; accuracy is compared with that of {first}.")
     for remark in disturbed["disturbances"]:
         print(remark)
 

@@ -41,6 +41,7 @@ from seamline.errors import SeamlineError
 from seamline.machine import instructions, usable_core_ids
 from seamline.params import load_params
 from seamline.processes import EngineProcess, engine_processes
+from seamline.runtime.engines import NO_MODEL
 from seamline.runtime.images import read_image
 from seamline.runtime.predictor import Predictor
 from seamline.tables import rows_to_table
@@ -323,3 +324,24 @@ def test_stage_writes_the_contracts_keys(
     shown = json.loads((reports / "formats.json").read_text())
     assert set(shown["mean_iou"]) == set(expected) - {"pytorch"}
     assert read_image(reports / "formats.jpg").shape[1] > 3 * 200  # three panels in a row
+
+
+@pytest.mark.slow
+def test_without_torch_onnx_is_the_one_compared_with(
+    untrained: Untrained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As in Dockerfile.cpu, where there is no best.pt either."""
+    exported, reports = tmp_path / "export", tmp_path / "reports"
+    shutil.copytree(untrained.exported, exported)
+    (exported / "openvino_int8").mkdir()
+    (exported / "openvino_int8" / NO_MODEL).write_text("refused\n")
+    monkeypatch.setattr("seamline.benchmarking.find_spec", lambda name: None)
+    arguments = (tmp_path / "best.pt", exported, untrained.split, untrained.yolo, "--reports", reports)
+    run_stage(monkeypatch, benchmark.main, *arguments)
+    rows = json.loads((reports / "benchmark.json").read_text())
+    assert list(rows)[:2] == ["onnx", "openvino"]
+    assert "pytorch" not in rows
+    assert rows["onnx"]["mask_mAP50_95_delta"] == 0
+    assert "pytorch is not measured, as torch is not installed" in capsys.readouterr().out
+    assert "delta: to that of onnx" in (reports / "benchmark.md").read_text()
+    assert "onnx" not in json.loads((reports / "formats.json").read_text())["mean_iou"]

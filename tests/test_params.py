@@ -76,11 +76,20 @@ def test_every_argument_of_the_trainers_own_list_is_taken(tmp_path: Path) -> Non
 
     others = load_with(tmp_path, {"train": {"mixup": 0.1, "freeze": 10, "copy_paste": 0.3, "workers": 4}}).train.others
     assert others == {"mixup": 0.1, "freeze": 10, "copy_paste": 0.3, "workers": 4}
-    names = trainer_arguments()
+    names = trainer_arguments() or []
     assert set(names) <= set(DEFAULT_CFG_DICT)
     assert {"momentum", "multi_scale", "compile", "cutmix", "shear"} <= set(names)
     assert not {"source", "format", "conf", "show", "tracker", "data", "resume"} & set(names)
     assert set(SET_BY_SEAMLINE) <= set(DEFAULT_CFG_DICT)
+
+
+def test_without_ultralytics_its_arguments_are_let_through(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The image for the CPU reads the params.yaml of a project that trains elsewhere."""
+    monkeypatch.setattr("seamline.params.find_spec", lambda name: None)
+    changes: dict[str, Any] = {"train": {"mixup": 0.1}, "sweep": {"space": {"train.mixup": {"low": 0.0, "high": 1.0}}}}
+    assert load_with(tmp_path, changes).train.others == {"mixup": 0.1}
+    with pytest.raises(SeamlineError, match=r"benchmark\.image: unknown key; did you mean images\?"):
+        load_with(tmp_path, {**changes, "benchmark": {"image": 1}})
 
 
 def test_a_missing_key_is_named(tmp_path: Path) -> None:

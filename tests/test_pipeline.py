@@ -73,6 +73,12 @@ def test_every_promised_file_is_there(finished: Project) -> None:
     assert finished.run("git", "status", "--porcelain").stdout == ""
 
 
+def test_nothing_is_left_in_the_home(finished: Project) -> None:
+    """Where libraries keep what they report by: a user's or a device's id, what is waiting to be sent."""
+    left = [path for path in (finished.root / ".home").rglob("*") if path.is_file() and "plots" not in path.parts]
+    assert not left
+
+
 def test_contract_of_the_metrics(finished: Project) -> None:
     metrics = read(finished, "reports/metrics.json")
     for split in ("val", "test"):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import io
+import os
 import subprocess
 import sys
 import weakref
@@ -548,3 +549,21 @@ def test_the_first_image_takes_less_than_a_second_and_400_mb(untrained: Untraine
     seconds, alone = (min(run[0] for run in runs[script]) for script in (FIRST, OPENVINO_ALONE))
     assert seconds < max(1.0, 1.4 * alone)
     assert min(run[1] for run in runs[FIRST]) < 400
+
+
+OPENED = {
+    "ours": "from seamline.runtime.predictor import Predictor; Predictor(sys.argv[1])",
+    "theirs": "import onnxruntime; onnxruntime.InferenceSession(sys.argv[1])",
+}
+
+
+@pytest.mark.parametrize("whose", OPENED)
+def test_onnxruntime_reports_nothing(untrained: Untrained, tmp_path: Path, whose: str) -> None:
+    """Left alone it keeps a device's id in the home and sends what it runs; it is quiet by itself where CI is set."""
+    environment = {key: value for key, value in os.environ.items() if not key.startswith(("ORT_", "CI", "XDG_"))}
+    environment |= {"HOME": str(tmp_path), "PYTHONPATH": str(PROJECT)}
+    command = [sys.executable, "-c", f"import sys; {OPENED[whose]}", str(untrained.models()["onnx"])]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    made = [path for path in tmp_path.rglob("*") if "onnxruntime" in path.name]
+    assert bool(made) == (whose == "theirs")

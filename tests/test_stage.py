@@ -235,3 +235,15 @@ def test_a_source_without_that_official_split_is_one_sentence(tmp_path: Path) ->
     done = run_stage("split", tmp_path, "subset", "yolo", "split")
     assert is_one_sentence(done, "split.official", "'val'", "there are none")
     assert not (tmp_path / "split").exists()
+
+
+def test_a_folder_that_cannot_be_written_to_is_one_sentence(tmp_path: Path) -> None:
+    """As in a container that is run read-only without a temporary folder."""
+    place = tmp_path / "file"
+    place.write_text("")
+    environment = {**os.environ, "SEAMLINE_SCRATCH": str(place / "scratch")}
+    command = [sys.executable, str(PROJECT / "stages" / "summary.py")]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, cwd=PROJECT)
+    assert done.returncode == 1
+    reason = "cannot be written to (Not a directory); name a folder that can in SEAMLINE_SCRATCH."
+    assert done.stderr == f"error: {place / 'scratch'}: {reason}\n"

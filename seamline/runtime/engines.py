@@ -117,6 +117,15 @@ class TorchEngine:
             return predictions.cpu().numpy(), prototypes.cpu().numpy()  # waits for a GPU
 
 
+def import_onnxruntime() -> Any:
+    """onnxruntime, kept from reporting to its maker what it runs on what, as it does by itself from 1.29 on."""
+    os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # read when it is imported; nothing is made or sent then
+    import onnxruntime
+
+    onnxruntime.disable_telemetry_events()  # where it was imported before
+    return onnxruntime
+
+
 class OnnxEngine:
     """An ONNX file on onnxruntime's CPU or CUDA provider."""
 
@@ -151,8 +160,7 @@ class OnnxEngine:
         return predictions, prototypes
 
     def _session(self, threads: int) -> Any:
-        import onnxruntime
-
+        onnxruntime = import_onnxruntime()
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
