@@ -4,20 +4,23 @@ PYTHON ?= python3
 VENV := .venv
 RUN := PATH="$(CURDIR)/$(VENV)/bin:$$PATH"
 
-.PHONY: help setup repro test test-quick lint lock doctor sample bucket recipe seeds sweep bench
+.PHONY: help setup repro test test-quick test-thorough lint hooks audit lock doctor sample bucket recipe seeds sweep bench \
+	image-test
 
 help:
 	@echo "make repro       set up, run the pipeline, say where its results are"
 	@echo "make test        set up, run all tests        (make test-quick: those without training)"
 	@echo "make setup       only set up .venv; nothing to do takes no time"
 	@echo "make doctor      says what would fail and how to mend it, before hours are spent"
-	@echo "make lint        ruff and mypy"
+	@echo "make lint        ruff, mypy, hadolint, the workflows' schema    (make hooks: before each commit)"
 	@echo "make lock        regenerate requirements.txt from requirements.in"
 	@echo "make recipe      parameters for a known dataset and a GPU, and their run: NAME=... SOURCE=... (docs/training.md)"
 	@echo "make sweep       search the hyperparameters of params.yaml's section sweep"
 	@echo "make seeds       train with three seeds and state the spread (20 minutes on 2 cores)"
 	@echo "make bench       compare time, memory and masks with other tools, at DeepFashion2's full size (25 minutes)"
 	@echo "make bucket      an S3 on this machine with the sample in it, to try the pipeline against (Ctrl-C ends it)"
+	@echo "make image-test  build the image for the CPU with buildah and try it (docs/containers.md)"
+	@echo "make audit       known vulnerabilities of the packages; needs internet"
 	@echo "make sample      draw samples/garments.zip again"
 
 setup: $(VENV)/.done
@@ -46,17 +49,31 @@ test: setup
 test-quick: setup
 	$(RUN) python -m pytest -m "not slow"
 
+# Also what takes too long for every time: ten thousand damaged annotation files.
+test-thorough: setup
+	$(RUN) SEAMLINE_THOROUGH=1 python -m pytest
+
 lint: setup
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
+	$(VENV)/bin/hadolint Dockerfile.cpu Dockerfile.gpu
+	$(VENV)/bin/check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml
 
+hooks: setup
+	$(VENV)/bin/pre-commit install
+
+# Known vulnerabilities of the pinned packages; needs internet. pip-audit runs in an environment of its own.
+UV := $(VENV)/bin/uv
+audit:
+	$(UV) tool run pip-audit@2.10.1 --disable-pip --no-deps --progress-spinner off --requirement requirements.txt
+
+LOCK := $(VENV)/bin/uv pip compile --quiet --universal --python-version 3.10 --excludes requirements.exclude \
+	--no-emit-index-url --no-annotate --custom-compile-command "make lock"
+# make lock NEWEST="ultralytics dvc" takes these packages' newest versions, NEWEST=all everybody's.
 lock: setup
-	$(VENV)/bin/uv pip compile --quiet --universal --python-version 3.10 --excludes requirements.exclude \
-		--no-emit-index-url --no-annotate --custom-compile-command "make lock" requirements.in -o requirements.txt
-	$(VENV)/bin/uv pip compile --quiet --universal --python-version 3.10 --excludes requirements.exclude \
-		--no-emit-index-url --no-annotate --custom-compile-command "make lock" --constraints requirements.txt \
-		requirements-cpu.in -o requirements-cpu.txt
+	$(LOCK) $(if $(filter all,$(NEWEST)),--upgrade,$(NEWEST:%=--upgrade-package=%)) requirements.in -o requirements.txt
+	$(LOCK) --constraints requirements.txt requirements-cpu.in -o requirements-cpu.txt
 
 # A dataset's parameters from recipes/, and their run: make recipe NAME=deepfashion2-500 SOURCE=../deepfashion2
 recipe: setup

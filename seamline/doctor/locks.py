@@ -1,0 +1,68 @@
+"""Locks on the project: who holds them, and which were left by processes that are gone.
+
+DVC's lock files (.dvc/tmp/lock, rwlock.lock) and pull's are held by the system on behalf of a process, and free as soon
+as it is gone: the files stay and are in nobody's way. DVC's rwlock is another matter: a list, in JSON, of processes
+and what they work on. Of those that are gone DVC clears it by itself, but not where another process has got the number
+since, and it refuses a list that was cut off.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+from pathlib import Path
+
+from seamline.machine import text_of
+
+
+def is_held(path: Path) -> bool:
+    """Whether a process has the lock at this moment."""
+    try:
+        stream = path.open("rb")
+    except FileNotFoundError:
+        return False
+    with stream:
+        try:
+            fcntl.flock(stream, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False
+
+
+def holders(path: Path) -> list[int]:
+    """The processes that have a file open, as far as we may see them."""
+    found = []
+    for link in Path("/proc").glob("[0-9]*/fd/*"):
+        with contextlib.suppress(OSError):  # of another user, or gone in the meantime
+            if link.samefile(path):
+                found.append(int(link.parts[2]))
+    return sorted(set(found))
+
+
+def rwlock_processes(text: str) -> list[int]:
+    """The processes that DVC's rwlock names.
+
+    Raises:
+        ValueError: when DVC would refuse it.
+    """
+    from dvc.rwlock import SCHEMA
+    from voluptuous import Invalid
+
+    try:
+        locks = SCHEMA(json.loads(text))
+    except Invalid as error:
+        raise ValueError(str(error)) from None
+    writers = [info["pid"] for info in locks["write"].values()]
+    readers = [info["pid"] for infos in locks["read"].values() for info in infos]
+    return sorted({*writers, *readers})
+
+
+def command_of(process: int) -> str:
+    """Its command line; "" where it cannot be read."""
+    return text_of(f"/proc/{process}/cmdline").replace("\0", " ").strip()
+
+
+def name_of(process: int) -> str:
+    """The program's name alone: arguments may hold what is nobody's business."""
+    return text_of(f"/proc/{process}/comm").strip() or "a program that cannot be looked at"
