@@ -21,6 +21,7 @@ from seamline.stage import quiet_environment
 
 PROJECT = Path(__file__).resolve().parent.parent
 SHARED_DATA = PROJECT.parent / "shared" / "data"
+THOROUGH = "SEAMLINE_THOROUGH" in os.environ  # `make test-thorough`, which the weekly run does
 
 quiet_environment()
 os.environ.setdefault("GOMP_SPINCOUNT", "1000")  # as TorchEngine does, which is too late once torch is imported
@@ -49,6 +50,13 @@ def merged(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
     for key, value in changes.items():
         result[key] = merged(base[key], value) if isinstance(value, dict) and isinstance(base.get(key), dict) else value
     return result
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Where tests run on several cores, a file's stay together, and all that share the finished pipeline do."""
+    for item in items:
+        shares = "finished" in getattr(item, "fixturenames", ())
+        item.add_marker(pytest.mark.xdist_group("finished" if shares else item.path.name))
 
 
 class Project:
