@@ -4,12 +4,13 @@ PYTHON ?= python3
 VENV := .venv
 RUN := PATH="$(CURDIR)/$(VENV)/bin:$$PATH"
 
-.PHONY: help setup repro test test-quick test-thorough lint hooks audit lock doctor sample bucket recipe seeds sweep bench \
+.PHONY: help setup repro test test-quick test-thorough coverage lint hooks audit lock doctor sample bucket recipe seeds sweep bench \
 	image-test
 
 help:
 	@echo "make repro       set up, run the pipeline, say where its results are"
-	@echo "make test        set up, run all tests        (make test-quick: those without training)"
+	@echo "make test        set up, run all tests        (make test-quick: those that take no minute in all)"
+	@echo "make coverage    how much of each module the tests reach; fails where too little of what matters"
 	@echo "make setup       only set up .venv; nothing to do takes no time"
 	@echo "make doctor      says what would fail and how to mend it, before hours are spent"
 	@echo "make lint        ruff, mypy, hadolint, the workflows' schema    (make hooks: before each commit)"
@@ -47,11 +48,17 @@ test: setup
 	$(RUN) python -m pytest
 
 test-quick: setup
-	$(RUN) python -m pytest -m "not slow"
+	$(RUN) python -m pytest -m "not slow and not process"
 
 # Also what takes too long for every time: ten thousand damaged annotation files.
 test-thorough: setup
 	$(RUN) SEAMLINE_THOROUGH=1 python -m pytest
+
+# Without whole pipelines; what stages do in processes of their own is not counted.
+coverage: setup
+	$(RUN) python -m pytest -m "not slow" --cov=seamline --cov-branch --cov-report=json:.seamline/coverage/coverage.json \
+		--cov-report=html:.seamline/coverage/html
+	$(RUN) python tests/branches.py .seamline/coverage/coverage.json
 
 lint: setup
 	$(VENV)/bin/ruff check .

@@ -60,10 +60,12 @@ class Pull(Section):
     annotations: Text | Annotated[dict[str, Text], Meta(min_length=1)] | None
 
     def __post_init__(self) -> None:
+        if "'" in self.source or not self.source.isprintable():  # it stands in quotes in the command of dvc.yaml
+            raise ValueError("source has a quotation mark or a character that cannot be printed in its name; rename it")
         if gives_access(self.source):  # which DVC would write into dvc.lock
             raise ValueError(
-                "source has a password, key or signature in its address; name it without, and give access by the AWS "
-                "configuration (AWS_PROFILE, ...) or, on the web, by ~/.netrc"
+                "source has a password, key or signature in its address, or an argument that may be one; name it "
+                "without, and give access by the AWS configuration (AWS_PROFILE, ...) or, on the web, by ~/.netrc"
             )
         for split in self.annotations if isinstance(self.annotations, dict) else ():
             if split not in SPLITS:

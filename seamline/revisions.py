@@ -26,6 +26,8 @@ def run_git(*arguments: str) -> bytes:
         raise SeamlineError(f"git cannot be run ({error.strerror}).") from None
     if done.returncode != 0:
         reason = " ".join(done.stderr.decode(errors="replace").split())
+        if "not a git repository" in reason:
+            raise SeamlineError("this folder is no git repository; git init makes it one, and dvc needs one too.")
         raise SeamlineError(f"git {' '.join(arguments)} failed ({reason}).")
     return done.stdout
 

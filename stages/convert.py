@@ -64,7 +64,7 @@ def main() -> None:
         if report["mean_iou"] < params.min_mean_iou:
             raise SeamlineError(
                 f"mean IoU of the labels is {report['mean_iou']:.4f}, below convert.min_mean_iou "
-                f"{params.min_mean_iou:g}."
+                f"{params.min_mean_iou:g}; leave specks out with subset.min_area_px, or lower convert.min_mean_iou."
             )
     write_json(args.report, report)
     print(f"{report['instances']} instances, mean IoU {report['mean_iou']:.4f}, lowest {report['min_iou']:.4f}")

@@ -52,9 +52,22 @@ def merged(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
     return result
 
 
+# Files whose tests start processes (stages, DVC, git) or open models: seconds each, where others take milliseconds.
+PROCESSES = {
+    f"test_{name}.py"
+    for name in (
+        "bench", "benchmarking", "charts", "comparing", "containers", "conversion", "datacharts", "doctor",
+        "downloads", "exporting", "facts", "machine", "predicting", "processes", "reach", "recipes", "report",
+        "reports", "repository", "repro", "runtime", "sample", "stage", "sweeping", "troubleshooting", "workflows",
+    )
+}  # fmt: skip
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Where tests run on several cores, a file's stay together, and all that share the finished pipeline do."""
     for item in items:
+        if item.path.name in PROCESSES:
+            item.add_marker(pytest.mark.process)
         shares = "finished" in getattr(item, "fixturenames", ())
         item.add_marker(pytest.mark.xdist_group("finished" if shares else item.path.name))
 

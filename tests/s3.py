@@ -175,9 +175,9 @@ class Proxy(socketserver.ThreadingMixIn, http.server.HTTPServer):
 class Bucket:
     """A bucket of its own, reached through a proxy of its own."""
 
-    def __init__(self, server: ThreadedMotoServer) -> None:
+    def __init__(self, server: ThreadedMotoServer, name: str | None = None) -> None:
         port = server.get_host_and_port()[1]
-        self.name = f"bucket-{uuid.uuid4().hex[:12]}"
+        self.name = name or f"bucket-{uuid.uuid4().hex[:12]}"
         self.client = boto3.client(
             "s3",
             endpoint_url=f"http://127.0.0.1:{port}",

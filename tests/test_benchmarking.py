@@ -88,7 +88,7 @@ def drifting(random: np.random.Generator, kept: float) -> list[float]:
 
 @pytest.mark.parametrize(("kept", "holds", "plainly"), [(0, 0.97, 0.9), (0.8, 0.9, 0.55), (0.95, 0.65, 0.35)])
 def test_an_interval_holds_the_median_of_another_run(kept: float, holds: float, plainly: float) -> None:
-    """How often, as docs/models.md says, and how much less often the usual interval of a median does."""
+    """How often, as docs/benchmark.md says, and how much less often the usual interval of a median does."""
     random = np.random.default_rng(0)
     inside = plain = 0
     for _ in range(300):

@@ -18,7 +18,7 @@ from seamline.comparing import (
 )
 from seamline.errors import SeamlineError
 from seamline.files import read_json, write_csv, write_json
-from seamline.revisions import WORKSPACE, commit_of, read_at
+from seamline.revisions import WORKSPACE, commit_of, experiments, read_at
 from tests.conftest import PROJECT, Project
 
 
@@ -194,3 +194,9 @@ def test_the_stage_prints_a_table_and_writes_a_page(project: Project) -> None:
     done = project.run("python", "stages/compare.py", "main", "nowhere", check=False)
     assert done.returncode == 1
     assert done.stderr.startswith("error: nowhere: is no commit")
+
+
+def test_outside_of_git_is_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SeamlineError, match=r"^this folder is no git repository; git init makes it one"):
+        experiments()

@@ -61,6 +61,8 @@ def test_defaults_are_valid() -> None:
             "subset.classes: every name in it has to be text; put numbers in quotes.",
         ),
         ({"subset": {"classes": {"a": [4]}}}, "subset.classes: a value in it is not allowed; expected str, got int."),
+        ({"pull": {"source": "it's mine.zip"}}, "pull: source has a quotation mark"),
+        ({"pull": {"source": "http://[x/a.zip"}}, "pull: Invalid IPv6 URL"),
         ({"export": {"int8": {"max_drop": 3}}}, "export.int8.max_drop: 3 is not allowed; expected float <= 1.0."),
     ],
 )

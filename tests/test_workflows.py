@@ -35,9 +35,10 @@ def make_targets() -> set[str]:
 
 
 def test_they_are_github_s_workflows() -> None:
-    command = [BIN / "check-jsonschema", "--builtin-schema"]
-    assert subprocess.run([*command, "vendor.github-workflows", *WORKFLOWS], capture_output=True).returncode == 0
-    dependabot = PROJECT / ".github" / "dependabot.yml"
+    command = [str(BIN / "check-jsonschema"), "--builtin-schema"]
+    workflows = [*command, "vendor.github-workflows", *map(str, WORKFLOWS)]
+    assert subprocess.run(workflows, capture_output=True).returncode == 0
+    dependabot = str(PROJECT / ".github" / "dependabot.yml")
     assert subprocess.run([*command, "vendor.dependabot", dependabot], capture_output=True).returncode == 0
     assert subprocess.run([*command, "vendor.github-workflows", dependabot], capture_output=True).returncode != 0
 
