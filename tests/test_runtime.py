@@ -24,7 +24,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from pycocotools import mask as coco_mask
-from ultralytics import YOLO
+from ultralytics import YOLO, nn
 from ultralytics.data.augment import LetterBox
 from ultralytics.utils import ops
 
@@ -32,7 +32,7 @@ from seamline.errors import SeamlineError
 from seamline.masks import mask_iou
 from seamline.parallel import usable_cores
 from seamline.pictures import MAX_PIXELS
-from seamline.runtime.engines import open_engine
+from seamline.runtime.engines import NO_MODEL, open_engine
 from seamline.runtime.images import (
     ImageError,
     canvases_to_tensor,
@@ -44,6 +44,7 @@ from seamline.runtime.instances import (
     Crop,
     Instances,
     boxes_to_image,
+    cells_used,
     crop_to_polygon,
     crop_to_rle,
     decode_masks,
@@ -567,3 +568,58 @@ def test_onnxruntime_reports_nothing(untrained: Untrained, tmp_path: Path, whose
     assert done.returncode == 0, done.stderr
     made = [path for path in tmp_path.rglob("*") if "onnxruntime" in path.name]
     assert bool(made) == (whose == "theirs")
+
+
+def test_coco_records_are_boxes_by_width_and_the_masks_pixels() -> None:
+    crop = Crop(np.array([[1, 0], [1, 1]], np.uint8), 3, 2)
+    boxes = np.array([[2.5, 2.0, 5.0, 4.25]], np.float32)
+    found = Instances(boxes, np.array([0.5], np.float32), np.array([1]), [crop], 6, 8)
+    [record] = found.to_coco(7, [10, 20])
+    assert (record["image_id"], record["category_id"], record["score"]) == (7, 20, 0.5)
+    assert record["bbox"] == [2.5, 2.0, 2.5, 2.25]
+    expected = np.zeros((6, 8), np.uint8)
+    expected[2:4, 3] = expected[3, 4] = 1
+    np.testing.assert_array_equal(coco_mask.decode(record["segmentation"]), expected)
+
+
+def test_weights_of_no_row_use_no_cell() -> None:
+    assert cells_used(np.zeros((0, 5), np.float32)) == slice(0, 0)
+    assert cells_used(np.array([[0, 1, 1, 0], [0, 0, 1, 0]], np.float32)) == slice(1, 3)
+
+
+def test_a_model_of_boxes_alone_and_one_that_was_refused_are_one_sentence(tmp_path: Path) -> None:
+    YOLO("yolov8n.yaml", task="detect").save(tmp_path / "boxes.pt")
+    with pytest.raises(SeamlineError, match=r"boxes\.pt: is a model of the task 'detect'; it has to be one of segm"):
+        open_engine(tmp_path / "boxes.pt", 1)
+    (tmp_path / NO_MODEL).write_text("INT8 costs too much.\n")
+    with pytest.raises(SeamlineError, match=r"there is no model; INT8 costs too much\.$"):
+        open_engine(tmp_path, 1)
+
+
+def test_a_file_that_is_too_large_is_told_before_it_is_decoded(monkeypatch: pytest.MonkeyPatch) -> None:
+    stream = io.BytesIO()
+    PIL.Image.new("RGB", (30, 20)).save(stream, "PNG")
+    monkeypatch.setattr("seamline.runtime.images.MAX_PIXELS", 599)
+    with pytest.raises(ImageError, match="has 30 x 20 pixels; at most 599 are read"):
+        read_image(stream.getvalue())
+
+
+def test_on_a_gpu_f32_is_f32_and_images_go_one_by_one(untrained: Untrained, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As far as it can be seen without one: torch is told that there is one, and the model stays where it is."""
+    loaded = nn.tasks.load_checkpoint
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(nn.tasks, "load_checkpoint", lambda path, device, fuse: loaded(path, device="cpu", fuse=fuse))
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)
+    engine = open_engine(untrained.weights, 4, device="cuda")
+    assert engine.streams == 1
+    assert not torch.backends.cudnn.allow_tf32
+
+
+def test_onnxruntime_that_falls_back_to_the_cpu_is_not_taken_for_a_gpu(
+    untrained: Untrained, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import onnxruntime
+
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["CUDAExecutionProvider"])
+    with pytest.raises(SeamlineError, match="onnxruntime runs it on CPUExecutionProvider and not on cuda"):
+        open_engine(untrained.models()["onnx"], 1, device="cuda")
