@@ -34,6 +34,10 @@ DAMAGED = (
 )  # fmt: skip
 
 
+class DamagedArchive(SeamlineError):
+    """One whose bytes are not what was packed."""
+
+
 def is_archive(path: Path) -> bool:
     return path.name.lower().endswith(SUFFIXES) and path.is_file()
 
@@ -111,7 +115,8 @@ def unpack(archive: Path, target: Path, budget: int) -> int:
     """Unpack regular files only, after every name and the total size have been checked; returns the bytes unpacked.
 
     Raises:
-        SeamlineError: when it is no archive, is damaged, leads outside, or unpacks to more than `budget` bytes.
+        DamagedArchive: when it is none, or is damaged.
+        SeamlineError: when it leads outside, unpacks to more than `budget` bytes, or cannot be unpacked here.
     """
     target.mkdir(parents=True)
     try:
@@ -119,10 +124,15 @@ def unpack(archive: Path, target: Path, budget: int) -> int:
             return unpack_zip(archive, target, budget)
         return unpack_tar(archive, target, budget)
     except DAMAGED as error:
-        if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+        number = error.errno if isinstance(error, OSError) else None
+        if number in (errno.ENOSPC, errno.EDQUOT):
             raise SeamlineError(f"{archive.name}: there is no space left on the disk to unpack it.") from None
+        # A position that cannot be is the archive's fault, what else the system refuses is not.
+        blameless = number not in (None, errno.EINVAL) or isinstance(error, NotImplementedError)
         doubt = ", or the password is another" if password() else ""
-        raise SeamlineError(f"{archive.name}: is not a readable archive ({first_line(error)}){doubt}.") from None
+        raise (SeamlineError if blameless else DamagedArchive)(
+            f"{archive.name}: is not a readable archive ({first_line(error)}){doubt}."
+        ) from None
 
 
 def unpack_zip(archive: Path, target: Path, budget: int) -> int:
@@ -181,7 +191,18 @@ def unpack_tar(archive: Path, target: Path, budget: int) -> int:
             stream = opened.extractfile(member)
             if stream is not None:
                 write_member(stream, target / checked_member(member.name, archive.name))
+        check_end(opened)
     return total
+
+
+def check_end(opened: tarfile.TarFile) -> None:
+    """Raise a ReadError for an archive that is cut off: where that is between members, tarfile takes it for whole."""
+    stream: Any = opened.fileobj
+    stream.seek(opened.offset)
+    if stream.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
+        raise tarfile.ReadError("it is cut off, or damaged in the middle")
+    while stream.read(1 << 20):  # to the end of the compression, which has a checksum
+        pass
 
 
 def progress_over(members: Iterable[Any], archive: Path) -> Iterable[Any]:

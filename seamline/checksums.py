@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import itertools
 import zlib
 from collections.abc import Callable, Mapping
 
@@ -18,6 +19,7 @@ CRCS: Mapping[str, tuple[int, Callable[[bytes, int], int]]] = {
     "crc64nvme": (8, crt.crc64nvme),
 }
 HASHES = ("sha1", "sha256")
+WRONG_ETAG = "its MD5 is not the one in its ETag"
 
 
 class Digests:
@@ -30,6 +32,7 @@ class Digests:
         self.sha1 = hashlib.sha1(usedforsecurity=False) if "sha1" in facts.checksums else None
         self.crcs = dict.fromkeys(CRCS.keys() & facts.checksums.keys(), 0)
         self.md5 = hashlib.md5(usedforsecurity=False)
+        self.part_ends = list(itertools.accumulate(facts.part_bytes))
         self.part_md5s: list[bytes] = []
 
     def update(self, data: bytes) -> None:
@@ -44,21 +47,21 @@ class Digests:
 
     def update_md5(self, data: bytes) -> None:
         """A new MD5 at the end of each part."""
-        part, done = self.facts.part_bytes, self.size
-        while part is not None and done // part < (done + len(data)) // part:
-            rest = part - done % part
-            self.md5.update(data[:rest])
+        done = self.size
+        for end in self.part_ends[len(self.part_md5s) :]:
+            if end > done + len(data):
+                break
+            self.md5.update(data[: end - done])
             self.part_md5s.append(self.md5.digest())
             self.md5 = hashlib.md5(usedforsecurity=False)
-            data, done = data[rest:], done + rest
+            data, done = data[end - done :], end
         self.md5.update(data)
 
     def etag(self, parts: int | None) -> str:
         """As S3 makes it: the MD5 in hexadecimal, or for an upload in parts the MD5 of their MD5s, and their number."""
         if parts is None:
             return self.md5.hexdigest()
-        open_part = [self.md5.digest()] if self.facts.part_bytes is None or self.size % self.facts.part_bytes else []
-        md5s = b"".join([*self.part_md5s, *open_part])
+        md5s = b"".join(self.part_md5s or [self.md5.digest()])
         return f"{hashlib.md5(md5s, usedforsecurity=False).hexdigest()}-{parts}"
 
     def checksum(self, algorithm: str) -> str:
@@ -78,16 +81,19 @@ class Digests:
         for algorithm, expected in self.facts.checksums.items():
             if self.checksum(algorithm) != expected:
                 return f"its {algorithm.upper()} is not the one that the store has of it"
-        parts = etag_parts(item.etag)
-        provable = parts in (None, 1) or self.facts.part_bytes is not None
-        if self.facts.etag_is_md5 and provable and self.etag(parts) != item.etag:
-            return "its MD5 is not the one in its ETag"
+        # A checksum of the whole object says more than an ETag, which is an MD5 only by custom.
+        if not self.facts.checksums and self.etag_is_known(item) and self.etag(etag_parts(item.etag)) != item.etag:
+            return WRONG_ETAG
         return ""
+
+    def etag_is_known(self, item: RemoteObject) -> bool:
+        """Whether it can be told from the bytes what the ETag has to be."""
+        parts = etag_parts(item.etag)
+        return item.etag != "" and self.facts.etag_is_md5 and (parts in (None, 1) or len(self.part_ends) == parts)
 
     def proves_content(self, item: RemoteObject) -> bool:
         """Whether there is more than the size to hold the bytes against."""
-        provable = etag_parts(item.etag) in (None, 1) or self.facts.part_bytes is not None
-        return bool(self.facts.checksums) or (self.facts.etag_is_md5 and provable)
+        return bool(self.facts.checksums) or self.etag_is_known(item)
 
 
 def known_checksums(found: Mapping[str, str]) -> dict[str, str]:

@@ -9,15 +9,16 @@ from __future__ import annotations
 import asyncio
 import functools
 import hashlib
+import math
 import os
 import shutil
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
-from seamline.checksums import Digests, etag_parts
+from seamline.checksums import WRONG_ETAG, Digests, etag_parts
 from seamline.errors import SeamlineError
 from seamline.kept import KeptObjects, PartFile, check_keys, is_full
 from seamline.manifest import Row
@@ -28,7 +29,7 @@ from seamline.stores.objects import Changed, Damaged, Facts, RemoteObject, Store
 CONNECTIONS = 16
 PART_BYTES = 32 << 20
 CHUNK_BYTES = 1 << 20
-MAX_LISTINGS = 4
+STUCK_LISTINGS = 3  # after one another, none with less to fetch than any before
 
 
 class PartJob(NamedTuple):
@@ -43,7 +44,11 @@ async def listed(store: Store, patience: Patience) -> list[RemoteObject]:
     Raises:
         SeamlineError: when it is nothing, cannot be read, or cannot all be files below one folder.
     """
-    items = await patience.with_(store.listed, store.shown)
+    found, token = await patience.with_(functools.partial(store.page, ""), store.shown)
+    while token:
+        page, token = await patience.with_(functools.partial(store.page, token), store.shown)
+        found += page
+    items = sorted({item.key: item for item in found}.values())
     check_keys(items, store.shown)
     if not items:
         raise SeamlineError(f"pull.source: there is nothing at {store.shown}.")
@@ -57,32 +62,38 @@ class Download:
         self.store, self.kept = store, kept
         self.patience = Patience()
         self.fetched = Counter[str]()
-        self.unproven = 0  # objects of which the store keeps nothing but the size
 
     async def run(self) -> list[RemoteObject]:
         """Fetch what is missing until a listing has nothing new; returns that listing."""
         changed = ""
-        for _ in range(MAX_LISTINGS):
+        least: float = math.inf
+        stuck = 0
+        while True:
             items = await listed(self.store, self.patience)
             missing = await asyncio.to_thread(self.kept.missing, items)
             await asyncio.to_thread(self.kept.make_room, items)
+            self.kept.keep_parts(missing, PART_BYTES)
             if not missing:
-                self.kept.tidy()
                 return items
+            stuck = 0 if len(missing) < least else stuck + 1
+            least = min(least, len(missing))
+            if stuck == STUCK_LISTINGS:
+                raise SeamlineError(
+                    f"pull.source: {changed or self.store.shown} keeps changing, or is listed and not there; pull "
+                    f"again when nobody writes there. {GOES_ON}."
+                )
             check_space(missing, self.kept.folder, self.kept.parts)
             try:
                 await self.fetch(missing)
             except Changed as error:
                 changed = str(error)
-        raise SeamlineError(
-            f"pull.source: {changed or self.store.shown} keeps changing, or is listed and not there; pull again when "
-            f"nobody writes there. {GOES_ON}."
-        )
 
     async def fetch(self, items: Sequence[RemoteObject]) -> None:
         """Raises Changed for an object that is not as listed, once nothing is under way any more."""
         with closing(ByteProgress(len(items), sum(item.size or 0 for item in items))) as progress:
-            jobs = self.jobs(items, progress)
+            part_files = await asyncio.to_thread(self.part_files, items)
+            progress.add(sum(part_file.bytes_done() for part_file in part_files.values()))
+            jobs = items_to_jobs(items, part_files)
             workers = [asyncio.create_task(self.work(jobs, progress)) for _ in range(CONNECTIONS)]
             try:
                 await asyncio.gather(*workers)
@@ -97,16 +108,13 @@ class Download:
                     worker.cancel()
                 await asyncio.gather(*workers, return_exceptions=True)
 
-    def jobs(self, items: Sequence[RemoteObject], progress: ByteProgress) -> Iterator[RemoteObject | PartJob]:
-        """Small objects, and the missing parts of large ones."""
-        for item in items:
-            if not self.store.in_parts or item.size is None or item.size <= PART_BYTES:
-                yield item
-                continue
-            part_file = PartFile(self.kept.parts, item, PART_BYTES)
-            progress.add(part_file.bytes_done())
-            for number in part_file.missing() or [0]:  # one for a process that was killed after the last part
-                yield PartJob(item, number, part_file)
+    def part_files(self, items: Sequence[RemoteObject]) -> dict[str, PartFile]:
+        """By their keys, the large objects: those that come in parts, which nothing but an ETag holds together."""
+        return {
+            item.key: PartFile(self.kept.parts, item, PART_BYTES)
+            for item in items
+            if self.store.in_parts and item.etag and (item.size or 0) > PART_BYTES
+        }
 
     async def work(self, jobs: Iterator[RemoteObject | PartJob], progress: ByteProgress) -> None:
         for job in jobs:
@@ -127,7 +135,7 @@ class Download:
                         stream.write(data)
                         digests.update(data)
                         count(len(data))
-            self.take_over(item, file, digests, progress)
+            await self.take_over(item, file, digests, progress)
 
     async def fetch_part(self, job: PartJob, progress: ByteProgress) -> None:
         """Fetch a part; after the last one the whole object is verified and taken over.
@@ -143,7 +151,7 @@ class Download:
         facts = await self.store.facts(item)
         digests = await asyncio.to_thread(file_to_digests, part_file.path, facts)
         try:
-            self.take_over(item, part_file.path, digests, progress)
+            await self.take_over(item, part_file.path, digests, progress)
         except Damaged:
             progress.add(-digests.size)
             part_file.start_over()
@@ -157,7 +165,7 @@ class Download:
                 async for data in body.chunks:
                     if position + len(data) > stop:
                         raise Transient("more bytes came than were asked for")
-                    os.pwrite(stream.fileno(), data, position)
+                    write_at(stream.fileno(), data, position)
                     digest.update(data)
                     position += len(data)
                     count(len(data))
@@ -165,16 +173,40 @@ class Download:
                 raise Transient(f"{position - start:,} bytes came in place of {stop - start:,}")
         part_file.finish(number, digest.hexdigest())
 
-    def take_over(self, item: RemoteObject, file: Path, digests: Digests, progress: ByteProgress) -> None:
+    async def take_over(self, item: RemoteObject, file: Path, digests: Digests, progress: ByteProgress) -> None:
         """Make a whole file an object that is kept; raises Damaged where its bytes are not the store's."""
         contradiction = digests.contradiction(item)
+        if contradiction == WRONG_ETAG and digests.part_ends:  # perhaps its parts are not as large as one another
+            facts = await self.store.facts(item, every_part=True)
+            digests = await asyncio.to_thread(file_to_digests, file, facts)
+            contradiction = digests.contradiction(item)
         if contradiction:
             raise Damaged(contradiction)
-        self.unproven += not digests.proves_content(item)
-        row = Row(item.key, digests.size, item.etag, digests.facts.version, digests.sha256.hexdigest())
-        self.kept.add(row, file)
+        sha256, proven = digests.sha256.hexdigest(), digests.proves_content(item)
+        self.kept.add(Row(item.key, digests.size, item.etag, digests.facts.version, sha256, proven), file)
         self.fetched.update(objects=1, bytes=digests.size)
         progress.object_done()
+
+
+def items_to_jobs(
+    items: Sequence[RemoteObject], part_files: Mapping[str, PartFile]
+) -> Iterator[RemoteObject | PartJob]:
+    """Small objects, and the missing parts of large ones."""
+    for item in items:
+        part_file = part_files.get(item.key)
+        if part_file is None:
+            yield item
+            continue
+        for number in part_file.missing() or [0]:  # one for a process that was killed after the last part
+            yield PartJob(item, number, part_file)
+
+
+def write_at(file: int, data: bytes, position: int) -> None:
+    """All of it: the system may write less than it is given, as on a disk that is nearly full."""
+    left = memoryview(data)
+    while left:
+        written = os.pwrite(file, left, position)
+        left, position = left[written:], position + written
 
 
 @contextmanager

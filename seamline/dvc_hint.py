@@ -1,21 +1,29 @@
-"""A line under DVC's own error where pull.source cannot be read: how to go on with what was pulled before.
+"""What DVC needs to be told where pull.source is a bucket; Python imports this at the start of `dvc` in the project's
+top folder, by a .pth file that `make setup` writes.
 
-DVC looks at a bucket before any stage runs, so that the error is DVC's. Python imports this at the start of `dvc` in
-the project's top folder, by a .pth file that `make setup` writes. It is a filter, since DVC's own set-up of its logging
-takes handlers away and leaves filters.
+It adds to DVC's own error where the source cannot be read: DVC looks at a bucket before any stage runs, so that the
+error is DVC's. That is a filter, since DVC's own set-up of its logging takes handlers away and leaves filters.
+
+And it has DVC look again when pull has ended. Its client would take the listing from before, so that a change made
+while the stage ran would be pulled and not noted, and nobody would see it when the bucket became again what it was.
 """
 
 from __future__ import annotations
 
 import logging
+import os
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
-COMMANDS = (["repro"], ["status"], ["exp", "run"])  # those that look at the source
+from seamline.addresses import shown
+
+COMMANDS = (["repro"], ["status"], ["commit"], ["exp", "run"], ["exp", "exec-run"])  # those that look at the source
 CLIENTS = ("botocore", "aiobotocore", "aiohttp", "aiohttp_retry")
 HINT = (
-    "pull.source cannot be read just now: `dvc repro --downstream subset` goes on with what was pulled before, and\n"
-    "`dvc repro` pulls again when it can be (credentials and endpoint are those of the AWS configuration)."
+    "pull.source cannot be read just now: {address}\n"
+    "`dvc repro --downstream subset` goes on with what was pulled before, and `dvc repro` pulls again when it can be\n"
+    "(credentials and endpoint are those of the AWS configuration; `make doctor` says more)."
 )
 
 
@@ -26,9 +34,16 @@ def with_hint(record: logging.LogRecord) -> bool:
         sys.stderr.flush()
         logging.getLogger("dvc.cli").removeFilter(with_hint)
         logging.getLogger("dvc.cli").handle(record)
-        print(HINT, file=sys.stderr)
+        print(HINT.format(address=source_address()), file=sys.stderr)
         return False
     return True
+
+
+def source_address() -> str:
+    """Which DVC's message lacks where a bucket answers, and denies access."""
+    import yaml  # not for every `dvc`
+
+    return shown(str(yaml.safe_load(Path("params.yaml").read_bytes())["pull"]["source"]))
 
 
 def causes(error: BaseException | None) -> Iterator[BaseException]:
@@ -38,8 +53,9 @@ def causes(error: BaseException | None) -> Iterator[BaseException]:
 
 
 def is_clients(error: BaseException) -> bool:
-    return type(error).__module__.partition(".")[0] in CLIENTS or isinstance(error, PermissionError)
+    return type(error).__module__.partition(".")[0] in CLIENTS
 
 
 if any(sys.orig_argv[2:][: len(command)] == command for command in COMMANDS):
     logging.getLogger("dvc.cli").addFilter(with_hint)
+    os.environ.setdefault("FSSPEC_S3_USE_LISTINGS_CACHE", "false")

@@ -5,15 +5,16 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager, closing
+from contextlib import asynccontextmanager
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import msgspec
 
 from seamline.addresses import is_remote, shown
-from seamline.archives import SUFFIXES, files_below, is_archive, unpacked
+from seamline.archives import SUFFIXES, DamagedArchive, files_below, is_archive, unpacked
 from seamline.errors import SeamlineError
+from seamline.kept import KeptObjects
 from seamline.manifest import Row, files_to_rows
 from seamline.progress import size_text
 from seamline.stores.objects import RemoteObject, Store
@@ -26,11 +27,13 @@ class Fetched(msgspec.Struct):
     rows: Sequence[Row]  # its objects or files, as they came
     url: str | None = None  # where it is remote
     listing: Sequence[RemoteObject] = ()
+    kept: KeptObjects | None = None
 
     def check_unchanged(self) -> None:
         """Look at a remote source once more, when its data have become the stage's output.
 
-        DVC notes what the source is like after the stage has ended: what changed in the meantime would never be pulled.
+        DVC notes what the source is like after the stage has ended (seamline.dvc_hint sees to it that it looks again):
+        what changed in the meantime would never be pulled. From here to there it is a second.
 
         Raises:
             SeamlineError: when its objects are no longer those that were fetched.
@@ -65,34 +68,40 @@ def fetch(source: str, scratch: Path) -> Fetched:
 
 def fetch_remote(url: str, scratch: Path) -> Fetched:
     from seamline.downloads import Download  # takes a while, and local sources do not need it
-    from seamline.kept import KeptObjects
 
-    with closing(KeptObjects(scratch / hashlib.sha256(url.encode()).hexdigest()[:16])) as kept:
+    kept = KeptObjects(scratch / kept_name(url))
 
-        async def download() -> tuple[list[RemoteObject], Download]:
-            async with opened(url) as store:
-                work = Download(store, kept)
-                return await work.run(), work
+    async def download() -> tuple[list[RemoteObject], Download]:
+        async with opened(url) as store:
+            work = Download(store, kept)
+            return await work.run(), work
 
-        listing, work = asyncio.run(download())
-        rows = [kept.rows[item.key] for item in listing]
-        print(
-            f"fetched {work.fetched['objects']:,} objects, {size_text(work.fetched['bytes'])}; "
-            f"{len(rows) - work.fetched['objects']:,} were here already and have been verified"
-        )
-        if kept.damaged:
-            print(f"fetched again {kept.damaged:,}: kept from an earlier pull, and damaged since")
-        if work.unproven:
-            print(f"not held against a checksum {work.unproven:,}: the store has none, only sizes were compared")
-        archive = kept.path(listing[0].key) if len(listing) == 1 else None
-        if archive is None or not is_archive(archive):
-            return Fetched(unpacked(kept.objects, scratch), rows, url, listing)
-        try:
-            return Fetched(unpacked(archive, scratch), rows, url, listing)
-        except SeamlineError:
-            if work.unproven:  # it may have come damaged: not to be taken from here again
-                archive.unlink()
-            raise
+    listing, work = asyncio.run(download())
+    rows = [kept.rows[item.key] for item in listing]
+    print(
+        f"fetched {work.fetched['objects']:,} objects, {size_text(work.fetched['bytes'])}; "
+        f"{len(rows) - work.fetched['objects']:,} were here already and have been verified"
+    )
+    if kept.damaged:
+        print(f"fetched again {kept.damaged:,}: kept from an earlier pull, and damaged since")
+    unproven = [row.key for row in rows if not row.proven]
+    if unproven:
+        print(f"not held against a checksum {len(unproven):,}: the store has none, only sizes were compared")
+    archive = kept.path(listing[0].key) if len(listing) == 1 else None
+    try:
+        folder = unpacked(archive if archive is not None and is_archive(archive) else kept.objects, scratch)
+    except DamagedArchive:
+        for key in unproven:  # it may have come damaged: not to be taken from here again
+            if is_archive(kept.path(key)):
+                kept.forget(key)
+        raise
+    return Fetched(folder, rows, url, listing, kept)
+
+
+def kept_name(url: str) -> str:
+    """Of the folder where a source is kept; one for s3://bucket/photos and S3://bucket/photos/, as they are for DVC."""
+    scheme, _, rest = url.partition("://")
+    return hashlib.sha256(f"{scheme.lower()}://{rest.rstrip('/')}".encode()).hexdigest()[:16]
 
 
 @asynccontextmanager
@@ -124,4 +133,4 @@ async def listed_again(url: str) -> list[RemoteObject]:
     from seamline.patience import Patience
 
     async with opened(url) as store:
-        return await listed(store, Patience())
+        return await listed(store, Patience(reached=True))

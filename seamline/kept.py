@@ -4,8 +4,8 @@
     kept.jsonl     a row for each, added when it is whole and verified; what has no row does not count
     parts/         objects that are not whole yet, with a journal of the parts that are
 
-Nothing in it is believed: what is taken over is hashed again and held against its row. A kill at any moment leaves at
-most a file without a row, or a last row that is cut off.
+One pull at a time is at work there (`locked`). Nothing in it is believed: what is taken over is hashed again and held
+against its row. A kill at any moment leaves at most a file without a row, or a last row that is cut off.
 """
 
 from __future__ import annotations
@@ -34,14 +34,11 @@ LOCK_WAIT_S = 3
 
 
 class KeptObjects:
-    """Raises a SeamlineError while another process is at work in the folder."""
-
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.objects, self.parts, self.index = folder / "objects", folder / "parts", folder / "kept.jsonl"
         self.objects.mkdir(parents=True, exist_ok=True)
         self.parts.mkdir(exist_ok=True)
-        self.lock = locked(folder / "lock")
         self.rows: dict[str, Row] = {}
         self.damaged = 0
         for line in self.index.read_bytes().splitlines() if self.index.exists() else []:
@@ -51,9 +48,6 @@ class KeptObjects:
                 continue
             self.rows[row.key] = row
         self.verified: set[str] = set()
-
-    def close(self) -> None:
-        self.lock.close()
 
     def path(self, key: str) -> Path:
         return self.objects / key
@@ -76,8 +70,11 @@ class KeptObjects:
             else:
                 self.damaged += 1
         self.rows = {key: row for key, row in same.items() if key in self.verified}
-        write_bytes(self.index, b"".join(msgspec.json.encode(row) + b"\n" for row in self.rows.values()))
+        self.write_rows()
         return [item for item in items if item.key not in self.rows]
+
+    def write_rows(self) -> None:
+        write_bytes(self.index, b"".join(msgspec.json.encode(row) + b"\n" for row in self.rows.values()))
 
     def add(self, row: Row, file: Path) -> None:
         """Take a whole and verified file over as an object."""
@@ -98,14 +95,34 @@ class KeptObjects:
             elif path.relative_to(self.objects).as_posix() not in keys:
                 path.unlink()
 
-    def tidy(self) -> None:
-        """What is whole now was not whole before."""
-        shutil.rmtree(self.parts, ignore_errors=True)
-        self.parts.mkdir(exist_ok=True)
+    def keep_parts(self, items: Sequence[RemoteObject], part_bytes: int) -> None:
+        """Remove what is there in part of all but these: other versions, and what cannot be gone on with."""
+        names = {part_name(item, part_bytes) for item in items}
+        for path in self.parts.iterdir():
+            if path.stem not in names:
+                path.unlink()
+
+    def forget(self, key: str) -> None:
+        """Have an object fetched again by the next pull."""
+        self.path(key).unlink(missing_ok=True)
+        del self.rows[key]
+        self.write_rows()
+
+    def drop_others(self) -> None:
+        """Remove what is kept of other sources, in the folders beside this one."""
+        for objects in self.folder.parent.glob("*/objects"):
+            if objects.parent != self.folder:
+                shutil.rmtree(objects.parent, ignore_errors=True)
 
 
-def locked(path: Path) -> IO[str]:
-    """A file that only one process has open so, until that ends; waits for one whose `dvc` was killed."""
+def locked(folder: Path) -> IO[str]:
+    """A file that only one process has open so, until that ends; waits for one whose `dvc` was killed.
+
+    Raises:
+        SeamlineError: while another process is at work in the folder.
+    """
+    path = folder / "running" / "lock"  # where `make doctor` looks
+    path.parent.mkdir(parents=True, exist_ok=True)
     lock = path.open("w")
     for _ in range(LOCK_WAIT_S * 10):
         try:
@@ -115,7 +132,7 @@ def locked(path: Path) -> IO[str]:
         else:
             return lock
     lock.close()
-    raise SeamlineError(f"pull.source: another pull of the same source is at work in {path.parent}; let it end first.")
+    raise SeamlineError(f"pull.source: another pull is at work in {folder}; let it end first.")
 
 
 def is_whole(path: Path, row: Row) -> bool:
@@ -145,11 +162,16 @@ def check_keys(items: Sequence[RemoteObject], shown: str) -> None:
                 )
 
 
+def part_name(item: RemoteObject, part_bytes: int) -> str:
+    """Of a version's parts alone."""
+    return hashlib.sha256(f"{item.key}\0{item.etag}\0{item.size}\0{part_bytes}".encode()).hexdigest()[:32]
+
+
 class PartFile:
     """An object that comes in parts, in any order; a journal says which are there, with their hashes."""
 
     def __init__(self, parts: Path, item: RemoteObject, part_bytes: int) -> None:
-        name = hashlib.sha256(f"{item.key}\0{item.etag}\0{item.size}\0{part_bytes}".encode()).hexdigest()[:32]
+        name = part_name(item, part_bytes)
         self.path, self.journal = parts / f"{name}.part", parts / f"{name}.journal"
         size = item.size or 0
         self.ranges = [(start, min(start + part_bytes, size)) for start in range(0, size, part_bytes)]

@@ -18,9 +18,10 @@ class Row(msgspec.Struct, frozen=True):
     etag: str  # "" of local files
     version: str  # where the bucket keeps versions
     sha256: str
+    proven: bool = False  # held against more than the size; in no manifest, since it says nothing of local files
 
 
-COLUMNS = Row.__struct_fields__
+COLUMNS = ("key", "size", "etag", "version", "sha256")
 
 
 def files_to_rows(files: Sequence[tuple[str, Path]]) -> list[Row]:
@@ -32,4 +33,5 @@ def files_to_rows(files: Sequence[tuple[str, Path]]) -> list[Row]:
 
 def write_manifest(path: Path, rows: Iterable[Row]) -> None:
     """As CSV, in the order of the keys."""
-    write_csv(path, COLUMNS, (msgspec.structs.astuple(row) for row in sorted(rows, key=lambda row: row.key)))
+    ordered = sorted(rows, key=lambda row: row.key)
+    write_csv(path, COLUMNS, ([getattr(row, column) for column in COLUMNS] for row in ordered))

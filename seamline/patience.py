@@ -10,7 +10,7 @@ from typing import TypeVar
 from seamline.errors import SeamlineError
 from seamline.stores.objects import Damaged, Transient, Unreachable
 
-# Waiting doubles from half a second to 20 seconds: about a minute in all.
+# Waits double from half a second to 20 seconds: half a minute to a minute of them in all.
 ATTEMPTS = 8
 FIRST_DELAY_S = 0.5
 LONGEST_DELAY_S = 20.0
@@ -23,10 +23,14 @@ T = TypeVar("T")
 
 
 class Patience:
-    """Of one pull with one store."""
+    """Of one pull with one store.
 
-    def __init__(self) -> None:
-        self.reached = False  # an answer has come
+    Args:
+        reached: whether the store has answered before.
+    """
+
+    def __init__(self, reached: bool = False) -> None:
+        self.reached = reached
         self.waits = random.Random(0)  # so that those who failed at once do not all come again at once
 
     async def with_(self, action: Callable[[], Awaitable[T]], address: str) -> T:

@@ -107,10 +107,12 @@ def remote_photos(url: str) -> list[Photo]:
     """A file, what lies below a prefix, or what a pattern with * matches; credentials are the AWS configuration's."""
     import fsspec  # takes a while, and local photos do not need it
 
+    scheme, _, rest = url.partition("://")
     try:
-        filesystem, path = fsspec.core.url_to_fs(url)
+        filesystem, path = fsspec.core.url_to_fs(f"{scheme.lower()}://{rest}")
         if filesystem.isfile(path):
-            names = [path]
+            below = filesystem.find(path) if scheme.lower() == "s3" else []  # where a key may be others' prefix as well
+            names = sorted({path, *filter(is_image_name, below)})
         else:
             found = filesystem.glob(path) if "*" in path else filesystem.find(path)
             names = [name for name in sorted(found) if is_image_name(name)]

@@ -21,8 +21,9 @@ from seamline.canonical import canonicalise
 from seamline.errors import SeamlineError
 from seamline.fetch import fetch
 from seamline.files import copy, link_or_copy, sha256_of, whole_folder, write_json
+from seamline.kept import locked
 from seamline.manifest import write_manifest
-from seamline.params import load_params
+from seamline.params import Pull, load_params
 from seamline.sources.layouts import read_source
 from seamline.stage import SCRATCH, run
 
@@ -34,14 +35,17 @@ def main() -> None:
     parser.add_argument("--manifest", type=Path, default=Path("data/manifest.csv"))
     parser.add_argument("--report", type=Path, default=Path("reports/pull.json"))
     args = parser.parse_args()
-    params = load_params().pull
+    scratch = (SCRATCH / "pull").resolve()
+    with locked(scratch):  # two at once would take what is unpacked, and data/raw, from each other
+        pull(args, load_params().pull, scratch)
 
+
+def pull(args: argparse.Namespace, params: Pull, scratch: Path) -> None:
     source, out = Path(args.source).resolve(), args.out.resolve()
     if not is_remote(args.source) and source.is_dir() and (source.is_relative_to(out) or out.is_relative_to(source)):
         raise SeamlineError(
             f"pull.source: {args.source!r} and {args.out} lie in one another; pull replaces the latter."
         )
-    scratch = (SCRATCH / "pull").resolve()
     try:
         fetched = fetch(args.source, scratch)
         dataset = read_source(fetched.folder, params.layout, params.annotations)
@@ -63,6 +67,8 @@ def main() -> None:
         "manifest_sha256": sha256_of(args.manifest),
     }
     write_json(args.report, {"source": source_report, **report})
+    if fetched.kept is not None:
+        fetched.kept.drop_others()
 
     print(
         f"{report['layout']}: {report['images']} images, {report['annotations']} annotations, "

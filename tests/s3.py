@@ -123,6 +123,18 @@ def flipped(handler: Handler, answer: Answer) -> None:
     handler.wfile.write(bytes(body))
 
 
+def edited(old: bytes, new: bytes) -> Fault:
+    """The answer with another text in place of one in it."""
+
+    def fault(handler: Handler, answer: Answer) -> None:
+        body = answer.body.replace(old, new)
+        lengths = {name: str(len(body)) for name in answer.headers if name.lower() == "content-length"}
+        handler.send_head(answer.status, answer.headers | lengths)
+        handler.wfile.write(body)
+
+    return fault
+
+
 def stalled(seconds: float) -> Fault:
     def fault(handler: Handler, answer: Answer) -> None:
         handler.send_head(answer.status, answer.headers)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import csv
 import io
+import itertools
 import json
+import os
 import random
 import shutil
 import socket
@@ -21,8 +23,9 @@ import yaml
 from PIL import Image
 
 from samples.serve_bucket import upload
+from seamline.predicting import remote_photos
 from tests.conftest import PROJECT, Project
-from tests.s3 import CREDENTIALS, Bucket, Request
+from tests.s3 import CREDENTIALS, Bucket, Request, status
 from tests.test_repro import STAGES
 
 pytestmark = pytest.mark.slow
@@ -195,6 +198,54 @@ def test_every_artifact_is_an_output() -> None:
         assert any(artifact["path"] == out or artifact["path"].startswith(f"{out}/") for out in outs)
 
 
+@pytest.fixture
+def watched(bucket: Bucket, tmp_path: Path) -> Project:
+    """A project whose only stage has a bucket as its source, and runs change.py."""
+    project = Project.__new__(Project)
+    project.root = tmp_path / "watched"
+    project.root.mkdir()
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    project.environment = {**os.environ, "PATH": path, "DVC_SITE_CACHE_DIR": str(tmp_path / "site")}
+    (project.root / "seamline").symlink_to(PROJECT / "seamline")
+    (project.root / "params.yaml").write_text(f"pull: {{source: '{bucket.url('data')}'}}\n")
+    (project.root / "change.py").write_text("import pathlib; pathlib.Path('out').touch()\n")
+    stage = {"cmd": "python change.py", "deps": ["${pull.source}"], "outs": ["out"]}
+    (project.root / "dvc.yaml").write_text(yaml.safe_dump({"stages": {"pull": stage}}))
+    project.run("git", "init", "--quiet")
+    project.run("dvc", "init", "--quiet")
+    return project
+
+
+def test_a_change_made_while_pull_ran_is_noted_and_its_undoing_seen(watched: Project, bucket: Bucket) -> None:
+    """pull has the change, by its last listing; DVC would note the listing from before and see nothing ever after."""
+    bucket.put({"data/a": b"A", "data/b": b"b"})
+    put = f"boto3.client('s3').put_object(Bucket='{bucket.name}', Key='data/a', Body=b'B')"
+    (watched.root / "change.py").write_text(f"import boto3, pathlib\n{put}\npathlib.Path('out').touch()\n")
+    watched.run("dvc", "repro")
+    assert "up to date" in watched.run("dvc", "status").stdout
+    bucket.put({"data/a": b"A"})
+    assert bucket.url("data") in watched.run("dvc", "status").stdout
+
+
+@pytest.mark.parametrize(("number", "code"), [(403, "InvalidAccessKeyId"), (400, "ExpiredToken")])
+def test_a_bucket_that_refuses_is_named_with_how_to_go_on(
+    watched: Project, bucket: Bucket, number: int, code: str
+) -> None:
+    """DVC's own message says no more than that something is forbidden."""
+    bucket.put({"data/a": b"A"})
+    bucket.proxy.rules = [lambda request: status(number, code)]
+    done = watched.run("dvc", "repro", check=False)
+    assert done.returncode != 0
+    assert f"pull.source cannot be read just now: {bucket.url('data')}\n`dvc repro --downstream subset`" in done.stderr
+
+
+def test_a_photo_that_is_a_prefix_too_is_predicted_with_those_below(bucket: Bucket) -> None:
+    bucket.put({"p.jpg": b"1", "p.jpg/a.jpg": b"2", "p.jpg/notes.txt": b"3", "q/b.jpg": b"4"})
+    for prefix, expected in (("p.jpg", ["p.jpg", "p.jpg/a.jpg"]), ("q", ["q/b.jpg"]), ("q/b.jpg", ["q/b.jpg"])):
+        url = bucket.url(prefix).replace("s3", "S3", 1)
+        assert [photo.name for photo in remote_photos(url)] == [bucket.url(name) for name in expected]
+
+
 def test_make_bucket_uploads_what_its_line_pulls(bucket: Bucket, tmp_path: Path) -> None:
     assert upload(f"http://127.0.0.1:{bucket.proxy.upstream}") == 434
     (tmp_path / "params.yaml").write_bytes((PROJECT / "params.yaml").read_bytes())
@@ -222,19 +273,23 @@ def test_a_pull_killed_at_ten_random_moments_ends_in_the_same_place(bucket: Buck
     rng = random.Random(0)
     kills = 0
     for _ in range(10):
-        moment, served = rng.randrange(1, 30), threading.Semaphore(0)
+        # Ten times as many do not make the whole: no pull comes to its end, however fast the machine.
+        left, reached, killed = itertools.count(-rng.randrange(1, 16)), threading.Event(), threading.Event()
 
-        def count(request: Request, served: threading.Semaphore = served) -> None:
-            if request.method == "GET":
-                served.release()
+        def hold(
+            request: Request, left: Any = left, reached: threading.Event = reached, killed: threading.Event = killed
+        ) -> None:
+            if request.method == "GET" and next(left) >= 0:
+                reached.set()
+                killed.wait(20)
 
-        bucket.proxy.before = count
+        bucket.proxy.before = hold
         running = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        for _ in range(moment):
-            served.acquire(timeout=20)
+        assert reached.wait(60)
         time.sleep(rng.uniform(0, 0.05))
         running.kill()
         kills += running.wait() < 0
+        killed.set()
         assert not out.exists()
     assert kills == 10
     bucket.proxy.before = lambda request: None

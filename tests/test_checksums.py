@@ -52,7 +52,8 @@ def test_etags_of_uploads_in_parts(chunks: list[bytes], part: int) -> None:
     body = b"".join(chunks)
     md5s = [hashlib.md5(body[start : start + part]).digest() for start in range(0, len(body), part)]
     etag = f"{hashlib.md5(b''.join(md5s)).hexdigest()}-{len(md5s)}"
-    facts = Facts(etag_is_md5=True, part_bytes=part)
+    sizes = [len(body[start : start + part]) for start in range(0, len(body), part)]
+    facts = Facts(etag_is_md5=True, part_bytes=sizes)
     assert digested(chunks, facts).contradiction(RemoteObject("a", len(body), etag)) == ""
     damaged = [*chunks[:-1], bytes(byte ^ 1 for byte in chunks[-1])]
     if damaged != chunks:
@@ -98,7 +99,15 @@ MD5 = "0123456789abcdef0123456789abcdef"
     ],
 )
 def test_what_an_answer_says_of_its_object(answer: dict[str, str], expected: Facts) -> None:
-    assert answer_to_facts(answer, None) == expected
+    assert answer_to_facts(answer, (), True) == expected
+    assert answer_to_facts(answer, (), False) == expected._replace(etag_is_md5=False)  # a directory bucket's
+
+
+def test_a_checksum_of_the_whole_outweighs_an_etag() -> None:
+    item = RemoteObject("a", 3, MD5)
+    checksums = {"sha256": in_base64(hashlib.sha256(b"abc").digest())}
+    assert digested([b"abc"], Facts(etag_is_md5=True, checksums=checksums)).contradiction(item) == ""
+    assert digested([b"abc"], Facts(etag_is_md5=True)).contradiction(item) == "its MD5 is not the one in its ETag"
 
 
 def test_an_etag_of_unknown_parts_proves_nothing() -> None:

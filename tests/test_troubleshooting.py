@@ -327,7 +327,7 @@ def unreachable_for_dvc(bench: Bench) -> Said:
         return dvc(project, "status", "pull")
 
 
-@produces("pull.source: another pull of the same source is at work in ...; let it end first.")
+@produces("pull.source: another pull is at work in ...; let it end first.")
 def two_pulls(bench: Bench) -> Said:
     url = bench.bucket().url("data")
     assert bench.stage("pull", url, "data/raw").status == 0

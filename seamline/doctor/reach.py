@@ -126,6 +126,7 @@ async def first_listing(url: str) -> Size:
 
     async with opened(url) as store:
         if isinstance(store, S3Store) and not store.single:
+            await Patience().with_(store.check_prefix, store.shown)
             return await bucket_size(store, time.monotonic() + LISTING_S)
         [archive] = await listed(store, Patience())
         return Size(1, archive.size or 0, kept_bytes=archive.size or 0)
@@ -148,7 +149,7 @@ async def bucket_size(store: Any, until_s: float) -> Size:
         answer = await patience.with_(page, store.shown)
         sizes = [entry["Size"] for entry in answer.get("Contents", []) if entry["Size"]]
         files, size = files + len(sizes), size + sum(sizes)
-        if not answer.get("IsTruncated"):
+        if not answer.get("IsTruncated") or not answer.get("NextContinuationToken"):
             break
         if time.monotonic() > until_s:
             return Size(files, size, whole=False)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import NamedTuple, Protocol
 
@@ -20,7 +20,7 @@ class Facts(NamedTuple):
 
     version: str = ""
     etag_is_md5: bool = False  # or, of an object uploaded in parts, the MD5 of their MD5s
-    part_bytes: int | None = None  # of an object uploaded in parts: the size of all but the last
+    part_bytes: Sequence[int] = ()  # of an object uploaded in parts: their sizes, where they are known
     checksums: Mapping[str, str] = {}  # of the whole object, in base64, by algorithm (crc64nvme, ...)
 
 
@@ -37,10 +37,16 @@ class Store(Protocol):
     shown: str  # the source's address as it may be shown
     in_parts: bool  # whether an object can be read from the middle
 
-    async def listed(self) -> list[RemoteObject]: ...
+    async def page(self, token: str) -> tuple[list[RemoteObject], str]:
+        """Some of the objects, and the token to ask for the next ones with; "" asks for the first, and ends it."""
+        ...
 
-    async def facts(self, item: RemoteObject) -> Facts:
-        """What only a question of its own brings to light; for large objects and those uploaded in parts."""
+    async def facts(self, item: RemoteObject, every_part: bool = False) -> Facts:
+        """What only a question of its own brings to light; for large objects and those uploaded in parts.
+
+        Args:
+            every_part: ask for the size of each part, where one question would do if all but the last are as large.
+        """
         ...
 
     def read(self, item: RemoteObject, start: int, stop: int | None) -> AbstractAsyncContextManager[Body]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 
@@ -28,9 +29,15 @@ NO_CREDENTIALS = (
     aws.UnauthorizedSSOTokenError,
     aws.SSOTokenLoadError,
 )
+# Inside what a client calls an error of the network: a certificate that is not there, a key id with a line break in it.
+PERMANENT = (FileNotFoundError, ValueError)
 OVERLOADED = {"SlowDown", "RequestTimeout", "RequestTimeTooSkewed", "Throttling", "InternalError"}
+GONE = {"NoSuchKey", "PreconditionFailed", "InvalidRange"}
 # Encrypted with keys of one's own, an object has an ETag that is no MD5.
 WITH_KEYS = {"aws:kms", "aws:kms:dsse"}
+# And in a directory bucket (or behind an access point of one), whose names end so, no ETag is.
+DIRECTORY_BUCKETS = ("--x-s3", "--xa-s3")
+UNEXPLAINED = (301, 307, 400, 403)  # what a HEAD is answered with, and without a reason
 
 
 class S3Store:
@@ -41,7 +48,8 @@ class S3Store:
     def __init__(self, url: str, client: Any) -> None:
         self.shown = url
         self.client = client
-        self.bucket, _, key = url.removeprefix("s3://").partition("/")
+        self.bucket, _, key = url.partition("://")[2].partition("/")
+        self.etags_are_md5 = not self.bucket.endswith(DIRECTORY_BUCKETS)
         self.single = key.lower().endswith(SUFFIXES)
         self.prefix = key.rpartition("/")[0] if self.single else key.rstrip("/")
         self.prefix += "/" if self.prefix else ""
@@ -50,47 +58,93 @@ class S3Store:
     def address(self, key: str) -> str:
         return f"s3://{self.bucket}/{self.prefix}{key}"
 
-    async def listed(self) -> list[RemoteObject]:
+    async def page(self, token: str) -> tuple[list[RemoteObject], str]:
         if self.single:
             with translated(self.shown):
-                found = await self.client.head_object(Bucket=self.bucket, Key=self.prefix + self.name)
-            return [RemoteObject(self.name, found["ContentLength"], found.get("ETag", "").strip('"'))]
-        items = []
-        page: dict[str, Any] = {"IsTruncated": True}
-        while page.get("IsTruncated"):
-            token = {"ContinuationToken": page["NextContinuationToken"]} if "NextContinuationToken" in page else {}
-            with translated(self.shown):
-                page = await self.client.list_objects_v2(Bucket=self.bucket, Prefix=self.prefix, **token)
-            for entry in page.get("Contents", []):
-                key = entry["Key"].removeprefix(self.prefix)
-                # A key that ends in / is what consoles make of a folder, and holds nothing.
-                if entry["Size"] or not (key.endswith("/") or key == ""):
-                    items.append(RemoteObject(key, entry["Size"], entry["ETag"].strip('"')))
-        return sorted(items)
+                found = await self.head(self.prefix + self.name)
+            return [RemoteObject(self.name, found["ContentLength"], answer_to_etag(found))], ""
+        asked = {"ContinuationToken": token} if token else {}
+        with translated(self.shown):
+            answer = await self.client.list_objects_v2(Bucket=self.bucket, Prefix=self.prefix, **asked)
+        entries = [(entry["Key"].removeprefix(self.prefix), entry) for entry in answer.get("Contents", [])]
+        # A key that ends in / is what consoles make of a folder, and holds nothing.
+        items = [
+            RemoteObject(key, entry["Size"], answer_to_etag(entry))
+            for key, entry in entries
+            if entry["Size"] or not (key.endswith("/") or key == "")
+        ]
+        if not answer.get("IsTruncated"):
+            await self.check_prefix()
+            return items, ""
+        following = answer.get("NextContinuationToken", "")
+        if following in ("", token):
+            raise SeamlineError(f"pull.source: {self.shown}: the server cuts its listing, and does not go on with it.")
+        return items, following
 
-    async def facts(self, item: RemoteObject) -> Facts:
-        asked = {"Bucket": self.bucket, "Key": self.prefix + item.key}
+    async def check_prefix(self) -> None:
+        """Raise a SeamlineError where the prefix is an object's key too: DVC takes it for that, and sees no other."""
+        with translated(self.shown):
+            try:
+                found = await self.head(self.prefix.rstrip("/")) if self.prefix else None
+            except aws.ClientError as error:
+                if answer_status(error) != 404:
+                    raise
+                return
+        if found is not None:
+            raise SeamlineError(
+                f"pull.source: {self.shown} is an object that is no archive, and DVC would see nothing of what lies "
+                "below it; name another prefix, or remove or rename that object."
+            )
+
+    async def head(self, key: str, **asked: Any) -> dict[str, Any]:
+        """What the bucket says of an object.
+
+        Raises:
+            ClientError: with the reason, which answers to HEAD lack, being without a body.
+        """
+        named = {"Bucket": self.bucket, "Key": key}
+        try:
+            answer: dict[str, Any] = await self.client.head_object(**named, **asked)
+        except aws.ClientError as error:
+            if answer_status(error) in UNEXPLAINED:
+                (await self.client.get_object(**named))["Body"].close()
+            raise
+        return answer
+
+    async def facts(self, item: RemoteObject, every_part: bool = False) -> Facts:
         with translated(self.address(item.key), item):
-            answer = await self.client.head_object(**asked, IfMatch=f'"{item.etag}"', ChecksumMode="ENABLED")
-            part_bytes = None
-            parts = etag_parts(item.etag)
-            if parts is not None and parts > 1:
-                # Without IfMatch: some servers hold it against the part's own ETag.
-                part = await self.client.head_object(**asked, PartNumber=1)
-                part_bytes = part["ContentLength"] if part.get("PartsCount") == parts else None
-        return answer_to_facts(answer, part_bytes)
+            answer = await self.head(self.prefix + item.key, **if_match(item), ChecksumMode="ENABLED")
+            return answer_to_facts(answer, await self.part_sizes(item, every_part), self.etags_are_md5)
+
+    async def part_sizes(self, item: RemoteObject, every_part: bool) -> Sequence[int]:
+        """Of an object uploaded in parts; () where the bucket does not say."""
+        parts, size = etag_parts(item.etag) or 1, item.size or 0
+
+        async def part_size(number: int) -> int:
+            # Without IfMatch: some servers hold it against the part's own ETag.
+            part = await self.head(self.prefix + item.key, PartNumber=number)
+            return int(part["ContentLength"]) if part.get("PartsCount") == parts else 0
+
+        usual = await part_size(1) if parts > 1 else 0
+        last = size - (parts - 1) * usual
+        if not usual:
+            return ()
+        if 0 < last <= usual and not every_part:
+            return [*[usual] * (parts - 1), last]
+        sizes = [usual, *await asyncio.gather(*(part_size(number) for number in range(2, parts + 1)))]
+        return sizes if all(sizes) and sum(sizes) == size else ()
 
     @asynccontextmanager
     async def read(self, item: RemoteObject, start: int, stop: int | None) -> AsyncIterator[Body]:
-        asked: dict[str, Any] = {"Bucket": self.bucket, "Key": self.prefix + item.key, "IfMatch": f'"{item.etag}"'}
+        asked = {"Bucket": self.bucket, "Key": self.prefix + item.key, **if_match(item)}
         asked |= {"ChecksumMode": "ENABLED"} if stop is None else {"Range": f"bytes={start}-{stop - 1}"}
         with translated(self.address(item.key), item):
             answer = await self.client.get_object(**asked)
-            if answer.get("ETag", "").strip('"') != item.etag:  # not every server heeds IfMatch
-                raise Changed(self.address(item.key))
             body = answer["Body"]
             try:
-                yield Body(answer_to_facts(answer, None), chunks(body))
+                if item.etag and answer_to_etag(answer) != item.etag:  # not every server heeds IfMatch
+                    raise Changed(self.address(item.key))
+                yield Body(answer_to_facts(answer, (), self.etags_are_md5), chunks(body))
             finally:
                 body.close()
 
@@ -124,13 +178,21 @@ async def chunks(body: Any) -> AsyncIterator[bytes]:
         yield data
 
 
-def answer_to_facts(answer: dict[str, Any], part_bytes: int | None) -> Facts:
+def if_match(item: RemoteObject) -> dict[str, str]:
+    return {"IfMatch": f'"{item.etag}"'} if item.etag else {}
+
+
+def answer_to_etag(answer: dict[str, Any]) -> str:
+    return str(answer.get("ETag", "")).strip('"')
+
+
+def answer_to_facts(answer: dict[str, Any], part_bytes: Sequence[int], etags_are_md5: bool) -> Facts:
     """What an answer's headers say.
 
     Of an object uploaded in parts, checksums may be made of the parts' checksums (COMPOSITE); those are left aside,
     and so are those of which the server does not say what they are.
     """
-    etag = answer.get("ETag", "").strip('"')
+    etag = answer_to_etag(answer)
     kind = answer.get("ChecksumType", "FULL_OBJECT" if etag_parts(etag) is None else "COMPOSITE")
     found = {
         name.removeprefix("Checksum").lower(): value
@@ -140,7 +202,7 @@ def answer_to_facts(answer: dict[str, Any], part_bytes: int | None) -> Facts:
     encrypted = answer.get("ServerSideEncryption") in WITH_KEYS or "SSECustomerAlgorithm" in answer
     return Facts(
         version=answer.get("VersionId", ""),
-        etag_is_md5=not encrypted and re.fullmatch(r"[0-9a-f]{32}(-\d+)?", etag) is not None,
+        etag_is_md5=etags_are_md5 and not encrypted and re.fullmatch(r"[0-9a-f]{32}(-\d+)?", etag) is not None,
         part_bytes=part_bytes,
         checksums=known_checksums(found),
     )
@@ -163,6 +225,8 @@ def translated(address: str, item: RemoteObject | None = None) -> Iterator[None]
     except aws.FlexibleChecksumError as error:  # botocore checks some by itself
         raise Damaged(client_reason(error)) from None
     except (aws.HTTPClientError, aws.IncompleteReadError, ResponseParserError) as error:
+        if isinstance(getattr(error, "kwargs", {}).get("error"), PERMANENT):
+            raise SeamlineError(f"pull.source: {address} cannot be read ({client_reason(error)}).") from None
         raise Transient(client_reason(error)) from None
     except (aiohttp.ClientError, ConnectionError, TimeoutError) as error:
         raise Transient(client_reason(error)) from None
@@ -172,10 +236,10 @@ def translated(address: str, item: RemoteObject | None = None) -> Iterator[None]
 
 def answer_to_error(error: aws.ClientError, address: str, item: RemoteObject | None) -> Exception:
     code = str(error.response.get("Error", {}).get("Code", ""))
-    status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
+    status = answer_status(error)
     if status >= 500 or status == 429 or code in OVERLOADED:
         return Transient(client_reason(error))
-    if item is not None and (status in (404, 412) or code in ("NoSuchKey", "PreconditionFailed")):
+    if item is not None and (status in (404, 412, 416) or code in GONE):  # 416: shorter than it was
         return Changed(address)
     if code == "InvalidObjectState":
         return SeamlineError(f"pull.source: {address} is in an archive class such as GLACIER; restore it first.")
@@ -189,3 +253,7 @@ def answer_to_error(error: aws.ClientError, address: str, item: RemoteObject | N
             "(AWS_PROFILE, AWS_ACCESS_KEY_ID) need s3:ListBucket on the bucket and s3:GetObject on its objects."
         )
     return SeamlineError(f"pull.source: {address} cannot be read ({client_reason(error)}).")
+
+
+def answer_status(error: aws.ClientError) -> int:
+    return int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))

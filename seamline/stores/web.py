@@ -27,6 +27,7 @@ class WebStore:
         self.url, self.shown = url, shown(url)
         self.session = session
         self.in_parts = False
+        self.ranges_fail = False  # what it said of itself was found untrue
         self.name = unquote(urlsplit(url).path).rpartition("/")[2]
         if not self.name.lower().endswith(SUFFIXES):
             raise SeamlineError(
@@ -36,33 +37,47 @@ class WebStore:
     def address(self, key: str) -> str:
         return self.shown
 
-    async def listed(self) -> list[RemoteObject]:
+    async def page(self, token: str) -> tuple[list[RemoteObject], str]:
         with translated(self.shown):
             async with self.session.head(self.url, allow_redirects=True) as answer:
                 if answer.status not in NO_HEAD:
-                    return [self.answer_to_object(answer)]
+                    return [self.answer_to_object(answer)], ""
             async with self.session.get(self.url) as answer:  # closed before its body is read
-                return [self.answer_to_object(answer)]
+                return [self.answer_to_object(answer)], ""
 
     def answer_to_object(self, answer: aiohttp.ClientResponse) -> RemoteObject:
         check_status(answer, self.shown, None)
-        self.in_parts = answer.headers.get("Accept-Ranges") == "bytes"
+        # Parts of two files are told apart by a strong ETag alone.
+        strong = answer.headers.get("ETag", "").startswith('"')
+        self.in_parts = strong and answer.headers.get("Accept-Ranges") == "bytes" and not self.ranges_fail
         return RemoteObject(self.name, answer.content_length, headers_to_etag(answer))
 
-    async def facts(self, item: RemoteObject) -> Facts:
+    async def facts(self, item: RemoteObject, every_part: bool = False) -> Facts:
         return Facts()
 
     @asynccontextmanager
     async def read(self, item: RemoteObject, start: int, stop: int | None) -> AsyncIterator[Body]:
-        headers = {} if stop is None else {"Range": f"bytes={start}-{stop - 1}"}
+        headers = {} if stop is None else {"Range": f"bytes={start}-{stop - 1}", "If-Range": f'"{item.etag}"'}
         with translated(self.shown):
             async with self.session.get(self.url, headers=headers) as answer:
                 check_status(answer, self.shown, item)
                 if headers_to_etag(answer) != item.etag:
                     raise Changed(self.shown)
-                if stop is not None and answer.status != 206:
-                    raise Transient("the server sent the whole file in place of a part")
+                if stop is not None and not is_part(answer, start, stop):
+                    self.ranges_fail = True
+                    raise Changed(self.shown)  # looked at anew, it is fetched in one go
+                chunked = "chunked" in answer.headers.get("Transfer-Encoding", "").lower()
+                if item.size is None and answer.content_length is None and not chunked:
+                    raise SeamlineError(
+                        f"pull.source: {self.shown}: the server says nowhere how long it is, so that nobody can tell "
+                        "whether all of it has come; fetch it with another tool and pull the file."
+                    )
                 yield Body(Facts(), answer.content.iter_chunked(CHUNK_BYTES))
+
+
+def is_part(answer: aiohttp.ClientResponse, start: int, stop: int) -> bool:
+    """Whether it is the part that was asked for, and not the whole file or another part."""
+    return answer.status == 206 and answer.headers.get("Content-Range", "").startswith(f"bytes {start}-{stop - 1}/")
 
 
 def headers_to_etag(answer: aiohttp.ClientResponse) -> str:
@@ -89,6 +104,8 @@ def translated(address: str) -> Iterator[None]:
         yield
     except aiohttp.InvalidURL:
         raise SeamlineError(f"pull.source: {address!r} is no address.") from None
+    except aiohttp.TooManyRedirects:
+        raise SeamlineError(f"pull.source: {address} leads from one redirect to the next, and to no file.") from None
     except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
         raise Unreachable(client_reason(error)) from None
     except (aiohttp.ClientError, ConnectionError, TimeoutError) as error:
@@ -99,10 +116,10 @@ def check_status(answer: aiohttp.ClientResponse, address: str, item: RemoteObjec
     status = answer.status
     if status >= 500 or status in OVERLOADED:
         raise Transient(f"the server answered {status} {answer.reason}")
-    if status in (404, 410) and item is None:
-        raise SeamlineError(f"pull.source: there is nothing at {address}.")
-    if status in (404, 410):
+    if status in (404, 410, 416) and item is not None:  # 416: shorter than it was
         raise Changed(address)
+    if status in (404, 410):
+        raise SeamlineError(f"pull.source: there is nothing at {address}.")
     if status in (401, 403):
         raise SeamlineError(f"pull.source: access to {address} is denied ({status} {answer.reason}).")
     if status not in (200, 206):
