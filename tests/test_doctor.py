@@ -17,7 +17,7 @@ from seamline.doctor import checks, finding
 from seamline.doctor.finding import Finding, attempt, conclusion, finding_lines, some
 from seamline.doctor.reach import Size
 from tests.conftest import PROJECT, Project
-from tests.s3 import Bucket, first, status
+from tests.s3 import CREDENTIALS, Bucket, first, status
 
 
 def findings_of(done: subprocess.CompletedProcess[str]) -> dict[str, str]:
@@ -111,8 +111,8 @@ def test_a_bucket_that_refuses_is_told_as_pull_tells_it_and_without_secrets(proj
     assert done.returncode == 1
     assert findings_of(done)["source"] == "FAIL"
     assert "is denied (AccessDenied); the AWS credentials in use" in done.stdout
-    for secret in ("AKIDFORTESTS", "secretfortests"):
-        assert secret not in done.stdout + done.stderr
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        assert CREDENTIALS[name] not in done.stdout + done.stderr
 
     (project.root / "data" / "raw").mkdir(parents=True)
     (project.root / "data" / "raw" / "annotations.json").write_text("{}")

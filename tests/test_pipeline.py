@@ -340,7 +340,7 @@ def test_an_experiment_in_a_fresh_clone(finished: Project, tmp_path: Path) -> No
     clone.change(SMALL)
     clone.commit("small")
     clone.run("dvc", "exp", "run", "--name", "shorter", "-S", "train.epochs=1")
-    table = clone.run("dvc", "exp", "show", "--only-changed", "--no-pager").stdout
+    table = clone.run("dvc", "exp", "show", "--only-changed", "--csv").stdout  # not cut to 80 columns
     assert "shorter" in table
     assert clone.params()["train"]["epochs"] == 1
     assert "test.mask_mAP50_95" in clone.run("dvc", "metrics", "diff").stdout
