@@ -277,6 +277,11 @@ def test_a_source_that_experiments_would_miss_is_a_note(small: Path) -> None:
     assert (found.level, found.remedy) == ("note", f"`pull.source: {small / 'photos'}`, which copies find too")
     assert repository.check_untracked(str(small / "photos")).level == "ok"
     assert repository.check_untracked("not there").level == "ok"
+    (small.parent / "beside").mkdir()
+    assert (
+        repository.check_untracked("../beside").remedy
+        == f"`pull.source: {small.parent / 'beside'}`, which copies find too"
+    )
     (small / "photos.dvc").touch()
     assert repository.check_untracked("photos").level == "ok"
 

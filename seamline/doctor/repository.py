@@ -231,10 +231,12 @@ def check_untracked(source: str | None) -> Finding:
 
 
 def is_missed(source: str) -> bool:
-    """Whether a source lies in the project by a relative path, and neither git nor DVC has it."""
+    """Whether a source is named by a relative path that leads nowhere from a copy of what git and DVC have."""
     path = Path(source)
-    if "://" in source or path.is_absolute() or not path.exists() or not path.resolve().is_relative_to(Path.cwd()):
+    if "://" in source or path.is_absolute() or not path.exists():
         return False
+    if not path.resolve().is_relative_to(Path.cwd()):
+        return True
     return not git("ls-files", "--", source).stdout and not path.with_name(f"{path.name}.dvc").exists()
 
 
