@@ -57,8 +57,9 @@ PROCESSES = {
     f"test_{name}.py"
     for name in (
         "bench", "benchmarking", "charts", "comparing", "containers", "conversion", "datacharts", "doctor",
-        "downloads", "exporting", "facts", "machine", "predicting", "processes", "reach", "recipes", "report",
-        "reports", "repository", "repro", "runtime", "sample", "stage", "sweeping", "troubleshooting", "workflows",
+        "downloads", "evaluation", "exporting", "facts", "fetch", "machine", "predicting", "processes", "reach",
+        "recipes", "report", "reports", "repository", "repro", "runtime", "sample", "stage", "sweeping", "training",
+        "troubleshooting", "workflows",
     )
 }  # fmt: skip
 
