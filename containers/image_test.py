@@ -90,7 +90,7 @@ def try_cpu(scratch: Path) -> None:
     out = scratch / "out"
     out.mkdir()
     os.chown(out, *(int(part) for part in USER.split(":")))
-    read_only = (f"{PROJECT}:/work:ro", f"{out}:/out")
+    read_only = (f"{PROJECT}:/project:ro", f"{out}:/out")
     for name in ("onnx/model.onnx", "openvino", "openvino_int8"):
         model = f"models/export/{name}"
         said = container.run("predict", model, "data/yolo/images", "--out", f"/out/{name}", volumes=read_only)
@@ -118,9 +118,9 @@ def try_gpu(scratch: Path) -> None:
     copy = scratch / "project"  # what docs/containers.md mounts: a checkout
     run("git", "clone", "--quiet", str(PROJECT), str(copy))
     run("chown", "--recursive", USER, str(copy))
-    said = container.run("dvc", "repro", "convert", volumes=(f"{copy}:/work",))
+    said = container.run("dvc", "repro", "convert", volumes=(f"{copy}:/project",))
     check("dvc repro runs in a mounted checkout, up to convert", (copy / "data" / "yolo" / "images").is_dir())
-    said = container.run("dvc", "status", "convert", volumes=(f"{copy}:/work",))
+    said = container.run("dvc", "status", "convert", volumes=(f"{copy}:/project",))
     check("and has nothing to do then", "up to date" in said)
 
 

@@ -11,7 +11,7 @@ import stat
 import tarfile
 import zipfile
 import zlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -58,7 +58,11 @@ def is_unpacked(archive: Path) -> bool:
 
 def files_below(folder: Path) -> list[Path]:
     """Every file below a folder, sorted; links are followed, into each folder once, and what systems leave is not."""
-    found: list[Path] = []
+    return sorted(path for path in walked(folder) if path.is_file())
+
+
+def walked(folder: Path) -> Iterator[Path]:
+    """As files_below, one by one, with what is no file."""
     seen: set[tuple[int, int]] = set()
     for place, folders, names in os.walk(folder, followlinks=True):
         status = Path(place).stat()
@@ -66,10 +70,8 @@ def files_below(folder: Path) -> list[Path]:
             folders.clear()
             continue
         seen.add((status.st_dev, status.st_ino))
-        folders.sort()
-        found += [Path(place, name) for name in names if not is_junk(name)]
-        folders[:] = [name for name in folders if name != "__MACOSX"]
-    return sorted(path for path in found if path.is_file())
+        folders[:] = sorted(name for name in folders if name != "__MACOSX")
+        yield from (Path(place, name) for name in names if not is_junk(name))
 
 
 def is_junk(name: str) -> bool:

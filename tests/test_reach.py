@@ -74,8 +74,8 @@ def test_an_archive_with_a_password_needs_it(tmp_path: Path, monkeypatch: pytest
 
 def test_a_folder_that_takes_too_long_is_at_least_what_was_seen(tmp_path: Path) -> None:
     (tmp_path / "1.jpg").write_bytes(b"x")
-    assert reach.size_of(reach.walked(tmp_path), time.monotonic() - 1) == Size(0, 0, whole=False)
-    assert reach.size_of(reach.walked(tmp_path), time.monotonic() + 9) == Size(1, 1)
+    assert reach.size_of(archives.walked(tmp_path), time.monotonic() - 1) == Size(0, 0, whole=False)
+    assert reach.size_of(archives.walked(tmp_path), time.monotonic() + 9) == Size(1, 1)
 
 
 def test_bytes_below_a_folder(tmp_path: Path) -> None:

@@ -244,9 +244,13 @@ def scratch_in_a_file(bench: Bench) -> Said:
 
 @produces("...: No space left on device; nothing half-written is left.")
 def full_disk(bench: Bench) -> Said:
+    return pull_refused(bench, errno.ENOSPC)
+
+
+def pull_refused(bench: Bench, number: int) -> Said:
+    """What a pull says whose result the system does not let be put in its place."""
     write_dataset(bench.folder / "in")
-    error = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "data/raw")
-    bench.monkeypatch.setattr(Path, "replace", raising(error))
+    bench.monkeypatch.setattr(Path, "replace", raising(OSError(number, os.strerror(number), "data/raw")))
     return bench.stage("pull", "in", "data/raw")
 
 
@@ -642,10 +646,7 @@ def no_shared_memory(bench: Bench) -> Said:
 
 @produces("...: Permission denied; nothing half-written is left.")
 def folder_of_another_user(bench: Bench) -> Said:
-    write_dataset(bench.folder / "in")
-    error = PermissionError(errno.EACCES, os.strerror(errno.EACCES), "data/raw")
-    bench.monkeypatch.setattr(Path, "replace", raising(error))
-    return bench.stage("pull", "in", "data/raw")
+    return pull_refused(bench, errno.EACCES)
 
 
 @produces("...: its reports are of another version of Seamline; run dvc repro there.")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import multiprocessing
-import os
 import time
 import zipfile
 from collections.abc import Iterator
@@ -12,7 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from seamline.addresses import is_remote, shown
-from seamline.archives import PASSWORD_VARIABLE, first_line, folder_of, is_archive, password
+from seamline.archives import PASSWORD_VARIABLE, first_line, folder_of, is_archive, password, walked
 from seamline.errors import SeamlineError
 from seamline.fetch import fetch, opened
 from seamline.stage import SCRATCH
@@ -48,18 +47,6 @@ def look_locally(source: Path) -> Size:
     if source.is_dir():
         return size_of(walked(source), time.monotonic() + LISTING_S)
     return archive_size(source)
-
-
-def walked(folder: Path) -> Iterator[Path]:
-    """Every file below a folder; links are followed, into each folder once."""
-    seen: set[tuple[int, int]] = set()
-    for place, folders, names in os.walk(folder, followlinks=True):
-        status = Path(place).stat()
-        if (status.st_dev, status.st_ino) in seen:
-            folders.clear()
-            continue
-        seen.add((status.st_dev, status.st_ino))
-        yield from (Path(place, name) for name in names)
 
 
 def size_of(paths: Iterator[Path], until_s: float) -> Size:
