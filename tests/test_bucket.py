@@ -206,6 +206,7 @@ def watched(bucket: Bucket, tmp_path: Path) -> Project:
     project.root.mkdir()
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
     project.environment = {**os.environ, "PATH": path, "DVC_SITE_CACHE_DIR": str(tmp_path / "site")}
+    project.environment["DVC_NO_ANALYTICS"] = "1"  # dvc init would keep an id in the home
     (project.root / "seamline").symlink_to(PROJECT / "seamline")
     (project.root / "params.yaml").write_text(f"pull: {{source: '{bucket.url('data')}'}}\n")
     (project.root / "change.py").write_text("import pathlib; pathlib.Path('out').touch()\n")

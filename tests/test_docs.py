@@ -84,6 +84,7 @@ def documented(finished: Project, s3_server: Any, tmp_path_factory: pytest.TempP
     bucket.put({**sample_objects(), **new, "garments.zip": SAMPLE.read_bytes()})
     environment = {key: value for key, value in finished.environment.items() if not key.startswith("AWS_")}
     project.root, project.environment = root, {**environment, **bucket.environment, "PYTHONPATH": str(root)}
+    project.environment["DVC_NO_ANALYTICS"] = "1"  # as s3.md says of what is run outside of the project
     project.environment["DVC_SITE_CACHE_DIR"] = str(root / ".dvc" / "tmp" / "site")
     (root / ".git" / "info" / "exclude").write_text(".home\n/photos\n/shoot\n/*.png\n/*.jpg\n")
     for folder in ("photos", "shoot/first"):
