@@ -29,6 +29,7 @@ setup: $(VENV)/.done
 # --no-deps: requirements.txt is complete, and leaves out on purpose what requirements.exclude names.
 $(VENV)/.done: requirements.txt pyproject.toml seamline-here.pth
 	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(0 if (3, 10) <= v < (3, 13) else f"error: Python 3.10 to 3.12 is needed, {sys.executable} is {v.major}.{v.minor}; run make PYTHON=python3.11 ...")'
+	@echo "setting up $(VENV): 7 GB, some minutes"
 	$(PYTHON) -m venv $(VENV)
 	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -r requirements.txt
 	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
@@ -44,19 +45,22 @@ repro: setup
 doctor: setup
 	@$(RUN) PYTHONPATH="$(CURDIR)" python3 stages/doctor.py
 
+# On all cores, four at most, since more of them need more memory than many machines have; a file's tests stay together.
+PYTEST := python -m pytest --numprocesses logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
+
 test: setup
-	$(RUN) python -m pytest
+	$(RUN) $(PYTEST)
 
 test-quick: setup
-	$(RUN) python -m pytest -m "not slow and not process"
+	$(RUN) $(PYTEST) -m "not slow and not process"
 
 # Also what takes too long for every time: ten thousand damaged annotation files.
 test-thorough: setup
-	$(RUN) SEAMLINE_THOROUGH=1 python -m pytest
+	$(RUN) SEAMLINE_THOROUGH=1 $(PYTEST)
 
 # Without whole pipelines; what stages do in processes of their own is not counted.
 coverage: setup
-	$(RUN) python -m pytest -m "not slow" --cov=seamline --cov-branch --cov-report=json:.seamline/coverage/coverage.json \
+	$(RUN) $(PYTEST) -m "not slow" --cov=seamline --cov-branch --cov-report=json:.seamline/coverage/coverage.json \
 		--cov-report=html:.seamline/coverage/html
 	$(RUN) python tests/branches.py .seamline/coverage/coverage.json
 

@@ -88,14 +88,14 @@ def canonicalise(source: Source, target: Path, place: Callable[[Path, Path], Non
         of the image ids, as sha256sum prints it: each image's hash as it came, and its name in target/images.
 
     Raises:
-        SeamlineError: when ids or categories contradict each other, or no image is left.
+        SeamlineError: when ids or categories contradict each other, no image is left, or none of the annotations.
     """
     dropped, repaired = Counter(source.dropped), Counter[str]()
     categories, category_ids = canonical_categories(source.parts, repaired)
     entries = readable_entries(usable_entries(source.parts, dropped), dropped, repaired)
+    title = source.parts[0].title
     if not entries:
-        reasons = ", ".join(f"{count} {reason}" for reason, count in sorted(dropped.items()))
-        raise SeamlineError(f"{source.parts[0].title}: no image of it can be used ({reasons or 'it lists none'}).")
+        raise SeamlineError(f"{title}: no image of it can be used ({reasons(dropped) or 'it lists none'}).")
     number_entries(entries, source.parts, repaired)
     for entry in tqdm(entries, desc="images", unit="image", disable=None):
         place_image(entry, target / "images", place)
@@ -107,6 +107,9 @@ def canonicalise(source: Source, target: Path, place: Callable[[Path, Path], Non
         categories,
         source.attributes,
     )
+    lost = Counter({reason: count for reason, count in dropped.items() if reason.startswith("annotation:")})
+    if lost and not kept["annotations"]:
+        raise SeamlineError(f"{title}: no annotation of it can be used ({reasons(lost)}).")
     report: Record = {
         "layout": source.layout,
         "images": len(entries),
@@ -126,6 +129,10 @@ def canonicalise(source: Source, target: Path, place: Callable[[Path, Path], Non
         "repaired": dict(sorted(repaired.items())),
         "dropped": dict(sorted(dropped.items())),
     }
+
+
+def reasons(dropped: Counter[str]) -> str:
+    return ", ".join(f"{count} {reason}" for reason, count in sorted(dropped.items()))
 
 
 def canonical_categories(parts: Sequence[Part], repaired: Counter[str]) -> tuple[list[Record], list[dict[Any, int]]]:

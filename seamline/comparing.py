@@ -27,6 +27,7 @@ IN_NOISE = "within noise"
 IN_SEEDS = "within the spread of seeds"
 OTHER_DATA = "not comparable"
 NOTHING = "nothing to measure"
+ONE_RUN = "not measured again"
 OTHER_TIME = "the machine was not as busy in both"  # rounds of one run say nothing of another day
 # What has to be the same for two models' draws to be pairs.
 PAIRED_BY = ("interval", "bootstrap_samples", "seed")
@@ -173,19 +174,20 @@ def speed_differences(first: Model, other: Model) -> list[Difference]:
     for name, row in first.benchmark.items():
         if name not in other.benchmark:
             continue
-        theirs = other.benchmark[name]
+        measure, theirs = f"{name} images/s", other.benchmark[name]
         ours = row["throughput_img_s"]
+        if row == theirs:  # no two runs take the same time to the last digit
+            found.append(Difference(measure, ours, ours, None, None, None, ONE_RUN))
+            continue
         noise = max(row["throughput_spread"], theirs["throughput_spread"])
         difference = theirs["throughput_img_s"] - ours
-        if row == theirs:
-            said = SAME
-        elif first.environment != other.environment:
+        if first.environment != other.environment:
             said = f"{OTHER_DATA}: another machine, or other versions of libraries"
         elif abs(difference) <= noise * ours:
             said = f"{IN_NOISE}: rounds of one run differ by {noise:.0%}"
         else:
             said = f"{'faster' if difference > 0 else 'slower'}, or {OTHER_TIME}"
-        found.append(Difference(f"{name} images/s", ours, theirs["throughput_img_s"], difference, None, None, said))
+        found.append(Difference(measure, ours, theirs["throughput_img_s"], difference, None, None, said))
     return found
 
 

@@ -17,7 +17,7 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator, PercentFormatter
 
 from seamline.coco import Coco, raw_to_record
-from seamline.drawing import COLOURS, drawn, hex_to_bgr, plain_axes, save
+from seamline.drawing import class_colour, drawn, hex_to_bgr, plain_axes, save
 from seamline.files import write_csv
 from seamline.masks import rle_to_crop, rle_to_mask, segmentation_to_rle
 from seamline.runtime.images import Image, read_image
@@ -27,11 +27,6 @@ Counts = npt.NDArray[np.int64]
 Shares = npt.NDArray[np.float64]
 
 SPLIT_COLOURS = ("#0072B2", "#E69F00", "#009E73")
-# For masks, on which black is hard to see.
-MASK_COLOURS = (
-    *COLOURS[:-1], "#E6194B", "#911EB4", "#BCF60C", "#46F0F0", "#9A6324", "#F032E6", "#AAFFC3", "#800000",
-    "#FABEBE", "#008080", "#808000", "#E6BEFF", "#000075", "#808080",
-)  # fmt: skip
 GRID = 16
 POSITIONS_A_CLASS = 2000
 PERCENTILES = (10, 25, 50, 75, 90)
@@ -375,7 +370,8 @@ def contact_sheet(table: Table, coco: Coco, images: Path, path: Path) -> None:
     references = {row: image for row, image in enumerate(coco.image_refs()) if row in wanted}
     instances = {row: np.flatnonzero(table.image == row) for row in references}
     kinds = np.unique(table.kind[np.concatenate(list(instances.values()))])
-    colour_of = {int(kind): MASK_COLOURS[index % len(MASK_COLOURS)] for index, kind in enumerate(kinds)}
+    place = {category.name: index for index, category in enumerate(coco.category_refs())}
+    colour_of = {int(kind): class_colour(place[table.names[kind]]) for kind in kinds}
     aspect = float(np.median([image.width / image.height for image in references.values()]))
     columns, width = (8, 1.6) if aspect < 0.85 else (6, 2.1)  # most photos of people are upright
     figure, panels = panel_grid(len(chosen), columns, width, width / max(aspect, 0.5) + 0.45)

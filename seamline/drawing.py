@@ -22,6 +22,11 @@ from seamline.runtime.images import Image
 plt.rcParams["text.parse_math"] = False  # a name with two dollar signs is no formula
 # Told apart by the colour-blind too (Okabe and Ito).
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#F0E442", "#000000")
+# More of them, for masks, on which black is hard to see.
+MASK_COLOURS = (
+    *COLOURS[:-1], "#E6194B", "#911EB4", "#BCF60C", "#46F0F0", "#9A6324", "#F032E6", "#AAFFC3", "#800000",
+    "#FABEBE", "#008080", "#808000", "#E6BEFF", "#000075", "#808080",
+)  # fmt: skip
 DPI = 120
 
 
@@ -81,6 +86,11 @@ def font_of(size_px: float) -> PIL.ImageFont.FreeTypeFont:
     """matplotlib's own font, which has more letters than OpenCV's and is the same on every machine."""
     path = Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans-Bold.ttf"
     return PIL.ImageFont.truetype(str(path), max(size_px, 6))
+
+
+def class_colour(index: int) -> str:
+    """A class's colour in all pictures, by its place among the dataset's classes."""
+    return MASK_COLOURS[index % len(MASK_COLOURS)]
 
 
 def hex_to_bgr(colour: str) -> tuple[int, int, int]:

@@ -1,11 +1,12 @@
-"""What DVC needs to be told where pull.source is a bucket; Python imports this at the start of `dvc` in the project's
+"""What DVC needs to be told of pull.source; Python imports this at the start of `dvc` in the project's
 top folder, by a .pth file that `make setup` writes.
 
-It adds to DVC's own error where the source cannot be read: DVC looks at a bucket before any stage runs, so that the
-error is DVC's. That is a filter, since DVC's own set-up of its logging takes handlers away and leaves filters.
+It adds to DVC's own error where the source cannot be read: DVC looks at it before any stage runs, so that the error is
+DVC's. That is a filter, since DVC's own set-up of its logging takes handlers away and leaves filters.
 
-And it has DVC look again when pull has ended. Its client would take the listing from before, so that a change made
-while the stage ran would be pulled and not noted, and nobody would see it when the bucket became again what it was.
+And it has DVC look at a bucket again when pull has ended. Its client would take the listing from before, so that a
+change made while the stage ran would be pulled and not noted, and nobody would see it when the bucket became again what
+it was.
 """
 
 from __future__ import annotations
@@ -25,25 +26,40 @@ HINT = (
     "`dvc repro --downstream subset` goes on with what was pulled before, and `dvc repro` pulls again when it can be\n"
     "(credentials and endpoint are those of the AWS configuration; `make doctor` says more)."
 )
+MISSING = (
+    "pull.source: {source} does not exist; it has to be a folder, an archive or a URL.\n"
+    "A relative path starts at the project's top folder, ~ is not expanded, and queued experiments want a whole path."
+)
 
 
 def with_hint(record: logging.LogRecord) -> bool:
-    """Let every record through; behind one of a client that cannot read its source, print the hint at the end."""
-    error = record.exc_info[1] if record.exc_info else None
-    if error is not None and any(is_clients(cause) for cause in causes(error)):
+    """Let every record through; behind one of a source that cannot be read, print the hint at the end."""
+    hint = error_to_hint(record.exc_info[1] if record.exc_info else None)
+    if hint:
         sys.stderr.flush()
         logging.getLogger("dvc.cli").removeFilter(with_hint)
         logging.getLogger("dvc.cli").handle(record)
-        print(HINT.format(address=source_address()), file=sys.stderr)
-        return False
-    return True
+        print(hint, file=sys.stderr)
+    return not hint
 
 
-def source_address() -> str:
-    """Which DVC's message lacks where a bucket answers, and denies access."""
+def error_to_hint(error: BaseException | None) -> str:
+    """What to print behind an error; "" where it has nothing to do with the source.
+
+    The address is what DVC's message lacks where a bucket answers, and denies access.
+    """
+    for cause in causes(error):
+        if is_clients(cause):
+            return HINT.format(address=shown(pull_source()))
+        if isinstance(cause, FileNotFoundError) and cause.filename == os.path.normpath(Path.cwd() / pull_source()):
+            return MISSING.format(source=pull_source())
+    return ""
+
+
+def pull_source() -> str:
     import yaml  # not for every `dvc`
 
-    return shown(str(yaml.safe_load(Path("params.yaml").read_bytes())["pull"]["source"]))
+    return str(yaml.safe_load(Path("params.yaml").read_bytes())["pull"]["source"])
 
 
 def causes(error: BaseException | None) -> Iterator[BaseException]:

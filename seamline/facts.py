@@ -249,7 +249,8 @@ def cautions(facts: Record, params: Params) -> list[str]:
     elif found_at_all < USELESS:
         found.append(
             f"It is not fit for use: mask mAP50 on test is {found_at_all:.3f}. Train longer (train.epochs), on "
-            "more or larger images (subset.images, train.imgsz), or from pretrained weights (train.model)."
+            "more or larger images (subset.images, train.imgsz), or from pretrained weights (train.model). Until then "
+            "speed, what INT8 costs and how well the formats agree say nothing either."
         )
     span = test["interval"]
     groups = settings["test"]["groups_showing_an_instance"]

@@ -11,7 +11,7 @@ from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 
 from seamline.coco import Record
-from seamline.drawing import COLOURS, drawn, hex_to_bgr
+from seamline.drawing import class_colour, drawn, hex_to_bgr
 from seamline.masks import rle_to_mask
 from seamline.overlays import GAP_PX, JPEG_QUALITY, resized
 from seamline.runtime.images import Image, read_image
@@ -34,7 +34,7 @@ def most_different(
 
     Returns:
         image_id, and of each other format mean_iou: the mean over the detections of both of the best IoU that a
-        mask has with one of the same class in the other.
+        mask has with one of the same class in the other; None where neither has one.
     """
     of_image: dict[int, dict[str, list[Record]]] = {image_id: {name: [] for name in found} for image_id in image_ids}
     for name, records in found.items():
@@ -50,18 +50,18 @@ def most_different(
         }
         for image_id, records in sorted(of_image.items())
     ]
-    return min(candidates, key=lambda one: sum(one["mean_iou"].values()))
+    return min(candidates, key=lambda one: sum(1 if iou is None else iou for iou in one["mean_iou"].values()))
 
 
-def mean_iou(first: Sequence[Record], other: Sequence[Record]) -> float:
-    """See most_different; 1 where neither has a detection, 0 where only one has."""
+def mean_iou(first: Sequence[Record], other: Sequence[Record]) -> float | None:
+    """See most_different; None where neither has a detection, 0 where only one has."""
     best = []
     for ours, theirs in ((first, other), (other, first)):
         for record in ours:
             masks = [one["segmentation"] for one in theirs if one["category_id"] == record["category_id"]]
             ious = coco_mask.iou([record["segmentation"]], masks, [0] * len(masks)) if masks else np.zeros(1)
             best.append(float(ious.max()))
-    return round(sum(best) / len(best), 5) if best else 1.0
+    return round(sum(best) / len(best), 5) if best else None
 
 
 def side_by_side(image: Image, found: Mapping[str, Sequence[Record]], truth: COCO, labels: Mapping[str, str]) -> Image:
@@ -72,7 +72,7 @@ def side_by_side(image: Image, found: Mapping[str, Sequence[Record]], truth: COC
         masks = [
             (
                 rle_to_mask(record["segmentation"]),
-                hex_to_bgr(COLOURS[order.index(record["category_id"]) % len(COLOURS)]),
+                hex_to_bgr(class_colour(order.index(record["category_id"]))),
                 f"{truth.cats[record['category_id']]['name']} {record['score']:.2f}",
             )
             for record in records

@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 from pycocotools.coco import COCO
 
-from seamline.drawing import COLOURS, drawn, hex_to_bgr
+from seamline.drawing import class_colour, drawn, hex_to_bgr
 from seamline.files import whole_file
 from seamline.masks import Mask, rle_to_mask
 from seamline.mistakes import FALSE_KINDS, Judged
@@ -33,7 +33,7 @@ def write_overlays(judged: Sequence[Judged], truth: COCO, images: Path, out: Pat
 def overlay(judged: Judged, truth: COCO, image: Image) -> Image:
     """Truth and prediction side by side; a class has one colour in all pictures."""
     order = sorted(truth.cats)
-    colour_of = {number: hex_to_bgr(COLOURS[order.index(number) % len(COLOURS)]) for number in order}
+    colour_of = {number: hex_to_bgr(class_colour(index)) for index, number in enumerate(order)}
     name_of = {number: truth.cats[number]["name"] for number in order}
     actual = [
         (

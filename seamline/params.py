@@ -317,7 +317,7 @@ def validation_error_to_sentence(message: str, values: Any) -> str:
     keys = re.findall(r"[\w-]+", place)
     dotted = ".".join(keys)
     if inside_mapping:
-        return f"{dotted}: a value in it is not allowed; {text[0].lower()}{text[1:].replace('`', '')}."
+        return f"{dotted}: a value in it is not allowed; {plain_words(text)}."
     if unknown := re.search(r"unknown field `(.*)`", text):
         allowed = field_names(keys)
         if keys == ["train"]:
@@ -335,8 +335,40 @@ def validation_error_to_sentence(message: str, values: Any) -> str:
     if text.startswith("Invalid enum value"):
         text = f"Expected one of {', '.join(get_args(field_type(keys)))}"
     if text.startswith("Expected"):
-        return f"{dotted or 'top level'}: {value!r} is not allowed; {text[0].lower()}{text[1:].replace('`', '')}."
+        wanted = plain_words(text) + nearest_multiples(text, value)
+        return f"{dotted or 'top level'}: {value!r} is not allowed; {wanted}."
     return f"{dotted}: {text}."
+
+
+# msgspec's names of types, and what they are called in YAML.
+WORDS = {
+    "object": "mapping",
+    "array": "list",
+    "str": "text",
+    "int": "whole number",
+    "float": "number",
+    "bool": "true or false",
+}
+
+
+def plain_words(text: str) -> str:
+    """ "Expected `object | array`, got `str`" as "expected mapping or list, got text"."""
+
+    def worded(quoted: re.Match[str]) -> str:
+        return " or ".join(WORDS.get(word, word) for word in quoted[1].split(" | "))
+
+    plain = re.sub(r"`([^`]*)`", worded, text)
+    return plain[:1].lower() + plain[1:]
+
+
+def nearest_multiples(text: str, value: Any) -> str:
+    """What to take in place of a number that has to be a multiple of another; "" where that is not what is wrong."""
+    found = re.search(r"multiple of (\d+)$", text)
+    if found is None or not isinstance(value, int):
+        return ""
+    step = int(found[1])
+    below = value // step * step
+    return f", such as {below} or {below + step}" if below > 0 else f", such as {step}"
 
 
 def field_type(keys: list[str]) -> Any:

@@ -19,7 +19,7 @@ from tqdm import tqdm
 from seamline.addresses import client_reason, is_remote, shown
 from seamline.archives import files_below, is_junk
 from seamline.coco import Record
-from seamline.drawing import COLOURS, drawn, hex_to_bgr
+from seamline.drawing import class_colour, drawn, hex_to_bgr
 from seamline.errors import SeamlineError
 from seamline.files import make_parent
 from seamline.masks import rle_to_mask
@@ -204,7 +204,7 @@ def overlay(image: Image, records: Sequence[Record], names: Sequence[str]) -> Im
     for record in records:  # one mask at a time is as large as the photo
         index = record["category_id"] - 1
         small = cv2.resize(rle_to_mask(record["segmentation"]), size, interpolation=cv2.INTER_NEAREST)
-        colour = hex_to_bgr(COLOURS[index % len(COLOURS)])
+        colour = hex_to_bgr(class_colour(index))
         masks.append((np.asarray(small, dtype=np.uint8), colour, f"{names[index]} {record['score']:.2f}"))
     return drawn(picture, masks)
 

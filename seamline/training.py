@@ -54,6 +54,7 @@ OUT_OF_MEMORY = (
     "out of memory", "can't allocate memory",
     "CUBLAS_STATUS_ALLOC_FAILED", "CUDNN_STATUS_INTERNAL_ERROR", "unable to find an engine",
 )  # fmt: skip
+RELEASES = "https://github.com/ultralytics/assets/releases"
 WEIGHTS = SCRATCH / "train" / "weights"
 
 
@@ -444,7 +445,7 @@ def find_model(name: str, weights: Path) -> Path:
     if not fetched.is_file():
         raise SeamlineError(
             f"train.model: the weights {name!r} are neither here nor in {weights}, and could not be downloaded; "
-            f"put the file there, or train from scratch with {path.stem}.yaml."
+            f"put the file there ({RELEASES} has ultralytics'), or train from scratch with {path.stem}.yaml."
         )
     check_weights(fetched)
     return fetched

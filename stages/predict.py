@@ -124,7 +124,10 @@ def main() -> None:
     counts = Counter(names[record["category_id"] - 1] for record in results)
     rate = f"{len(images) / seconds:.1f} images/s in {predictor.precision}"
     print(f"{len(images)} images in {seconds:.1f} s ({rate})")
-    print(f"{len(results)} instances: " + ", ".join(f"{name} {counts[name]}" for name in names))
+    if results:
+        print(f"{len(results)} instances: " + ", ".join(f"{name} {counts[name]}" for name in names))
+    else:
+        print(f"no instance with a score of {predictor.confidence:g} or more; a lower --confidence shows weaker ones")
     print(
         f"see {shown_path(args.out)}: results.json, images.json, predictions.csv, {OVERLAYS} ({len(chosen)} pictures)"
     )

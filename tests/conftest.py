@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import logging
 import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -26,12 +27,14 @@ THOROUGH = "SEAMLINE_THOROUGH" in os.environ  # `make test-thorough`, which the 
 quiet_environment()
 os.environ.setdefault("GOMP_SPINCOUNT", "1000")  # as TorchEngine does, which is too late once torch is imported
 
-# Small enough to run the whole pipeline in less than a minute, large enough that every stage does its work. The model
-# has fewer layers than the default one, which the tests of export and runtime take.
-SMALL = {
+TINY = PROJECT / "tests" / "tiny-seg.yaml"
+
+# Small enough to run the whole pipeline in a minute, large enough that every stage does its work. The default model is
+# taken by the tests of export and runtime.
+SMALL: dict[str, Any] = {
     "subset": {"images": 48},
     "train": {
-        "model": "yolov8n-seg.yaml",
+        "model": str(TINY),
         "epochs": 2,
         "imgsz": 64,
         "batch": 8,
@@ -64,40 +67,41 @@ PROCESSES = {
 }  # fmt: skip
 
 
+# Files that take minutes, to begin with, so that at the end no core waits for another; the first two share nothing.
+LONGEST = [f"test_{name}.py" for name in ("bucket", "exporting", "pipeline", "docs", "bench", "sweeping")]
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Where tests run on several cores, a file's stay together, and all that share the finished pipeline do."""
     for item in items:
         if item.path.name in PROCESSES:
             item.add_marker(pytest.mark.process)
-        shares = "finished" in getattr(item, "fixturenames", ())
-        item.add_marker(pytest.mark.xdist_group("finished" if shares else item.path.name))
+    items.sort(key=lambda item: LONGEST.index(item.path.name) if item.path.name in LONGEST else len(LONGEST))
 
 
 class Project:
-    """A copy of the project's tracked files in a folder of its own, with its own git and DVC."""
+    """A folder in which git, DVC and stages are run as a user does."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, environment: Mapping[str, str] = os.environ) -> None:
         self.root = root
-        listed = ["git", "-C", str(PROJECT), "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
-        for name in subprocess.run(listed, check=True, capture_output=True, text=True).stdout.split("\0"):
-            if name and (PROJECT / name).is_file():
-                (root / name).parent.mkdir(parents=True, exist_ok=True)
-                shutil.copy2(PROJECT / name, root / name)
         self.environment = {
-            **os.environ,
-            "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+            **environment,
+            "PATH": f"{Path(sys.executable).parent}{os.pathsep}{environment['PATH']}",
             "PYTHONPATH": str(root),
             "DVC_SITE_CACHE_DIR": str(root / ".dvc" / "tmp" / "site"),
-            "HOME": str(root / ".home"),
         }
-        (root / ".home").mkdir()
-        with (root / ".git-exclude").open("w") as stream:
-            stream.write(".home\n.git-exclude\n")
-        self.run("git", "init", "--quiet", "--initial-branch", "main")
-        shutil.move(root / ".git-exclude", root / ".git" / "info" / "exclude")
-        self.run("git", "config", "user.name", "test")
-        self.run("git", "config", "user.email", "test@localhost")
-        self.commit("start")
+
+    def with_home(self) -> Project:
+        """Its own home, which git is not to see."""
+        self.environment["HOME"] = str(self.root / ".home")
+        (self.root / ".home").mkdir(exist_ok=True)
+        with (self.root / ".git" / "info" / "exclude").open("a") as stream:
+            stream.write(".home\n")
+        return self
+
+    def copy(self, root: Path) -> Project:
+        """Its whole folder once more, with hard links as they are."""
+        subprocess.run(["cp", "--archive", str(self.root), str(root)], check=True)
+        return Project(root, self.environment).with_home()
 
     def run(self, *command: str, check: bool = True) -> subprocess.CompletedProcess[str]:
         done = subprocess.run(
@@ -129,19 +133,50 @@ class Project:
         return {out["path"]: out["md5"] for stage in lock["stages"].values() for out in stage["outs"]}
 
 
+def checked_out(root: Path) -> Project:
+    """A copy of the project's tracked files, and of those that could be, with a git of its own."""
+    listed = ["git", "-C", str(PROJECT), "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
+    for name in subprocess.run(listed, check=True, capture_output=True, text=True).stdout.split("\0"):
+        if name and (PROJECT / name).is_file():
+            (root / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(PROJECT / name, root / name)
+    project = Project(root)
+    project.run("git", "init", "--quiet", "--initial-branch", "main")
+    project.run("git", "config", "user.name", "test")
+    project.run("git", "config", "user.email", "test@localhost")
+    project.with_home().commit("start")
+    return project
+
+
 @pytest.fixture
 def project(tmp_path: Path) -> Project:
-    return Project(tmp_path / "project")
+    return checked_out(tmp_path / "project")
 
 
 @pytest.fixture(scope="session")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Project:
-    """A copy whose pipeline has run once from nothing, at a small size; tests must leave it as they find it."""
-    project = Project(tmp_path_factory.mktemp("finished") / "project")
-    project.change(SMALL)
-    (project.root / "dvc.lock").unlink(missing_ok=True)
-    project.run("dvc", "repro")
+    """A copy whose pipeline has run once, as an experiment from nothing, at a small size.
+
+    HEAD~1 is what the experiment `first` started from, with the project's own results. Tests must leave it as they find
+    it. Where they run on several cores, the first that asks runs it, and each has a copy.
+    """
+    folder = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" not in os.environ:
+        return finish(folder / "finished")
+    shared = folder.parent / "finished"
+    with (folder.parent / "finished.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        project = Project(shared) if (shared / ".git" / "finished").exists() else finish(shared)
+    return project.copy(folder / "finished")
+
+
+def finish(root: Path) -> Project:
+    project = checked_out(root)
+    project.change(merged(SMALL, {"train": {"epochs": 3}}))
+    project.commit("small")
+    project.run("dvc", "exp", "run", "--name", "first", "-S", f"train.epochs={SMALL['train']['epochs']}")
     project.commit("finished")
+    (root / ".git" / "finished").touch()
     return project
 
 

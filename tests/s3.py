@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import http.client
 import http.server
 import socket
@@ -184,19 +185,24 @@ class Proxy(socketserver.ThreadingMixIn, http.server.HTTPServer):
         return Counter(request.key for request in self.requests if request.method == "GET" and request.key)
 
 
+@functools.cache  # making one takes half a second
+def client_of(port: int) -> Any:
+    return boto3.client(
+        "s3",
+        endpoint_url=f"http://127.0.0.1:{port}",
+        aws_access_key_id="a",
+        aws_secret_access_key="b",
+        region_name="us-east-1",
+    )
+
+
 class Bucket:
     """A bucket of its own, reached through a proxy of its own."""
 
     def __init__(self, server: ThreadedMotoServer, name: str | None = None) -> None:
         port = server.get_host_and_port()[1]
         self.name = name or f"bucket-{uuid.uuid4().hex[:12]}"
-        self.client = boto3.client(
-            "s3",
-            endpoint_url=f"http://127.0.0.1:{port}",
-            aws_access_key_id="a",
-            aws_secret_access_key="b",
-            region_name="us-east-1",
-        )
+        self.client = client_of(port)
         self.client.create_bucket(Bucket=self.name)
         self.proxy = Proxy(port)
         self.environment = {**CREDENTIALS, "AWS_ENDPOINT_URL": self.proxy.endpoint}

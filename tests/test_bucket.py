@@ -6,7 +6,6 @@ import csv
 import io
 import itertools
 import json
-import os
 import random
 import shutil
 import socket
@@ -66,24 +65,13 @@ def manifest(project: Project) -> dict[str, dict[str, str]]:
         return {row["key"]: row for row in csv.DictReader(stream)}
 
 
-def in_folder(root: Path, like: Project) -> Project:
-    """A project that is in a folder already."""
-    project = Project.__new__(Project)
-    project.root = root
-    own = {"PYTHONPATH": str(root), "DVC_SITE_CACHE_DIR": str(root / ".dvc" / "tmp" / "site")}
-    project.environment = like.environment | own
-    return project
-
-
 @pytest.fixture(scope="module")
 def pulled(finished: Project, s3_server: Any, tmp_path_factory: pytest.TempPathFactory) -> Pulled:
     """A finished project whose source becomes a bucket with the very same data, which then gets ten photos more."""
     bucket = Bucket(s3_server)
     objects = sample_objects()
     bucket.put(objects)
-    root = tmp_path_factory.mktemp("bucket") / "project"
-    shutil.copytree(finished.root, root, symlinks=True)
-    project = in_folder(root, finished)
+    project = finished.copy(tmp_path_factory.mktemp("bucket") / "project")
     project.environment |= bucket.environment
     project.change({"pull": {"source": bucket.url("garments")}})
     ran = project.stages_run()
@@ -138,9 +126,7 @@ def test_images_take_their_space_once(pulled: Pulled) -> None:
 
 
 def test_a_bucket_out_of_reach_is_told_with_how_to_go_on_and_that_works(pulled: Pulled, tmp_path: Path) -> None:
-    root = tmp_path / "offline"
-    shutil.copytree(pulled.project.root, root, symlinks=True)
-    offline = in_folder(root, pulled.project)
+    offline = pulled.project.copy(tmp_path / "offline")
     with socket.socket() as taken:  # bound and not listening: refused
         taken.bind(("127.0.0.1", 0))
         offline.environment |= {"AWS_ENDPOINT_URL": f"http://127.0.0.1:{taken.getsockname()[1]}"}
@@ -157,7 +143,7 @@ def test_a_bucket_out_of_reach_is_told_with_how_to_go_on_and_that_works(pulled: 
         assert done.returncode == 1
         assert "cannot be reached" in done.stderr
         assert "dvc checkout data/raw && dvc repro --downstream subset" in done.stderr
-        shutil.rmtree(root / "data" / "raw")
+        shutil.rmtree(offline.root / "data" / "raw")
         offline.run("dvc", "checkout", "data/raw")
         assert offline.stages_run("--downstream", "subset") == []
 
@@ -174,7 +160,7 @@ def test_results_travel_to_another_clone(pulled: Pulled, tmp_path: Path) -> None
     project.commit("a remote")
     project.run("dvc", "push")
     project.run("git", "clone", "--quiet", str(project.root), str(tmp_path / "clone"))
-    clone = in_folder(tmp_path / "clone", project)
+    clone = Project(tmp_path / "clone", project.environment)
     assert not (clone.root / "data").exists()
     clone.run("dvc", "pull")
     for name in ("data/raw/images/9001.jpg", "data/manifest.csv", "models/train/best.pt", "reports/metrics.json"):
@@ -201,11 +187,8 @@ def test_every_artifact_is_an_output() -> None:
 @pytest.fixture
 def watched(bucket: Bucket, tmp_path: Path) -> Project:
     """A project whose only stage has a bucket as its source, and runs change.py."""
-    project = Project.__new__(Project)
-    project.root = tmp_path / "watched"
+    project = Project(tmp_path / "watched")
     project.root.mkdir()
-    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
-    project.environment = {**os.environ, "PATH": path, "DVC_SITE_CACHE_DIR": str(tmp_path / "site")}
     project.environment["DVC_NO_ANALYTICS"] = "1"  # dvc init would keep an id in the home
     (project.root / "seamline").symlink_to(PROJECT / "seamline")
     (project.root / "params.yaml").write_text(f"pull: {{source: '{bucket.url('data')}'}}\n")

@@ -873,7 +873,7 @@ def test_whatever_a_file_holds(two_photos: Path, document: Any) -> None:
 
 
 @pytest.mark.slow
-@settings(max_examples=10_000 if THOROUGH else 2_000, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=10_000 if THOROUGH else 1_000, deadline=None, suppress_health_check=list(HealthCheck))
 @given(DOCUMENTS)
 def test_whatever_thousands_of_files_hold(two_photos: Path, document: Any) -> None:
     # Not pytest's folders, which are numbered: finding the next number takes longer with each.

@@ -18,11 +18,11 @@ from seamline import training
 from seamline.checkpoints import KEPT_UNFINISHED, STATE, State, discard_old, read_state, run_key, write_state
 from seamline.errors import SeamlineError
 from seamline.params import Train, load_params
-from tests.conftest import PROJECT
+from tests.conftest import PROJECT, TINY
 
 SMALLEST = {
     "epochs": 4, "imgsz": 32, "batch": 4, "nbs": 4, "val_period": 2, "close_mosaic": 2, "warmup_epochs": 1,
-    "device": "cpu",
+    "device": "cpu", "model": str(TINY),
 }  # fmt: skip
 
 

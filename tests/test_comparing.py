@@ -113,7 +113,7 @@ def test_speed_is_compared_on_one_machine_only(model: Model) -> None:
     found = {row.measure: row.verdict for row in speed_differences(first, first._replace(benchmark=faster))}
     assert found["onnx images/s"].startswith("faster, or the machine")
     assert found["openvino images/s"] == "within noise: rounds of one run differ by 5%"
-    assert found["pytorch images/s"] == "equal"
+    assert found["pytorch images/s"].startswith("not measured again")
     elsewhere = first._replace(benchmark=faster, environment={**model.environment, "processor": "another"})
     found = {row.measure: row.verdict for row in speed_differences(first, elsewhere)}
     assert "another machine" in found["onnx images/s"]

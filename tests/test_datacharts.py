@@ -13,8 +13,8 @@ import pytest
 from pycocotools.coco import COCO
 
 from seamline.coco import Record, read_coco
-from seamline.datacharts import MASK_COLOURS, evenly, sheet_images, write_data_charts
-from seamline.drawing import hex_to_bgr
+from seamline.datacharts import evenly, sheet_images, write_data_charts
+from seamline.drawing import MASK_COLOURS, hex_to_bgr
 from seamline.masks import mask_to_rle
 from seamline.splits import SPLITS
 from tests.conftest import square, write_dataset
@@ -272,6 +272,10 @@ def test_masks_are_tinted_on_the_contact_sheet(tmp_path: Path) -> None:
     assert tinted[top] > plain[top] > 0  # outlines and the legend
     assert tinted[trousers] > 0
     assert plain[trousers] == 0
+    only = [record for record in document["annotations"] if record["category_id"] == 2]
+    (folder / "instances.json").write_text(json.dumps({**document, "annotations": only}))
+    trousers_only = sheet_colours(charted(folder, ["train", "val"], "trousers"))
+    assert trousers_only[trousers] > 0 == trousers_only[top]  # a class's colour, whatever else is shown
 
 
 def sheet_colours(out: Path) -> Counter[tuple[int, ...]]:

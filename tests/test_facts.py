@@ -9,9 +9,19 @@ import pytest
 
 from seamline.errors import SeamlineError
 from seamline.exporting import model_paths
-from seamline.facts import as_fast, cautions, how_to_run, listed, losses_of_data, read_facts, recommended, text_to_rows
+from seamline.facts import (
+    as_fast,
+    cautions,
+    code_identity,
+    how_to_run,
+    listed,
+    losses_of_data,
+    read_facts,
+    recommended,
+    text_to_rows,
+)
 from seamline.params import Params, load_params
-from tests.conftest import PROJECT
+from tests.conftest import PROJECT, Project
 
 
 @pytest.fixture
@@ -147,3 +157,22 @@ def test_names_are_listed_and_not_endlessly() -> None:
     assert listed(["a"]) == "a"
     assert listed(["a", "b", "c"]) == "a, b and c"
     assert listed([str(number) for number in range(100)]).endswith("8, 9 and 90 more")
+
+
+def test_the_code_is_named_by_the_commit_that_last_changed_it(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(project.root)
+    first = project.run("git", "rev-parse", "HEAD").stdout.strip()
+    clean = code_identity()
+    assert (clean["commit"], clean["changed_since"]) == (first[:12], [])
+    (project.root / "README.md").write_text("changed")
+    project.commit("a text")
+    assert code_identity() == clean
+    stage = project.root / "stages" / "split.py"
+    stage.write_text(stage.read_text() + "\n")
+    changed = code_identity()
+    assert (changed["commit"], changed["changed_since"]) == (first[:12], ["stages/split.py"])
+    assert changed["sha256"] != clean["sha256"]
+    shutil.rmtree(project.root / ".git")
+    assert code_identity() == {"sha256": changed["sha256"], "commit": None, "changed_since": []}

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 import shutil
-import subprocess
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,7 @@ from typing import Any
 import pytest
 
 from tests.browser import CHROMIUM, look_at
-from tests.conftest import PROJECT, Project
+from tests.conftest import PROJECT
 from tests.test_stage import is_one_sentence, run_stage, with_params
 
 needs_chromium = pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium (Debian's package chromium)")
@@ -255,38 +254,6 @@ def test_evaluate_is_told_folders_and_says_so_before_it_works(workplace: Path) -
     assert is_one_sentence(run_stage("evaluate", workplace, *arguments), "reports/split.json: is no folder")
     done = run_stage("evaluate", workplace, "models/none.pt", "reports", "data/yolo", "out", "--report", "params.yaml")
     assert is_one_sentence(done, "params.yaml: is no folder")
-
-
-def test_the_code_is_named_by_the_commit_that_last_changed_it(project: Project) -> None:
-    def revision() -> str:
-        done = subprocess.run(
-            ["python", "stages/report.py", "reports"],
-            cwd=project.root,
-            env=project.environment,
-            capture_output=True,
-            text=True,
-        )
-        assert done.returncode == 0, done.stderr
-        return next(
-            line
-            for line in (project.root / "reports/MODEL_CARD.md").read_text().splitlines()
-            if "- code: SHA-256" in line
-        )
-
-    first = project.run("git", "rev-parse", "HEAD").stdout.strip()
-    clean = revision()
-    assert clean.endswith(f"built on git commit `{first[:12]}`")
-    (project.root / "README.md").write_text("changed")
-    project.commit("a text")
-    assert revision() == clean
-    stage = project.root / "stages" / "split.py"
-    stage.write_text(stage.read_text() + "\n")
-    changed = revision()
-    assert changed.endswith(f"built on git commit `{first[:12]}` with changes to stages/split.py")
-    assert changed.split("`")[1] != clean.split("`")[1]
-    shutil.rmtree(project.root / ".git")
-    assert revision().split("`")[1] == changed.split("`")[1]
-    assert revision().endswith(", not in git")
 
 
 @needs_chromium

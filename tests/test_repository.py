@@ -91,6 +91,14 @@ def test_no_branch_and_a_git_that_was_killed_are_notes(small: Path) -> None:
     git("checkout", "--quiet", "--detach")
     found = repository.check_git()
     assert (found.level, found.remedy) == ("note", "`git switch main`, or your branch")
+    with subprocess.Popen(["sleep", "60"], executable="/bin/sleep") as other:
+        write_rwlock(small / ".dvc" / "tmp" / "rwlock", other.pid)
+        assert repository.check_git().level == "note"
+        other.kill()
+    with subprocess.Popen(["dvc", "60"], executable="/bin/sleep") as dvc:
+        write_rwlock(small / ".dvc" / "tmp" / "rwlock", dvc.pid)
+        assert repository.check_git().level == "ok"  # an experiment is running
+        dvc.kill()
     (small / ".git" / "index.lock").touch()
     assert repository.check_git().remedy == "when no git command is running: `rm .git/index.lock`"
 

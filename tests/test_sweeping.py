@@ -183,15 +183,7 @@ SMALL_SWEEP = {
 
 @pytest.mark.slow
 def test_a_sweep_is_killed_goes_on_and_its_winner_is_taken_over(finished: Project, tmp_path: Path) -> None:
-    project = Project.__new__(Project)
-    project.root, project.environment = tmp_path / "project", finished.environment
-    shutil.copytree(finished.root, project.root, symlinks=True)
-    project.environment = {
-        **finished.environment,
-        "PYTHONPATH": str(project.root),
-        "DVC_SITE_CACHE_DIR": str(project.root / ".dvc" / "tmp" / "site"),
-        "HOME": str(project.root / ".home"),
-    }
+    project = finished.copy(tmp_path / "project")
     values = merged(project.params(), {"train": {"epochs": 2, "val_period": 1}, "sweep": SMALL_SWEEP})
     values["sweep"]["space"] = SMALL_SWEEP["space"]
     (project.root / "params.yaml").write_text(yaml.safe_dump(values, sort_keys=False))

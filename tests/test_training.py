@@ -70,7 +70,10 @@ def test_a_value_that_ultralytics_refuses_is_one_sentence(values: dict[str, obje
     [
         ("yolov9q-seg.yaml", "there is no 'yolov9q-seg.yaml'; descriptions are .*yolov9t-seg.yaml"),
         ("yolov9c", "neither a description"),
-        ("yolov9c-seg.pt", "could not be downloaded; put the file there, or train from scratch with yolov9c-seg.yaml"),
+        (
+            "yolov9c-seg.pt",
+            r"not be downloaded; put the file there \(https://.*\), or train from scratch with yolov9c-seg.yaml",
+        ),
     ],
 )
 def test_a_model_that_is_not_there_is_one_sentence(

@@ -24,10 +24,9 @@ import pytest
 
 from seamline import kept, patience, stage
 from seamline.parallel import in_processes
-from tests.conftest import PROJECT, Project, merged, square, write_dataset
+from tests.conftest import PROJECT, TINY, Project, checked_out, merged, square, write_dataset
 from tests.s3 import CREDENTIALS, Bucket, Fault, first, status
 from tests.test_archives import make_zip
-from tests.test_bucket import in_folder
 from tests.test_parallel import square_of
 from tests.test_processes import die, hang, started
 from tests.test_stage import with_params
@@ -41,7 +40,7 @@ NOT_PRODUCED = {
     "CUDA out of memory. Tried to allocate ...": "needs a GPU",
 }
 SMALLEST = {
-    "model": "yolov8n-seg.yaml", "epochs": 1, "imgsz": 32, "batch": 2, "val_period": 1, "device": "cpu",
+    "model": str(TINY), "epochs": 1, "imgsz": 32, "batch": 2, "val_period": 1, "device": "cpu",
 }  # fmt: skip
 TRIANGLE = "0.1 0.1 0.9 0.1 0.5 0.9"
 
@@ -114,8 +113,7 @@ class Bench:
     def project(self, **changes: Any) -> Project:
         """A copy of the project, committed, with these changes to its parameters."""
         clean: Project = self.request.getfixturevalue("clean")
-        shutil.copytree(clean.root, self.folder / "project", symlinks=True)
-        project = in_folder(self.folder / "project", clean)
+        project = clean.copy(self.folder / "project")
         if changes:
             project.change(changes)
             project.commit("changes")
@@ -149,7 +147,7 @@ class Bench:
 @pytest.fixture(scope="module")
 def clean(tmp_path_factory: pytest.TempPathFactory) -> Project:
     """To be copied."""
-    return Project(tmp_path_factory.mktemp("clean") / "project")
+    return checked_out(tmp_path_factory.mktemp("clean") / "project")
 
 
 Provocation = Callable[[Bench], Said]
@@ -199,9 +197,9 @@ def no_environment(bench: Bench) -> Said:
     return bench.command(shutil.which("bash") or "bash", "-c", "dvc repro", PATH=str(bench.folder))
 
 
-@produces("ModuleNotFoundError: No module named 'seamline'")
+@produces("ModuleNotFoundError: No module named '...'")
 def another_python(bench: Bench) -> Said:
-    script = str(PROJECT / "stages" / "pull.py")
+    script = str(PROJECT / "stages" / "split.py")
     return bench.command(sys.executable, "-E", "-S", script, "in", "out")
 
 
@@ -233,6 +231,11 @@ def number_for_text(bench: Bench) -> Said:
 @produces("... Could not override '...'.", slow=True)
 def override_of_nothing(bench: Bench) -> Said:
     return dvc(bench.project(), "exp", "run", "-S", "train.mixup=0.1")
+
+
+@produces("ERROR: Invalid ... value: Error merging override ...", slow=True)
+def override_of_a_list(bench: Bench) -> Said:
+    return dvc(bench.project(), "exp", "run", "-S", "subset.classes={skirt: [skirt, dress]}")
 
 
 @produces("...: cannot be written to (...); name a folder that can in SEAMLINE_SCRATCH.")
@@ -362,6 +365,16 @@ def two_coco_files(bench: Bench) -> Said:
 def annotations_alone(bench: Bench) -> Said:
     shutil.rmtree(write_dataset(bench.folder / "in") / "photos")
     return bench.stage("pull", "in", "data/raw")
+
+
+@produces("...: no annotation of it can be used (...).")
+def boxes_alone(bench: Bench) -> Said:
+    boxes = [{"id": number, "image_id": number, "category_id": 1, "bbox": [8, 5, 20, 20]} for number in range(1, 7)]
+    write_dataset(bench.folder / "in", annotations=boxes)
+    said = bench.stage("pull", "in", "data/raw")
+    assert "(6 annotation: has a box and no mask)" in said.text
+    assert not (bench.folder / "data").exists() or not list((bench.folder / "data").iterdir())
+    return said
 
 
 @produces("subset.classes: the dataset has no category ...; it has ....")
@@ -543,7 +556,11 @@ NO_SUCH_FILE = "ERROR: failed to reproduce '...': [Errno 2] No such file or dire
 
 @produces(f"{NO_SUCH_FILE}'...'", slow=True)
 def missing_dependency(bench: Bench) -> Said:
-    return dvc(bench.project(pull={"source": "nowhere.zip"}), "repro", "pull")
+    said = dvc(bench.project(pull={"source": "../nowhere.zip"}), "repro", "pull")
+    assert (
+        said.text.count("pull.source: ../nowhere.zip does not exist; it has to be a folder, an archive or a URL") == 1
+    )
+    return said
 
 
 @produces(f"{NO_SUCH_FILE}'.../.dvc/tmp/exps/...'", slow=True)

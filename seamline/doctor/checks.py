@@ -66,8 +66,8 @@ def examine() -> Iterator[Finding]:
     yield finding
     params = load_params() if finding.level == "ok" else None
     if params is None:
-        for name in ("source", "disk", "weights", "GPU", "shared memory"):
-            yield Finding("note", name, "skipped, since params.yaml could not be read", "mend that first")
+        told = "source, disk, weights, GPU and shared memory, since params.yaml could not be read"
+        yield Finding("note", "not looked at", told, "mend that first")
     else:
         yield attempt(check_source, params.pull.source)
         yield attempt(check_disk, params.pull.source)

@@ -35,7 +35,7 @@ def attempt(check: Callable[..., Finding], *arguments: Any) -> Finding:
     except Exception as error:  # a mistake of ours, which is told in full and must not hide what the others find
         traceback.print_exc()
         told = f"the check itself failed ({type(error).__name__}: {error}); what it did is above"
-        return Finding("FAIL", name, told, "tell who maintains seamline/doctor/doctor.py")
+        return Finding("FAIL", name, told, "tell who maintains seamline/doctor")
 
 
 def finding_lines(finding: Finding) -> list[str]:

@@ -40,6 +40,19 @@ def holders(path: Path) -> list[int]:
     return sorted(set(found))
 
 
+def living_processes(rwlock: Path) -> list[int]:
+    """The processes that an rwlock names and that there are; [] without the file.
+
+    Raises:
+        ValueError: when DVC would refuse it.
+    """
+    import psutil
+
+    if not rwlock.exists():
+        return []
+    return [process for process in rwlock_processes(rwlock.read_text()) if psutil.pid_exists(process)]
+
+
 def rwlock_processes(text: str) -> list[int]:
     """The processes that DVC's rwlock names.
 

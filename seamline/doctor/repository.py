@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import shlex
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from seamline.doctor.finding import NAMED, Finding, some
 from seamline.stage import SCRATCH
 
 CODE = ("stages", "seamline", "architectures", "recipes", "samples")
+RWLOCKS = (Path(".dvc/tmp/rwlock"), Path(".dvc/tmp/exps/rwlock"))
 CONFLICT = re.compile(r"^(<{7}|>{7}) ", re.MULTILINE)
 
 
@@ -47,6 +49,8 @@ def check_git() -> Finding:
         return Finding("note", name, told, f"when no git command is running: `rm {shlex.quote(str(index_lock))}`")
     branch = git("symbolic-ref", "--quiet", "--short", "HEAD")
     if branch.returncode != 0:
+        if any(dvc_at_work()):
+            return Finding("ok", name, "no branch just now, as DVC has it while an experiment runs")
         told = "stands on no branch, as after a `dvc exp run` that was killed: commits belong to none"
         return Finding("note", name, told, "`git switch main`, or your branch")
     return Finding("ok", name, f"branch {branch.stdout.strip()}")
@@ -114,16 +118,12 @@ def locked_stages() -> dict[str, Any]:
 
 def check_rwlock() -> Finding:
     """DVC's list of who works on what, of `dvc repro` and of experiments."""
-    import psutil
+    from seamline.doctor.locks import command_of, living_processes, name_of
 
-    from seamline.doctor.locks import command_of, name_of, rwlock_processes
-
-    for path in (Path(".dvc/tmp/rwlock"), Path(".dvc/tmp/exps/rwlock")):
-        if not path.exists():
-            continue
+    for path in RWLOCKS:
         remove = f"`rm {path}`"
         try:
-            processes = [process for process in rwlock_processes(path.read_text()) if psutil.pid_exists(process)]
+            processes = living_processes(path)
         except ValueError:
             return Finding("FAIL", "rwlock", f"{path} was cut off by a kill, and DVC stops at it", remove)
         for process in processes:
@@ -133,6 +133,15 @@ def check_rwlock() -> Finding:
             told = f"a DVC command is running (process {process}), and another would stop at what it works on"
             return Finding("FAIL", "rwlock", told, f"let it end, or `kill {process}`")
     return Finding("ok", "rwlock", "nobody is at work, and nothing left is in the way")
+
+
+def dvc_at_work() -> Iterator[int]:
+    """The DVC commands that the lists name and that run."""
+    from seamline.doctor.locks import command_of, living_processes
+
+    for path in RWLOCKS:
+        with contextlib.suppress(ValueError):
+            yield from (process for process in living_processes(path) if "dvc" in command_of(process))
 
 
 def check_locks() -> Finding:
