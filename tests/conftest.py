@@ -29,13 +29,15 @@ os.environ.setdefault("GOMP_SPINCOUNT", "1000")  # as TorchEngine does, which is
 
 TINY = PROJECT / "tests" / "tiny-seg.yaml"
 
-# Small enough to run the whole pipeline in a minute, large enough that every stage does its work. The default model is
+# Small enough to run the whole pipeline in a minute, large enough that every stage does its work and the model finds a
+# few garments. The default model is
 # taken by the tests of export and runtime.
 SMALL: dict[str, Any] = {
     "subset": {"images": 48},
     "train": {
         "model": str(TINY),
-        "epochs": 2,
+        "epochs": 12,
+        "lr0": 0.03,
         "imgsz": 64,
         "batch": 8,
         "val_period": 1,
@@ -172,7 +174,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Project:
 
 def finish(root: Path) -> Project:
     project = checked_out(root)
-    project.change(merged(SMALL, {"train": {"epochs": 3}}))
+    project.change(merged(SMALL, {"train": {"epochs": 13}}))
     project.commit("small")
     project.run("dvc", "exp", "run", "--name", "first", "-S", f"train.epochs={SMALL['train']['epochs']}")
     project.commit("finished")

@@ -177,14 +177,14 @@ def processes_of(root: Path) -> list[str]:
 
 SMALL_SWEEP = {
     "trials": 2, "startup_trials": 1, "epochs_before_pruning": 1,
-    "space": {"train.lr0": {"low": 0.001, "high": 0.004}, "train.fliplr": [0.0, 0.5]},
+    "space": {"train.lr0": {"low": 0.01, "high": 0.04}, "train.fliplr": [0.0, 0.5]},
 }  # fmt: skip
 
 
 @pytest.mark.slow
 def test_a_sweep_is_killed_goes_on_and_its_winner_is_taken_over(finished: Project, tmp_path: Path) -> None:
     project = finished.copy(tmp_path / "project")
-    values = merged(project.params(), {"train": {"epochs": 2, "val_period": 1}, "sweep": SMALL_SWEEP})
+    values = merged(project.params(), {"train": {"epochs": 8}, "sweep": SMALL_SWEEP})
     values["sweep"]["space"] = SMALL_SWEEP["space"]
     (project.root / "params.yaml").write_text(yaml.safe_dump(values, sort_keys=False))
     project.commit("sweep")
