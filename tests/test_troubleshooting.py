@@ -233,6 +233,15 @@ def override_of_nothing(bench: Bench) -> Said:
     return dvc(bench.project(), "exp", "run", "-S", "train.mixup=0.1")
 
 
+@produces("ERROR: unexpected error - LexerNoViableAltException: ...", slow=True)
+def override_with_a_tilde(bench: Bench) -> Said:
+    project = bench.project()
+    quoted = dvc(project, "exp", "run", "-S", 'pull.source="/data/~old/photos"')
+    assert "pull.source: /data/~old/photos does not exist" in quoted.text
+    project.run("git", "checkout", "--quiet", ".")
+    return dvc(project, "exp", "run", "-S", "pull.source=~/photos")
+
+
 @produces("ERROR: Invalid ... value: Error merging override ...", slow=True)
 def override_of_a_list(bench: Bench) -> Said:
     return dvc(bench.project(), "exp", "run", "-S", "subset.classes={skirt: [skirt, dress]}")
