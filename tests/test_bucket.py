@@ -23,7 +23,7 @@ from PIL import Image
 
 from samples.serve_bucket import upload
 from seamline.predicting import remote_photos
-from tests.conftest import PROJECT, Project
+from tests.conftest import PROJECT, Project, write_dataset
 from tests.s3 import CREDENTIALS, Bucket, Request, status
 from tests.test_repro import STAGES
 
@@ -221,6 +221,26 @@ def test_a_bucket_that_refuses_is_named_with_how_to_go_on(
     done = watched.run("dvc", "repro", check=False)
     assert done.returncode != 0
     assert f"pull.source cannot be read just now: {bucket.url('data')}\n`dvc repro --downstream subset`" in done.stderr
+
+
+@pytest.mark.parametrize("scheme", ["s3", "http"])
+def test_an_archive_is_pulled_again_exactly_when_it_changed(
+    project: Project, bucket: Bucket, tmp_path: Path, scheme: str
+) -> None:
+    def upload(count: int) -> None:
+        folder = write_dataset(tmp_path / str(count), count)
+        archive = shutil.make_archive(str(tmp_path / "photos"), "zip", folder)
+        body = Path(archive).read_bytes()
+        bucket.client.put_object(Bucket=bucket.name, Key="photos.zip", Body=body, ACL="public-read")
+
+    web = f"{bucket.proxy.endpoint}/{bucket.name}/photos.zip"
+    project.environment |= bucket.environment
+    project.change({"pull": {"source": bucket.url("photos.zip") if scheme == "s3" else web}})
+    for count in (6, 7):
+        upload(count)
+        assert project.stages_run("pull") == ["pull"]
+        assert json.loads((project.root / "reports" / "pull.json").read_text())["images"] == count
+        assert project.stages_run("pull") == []
 
 
 def test_a_photo_that_is_a_prefix_too_is_predicted_with_those_below(bucket: Bucket) -> None:
