@@ -105,50 +105,52 @@ def accuracy_differences(first: Model, other: Model) -> list[Difference]:
     """Each measure of val and test, masks before boxes."""
     found = []
     for split in ("test", "val"):
-        comparable = split_is_same(first, other, split)
+        why_not = why_not_comparable(first, other, split)
         for kind in ("mask", "box"):
             for measure in ("mAP50_95", "mAP50"):
-                found.append(difference_of(first, other, f"{split}_{kind}_{measure}", comparable))
+                found.append(difference_of(first, other, f"{split}_{kind}_{measure}", why_not))
     return found
 
 
-def split_is_same(first: Model, other: Model, split: str) -> bool:
-    """Whether two models were measured on the same annotations in the same way."""
-    return first.settings[split]["sha256"] == other.settings[split]["sha256"] and all(
-        first.settings[key] == other.settings[key] for key in MEASURED_BY
-    )
+def why_not_comparable(first: Model, other: Model, split: str) -> str:
+    """What two models were measured with that is not the same; "" where annotations and settings are."""
+    if first.settings[split]["sha256"] != other.settings[split]["sha256"]:
+        return f"other {split} photos or annotations"
+    differing = [f"evaluate.{key}" for key in MEASURED_BY if first.settings[key] != other.settings[key]]
+    return f"{', '.join(differing)} differ{'s' if len(differing) == 1 else ''}" if differing else ""
 
 
-def difference_of(first: Model, other: Model, measure: str, comparable: bool) -> Difference:
+def difference_of(first: Model, other: Model, measure: str, why_not: str) -> Difference:
     split, kind, key = measure.split("_", 2)
     ours, theirs = (model.metrics[split][kind][key] for model in (first, other))
     spread = seed_spread_of((first, other), measure)
     if ours is None or theirs is None:
         return Difference(measure, ours, theirs, None, None, spread, NOTHING)
     difference = theirs - ours
-    if not comparable:
-        return Difference(measure, ours, theirs, difference, None, spread, OTHER_DATA)
+    if why_not:
+        return Difference(measure, ours, theirs, difference, None, spread, f"{OTHER_DATA}: {why_not}")
     paired = all(first.settings[key] == other.settings[key] for key in PAIRED_BY) and all(
         first.settings[split][key] == other.settings[split][key] for key in ("groups", "groups_sha256")
     )
-    span = (
-        interval(
-            other.samples[measure] - first.samples[measure],
-            first.settings[split]["groups_showing_an_instance"],
-            difference,
-        )
-        if paired
-        else None
-    )
-    return Difference(measure, ours, theirs, difference, span, spread, verdict(difference, span, spread))
+    groups = first.settings[split]["groups_showing_an_instance"]
+    draws = other.samples[measure] - first.samples[measure] if paired else None
+    span = None if draws is None else interval(draws, groups, difference)
+    if draws is None:
+        why_unknown = "test sets were drawn again in different ways"
+    elif groups < FEWEST:
+        why_unknown = f"{groups} groups of {split} photos, an interval needs {FEWEST}"
+    else:
+        why_unknown = "every draw of test sets gives the same"
+    said = verdict(difference, span, spread, why_unknown)
+    return Difference(measure, ours, theirs, difference, span, spread, said)
 
 
-def verdict(difference: float, span: Sequence[float] | None, spread: float | None) -> str:
+def verdict(difference: float, span: Sequence[float] | None, spread: float | None, why_unknown: str) -> str:
     """What a difference amounts to; without an interval nothing can be said but that it is there."""
     if difference == 0:
         return SAME
     if span is None:
-        return f"unknown (fewer than {FEWEST} groups of photos, drawn in different ways, or every draw the same)"
+        return f"unknown: {why_unknown}"
     if span[0] <= 0 <= span[1]:
         return IN_NOISE
     direction = "better" if difference > 0 else "worse"

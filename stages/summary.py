@@ -19,6 +19,10 @@ def main() -> None:
     metrics = read_json(args.report / "metrics.json")
     benchmark, made = read_json(args.report / "benchmark.json"), read_json(args.report / "export.json")
 
+    if not Path("models/train/best.pt").is_file():
+        print(
+            "\nFigures of an earlier run: the model is not here. A run is at work, or dvc repro or dvc pull brings it."
+        )
     print("\naccuracy (pycocotools)   mask mAP50-95  mask mAP50   box mAP50-95  box mAP50")
     for split, kinds in metrics.items():
         row = [kinds[kind][key] for kind in ("mask", "box") for key in ("mAP50_95", "mAP50")]

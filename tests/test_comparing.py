@@ -82,10 +82,12 @@ def test_other_images_or_another_way_of_measuring_cannot_be_compared(model: Mode
     settings = json.loads(json.dumps(model.settings))
     settings["test"]["sha256"] = "0" * 64
     found = verdicts(model, shifted(model, 0.3, settings=settings))
-    assert found["test_mask_mAP50_95"] == "not comparable"
+    assert found["test_mask_mAP50_95"] == "not comparable: other test photos or annotations"
     assert found["val_mask_mAP50_95"] == "better"
     settings = {**model.settings, "confidence": 0.05}
-    assert set(verdicts(model, shifted(model, 0.3, settings=settings)).values()) == {"not comparable"}
+    assert set(verdicts(model, shifted(model, 0.3, settings=settings)).values()) == {
+        "not comparable: evaluate.confidence differs"
+    }
     settings = json.loads(json.dumps(model.settings))
     settings["test"]["groups_sha256"] = "0" * 64  # what was drawn together were other images
     found = verdicts(model, shifted(model, 0.3, settings=settings))
@@ -96,10 +98,10 @@ def test_other_images_or_another_way_of_measuring_cannot_be_compared(model: Mode
 
 
 def test_a_verdict_needs_an_interval() -> None:
-    assert verdict(0.1, [0.05, 0.15], None) == "better"
-    assert verdict(-0.1, [-0.15, -0.05], None) == "worse"
-    assert verdict(0.1, [-0.01, 0.21], None) == "within noise"
-    assert "unknown" in verdict(0.1, None, None)
+    assert verdict(0.1, [0.05, 0.15], None, "") == "better"
+    assert verdict(-0.1, [-0.15, -0.05], None, "") == "worse"
+    assert verdict(0.1, [-0.01, 0.21], None, "") == "within noise"
+    assert verdict(0.1, None, None, "few groups") == "unknown: few groups"
 
 
 def test_speed_is_compared_on_one_machine_only(model: Model) -> None:

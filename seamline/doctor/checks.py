@@ -211,13 +211,13 @@ def source_finding(source: str, found: Size | str, pulled: bool) -> Finding:
     from seamline.progress import size_text
 
     if isinstance(found, str):
+        if not is_remote(source):
+            return Finding("FAIL", "source", found, "mend pull.source in params.yaml, or what it names")
         if pulled:
             remedy = "`dvc repro --downstream subset` runs all other stages on data/raw as it is"
             return Finding("note", "source", found, remedy)
-        if is_remote(source):
-            remedy = "mend the address, the AWS configuration or the network (docs/s3.md)"
-            return Finding("FAIL", "source", found, remedy)
-        return Finding("FAIL", "source", found, "mend pull.source in params.yaml, or what it names")
+        remedy = "mend the address, the AWS configuration or the network (docs/s3.md)"
+        return Finding("FAIL", "source", found, remedy)
     most = "" if found.whole else "at least "
     return Finding("ok", "source", f"{shown(source)}: {most}{size_text(found.bytes)}, {most}{found.files:,} files")
 
