@@ -212,7 +212,7 @@ def overlay(image: Image, records: Sequence[Record], names: Sequence[str]) -> Im
 def write_overlays(
     folder: Path, chosen: Sequence[tuple[int, Photo]], of_image: Mapping[int, list[Record]], names: Sequence[str]
 ) -> list[tuple[str, str]]:
-    """A JPEG an image, named by the image's id; the photos that could not be read again, with the reasons."""
+    """A JPEG an image, named by the image's id and the photo; those that could not be read again, with the reasons."""
     failures = []
     for number, photo in tqdm(chosen, "draw", unit="image", disable=None):
         try:
@@ -221,8 +221,14 @@ def write_overlays(
             failures.append((photo.name, f"was predicted, but cannot be drawn: {error}"))
             continue
         data = cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])[1].tobytes()
-        (folder / f"{number}.jpg").write_bytes(data)
+        (folder / overlay_name(number, photo.name)).write_bytes(data)
     return failures
+
+
+def overlay_name(number: int, photo: str) -> str:
+    """Ids keep photos of one name in two folders apart."""
+    stem = re.sub(r"[^\w.-]+", "_", PurePosixPath(photo.partition("?")[0]).stem)
+    return f"{number:04d}_{stem[:60]}.jpg"
 
 
 def check_out(out: Path) -> None:
@@ -236,7 +242,7 @@ def check_out(out: Path) -> None:
         if not os.access(out, os.W_OK):
             raise SeamlineError(f"{out}: cannot be written to; --out names another folder.")
         before = sorted((out / OVERLAYS).iterdir()) if (out / OVERLAYS).exists() else []
-    foreign = [path for path in before if not re.fullmatch(r"\d+\.jpg", path.name)]
+    foreign = [path for path in before if not re.fullmatch(r"\d+(_.*)?\.jpg", path.name)]
     if foreign:
         raise SeamlineError(f"{foreign[0]}: is no overlay, and would be lost; --out names another folder.")
 

@@ -251,8 +251,8 @@ def test_what_is_behind_a_url_is_predicted_as_a_file_is(
     assert len(expected) > 10
     assert [record for record in results if record["image_id"] <= 3] == expected
     for number in (1, 2, 3):
-        pictures = [(tmp_path / name / "overlays" / f"{number}.jpg").read_bytes() for name in ("remote", "local")]
-        assert pictures[0] == pictures[1]
+        pictures = [next((tmp_path / name / "overlays").glob(f"{number:04d}_*")) for name in ("remote", "local")]
+        assert pictures[0].read_bytes() == pictures[1].read_bytes()
 
 
 def test_a_remote_file_that_cannot_be_read_is_left_out(
@@ -311,7 +311,9 @@ def test_bad_files_are_listed_and_the_others_predicted(untrained: Untrained, pho
     assert done.stdout.startswith("4 images in ")
     assert [Path(name).name for name in file_names(out)] == ["a b.JPG", "b.jpg", "c.jpeg", "ünï ✓.jpg"]
     assert {record["image_id"] for record in json.loads((out / "results.json").read_text())} == {1, 2, 3, 4}
-    assert sorted(path.name for path in (out / "overlays").iterdir()) == ["1.jpg", "2.jpg", "3.jpg", "4.jpg"]
+    assert sorted(path.name for path in (out / "overlays").iterdir()) == [
+        "0001_a_b.jpg", "0002_b.jpg", "0003_c.jpg", "0004_ünï_.jpg",
+    ]  # fmt: skip
 
 
 def test_nothing_but_bad_files_leaves_empty_results(photos: Path, untrained: Untrained, tmp_path: Path) -> None:
@@ -386,7 +388,7 @@ def test_deployed_models_need_neither_torch_nor_ultralytics(untrained: Untrained
     done = predict_command(untrained.models()[name], image, "--out", out, before=("-c", BLOCKED))
     assert done.returncode == 0, done.stderr
     assert len(rows_of(out / "predictions.csv")) > 0
-    assert (out / "overlays" / "1.jpg").is_file()
+    assert len(list((out / "overlays").glob("0001_*.jpg"))) == 1
     refused = predict_command(untrained.weights, image, "--out", out, before=("-c", BLOCKED))
     assert "torch is blocked" in refused.stderr, "the test blocks nothing"
 
@@ -433,7 +435,7 @@ def test_overlays_are_spread_and_those_of_an_earlier_run_go(
     model, images, out = untrained.models()["onnx"], untrained.images()[:6], tmp_path / "out"
     for count, expected in [("all", {1, 2, 3, 4, 5, 6}), ("3", {1, 3, 5}), ("100", set(range(1, 7))), ("0", set())]:
         predict(monkeypatch, model, *images, "--out", out, "--overlays", count)
-        assert {path.name for path in (out / "overlays").iterdir()} == {f"{number}.jpg" for number in expected}
+        assert {int(path.name[:4]) for path in (out / "overlays").iterdir()} == set(expected)
     assert sorted(path.name for path in out.iterdir()) == FILES
     predict(monkeypatch, model, *images, "--out", out, "--overlays", "1")
     assert not sorted(tmp_path.rglob(".*")), "a temporary file was left"

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import re
 import shutil
+import subprocess
+import sys
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -254,6 +256,15 @@ def test_evaluate_is_told_folders_and_says_so_before_it_works(workplace: Path) -
     assert is_one_sentence(run_stage("evaluate", workplace, *arguments), "reports/split.json: is no folder")
     done = run_stage("evaluate", workplace, "models/none.pt", "reports", "data/yolo", "out", "--report", "params.yaml")
     assert is_one_sentence(done, "params.yaml: is no folder")
+
+
+def test_a_summary_without_its_model_says_that_its_figures_are_of_an_earlier_run(workplace: Path) -> None:
+    command = [sys.executable, str(PROJECT / "stages" / "summary.py")]
+    lines = subprocess.run(command, cwd=workplace, capture_output=True, text=True, check=True).stdout.splitlines()
+    assert lines[1].startswith("Figures of an earlier run")
+    (workplace / "models" / "train").mkdir(parents=True)
+    (workplace / "models" / "train" / "best.pt").touch()
+    assert subprocess.run(command, cwd=workplace, capture_output=True, text=True).stdout.splitlines() == lines[2:]
 
 
 @needs_chromium
