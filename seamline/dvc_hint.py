@@ -51,15 +51,21 @@ def error_to_hint(error: BaseException | None) -> str:
     for cause in causes(error):
         if is_clients(cause):
             return HINT.format(address=shown(pull_source()))
-        if isinstance(cause, FileNotFoundError) and cause.filename == os.path.normpath(Path.cwd() / pull_source()):
-            return MISSING.format(source=pull_source())
+        if isinstance(cause, FileNotFoundError):
+            source = pull_source()
+            if source and cause.filename == os.path.normpath(Path.cwd() / source):
+                return MISSING.format(source=source)
     return ""
 
 
 def pull_source() -> str:
+    """As params.yaml has it; "" where it does not, which is then another error's matter."""
     import yaml  # not for every `dvc`
 
-    return str(yaml.safe_load(Path("params.yaml").read_bytes())["pull"]["source"])
+    try:
+        return str(yaml.safe_load(Path("params.yaml").read_bytes())["pull"]["source"])
+    except (OSError, yaml.YAMLError, KeyError, TypeError):
+        return ""
 
 
 def causes(error: BaseException | None) -> Iterator[BaseException]:

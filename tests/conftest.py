@@ -30,8 +30,7 @@ os.environ.setdefault("GOMP_SPINCOUNT", "1000")  # as TorchEngine does, which is
 TINY = PROJECT / "tests" / "tiny-seg.yaml"
 
 # Small enough to run the whole pipeline in a minute, large enough that every stage does its work and the model finds a
-# few garments. The default model is
-# taken by the tests of export and runtime.
+# few garments. The default model is taken by the tests of export and runtime.
 SMALL: dict[str, Any] = {
     "subset": {"images": 48},
     "train": {

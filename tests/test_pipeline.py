@@ -196,7 +196,9 @@ def test_killed_in_every_stage_it_ends_in_the_same_place(finished: Project, tmp_
     project.run("dvc", "repro")
     expected, found = finished.locked_outputs(), project.locked_outputs()
     assert {path for path in expected if expected[path] != found[path]} <= MEASURED | {"reports/train/summary.json"}
-    assert read(project, "reports/train/summary.json")["resumed_after_epochs"] == [1]
+    summary = read(project, "reports/train/summary.json")
+    assert summary["resumed_after_epochs"] == [1]
+    assert {**summary, "resumed_after_epochs": []} == read(finished, "reports/train/summary.json")
     assert not list((project.root / ".seamline" / "train").glob("*/state.pt"))
     leftovers = [path for folder in ("data", "models", "reports") for path in (project.root / folder).rglob(".*.tmp")]
     assert not leftovers

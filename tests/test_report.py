@@ -258,6 +258,17 @@ def test_evaluate_is_told_folders_and_says_so_before_it_works(workplace: Path) -
     assert is_one_sentence(done, "params.yaml: is no folder")
 
 
+def test_the_card_says_which_code_it_is(workplace: Path) -> None:
+    assert made(workplace)[1].count(", not in git\n") == 1
+    (workplace / "stages").mkdir()
+    (workplace / "stages" / "split.py").write_text("1")
+    user = ("-c", "user.name=test", "-c", "user.email=test@localhost")
+    for command in (("init", "--quiet"), ("add", "stages"), (*user, "commit", "--quiet", "--message", "code")):
+        subprocess.run(["git", *command], cwd=workplace, check=True)
+    (workplace / "stages" / "split.py").write_text("2")
+    assert re.search(r"built on git commit `\w{12}` with changes to stages/split\.py\n", made(workplace)[1])
+
+
 def test_a_summary_without_its_model_says_that_its_figures_are_of_an_earlier_run(workplace: Path) -> None:
     command = [sys.executable, str(PROJECT / "stages" / "summary.py")]
     lines = subprocess.run(command, cwd=workplace, capture_output=True, text=True, check=True).stdout.splitlines()
