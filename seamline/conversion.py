@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from seamline.files import link_or_copy
-from seamline.labels import corners_to_line, corners_to_text
+from seamline.labels import corners_to_line, corners_to_text, precision_px
 from seamline.masks import (
     filled,
     line_to_trained_pixels,
@@ -103,14 +103,16 @@ def instances_to_lines(
             dropped["its mask covers no pixel of the image"] += 1
             continue
         corners += np.array([left, top], dtype=np.int32)
-        line = corners_to_text(class_index[record.category_id], corners, height, width)
+        area = cv2.countNonZero(mask)
+        off_px = precision_px(area, corners)
+        line = corners_to_text(class_index[record.category_id], corners, height, width, off_px)
         if line in lines:  # ultralytics drops one of two equal lines, and says so in a warning
             dropped["the same mask and class as another instance of the image"] += 1
             continue
         lines.append(line)
-        pixels = line_to_trained_pixels(corners_to_line(corners, height, width), height, width)
+        pixels = line_to_trained_pixels(corners_to_line(corners, height, width, off_px), height, width)
         trained = filled(pixels, mask.shape[0], mask.shape[1], left, top)
-        area, filled_px = cv2.countNonZero(mask), cv2.countNonZero(trained)
+        filled_px = cv2.countNonZero(trained)
         common = cv2.countNonZero(cv2.bitwise_and(mask, trained))
         kept.append(
             Kept(

@@ -93,7 +93,9 @@ def read_json(path: Path) -> Any:
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise SeamlineError(f"{path}: there is no such file; run the stage that makes it (dvc repro).") from None
+        raise SeamlineError(
+            f"{path}: there is no such file; run the stage that makes it (dvc repro), in the project's top folder."
+        ) from None
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise SeamlineError(f"{path}: is not JSON ({error}).") from None
 

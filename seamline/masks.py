@@ -23,8 +23,9 @@ Line = npt.NDArray[np.float64]  # (points, 2) as x, y, each a share of width or 
 Rle = dict[str, Any]  # {"size": [height, width], "counts": bytes or str}
 
 # What leaving out corners may cost of a mask, and how far one may be off. On DeepFashion2's masks it costs half of
-# that, and labels take a fifth of the space; small masks keep every corner.
-LOST_SHARE = 0.006
+# that, and labels take a fifth of the space; small masks keep every corner. On Clothing Co-Parsing mean IoU is 0.995 at
+# 0.006 and 0.993 at 0.0095, for which labels are a third smaller.
+LOST_SHARE = 0.0095
 SPECKS_SHARE = 0.001
 MAX_RINGS = 2000  # joining takes time by their square; a mask of more is noise
 MAX_TOLERANCE_PX = 1.5

@@ -7,8 +7,10 @@ training and not after it.
 from __future__ import annotations
 
 import difflib
+import functools
 import math
 import re
+from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
@@ -73,7 +75,7 @@ class Pull(Section):
 
 
 class Subset(Section):
-    classes: Annotated[list[Text], Meta(min_length=1)] | Annotated[dict[Text, list[Text]], Meta(min_length=1)]
+    classes: Annotated[list[Text], Meta(min_length=1)] | Annotated[dict[Text, list[Text]], Meta(min_length=1)] | None
     images: Count | None
     background: Annotated[float, Meta(ge=0, lt=1)]
     min_area_px: AtLeastZero
@@ -87,8 +89,14 @@ class Subset(Section):
         if twice:
             raise ValueError(f"{twice[0]!r} stands twice in classes; a source class may go to one class only")
 
-    def sources_by_class(self) -> dict[str, list[str]]:
-        """Class names in the order of their ids, each with the source's names that are merged into it."""
+    def sources_by_class(self, shown: Sequence[str] = ()) -> dict[str, list[str]]:
+        """Class names in the order of their ids, each with the source's names that are merged into it.
+
+        Args:
+            shown: the source's names that have an annotation, which are the classes where none are chosen.
+        """
+        if self.classes is None:
+            return {name: [name] for name in shown}
         if isinstance(self.classes, list):
             return {name: [name] for name in self.classes}
         return {name: sources or [name] for name, sources in self.classes.items()}
@@ -317,7 +325,8 @@ def validation_error_to_sentence(message: str, values: Any) -> str:
     keys = re.findall(r"[\w-]+", place)
     dotted = ".".join(keys)
     if inside_mapping:
-        return f"{dotted}: a value in it is not allowed; {plain_words(text)}."
+        key, value = refused_item(keys, values)
+        return f"{dotted}.{key}: {value!r} is not allowed; {plain_words(text)}."
     if unknown := re.search(r"unknown field `(.*)`", text):
         allowed = field_names(keys)
         if keys == ["train"]:
@@ -338,6 +347,17 @@ def validation_error_to_sentence(message: str, values: Any) -> str:
         wanted = plain_words(text) + nearest_multiples(text, value)
         return f"{dotted or 'top level'}: {value!r} is not allowed; {wanted}."
     return f"{dotted}: {text}."
+
+
+def refused_item(keys: Sequence[str], values: Any) -> tuple[str, Any]:
+    """Which item of the mapping that `keys` lead to is refused: msgspec's message does not say."""
+    mapping: Mapping[str, Any] = functools.reduce(lambda inside, key: inside[key], keys, values)
+    for item in mapping.items():
+        try:
+            msgspec.convert(dict([item]), field_type(keys))
+        except msgspec.ValidationError:
+            return item
+    raise AssertionError(f"{keys}: every item of it is allowed by itself")
 
 
 # msgspec's names of types, and what they are called in YAML.
@@ -371,7 +391,7 @@ def nearest_multiples(text: str, value: Any) -> str:
     return f", such as {below} or {below + step}" if below > 0 else f", such as {step}"
 
 
-def field_type(keys: list[str]) -> Any:
+def field_type(keys: Sequence[str]) -> Any:
     """The type of what `keys` lead to."""
     kind: Any = Params
     for key in keys:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -22,8 +23,11 @@ def source_ids_by_class(
         used: category ids that at least one annotation has.
 
     Raises:
-        SeamlineError: when a name is not in the source, or no image shows any of a class's categories.
+        SeamlineError: when a name is not in the source, or no image shows any of a class's categories, or there is no
+            class.
     """
+    if not sources_by_class:
+        raise SeamlineError("subset.classes: null is every category with an annotation, and the dataset has none.")
     result = {}
     for name, sources in sources_by_class.items():
         for source in sources:
@@ -35,6 +39,13 @@ def source_ids_by_class(
         if used.isdisjoint(result[name]):
             raise SeamlineError(f"subset.classes: no image shows {name!r}; leave it out or choose another.")
     return result
+
+
+def merged_category(records: Sequence[Mapping[str, Any]], number: int, name: str) -> dict[str, Any]:
+    """The category record of a class: what all that are merged into it agree on stays, such as `supercategory`."""
+    first, *others = records
+    agreed = {key: value for key, value in first.items() if all(other.get(key) == value for other in others)}
+    return {**agreed, "id": number, "name": name}
 
 
 def choose_balanced(

@@ -18,6 +18,7 @@ from seamline.errors import SeamlineError
 from seamline.groups import Groups
 
 SPLITS = ("train", "val", "test")
+FEWEST_GROUPS = 15  # that show an instance; from fewer the evaluation makes no intervals (bootstrap.FEWEST)
 HASH_BYTES = 16
 THUMBNAIL_SIDE = 16
 REDUCED = {8: cv2.IMREAD_REDUCED_COLOR_8, 4: cv2.IMREAD_REDUCED_COLOR_4, 2: cv2.IMREAD_REDUCED_COLOR_2}
@@ -288,6 +289,7 @@ def split_report(
         report[split] = {
             "images": len(of_split),
             "share": round(len(of_split) / len(assigned), 4),
+            "groups_showing_an_instance": len(np.unique(joined[(assigned == index) & instances.any(axis=1)])),
             "images_without_instance": int((of_split.sum(axis=1) == 0).sum()),
             "classes": {
                 name: {"images": int((of_split[:, number] > 0).sum()), "instances": int(of_split[:, number].sum())}

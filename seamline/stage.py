@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import io
 import os
+import signal
 import sys
 import threading
 import time
@@ -79,6 +80,16 @@ def end_when(over: Callable[[], bool]) -> None:
     threading.Thread(target=watch, daemon=True, name="end-when").start()
 
 
+def end_of_reader() -> bool:
+    """Whether what reads our output has ended, as `head` does when it has seen enough; there is nobody to tell then."""
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python flushes once more when it exits
+        return True
+    return False
+
+
 def run(main: Callable[[], None]) -> None:
     """Run a stage and exit: 0 done, 1 with one sentence on stderr for a user's error, 130 when interrupted."""
     end_with_parent()
@@ -91,6 +102,10 @@ def run(main: Callable[[], None]) -> None:
     except SeamlineError as error:
         print(f"error: {error}", file=sys.stderr, flush=True)
         sys.exit(1)
+    except BrokenPipeError:
+        if not end_of_reader():
+            raise
+        sys.exit(128 + signal.SIGPIPE)
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS):
             raise

@@ -21,6 +21,7 @@ from seamline.groups import field_groups
 from seamline.parallel import in_threads
 from seamline.params import Ratios, load_params
 from seamline.splits import (
+    FEWEST_GROUPS,
     SPLITS,
     fingerprint,
     joined_groups,
@@ -109,6 +110,9 @@ def main() -> None:
     leaks = f"across splits: {report['leaked_groups']} of {report['groups']} groups"
     near = "" if pairs is None else f", {report['near_duplicates_across_splits']} of {len(pairs)} near-duplicates"
     print(leaks + near)
+    for split in ("val", "test"):
+        if (few := report[split]["groups_showing_an_instance"]) < FEWEST_GROUPS:
+            print(f"{split}: {few} groups with an instance, too few for intervals, which take {FEWEST_GROUPS}")
     if report["largest_group_share"] > min(ratios_of(params.ratios)):
         print(
             f"{report['largest_group_share']:.0%} of the images are one group, more than the smallest split shall get; "

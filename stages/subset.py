@@ -18,7 +18,7 @@ from seamline.errors import SeamlineError
 from seamline.files import link_or_copy, whole_folder, write_json
 from seamline.groups import field_groups
 from seamline.params import load_params
-from seamline.selection import choose_balanced, source_ids_by_class
+from seamline.selection import choose_balanced, merged_category, source_ids_by_class
 from seamline.stage import run
 
 
@@ -43,10 +43,10 @@ def main() -> None:
     ).reshape(-1, 4)
     if (rows[:, 0] < 0).any():
         raise SeamlineError(f"{args.raw}/annotations.json: has annotations of no image of the file.")
+    used = set(np.unique(rows[:, 1]).tolist())
+    shown = [category.name for category in coco.category_refs() if category.id in used]
     sources = source_ids_by_class(
-        params.sources_by_class(),
-        {category.name: category.id for category in coco.category_refs()},
-        set(np.unique(rows[:, 1]).tolist()),
+        params.sources_by_class(shown), {category.name: category.id for category in coco.category_refs()}, used
     )
     class_of = {source: number for number, ids in enumerate(sources.values()) for source in ids}
     classes = np.array([class_of.get(category, -1) for category in rows[:, 1].tolist()], dtype=np.int64)
@@ -76,7 +76,11 @@ def main() -> None:
         {**raw_to_record(coco.annotations[index]), "category_id": int(classes[index]) + 1}
         for index in np.flatnonzero(kept & taken[rows[:, 0]])
     ]
-    categories = [{"id": number, "name": name} for number, name in enumerate(sources, start=1)]
+    records = {record["id"]: record for record in map(raw_to_record, coco.categories)}
+    categories = [
+        merged_category([records[source] for source in ids], number, name)
+        for number, (name, ids) in enumerate(sources.items(), start=1)
+    ]
     with whole_folder(args.out) as out:
         for index in tqdm(chosen, desc="images", unit="image", disable=None):
             name = images[index].file_name

@@ -12,7 +12,7 @@ from pycocotools import mask as coco_mask
 from ultralytics.data.utils import polygon2mask
 from ultralytics.utils.ops import resample_segments
 
-from seamline.labels import corners_to_line, corners_to_text, text_to_line
+from seamline.labels import FINE_PX, corners_to_line, corners_to_text, precision_px, text_to_line
 from seamline.masks import (
     Line,
     Mask,
@@ -53,7 +53,8 @@ def through_label(mask: Mask) -> Mask:
     corners = mask_to_corners(mask)
     assert corners is not None
     height, width = mask.shape
-    return trained_mask(text_to_line(corners_to_text(0, corners, height, width))[1], height, width)
+    text = corners_to_text(0, corners, height, width, precision_px(mask.sum(), corners))
+    return trained_mask(text_to_line(text)[1], height, width)
 
 
 def test_overlapping_polygons_are_a_union_as_pycocotools_says() -> None:
@@ -115,9 +116,9 @@ def test_any_mask_gives_a_valid_label_or_none(mask: Mask) -> None:
         assert not mask.any()
         return
     height, width = mask.shape
-    index, read = text_to_line(corners_to_text(3, corners, height, width))
+    index, read = text_to_line(corners_to_text(3, corners, height, width, FINE_PX))
     assert index == 3
-    assert (read == corners_to_line(corners, height, width)).all()
+    assert (read == corners_to_line(corners, height, width, FINE_PX)).all()
     assert (trained_mask(read, height, width) & mask).any()
     assert mask[corners[:, 1], corners[:, 0]].mean() > 0  # corners are pixels of the mask, or knees of bridges
 
@@ -127,7 +128,7 @@ def test_any_mask_gives_a_valid_label_or_none(mask: Mask) -> None:
 def test_the_trained_mask_is_what_ultralytics_fills(seed: int, height: int, width: int) -> None:
     corners = mask_to_corners(blobs(seed, height, width))
     assert corners is not None
-    line = corners_to_line(corners, height, width)
+    line = corners_to_line(corners, height, width, FINE_PX)
     assert (trained_mask(line, height, width) == ultralytics_mask(line, height, width)).all()
 
 

@@ -64,8 +64,16 @@ def test_defaults_are_valid() -> None:
             "subset.classes: every name in it has to be text; put numbers in quotes.",
         ),
         (
-            {"subset": {"classes": {"a": [4]}}},
-            "subset.classes: a value in it is not allowed; expected text, got whole number.",
+            {"subset": {"classes": {"top": ["x"], "a": [4]}}},
+            "subset.classes.a: [4] is not allowed; expected text, got whole number.",
+        ),
+        (
+            {"subset": {"classes": {"dress": "dress"}}},
+            "subset.classes.dress: 'dress' is not allowed; expected list, got text.",
+        ),
+        (
+            {"sweep": {"space": {"train.lrf": {"low": 1, "high": 0}}}},
+            "sweep.space.train.lrf: {'high': 0, 'low': 1} is not allowed; low 1 has to be less than high 0.",
         ),
         ({"pull": {"source": "it's mine.zip"}}, "pull: source has a quotation mark"),
         ({"pull": {"source": "http://[x/a.zip"}}, "pull: Invalid IPv6 URL"),
@@ -124,6 +132,8 @@ def test_classes_as_list_and_as_mapping(tmp_path: Path) -> None:
     assert listed.subset.sources_by_class() == {"skirt": ["skirt"], "vest": ["vest"]}
     mapped = load_with(tmp_path, {"subset": {"classes": {"trousers": ["pants", "jeans"], "hat": []}}})
     assert mapped.subset.sources_by_class() == {"trousers": ["pants", "jeans"], "hat": ["hat"]}
+    everything = load_with(tmp_path, {"subset": {"classes": None}})
+    assert everything.subset.sources_by_class(["coat", "hat"]) == {"coat": ["coat"], "hat": ["hat"]}
 
 
 def test_every_key_of_every_section_is_commented_or_plain() -> None:

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from seamline.errors import SeamlineError
-from seamline.selection import choose_balanced, source_ids_by_class
+from seamline.selection import choose_balanced, merged_category, source_ids_by_class
 
 IMAGES = st.lists(st.tuples(st.frozensets(st.integers(0, 3), max_size=3), st.integers(0, 15)), min_size=1, max_size=60)
 
@@ -76,7 +76,16 @@ def test_class_names_become_source_ids() -> None:
         "trousers": [31, 25],
         "hat": [20],
     }
+    with pytest.raises(SeamlineError, match="null is every category with an annotation, and the dataset has none"):
+        source_ids_by_class({}, ids, set())
     with pytest.raises(SeamlineError, match="no category 'shorts'; it has coat, hat, jeans, pants"):
         source_ids_by_class({"shorts": ["shorts"]}, ids, {31})
     with pytest.raises(SeamlineError, match="no image shows 'coat'"):
         source_ids_by_class({"coat": ["coat"]}, ids, {31})
+
+
+def test_a_class_keeps_what_all_its_categories_agree_on() -> None:
+    pants = {"supercategory": "lower", "id": 31, "name": "pants", "level": 2}
+    jeans = {"supercategory": "lower", "id": 25, "name": "jeans", "level": 3}
+    assert list(merged_category([pants], 31, "pants").items()) == list(pants.items())  # in its order, to the byte
+    assert merged_category([pants, jeans], 1, "trousers") == {"supercategory": "lower", "id": 1, "name": "trousers"}

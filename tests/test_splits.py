@@ -13,9 +13,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.spatial.distance import jensenshannon
 
+from seamline import bootstrap
 from seamline.errors import SeamlineError
 from seamline.masks import rle_to_mask, segmentation_to_rle
 from seamline.splits import (
+    FEWEST_GROUPS,
     SPLITS,
     class_divergence,
     fingerprint,
@@ -240,6 +242,10 @@ def test_real_photos_encoded_again_are_found_and_others_are_not(tmp_path: Path) 
     assert len(found) >= 0.97 * len(prints)
 
 
+def test_the_least_number_of_groups_is_the_evaluations() -> None:
+    assert FEWEST_GROUPS == bootstrap.FEWEST
+
+
 def test_official_splits_are_taken_over() -> None:
     values = ["train", "val", "train", None]
     assert official_splits(values, {"test": "val"}).tolist() == [-1, SPLITS.index("test"), -1, -1]
@@ -263,6 +269,7 @@ def test_the_report_counts_what_leaks() -> None:
     assert report["train"]["classes"] == {"x": {"images": 1, "instances": 2}, "y": {"images": 1, "instances": 1}}
     assert report["test"]["images_without_instance"] == 1
     assert report["val"]["share"] == 0.25
+    assert [report[split]["groups_showing_an_instance"] for split in SPLITS] == [2, 1, 0]
     assert report["divergence"]["val_test"] == 1
     assert Counter(type(value) for value in report["divergence"].values()) == {float: 3}
 

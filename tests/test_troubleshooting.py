@@ -490,7 +490,7 @@ def other_classes(bench: Bench) -> Said:
     return bench.stage("evaluate", model, "data", "data", "out", "--report", "reports")
 
 
-@produces("...: there is no such file; run the stage that makes it (dvc repro).")
+@produces("...: there is no such file; run the stage that makes it (dvc repro), in the project's top folder.")
 def report_of_nothing(bench: Bench) -> Said:
     (bench.folder / "reports").mkdir()
     return bench.stage("report", "reports")
