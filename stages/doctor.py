@@ -1,9 +1,9 @@
 """Doctor: say what would fail, and how to mend it, before hours are spent.
 
 Looks at Python and its packages, git and DVC (files cut off, locks left by dead processes, links), params.yaml and what
-it names (the source, over the network too, within 10 seconds; weights; GPU), the disk against the source's size, the
-processor and what of it may be used, and at files that queued experiments would miss. A line a check: ok, note (good to
-know) or FAIL, with what to do below. Changes nothing; exits 1 when anything would fail.
+it names (the source, over the network too, within 10 seconds; the classes; weights; GPU), the disk against the source's
+size, the processor and what of it may be used, and at files that queued experiments would miss. A line a check: ok,
+note (good to know) or FAIL, with what to do below. Changes nothing; exits 1 when anything would fail.
 
 `make doctor` runs it, also where packages are missing.
 

@@ -368,20 +368,51 @@ def test_a_bad_parameter_stops_the_experiment_with_one_sentence(finished: Projec
     finished.run("dvc", "checkout", "--quiet", "--force")
 
 
+# Clothing Co-Parsing's classes, merged.
+FIVE = {
+    "trousers": ["pants", "jeans"],
+    "top": ["blouse", "shirt", "t-shirt", "sweater"],
+    "outwear": ["coat", "jacket", "blazer"],
+    "dress": ["dress"],
+    "skirt": ["skirt"],
+}
+
+
+def disk_bytes(*folders: Path) -> int:
+    """What is below some folders, each file once, however many links there are to it."""
+    found = [path.lstat() for folder in folders for path in folder.rglob("*") if path.is_file()]
+    return sum({(status.st_dev, status.st_ino): status.st_size for status in found}.values())
+
+
+@pytest.mark.skipif(not SHARED_DATA.exists(), reason="the real photos are not on this machine")
+@pytest.mark.parametrize(
+    ("classes", "most"),
+    [
+        (FIVE, 1.2),
+        (None, 1.25),
+    ],
+)
+def test_data_and_cache_take_little_more_than_the_photos(tmp_path: Path, classes: Any, most: float) -> None:
+    """Eleven classes merged to five, and all fourteen, with annotations that weigh a quarter of the photos."""
+    project = checked_out(tmp_path / "project")
+    values = project.params()
+    values["pull"]["source"] = str(SHARED_DATA / "ccp-mini")
+    values["subset"] |= {"classes": classes, "images": None, "background": 0, "group_by": None}
+    values["split"]["group_by"] = None
+    (project.root / "params.yaml").write_text(yaml.safe_dump(values, sort_keys=False))
+    project.run("dvc", "repro", "split")
+    photos = disk_bytes(project.root / "data" / "raw" / "images")
+    assert disk_bytes(project.root / "data", project.root / ".dvc" / "cache") / photos <= most
+    assert read(project, "reports/fidelity.json")["mean_iou"] >= 0.99
+
+
 @pytest.mark.skipif(not SHARED_DATA.exists(), reason="the real photos are not on this machine")
 def test_real_photos_run_to_the_end(tmp_path: Path) -> None:
     project = checked_out(tmp_path / "project")
     project.change(SMALL)
-    classes = {
-        "trousers": ["pants", "jeans"],
-        "top": ["blouse", "shirt", "t-shirt", "sweater"],
-        "outwear": ["coat", "jacket", "blazer"],
-        "dress": ["dress"],
-        "skirt": ["skirt"],
-    }
     project.change({"pull": {"source": str(SHARED_DATA / "ccp-mini")}})
     values = project.params()
-    values["subset"] |= {"classes": classes, "images": 60}
+    values["subset"] |= {"classes": FIVE, "images": 60}
     (project.root / "params.yaml").write_text(yaml.safe_dump(values, sort_keys=False))
     project.run("dvc", "repro")
     pulled = read(project, "reports/pull.json")

@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 PYTHONS = ((3, 10), (3, 13))  # from the first up to the second, which is none of them
 VENV = Path(".venv")
 ANEW = f"`rm -r {VENV} && make setup`"
-# data/ and the cache together beside the images, at most; docs/data.md has what was measured (1.09 to 1.34).
+# data/ and the cache together beside the images, at most; docs/data.md has what was measured (up to 1.24).
 SPACE_FACTOR = 1.4
 MODELS_BYTES = 1e9  # models, exports, and the state of a training
 FILES_AN_IMAGE = 2  # the image, once, and its label; what is more are links
@@ -66,10 +66,11 @@ def examine() -> Iterator[Finding]:
     yield finding
     params = load_params() if finding.level == "ok" else None
     if params is None:
-        told = "source, disk, weights, GPU and shared memory, since params.yaml could not be read"
+        told = "source, classes, disk, weights, GPU and shared memory, since params.yaml could not be read"
         yield Finding("note", "not looked at", told, "mend that first")
     else:
         yield attempt(check_source, params.pull.source)
+        yield attempt(check_classes, params)
         yield attempt(check_disk, params.pull.source)
         yield attempt(check_weights, params.train.model)
         yield attempt(check_gpu, params.train)
@@ -77,7 +78,8 @@ def examine() -> Iterator[Finding]:
     yield attempt(check_processor)
     yield attempt(check_cores, params.benchmark.threads if params else None)
     yield attempt(check_memory)
-    yield attempt(check_untracked, params.pull.source if params else None)
+    readable = params is not None and not isinstance(size_or_fault(params.pull.source), str)
+    yield attempt(check_untracked, params.pull.source if params and readable else None)
 
 
 def check_python() -> Finding:
@@ -220,6 +222,14 @@ def source_finding(source: str, found: Size | str, pulled: bool) -> Finding:
         return Finding("FAIL", "source", found, remedy)
     most = "" if found.whole else "at least "
     return Finding("ok", "source", f"{shown(source)}: {most}{size_text(found.bytes)}, {most}{found.files:,} files")
+
+
+def check_classes(params: Params) -> Finding:
+    if isinstance(size_or_fault(params.pull.source), str) and not is_pulled():
+        return Finding("note", "classes", "not looked at, since the source cannot be read", "mend that first")
+    from seamline.doctor.classes import classes_in_source
+
+    return classes_in_source(params)
 
 
 def check_disk(source: str) -> Finding:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import struct
 import zlib
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -48,11 +49,7 @@ def read(folder: Path) -> Source:
     Raises:
         SeamlineError: when the layout is another, or the list of labels cannot be read.
     """
-    listing = label_list(folder)
-    if listing is None:
-        raise SeamlineError(
-            "pull.source: has no label_list.mat, photos/ and annotations/pixel-level/, as Clothing Co-Parsing has."
-        )
+    listing = found_label_list(folder)
     base = listing.parent if (listing.parent / "photos").is_dir() else listing.parent.parent
     names = read_names(listing)
     photos = {path.stem: path for path in files_below(base / "photos")}
@@ -77,11 +74,30 @@ def read(folder: Path) -> Source:
         for record in labels_to_annotations(labels):
             identity = {"id": len(annotations) + 1, "image_id": image_id}
             annotations.append(msgspec.json.encode({**identity, **record}))
-    categories = [{"id": label, "name": name} for label, name in enumerate(names) if label != BACKGROUND]
+    categories = [{"id": label, "name": names[label]} for label in garment_labels(names)]
     title = str(listing.parent.relative_to(folder) / "annotations/pixel-level")
     part = Part(title=title, images=images, files=files, annotations=annotations, categories=categories)
     unlisted = len(photos) - sum(file is not None for file in files)
     return Source(layout="ccp", parts=[part], files_without_record=unlisted, dropped=dict(dropped))
+
+
+def found_label_list(folder: Path) -> Path:
+    """Raises SeamlineError when there is none."""
+    found = label_list(folder)
+    if found is None:
+        raise SeamlineError(
+            "pull.source: has no label_list.mat, photos/ and annotations/pixel-level/, as Clothing Co-Parsing has."
+        )
+    return found
+
+
+def category_names(folder: Path) -> list[str]:
+    names = read_names(found_label_list(folder))
+    return [names[label] for label in garment_labels(names)]
+
+
+def garment_labels(names: Sequence[str]) -> list[int]:
+    return [label for label in range(len(names)) if label != BACKGROUND]
 
 
 def labels_to_annotations(labels: npt.NDArray[Any]) -> list[Record]:

@@ -87,6 +87,12 @@ def find_annotations(folder: Path, named: str | Mapping[str, str] | None) -> dic
     return dict(sorted(zip(splits, candidates, strict=True), key=lambda item: list(SPLIT_WORDS).index(str(item[0]))))
 
 
+def category_names(paths: Mapping[str | None, Path]) -> list[str]:
+    """The names in annotation files, each once."""
+    records = (raw_to_record(raw) for path in paths.values() for raw in read_coco(path).categories)
+    return list(dict.fromkeys(str(record.get("name")) for record in records))
+
+
 def coco_files(folder: Path) -> list[Path]:
     return [path for path in files_below(folder) if path.suffix.lower() == ".json" and looks_like_coco(path)]
 

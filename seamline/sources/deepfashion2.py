@@ -36,6 +36,14 @@ def split_folders(folder: Path) -> list[Path]:
     return sorted(path.parent for path in folders if (path.parent / "image").is_dir())
 
 
+def found_split_folders(folder: Path) -> list[Path]:
+    """Raises SeamlineError when there are none."""
+    found = split_folders(folder)
+    if not found:
+        raise SeamlineError("pull.source: has no folder with image/ and annos/ in it, as DeepFashion2 has.")
+    return found
+
+
 def read(folder: Path) -> Source:
     """A part for every folder with images and annotations; ids run through all of them.
 
@@ -45,7 +53,7 @@ def read(folder: Path) -> Source:
     parts: list[Part] = []
     dropped: Counter[str] = Counter()
     unlisted = image_id = item_id = 0
-    for place in split_folders(folder):
+    for place in found_split_folders(folder):
         photos = {path.stem: path for path in files_below(place / "image")}
         images, annotations = list[bytes](), list[bytes]()
         files: list[Path | None] = []
@@ -70,8 +78,6 @@ def read(folder: Path) -> Source:
         split = split_of_file(place.relative_to(folder)) or split_of_file(Path(place.name))
         title = str(place.relative_to(folder) / "annos")
         parts.append(Part(title, images, files, annotations, CATEGORIES, split))
-    if not parts:
-        raise SeamlineError("pull.source: has no folder with image/ and annos/ in it, as DeepFashion2 has.")
     return Source(layout="deepfashion2", parts=parts, files_without_record=unlisted, dropped=dict(dropped))
 
 

@@ -28,9 +28,14 @@ def read(folder: Path) -> Source:
     Raises:
         SeamlineError: when there are none, or two of one split.
     """
+    return files_to_source("fashionpedia", folder, found_annotation_files(folder))
+
+
+def found_annotation_files(folder: Path) -> dict[str | None, Path]:
+    """By split; raises SeamlineError when there are none, or two of one split."""
     found = annotation_files(folder)
     paths = {split_of_file(Path(path.name)): path for path in found}
     if not found or len(paths) < len(found):
         names = ", ".join(str(path.relative_to(folder)) for path in found) or "none"
         raise SeamlineError(f"pull.source: Fashionpedia has one {PATTERN} a split; found {names}.")
-    return files_to_source("fashionpedia", folder, paths)
+    return paths

@@ -21,13 +21,9 @@ def read_source(folder: Path, layout: str | None, annotations: str | Mapping[str
     Raises:
         SeamlineError: when nothing is recognised, or the files are not what the layout says.
     """
-    layouts = [layout] if layout is not None else ["coco"] if annotations is not None else layouts_of(folder)
+    layouts = possible_layouts(folder, layout, annotations)
     if len(layouts) > 1:
         print(f"the source looks like {layouts[0]} and is read as that; pull.layout chooses {' or '.join(layouts[1:])}")
-    if annotations is not None and layouts[0] != "coco":
-        raise SeamlineError(
-            f"pull.annotations: names a COCO file, but pull.layout is {layouts[0]}; one has to be null."
-        )
     match layouts[0]:
         case "deepfashion2":
             return deepfashion2.read(folder)
@@ -37,6 +33,36 @@ def read_source(folder: Path, layout: str | None, annotations: str | Mapping[str
             return ccp.read(folder)
         case _:
             return coco.read(folder, annotations)
+
+
+def category_names(folder: Path, layout: str | None, annotations: str | Mapping[str, str] | None) -> list[str]:
+    """What a dataset's categories are called, without reading what may be a file an image.
+
+    Raises:
+        SeamlineError: as `read_source` does, where the annotations are not found.
+    """
+    match possible_layouts(folder, layout, annotations)[0]:
+        case "deepfashion2":
+            return list(deepfashion2.NAMES) if deepfashion2.found_split_folders(folder) else []
+        case "fashionpedia":
+            return coco.category_names(fashionpedia.found_annotation_files(folder))
+        case "ccp":
+            return ccp.category_names(folder)
+        case _:
+            return coco.category_names(coco.find_annotations(folder, annotations))
+
+
+def possible_layouts(folder: Path, layout: str | None, annotations: str | Mapping[str, str] | None) -> list[str]:
+    """The layout that is asked for, else those the folder may be of, the likeliest first.
+
+    Raises:
+        SeamlineError: when a COCO file is named for another layout.
+    """
+    if annotations is None:
+        return layouts_of(folder) if layout is None else [layout]
+    if layout not in (None, "coco"):
+        raise SeamlineError(f"pull.annotations: names a COCO file, but pull.layout is {layout}; one has to be null.")
+    return ["coco"]
 
 
 def layouts_of(folder: Path) -> list[str]:
