@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import io
 import os
+import select
 import signal
 import sys
 import threading
@@ -82,12 +83,12 @@ def end_when(over: Callable[[], bool]) -> None:
 
 def end_of_reader() -> bool:
     """Whether what reads our output has ended, as `head` does when it has seen enough; there is nobody to tell then."""
-    try:
-        sys.stdout.flush()
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python flushes once more when it exits
-        return True
-    return False
+    poll = select.poll()
+    poll.register(sys.stdout, 0)
+    if not any(event & select.POLLERR for _, event in poll.poll(0)):
+        return False
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python writes what is left when it exits
+    return True
 
 
 def run(main: Callable[[], None]) -> None:

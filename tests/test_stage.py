@@ -161,6 +161,21 @@ def test_an_interrupt_is_no_traceback(tmp_path: Path) -> None:
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.parametrize(("work", "told"), [("print('many lines')", 0), ("raise BrokenPipeError", 1)])
+def test_a_reader_that_has_seen_enough_is_no_error(tmp_path: Path, work: str, told: int) -> None:
+    """As in `python stages/summary.py | head`; a pipe of our own that breaks is a fault, and is told."""
+    code = f"from seamline.stage import run\ndef work():\n    for _ in range(100_000): {work}\nrun(work)"
+    running = subprocess.Popen(
+        [sys.executable, "-c", code], cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert running.stdout is not None
+    assert running.stderr is not None
+    if not told:
+        running.stdout.close()
+    assert running.stderr.read().count("BrokenPipeError") == told
+    assert running.wait() == (1 if told else 128 + signal.SIGPIPE)
+
+
 def test_small_instances_and_crowds_are_filtered_and_counted(tmp_path: Path) -> None:
     """An image whose only garment is left out shows that garment still, and is no background."""
     folder = write_dataset(tmp_path / "in", count=4)
