@@ -16,6 +16,7 @@ from typing import Any
 import cv2
 import numpy as np
 import numpy.typing as npt
+import onnxruntime
 import PIL.Image
 import pytest
 import torch
@@ -23,6 +24,7 @@ import torchvision  # type: ignore[import-untyped]
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
+from packaging.version import Version
 from pycocotools import mask as coco_mask
 from ultralytics import YOLO, nn
 from ultralytics.data.augment import LetterBox
@@ -570,7 +572,8 @@ def test_onnxruntime_reports_nothing(untrained: Untrained, tmp_path: Path, whose
     done = subprocess.run(command, env=environment, capture_output=True, text=True, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     made = [path for path in tmp_path.rglob("*") if "onnxruntime" in path.name]
-    assert bool(made) == (whose == "theirs")
+    reports = Version(onnxruntime.__version__) >= Version("1.29")  # Python 3.10 has an older one
+    assert bool(made) == (whose == "theirs" and reports)
 
 
 def test_coco_records_are_boxes_by_width_and_the_masks_pixels() -> None:
