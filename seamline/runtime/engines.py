@@ -87,7 +87,9 @@ class TorchEngine:
         model, checkpoint = load_checkpoint(str(path), device=device, fuse=True)
         if "Segment" not in type(model.model[-1]).__name__:
             raise SeamlineError(f"{path}: is a model of the task {model.task!r}; it has to be one of segmentation.")
-        self.model = model.float().eval()
+        # On a CPU convolutions take 0.7 to 0.9 of the time where the channels lie together.
+        self.layout = torch.channels_last if device == "cpu" else torch.contiguous_format
+        self.model = model.float().eval().to(memory_format=self.layout)
         self.facts = ModelFacts(
             [str(name) for _, name in sorted(model.names.items())], int(checkpoint["train_args"]["imgsz"])
         )
@@ -113,7 +115,8 @@ class TorchEngine:
         if self.device == "cpu" and torch.get_num_threads() != threads:
             torch.set_num_threads(threads)  # of this thread; each has a number of its own
         with torch.inference_mode():
-            (predictions, prototypes), *_ = self.model(torch.from_numpy(canvases_to_tensor(canvases)).to(self.device))
+            tensor = torch.from_numpy(canvases_to_tensor(canvases)).to(self.device, memory_format=self.layout)
+            (predictions, prototypes), *_ = self.model(tensor)
             return predictions.cpu().numpy(), prototypes.cpu().numpy()  # waits for a GPU
 
 
