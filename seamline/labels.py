@@ -49,7 +49,7 @@ def corners_to_line(corners: Corners, height: int, width: int, off_px: float) ->
 PADDING = b"\0"  # of numpy's texts, which are all of one length
 
 
-@functools.lru_cache(maxsize=1024)
+@functools.lru_cache(maxsize=4096)  # photos have thousands of sizes
 def centres_as_text(side: int, off_px: float) -> tuple[npt.NDArray[np.bytes_], npt.NDArray[np.float64]]:
     """The centre of every pixel along a side as a share of it: as text with a blank behind, and as its number.
 
