@@ -8,7 +8,7 @@ from pathlib import Path
 import msgspec
 
 from seamline.addresses import is_remote
-from seamline.archives import files_below, folder_of, is_archive
+from seamline.archives import SUFFIXES, files_below, folder_of
 from seamline.coco import read_coco
 from seamline.doctor.finding import Finding
 from seamline.doctor.repository import locked_stages
@@ -56,6 +56,6 @@ def names_in(pull: Pull) -> list[str] | None:
     folder = Path(pull.source)
     if is_remote(pull.source) or not folder.is_dir():
         return None
-    if any(is_archive(path) and not folder_of(path).is_dir() for path in files_below(folder)):
+    if not all(folder_of(archive).is_dir() for archive in files_below(folder, SUFFIXES)):
         return None
     return category_names(folder, pull.layout, pull.annotations)

@@ -32,7 +32,7 @@ BROKEN = (zlib.error, struct.error, MemoryError, OverflowError)  # beside the us
 
 def label_list(folder: Path) -> Path | None:
     """The label_list.mat beside annotations/pixel-level and photos, wherever in the source that is."""
-    for path in files_below(folder):
+    for path in files_below(folder, (".mat",)):
         base = path.parent if (path.parent / "photos").is_dir() else path.parent.parent
         if path.name == "label_list.mat" and (base / "photos").is_dir() and label_maps(base).is_dir():
             return path

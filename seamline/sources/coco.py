@@ -94,7 +94,7 @@ def category_names(paths: Mapping[str | None, Path]) -> list[str]:
 
 
 def coco_files(folder: Path) -> list[Path]:
-    return [path for path in files_below(folder) if path.suffix.lower() == ".json" and looks_like_coco(path)]
+    return [path for path in files_below(folder, (".json",)) if looks_like_coco(path)]
 
 
 def split_of_file(path: Path) -> str | None:

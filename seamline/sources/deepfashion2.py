@@ -16,7 +16,7 @@ from typing import Any
 import msgspec
 from tqdm import tqdm
 
-from seamline.archives import files_below
+from seamline.archives import files_below, folders_below
 from seamline.canonical import Part, Source
 from seamline.coco import Record
 from seamline.errors import SeamlineError
@@ -32,8 +32,8 @@ ITEM = re.compile(r"item\d{1,9}")
 
 def split_folders(folder: Path) -> list[Path]:
     """The folders that have both image/ and annos/ in them."""
-    folders = {path.parent for path in files_below(folder) if path.parent.name == "annos"}
-    return sorted(path.parent for path in folders if (path.parent / "image").is_dir())
+    annotated = (place.parent for place in folders_below(folder) if place.name == "annos")
+    return [place for place in annotated if (place / "image").is_dir()]
 
 
 def found_split_folders(folder: Path) -> list[Path]:

@@ -19,7 +19,7 @@ PATTERN = "instances_attributes_*.json"
 
 
 def annotation_files(folder: Path) -> list[Path]:
-    return [path for path in files_below(folder) if fnmatch(path.name, PATTERN)]
+    return [path for path in files_below(folder, (".json",)) if fnmatch(path.name, PATTERN)]
 
 
 def read(folder: Path) -> Source:
