@@ -23,7 +23,7 @@ from seamline.benchmarking import rows_to_measure
 from seamline.labels import text_to_line
 from seamline.machine import instructions
 from seamline.metrics import METRIC_NAMES
-from tests.conftest import SHARED_DATA, SMALL, Project, checked_out, merged
+from tests.conftest import SHARED_DATA, SMALL, THOROUGH, Project, checked_out, merged
 from tests.test_repro import STAGES
 
 pytestmark = pytest.mark.slow
@@ -389,7 +389,7 @@ def disk_bytes(*folders: Path) -> int:
     ("classes", "most"),
     [
         (FIVE, 1.2),
-        (None, 1.25),
+        pytest.param(None, 1.25, marks=pytest.mark.skipif(not THOROUGH, reason="make test-thorough runs it")),
     ],
 )
 def test_data_and_cache_take_little_more_than_the_photos(tmp_path: Path, classes: Any, most: float) -> None:
