@@ -17,7 +17,7 @@ help:
 	@echo "make lock        regenerate requirements.txt from requirements.in"
 	@echo "make recipe      parameters for a known dataset and a GPU, and their run: NAME=... SOURCE=... (docs/training.md)"
 	@echo "make sweep       search the hyperparameters of params.yaml's section sweep"
-	@echo "make seeds       train with three seeds and state the spread (20 minutes on 2 cores)"
+	@echo "make seeds       train with three seeds and state the spread (an hour on 2 older cores)"
 	@echo "make bench       compare time, memory and masks with other tools, at DeepFashion2's full size (25 minutes)"
 	@echo "make bucket      an S3 on this machine with the sample in it, to try the pipeline against (Ctrl-C ends it)"
 	@echo "make image-test  build the image for the CPU with buildah and try it (docs/containers.md)"

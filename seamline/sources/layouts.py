@@ -43,7 +43,8 @@ def category_names(folder: Path, layout: str | None, annotations: str | Mapping[
     """
     match possible_layouts(folder, layout, annotations)[0]:
         case "deepfashion2":
-            return list(deepfashion2.NAMES) if deepfashion2.found_split_folders(folder) else []
+            deepfashion2.found_split_folders(folder)
+            return list(deepfashion2.NAMES)
         case "fashionpedia":
             return coco.category_names(fashionpedia.found_annotation_files(folder))
         case "ccp":
