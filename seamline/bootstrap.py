@@ -20,6 +20,7 @@ LEVEL = 0.95
 FEWEST = 15  # groups
 RECALLS = np.linspace(0, 1, 101)  # pycocotools'
 EPSILON = np.spacing(1)  # in its denominators as well
+AT_ONCE = 200_000  # samples times a class's predictions: what fits a processor's cache is quickest
 
 
 class Ranking(NamedTuple):
@@ -79,13 +80,12 @@ def rankings(matches: Matches, counted: Bools | None = None) -> list[Ranking]:
 
 
 def instance_counts(matches: Matches, weights: Ints, counted: Bools | None = None) -> Ints:
-    """Instances of each class in a sample: (classes,)."""
+    """Instances of each class in each sample, (samples, classes), of weights (samples, images)."""
     chosen = ~matches.crowd if counted is None else counted & ~matches.crowd
-    found: Ints = np.bincount(
-        matches.instance_kind[chosen],
-        weights=weights[matches.instance_image[chosen]],
-        minlength=len(matches.names),
-    ).astype(np.int64)
+    images, count = matches.instance_image[chosen], len(matches.names)
+    of_image = np.zeros((len(matches.image_ids), count), dtype=np.int64)
+    np.add.at(of_image, (images, matches.instance_kind[chosen]), 1)
+    found: Ints = weights @ of_image
     return found
 
 
@@ -96,43 +96,44 @@ def groups_showing(matches: Matches, groups: Ints, counted: Bools | None = None)
 
 
 def class_precisions(ranked: Sequence[Ranking], instances: Ints, weights: Ints, thresholds: int) -> Floats:
-    """pycocotools' average precision of each class at each IoU threshold over weighted images.
+    """pycocotools' average precision of each class at each IoU threshold over weighted images, sample by sample.
 
     Args:
         ranked: of `rankings`.
-        instances: (classes,) of `instance_counts` with the same weights.
-        weights: (images,): how often each image counts.
+        instances: (samples, classes) of `instance_counts` with the same weights.
+        weights: (samples, images): how often each image counts.
         thresholds: how many IoU thresholds there are.
 
     Returns:
-        (classes, thresholds); NaN where a class has no instance.
+        (samples, classes, thresholds); NaN where a class has no instance.
     """
-    found = np.where(instances[:, None] > 0, np.zeros((len(instances), thresholds)), np.nan)
+    found = np.where(instances[:, :, None] > 0, np.zeros((*instances.shape, thresholds)), np.nan)
     for ranking in ranked:
-        if instances[ranking.kind] == 0:
-            continue
-        weight = weights[ranking.image]
-        predicted = np.cumsum(weight)
+        has = instances[:, ranking.kind] > 0
+        weight = weights[has][:, ranking.image]
+        predicted = np.cumsum(weight, axis=1)
         for iou, hits in ranking.hits:
-            right = np.cumsum(weight[hits])
-            if not len(right) or right[-1] == 0:
+            if not len(hits):
                 continue
-            precision = right / (predicted[hits] + EPSILON)
-            envelope = np.maximum.accumulate(precision[::-1])[::-1]
-            reached = np.searchsorted(right / instances[ranking.kind], RECALLS, side="left")
-            found[ranking.kind, iou] = envelope[reached[reached < len(envelope)]].sum() / len(RECALLS)
+            right = np.cumsum(weight[:, hits], axis=1)
+            precision = right / (predicted[:, hits] + EPSILON)
+            envelope = np.maximum.accumulate(precision[:, ::-1], axis=1)[:, ::-1]
+            # How many of RECALLS are reached with each hit; those new with it get its envelope.
+            reached = np.searchsorted(RECALLS, right / instances[has, ranking.kind, None], side="right")
+            new = np.diff(reached, axis=1, prepend=0)
+            found[has, ranking.kind, iou] = (envelope * new).sum(axis=1) / len(RECALLS)
     return found
 
 
 def sample_precisions(matches: Matches, weights: Ints, counted: Bools | None = None) -> Floats:
     """Average precision in every sample: (samples, classes, thresholds); see class_precisions."""
     ranked = rankings(matches, counted)
-    return np.array(
-        [
-            class_precisions(ranked, instance_counts(matches, sample, counted), sample, len(matches.ious))
-            for sample in weights
-        ]
-    ).reshape(len(weights), len(matches.names), len(matches.ious))
+    longest = max((len(ranking.image) for ranking in ranked), default=0)
+    parts = [
+        class_precisions(ranked, instance_counts(matches, part, counted), part, len(matches.ious))
+        for part in np.array_split(weights, len(weights) * longest // AT_ONCE + 1)
+    ]
+    return np.concatenate(parts)
 
 
 def mean_of_classes(precisions: Floats) -> Floats:

@@ -12,15 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from pycocotools.coco import COCO
 
-from seamline.bootstrap import (
-    class_precisions,
-    groups_showing,
-    instance_counts,
-    interval,
-    mean_of_classes,
-    rankings,
-    sample_precisions,
-)
+from seamline.bootstrap import groups_showing, interval, mean_of_classes, sample_precisions
 from seamline.metrics import Bools, Ints, Matches
 
 LARGEST = 20  # slices of a field, those with the most instances
@@ -119,10 +111,7 @@ def enough_samples(matches: Matches, samples: int) -> int:
 
 def figures(matches: Matches, groups: Ints, weights: Ints, counted: Bools) -> Row:
     """Images, instances, and each average precision with its interval; six digits, None where no sample has any."""
-    once = np.ones(len(matches.image_ids), dtype=np.int64)
-    found = class_precisions(
-        rankings(matches, counted), instance_counts(matches, once, counted), once, len(matches.ious)
-    )
+    found = sample_precisions(matches, np.ones((1, len(matches.image_ids)), dtype=np.int64), counted)[0]
     samples = sample_precisions(matches, weights[: enough_samples(matches, len(weights))], counted)
     showing = groups_showing(matches, groups, counted)
     values: list[float | None] = []

@@ -17,7 +17,9 @@ from hypothesis import strategies as st
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
+from seamline import bootstrap
 from seamline.bootstrap import (
+    AT_ONCE,
     FEWEST,
     class_precisions,
     draw_weights,
@@ -35,8 +37,9 @@ from tests.test_metrics import COCO_IOUS, noisy_results
 
 
 def weighted(matches: Matches, weights: Ints, counted: Bools | None = None) -> Floats:
-    ranked, instances = rankings(matches, counted), instance_counts(matches, weights, counted)
-    return class_precisions(ranked, instances, weights, len(matches.ious))
+    instances = instance_counts(matches, weights[None], counted)
+    found: Floats = class_precisions(rankings(matches, counted), instances, weights[None], len(matches.ious))[0]
+    return found
 
 
 def plain_precision(truth: COCO, results: list[Record], kind: str = "segm", **changes: Any) -> Any:
@@ -166,8 +169,12 @@ def test_draws_take_groups_together_and_depend_on_the_seed_alone() -> None:
     assert draw_weights(np.zeros(0, np.int64), 5, 0).shape == (5, 0)
 
 
-def test_the_interval_is_that_of_datasets_drawn_anew(measured: tuple[COCO, list[Record], Matches]) -> None:
+@pytest.mark.parametrize("at_once", [AT_ONCE, 50])
+def test_the_interval_is_that_of_datasets_drawn_anew(
+    measured: tuple[COCO, list[Record], Matches], monkeypatch: pytest.MonkeyPatch, at_once: int
+) -> None:
     """Samples are pycocotools' figures on drawn datasets, one by one."""
+    monkeypatch.setattr(bootstrap, "AT_ONCE", at_once)
     truth, results, matches = measured
     weights = draw_weights(np.arange(8), 20, 3)
     samples = sample_precisions(matches, weights)
