@@ -1,7 +1,8 @@
 """Subset: choose classes and a class-balanced number of images from the canonical dataset.
 
-Classes are renamed and merged as subset.classes says and numbered from 1 in its order; every other field of the
-records passes through. Images are hard-linked, not copied. Counts go to reports/subset.json.
+Classes are renamed and merged as subset.classes says and numbered from 1 in its order, or stay as they are where it is
+null; every other field of the records passes through. Images are hard-linked, not copied. Counts go to
+reports/subset.json.
 
 Example: python stages/subset.py data/raw data/subset
 """
@@ -72,14 +73,16 @@ def main() -> None:
 
     taken = np.zeros(len(images), dtype=bool)
     taken[chosen] = True
+    # Where all classes are wanted their ids stay as well: nobody's ids shift without need.
+    numbers = [ids[0] if params.classes is None else place for place, ids in enumerate(sources.values(), start=1)]
     annotations = [
-        {**raw_to_record(coco.annotations[index]), "category_id": int(classes[index]) + 1}
+        {**raw_to_record(coco.annotations[index]), "category_id": numbers[classes[index]]}
         for index in np.flatnonzero(kept & taken[rows[:, 0]])
     ]
     records = {record["id"]: record for record in map(raw_to_record, coco.categories)}
     categories = [
         merged_category([records[source] for source in ids], number, name)
-        for number, (name, ids) in enumerate(sources.items(), start=1)
+        for number, (name, ids) in zip(numbers, sources.items(), strict=True)
     ]
     with whole_folder(args.out) as out:
         for index in tqdm(chosen, desc="images", unit="image", disable=None):
@@ -89,7 +92,8 @@ def main() -> None:
             out / "annotations.json", (coco.images[index] for index in chosen), annotations, categories, coco.attributes
         )
 
-    instances = Counter(categories[annotation["category_id"] - 1]["name"] for annotation in annotations)
+    names = {category["id"]: category["name"] for category in categories}
+    instances = Counter(names[annotation["category_id"]] for annotation in annotations)
     of_chosen = taken[rows[:, 0]] & (classes >= 0)
     write_json(
         args.report,

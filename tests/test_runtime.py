@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import gc
 import io
 import os
@@ -124,6 +125,7 @@ def test_nothing_found_is_no_instance() -> None:
     assert instances.to_coco(1, [1, 2]) == []
 
 
+@functools.cache
 def steady_images(untrained: Untrained) -> list[Path]:
     """Those on which random weights do not blow the rounding of f32 up."""
     images = untrained.images()

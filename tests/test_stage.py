@@ -218,6 +218,39 @@ def test_classes_are_merged_renamed_and_keep_every_other_field(tmp_path: Path) -
     assert sorted(pairs) == sorted(pair for pair in set(pairs) for _ in range(2))  # groups whole
 
 
+def test_where_all_classes_are_wanted_nobodys_ids_shift(tmp_path: Path) -> None:
+    """Labels count from 0 without gaps, as ultralytics wants them."""
+    folder = write_dataset(tmp_path / "in")
+    coco = json.loads((folder / "instances.json").read_text())
+    for record, key in [(one, "id") for one in coco["categories"]] + [
+        (one, "category_id") for one in coco["annotations"]
+    ]:
+        record[key] = {1: 7, 2: 0}[record[key]]
+    (folder / "instances.json").write_text(json.dumps(coco))
+    choice = {"images": None, "background": 0, "group_by": None}
+    with_params(tmp_path, {"subset": {"classes": None, **choice}, "split": {"near_duplicate_bits": None}})
+    for stage, paths in (
+        ("pull", ("in", "raw")), ("subset", ("raw", "subset")), ("convert", ("subset", "yolo")),
+        ("split", ("subset", "yolo", "split")),
+    ):  # fmt: skip
+        done = run_stage(stage, tmp_path, *paths)
+        assert done.returncode == 0, done.stderr
+    raw = (tmp_path / "raw" / "annotations.json").read_bytes()
+    assert [one["id"] for one in json.loads(raw)["categories"]] == [0, 7]
+    assert (tmp_path / "subset" / "annotations.json").read_bytes() == raw  # which DVC therefore keeps once
+    lines = (tmp_path / "yolo" / "labels" / "001.txt").read_text().splitlines()
+    assert [line.split()[0] for line in lines] == ["1", "0"]  # the top is 7, the trousers 0
+    assert yaml.safe_load((tmp_path / "split" / "data.yaml").read_text())["names"] == {
+        0: "trousers",
+        1: "short sleeve top",
+    }
+    report = json.loads((tmp_path / "reports" / "subset.json").read_text())
+    assert {name: found["instances"] for name, found in report["classes"].items()} == {
+        "trousers": 6,
+        "short sleeve top": 6,
+    }
+
+
 @pytest.mark.parametrize("official", [{"test": "val"}, {"train": "train", "val": "val"}])
 def test_an_official_split_is_used_and_reaches_the_files(tmp_path: Path, official: dict[str, str]) -> None:
     for split, count in (("train", 8), ("val", 4), ("test", 3)):
