@@ -54,7 +54,7 @@ test: setup
 test-quick: setup
 	$(RUN) $(PYTEST) -m "not slow and not process"
 
-# Also what takes too long for every time: ten thousand damaged annotation files.
+# Also what takes too long for every time: ten thousand damaged annotation files, the whole sample drawn again.
 test-thorough: setup
 	$(RUN) SEAMLINE_THOROUGH=1 $(PYTEST)
 

@@ -1140,14 +1140,19 @@ def make_group(pair_id: int, wear: tuple[int, int, int] | None, size: int) -> li
     return photos
 
 
-def make_dataset() -> list[dict[str, Any]]:
-    """All photos, in an order in which no two neighbours show the same outfit."""
-    rng = np.random.default_rng(SEED)
+def plan_groups(rng: Rng) -> list[tuple[tuple[int, int, int] | None, int]]:
+    """What each group wears and how many photos it has; the first one's pair_id is 1."""
     wear: list[tuple[int, int, int] | None] = [w[1:] for w in WARDROBE for _ in range(w[0])]
     # Sizes go round-robin over the wardrobe, so that no kind of outfit gets only single photos.
     sizes = [GROUP_SIZES[(k * 37 + 5) % len(GROUP_SIZES)] for k in range(len(GROUP_SIZES))]
     plans = list(zip(wear, sizes, strict=True)) + [(None, 1)] * 12
-    plans = [plans[int(k)] for k in rng.permutation(len(plans))]
+    return [plans[int(k)] for k in rng.permutation(len(plans))]
+
+
+def make_dataset() -> list[dict[str, Any]]:
+    """All photos, in an order in which no two neighbours show the same outfit."""
+    rng = np.random.default_rng(SEED)
+    plans = plan_groups(rng)
     photos = [p for pair_id, (w, n) in enumerate(plans, 1) for p in make_group(pair_id, w, n)]
     photos = [photos[int(k)] for k in rng.permutation(len(photos))]
     pair = [p["image"]["pair_id"] for p in photos]

@@ -45,7 +45,7 @@ SMALL: dict[str, Any] = {
     },
     "evaluate": {"overlays": 2},
     "export": {"int8": {"calibration_images": 8, "max_drop": 1.0}},
-    "benchmark": {"threads": 1, "rounds": 2},
+    "benchmark": {"threads": 1, "rounds": 1},
 }
 
 

@@ -184,7 +184,7 @@ SMALL_SWEEP = {
 @pytest.mark.slow
 def test_a_sweep_is_killed_goes_on_and_its_winner_is_taken_over(finished: Project, tmp_path: Path) -> None:
     project = finished.copy(tmp_path / "project")
-    values = merged(project.params(), {"train": {"epochs": 8}, "sweep": SMALL_SWEEP})
+    values = merged(project.params(), {"train": {"epochs": 4}, "sweep": SMALL_SWEEP})
     values["sweep"]["space"] = SMALL_SWEEP["space"]
     (project.root / "params.yaml").write_text(yaml.safe_dump(values, sort_keys=False))
     project.commit("sweep")
