@@ -20,7 +20,7 @@ LEVEL = 0.95
 FEWEST = 15  # groups
 RECALLS = np.linspace(0, 1, 101)  # pycocotools'
 EPSILON = np.spacing(1)  # in its denominators as well
-AT_ONCE = 200_000  # samples times a class's predictions: what fits a processor's cache is quickest
+AT_ONCE = 200_000  # samples times a class's predictions or instances: what fits a processor's cache is quickest
 
 
 class Ranking(NamedTuple):
@@ -110,6 +110,9 @@ def class_precisions(ranked: Sequence[Ranking], instances: Ints, weights: Ints, 
     found = np.where(instances[:, :, None] > 0, np.zeros((*instances.shape, thresholds)), np.nan)
     for ranking in ranked:
         has = instances[:, ranking.kind] > 0
+        total = instances[has, ranking.kind, None]
+        # How many of RECALLS are reached with so many right ones.
+        recalls = np.searchsorted(RECALLS, np.arange(total.max(initial=0) + 1) / total, side="right")
         weight = weights[has][:, ranking.image]
         predicted = np.cumsum(weight, axis=1)
         for iou, hits in ranking.hits:
@@ -118,17 +121,15 @@ def class_precisions(ranked: Sequence[Ranking], instances: Ints, weights: Ints, 
             right = np.cumsum(weight[:, hits], axis=1)
             precision = right / (predicted[:, hits] + EPSILON)
             envelope = np.maximum.accumulate(precision[:, ::-1], axis=1)[:, ::-1]
-            # How many of RECALLS are reached with each hit; those new with it get its envelope.
-            reached = np.searchsorted(RECALLS, right / instances[has, ranking.kind, None], side="right")
-            new = np.diff(reached, axis=1, prepend=0)
-            found[has, ranking.kind, iou] = (envelope * new).sum(axis=1) / len(RECALLS)
+            new = np.diff(np.take_along_axis(recalls, right, axis=1), axis=1, prepend=0)
+            found[has, ranking.kind, iou] = np.einsum("ij,ij->i", envelope, new) / len(RECALLS)
     return found
 
 
 def sample_precisions(matches: Matches, weights: Ints, counted: Bools | None = None) -> Floats:
     """Average precision in every sample: (samples, classes, thresholds); see class_precisions."""
     ranked = rankings(matches, counted)
-    longest = max((len(ranking.image) for ranking in ranked), default=0)
+    longest = max((*(len(ranking.image) for ranking in ranked), *np.bincount(matches.instance_kind)), default=0)
     parts = [
         class_precisions(ranked, instance_counts(matches, part, counted), part, len(matches.ious))
         for part in np.array_split(weights, len(weights) * longest // AT_ONCE + 1)
