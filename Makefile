@@ -54,8 +54,7 @@ test: setup
 test-quick: setup
 	$(RUN) $(PYTEST) -m "not slow and not process"
 
-# Also what takes too long for every time: ten thousand damaged annotation files, the whole sample drawn again, a bench,
-# real photos to the end.
+# Also what takes too long for every time: ten thousand damaged annotation files, the whole sample drawn again.
 test-thorough: setup
 	$(RUN) SEAMLINE_THOROUGH=1 $(PYTEST)
 

@@ -12,7 +12,7 @@ import pytest
 
 from bench.data import sample_shapes, with_overlapping_part, write_dataset
 from seamline.masks import mask_iou, rle_to_mask, segmentation_to_rle
-from tests.conftest import PROJECT, THOROUGH
+from tests.conftest import PROJECT
 
 
 def test_its_data_list_a_part_beside_the_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -29,7 +29,6 @@ def test_its_data_list_a_part_beside_the_whole(tmp_path: Path, monkeypatch: pyte
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not THOROUGH, reason="make test-thorough")
 def test_a_small_bench_runs_to_the_end(tmp_path: Path) -> None:
     for name in ("bench", "stages", "samples", "params.yaml"):
         (tmp_path / name).symlink_to(PROJECT / name)
