@@ -356,6 +356,7 @@ def test_an_experiment_in_a_fresh_clone(finished: Project) -> None:
         ("pull.source=nowhere.zip", "nowhere.zip"),
         ("subset.classes=[hat]", "the dataset has no category 'hat'"),
         ("split.ratios.val=0.3", "split.ratios: train + val + test add up to 1.1"),
+        ("train.epochs=0", "train.epochs: 0 is not allowed"),
     ],
 )
 def test_a_bad_parameter_stops_the_experiment_with_one_sentence(finished: Project, change: str, sentence: str) -> None:

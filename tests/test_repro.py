@@ -121,6 +121,7 @@ def test_a_change_reruns_its_stage_and_those_after_it(stand_in: Project, section
     changes, expected = CHANGES[section]
     stand_in.change({section: changes})
     assert stand_in.stages_run() == expected
+    assert stand_in.stages_run() == []
 
 
 def test_pictures_for_evaluate_are_no_reason_to_export_again(stand_in: Project) -> None:

@@ -25,6 +25,16 @@ def run_stage(name: str, folder: Path, *arguments: str) -> subprocess.CompletedP
     return subprocess.run(command, cwd=folder, capture_output=True, text=True)
 
 
+def run_to_split(folder: Path) -> None:
+    """The stages from pull to split, on folder/in."""
+    for stage, paths in (
+        ("pull", ("in", "raw")), ("subset", ("raw", "subset")), ("convert", ("subset", "yolo")),
+        ("split", ("subset", "yolo", "split")),
+    ):  # fmt: skip
+        done = run_stage(stage, folder, *paths)
+        assert done.returncode == 0, done.stderr
+
+
 def with_params(folder: Path, changes: dict[str, Any]) -> None:
     values = merged(yaml.safe_load((PROJECT / "params.yaml").read_text()), changes)
     (folder / "params.yaml").write_text(yaml.safe_dump(values))
@@ -229,12 +239,7 @@ def test_where_all_classes_are_wanted_nobodys_ids_shift(tmp_path: Path) -> None:
     (folder / "instances.json").write_text(json.dumps(coco))
     choice = {"images": None, "background": 0, "group_by": None}
     with_params(tmp_path, {"subset": {"classes": None, **choice}, "split": {"near_duplicate_bits": None}})
-    for stage, paths in (
-        ("pull", ("in", "raw")), ("subset", ("raw", "subset")), ("convert", ("subset", "yolo")),
-        ("split", ("subset", "yolo", "split")),
-    ):  # fmt: skip
-        done = run_stage(stage, tmp_path, *paths)
-        assert done.returncode == 0, done.stderr
+    run_to_split(tmp_path)
     raw = (tmp_path / "raw" / "annotations.json").read_bytes()
     assert [one["id"] for one in json.loads(raw)["categories"]] == [0, 7]
     assert (tmp_path / "subset" / "annotations.json").read_bytes() == raw  # which DVC therefore keeps once
@@ -258,12 +263,7 @@ def test_an_official_split_is_used_and_reaches_the_files(tmp_path: Path, officia
     choice = {"images": None, "background": 0, "group_by": None}
     split_params = {"official": official, "group_by": None, "near_duplicate_bits": None}
     with_params(tmp_path, {"subset": choice, "split": split_params})
-    for stage, paths in (
-        ("pull", ("in", "raw")), ("subset", ("raw", "subset")), ("convert", ("subset", "yolo")),
-        ("split", ("subset", "yolo", "split")),
-    ):  # fmt: skip
-        done = run_stage(stage, tmp_path, *paths)
-        assert done.returncode == 0, done.stderr
+    run_to_split(tmp_path)
     report = json.loads((tmp_path / "reports" / "split.json").read_text())
     assert report["official"] == official
     for ours, theirs in official.items():
