@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import functools
 import json
 import logging
 import os
@@ -19,6 +20,7 @@ import pytest
 import yaml
 
 from seamline.stage import quiet_environment
+from tests import warm
 
 PROJECT = Path(__file__).resolve().parent.parent
 SHARED_DATA = PROJECT.parent / "shared" / "data"
@@ -104,10 +106,14 @@ class Project:
         subprocess.run(["cp", "--archive", str(self.root), str(root)], check=True)
         return Project(root, self.environment).with_home()
 
-    def run(self, *command: str, check: bool = True) -> subprocess.CompletedProcess[str]:
-        done = subprocess.run(
-            command, cwd=self.root, env=self.environment, capture_output=True, text=True, stdin=subprocess.DEVNULL
-        )
+    def run(self, *command: str, check: bool = True, cold: bool = False) -> subprocess.CompletedProcess[str]:
+        """DVC and stages from a warm Python, unless `cold`."""
+        if not cold and (command[0] == "dvc" or (command[0] == "python" and command[1].endswith(".py"))):
+            done = warm.run(command, self.root, self.environment)
+        else:
+            done = subprocess.run(
+                command, cwd=self.root, env=self.environment, capture_output=True, text=True, stdin=subprocess.DEVNULL
+            )
         if check and done.returncode != 0:
             raise AssertionError(f"{command} exited {done.returncode}\n{done.stdout}\n{done.stderr}")
         return done
@@ -123,9 +129,9 @@ class Project:
     def change(self, changes: dict[str, Any]) -> None:
         (self.root / "params.yaml").write_text(yaml.safe_dump(merged(self.params(), changes), sort_keys=False))
 
-    def stages_run(self, *arguments: str) -> list[str]:
+    def stages_run(self, *arguments: str, cold: bool = False) -> list[str]:
         """The stages that `dvc repro` runs."""
-        lines = self.run("dvc", "repro", *arguments).stdout.splitlines()
+        lines = self.run("dvc", "repro", *arguments, cold=cold).stdout.splitlines()
         return [line.split("'")[1] for line in lines if line.startswith("Running stage")]
 
     def locked_outputs(self) -> dict[str, str]:
@@ -216,9 +222,12 @@ def write_dataset(folder: Path, count: int = 6, **changes: Any) -> Path:
 
 @pytest.fixture(scope="session")
 def s3_server() -> Iterator[Any]:
-    """moto's S3, for all tests."""
+    """moto's S3, for all tests. botocore reads its descriptions of services once, not for every client."""
+    from botocore.loaders import JSONFileLoader
     from moto.server import ThreadedMotoServer
 
+    read = functools.cache(JSONFileLoader().load_file)
+    JSONFileLoader.load_file = lambda _, path: read(path)
     logging.getLogger("werkzeug").setLevel(logging.ERROR)
     server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
     server.start()

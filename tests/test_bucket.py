@@ -100,6 +100,7 @@ def test_no_secret_is_in_the_lock_or_anywhere_in_git(pulled: Pulled) -> None:
 
 def test_a_bucket_out_of_reach_is_told_with_how_to_go_on_and_that_works(pulled: Pulled, tmp_path: Path) -> None:
     offline = pulled.project.copy(tmp_path / "offline")
+    offline.environment["AWS_MAX_ATTEMPTS"] = "2"  # so that nobody waits long
     with socket.socket() as taken:  # bound and not listening: refused
         taken.bind(("127.0.0.1", 0))
         offline.environment |= {"AWS_ENDPOINT_URL": f"http://127.0.0.1:{taken.getsockname()[1]}"}

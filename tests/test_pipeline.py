@@ -13,6 +13,9 @@ import sys
 import threading
 import time
 from collections import Counter
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +26,7 @@ from seamline.benchmarking import rows_to_measure
 from seamline.labels import text_to_line
 from seamline.machine import instructions
 from seamline.metrics import METRIC_NAMES
+from tests import warm
 from tests.conftest import SHARED_DATA, SMALL, Project, checked_out, merged
 from tests.test_repro import STAGES
 
@@ -235,6 +239,19 @@ def kill_in_stage(project: Project, stage: str) -> None:
     assert not lock.exists() or stage not in yaml.safe_load(lock.read_text())["stages"]
 
 
+def run_and_kill(command: list[str], after_s: float | None, folder: Path, environment: dict[str, str]) -> list[str]:
+    """The epochs that a training says it finished; killed so long after the first of them."""
+    (said := folder / "said").write_text("")
+    running = warm.start(command, folder, environment, said, folder / "errors")
+    if after_s is not None:
+        while "\nepoch" not in said.read_text() and running.is_alive():
+            time.sleep(0.01)
+        time.sleep(after_s)
+        running.kill()
+    running.join()
+    return [line.split()[1] for line in said.read_text().splitlines() if line.startswith("epoch")]
+
+
 def test_training_killed_at_five_random_moments_is_the_training_nobody_killed(
     finished: Project, tmp_path: Path
 ) -> None:
@@ -247,28 +264,17 @@ def test_training_killed_at_five_random_moments_is_the_training_nobody_killed(
     values = merged(finished.params(), {"train": {"epochs": epochs, "close_mosaic": 3, "warmup_epochs": 1}})
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(values))
 
-    def train(out: str, kill_after_s: float | None) -> list[str]:
-        """The epochs it says it finished; killed so long after the first of them."""
-        script = str(finished.root / "stages" / "train.py")
-        running = subprocess.Popen(
-            [sys.executable, script, "split", str(finished.root / "data" / "yolo"), out, "--report", f"{out}-report"],
-            cwd=tmp_path, env=finished.environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
-        )  # fmt: skip
-        assert running.stdout is not None
-        lines: list[str] = []
-        for line in running.stdout:
-            lines += [line.split()[1]] if line.startswith("epoch") else []
-            if lines and kill_after_s is not None:
-                time.sleep(kill_after_s)
-                running.kill()
-                kill_after_s = None
-        running.wait()
-        return lines
-
-    assert train("whole", None) == [f"{epoch}/{epochs}" for epoch in range(1, epochs + 1)]
+    script, yolo = str(finished.root / "stages" / "train.py"), str(finished.root / "data" / "yolo")
     rng = random.Random(0)
-    said = [train("cut", rng.uniform(0, 0.25)) for _ in range(5)]
-    said.append(train("cut", None))
+    kills_after_s = [None, *(rng.uniform(0, 0.25) for _ in range(5)), None]
+    outs = ["whole"] + ["cut"] * 6
+    # In a process whose forks have imported before what training does, which takes each of them five seconds.
+    with ProcessPoolExecutor(1, get_context("spawn"), warm.also_import, ("ultralytics", "torch._inductor")) as pool:
+        commands = [["python", script, "split", yolo, out, "--report", f"{out}-report"] for out in outs]
+        run = partial(run_and_kill, folder=tmp_path, environment=finished.environment)
+        whole, *said = pool.map(run, commands, kills_after_s)
+
+    assert whole == [f"{epoch}/{epochs}" for epoch in range(1, epochs + 1)]
     counts = Counter(line for lines in said for line in lines)
     assert set(counts) == {f"{epoch}/{epochs}" for epoch in range(1, epochs + 1)}
     assert set(counts.values()) == {1}  # what was said to be finished is not run again

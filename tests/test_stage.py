@@ -15,14 +15,14 @@ from typing import Any
 import pytest
 import yaml
 
+from tests import warm
 from tests.conftest import PROJECT, merged, write_dataset
 
 STAGES = sorted((PROJECT / "stages").glob("*.py"))
 
 
 def run_stage(name: str, folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, str(PROJECT / "stages" / f"{name}.py"), *arguments]
-    return subprocess.run(command, cwd=folder, capture_output=True, text=True)
+    return warm.run(["python", str(PROJECT / "stages" / f"{name}.py"), *arguments], folder)
 
 
 def run_to_split(folder: Path) -> None:
