@@ -46,7 +46,8 @@ doctor: setup
 	@$(RUN) PYTHONPATH="$(CURDIR)" python3 stages/doctor.py
 
 # On all cores, four at most, since more of them need more memory than many machines have; a file's tests stay together.
-PYTEST := python -m pytest --numprocesses logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
+# Bytecode is kept even where the environment forbids it: hundreds of processes would compile the same modules again.
+PYTEST := PYTHONDONTWRITEBYTECODE= python -m pytest --numprocesses logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 test: setup
 	$(RUN) $(PYTEST)

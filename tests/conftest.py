@@ -65,7 +65,7 @@ PROCESSES = {
         "bench", "benchmarking", "charts", "comparing", "containers", "conversion", "datacharts", "doctor",
         "downloads", "evaluation", "exporting", "facts", "fetch", "machine", "predicting", "processes", "reach",
         "recipes", "report", "reports", "repository", "repro", "runtime", "sample", "stage", "sweeping", "training",
-        "troubleshooting", "workflows",
+        "troubleshooting", "warm", "workflows",
     )
 }  # fmt: skip
 
