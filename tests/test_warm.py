@@ -8,6 +8,8 @@ import sys
 import time
 from pathlib import Path
 
+import pytest
+
 from tests import warm
 
 TELLS = """
@@ -17,7 +19,7 @@ import seamline
 here = {"argv": sys.argv, "orig": sys.orig_argv[1:], "name": __name__, "file": __file__, "cwd": os.getcwd(),
         "path": [path for path in sys.path if not path.endswith(".zip")], "stdin": sys.stdin.read(),
         "terminal": [sys.stdout.isatty(), sys.stderr.isatty()], "fsspec": fsspec.config.conf.get("s3"),
-        "seamline": seamline.__file__, "main": sys.modules["__main__"].__file__,
+        "bytecode": sys.dont_write_bytecode, "seamline": seamline.__file__, "main": sys.modules["__main__"].__file__,
         "environment": {key: value for key, value in os.environ.items() if key != "LC_CTYPE"}}
 json.dump(here, sys.stdout, indent=1)
 print("told", file=sys.stderr)
@@ -25,13 +27,15 @@ sys.exit(int(sys.argv[1]))
 """
 
 
-def test_it_sees_what_a_new_python_sees(tmp_path: Path) -> None:
+@pytest.mark.parametrize("forbidden", ["", "1"])
+def test_it_sees_what_a_new_python_sees(tmp_path: Path, forbidden: str) -> None:
     (tmp_path / "own" / "seamline").mkdir(parents=True)
     (tmp_path / "own" / "seamline" / "__init__.py").touch()
     (tmp_path / "scripts").mkdir()
     (tmp_path / "scripts" / "tells.py").write_text(TELLS)
     environment = {
-        "PATH": os.environ["PATH"], "PYTHONPATH": str(tmp_path / "own"), "FSSPEC_S3_ENDPOINT": "somewhere", "WORD": "a",
+        "PATH": os.environ["PATH"], "PYTHONPATH": str(tmp_path / "own"), "FSSPEC_S3_ENDPOINT": "somewhere",
+        "PYTHONDONTWRITEBYTECODE": forbidden,
     }  # fmt: skip
     arguments = [str(tmp_path / "scripts" / "tells.py"), "3", "a b"]
     cold = subprocess.run(

@@ -74,6 +74,7 @@ def become(words: list[str], cwd: Path, environment: dict[str, str], outputs: tu
     os.chdir(cwd)
     os.environ.clear()
     os.environ.update(environment)
+    sys.dont_write_bytecode = bool(environment.get("PYTHONDONTWRITEBYTECODE"))
     program, *arguments = words
     script = Path(sys.executable).with_name("dvc") if program == "dvc" else Path(cwd, arguments.pop(0))
     sys.argv = [str(script), *arguments]
