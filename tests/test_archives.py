@@ -89,6 +89,7 @@ def test_archives_inside_an_archive_are_unpacked_next_to_what_is_there(tmp_path:
     assert (folder / "train" / "2.jpg").read_bytes() == b"two"
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("kind", ["zipcrypto", "aes"])
 def test_a_password_comes_from_the_environment(tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     data = {f"image/{number}.txt": str(number).encode() * 50 for number in range(700)}  # more than one process's share

@@ -101,6 +101,7 @@ def test_what_was_pulled_is_looked_at_while_it_is_of_this_source(
     assert msgspec.to_builtins(load_params().pull)["source"] == str(other)
 
 
+@pytest.mark.process
 def test_a_user_is_told(project: Project) -> None:
     write_dataset(project.root / "photos")
     project.change({"pull": {"source": "photos"}, "subset": {"classes": ["skirt"]}})

@@ -40,6 +40,7 @@ def test_the_image_on_which_formats_differ_most_is_shown() -> None:
     assert nothing == {"image_id": 7, "mean_iou": {"onnx": None}}
 
 
+@pytest.mark.process
 def test_each_format_has_a_panel_with_its_own_masks(untrained: Untrained) -> None:
     truth = read_ground_truth(untrained.split / "test.json")
     category_id = min(truth.cats)
