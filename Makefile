@@ -4,12 +4,13 @@ PYTHON ?= python3
 VENV := .venv
 RUN := PATH="$(CURDIR)/$(VENV)/bin:$$PATH"
 
-.PHONY: help setup repro test test-quick test-thorough coverage lint hooks audit lock doctor sample bucket recipe seeds sweep bench \
+.PHONY: help setup repro test test-quick test-thorough check-results coverage lint hooks audit lock doctor sample bucket recipe seeds sweep bench \
 	image-test
 
 help:
 	@echo "make repro       set up, run the pipeline, say where its results are"
 	@echo "make test        set up, run all tests        (make test-quick: those that take no minute in all)"
+	@echo "make check-results  do the committed results belong to the committed code?"
 	@echo "make coverage    how much of each module the tests reach; fails where too little of what matters"
 	@echo "make setup       only set up .venv; nothing to do takes no time"
 	@echo "make doctor      says what would fail and how to mend it, before hours are spent"
@@ -39,11 +40,11 @@ $(VENV)/.done: requirements.txt pyproject.toml seamline-here.pth
 
 repro: setup
 	$(RUN) dvc repro
-	@$(VENV)/bin/python stages/summary.py
+	@$(VENV)/bin/python -m stages.summary
 
 # Also where .venv's Python is gone: the system's then says so.
 doctor: setup
-	@$(RUN) PYTHONPATH="$(CURDIR)" python3 stages/doctor.py
+	@$(RUN) python3 -m stages.doctor
 
 # On all cores, four at most, since more of them need more memory than many machines have; a file's tests stay together.
 # Bytecode is kept even where the environment forbids it: hundreds of processes would compile the same modules again.
@@ -53,15 +54,19 @@ test: setup
 	$(RUN) $(PYTEST)
 
 test-quick: setup
-	$(RUN) $(PYTEST) -m "not slow and not process"
+	$(RUN) $(PYTEST) -m "not slow and not process and not thorough"
 
-# Also what takes too long for every time: ten thousand damaged annotation files, the whole sample drawn again.
+# What `make test` leaves out since it takes too long for every time: docs/inside.md says what that is.
 test-thorough: setup
-	$(RUN) SEAMLINE_THOROUGH=1 $(PYTEST)
+	$(RUN) $(PYTEST) -m thorough
+
+# The results that are committed belong to the code, parameters and data that are, and are as good as promised.
+check-results: setup
+	$(RUN) python -m pytest checks
 
 # Without whole pipelines; what stages do in processes of their own is not counted.
 coverage: setup
-	$(RUN) $(PYTEST) -m "not slow" --cov=seamline --cov-branch --cov-report=json:.seamline/coverage/coverage.json \
+	$(RUN) $(PYTEST) -m "not slow and not thorough" --cov=seamline --cov-branch --cov-report=json:.seamline/coverage/coverage.json \
 		--cov-report=html:.seamline/coverage/html
 	$(RUN) python tests/branches.py .seamline/coverage/coverage.json
 
@@ -89,17 +94,17 @@ lock: setup
 
 # A dataset's parameters from recipes/, and their run: make recipe NAME=deepfashion2-500 SOURCE=../deepfashion2
 recipe: setup
-	$(RUN) python stages/recipe.py "recipes/$(NAME).yaml" "$(SOURCE)"
+	$(RUN) python -m stages.recipe "recipes/$(NAME).yaml" "$(SOURCE)"
 	$(RUN) dvc repro
-	@$(VENV)/bin/python stages/summary.py
+	@$(VENV)/bin/python -m stages.summary
 
 # A search over hyperparameters, a DVC experiment a trial.
 sweep: setup
-	$(RUN) python stages/sweep.py $(SWEEP)
+	$(RUN) python -m stages.sweep $(SWEEP)
 
 # How far results lie apart by the seed alone: three trainings.
 seeds: setup
-	$(RUN) python stages/seeds.py data/split data/yolo
+	$(RUN) python -m stages.seeds data/split data/yolo
 
 # With buildah and as root: see containers/image_test.py.
 IMAGES ?= cpu

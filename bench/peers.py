@@ -1,4 +1,4 @@
-"""What the bench compares with: each runs in a process of its own, as `python bench/peers.py NAME JSON OUT`.
+"""What the bench compares with: each runs in a process of its own, as `python -m bench.peers NAME JSON OUT`.
 
 pycocotools-load         COCO(JSON), which most scripts begin with
 ultralytics-convert      convert_coco(use_segments=True), ultralytics' own converter

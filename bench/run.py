@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import shutil
 import statistics
 import subprocess
@@ -43,9 +42,8 @@ def measured(command: Sequence[str]) -> dict[str, float]:
         SystemExit: when the command fails.
     """
     begun = time.perf_counter()
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(Path.cwd()), os.environ.get("PYTHONPATH", "")])}
     with (SCRATCH / "log.txt").open("w") as log:
-        process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, env=environment)
+        process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)
         root, peak = psutil.Process(process.pid), 0
         while process.poll() is None:
             peak = max(peak, tree_rss(root))
@@ -73,7 +71,7 @@ def tree_below(root: psutil.Process) -> list[psutil.Process]:
 
 
 def peer(name: str, annotations: Path) -> Callable[[], dict[str, float]]:
-    return lambda: measured([sys.executable, "bench/peers.py", name, str(annotations), out_of(name)])
+    return lambda: measured([sys.executable, "-m", "bench.peers", name, str(annotations), out_of(name)])
 
 
 def evaluation(folder: Path) -> dict[str, float]:
@@ -81,14 +79,12 @@ def evaluation(folder: Path) -> dict[str, float]:
 
 
 def stage(name: str, data: Path) -> Callable[[], dict[str, float]]:
-    """A stage on the whole dataset; split takes what convert made of it before."""
+    """A stage on the whole dataset, with its reports beside its output; split takes what convert made of it before."""
     inputs = [str(data), out_of("convert")] if name == "split" else [str(data)]
-    charts = ["--charts", str(SCRATCH / "charts")] if name == "split" else []
 
     def run() -> dict[str, float]:
         shutil.rmtree(out_of(name), ignore_errors=True)
-        report = str(SCRATCH / f"{name}.json")
-        return measured([sys.executable, f"stages/{name}.py", *inputs, out_of(name), "--report", report, *charts])
+        return measured([sys.executable, "-m", f"stages.{name}", *inputs, out_of(name)])
 
     return run
 

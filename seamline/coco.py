@@ -77,7 +77,7 @@ def references(kind: type[T], records: Iterable[msgspec.Raw]) -> Iterator[T]:
     try:
         yield from map(msgspec.json.Decoder(kind).decode, records)
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
-        raise SeamlineError(f"the dataset is not canonical ({error}); stages/pull.py makes it so.") from None
+        raise SeamlineError(f"the dataset is not canonical ({error}); the pull stage makes it so.") from None
 
 
 def raw_to_record(raw: msgspec.Raw | bytes) -> Record:

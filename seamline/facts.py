@@ -265,7 +265,7 @@ def cautions(facts: Record, params: Params) -> list[str]:
         found.append(
             f"The test split is small ({counted(settings['test']['images'], 'image')}): a mask mAP50-95 of "
             f"{test['value']:.3f} means something between {span[0]:.3f} and {span[1]:.3f}. Models that differ by less "
-            "may be equally good; stages/compare.py says whether two of them are."
+            "may be equally good; `python -m stages.compare` says whether two of them are."
         )
     spread = facts["seed_spread"]
     if spread is not None:

@@ -60,6 +60,11 @@ def whole_folder(path: Path) -> Iterator[Path]:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
+def beside(out: Path, ending: str) -> Path:
+    """Where a stage that is run by hand writes what it is not told a place for: OUT-report.json beside OUT."""
+    return out.with_name(f"{out.name}-{ending}")
+
+
 def make_parent(path: Path) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

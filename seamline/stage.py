@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import seamline
 from seamline.errors import SeamlineError
 
 # Environment variable: a process without which our work is in vain, beside the parent.
@@ -91,6 +92,23 @@ def end_of_reader() -> bool:
     return True
 
 
+def check_own_code() -> None:
+    """Refuse to run other code than that of the folder we were started in.
+
+    An environment has one checkout installed. A copy of the project, such as DVC makes for queued experiments, would
+    silently run that checkout's code, and its results would be recorded as the copy's.
+
+    Raises:
+        SeamlineError: when `seamline` is not the package of the current folder.
+    """
+    package = Path(seamline.__path__[0])
+    if not (Path("seamline").is_dir() and Path("seamline").samefile(package)):
+        raise SeamlineError(
+            f"seamline comes from {package.parent} and not from this folder; "
+            "start stages in the project's top folder as `python -m stages.NAME`."
+        )
+
+
 def run(main: Callable[[], None]) -> None:
     """Run a stage and exit: 0 done, 1 with one sentence on stderr for a user's error, 130 when interrupted."""
     end_with_parent()
@@ -98,6 +116,7 @@ def run(main: Callable[[], None]) -> None:
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(line_buffering=True)  # a log shows lines as they come, and a kill loses none
     try:
+        check_own_code()
         quiet_environment()
         main()
     except SeamlineError as error:

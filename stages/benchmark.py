@@ -5,7 +5,7 @@ images, so that what slows the machine down slows all of them. Latency (one imag
 way, in the way that proved best) are measured apart. Precision is asked for and read back; rows that are not comparable
 with PyTorch's are marked. Where torch is not installed, as in Dockerfile.cpu, ONNX takes its place.
 
-Example: python stages/benchmark.py models/train/best.pt models/export data/split data/yolo
+Example: python -m stages.benchmark models/train/best.pt models/export data/split data/yolo reports
 """
 
 import argparse
@@ -54,7 +54,7 @@ def main() -> None:
     parser.add_argument("exported", type=Path, help="folder of the export stage, such as models/export")
     parser.add_argument("split", type=Path, help="folder with test.json, such as data/split")
     parser.add_argument("yolo", type=Path, help="folder with images/, such as data/yolo")
-    parser.add_argument("--reports", type=Path, default=Path("reports"), help="folder for what was measured")
+    parser.add_argument("reports", type=Path, help="folder for what was measured, such as reports")
     args = parser.parse_args()
     params = load_params()
     settings, limits = params.benchmark, params.evaluate

@@ -4,7 +4,7 @@ Prints each difference to the first one named with its interval and a verdict, a
 parameters and the same test images as each model sees them. Reads what git has of reports/; nothing is run again.
 A single revision is compared with the workspace.
 
-Example: python stages/compare.py main quick-lynx workspace
+Example: python -m stages.compare main quick-lynx workspace
 """
 
 import argparse

@@ -1,9 +1,9 @@
 """Convert: write each instance as one line of a YOLO segmentation label, and certify what the labels keep.
 
 Every mask (union of parts, with holes) becomes one closed polygon. Each is then filled again as the trainer will,
-and compared with the source mask: reports/fidelity.json. Images are hard-linked; all cores are used.
+and compared with the source mask: REPORT. Images are hard-linked; all cores are used.
 
-Example: python stages/convert.py data/subset data/yolo
+Example: python -m stages.convert data/subset data/yolo
 """
 
 import argparse
@@ -17,7 +17,7 @@ from tqdm import tqdm
 from seamline.coco import read_coco
 from seamline.conversion import Converted, fidelity_report, write_labels
 from seamline.errors import SeamlineError
-from seamline.files import whole_folder, write_json
+from seamline.files import beside, whole_folder, write_json
 from seamline.parallel import in_processes, usable_cores
 from seamline.params import load_params
 from seamline.stage import run
@@ -29,7 +29,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("subset", type=Path, help="canonical COCO folder, such as data/subset")
     parser.add_argument("out", type=Path, help="folder to make, such as data/yolo")
-    parser.add_argument("--report", type=Path, default=Path("reports/fidelity.json"))
+    parser.add_argument("--report", type=Path, help="the labels' certificate (default: OUT-report.json)")
     args = parser.parse_args()
     params = load_params().convert
 
@@ -66,7 +66,7 @@ def main() -> None:
                 f"mean IoU of the labels is {report['mean_iou']:.4f}, below convert.min_mean_iou "
                 f"{params.min_mean_iou:g}; leave specks out with subset.min_area_px, or lower convert.min_mean_iou."
             )
-    write_json(args.report, report)
+    write_json(args.report or beside(args.out, "report.json"), report)
     print(f"{report['instances']} instances, mean IoU {report['mean_iou']:.4f}, lowest {report['min_iou']:.4f}")
 
 

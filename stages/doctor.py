@@ -7,7 +7,7 @@ note (good to know) or FAIL, with what to do below. Changes nothing; exits 1 whe
 
 `make doctor` runs it, also where packages are missing.
 
-Example: python stages/doctor.py
+Example: python -m stages.doctor
 """
 
 import argparse

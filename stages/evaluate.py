@@ -1,17 +1,17 @@
 """Evaluate: the trained model on val and test, boxes and masks, by pycocotools on the original annotations.
 
-Writes reports/metrics.json (twelve numbers each), reports/accuracy.json (what dvc metrics show prints), and below
-reports/evaluate what explains them: intervals, classes, slices, curves, confusion, mistakes and pictures. The
+Writes REPORT/metrics.json (twelve numbers each), REPORT/accuracy.json (what dvc metrics show prints), and below
+REPORT/evaluate what explains them: intervals, classes, slices, curves, confusion, mistakes and pictures. The
 predictions themselves are kept as COCO results below OUT. Any model will do: best.pt, an ONNX file, an OpenVINO folder.
 
-Example: python stages/evaluate.py models/train/best.pt data/split data/yolo data/predictions
+Example: python -m stages.evaluate models/train/best.pt data/split data/yolo data/predictions
 """
 
 import argparse
 from pathlib import Path
 
 from seamline.errors import SeamlineError
-from seamline.files import whole_folder, write_json
+from seamline.files import beside, whole_folder, write_json
 from seamline.params import load_params
 from seamline.stage import run
 
@@ -22,15 +22,16 @@ def main() -> None:
     parser.add_argument("split", type=Path, help="folder with the splits, such as data/split")
     parser.add_argument("yolo", type=Path, help="folder with images, such as data/yolo")
     parser.add_argument("out", type=Path, help="folder for the predictions, such as data/predictions")
-    parser.add_argument("--report", type=Path, default=Path("reports"))
+    parser.add_argument("--report", type=Path, help="folder for figures and charts (default: OUT-report)")
     args = parser.parse_args()
+    report = args.report or beside(args.out, "report")
     params = load_params()
     if not args.split.is_dir():
         raise SeamlineError(
             f"{args.split}: is no folder; give the one with val.json and test.json, such as data/split."
         )
-    if args.report.exists() and not args.report.is_dir():
-        raise SeamlineError(f"{args.report}: is no folder; --report names the folder that reports go to.")
+    if report.exists() and not report.is_dir():
+        raise SeamlineError(f"{report}: is no folder; --report names the folder that reports go to.")
 
     from seamline.evaluation import KINDS, SPLITS, evaluate_files
     from seamline.findings import write_evaluation
@@ -48,17 +49,17 @@ def main() -> None:
 
     evaluations = evaluate_files(args.split, args.out, params)
     write_json(
-        args.report / "metrics.json",
+        report / "metrics.json",
         {split: {kind: evaluations[split, kind].summary for kind in KINDS} for split in SPLITS},
     )
     write_json(
-        args.report / "accuracy.json",
+        report / "accuracy.json",
         {
             split: {f"mask_{key}": evaluations[split, "mask"].summary[key] for key in ("mAP50_95", "mAP50")}
             for split in SPLITS
         },
     )
-    with whole_folder(args.report / "evaluate") as folder:
+    with whole_folder(report / "evaluate") as folder:
         write_evaluation(evaluations, args.model, args.split, args.out, args.yolo / "images", params, folder)
 
     for split in SPLITS:

@@ -3,9 +3,9 @@
 All but INT8 have to reach PyTorch's mask mAP50-95 on val within export.max_drift and to find its detections again.
 INT8 is calibrated on train and may cost export.int8.max_drop; where full quantisation costs more, the head stays in
 f32, then NNCF's accuracy control looks for what does the harm, and if that fails there is no INT8 model but the reason
-in its place. Every model says in its metadata what it is. What was measured goes to reports/export.json.
+in its place. Every model says in its metadata what it is. What was measured goes to REPORT.
 
-Example: python stages/export.py models/train/best.pt data/split data/yolo models/export
+Example: python -m stages.export models/train/best.pt data/split data/yolo models/export
 """
 
 import argparse
@@ -29,7 +29,7 @@ from seamline.exporting import (
     weights_to_onnx,
     why_no_int8,
 )
-from seamline.files import read_json, sha256_of, whole_folder, write_json, write_text
+from seamline.files import beside, read_json, sha256_of, whole_folder, write_json, write_text
 from seamline.params import load_params
 from seamline.runtime.engines import NO_MODEL, Engine, ModelFacts
 from seamline.stage import run
@@ -43,7 +43,7 @@ def main() -> None:
     parser.add_argument("split", type=Path, help="folder with train.json and val.json, such as data/split")
     parser.add_argument("yolo", type=Path, help="folder with images/, such as data/yolo")
     parser.add_argument("out", type=Path, help="folder for a model of each format, such as models/export")
-    parser.add_argument("--report", type=Path, default=Path("reports/export.json"))
+    parser.add_argument("--report", type=Path, help="what the gates measured (default: OUT-report.json)")
     args = parser.parse_args()
     params = load_params()
     limits = (params.evaluate.confidence, params.evaluate.nms_iou, params.evaluate.max_detections)
@@ -123,7 +123,7 @@ def main() -> None:
             write_text(folder / NO_MODEL, f"{refused}\n")
             print(f"openvino_int8: no model; {refused}", flush=True)
     write_json(
-        args.report,
+        args.report or beside(args.out, "report.json"),
         {
             "opset": params.export.opset,
             "imgsz": pytorch.imgsz,

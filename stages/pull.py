@@ -2,14 +2,14 @@
 
 Reads a folder or archive (local, s3://, https://) in any of the layouts it knows and writes OUT/annotations.json and
 OUT/images/, whole or not at all: integer ids, one name an image, every annotation with mask, box and area. What had
-to be repaired or dropped is counted under its reason in reports/pull.json.
+to be repaired or dropped is counted under its reason in REPORT.
 
 Objects of a bucket are fetched many at once, verified, and kept in .seamline/pull, so that a pull that was cut goes on
 where it was, and the next one fetches what is new. The manifest has every object with its size, ETag, version and
 sha256. Credentials, region and endpoint are those of the standard AWS configuration (AWS_PROFILE, ...).
 
-Example: python stages/pull.py samples/garments.zip data/raw
-         python stages/pull.py s3://my-bucket/garments data/raw
+Example: python -m stages.pull samples/garments.zip data/raw --report reports/pull.json
+         python -m stages.pull s3://my-bucket/garments data/raw
 """
 
 import argparse
@@ -20,7 +20,7 @@ from seamline.addresses import is_remote
 from seamline.canonical import canonicalise
 from seamline.errors import SeamlineError
 from seamline.fetch import fetch
-from seamline.files import copy, link_or_copy, sha256_of, whole_folder, write_json
+from seamline.files import beside, copy, link_or_copy, sha256_of, whole_folder, write_json
 from seamline.kept import locked
 from seamline.manifest import write_manifest
 from seamline.params import Pull, load_params
@@ -32,8 +32,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("source", help="folder or archive, or its s3:// or https:// address")
     parser.add_argument("out", type=Path, help="folder to make, such as data/raw")
-    parser.add_argument("--manifest", type=Path, default=Path("data/manifest.csv"))
-    parser.add_argument("--report", type=Path, default=Path("reports/pull.json"))
+    parser.add_argument("--manifest", type=Path, help="table of all objects (default: OUT-manifest.csv)")
+    parser.add_argument("--report", type=Path, help="what was repaired and dropped (default: OUT-report.json)")
     args = parser.parse_args()
     scratch = (SCRATCH / "pull").resolve()
     with locked(scratch):  # two at once would take what is unpacked, and data/raw, from each other
@@ -60,13 +60,14 @@ def pull(args: argparse.Namespace, params: Pull, scratch: Path) -> None:
             fetched.check_unchanged()
     finally:
         shutil.rmtree(scratch / "unpacked", ignore_errors=True)
-    write_manifest(args.manifest, fetched.rows)
+    manifest = args.manifest or beside(args.out, "manifest.csv")
+    write_manifest(manifest, fetched.rows)
     source_report = {
         "objects": len(fetched.rows),
         "bytes": sum(row.size for row in fetched.rows),
-        "manifest_sha256": sha256_of(args.manifest),
+        "manifest_sha256": sha256_of(manifest),
     }
-    write_json(args.report, {"source": source_report, **report})
+    write_json(args.report or beside(args.out, "report.json"), {"source": source_report, **report})
     if fetched.kept is not None:
         fetched.kept.drop_others()
 

@@ -2,7 +2,7 @@
 
 `make recipe NAME=deepfashion2-500 SOURCE=../deepfashion2` does so and runs the pipeline.
 
-Example: python stages/recipe.py recipes/deepfashion2-500.yaml s3://my-bucket/deepfashion2
+Example: python -m stages.recipe recipes/deepfashion2-500.yaml s3://my-bucket/deepfashion2
 """
 
 import argparse

@@ -2,7 +2,7 @@
 
 The page needs no network and nothing beside it. Every figure comes from a file in reports/, which is named with it.
 
-Example: python stages/report.py reports
+Example: python -m stages.report reports
 """
 
 import argparse

@@ -4,7 +4,7 @@ Trains the model of params.yaml once with every seed and evaluates each as the e
 `dvc metrics diff` that is smaller than the spread says nothing. No stage of dvc.yaml, since it takes as many trainings
 as there are seeds (`make seeds`); killed, it goes on.
 
-Example: python stages/seeds.py data/split data/yolo --seeds 0 1 2
+Example: python -m stages.seeds data/split data/yolo --seeds 0 1 2
 """
 
 import argparse

@@ -2,9 +2,9 @@
 
 Images of one group (split.group_by) and near-duplicates stay together. OUT gets train.txt, val.txt and test.txt
 (image paths below data/yolo), a COCO file a split, data.yaml with the class names, and groups.json, which says what was
-kept together; reports/split.json the proof; reports/data charts and tables of what the model will learn from.
+kept together; REPORT the proof; CHARTS charts and tables of what the model will learn from.
 
-Example: python stages/split.py data/subset data/yolo data/split
+Example: python -m stages.split data/subset data/yolo data/split
 """
 
 import argparse
@@ -16,7 +16,7 @@ import yaml
 from tqdm import tqdm
 
 from seamline.coco import raw_to_record, read_coco, write_coco
-from seamline.files import whole_folder, write_json, write_text
+from seamline.files import beside, whole_folder, write_json, write_text
 from seamline.groups import field_groups
 from seamline.parallel import in_threads
 from seamline.params import Ratios, load_params
@@ -42,8 +42,8 @@ def main() -> None:
     parser.add_argument("subset", type=Path, help="canonical COCO folder, such as data/subset")
     parser.add_argument("yolo", type=Path, help="its images and labels for the trainer, such as data/yolo")
     parser.add_argument("out", type=Path, help="folder to make, such as data/split")
-    parser.add_argument("--report", type=Path, default=Path("reports/split.json"))
-    parser.add_argument("--charts", type=Path, default=Path("reports/data"))
+    parser.add_argument("--report", type=Path, help="the proof (default: OUT-report.json)")
+    parser.add_argument("--charts", type=Path, help="folder for charts and tables (default: OUT-charts)")
     args = parser.parse_args()
     from seamline.datacharts import write_data_charts  # matplotlib, which the stage's environment is for
 
@@ -102,10 +102,10 @@ def main() -> None:
         files_of = {split: f"{split}.txt" for split in SPLITS}
         names = [category.name for category in categories]
         write_text(out / "data.yaml", yaml.safe_dump({**files_of, "names": dict(enumerate(names))}, sort_keys=False))
-    with whole_folder(args.charts) as charts:
+    with whole_folder(args.charts or beside(args.out, "charts")) as charts:
         write_data_charts(coco, [SPLITS[index] for index in assigned], args.yolo / "images", charts)
     report = split_report(assigned, groups, instances, names, pairs, joined)
-    write_json(args.report, {"official": params.official, **report})
+    write_json(args.report or beside(args.out, "report.json"), {"official": params.official, **report})
     print(", ".join(f"{split} {report[split]['images']} images ({report[split]['share']:.1%})" for split in SPLITS))
     leaks = f"across splits: {report['leaked_groups']} of {report['groups']} groups"
     near = "" if pairs is None else f", {report['near_duplicates_across_splits']} of {len(pairs)} near-duplicates"

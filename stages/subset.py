@@ -2,9 +2,9 @@
 
 Classes are renamed and merged as subset.classes says and numbered from 1 in its order, or stay as they are where it is
 null; every other field of the records passes through. Images are hard-linked, not copied. Counts go to
-reports/subset.json.
+REPORT.
 
-Example: python stages/subset.py data/raw data/subset
+Example: python -m stages.subset data/raw data/subset
 """
 
 import argparse
@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 from seamline.coco import raw_to_record, read_coco, write_coco
 from seamline.errors import SeamlineError
-from seamline.files import link_or_copy, whole_folder, write_json
+from seamline.files import beside, link_or_copy, whole_folder, write_json
 from seamline.groups import field_groups
 from seamline.params import load_params
 from seamline.selection import choose_balanced, merged_category, source_ids_by_class
@@ -27,7 +27,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("raw", type=Path, help="canonical COCO folder, such as data/raw")
     parser.add_argument("out", type=Path, help="folder to make, such as data/subset")
-    parser.add_argument("--report", type=Path, default=Path("reports/subset.json"))
+    parser.add_argument("--report", type=Path, help="what was chosen (default: OUT-report.json)")
     args = parser.parse_args()
     params = load_params().subset
 
@@ -96,7 +96,7 @@ def main() -> None:
     instances = Counter(names[annotation["category_id"]] for annotation in annotations)
     of_chosen = taken[rows[:, 0]] & (classes >= 0)
     write_json(
-        args.report,
+        args.report or beside(args.out, "report.json"),
         {
             "images": len(chosen),
             "images_wanted": params.images,

@@ -1,6 +1,6 @@
 """Summary: say where the results are and what they amount to; reads reports/, changes nothing.
 
-Example: python stages/summary.py
+Example: python -m stages.summary
 """
 
 import argparse

@@ -4,7 +4,7 @@ Every trial is a DVC experiment (`dvc exp show`), run in a copy of the project, 
 it trains and evaluates. Optuna chooses the values and stops trials that lag behind the median of the others at the
 same epoch. Killed, the sweep goes on with the trial that was cut (`make sweep`).
 
-Example: python stages/sweep.py --name sweep
+Example: python -m stages.sweep --name sweep
 """
 
 import argparse

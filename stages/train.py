@@ -6,7 +6,7 @@ reports/train/validation.csv. The validation figures there are the trainer's own
 the evaluate stage's. Killed, it goes on from the last finished epoch when data and parameters are the same; its state
 is kept in .seamline/train until then.
 
-Example: python stages/train.py data/split data/yolo models/train
+Example: python -m stages.train data/split data/yolo models/train
 """
 
 import argparse

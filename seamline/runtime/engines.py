@@ -319,7 +319,7 @@ def metadata_to_facts(metadata: Mapping[str, str], path: Path) -> ModelFacts:
         )
     except (KeyError, ValueError, TypeError):
         raise SeamlineError(
-            f"{path}: has no Seamline metadata ({', '.join(ModelFacts._fields)}); export it with stages/export.py."
+            f"{path}: has no Seamline metadata ({', '.join(ModelFacts._fields)}); the export stage writes it."
         ) from None
 
 
