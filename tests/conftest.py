@@ -20,13 +20,18 @@ import pytest
 import yaml
 
 from seamline.stage import quiet_environment
-from tests import warm
+from tests import guard, warm
 
-PROJECT = Path(__file__).resolve().parent.parent
+PROJECT = guard.PROJECT
+
+# What a workspace has beside the code, as it was at some commit: tests never read the user's own.
+WORKSPACE = PROJECT / "tests" / "workspace"
+PARAMS = WORKSPACE / "params.yaml"
+REPORTS = WORKSPACE / "reports"
 SHARED_DATA = PROJECT.parent / "shared" / "data"
-THOROUGH = "SEAMLINE_THOROUGH" in os.environ  # `make test-thorough`, which the weekly run does
 
 quiet_environment()
+os.environ.pop("PYTHONPATH", None)  # what tests start runs the code of the folder it is started in
 os.environ.setdefault("GOMP_SPINCOUNT", "1000")  # as TorchEngine does, which is too late once torch is imported
 
 TINY = PROJECT / "tests" / "tiny-seg.yaml"
@@ -89,7 +94,6 @@ class Project:
         self.environment = {
             **environment,
             "PATH": f"{Path(sys.executable).parent}{os.pathsep}{environment['PATH']}",
-            "PYTHONPATH": str(root),
             "DVC_SITE_CACHE_DIR": str(root / ".dvc" / "tmp" / "site"),
         }
 
@@ -108,7 +112,7 @@ class Project:
 
     def run(self, *command: str, check: bool = True, cold: bool = False) -> subprocess.CompletedProcess[str]:
         """DVC and stages from a warm Python, unless `cold`."""
-        if not cold and (command[0] == "dvc" or (command[0] == "python" and command[1].endswith(".py"))):
+        if not cold and warm.can_run(command):
             done = warm.run(command, self.root, self.environment)
         else:
             done = subprocess.run(
@@ -140,13 +144,39 @@ class Project:
         return {out["path"]: out["md5"] for stage in lock["stages"].values() for out in stage["outs"]}
 
 
+# The project's folders and files of code; whatever else lies in the workspace is the user's.
+CODE = (
+    ".ci", ".github", "architectures", "bench", "checks", "containers", "docs", "recipes", "samples", "seamline",
+    "stages", "tests", "Makefile", "dvc.yaml", "pyproject.toml", "LICENSE", "*.md", "requirements*", "Dockerfile.*",
+    ".*ignore", ".pre-commit-config.yaml",
+)  # fmt: skip
+DVC_CONFIG = """[core]
+    analytics = false
+    check_update = false
+[cache]
+    type = "hardlink,symlink"
+"""
+
+
+def code_in(folder: Path) -> None:
+    """Let stages be started in a folder: links to the code of this checkout, where there are none yet."""
+    for name in ("seamline", "stages"):
+        if not (folder / name).exists():
+            (folder / name).symlink_to(PROJECT / name)
+
+
 def checked_out(root: Path) -> Project:
-    """A copy of the project's tracked files, and of those that could be, with a git of its own."""
-    listed = ["git", "-C", str(PROJECT), "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
-    for name in subprocess.run(listed, check=True, capture_output=True, text=True).stdout.split("\0"):
-        if name and (PROJECT / name).is_file():
-            (root / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy2(PROJECT / name, root / name)
+    """A copy of the code with the tests' own workspace, and a git of its own."""
+    root.mkdir(parents=True)
+    for path in sorted(found for pattern in CODE for found in PROJECT.glob(pattern)):
+        if path.is_dir():
+            ignored = shutil.ignore_patterns("__pycache__", "workspace")
+            shutil.copytree(path, root / path.name, ignore=ignored)
+        else:
+            shutil.copy2(path, root / path.name)
+    shutil.copytree(WORKSPACE, root, dirs_exist_ok=True)
+    (root / ".dvc").mkdir()
+    (root / ".dvc" / "config").write_text(DVC_CONFIG)
     project = Project(root)
     project.run("git", "init", "--quiet", "--initial-branch", "main")
     project.run("git", "config", "user.name", "test")

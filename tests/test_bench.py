@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +12,7 @@ import pytest
 from bench.data import sample_shapes, with_overlapping_part, write_dataset
 from seamline.masks import mask_iou, rle_to_mask, segmentation_to_rle
 from tests.conftest import PROJECT
+from tests.test_stage import with_params
 
 
 def test_its_data_list_a_part_beside_the_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -30,12 +30,14 @@ def test_its_data_list_a_part_beside_the_whole(tmp_path: Path, monkeypatch: pyte
 
 @pytest.mark.slow
 def test_a_small_bench_runs_to_the_end(tmp_path: Path) -> None:
-    for name in ("bench", "stages", "samples", "params.yaml"):
+    for name in ("bench", "samples"):
         (tmp_path / name).symlink_to(PROJECT / name)
+    with_params(tmp_path, {})
+    before = set(tmp_path.iterdir())
     command = [sys.executable, "-m", "bench.run", "--images", "200", "--rounds", "1", "--evaluated", "20"]
-    environment = {**os.environ, "PYTHONPATH": str(PROJECT)}
-    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+    assert set(tmp_path.iterdir()) - before == {tmp_path / ".seamline"}  # nothing of the project's own is written over
     report = json.loads((tmp_path / ".seamline" / "bench" / "bench.json").read_text())
     assert set(report["time"]) == {"subset / COCO(path)", "convert / convert_coco"}
     assert report["time"]["convert / convert_coco"]["peak_mib_ratio"] < 1
@@ -48,7 +50,7 @@ def test_a_small_bench_runs_to_the_end(tmp_path: Path) -> None:
     assert masks["ultralytics-convert"]["mean_iou"] < masks["first-polygon"]["mean_iou"] < masks["convert"]["mean_iou"]
     assert len(report["growth"]) == 4
     assert "convert, 200 images" in done.stdout
-    split = json.loads((tmp_path / ".seamline" / "bench" / "split.json").read_text())
+    split = json.loads((tmp_path / ".seamline" / "bench" / "out-split-report.json").read_text())
     assert split["train"]["images"] + split["val"]["images"] + split["test"]["images"] == 200
     assert split["near_duplicates"] > 20
     assert split["largest_group_share"] < 0.05

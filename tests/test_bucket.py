@@ -26,6 +26,7 @@ from seamline.predicting import remote_photos
 from tests.conftest import PROJECT, Project, write_dataset
 from tests.s3 import CREDENTIALS, Bucket, Request, status
 from tests.test_repro import STAGES
+from tests.test_stage import with_params
 
 pytestmark = pytest.mark.slow
 SAMPLE = PROJECT / "samples" / "garments.zip"
@@ -113,7 +114,7 @@ def test_a_bucket_out_of_reach_is_told_with_how_to_go_on_and_that_works(pulled: 
         assert offline.stages_run("--downstream", "subset") == ["report"]
         assert offline.run("dvc", "status", check=False).stderr.count("goes on with what was pulled before") == 1
         # A pull that fails after DVC has taken its outputs away: the way back that its message names.
-        done = offline.run("python", "stages/pull.py", pulled.bucket.url("garments"), "data/raw", check=False)
+        done = offline.run("python", "-m", "stages.pull", pulled.bucket.url("garments"), "data/raw", check=False)
         assert done.returncode == 1
         assert "cannot be reached" in done.stderr
         assert "dvc checkout data/raw && dvc repro --downstream subset" in done.stderr
@@ -187,7 +188,6 @@ def watched(bucket: Bucket, tmp_path: Path) -> Project:
     project = Project(tmp_path / "watched")
     project.root.mkdir()
     project.environment["DVC_NO_ANALYTICS"] = "1"  # dvc init would keep an id in the home
-    (project.root / "seamline").symlink_to(PROJECT / "seamline")
     (project.root / "params.yaml").write_text(f"pull: {{source: '{bucket.url('data')}'}}\n")
     (project.root / "change.py").write_text("import pathlib; pathlib.Path('out').touch()\n")
     stage = {"cmd": "python change.py", "deps": ["${pull.source}"], "outs": ["out"]}
@@ -249,8 +249,8 @@ def test_a_photo_that_is_a_prefix_too_is_predicted_with_those_below(bucket: Buck
 
 def test_make_bucket_uploads_what_its_line_pulls(bucket: Bucket, tmp_path: Path) -> None:
     assert upload(f"http://127.0.0.1:{bucket.proxy.upstream}") == 434
-    (tmp_path / "params.yaml").write_bytes((PROJECT / "params.yaml").read_bytes())
-    command = [sys.executable, str(PROJECT / "stages" / "pull.py"), "s3://garments/garments.zip", "data/raw"]
+    with_params(tmp_path, {})
+    command = [sys.executable, "-m", "stages.pull", "s3://garments/garments.zip", "data/raw"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert "coco: 432 images, 880 annotations, 8 categories" in done.stdout
@@ -268,8 +268,8 @@ def test_a_pull_killed_at_ten_random_moments_ends_in_the_same_place(bucket: Buck
     bucket.put({key: objects[key] for key in chosen} | {"garments/annotations.json": json.dumps(coco).encode()})
     bucket.put_in_parts("garments/large.bin", [bytes([number]) * (8 << 20) for number in range(10)])
     out = tmp_path / "data" / "raw"
-    (tmp_path / "params.yaml").write_bytes((PROJECT / "params.yaml").read_bytes())
-    command = [sys.executable, str(PROJECT / "stages" / "pull.py"), bucket.url("garments"), str(out)]
+    with_params(tmp_path, {})
+    command = [sys.executable, "-m", "stages.pull", bucket.url("garments"), str(out)]
 
     rng = random.Random(0)
     kills = 0
@@ -302,10 +302,10 @@ def test_a_pull_killed_at_ten_random_moments_ends_in_the_same_place(bucket: Buck
 
     again = tmp_path / "undisturbed"
     again.mkdir()
-    (again / "params.yaml").write_bytes((PROJECT / "params.yaml").read_bytes())
+    with_params(again, {})
     subprocess.run([*command[:-1], str(again / "data" / "raw")], cwd=again, check=True, capture_output=True)
     assert contents(out) == contents(again / "data" / "raw")
-    assert (tmp_path / "data" / "manifest.csv").read_bytes() == (again / "data" / "manifest.csv").read_bytes()
+    assert (tmp_path / "data" / "raw-manifest.csv").read_bytes() == (again / "data" / "raw-manifest.csv").read_bytes()
     assert not list((tmp_path / ".seamline" / "pull").rglob("*.part"))
 
 

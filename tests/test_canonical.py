@@ -27,7 +27,7 @@ from seamline.coco import Record
 from seamline.errors import SeamlineError
 from seamline.files import copy, link_or_copy
 from seamline.sources.coco import read
-from tests.conftest import PROJECT, SHARED_DATA, THOROUGH, square, write_dataset
+from tests.conftest import PROJECT, SHARED_DATA, square, write_dataset
 
 Dataset = dict[str, Any]
 
@@ -872,8 +872,8 @@ def test_whatever_a_file_holds(two_photos: Path, document: Any) -> None:
         check_any_document(two_photos, document, Path(out) / "out")
 
 
-@pytest.mark.slow
-@settings(max_examples=10_000 if THOROUGH else 1_000, deadline=None, suppress_health_check=list(HealthCheck))
+@pytest.mark.thorough
+@settings(max_examples=10_000, deadline=None, suppress_health_check=list(HealthCheck))
 @given(DOCUMENTS)
 def test_whatever_thousands_of_files_hold(two_photos: Path, document: Any) -> None:
     # Not pytest's folders, which are numbered: finding the next number takes longer with each.

@@ -18,7 +18,7 @@ from seamline import training
 from seamline.checkpoints import KEPT_UNFINISHED, STATE, State, discard_old, read_state, run_key, write_state
 from seamline.errors import SeamlineError
 from seamline.params import Train, load_params
-from tests.conftest import PROJECT, TINY
+from tests.conftest import PARAMS, PROJECT, TINY
 
 SMALLEST = {
     "epochs": 4, "imgsz": 32, "batch": 4, "nbs": 4, "val_period": 2, "close_mosaic": 2, "warmup_epochs": 1,
@@ -53,7 +53,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 
 
 def small_params(**changes: Any) -> Train:
-    params = load_params(PROJECT / "params.yaml").train
+    params = load_params(PARAMS).train
     for key, value in {**SMALLEST, **changes}.items():
         setattr(params, key, value)
     return params

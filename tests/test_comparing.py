@@ -19,12 +19,12 @@ from seamline.comparing import (
 from seamline.errors import SeamlineError
 from seamline.files import read_json, write_csv, write_json
 from seamline.revisions import WORKSPACE, commit_of, experiments, read_at
-from tests.conftest import PROJECT, Project
+from tests.conftest import REPORTS, Project
 
 
 @pytest.fixture
 def model(monkeypatch: pytest.MonkeyPatch) -> Model:
-    monkeypatch.chdir(PROJECT)
+    monkeypatch.chdir(REPORTS.parent)
     return read_model(WORKSPACE, Path("reports"))
 
 
@@ -53,7 +53,7 @@ def test_a_model_is_equal_to_itself(model: Model) -> None:
 
 def test_pairs_see_what_the_intervals_of_each_alone_would_hide(model: Model) -> None:
     """0.05 is within each model's own interval, but it is there in every draw."""
-    own = read_json(PROJECT / "reports" / "evaluate" / "intervals.json")["test"]["mask"]["mAP50_95"]["interval"]
+    own = read_json(REPORTS / "evaluate" / "intervals.json")["test"]["mask"]["mAP50_95"]["interval"]
     assert own[1] - own[0] > 0.1
     better = shifted(model, 0.05, 0.002, seed_spread={"seeds": {}, "spread": {}})
     first = model._replace(seed_spread={"seeds": {}, "spread": {}})
@@ -147,7 +147,7 @@ def test_reports_of_another_version_are_named(project: Project) -> None:
     for split in ("val", "test"):
         del settings[split]["groups_sha256"]
     write_json(path, settings)
-    done = project.run("python", "stages/compare.py", "main", check=False)
+    done = project.run("python", "-m", "stages.compare", "main", check=False)
     assert done.returncode == 1
     assert done.stderr.startswith("error: workspace: its reports are of another version of Seamline")
     assert "Traceback" not in done.stderr
@@ -184,7 +184,7 @@ def test_the_stage_prints_a_table_and_writes_a_page(project: Project) -> None:
         row[at] = str(float(row[at]) + 0.2)
     write_csv(reports / "evaluate" / "bootstrap.csv", header, rows)
     project.change({"train": {"lr0": 0.5}})
-    done = project.run("python", "stages/compare.py", "main", check=False)
+    done = project.run("python", "-m", "stages.compare", "main", check=False)
     assert done.returncode == 0, done.stderr
     line = next(line for line in done.stdout.splitlines() if line.startswith("test_mask_mAP50_95"))
     assert "+0.2000" in line
@@ -193,7 +193,7 @@ def test_the_stage_prints_a_table_and_writes_a_page(project: Project) -> None:
     page = (project.root / ".seamline" / "compare.html").read_text()
     assert page.count("data:image/jpeg") >= 4
     assert 'class="text good">better' in page
-    done = project.run("python", "stages/compare.py", "main", "nowhere", check=False)
+    done = project.run("python", "-m", "stages.compare", "main", "nowhere", check=False)
     assert done.returncode == 1
     assert done.stderr.startswith("error: nowhere: is no commit")
 

@@ -16,13 +16,14 @@ import yaml
 
 from docs.make_parameters import page, params_to_rows
 from seamline.params import load_params
-from tests.conftest import PROJECT, Project, merged, write_dataset
+from tests.conftest import PARAMS, PROJECT, REPORTS, Project, merged, write_dataset
 from tests.s3 import Bucket
 from tests.test_bucket import SAMPLE, sample_objects
 from tests.test_workflows import make_targets
 
 PAGES = [
-    *(PROJECT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "SECURITY.md", "reports/README.md")),
+    *(PROJECT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "SECURITY.md")),
+    REPORTS / "README.md",
     *sorted((PROJECT / "docs").glob("*.md")),
 ]
 PROGRAMS = ("make", "dvc", "python", "docker", "git", "source", "export", "mkdir")
@@ -136,9 +137,9 @@ def test_python_runs(documented: Project, block: Block) -> None:
 
 @pytest.mark.parametrize("block", [block for block in blocks() if block.text.startswith("pull:")])
 def test_parameters_in_the_text_are_taken(block: Block, tmp_path: Path) -> None:
-    values = merged(yaml.safe_load((PROJECT / "params.yaml").read_text()), yaml.safe_load(block.text))
+    values = merged(yaml.safe_load(PARAMS.read_text()), yaml.safe_load(block.text))
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(values))
-    assert load_params(tmp_path / "params.yaml") != load_params(PROJECT / "params.yaml")
+    assert load_params(tmp_path / "params.yaml") != load_params(PARAMS)
 
 
 def anchors(path: Path) -> set[str]:
@@ -154,6 +155,9 @@ def test_every_link_leads_somewhere(path: Path) -> None:
             continue
         name, _, anchor = link.partition("#")
         target = (path.parent / name).resolve() if name else path
+        for own, folder in ((REPORTS, PROJECT / "reports"), (PARAMS, PROJECT / "params.yaml")):
+            if target.is_relative_to(folder):
+                target = own / target.relative_to(folder)
         assert target.exists(), link
         assert not anchor or anchor in anchors(target), link
 
@@ -178,7 +182,7 @@ def test_the_readme_is_short() -> None:
 
 
 def test_every_parameter_has_its_line_and_a_sentence() -> None:
-    text = (PROJECT / "params.yaml").read_text()
+    text = PARAMS.read_text()
     assert (PROJECT / "docs" / "parameters.md").read_text() == page(text), "python docs/make_parameters.py"
     rows = params_to_rows(text)
     assert all(comment for _, _, comment in rows)

@@ -33,7 +33,7 @@ def remedy_of(done: subprocess.CompletedProcess[str], name: str) -> str:
 
 
 def run_doctor(project: Project) -> subprocess.CompletedProcess[str]:
-    return project.run("python", "stages/doctor.py", check=False)
+    return project.run("python", "-m", "stages.doctor", check=False)
 
 
 # As a user runs it
@@ -89,7 +89,7 @@ def test_outside_of_the_project_it_says_so(tmp_path: Path) -> None:
 def test_without_any_package_it_says_what_to_run(tmp_path: Path) -> None:
     """As where .venv is gone and make takes the system's Python."""
     command = [sys.executable, "-I", "-S", "-c", "import sys; sys.path.insert(0, sys.argv.pop(1)); "
-               "import runpy; runpy.run_path('stages/doctor.py', run_name='__main__')", str(PROJECT)]  # fmt: skip
+               "import runpy; runpy.run_module('stages.doctor', run_name='__main__')", str(PROJECT)]  # fmt: skip
     done = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True)
     assert done.returncode == 1
     assert done.stderr == ""
@@ -163,7 +163,7 @@ def test_make_has_it_and_a_remedy_installs_again(project: Project) -> None:
     done.parent.mkdir()
     done.touch()
     assert "make doctor" in project.run("make", "help").stdout
-    assert "stages/doctor.py" in project.run("make", "--dry-run", "doctor").stdout
+    assert "python3 -m stages.doctor" in project.run("make", "--dry-run", "doctor").stdout
     assert "pip install" not in project.run("make", "--dry-run", "setup").stdout
     assert "pip install" in project.run("bash", "-c", f"{finding.AGAIN.strip('`')} --dry-run").stdout
 

@@ -27,7 +27,7 @@ from seamline.metrics import IOU_TYPES, METRIC_NAMES, average_precision, read_gr
 from seamline.mistakes import Judged
 from seamline.overlays import overlay
 from seamline.params import Params, load_params
-from tests.conftest import PROJECT, SHARED_DATA, Project, write_dataset
+from tests.conftest import PARAMS, PROJECT, SHARED_DATA, Project, write_dataset
 from tests.test_conversion import loaded_by_ultralytics
 from tests.test_metrics import COCO_IOUS, noisy_results
 from tests.test_stage import run_stage, with_params
@@ -35,7 +35,7 @@ from tests.test_stage import run_stage, with_params
 
 @pytest.fixture(scope="module")
 def params() -> Params:
-    found = load_params(PROJECT / "params.yaml")
+    found = load_params(PARAMS)
     found.evaluate = msgspec.structs.replace(found.evaluate, overlays=3, bootstrap_samples=100)
     return found
 

@@ -21,17 +21,17 @@ from seamline.facts import (
     text_to_rows,
 )
 from seamline.params import Params, load_params
-from tests.conftest import PROJECT, Project
+from tests.conftest import PARAMS, REPORTS, Project
 
 
 @pytest.fixture
 def facts() -> Any:
-    return read_facts(PROJECT / "reports")
+    return read_facts(REPORTS)
 
 
 @pytest.fixture
 def params() -> Params:
-    return load_params(PROJECT / "params.yaml")
+    return load_params(PARAMS)
 
 
 def says(facts: Any, params: Params, words: str) -> bool:
@@ -139,7 +139,7 @@ def test_what_was_dropped_is_told(facts: Any, params: Params) -> None:
 def test_seeds_of_another_model_say_nothing(tmp_path: Path, params: Params) -> None:
     """The committed ones may be of trainings on another machine; here one of them is this model, and then none is."""
     reports = tmp_path / "reports"
-    shutil.copytree(PROJECT / "reports", reports)
+    shutil.copytree(REPORTS, reports)
     spread = json.loads((reports / "train" / "seed_spread.json").read_text())
     metrics = json.loads((reports / "metrics.json").read_text())
     for difference, said in ((0.0, True), (0.001, False)):

@@ -12,6 +12,7 @@ from seamline.kept import KeptObjects, PartFile, locked
 from seamline.manifest import Row
 from seamline.stores.objects import RemoteObject
 from tests.conftest import PROJECT
+from tests.test_stage import with_params
 
 ABC = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"  # sha256 of abc, from its standard
 
@@ -26,12 +27,12 @@ def test_a_second_process_waits_and_is_then_refused(tmp_path: Path, monkeypatch:
 @pytest.mark.slow
 def test_a_second_pull_of_anything_leaves_the_first_alone(tmp_path: Path) -> None:
     """Also of a local archive, which is unpacked where others are, and never fetched."""
-    (tmp_path / "params.yaml").write_bytes((PROJECT / "params.yaml").read_bytes())
+    with_params(tmp_path, {})
     scratch = tmp_path / ".seamline" / "pull"
     (scratch / "unpacked").mkdir(parents=True)
     (scratch / "unpacked" / "of the first").touch()
     source = PROJECT / "samples" / "garments.zip"
-    command = [sys.executable, str(PROJECT / "stages" / "pull.py"), str(source), "data/raw"]
+    command = [sys.executable, "-m", "stages.pull", str(source), "data/raw"]
     with locked(scratch):
         done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
     assert done.stderr == f"error: pull.source: another pull is at work in {scratch}; let it end first.\n"

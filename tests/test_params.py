@@ -13,9 +13,9 @@ from dvc.utils.hydra import apply_overrides
 
 from seamline.errors import SeamlineError
 from seamline.params import SET_BY_SEAMLINE, Params, load_params, trainer_arguments
-from tests.conftest import PROJECT, merged
+from tests.conftest import PARAMS, PROJECT, merged
 
-DEFAULTS: dict[str, Any] = yaml.safe_load((PROJECT / "params.yaml").read_text())
+DEFAULTS: dict[str, Any] = yaml.safe_load(PARAMS.read_text())
 
 
 def load_with(tmp_path: Path, changes: dict[str, Any]) -> Params:
@@ -24,7 +24,7 @@ def load_with(tmp_path: Path, changes: dict[str, Any]) -> Params:
 
 
 def test_defaults_are_valid() -> None:
-    assert load_params(PROJECT / "params.yaml").train.overlap_mask is False
+    assert load_params(PARAMS).train.overlap_mask is False
 
 
 @pytest.mark.parametrize(
@@ -151,9 +151,9 @@ def documented_changes() -> list[str]:
 
 @pytest.mark.parametrize("change", documented_changes())
 def test_changes_in_the_documentation_are_ones_that_dvc_and_we_take(change: str, tmp_path: Path) -> None:
-    shutil.copy(PROJECT / "params.yaml", tmp_path)
+    shutil.copy(PARAMS, tmp_path)
     values = change.partition("=")[2]
     if "," in values and not values.startswith(("[", "{")):  # several experiments
         change = change.partition(",")[0]
     apply_overrides(tmp_path / "params.yaml", [change])
-    assert load_params(tmp_path / "params.yaml") != load_params(PROJECT / "params.yaml")
+    assert load_params(tmp_path / "params.yaml") != load_params(PARAMS)

@@ -161,7 +161,7 @@ def test_what_a_user_looks_at_fits_a_screen(finished: Project) -> None:
 def test_any_model_is_evaluated_in_the_same_way(finished: Project, tmp_path: Path, name: str) -> None:
     """The figure is that of its row in the benchmark, which ran it in a process of its own."""
     finished.run(
-        "python", "stages/evaluate.py", f"models/export/{name}", "data/split", "data/yolo", str(tmp_path / "out"),
+        "python", "-m", "stages.evaluate", f"models/export/{name}", "data/split", "data/yolo", str(tmp_path / "out"),
         "--report", str(tmp_path / "reports"),
     )  # fmt: skip
     found = json.loads((tmp_path / "reports" / "metrics.json").read_text())["test"]["mask"]["mAP50_95"]
@@ -175,7 +175,7 @@ def test_a_model_of_other_classes_is_refused(finished: Project, tmp_path: Path) 
     (split / "val.json").unlink()
     (split / "val.json").write_text(text)
     done = finished.run(
-        "python", "stages/evaluate.py", "models/train/best.pt", str(split), "data/yolo", str(tmp_path / "out"),
+        "python", "-m", "stages.evaluate", "models/train/best.pt", str(split), "data/yolo", str(tmp_path / "out"),
         "--report", str(tmp_path / "reports"), check=False,
     )  # fmt: skip
     assert done.returncode == 1
@@ -194,7 +194,7 @@ def test_killed_in_every_stage_it_ends_in_the_same_place(finished: Project, tmp_
     """kill -9 of dvc in each stage in turn, then dvc repro again: the outputs of an undisturbed run, to the byte."""
     project = checked_out(tmp_path / "project")
     project.change(SMALL)
-    (project.root / "dvc.lock").unlink(missing_ok=True)
+    (project.root / "dvc.lock").unlink()
     for stage in STAGES:
         kill_in_stage(project, stage)
     project.run("dvc", "repro")
@@ -256,7 +256,8 @@ def test_training_killed_at_five_random_moments_is_the_training_nobody_killed(
     finished: Project, tmp_path: Path
 ) -> None:
     epochs = 16
-    (tmp_path / "architectures").symlink_to(finished.root / "architectures")
+    for name in ("architectures", "seamline", "stages"):
+        (tmp_path / name).symlink_to(finished.root / name)
     (tmp_path / "split").mkdir()
     for name, images in (("train.txt", 12), ("val.txt", 4), ("data.yaml", None)):
         lines = (finished.root / "data" / "split" / name).read_text().splitlines(keepends=True)
@@ -264,13 +265,13 @@ def test_training_killed_at_five_random_moments_is_the_training_nobody_killed(
     values = merged(finished.params(), {"train": {"epochs": epochs, "close_mosaic": 3, "warmup_epochs": 1}})
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(values))
 
-    script, yolo = str(finished.root / "stages" / "train.py"), str(finished.root / "data" / "yolo")
+    yolo = str(finished.root / "data" / "yolo")
     rng = random.Random(0)
     kills_after_s = [None, *(rng.uniform(0, 0.25) for _ in range(5)), None]
     outs = ["whole"] + ["cut"] * 6
     # In a process whose forks have imported before what training does, which takes each of them five seconds.
     with ProcessPoolExecutor(1, get_context("spawn"), warm.also_import, ("ultralytics", "torch._inductor")) as pool:
-        commands = [["python", script, "split", yolo, out, "--report", f"{out}-report"] for out in outs]
+        commands = [["python", "-m", "stages.train", "split", yolo, out, "--report", f"{out}-report"] for out in outs]
         run = partial(run_and_kill, folder=tmp_path, environment=finished.environment)
         whole, *said = pool.map(run, commands, kills_after_s)
 
@@ -304,12 +305,12 @@ socket.getaddrinfo = lambda *address, **_: refuse(socket.socket(), address)
 def test_training_needs_no_network_and_no_home_and_leaves_the_data_alone(finished: Project, tmp_path: Path) -> None:
     (tmp_path / "guard").mkdir()
     (tmp_path / "guard" / "sitecustomize.py").write_text(NO_NETWORK.format(log=str(tmp_path / "calls.txt")))
-    for name in ("data", "architectures"):
+    for name in ("data", "architectures", "seamline", "stages"):
         (tmp_path / name).symlink_to(finished.root / name)
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(merged(finished.params(), {"train": {"epochs": 1}})))
     environment = {
         **finished.environment,
-        "PYTHONPATH": f"{tmp_path / 'guard'}{os.pathsep}{finished.root}",
+        "PYTHONPATH": str(tmp_path / "guard"),
         "HOME": "/dev/null/home",  # where not even root can write
     }
     for word in ("XDG_CONFIG_HOME", "XDG_CACHE_HOME", "YOLO_CONFIG_DIR", "MPLCONFIGDIR", "TORCH_HOME"):
@@ -324,16 +325,15 @@ def test_training_needs_no_network_and_no_home_and_leaves_the_data_alone(finishe
         return {str(path): (path.stat().st_size, path.stat().st_mtime_ns) for path in files}
 
     before = state_of_the_data()
-    script = str(finished.root / "stages" / "train.py")
     done = subprocess.run(
-        [sys.executable, script, "data/split", "data/yolo", "out", "--report", "report"],
+        [sys.executable, "-m", "stages.train", "data/split", "data/yolo", "out", "--report", "report"],
         cwd=tmp_path, env=environment, text=True, capture_output=True,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert not (tmp_path / "calls.txt").exists(), (tmp_path / "calls.txt").read_text()
     assert state_of_the_data() == before
     assert sorted(path.name for path in tmp_path.iterdir()) == [
-        ".seamline", "architectures", "data", "guard", "out", "params.yaml", "report",
+        ".seamline", "architectures", "data", "guard", "out", "params.yaml", "report", "seamline", "stages",
     ]  # fmt: skip
 
 
@@ -351,7 +351,7 @@ def test_an_experiment_in_a_fresh_clone(finished: Project) -> None:
         assert plots["data"][name][0]["revisions"] == ["HEAD~1", "first"], name
     pictures = [name for name in plots["data"] if name.startswith("reports/evaluate/sample/")]
     assert len(pictures) >= finished.params()["evaluate"]["overlays"]
-    compared = finished.run("python", "stages/compare.py", "HEAD~1", "first").stdout
+    compared = finished.run("python", "-m", "stages.compare", "HEAD~1", "first").stdout
     assert "not comparable" in compared  # the test images are others
     assert "train.epochs: 13 (HEAD~1), 12 (first)" in compared
 

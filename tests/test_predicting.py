@@ -26,7 +26,8 @@ from seamline.predicting import find_photos, overlay
 from seamline.runtime.images import read_image
 from seamline.runtime.predictor import Predictor
 from stages.predict import main
-from tests.untrained import NAMES, PROJECT, WITHOUT_TORCH, Untrained
+from tests.conftest import PROJECT
+from tests.untrained import NAMES, WITHOUT_TORCH, Untrained
 
 CONFIDENCE = 0.05
 FILES = ["errors.csv", "images.json", "overlays", "predictions.csv", "results.json"]

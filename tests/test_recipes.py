@@ -11,33 +11,34 @@ from scipy.io import loadmat
 
 from seamline.params import load_params
 from seamline.sources.deepfashion2 import NAMES
-from tests.conftest import PROJECT, SHARED_DATA
+from tests.conftest import PARAMS, PROJECT, SHARED_DATA, code_in
 
 RECIPES = sorted((PROJECT / "recipes").glob("*.yaml"))
 
 
 def take_over(folder: Path, recipe: Path) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, str(PROJECT / "stages" / "recipe.py"), str(recipe), "../photos"]
+    code_in(folder)
+    command = [sys.executable, "-m", "stages.recipe", str(recipe), "../photos"]
     return subprocess.run(command, cwd=folder, capture_output=True, text=True)
 
 
 @pytest.mark.parametrize("recipe", RECIPES, ids=lambda path: path.stem)
 def test_a_recipe_changes_what_it_names_and_nothing_else(tmp_path: Path, recipe: Path) -> None:
-    shutil.copy(PROJECT / "params.yaml", tmp_path)
+    shutil.copy(PARAMS, tmp_path)
     done = take_over(tmp_path, recipe)
     assert done.returncode == 0, done.stderr
     params = load_params(tmp_path / "params.yaml")
     assert params.pull.source == "../photos"
     changes = yaml.safe_load(recipe.read_text())
     assert params.train.model == changes["train"]["model"] == "yolov9c-seg.pt"
-    before, after = (yaml.safe_load((folder / "params.yaml").read_text()) for folder in (PROJECT, tmp_path))
+    before, after = (yaml.safe_load((folder / "params.yaml").read_text()) for folder in (PARAMS.parent, tmp_path))
     for section, values in after.items():
         for key, value in values.items():
             expected = changes.get(section, {}).get(key, before[section][key])
             if isinstance(expected, dict) and key != "classes":
                 expected = {**before[section][key], **expected} if isinstance(before[section][key], dict) else expected
             assert value == expected or (section, key) == ("pull", "source"), f"{section}.{key}"
-    comments = [line.strip() for line in (PROJECT / "params.yaml").read_text().splitlines() if "# " in line]
+    comments = [line.strip() for line in PARAMS.read_text().splitlines() if "# " in line]
     for comment in comments:
         assert comment.partition("# ")[2] in (tmp_path / "params.yaml").read_text()
 
@@ -64,11 +65,11 @@ def test_the_labels_of_clothing_co_parsing_are_its_own() -> None:
 
 
 def test_a_recipe_that_is_none_leaves_the_parameters_alone(tmp_path: Path) -> None:
-    shutil.copy(PROJECT / "params.yaml", tmp_path)
+    shutil.copy(PARAMS, tmp_path)
     (tmp_path / "bad.yaml").write_text("train: {epochz: 3}\n")
     done = take_over(tmp_path, tmp_path / "bad.yaml")
     assert done.returncode == 1
     assert "train.epochz: unknown key; did you mean epochs?" in done.stderr
     done = take_over(tmp_path, PROJECT / "recipes" / "nothing.yaml")
     assert "there is no such recipe; there are clothing-co-parsing, deepfashion2, " in done.stderr
-    assert (tmp_path / "params.yaml").read_bytes() == (PROJECT / "params.yaml").read_bytes()
+    assert (tmp_path / "params.yaml").read_bytes() == PARAMS.read_bytes()

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from tests.browser import CHROMIUM, look_at
-from tests.conftest import PROJECT
+from tests.conftest import PROJECT, REPORTS
 from tests.test_stage import is_one_sentence, run_stage, with_params
 
 needs_chromium = pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium (Debian's package chromium)")
@@ -56,8 +56,8 @@ class Page(HTMLParser):
 
 @pytest.fixture
 def workplace(tmp_path: Path) -> Path:
-    """A folder with the committed reports, as the stage finds them."""
-    shutil.copytree(PROJECT / "reports", tmp_path / "reports")
+    """A folder with reports, as the stage finds them."""
+    shutil.copytree(REPORTS, tmp_path / "reports")
     for name in ("index.html", "MODEL_CARD.md"):
         (tmp_path / "reports" / name).unlink(missing_ok=True)
     with_params(tmp_path, {})
@@ -242,7 +242,7 @@ def test_what_is_missing_is_named(workplace: Path) -> None:
     assert is_one_sentence(run_stage("report", workplace, "reports"), "slices.csv", "dvc repro")
     (workplace / "reports" / "evaluate" / "slices.csv").write_text("split,instances\n<<<<<<< HEAD\ntest,what\n")
     assert is_one_sentence(run_stage("report", workplace, "reports"), "slices.csv", "is not the table")
-    shutil.copy(PROJECT / "reports" / "evaluate" / "slices.csv", workplace / "reports" / "evaluate")
+    shutil.copy(REPORTS / "evaluate" / "slices.csv", workplace / "reports" / "evaluate")
     number = read(workplace, "evaluate/worst.json")[0]["image_id"]
     (workplace / "reports" / "evaluate" / "worst" / f"{number}.jpg").unlink()
     assert is_one_sentence(run_stage("report", workplace, "reports"), f"worst/{number}.jpg", "dvc repro")
@@ -260,17 +260,17 @@ def test_evaluate_is_told_folders_and_says_so_before_it_works(workplace: Path) -
 
 def test_the_card_says_which_code_it_is(workplace: Path) -> None:
     assert made(workplace)[1].count(", not in git\n") == 1
-    (workplace / "stages").mkdir()
-    (workplace / "stages" / "split.py").write_text("1")
+    (workplace / "stages").unlink()
+    shutil.copytree(PROJECT / "stages", workplace / "stages")
     user = ("-c", "user.name=test", "-c", "user.email=test@localhost")
-    for command in (("init", "--quiet"), ("add", "stages"), (*user, "commit", "--quiet", "--message", "code")):
+    for command in (("init", "--quiet"), ("add", "stages", "seamline"), (*user, "commit", "--quiet", "--message", "code")):
         subprocess.run(["git", *command], cwd=workplace, check=True)
     (workplace / "stages" / "split.py").write_text("2")
     assert re.search(r"built on git commit `\w{12}` with changes to stages/split\.py\n", made(workplace)[1])
 
 
 def test_a_summary_without_its_model_says_that_its_figures_are_of_an_earlier_run(workplace: Path) -> None:
-    command = [sys.executable, str(PROJECT / "stages" / "summary.py")]
+    command = [sys.executable, "-m", "stages.summary"]
     lines = subprocess.run(command, cwd=workplace, capture_output=True, text=True, check=True).stdout.splitlines()
     assert lines[1].startswith("Figures of an earlier run")
     (workplace / "models" / "train").mkdir(parents=True)

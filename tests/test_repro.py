@@ -22,7 +22,7 @@ PIPELINE: dict[str, Any] = yaml.safe_load((PROJECT / "dvc.yaml").read_text())["s
 STAND_IN = """
 import hashlib, shutil, sys, yaml
 from pathlib import Path
-name = sys.argv[0].split("/")[-1].removesuffix(".py")
+name = __spec__.name.removeprefix("stages.")
 stage = yaml.load(Path("dvc.yaml").read_bytes(), yaml.CSafeLoader)["stages"][name]
 params = yaml.load(Path("params.yaml").read_bytes(), yaml.CSafeLoader)
 digest = hashlib.sha256()
@@ -78,9 +78,14 @@ def test_dependencies_are_the_script_and_the_modules_it_imports(stage: str) -> N
     assert code == {script} | modules_imported(PROJECT / script)
 
 
+def test_what_every_stage_imports_first_says_nothing() -> None:
+    """stages/__init__.py is in nobody's dependencies."""
+    assert (PROJECT / "stages" / "__init__.py").read_bytes() == b""
+
+
 @pytest.mark.parametrize("stage", STAGES)
 def test_stage_script_and_params_section_share_one_verb(stage: str) -> None:
-    assert PIPELINE[stage]["cmd"].startswith(f"python stages/{stage}.py ")
+    assert PIPELINE[stage]["cmd"].startswith(f"python -m stages.{stage} ")
     assert stage in PIPELINE[stage]["params"]
 
 
@@ -88,9 +93,12 @@ def test_stage_script_and_params_section_share_one_verb(stage: str) -> None:
 def test_every_path_on_the_command_line_is_an_input_or_an_output(stage: str) -> None:
     outs = [out if isinstance(out, str) else next(iter(out)) for out in PIPELINE[stage]["outs"]]
     known = [*outs, *PIPELINE[stage]["deps"]]
-    for argument in PIPELINE[stage]["cmd"].split()[2:]:
-        path = argument.strip("'")
+    words = PIPELINE[stage]["cmd"].split()[3:]
+    paths = [word.strip("'") for word in words if not word.startswith("--")]
+    for path in paths:
         assert any(item == path or item.startswith(f"{path}/") for item in known), path
+    for out in outs:
+        assert any(out == path or out.startswith(f"{path}/") for path in paths), f"{out} is a default of the script's"
 
 
 @pytest.fixture(scope="module")
@@ -98,7 +106,7 @@ def stand_in(tmp_path_factory: pytest.TempPathFactory) -> Project:
     project = checked_out(tmp_path_factory.mktemp("stand_in") / "project")
     for stage in STAGES:
         (project.root / "stages" / f"{stage}.py").write_text(STAND_IN)
-    (project.root / "dvc.lock").unlink(missing_ok=True)
+    (project.root / "dvc.lock").unlink()
     assert project.stages_run() == STAGES
     return project
 

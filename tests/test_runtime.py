@@ -55,7 +55,8 @@ from seamline.runtime.instances import (
     outputs_to_instances,
 )
 from seamline.runtime.predictor import Predictor
-from tests.untrained import IMGSZ, NAMES, PROJECT, WITHOUT_TORCH, Untrained, canvas_of, rounding_of_scores
+from tests.conftest import PROJECT
+from tests.untrained import IMGSZ, NAMES, WITHOUT_TORCH, Untrained, canvas_of, rounding_of_scores
 
 SIZES = [(240, 320), (320, 240), (257, 123), (96, 96), (40, 31), (1000, 7), (333, 500)]
 

@@ -16,7 +16,7 @@ from pycocotools import mask as coco_mask
 
 from samples.make_garments import SEED, make_group, plan_groups
 from seamline.masks import segmentation_to_rle
-from tests.conftest import PROJECT, THOROUGH
+from tests.conftest import PROJECT
 
 ZIP = PROJECT / "samples" / "garments.zip"
 
@@ -53,7 +53,7 @@ def test_the_script_makes_every_tenth_outfit_byte_for_byte(coco: dict[str, Any])
             assert sorted(drawn) == sorted(kept)
 
 
-@pytest.mark.skipif(not THOROUGH, reason="make test-thorough")
+@pytest.mark.thorough
 def test_the_script_makes_it_byte_for_byte(tmp_path: Path) -> None:
     command = [sys.executable, str(PROJECT / "samples" / "make_garments.py"), str(tmp_path / "again.zip")]
     subprocess.run(command, check=True, capture_output=True)

@@ -16,13 +16,14 @@ import pytest
 import yaml
 
 from tests import warm
-from tests.conftest import PROJECT, merged, write_dataset
+from tests.conftest import PARAMS, PROJECT, code_in, merged, write_dataset
 
-STAGES = sorted((PROJECT / "stages").glob("*.py"))
+STAGES = sorted((PROJECT / "stages").glob("[!_]*.py"))
 
 
 def run_stage(name: str, folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    return warm.run(["python", str(PROJECT / "stages" / f"{name}.py"), *arguments], folder)
+    code_in(folder)
+    return warm.run(["python", "-m", f"stages.{name}", *arguments], folder)
 
 
 def run_to_split(folder: Path) -> None:
@@ -36,7 +37,8 @@ def run_to_split(folder: Path) -> None:
 
 
 def with_params(folder: Path, changes: dict[str, Any]) -> None:
-    values = merged(yaml.safe_load((PROJECT / "params.yaml").read_text()), changes)
+    code_in(folder)
+    values = merged(yaml.safe_load(PARAMS.read_text()), changes)
     (folder / "params.yaml").write_text(yaml.safe_dump(values))
 
 
@@ -54,7 +56,7 @@ def is_one_sentence(done: subprocess.CompletedProcess[str], *parts: str) -> bool
 def test_help_says_what_and_shows_an_example(script: Path, tmp_path: Path) -> None:
     done = run_stage(script.stem, tmp_path, "--help")
     assert done.returncode == 0
-    assert f"Example: python stages/{script.name}" in done.stdout
+    assert f"Example: python -m stages.{script.stem}" in done.stdout
 
 
 @pytest.mark.parametrize("script", STAGES, ids=lambda path: path.stem)
@@ -106,8 +108,7 @@ def test_a_bad_choice_is_one_sentence_and_leaves_nothing(
     with_params(tmp_path, changes)
     done = run_stage("subset", tmp_path, "data/raw", "data/subset")
     assert is_one_sentence(done, *parts), done.stderr
-    assert {path.name for path in (tmp_path / "data").iterdir()} == {"raw", "manifest.csv"}
-    assert not (tmp_path / "reports" / "subset.json").exists()
+    assert {path.name for path in (tmp_path / "data").iterdir()} == {"raw", "raw-manifest.csv", "raw-report.json"}
 
 
 def test_the_users_own_files_are_copied_and_never_linked(tmp_path: Path) -> None:
@@ -147,6 +148,7 @@ def test_a_stage_ends_when_its_parent_is_killed(tmp_path: Path) -> None:
         f"import subprocess, sys; p = subprocess.Popen([sys.executable, '-c', {stage!r}]); "
         "print(p.pid, flush=True); p.wait()"
     )
+    code_in(tmp_path)
     running = subprocess.Popen([sys.executable, "-c", parent], cwd=tmp_path, stdout=subprocess.PIPE, text=True)
     assert running.stdout is not None
     lines = sorted((running.stdout.readline().strip(), running.stdout.readline().strip()))
@@ -166,6 +168,7 @@ def test_a_stage_ends_when_its_parent_is_killed(tmp_path: Path) -> None:
 
 def test_an_interrupt_is_no_traceback(tmp_path: Path) -> None:
     code = "from seamline.stage import run\ndef stop(): raise KeyboardInterrupt\nrun(stop)"
+    code_in(tmp_path)
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 130
     assert "Traceback" not in done.stderr
@@ -173,8 +176,9 @@ def test_an_interrupt_is_no_traceback(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("work", "told"), [("print('many lines')", 0), ("raise BrokenPipeError", 1)])
 def test_a_reader_that_has_seen_enough_is_no_error(tmp_path: Path, work: str, told: int) -> None:
-    """As in `python stages/summary.py | head`; a pipe of our own that breaks is a fault, and is told."""
+    """As in `python -m stages.summary | head`; a pipe of our own that breaks is a fault, and is told."""
     code = f"from seamline.stage import run\ndef work():\n    for _ in range(100_000): {work}\nrun(work)"
+    code_in(tmp_path)
     running = subprocess.Popen(
         [sys.executable, "-c", code], cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
@@ -210,7 +214,7 @@ def test_small_instances_and_crowds_are_filtered_and_counted(tmp_path: Path) -> 
         assert run_stage("subset", tmp_path, "raw", "subset").returncode == 0
         found = json.loads((tmp_path / "subset" / "annotations.json").read_text())
         assert [image["id"] for image in found["images"]] == images
-        report = json.loads((tmp_path / "reports" / "subset.json").read_text())
+        report = json.loads((tmp_path / "subset-report.json").read_text())
         assert tuple(report["instances_left_out"].values()) == left_out
         assert report["images_of_left_out_instances_only"] == 4 - len(images)
 
@@ -249,7 +253,7 @@ def test_where_all_classes_are_wanted_nobodys_ids_shift(tmp_path: Path) -> None:
         0: "trousers",
         1: "short sleeve top",
     }
-    report = json.loads((tmp_path / "reports" / "subset.json").read_text())
+    report = json.loads((tmp_path / "subset-report.json").read_text())
     assert {name: found["instances"] for name, found in report["classes"].items()} == {
         "trousers": 6,
         "short sleeve top": 6,
@@ -264,7 +268,7 @@ def test_an_official_split_is_used_and_reaches_the_files(tmp_path: Path, officia
     split_params = {"official": official, "group_by": None, "near_duplicate_bits": None}
     with_params(tmp_path, {"subset": choice, "split": split_params})
     run_to_split(tmp_path)
-    report = json.loads((tmp_path / "reports" / "split.json").read_text())
+    report = json.loads((tmp_path / "split-report.json").read_text())
     assert report["official"] == official
     for ours, theirs in official.items():
         images = json.loads((tmp_path / "split" / f"{ours}.json").read_text())["images"]
@@ -289,8 +293,44 @@ def test_a_folder_that_cannot_be_written_to_is_one_sentence(tmp_path: Path) -> N
     place = tmp_path / "file"
     place.write_text("")
     environment = {**os.environ, "SEAMLINE_SCRATCH": str(place / "scratch")}
-    command = [sys.executable, str(PROJECT / "stages" / "summary.py")]
+    command = [sys.executable, "-m", "stages.summary"]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, cwd=PROJECT)
     assert done.returncode == 1
     reason = "cannot be written to (Not a directory); name a folder that can in SEAMLINE_SCRATCH."
     assert done.stderr == f"error: {place / 'scratch'}: {reason}\n"
+
+
+def test_a_stage_of_another_checkout_is_refused(tmp_path: Path) -> None:
+    """A copy's results would be recorded as made by its code, and were made by that of the environment's checkout."""
+    with_params(tmp_path, {})
+    (tmp_path / "seamline").unlink()
+    environment = {**os.environ, "PYTHONPATH": str(PROJECT)}
+    for own in (False, True):
+        if own:
+            (tmp_path / "seamline").mkdir()
+        done = subprocess.run(
+            [sys.executable, str(PROJECT / "stages" / "summary.py")],
+            cwd=tmp_path, env=environment, capture_output=True, text=True,
+        )  # fmt: skip
+        assert is_one_sentence(done, f"seamline comes from {PROJECT} and not from this folder", "python -m stages.NAME")
+
+
+@pytest.mark.parametrize("stage", ["pull", "subset", "convert", "split"])
+def test_without_a_name_its_reports_are_beside_its_output(tmp_path: Path, stage: str) -> None:
+    """So that a stage that is run by hand leaves the project's own results as they are."""
+    write_dataset(tmp_path / "in")
+    with_params(tmp_path, {"split": {"near_duplicate_bits": None}})
+    (tmp_path / "made").mkdir()
+    for name, inputs in (("pull", ["in"]), ("subset", ["raw"]), ("convert", ["subset"]), ("split", ["subset", "yolo"])):
+        out = {"pull": "raw", "convert": "yolo"}.get(name, name)
+        place = "made" if name == stage else "."
+        before = {path.name for path in tmp_path.iterdir()}
+        done = run_stage(name, tmp_path, *inputs, f"{place}/{out}")
+        assert done.returncode == 0, done.stderr
+        made = {path.name for path in (tmp_path / place).iterdir()} - (set() if place == "made" else before)
+        assert made - {".seamline"} == {out, f"{out}-report.json"} | {
+            "pull": {"raw-manifest.csv"}, "split": {"split-charts"}
+        }.get(name, set())  # fmt: skip
+        if name == stage:
+            assert {path.name for path in tmp_path.iterdir()} - before <= {".seamline"}
+            return

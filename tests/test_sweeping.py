@@ -23,7 +23,7 @@ from seamline.params import Range, load_params
 from seamline.sweeping import free_name, params_to_overrides, space_to_distributions, study_key, validation_by_epoch
 from seamline.trial import DIVERGED, PROGRESS, stop_file, tell_progress
 from stages import sweep
-from tests.conftest import PROJECT, Project, merged
+from tests.conftest import PARAMS, WORKSPACE, Project, code_in, merged
 
 
 def test_a_space_becomes_distributions() -> None:
@@ -42,7 +42,7 @@ def test_a_space_becomes_distributions() -> None:
 
 
 def test_dvc_reads_what_optuna_chose(tmp_path: Path) -> None:
-    shutil.copy(PROJECT / "params.yaml", tmp_path)
+    shutil.copy(PARAMS, tmp_path)
     chosen = {"train.lr0": 0.00123456789, "train.optimizer": "SGD", "train.cos_lr": False, "train.mixup": 0.25,
               "train.batch": 16, "train.freeze": [0, 1]}  # fmt: skip
     apply_overrides(str(tmp_path / "params.yaml"), [f"++{override}" for override in params_to_overrides(chosen)])
@@ -87,11 +87,12 @@ def sweep_with_fake_dvc(folder: Path, monkeypatch: pytest.MonkeyPatch, lr0s: lis
     (folder / "bin" / "dvc").chmod(0o755)
     monkeypatch.setenv("PATH", str(folder / "bin"), prepend=os.pathsep)
     monkeypatch.chdir(folder)
-    values = yaml.safe_load((PROJECT / "params.yaml").read_text())
+    values = yaml.safe_load(PARAMS.read_text())
     values["sweep"] |= {"trials": len(lr0s), "startup_trials": 1, "epochs_before_pruning": 0}
     values["sweep"]["space"] = {"train.lr0": {"low": 0.01, "high": 1.0}}
     (folder / ".seamline" / "sweep").mkdir(parents=True)
-    shutil.copy(PROJECT / "dvc.lock", folder)
+    shutil.copy(WORKSPACE / "dvc.lock", folder)
+    code_in(folder)
     (folder / "garments").mkdir()
     values["pull"]["source"] = str(folder / "garments")
     (folder / "params.yaml").write_text(yaml.safe_dump(values))
@@ -190,7 +191,7 @@ def test_a_sweep_is_killed_goes_on_and_its_winner_is_taken_over(finished: Projec
     project.commit("sweep")
     before = (project.root / "models" / "train" / "best.pt").read_bytes()
 
-    command = [sys.executable, "stages/sweep.py"]
+    command = [sys.executable, "-m", "stages.sweep"]
     running = subprocess.Popen(
         command, cwd=project.root, env=project.environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     )

@@ -24,7 +24,7 @@ import pytest
 
 from seamline import kept, patience, stage
 from seamline.parallel import in_processes
-from tests.conftest import PROJECT, TINY, Project, checked_out, merged, square, write_dataset
+from tests.conftest import PROJECT, REPORTS, TINY, Project, checked_out, merged, square, write_dataset
 from tests.s3 import CREDENTIALS, Bucket, Fault, first, status
 from tests.test_archives import make_zip
 from tests.test_parallel import square_of
@@ -199,8 +199,7 @@ def no_environment(bench: Bench) -> Said:
 
 @produces("ModuleNotFoundError: No module named '...'")
 def another_python(bench: Bench) -> Said:
-    script = str(PROJECT / "stages" / "split.py")
-    return bench.command(sys.executable, "-E", "-S", script, "in", "out")
+    return bench.command(sys.executable, "-E", "-S", "-m", "stages.split", "in", "out")
 
 
 @produces("params.yaml: there is no such file; run stages from the project's top folder.")
@@ -250,8 +249,7 @@ def override_of_a_list(bench: Bench) -> Said:
 @produces("...: cannot be written to (...); name a folder that can in SEAMLINE_SCRATCH.")
 def scratch_in_a_file(bench: Bench) -> Said:
     scratch = str(bench.folder / "params.yaml" / "scratch")
-    script = str(PROJECT / "stages" / "summary.py")
-    return bench.command(sys.executable, script, SEAMLINE_SCRATCH=scratch)
+    return bench.command(sys.executable, "-m", "stages.summary", SEAMLINE_SCRATCH=scratch)
 
 
 @produces("...: No space left on device; nothing half-written is left.")
@@ -680,7 +678,7 @@ def old_reports(bench: Bench) -> Said:
     from seamline.comparing import read_model
     from seamline.revisions import WORKSPACE
 
-    shutil.copytree(PROJECT / "reports" / "evaluate", bench.folder / "reports" / "evaluate")
+    shutil.copytree(REPORTS / "evaluate", bench.folder / "reports" / "evaluate")
     (bench.folder / "reports" / "evaluate" / "settings.json").write_text("{}")
     return bench.run(lambda: read_model(WORKSPACE, Path("reports")))
 

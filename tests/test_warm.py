@@ -27,17 +27,24 @@ sys.exit(int(sys.argv[1]))
 """
 
 
+def script(folder: Path, name: str, text: str) -> None:
+    """For `python -m stages.NAME` in a folder."""
+    (folder / "stages").mkdir()
+    (folder / "stages" / "__init__.py").touch()
+    (folder / "stages" / f"{name}.py").write_text(text)
+
+
 @pytest.mark.parametrize("forbidden", ["", "1"])
 def test_it_sees_what_a_new_python_sees(tmp_path: Path, forbidden: str) -> None:
-    (tmp_path / "own" / "seamline").mkdir(parents=True)
-    (tmp_path / "own" / "seamline" / "__init__.py").touch()
-    (tmp_path / "scripts").mkdir()
-    (tmp_path / "scripts" / "tells.py").write_text(TELLS)
+    script(tmp_path, "tells", TELLS)
+    (tmp_path / "seamline").mkdir()
+    (tmp_path / "seamline" / "__init__.py").touch()
+    (tmp_path / "more").mkdir()
     environment = {
-        "PATH": os.environ["PATH"], "PYTHONPATH": str(tmp_path / "own"), "FSSPEC_S3_ENDPOINT": "somewhere",
+        "PATH": os.environ["PATH"], "PYTHONPATH": str(tmp_path / "more"), "FSSPEC_S3_ENDPOINT": "somewhere",
         "PYTHONDONTWRITEBYTECODE": forbidden,
     }  # fmt: skip
-    arguments = [str(tmp_path / "scripts" / "tells.py"), "3", "a b"]
+    arguments = ["-m", "stages.tells", "3", "a b"]
     cold = subprocess.run(
         [sys.executable, *arguments],
         cwd=tmp_path, env=environment, capture_output=True, text=True, stdin=subprocess.DEVNULL,
@@ -49,16 +56,16 @@ def test_it_sees_what_a_new_python_sees(tmp_path: Path, forbidden: str) -> None:
 
 
 def test_what_an_exception_leaves_is_a_traceback_and_the_status_1(tmp_path: Path) -> None:
-    (tmp_path / "fails.py").write_text("import atexit\natexit.register(print, 'at the end')\n1 / 0\n")
-    done = warm.run(["python", "fails.py"], tmp_path)
+    script(tmp_path, "fails", "import atexit\natexit.register(print, 'at the end')\n1 / 0\n")
+    done = warm.run(["python", "-m", "stages.fails"], tmp_path)
     assert done.returncode == 1
     assert done.stdout == "at the end\n"
     assert done.stderr.endswith("ZeroDivisionError: division by zero\n")
 
 
 def test_it_is_a_process_of_its_own_that_can_be_killed(tmp_path: Path) -> None:
-    (tmp_path / "sleeps.py").write_text("import os, time\nprint(os.getpid(), flush=True)\ntime.sleep(60)\n")
-    running = warm.start(["python", "sleeps.py"], tmp_path, os.environ, tmp_path / "out", tmp_path / "err")
+    script(tmp_path, "sleeps", "import os, time\nprint(os.getpid(), flush=True)\ntime.sleep(60)\n")
+    running = warm.start(["python", "-m", "stages.sleeps"], tmp_path, os.environ, tmp_path / "out", tmp_path / "err")
     (tmp_path / "out").touch()
     while not (tmp_path / "out").read_text().endswith("\n") and running.is_alive():
         time.sleep(0.01)

@@ -18,8 +18,8 @@ from seamline.files import sha256_of
 from seamline.params import Params, load_params
 from seamline.runtime.engines import Canvases, ModelFacts, TorchEngine
 from seamline.runtime.images import canvases_to_tensor, image_to_canvas, read_image
+from tests.conftest import PARAMS, PROJECT
 
-PROJECT = Path(__file__).resolve().parent.parent
 NAMES = ["short sleeve top", "trousers"]
 IMGSZ = 96
 IMAGES_A_SPLIT = 6
@@ -145,7 +145,7 @@ def rounding_of_scores(weights: Path, images: list[Path]) -> list[float]:
 
 def small_params() -> Params:
     """The project's parameters, with limits that an untrained model passes and little work."""
-    params = load_params(PROJECT / "params.yaml")
+    params = load_params(PARAMS)
     replace = msgspec.structs.replace
     return replace(
         params,

@@ -23,6 +23,8 @@ from collections.abc import Mapping, Sequence
 from multiprocessing.context import ForkServerContext, ForkServerProcess
 from pathlib import Path
 
+from tests import guard
+
 # By stages and by DVC's commands. Folders and switches they read from the environment on use; but see become().
 IMPORTS = [
     "cv2", "dulwich.porcelain", "dvc.cachemgr", "dvc.cli.parser", "dvc.data_cloud", "dvc.render.match",
@@ -32,6 +34,9 @@ IMPORTS = [
     "numpy", "pycocotools.mask", "pygit2", "ruamel.yaml", "s3fs", "scipy.sparse.csgraph", "scipy.special",
     "tqdm", "yaml",
 ]  # fmt: skip
+
+
+guard.switch_on()  # also for what is forked from the process that imports this module first
 
 
 def also_import(*names: str) -> None:
@@ -46,8 +51,14 @@ def server() -> ForkServerContext:
     return context
 
 
+def can_run(command: Sequence[str]) -> bool:
+    """`dvc ARGUMENTS` or `python -m stages.NAME ARGUMENTS`."""
+    return command[0] == "dvc" or (list(command[:2]) == ["python", "-m"] and command[2].startswith("stages."))
+
+
 def start(command: Sequence[str], cwd: Path, environment: Mapping[str, str], out: Path, err: Path) -> ForkServerProcess:
-    """`dvc ARGUMENTS` or `python SCRIPT ARGUMENTS`, with its output to two files."""
+    """A command that can_run() is true of, with its output to two files."""
+    assert can_run(command), command
     process = server().Process(target=become, args=(list(command), cwd, dict(environment), (out, err)))
     process.start()
     return process
@@ -75,23 +86,24 @@ def become(words: list[str], cwd: Path, environment: dict[str, str], outputs: tu
     os.environ.clear()
     os.environ.update(environment)
     sys.dont_write_bytecode = bool(environment.get("PYTHONDONTWRITEBYTECODE"))
-    program, *arguments = words
-    script = Path(sys.executable).with_name("dvc") if program == "dvc" else Path(cwd, arguments.pop(0))
-    sys.argv = [str(script), *arguments]
-    sys.orig_argv = [sys.executable, *sys.argv]
+    module = "" if words[0] == "dvc" else words[2]
+    arguments = words[3:] if module else words[1:]
+    dvc = Path(sys.executable).with_name("dvc")
+    sys.argv = ["-m" if module else str(dvc), *arguments]
+    sys.orig_argv = [sys.executable, *(words[1:] if module else sys.argv)]
     given = filter(None, environment.get("PYTHONPATH", "").split(os.pathsep))
     standard = [*sysconfig.get_paths().values(), sysconfig.get_config_var("DESTSHARED")]
     installed = [path for path in sys.path if path in standard]
-    sys.path[:] = [str(script.parent), *given, *installed]
+    sys.path[:] = [str(Path.cwd() if module else dvc.parent), *given, *installed]
     site.addpackage(sysconfig.get_path("purelib"), "seamline-here.pth", set())
     import fsspec.config
 
     fsspec.config.set_conf_env(fsspec.config.conf)  # which it has done already, with another environment
     try:
-        if program == "dvc":
+        if not module:
             from dvc.cli import main
 
             sys.exit(main(arguments))
-        runpy.run_path(str(script), run_name="__main__")
+        runpy.run_module(module, run_name="__main__", alter_sys=True)
     finally:
         atexit._run_exitfuncs()
