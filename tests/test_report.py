@@ -263,7 +263,8 @@ def test_the_card_says_which_code_it_is(workplace: Path) -> None:
     (workplace / "stages").unlink()
     shutil.copytree(PROJECT / "stages", workplace / "stages")
     user = ("-c", "user.name=test", "-c", "user.email=test@localhost")
-    for command in (("init", "--quiet"), ("add", "stages", "seamline"), (*user, "commit", "--quiet", "--message", "code")):
+    added = ("add", "stages", "seamline")
+    for command in (("init", "--quiet"), added, (*user, "commit", "--quiet", "--message", "code")):
         subprocess.run(["git", *command], cwd=workplace, check=True)
     (workplace / "stages" / "split.py").write_text("2")
     assert re.search(r"built on git commit `\w{12}` with changes to stages/split\.py\n", made(workplace)[1])
