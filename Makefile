@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 RUN := PATH="$(CURDIR)/$(VENV)/bin:$$PATH"
 
-.PHONY: help setup repro test test-quick test-thorough check-results coverage lint hooks audit lock doctor sample bucket recipe seeds sweep bench \
+.PHONY: help setup repro test test-quick test-thorough check-results release-check coverage lint hooks audit lock doctor sample bucket recipe seeds sweep bench \
 	image-test
 
 help:
@@ -63,6 +63,10 @@ test-thorough: setup
 # The results that are committed belong to the code, parameters and data that are, and are as good as promised.
 check-results: setup
 	$(RUN) python -m pytest checks
+
+# Both commands in every state of a user's folder, on every Python: before a release, since it takes hours.
+release-check: setup
+	$(RUN) python -m checks.release $(RELEASE)
 
 # Without whole pipelines; what stages do in processes of their own is not counted.
 coverage: setup

@@ -28,7 +28,7 @@ def test_its_data_list_a_part_beside_the_whole(tmp_path: Path, monkeypatch: pyte
     assert mask_iou(union, outline) > 0.97  # the part overlaps what it is a part of
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_a_small_bench_runs_to_the_end(tmp_path: Path) -> None:
     for name in ("bench", "samples"):
         (tmp_path / name).symlink_to(PROJECT / name)

@@ -390,6 +390,7 @@ def disk_bytes(*folders: Path) -> int:
     return sum({(status.st_dev, status.st_ino): status.st_size for status in found}.values())
 
 
+@pytest.mark.thorough
 @pytest.mark.skipif(not SHARED_DATA.exists(), reason="the real photos are not on this machine")
 def test_real_photos_take_little_disk_and_run_to_the_end(tmp_path: Path) -> None:
     """All fourteen classes, and eleven merged to five, with annotations that weigh a quarter of the photos."""

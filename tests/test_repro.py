@@ -150,7 +150,7 @@ def processor_s() -> float:
     return used.ru_utime + used.ru_stime
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_a_second_run_is_as_quick_as_dvc_can_be(finished: Project, tmp_path: Path) -> None:
     """At most twice the time of `dvc repro` in a project with one finished stage; medians of runs that take turns."""
     small = tmp_path / "small"

@@ -467,7 +467,7 @@ print(len([next(stream) for _ in range(int(sys.argv[3]))]))
 """
 
 
-@pytest.mark.parametrize("taken", [2, 30])
+@pytest.mark.parametrize("taken", [2, pytest.param(30, marks=pytest.mark.thorough)])
 def test_python_can_end_at_any_moment_of_a_stream(untrained: Untrained, taken: int) -> None:
     """Of ten processes that ended right after their last image, OpenVINO's callbacks aborted three to seven."""
     arguments = [str(untrained.models()["openvino"]), str(untrained.images()[0]), str(taken)]

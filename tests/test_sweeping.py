@@ -182,7 +182,7 @@ SMALL_SWEEP = {
 }  # fmt: skip
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_a_sweep_is_killed_goes_on_and_its_winner_is_taken_over(finished: Project, tmp_path: Path) -> None:
     project = finished.copy(tmp_path / "project")
     values = merged(project.params(), {"train": {"epochs": 4}, "sweep": SMALL_SWEEP})
