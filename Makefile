@@ -5,7 +5,7 @@ VENV := .venv
 RUN := PATH="$(CURDIR)/$(VENV)/bin:$$PATH"
 
 .PHONY: help setup repro test test-quick test-thorough check-results release-check coverage lint hooks audit lock doctor sample bucket recipe seeds sweep bench \
-	image-test
+	image-test clear-trainings
 
 help:
 	@echo "make repro       set up, run the pipeline, say where its results are"
@@ -19,6 +19,7 @@ help:
 	@echo "make recipe      parameters for a known dataset and a GPU, and their run: NAME=... SOURCE=... (docs/training.md)"
 	@echo "make sweep       search the hyperparameters of params.yaml's section sweep"
 	@echo "make seeds       train with three seeds and state the spread (an hour on 2 older cores)"
+	@echo "make clear-trainings  list the finished trainings that are kept, and delete them"
 	@echo "make bench       compare time, memory and masks with other tools, at DeepFashion2's full size (25 minutes)"
 	@echo "make bucket      an S3 on this machine with the sample in it, to try the pipeline against (Ctrl-C ends it)"
 	@echo "make image-test  build the image for the CPU with buildah and try it (docs/containers.md)"
@@ -108,7 +109,11 @@ sweep: setup
 
 # How far results lie apart by the seed alone: three trainings.
 seeds: setup
-	$(RUN) python -m stages.seeds data/split data/yolo
+	$(RUN) python -m stages.seeds data/split data/yolo --report reports/train/seed_spread.json
+
+# So that train trains again where the same was trained before.
+clear-trainings: setup
+	@$(RUN) python -m stages.trainings --clear
 
 # With buildah and as root: see containers/image_test.py.
 IMAGES ?= cpu

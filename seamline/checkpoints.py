@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import shutil
 from collections.abc import Iterable
 from importlib.metadata import version
 from pathlib import Path
@@ -18,26 +17,37 @@ from seamline.parallel import in_threads
 
 State = dict[str, Any]
 STATE = "state.pt"
-KEPT_UNFINISHED = 3  # a large model's state takes half a gigabyte
 
 
 def run_key(values: dict[str, Any], files: Iterable[Path]) -> str:
-    """Sixteen hexadecimal digits that change with the parameters, any byte of the files, torch or ultralytics."""
-    listed = sorted(files)
-    contents = {str(path): digest for path, digest in zip(listed, in_threads(sha256_of, listed), strict=True)}
+    """Sixteen hexadecimal digits that change with the values, any byte of the files, torch or ultralytics.
+
+    Where the files lie, and what they are called, changes nothing.
+    """
+    contents = sorted(in_threads(sha256_of, files))
     libraries = {name: version(name) for name in ("torch", "ultralytics")}
     text = json.dumps([values, contents, libraries], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def data_sha256(files: Iterable[Path]) -> str:
-    """One hash of the files' names, without the folders above their own, and of every byte of them."""
-    listed = sorted(files)
-    lines = (
-        f"{path.parent.name}/{path.name} {digest}\n"
-        for path, digest in zip(listed, in_threads(sha256_of, listed), strict=True)
-    )
-    return hashlib.sha256("".join(lines).encode()).hexdigest()
+def data_sha256(split: Path, yolo: Path) -> str:
+    """One hash of all that training reads of the data, wherever the two folders lie.
+
+    Of the lists it takes the images' names alone, since a line also says where data/yolo lies from there.
+    """
+    lines = [f"data.yaml {sha256_of(split / 'data.yaml')}"]
+    for part in ("train", "val"):
+        names = listed_images(split / f"{part}.txt")
+        images = [yolo / "images" / name for name in names]
+        labels = [(yolo / "labels" / name).with_suffix(".txt") for name in names]
+        hashes = zip(in_threads(sha256_of, images), in_threads(sha256_of, labels), strict=True)
+        lines += [f"{part} {name} {image} {label}" for name, (image, label) in zip(names, hashes, strict=True)]
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+
+
+def listed_images(path: Path) -> list[str]:
+    """Names of the images in a split's list."""
+    return [Path(line).name for line in path.read_text(encoding="utf-8").splitlines()]
 
 
 def write_state(folder: Path, state: State) -> None:
@@ -65,10 +75,3 @@ def read_state(folder: Path) -> State | None:
             f"delete {folder} to train anew."
         ) from None
     return state
-
-
-def discard_old(scratch: Path, key: str) -> None:
-    """Delete the folders of unfinished trainings of other data or parameters, but for the latest few."""
-    others = [path for path in scratch.glob(f"*/{STATE}") if path.parent.name != key]
-    for path in sorted(others, key=lambda path: path.stat().st_mtime, reverse=True)[KEPT_UNFINISHED:]:
-        shutil.rmtree(path.parent, ignore_errors=True)

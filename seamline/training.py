@@ -1,25 +1,29 @@
 """Training with ultralytics that survives a kill, kept inside a scratch folder.
 
 Nothing is written into the data or the home folder, and nothing is fetched that was not asked for. After every
-epoch the whole state is written (seamline/checkpoints.py); a run with the same data and parameters goes on from it.
-On a CPU it then computes bit for bit what an uninterrupted one does: every epoch draws its random numbers from a seed
-of its own.
+epoch the whole state is written (seamline/checkpoints.py); a run with the same data and parameters goes on from it, and
+takes over what was finished (seamline/trainings.py). On a CPU a training that goes on computes bit for bit what an
+uninterrupted one does: every epoch draws its random numbers from a seed of its own.
 """
 
 from __future__ import annotations
 
 import math
 import os
+import platform
 import random
 import shutil
 import subprocess
 import time
 import traceback
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import torch
 import ultralytics.data.utils
@@ -35,13 +39,22 @@ from ultralytics.utils import ROOT as ULTRALYTICS
 from ultralytics.utils.downloads import attempt_download_asset
 from ultralytics.utils.torch_utils import unwrap_model
 
-from seamline.checkpoints import State, data_sha256, discard_old, read_state, run_key, write_state
+from seamline.checkpoints import State, data_sha256, listed_images, read_state, run_key, write_state
 from seamline.coco import Record
 from seamline.errors import SeamlineError
 from seamline.files import sha256_of, whole_file, write_csv, write_text
 from seamline.params import Train
 from seamline.stage import ENDS_WITH, SCRATCH, end_with_named
-from seamline.trial import DIVERGED, tell_progress
+from seamline.trainings import (
+    KEPT_FINISHED,
+    Training,
+    discard_unfinished,
+    holding,
+    keep_training,
+    kept_training,
+    project_around,
+)
+from seamline.trial import DIVERGED, Stopped, tell_progress
 
 ARCHITECTURES = Path("architectures")
 MASK_FITNESS = "metrics/mAP50-95(M)"
@@ -297,13 +310,17 @@ def best_weights(folder: Path, epoch: int) -> Path:
     return folder / f"best-{epoch:05d}.pt"
 
 
-def train_model(params: Train, split: Path, yolo: Path, scratch: Path) -> tuple[Path, State]:
-    """Train, or go on with a training of the same data and parameters, with everything written below `scratch`.
+@contextmanager
+def finished_training(
+    params: Train, split: Path, yolo: Path, scratch: Path, most: int = KEPT_FINISHED
+) -> Iterator[Training]:
+    """The training of these parameters and data: one that is kept in `scratch`, or made now and kept there.
 
-    Downloaded weights are looked for, and kept, in WEIGHTS.
+    While the block lasts no other process makes the same one, or discards it. Downloaded weights are looked for, and
+    kept, in WEIGHTS.
 
-    Returns:
-        The folder of the run, to be deleted when its results are safe, and its last state.
+    Args:
+        most: how many finished trainings are kept, this one included.
 
     Raises:
         SeamlineError: when the model, its weights or the device is not there, a class has no instance in train, an
@@ -314,41 +331,69 @@ def train_model(params: Train, split: Path, yolo: Path, scratch: Path) -> tuple[
     check_arguments(values)
     model = find_model(params.model, project_around() / WEIGHTS)
     device = find_device(params.device, params.batch)
-    described = {**values, "val_period": params.val_period, "model": model.name, "device": device}
-    described["data_sha256"] = data_sha256(data_files(split, yolo))
+    described = {**values, "val_period": params.val_period, "device": device, "data_sha256": data_sha256(split, yolo)}
+    if model.suffix == ".yaml":  # from whose name ultralytics takes the size
+        described["model"] = model.name
     own = [model] if model.is_file() else []
-    key = run_key(described, [*own, *own_modules()])
-    folder = (scratch / key).resolve()
-    discard_old(scratch, key)
+    kind = device_kind(device)
+    made_by = {**described, "device": kind, "numpy": np.__version__, "opencv": cv2.__version__}
+    key = run_key(made_by, [*own, *own_modules()])
+    with holding(scratch, key):
+        training = kept_training(scratch, key)
+        if training is None:
+            discard_unfinished(scratch, key)
+            folder = scratch / key
+            state = train_to_the_end(params, values, model, device, (split, yolo), folder)
+            facts = {
+                "device": kind,
+                # The same wherever the same was asked for of the same data, also when our code has changed since.
+                "training_revision": run_key(described, own),
+                "data_sha256": described["data_sha256"],
+                **{name: state[name] for name in ("best_epoch", "resumed_after", "history")},
+            }
+            if model.suffix == ".pt":  # no dependency of the stage, since it may be fetched: so one sees which it was
+                facts["weights_sha256"] = sha256_of(model)
+            training = keep_training(scratch, key, best_weights(folder, state["best_epoch"]), facts, most)
+        else:
+            print(f"the same was trained before and is kept in {training.weights.parent}", flush=True)
+        yield training
+
+
+def train_to_the_end(
+    params: Train, values: Record, model: Path, device: str, data: tuple[Path, Path], folder: Path
+) -> State:
+    """Train, or go on with what a killed run has left in the folder; returns the last state."""
+    state = read_state(folder)
+    if state is not None and state["finished"]:
+        return state
+    # The links and lists for ultralytics are made anew every time, since the project may have been moved.
+    dataset = linked_dataset(*data, folder / "data")
+    os.environ[VAL_PERIOD], os.environ[ENDS_WITH] = str(params.val_period), str(os.getpid())
+    overrides = {
+        "cache": "ram" if device == "cpu" else False,
+        "deterministic": True,
+        **values,
+        "model": str(model),
+        "data": str(dataset),
+        "device": device,
+        "project": str(folder),
+        "name": "run",
+        "exist_ok": True,
+        "plots": False,
+        "verbose": False,
+        "pretrained": model.suffix == ".pt",
+    }
+    if device == "cpu":
+        overrides["amp"] = False  # which would be bf16 there: slow where the processor has none, and other weights
+    try:
+        run_trainer(overrides, folder)
+    except Stopped:  # nobody goes on with it
+        shutil.rmtree(folder)
+        raise
     state = read_state(folder)
     if state is None or not state["finished"]:
-        data = linked_dataset(split, yolo, folder / "data")
-        os.environ[VAL_PERIOD], os.environ[ENDS_WITH] = str(params.val_period), str(os.getpid())
-        overrides = {
-            "cache": "ram" if device == "cpu" else False,
-            "deterministic": True,
-            **values,
-            "model": str(model),
-            "data": str(data),
-            "device": device,
-            "project": str(folder),
-            "name": "run",
-            "exist_ok": True,
-            "plots": False,
-            "verbose": False,
-            "pretrained": model.suffix == ".pt",
-        }
-        if device == "cpu":
-            overrides["amp"] = False  # which would be bf16 there: slow where the processor has none, and other weights
-        run_trainer(overrides, folder)
-        state = read_state(folder)
-    if state is None or not state["finished"]:
         raise SeamlineError(f"train: the training ended before its last epoch; run dvc repro to go on ({folder}).")
-    # The same wherever the same was asked for of the same data, also when our code has changed since.
-    state["training_revision"], state["data_sha256"] = run_key(described, own), described["data_sha256"]
-    if model.suffix == ".pt":  # no dependency of the stage, since it may be fetched: at least one can see which it was
-        state["weights_sha256"] = sha256_of(model)
-    return folder, state
+    return state
 
 
 def run_trainer(overrides: Record, folder: Path) -> None:
@@ -385,20 +430,14 @@ def check_arguments(values: Record) -> None:
             raise SeamlineError(f"train.{key}: {str(error).replace(chr(10), ' ')}") from None
 
 
-def data_files(split: Path, yolo: Path) -> list[Path]:
-    """All that training reads of the data."""
-    lists = [split / f"{part}.txt" for part in ("train", "val")]
-    images = [
-        yolo / "images" / Path(line).name for path in lists for line in path.read_text(encoding="utf-8").splitlines()
-    ]
-    labels = [(yolo / "labels" / image.name).with_suffix(".txt") for image in images]
-    return [split / "data.yaml", *lists, *images, *labels]
-
-
 def own_modules() -> list[Path]:
-    """The code whose change makes another training of it; a state of the old code is none of the new."""
+    """The code whose change makes another training of it; a state of the old code is none of the new.
+
+    All of ours that this module imports, but for what knows nothing of training (files, errors, processes) and
+    params.py, whose values are known.
+    """
     folder = Path(__file__).parent
-    return [folder / "training.py", folder / "checkpoints.py"]
+    return [folder / name for name in ("training.py", "checkpoints.py", "trainings.py", "trial.py")]
 
 
 def keep_to_scratch() -> None:
@@ -451,12 +490,6 @@ def find_model(name: str, weights: Path) -> Path:
     return fetched
 
 
-def project_around() -> Path:
-    """The project whose copy this is, where `dvc exp run --temp` and the queue run; else the project itself."""
-    here = Path.cwd().parts
-    return Path(*here[: here.index(".dvc")]) if ".dvc" in here else Path.cwd()
-
-
 def check_weights(path: Path) -> None:
     """Raises SeamlineError unless the file holds an ultralytics segmentation model."""
     try:
@@ -491,6 +524,13 @@ def find_device(name: str, batch: int) -> str:
     return ",".join(number.strip() for number in numbers) or name
 
 
+def device_kind(device: str) -> str:
+    """What computes: on another kind the same training gives other weights."""
+    if device == "cpu":
+        return f"CPU, {platform.machine()} {torch.backends.cpu.get_cpu_capability()}"
+    return ", ".join(torch.cuda.get_device_name(int(number)) for number in device.split(","))
+
+
 def linked_dataset(split: Path, yolo: Path, target: Path) -> Path:
     """A data.yaml for ultralytics over links to images and labels, so that its label cache falls into scratch.
 
@@ -500,7 +540,7 @@ def linked_dataset(split: Path, yolo: Path, target: Path) -> Path:
     names: dict[int, str] = yaml.safe_load((split / "data.yaml").read_text(encoding="utf-8"))["names"]
     shutil.rmtree(target, ignore_errors=True)
     for part in ("train", "val"):
-        files = [Path(line).name for line in (split / f"{part}.txt").read_text(encoding="utf-8").splitlines()]
+        files = listed_images(split / f"{part}.txt")
         if not files:
             raise SeamlineError(f"{split / part}.txt: is empty; ask for more images (subset.images) or other ratios.")
         folder = target.resolve() / part

@@ -13,6 +13,10 @@ DIVERGED = "the loss is no number any more"  # what a training says whose hyperp
 PROGRESS = "SEAMLINE_PROGRESS"  # environment variable: the file that a training tells its epochs in
 
 
+class Stopped(SeamlineError):
+    """The sweep has seen enough of this training."""
+
+
 def stop_file(progress: Path) -> Path:
     return progress.with_suffix(".stop")
 
@@ -21,11 +25,11 @@ def tell_progress(history: list[Record]) -> None:
     """Tell a sweep, where one is watching, how far the training is.
 
     Raises:
-        SeamlineError: when the sweep wants the training stopped.
+        Stopped: when the sweep wants the training stopped.
     """
     if PROGRESS not in os.environ:
         return
     progress = Path(os.environ[PROGRESS])
     write_json(progress, history)
     if stop_file(progress).exists():
-        raise SeamlineError(f"train: the sweep stopped this trial after epoch {len(history)}.")
+        raise Stopped(f"train: the sweep stopped this trial after epoch {len(history)}.")

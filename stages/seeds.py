@@ -2,21 +2,21 @@
 
 Trains the model of params.yaml once with every seed and evaluates each as the evaluate stage does. A difference in
 `dvc metrics diff` that is smaller than the spread says nothing. No stage of dvc.yaml, since it takes as many trainings
-as there are seeds (`make seeds`); killed, it goes on.
+as there are seeds (`make seeds`), less those that are kept, as the pipeline's own is. Killed, it resumes.
 
-Example: python -m stages.seeds data/split data/yolo --seeds 0 1 2
+Example: python -m stages.seeds data/split data/yolo --seeds 0 1 2 --report reports/train/seed_spread.json
 """
 
 import argparse
-import shutil
 import statistics
 from pathlib import Path
 
 import msgspec
 
-from seamline.files import read_json, write_json
+from seamline.files import write_json
 from seamline.params import load_params
-from seamline.stage import SCRATCH, run
+from seamline.stage import run
+from seamline.trainings import KEPT_FINISHED, trainings_folder
 
 METRICS = ("mAP50_95", "mAP50")
 
@@ -26,7 +26,9 @@ def main() -> None:
     parser.add_argument("split", type=Path, help="folder with the splits, such as data/split")
     parser.add_argument("yolo", type=Path, help="folder with images and labels, such as data/yolo")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="at least two")
-    parser.add_argument("--report", type=Path, default=Path("reports/train/seed_spread.json"))
+    parser.add_argument(
+        "--report", type=Path, required=True, help="file to write, such as reports/train/seed_spread.json"
+    )
     args = parser.parse_args()
     if len(set(args.seeds)) < 2 or min(args.seeds) < 0:
         parser.error("a spread needs at least two different seeds, none below 0")
@@ -36,27 +38,23 @@ def main() -> None:
     from seamline.metrics import average_precision, read_ground_truth
     from seamline.predictions import predict_split
     from seamline.runtime.predictor import Predictor
-    from seamline.training import best_weights, train_model
+    from seamline.training import finished_training
 
-    scratch, limits = SCRATCH / "seeds", params.evaluate
+    limits, most = params.evaluate, max(len(set(args.seeds)), KEPT_FINISHED)
     truth = {name: read_ground_truth(args.split / f"{name}.json") for name in ("val", "test")}
+    runs: dict[str, dict[str, float]] = {}
     for seed in sorted(set(args.seeds)):
-        found = scratch / f"{seed}.json"
-        training = msgspec.structs.replace(params.train, seed=seed)
-        folder, state = train_model(training, args.split, args.yolo, scratch / str(seed))
-        predictor = Predictor(
-            best_weights(folder, state["best_epoch"]), limits.confidence, limits.nms_iou, limits.max_detections
-        )
-        numbers: dict[str, float] = {}
+        seeded = msgspec.structs.replace(params.train, seed=seed)
+        numbers = runs[str(seed)] = {}
+        with finished_training(seeded, args.split, args.yolo, trainings_folder(), most) as training:
+            predictor = Predictor(training.weights, limits.confidence, limits.nms_iou, limits.max_detections)
         for name in truth:
             records = predict_split(predictor, args.split / f"{name}.json", args.yolo / "images", name)
             for kind in ("box", "mask"):
                 summary = average_precision(truth[name], records, kind, limits.iou_thresholds).summary
                 numbers |= {f"{name}_{kind}_{key}": summary[key] or 0.0 for key in METRICS}
-        write_json(found, numbers)
         print(f"seed {seed}: test mask mAP50-95 {numbers['test_mask_mAP50_95']:.3f}", flush=True)
 
-    runs = {str(seed): read_json(scratch / f"{seed}.json") for seed in sorted(set(args.seeds))}
     values = msgspec.to_builtins(params.train)
     values |= values.pop("(others)")
     columns = {key: [run[key] for run in runs.values()] for key in next(iter(runs.values()))}
@@ -70,7 +68,6 @@ def main() -> None:
             "machine": machine_facts(usable_core_ids(None)),
         },
     )
-    shutil.rmtree(scratch)
     for key in ("val_mask_mAP50_95", "test_mask_mAP50_95"):
         print(f"{key}: {min(columns[key]):.3f} to {max(columns[key]):.3f} over {len(runs)} seeds")
 

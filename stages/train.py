@@ -1,21 +1,21 @@
 """Train: an ultralytics segmentation model on the train split, the best epoch chosen by mask mAP on val.
 
 Writes OUT/best.pt (final weights only; equal trainings give equal files), OUT/training.json (hashes of its data and of
-all that was asked for, which exported models carry) and the curves reports/train/losses.csv and
-reports/train/validation.csv. The validation figures there are the trainer's own, for watching; the official ones are
-the evaluate stage's. Killed, it goes on from the last finished epoch when data and parameters are the same; its state
-is kept in .seamline/train until then.
+all that was asked for, which exported models carry) and REPORT/losses.csv, REPORT/validation.csv and
+REPORT/summary.json. The validation figures there are the trainer's own, for watching; the official ones are the
+evaluate stage's. Killed, it goes on from the last finished epoch when data and parameters are the same. Finished
+trainings are kept in .seamline/train (`python -m stages.trainings` lists them): the same one is not trained twice.
 
-Example: python -m stages.train data/split data/yolo models/train
+Example: python -m stages.train data/split data/yolo models/train --report reports/train
 """
 
 import argparse
-import shutil
 from pathlib import Path
 
-from seamline.files import copy, whole_folder, write_json
+from seamline.files import beside, copy, whole_folder, write_json
 from seamline.params import load_params
-from seamline.stage import SCRATCH, run
+from seamline.stage import run
+from seamline.trainings import trainings_folder
 
 
 def main() -> None:
@@ -23,31 +23,33 @@ def main() -> None:
     parser.add_argument("split", type=Path, help="folder with the splits, such as data/split")
     parser.add_argument("yolo", type=Path, help="folder with images and labels, such as data/yolo")
     parser.add_argument("out", type=Path, help="folder to make, such as models/train")
-    parser.add_argument("--report", type=Path, default=Path("reports/train"))
+    parser.add_argument("--report", type=Path, help="folder for curves and summary (default: OUT-report)")
     args = parser.parse_args()
+    report = args.report or beside(args.out, "report")
     params = load_params().train
 
-    from seamline.training import best_weights, train_model, write_history  # torch; kept from --help
+    from seamline.training import finished_training, write_history  # torch; kept from --help
 
-    folder, state = train_model(params, args.split, args.yolo, SCRATCH / "train")
-    history, best_epoch = state["history"], state["best_epoch"]
-    origin = {key: state[key] for key in ("training_revision", "data_sha256")}
-    with whole_folder(args.out) as out:
-        copy(best_weights(folder, best_epoch), out / "best.pt")
-        write_json(out / "training.json", origin)
-    write_history(history, args.report / "losses.csv", args.report / "validation.csv")
+    with finished_training(params, args.split, args.yolo, trainings_folder()) as training:
+        facts = training.facts
+        history, best_epoch = facts["history"], facts["best_epoch"]
+        origin = {key: facts[key] for key in ("training_revision", "data_sha256")}
+        with whole_folder(args.out) as out:
+            copy(training.weights, out / "best.pt")
+            write_json(out / "training.json", origin)
+    write_history(history, report / "losses.csv", report / "validation.csv")
     write_json(
-        args.report / "summary.json",
+        report / "summary.json",
         {
             "model": params.model,
             "epochs": len(history),
             "best_epoch": best_epoch,
-            "resumed_after_epochs": state["resumed_after"],
+            "resumed_after_epochs": facts["resumed_after"],
+            "device": facts["device"],
             **origin,
-            **({"weights_sha256": state["weights_sha256"]} if "weights_sha256" in state else {}),
+            **({"weights_sha256": facts["weights_sha256"]} if "weights_sha256" in facts else {}),
         },
     )
-    shutil.rmtree(folder)
     print(f"best epoch {best_epoch} of {len(history)}: {args.out / 'best.pt'}")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -15,9 +16,12 @@ import yaml
 from ultralytics.models.yolo.segment import SegmentationTrainer
 
 from seamline import training
-from seamline.checkpoints import KEPT_UNFINISHED, STATE, State, discard_old, read_state, run_key, write_state
+from seamline.checkpoints import STATE, State, data_sha256, read_state, run_key, write_state
+from seamline.coco import Record
 from seamline.errors import SeamlineError
 from seamline.params import Train, load_params
+from seamline.trainings import FINISHED, trainings_folder
+from seamline.trial import PROGRESS, stop_file
 from tests.conftest import PARAMS, PROJECT, TINY
 
 SMALLEST = {
@@ -59,9 +63,25 @@ def small_params(**changes: Any) -> Train:
     return params
 
 
-def trained(data: tuple[Path, Path], scratch: Path, **changes: Any) -> tuple[bytes, State, Path]:
-    folder, state = training.train_model(small_params(**changes), *data, scratch)
-    return training.best_weights(folder, state["best_epoch"]).read_bytes(), state, folder
+def trained(data: tuple[Path, Path], scratch: Path, **changes: Any) -> tuple[bytes, Record]:
+    """The bytes of the best weights, and the facts."""
+    with training.finished_training(small_params(**changes), *data, scratch) as found:
+        return found.weights.read_bytes(), found.facts
+
+
+@pytest.fixture
+def ends(monkeypatch: pytest.MonkeyPatch) -> list[tuple[State, list[str]]]:
+    """The last states of the trainings in a test, each with the names of the weights that lie beside it."""
+    found: list[tuple[State, list[str]]] = []
+    original = training.train_to_the_end
+
+    def spy(*arguments: Any) -> State:
+        state, folder = original(*arguments), arguments[-1]
+        found.append((state, sorted(path.name for path in folder.glob("*.pt"))))
+        return state
+
+    monkeypatch.setattr(training, "train_to_the_end", spy)
+    return found
 
 
 class Killed(BaseException):
@@ -85,44 +105,137 @@ def killed_at(monkeypatch: pytest.MonkeyPatch, step: int) -> Callable[[], None]:
 @pytest.mark.slow
 @pytest.mark.parametrize("nbs", [4, 12])
 def test_what_goes_on_is_bit_for_bit_what_was_never_interrupted(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, data: tuple[Path, Path], nbs: int
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    data: tuple[Path, Path],
+    ends: list[tuple[State, list[str]]],
+    nbs: int,
 ) -> None:
-    whole, state, _ = trained(data, tmp_path / "whole", nbs=nbs)
-    assert state["resumed_after"] == []
-    assert [record["epoch"] for record in state["history"]] == [1, 2, 3, 4]
+    whole, facts = trained(data, tmp_path / "whole", nbs=nbs)
+    assert facts["resumed_after"] == []
+    assert [record["epoch"] for record in facts["history"]] == [1, 2, 3, 4]
     for step in (3, 4, 6):  # within the second epoch, at the start of the third and of the fourth
         revive = killed_at(monkeypatch, step)
         with pytest.raises(Killed):
             trained(data, tmp_path / "cut", nbs=nbs)
         revive()
-    weights, resumed, folder = trained(data, tmp_path / "cut", nbs=nbs)
-    assert resumed["resumed_after"] == [1, 2, 3]
-    assert resumed["history"] == state["history"]
+    weights, resumed = trained(data, tmp_path / "cut", nbs=nbs)
+    assert resumed == {**facts, "resumed_after": [1, 2, 3]}
     assert weights == whole
-    for key, value in state["ema"].items():
-        assert torch.equal(value, resumed["ema"][key]), key
-    assert sorted(path.name for path in folder.glob("*.pt")) == [f"best-{state['best_epoch']:05d}.pt", STATE]
+    (first, _), (second, left) = ends
+    for key, value in first["ema"].items():
+        assert torch.equal(value, second["ema"][key]), key
+    assert left == [f"best-{facts['best_epoch']:05d}.pt", STATE]
 
 
 @pytest.mark.slow
-def test_a_finished_training_whose_results_were_lost_is_not_trained_again(
+def test_a_project_that_was_moved_goes_on_as_one_that_was_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, data: tuple[Path, Path], ends: list[tuple[State, list[str]]]
+) -> None:
+    """Two clones: one is left alone, the other killed and moved. Nothing in either says where it lies."""
+    clones = tmp_path / "one", tmp_path / "cut off"
+    for clone in clones:
+        shutil.copytree(data[0].parent, clone)
+        shutil.copy(TINY, clone / "mine-seg.yaml")
+    here = Path("split"), Path("yolo")
+
+    monkeypatch.chdir(clones[0])
+    weights, facts = trained(here, trainings_folder(), model="mine-seg.yaml")
+    monkeypatch.chdir(clones[1])
+    revive = killed_at(monkeypatch, 5)
+    with pytest.raises(Killed):
+        trained(here, trainings_folder(), model="mine-seg.yaml")
+    revive()
+    moved = tmp_path / "a" / "longer way" / "two"
+    moved.parent.mkdir(parents=True)
+    clones[1].rename(moved)
+    monkeypatch.chdir(moved)
+    assert trained(here, trainings_folder(), model="mine-seg.yaml") == (weights, {**facts, "resumed_after": [2]})
+    (first, _), (second, _) = ends
+    for key, value in first["ema"].items():
+        assert torch.equal(value, second["ema"][key]), key
+    keys = [[path.name for path in (clone / ".seamline/train" / FINISHED).iterdir()] for clone in (clones[0], moved)]
+    assert keys[0] == keys[1]
+    assert str(tmp_path).encode() not in weights  # a zip file that is not compressed
+
+
+@pytest.mark.slow
+def test_what_is_finished_is_not_trained_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, data: tuple[Path, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with monkeypatch.context() as patch:  # killed when the state is whole and nothing is kept yet
+        patch.setattr(training, "keep_training", raising_killed)
+        with pytest.raises(Killed):
+            trained(data, tmp_path, epochs=1)
+    with monkeypatch.context() as patch:
+        patch.setattr(training, "run_trainer", lambda *_: pytest.fail("trained again"))
+        first = trained(data, tmp_path, epochs=1)
+        assert trained(data, tmp_path, epochs=1) == first
+    assert not list(tmp_path.glob(f"*/{STATE}"))
+    assert "the same was trained before" in capsys.readouterr().out
+    [kept] = (tmp_path / FINISHED).iterdir()
+    for name in ("best.pt", "facts.json"):
+        content = (kept / name).read_bytes()
+        (kept / name).write_bytes(content[:-2] + b"0" + content[-1:])
+        assert trained(data, tmp_path, epochs=1) == first
+        assert f"{kept}: the training that was kept here is damaged; it is trained again" in capsys.readouterr().out
+        assert (kept / name).read_bytes() == content
+
+
+def raising_killed(*_: object) -> None:
+    raise Killed
+
+
+@pytest.mark.slow
+def test_another_kind_of_processor_is_another_training(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, data: tuple[Path, Path]
 ) -> None:
-    first, _, folder = trained(data, tmp_path, epochs=1)
-    monkeypatch.setattr(training, "run_trainer", lambda *_: pytest.fail("trained again"))
-    assert trained(data, tmp_path, epochs=1)[0] == first
-    (folder / STATE).write_bytes((folder / STATE).read_bytes()[:1000])
+    facts = trained(data, tmp_path, epochs=1)[1]
+    assert facts["device"].startswith("CPU, ")
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "of tomorrow")
+    other = trained(data, tmp_path, epochs=1)[1]
+    assert other["device"].endswith(" of tomorrow")
+    assert other["training_revision"] == facts["training_revision"]  # of what was asked for
+    assert len(list((tmp_path / FINISHED).iterdir())) == 2
+
+
+@pytest.mark.slow
+def test_a_trial_that_the_sweep_stopped_leaves_no_state(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, data: tuple[Path, Path]
+) -> None:
+    monkeypatch.setenv(PROGRESS, str(tmp_path / "progress.json"))
+    stop_file(tmp_path / "progress.json").touch()
+    with pytest.raises(SeamlineError, match="the sweep stopped this trial after epoch 1"):
+        trained(data, tmp_path / "scratch")
+    assert [path.name for path in (tmp_path / "scratch").iterdir()] == ["locks"]
+
+
+@pytest.mark.slow
+def test_a_damaged_state_is_one_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, data: tuple[Path, Path]
+) -> None:
+    killed_at(monkeypatch, 2)
+    with pytest.raises(Killed):
+        trained(data, tmp_path)
+    [state] = tmp_path.glob(f"*/{STATE}")
+    state.write_bytes(state.read_bytes()[:1000])
     with pytest.raises(SeamlineError, match=r"state\.pt: the state of an interrupted training cannot be read"):
-        trained(data, tmp_path, epochs=1)
+        trained(data, tmp_path)
 
 
 @pytest.mark.slow
 def test_a_state_of_another_model_a_nan_and_no_memory_are_one_sentence(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, data: tuple[Path, Path]
 ) -> None:
-    _, state, folder = trained(data, tmp_path, epochs=2)
+    revive = killed_at(monkeypatch, 2)
+    with pytest.raises(Killed):
+        trained(data, tmp_path, epochs=2)
+    revive()
+    [path] = tmp_path.glob(f"*/{STATE}")
+    state = read_state(path.parent)
+    assert state is not None
     state["model"].popitem()
-    write_state(folder, {**state, "finished": False, "epoch": 1})
+    write_state(path.parent, state)
     with pytest.raises(SeamlineError, match=r"the state there is not this model's .* delete the folder"):
         trained(data, tmp_path, epochs=2)
 
@@ -181,33 +294,53 @@ def test_other_processes_than_the_first_get_no_metrics(monkeypatch: pytest.Monke
     assert trainer.validate() == (None, None)
 
 
-def test_the_key_changes_with_every_byte_of_data_and_every_parameter(data: tuple[Path, Path], tmp_path: Path) -> None:
-    shutil.copytree(data[0], tmp_path / "split")
-    shutil.copytree(data[1], tmp_path / "yolo")
+def test_the_data_hash_changes_with_every_byte_and_with_no_place(data: tuple[Path, Path], tmp_path: Path) -> None:
+    split, yolo = tmp_path / "elsewhere" / "my split", tmp_path / "my yolo"
+    shutil.copytree(data[0], split)
+    shutil.copytree(data[1], yolo)
+    for part in ("train", "val"):  # as the split stage writes them there
+        text = (split / f"{part}.txt").read_text()
+        (split / f"{part}.txt").write_text(text.replace("./../yolo", "./../../my yolo"))
 
-    files = training.data_files(tmp_path / "split", tmp_path / "yolo")
-
-    def key(**values: Any) -> str:
-        return run_key({"lr0": 0.1, **values}, files)
-
-    before = key()
-    assert key() == before
-    assert key(lr0=0.2) != before
-    assert len(files) == 3 + 2 * 10
+    before = data_sha256(*data)
+    assert data_sha256(split, yolo) == before
+    files = [split / "data.yaml", *sorted(yolo.rglob("*.png")), *sorted(yolo.rglob("*.txt"))]
+    assert len(files) == 1 + 2 * 10
     for path in files:
         content = path.read_bytes()
         path.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
-        assert key() != before, path
+        assert data_sha256(split, yolo) != before, path
         path.write_bytes(content)
-    assert key() == before
+    assert data_sha256(split, yolo) == before
+    lines = (split / "train.txt").read_text().splitlines(keepends=True)
+    (split / "train.txt").write_text("".join(lines[:-1]))
+    without = data_sha256(split, yolo)
+    (split / "val.txt").write_text((split / "val.txt").read_text() + lines[-1])
+    assert len({before, without, data_sha256(split, yolo)}) == 3
 
 
-def test_only_the_latest_unfinished_trainings_are_kept(tmp_path: Path) -> None:
-    import os
+def test_the_key_changes_with_values_and_contents_and_with_no_place(tmp_path: Path) -> None:
+    for name, text in (("a", "1"), ("b", "2"), ("c/d/e", "1"), ("c/f", "2")):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+    a, b, other_a, other_b = (tmp_path / name for name in ("a", "b", "c/d/e", "c/f"))
+    key = run_key({"lr0": 0.1}, [a, b])
+    assert key == run_key({"lr0": 0.1}, [b, a]) == run_key({"lr0": 0.1}, [other_a, other_b])
+    assert len({key, run_key({"lr0": 0.2}, [a, b]), run_key({"lr0": 0.1}, [a]), run_key({"lr0": 0.1}, [a, a])}) == 4
 
-    for number in range(6):
-        write_state(tmp_path / f"run{number}", {"epoch": number})
-        os.utime(tmp_path / f"run{number}" / STATE, (number, number))
-    discard_old(tmp_path, "run0")
-    kept = sorted(path.name for path in tmp_path.iterdir())
-    assert kept == ["run0", *(f"run{number}" for number in range(6 - KEPT_UNFINISHED, 6))]
+
+def test_the_code_of_training_is_all_that_it_imports_but_for_what_knows_nothing_of_it() -> None:
+    """An edit of it trains again; the rest is of the room base, or params.py, whose values are hashed."""
+    code, base = (
+        {"seamline.training"},
+        {f"seamline.{name}" for name in ("coco", "errors", "files", "parallel", "stage")},
+    )
+    waiting = ["seamline.training"]
+    while waiting:
+        tree = ast.parse((PROJECT / (waiting.pop().replace(".", "/") + ".py")).read_text())
+        for node in ast.walk(tree):
+            module = node.module if isinstance(node, ast.ImportFrom) else None
+            if module and module.startswith("seamline.") and module not in {*base, *code, "seamline.params"}:
+                code.add(module)
+                waiting.append(module)
+    assert {f"seamline.{path.stem}" for path in training.own_modules()} == code

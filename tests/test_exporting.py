@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ from seamline.exporting import (
     image_files,
     largest_differences,
     matched_share,
+    model_paths,
     models_made,
     onnx_to_openvino,
     quantise,
@@ -38,7 +40,7 @@ from seamline.masks import mask_to_rle
 from seamline.runtime.engines import NO_MODEL, Engine, open_engine, rt_info
 from seamline.runtime.images import canvases_to_tensor
 from stages import export
-from tests.conftest import TINY
+from tests.conftest import PROJECT, TINY
 from tests.untrained import (
     IMGSZ,
     NAMES,
@@ -111,6 +113,35 @@ def test_exporting_again_gives_the_same_bytes_and_leaves_the_weights_alone(
         assert sha256_of(tmp_path / "openvino" / name) == sha256_of(models["openvino"] / name), name
     assert [file.name for file in untrained.weights.parent.iterdir()] == ["best.pt"]
     assert sha256_of(untrained.weights) == before
+
+
+@pytest.mark.slow
+def test_no_export_depends_on_where_it_was_made(tmp_path: Path) -> None:
+    """The same weights in two folders of other names and depths give the same bytes, which name neither."""
+    untrained = make_untrained(tmp_path / "untrained", TINY)
+    folders = tmp_path / "a", tmp_path / "longer name" / "and [deeper]" / "b"
+    made: list[dict[str, bytes]] = []
+    for folder in folders:
+        weights = folder / "models" / "best.pt"
+        weights.parent.mkdir(parents=True)
+        shutil.copy(untrained.weights, weights)
+        shutil.copytree(untrained.yolo / "images", folder / "images")
+        images = sorted((folder / "images").iterdir())[:2]
+        paths = model_paths(weights, folder / "models" / "export")
+        metadata = metadata_of(untrained)
+        for path in (paths["onnx"].parent, *(paths[name] for name in FORMATS if name.startswith("openvino"))):
+            path.mkdir(parents=True)
+        weights_to_onnx(weights, paths["onnx"], 20, metadata)
+        for name, precision in (("openvino", "f32"), ("openvino_f16", "f16")):
+            onnx_to_openvino(paths["onnx"], paths[name], metadata, precision)
+        quantise(paths["openvino"], paths["openvino_int8"], images, "full", 1.0, lambda _: 1.0, images)
+        exported = folder / "models" / "export"
+        made.append({str(path.relative_to(exported)): path.read_bytes() for path in exported.rglob("model.*")})
+    assert len(made[0]) == 7
+    for name, content in made[0].items():
+        assert made[1][name] == content, name
+        for place in (tmp_path, PROJECT, Path(onnx.__file__).parents[1]):
+            assert str(place).encode() not in content, name
 
 
 def test_ignored_operations_are_the_decoding_or_the_whole_head() -> None:

@@ -221,4 +221,7 @@ def test_a_sweep_is_killed_goes_on_and_its_winner_is_taken_over(finished: Projec
     assert project.params()["train"]["lr0"] == pytest.approx(study.best_trial.params["train.lr0"], rel=1e-5)
     found = json.loads((project.root / "reports" / "accuracy.json").read_text())["val"]["mask_mAP50_95"]
     assert found == pytest.approx(study.best_trial.value)
+    revision = json.loads((project.root / "models" / "train" / "training.json").read_text())["training_revision"]
+    kept = (project.root / ".seamline" / "train" / "finished").glob("*/facts.json")  # of the copies, in the project
+    assert revision in [json.loads(path.read_text())["training_revision"] for path in kept]
     assert project.run(*command).stdout.count("sweep-") == 2  # nothing is left to do but say who won

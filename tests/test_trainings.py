@@ -1,0 +1,196 @@
+"""Trainings that are kept: how many, for how long, and by whom; the stage in processes of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+import yaml
+
+from seamline import trainings
+from seamline.trainings import (
+    FINISHED,
+    KEPT_FINISHED,
+    KEPT_UNFINISHED,
+    discard_finished,
+    discard_unfinished,
+    holding,
+    keep_training,
+    kept_training,
+    latest_first,
+    trainings_folder,
+)
+from tests.conftest import PARAMS, PROJECT, TINY, merged
+from tests.test_checkpoints import SMALLEST, data  # noqa: F401
+
+
+def key(number: int) -> str:
+    return f"{number:016x}"
+
+
+def make_finished(scratch: Path, number: int, size: int = 10) -> Path:
+    """Trained so many seconds after 1970."""
+    made = scratch / key(number) / "best-00001.pt"
+    made.parent.mkdir(parents=True)
+    made.write_bytes(bytes(size))
+    keep_training(scratch, key(number), made, {"number": number})
+    folder = scratch / FINISHED / key(number)
+    os.utime(folder, (number, number))
+    return folder
+
+
+def numbers(folder: Path) -> list[int]:
+    return [int(path.name, 16) for path in latest_first(folder)]
+
+
+def test_the_latest_finished_trainings_are_kept_as_far_as_there_is_room(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(1, KEPT_FINISHED + 3):
+        make_finished(tmp_path, number)
+    discard_finished(tmp_path)
+    kept = list(range(KEPT_FINISHED + 2, 2, -1))
+    assert numbers(tmp_path / FINISHED) == kept
+    used = kept_training(tmp_path, key(kept[-1]))  # the last one used is the latest
+    assert used is not None
+    assert used.facts == {"number": kept[-1]}
+    size = sum(path.stat().st_size for path in used.weights.parent.iterdir())
+    discard_finished(tmp_path, 2)  # another number, as where there are more seeds
+    assert numbers(tmp_path / FINISHED) == [kept[-1], kept[0]]
+    monkeypatch.setattr(trainings, "KEPT_BYTES", 2 * size)
+    discard_finished(tmp_path)
+    assert numbers(tmp_path / FINISHED) == [kept[-1], kept[0]]
+    monkeypatch.setattr(trainings, "KEPT_BYTES", 1)
+    discard_finished(tmp_path)
+    assert numbers(tmp_path / FINISHED) == [kept[-1]]
+
+
+def test_the_latest_unfinished_trainings_are_kept(tmp_path: Path) -> None:
+    for number in range(6):
+        (tmp_path / key(number)).mkdir()
+        os.utime(tmp_path / key(number), (number, number))
+    (tmp_path / "weights").mkdir()
+    with holding(tmp_path, key(1)):
+        discard_unfinished(tmp_path, key(0))
+    assert sorted(numbers(tmp_path)) == [0, 1, *range(6 - KEPT_UNFINISHED, 6)]  # of 1 a process is at work
+    assert (tmp_path / "weights").is_dir()
+
+
+def test_what_a_process_uses_is_not_deleted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    make_finished(tmp_path, 1)
+    make_finished(tmp_path, 2)
+    monkeypatch.setattr(trainings, "KEPT_BYTES", 1)
+    with holding(tmp_path, key(1)):
+        discard_finished(tmp_path)
+    assert numbers(tmp_path / FINISHED) == [2, 1]
+
+
+def test_who_comes_second_waits_and_takes_what_the_first_has_made(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    found: list[trainings.Training | None] = []
+
+    def second() -> None:
+        with holding(tmp_path, key(1)):
+            found.append(kept_training(tmp_path, key(1)))
+
+    with holding(tmp_path, key(1)):
+        thread = threading.Thread(target=second)
+        thread.start()
+        thread.join(0.3)
+        assert thread.is_alive()
+        make_finished(tmp_path, 1)
+    thread.join(10)
+    assert found == [trainings.Training(tmp_path / FINISHED / key(1) / "best.pt", {"number": 1})]
+    assert "another process is at work on the same training; waiting for it" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", ["best.pt", "facts.json", "sha256.json"])
+def test_a_kept_training_that_lacks_a_file_is_none(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    folder = make_finished(tmp_path, 1)
+    (folder / name).unlink()
+    assert kept_training(tmp_path, key(1)) is None
+    assert capsys.readouterr().out == f"{folder}: the training that was kept here is damaged; it is trained again\n"
+    assert not folder.exists()
+    assert kept_training(tmp_path, key(1)) is None
+    assert capsys.readouterr().out == ""
+
+
+@pytest.mark.parametrize("copy", [".", ".dvc/tmp/exps/tmp1", ".dvc/tmp/exps/standalone/tmp2"])
+def test_copies_that_dvc_makes_share_the_projects_trainings(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, copy: str
+) -> None:
+    (tmp_path / copy).mkdir(parents=True, exist_ok=True)
+    monkeypatch.chdir(tmp_path / copy)
+    assert trainings_folder() == tmp_path / ".seamline" / "train"
+
+
+def stage(name: str, folder: Path, *arguments: str) -> str:
+    """What a stage prints that is run in this folder, with the folder's own code."""
+    environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
+    done = subprocess.run(
+        [sys.executable, "-m", f"stages.{name}", *arguments], cwd=folder, env=environment,
+        capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+TRAIN = ("train", "split", "yolo", "models/train")
+MADE = ("train/best.pt", "train/training.json", *(f"train-report/{name}" for name in (
+    "losses.csv", "validation.csv", "summary.json",
+)))  # fmt: skip
+
+
+@pytest.mark.slow
+@pytest.mark.process
+def test_an_edit_outside_of_training_takes_over_and_one_of_training_trains_again(
+    tmp_path: Path,
+    data: tuple[Path, Path],  # noqa: F811
+) -> None:
+    project = tmp_path / "project"
+    shutil.copytree(data[0].parent, project)
+    for name in ("stages", "seamline"):
+        shutil.copytree(PROJECT / name, project / name, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(TINY, project / "tiny-seg.yaml")
+    values = yaml.safe_load(PARAMS.read_text())
+    train = {**SMALLEST, "epochs": 2, "model": "tiny-seg.yaml"}
+    (project / "params.yaml").write_text(yaml.safe_dump(merged(values, {"train": train})))
+    (project / ".dvc" / "tmp" / "exps").mkdir(parents=True)
+    copy = project / ".dvc" / "tmp" / "exps" / "tmp1"
+
+    def made(folder: Path) -> list[bytes]:
+        return [(folder / "models" / name).read_bytes() for name in MADE]
+
+    def edit(folder: Path, module: str) -> None:
+        with (folder / "seamline" / module).open("a") as stream:
+            stream.write("# another line\n")
+
+    assert "epoch 2/2" in stage(*TRAIN[:1], project, *TRAIN[1:])
+    summary = json.loads((project / "models" / "train-report" / "summary.json").read_text())
+    assert summary["device"].startswith("CPU, ")
+    assert summary["resumed_after_epochs"] == []
+    shutil.copytree(project, copy, ignore=shutil.ignore_patterns(".seamline", ".dvc", "models"))
+    for module in ("params.py", "files.py"):
+        edit(copy, module)
+    said = stage(*TRAIN[:1], copy, *TRAIN[1:])
+    assert "the same was trained before" in said
+    assert "epoch 1/2" not in said
+    assert made(copy) == made(project)
+
+    edit(copy, "training.py")
+    assert "epoch 2/2" in stage(*TRAIN[:1], copy, *TRAIN[1:])
+    assert made(copy) == made(project)  # another training all the same, of which the edit changed nothing
+    listed = stage("trainings", project)
+    assert "2 finished trainings" in listed
+    assert listed.count(" finished, ") == 2
+    assert "deleted 2 finished trainings" in stage("trainings", project, "--clear")
+    assert stage("trainings", copy).startswith("0 finished trainings")
