@@ -184,8 +184,9 @@ exec(sys.argv[2])' "$@"
 
 @produces("Python 3.10 to 3.12 is needed, ... is ...; run make PYTHON=python3.11 ...")
 def old_python(bench: Bench) -> Said:
-    for name in ("Makefile", "requirements.txt", "pyproject.toml", "seamline-here.pth"):
+    for name in ("Makefile", "requirements.txt", "pyproject.toml"):
         shutil.copy(PROJECT / name, bench.folder)
+    shutil.copytree(PROJECT / "dvc_hint", bench.folder / "dvc_hint")
     python = bench.folder / "python3.9"
     python.write_text(OLD_PYTHON.format(python=sys.executable))
     python.chmod(0o755)

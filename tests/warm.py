@@ -83,7 +83,7 @@ def become(words: list[str], cwd: Path, environment: dict[str, str], outputs: tu
     standard = [*sysconfig.get_paths().values(), sysconfig.get_config_var("DESTSHARED")]
     installed = [path for path in sys.path if path in standard]
     sys.path[:] = [str(script.parent), *given, *installed]
-    site.addpackage(sysconfig.get_path("purelib"), "seamline-here.pth", set())
+    site.addpackage(sysconfig.get_path("purelib"), "seamline_dvc_hint.pth", set())
     import fsspec.config
 
     fsspec.config.set_conf_env(fsspec.config.conf)  # which it has done already, with another environment
