@@ -54,8 +54,8 @@ if __name__ == "__main__":
     print(__file__)
     print(where(0))
     print(next(seamline.parallel.in_processes(where, [0], 2)))
-    pickled = pickle.dumps(seamline.errors.SeamlineError)
-    code = f"import sys, pickle; sys.path = {sys.path!r}; print(sys.modules[pickle.loads({pickled!r}).__module__].__file__)"
+    code = f"import sys, pickle; sys.path = {sys.path!r}; pickle.loads({pickle.dumps(seamline.errors.SeamlineError)!r})"
+    code += "; print(sys.modules['seamline.errors'].__file__)"
     print(subprocess.run([sys.executable, "-c", code], cwd="/", capture_output=True, text=True).stdout.strip())
 """
 
