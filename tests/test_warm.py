@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import platform
 import subprocess
 import sys
 import time
@@ -27,8 +28,14 @@ sys.exit(int(sys.argv[1]))
 """
 
 
-@pytest.mark.parametrize("forbidden", ["", "1"])
-def test_it_sees_what_a_new_python_sees(tmp_path: Path, forbidden: str) -> None:
+@pytest.mark.parametrize(("system", "forbidden"), [("Linux", ""), ("Linux", "1"), ("Darwin", "")])
+def test_it_sees_what_a_new_python_sees(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, system: str, forbidden: str
+) -> None:
+    """On macOS too, where it is one, and no fork of another."""
+    if system == "Darwin":
+        monkeypatch.setattr(platform, "system", lambda: system)
+        monkeypatch.setattr(warm, "server", warm.server.__wrapped__)
     (tmp_path / "own" / "seamline").mkdir(parents=True)
     (tmp_path / "own" / "seamline" / "__init__.py").touch()
     (tmp_path / "scripts").mkdir()

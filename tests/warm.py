@@ -13,6 +13,7 @@ import functools
 import gc
 import multiprocessing
 import os
+import platform
 import runpy
 import site
 import subprocess
@@ -20,7 +21,8 @@ import sys
 import sysconfig
 import tempfile
 from collections.abc import Mapping, Sequence
-from multiprocessing.context import ForkServerContext, ForkServerProcess
+from multiprocessing.context import ForkServerContext, SpawnContext
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 # By stages and by DVC's commands. Folders and switches they read from the environment on use; but see become().
@@ -40,13 +42,15 @@ def also_import(*names: str) -> None:
 
 
 @functools.cache
-def server() -> ForkServerContext:
+def server() -> ForkServerContext | SpawnContext:
+    if platform.system() == "Darwin":  # whose own libraries end a fork that uses them: each run imports anew
+        return multiprocessing.get_context("spawn")
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload([__name__, *IMPORTS])
     return context
 
 
-def start(command: Sequence[str], cwd: Path, environment: Mapping[str, str], out: Path, err: Path) -> ForkServerProcess:
+def start(command: Sequence[str], cwd: Path, environment: Mapping[str, str], out: Path, err: Path) -> BaseProcess:
     """`dvc ARGUMENTS` or `python SCRIPT ARGUMENTS`, with its output to two files."""
     process = server().Process(target=become, args=(list(command), cwd, dict(environment), (out, err)))
     process.start()
