@@ -193,6 +193,12 @@ def old_python(bench: Bench) -> Said:
     return bench.command("make", "setup", f"PYTHON={python}")
 
 
+@produces("ERROR: No matching distribution found for ...")
+def no_package_for_this_machine(bench: Bench) -> Said:
+    arguments = ["install", "--no-index", "--no-deps", "--disable-pip-version-check", "seamline-of-nowhere==1"]
+    return bench.command(sys.executable, "-m", "pip", *arguments)
+
+
 @produces("... dvc: command not found")
 def no_environment(bench: Bench) -> Said:
     return bench.command(shutil.which("bash") or "bash", "-c", "dvc repro", PATH=str(bench.folder))
