@@ -28,14 +28,18 @@ help:
 
 setup: $(VENV)/.done
 
+# What adds to DVC's messages. What it took the place of, seamline-here.pth, ran code of the folder that `dvc` was run in.
+HINT := dvc_hint/seamline_dvc_hint.py dvc_hint/seamline_dvc_hint.pth
+
 # --no-deps: requirements.txt is complete, and leaves out on purpose what requirements.exclude names.
-$(VENV)/.done: requirements.txt pyproject.toml seamline-here.pth
+$(VENV)/.done: requirements.txt pyproject.toml $(HINT)
 	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(0 if (3, 10) <= v < (3, 13) else f"error: Python 3.10 to 3.12 is needed, {sys.executable} is {v.major}.{v.minor}; run make PYTHON=python3.11 ...")'
 	@echo "setting up $(VENV): 7 GB, some minutes"
 	$(PYTHON) -m venv $(VENV)
 	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -r requirements.txt
 	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
-	@cp seamline-here.pth "$$($(VENV)/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')"
+	@packages="$$($(VENV)/bin/python -I -c 'import sysconfig; print(sysconfig.get_path("purelib"))')" \
+		&& cp $(HINT) "$$packages" && rm -f "$$packages/seamline-here.pth"
 	@if [ -e .git ]; then $(VENV)/bin/dvc config --local core.site_cache_dir "$(CURDIR)/.dvc/tmp/site"; fi
 	@touch $@
 

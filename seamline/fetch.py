@@ -32,7 +32,7 @@ class Fetched(msgspec.Struct):
     def check_unchanged(self) -> None:
         """Look at a remote source once more, when its data have become the stage's output.
 
-        DVC notes what the source is like after the stage has ended (seamline.dvc_hint sees to it that it looks again):
+        DVC notes what the source is like after the stage has ended (dvc_hint/ sees to it that it looks again):
         what changed in the meantime would never be pulled. From here to there it is a second.
 
         Raises:

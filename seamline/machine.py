@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import importlib.metadata
 import os
 import platform
+import subprocess
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -15,6 +17,8 @@ import numpy as np
 from seamline.coco import Record
 from seamline.errors import SeamlineError
 
+PROC = Path("/proc")  # Linux's alone, as is the next
+GROUP_TIMES = Path("/sys/fs/cgroup/cpu.stat")
 LIBRARIES = ("torch", "ultralytics", "onnxruntime", "openvino", "nncf", "numpy", "opencv-python-headless")
 INSTRUCTIONS = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "avx512_fp16", "avx_vnni", "amx_bf16", "amx_int8")
 NOISY = 0.1  # spread of the pace
@@ -35,14 +39,15 @@ def usable_core_ids(count: int | None) -> list[int]:
 
 
 def machine_facts(cores: Sequence[int]) -> Record:
-    """What the figures were measured on; no host name, user, path or date."""
-    gpus = sorted(Path("/proc/driver/nvidia/gpus").glob("*/information"))
+    """What the figures were measured on; no host name, user, path or date. None: the system does not tell."""
+    gpus = sorted((PROC / "driver/nvidia/gpus").glob("*/information"))
+    memory_bytes = machine_memory_bytes()
     return {
-        "processor": processor_fields().get("model name") or platform.processor() or platform.machine(),
-        "instructions": instructions(),
+        "processor": processor_name(),
+        "instructions": instructions() if "flags" in processor_fields() else None,
         "cores_used": len(cores),
         "cores_of_machine": os.cpu_count(),
-        "memory_gb": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9, 1),
+        "memory_gb": None if memory_bytes is None else round(memory_bytes / 1e9, 1),
         "os": f"{platform.system()} {platform.release()}",
         "python": platform.python_version(),
         "libraries": {name: installed_version(name) for name in LIBRARIES},
@@ -62,16 +67,32 @@ def installed_version(name: str) -> str | None:
         return None
 
 
+def processor_name() -> str:
+    name = processor_fields().get("model name", "")
+    if not name and platform.system() == "Darwin":
+        with contextlib.suppress(OSError):
+            command = ["sysctl", "-n", "machdep.cpu.brand_string"]
+            name = subprocess.run(command, capture_output=True, text=True).stdout.strip()
+    return name or platform.processor() or platform.machine()
+
+
+def machine_memory_bytes() -> int | None:
+    """None: the system does not tell."""
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (ValueError, OSError):
+        return None
+
+
 @functools.cache
 def processor_fields() -> dict[str, str]:
     """/proc/cpuinfo of one core; {} where there is none."""
-    information = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").exists() else ""
-    pairs = (line.partition(":") for line in information.splitlines())
+    pairs = (line.partition(":") for line in text_of(PROC / "cpuinfo").splitlines())
     return {key.strip(): value.strip() for key, _, value in pairs if value}
 
 
 def instructions() -> list[str]:
-    """Those of INSTRUCTIONS that the processor has."""
+    """Those of INSTRUCTIONS that the processor has; [] where the system does not tell."""
     flags = processor_fields().get("flags", "").split()
     return [flag for flag in INSTRUCTIONS if flag in flags]
 
@@ -81,9 +102,9 @@ def peak_rss_mb() -> float:
 
     From /proc where there is one: a new process inherits getrusage's figure from the one that started it.
     """
-    status = Path("/proc/self/status")
-    if status.exists():
-        lines = dict(line.split(":", 1) for line in status.read_text().splitlines())
+    status = text_of(PROC / "self/status")
+    if status:
+        lines = dict(line.split(":", 1) for line in status.splitlines())
         return int(lines["VmHWM"].split()[0]) * 1024 / 1e6
     import resource
 
@@ -92,41 +113,45 @@ def peak_rss_mb() -> float:
 
 
 class Snapshot(NamedTuple):
-    """Counters that only ever grow, in seconds; 0 where the system does not tell."""
+    """Counters that only ever grow, in seconds."""
 
     total_s: float  # of the cores used
     idle_s: float
     stolen_s: float  # by other virtual machines
     own_s: float  # computed by our processes
-    throttled_s: float  # by the control group's limit
+    throttled_s: float | None  # by the control group's limit; None: the system does not tell
 
 
-def snapshot(cores: Sequence[int], processes: Iterable[int]) -> Snapshot:
-    """Where the cores' time went so far; processes: ids of ours."""
+def snapshot(cores: Sequence[int], processes: Iterable[int]) -> Snapshot | None:
+    """Where the cores' time went so far; processes: ids of ours. None where the system does not tell."""
     tick = os.sysconf("SC_CLK_TCK")
     total = idle = stolen = 0.0
     names = {f"cpu{core}" for core in cores}
-    for line in text_of("/proc/stat").splitlines():
+    for line in text_of(PROC / "stat").splitlines():
         name, *values = line.split()
         if name in names:
             numbers = [int(value) / tick for value in values[:8]]  # user nice system idle iowait irq softirq steal
             total, idle, stolen = total + sum(numbers), idle + numbers[3] + numbers[4], stolen + numbers[7]
+    if not total:
+        return None
     own = 0.0
     for process in (os.getpid(), *processes):
-        fields = text_of(f"/proc/{process}/stat").rpartition(")")[2].split()
+        fields = text_of(PROC / str(process) / "stat").rpartition(")")[2].split()
         own += (int(fields[11]) + int(fields[12])) / tick if fields else 0.0
-    limits = dict(line.split() for line in text_of("/sys/fs/cgroup/cpu.stat").splitlines() if len(line.split()) == 2)
-    return Snapshot(total, idle, stolen, own, int(limits.get("throttled_usec", 0)) / 1e6)
+    limits = dict(line.split() for line in text_of(GROUP_TIMES).splitlines() if len(line.split()) == 2)
+    # A group without a limit has no line for it.
+    return Snapshot(total, idle, stolen, own, int(limits.get("throttled_usec", 0)) / 1e6 if limits else None)
 
 
-def text_of(path: str) -> str:
+def text_of(path: Path) -> str:
+    """What a file says; "" where it cannot be read."""
     try:
-        return Path(path).read_text(encoding="utf-8", errors="replace")
+        return path.read_text(encoding="utf-8", errors="replace")
     except OSError:
         return ""
 
 
-def conditions(before: Snapshot, after: Snapshot, pace: Sequence[float]) -> Record:
+def conditions(before: Snapshot | None, after: Snapshot | None, pace: Sequence[float]) -> Record:
     """What disturbed a measurement between two snapshots.
 
     Args:
@@ -136,40 +161,63 @@ def conditions(before: Snapshot, after: Snapshot, pace: Sequence[float]) -> Reco
         Shares of the cores' time: stolen_share by other virtual machines, other_share by processes that are not ours,
         throttled_share for which a limit held ours up; pace_spread, what lies between the 10th and 90th percentile of
         the pace; pace_trend, how much longer the last third of the rounds took than the first, as a share; and
-        disturbances, what a reader has to know of these.
+        disturbances, what a reader has to know of these. A share is None where the system does not tell it.
     """
-    spent = Snapshot(*(end - start for start, end in zip(before, after, strict=True)))
-    total = spent.total_s or 1.0
     third = max(len(pace) // 3, 1)
     p10, median, p90 = np.percentile(pace, [10, 50, 90])
     trend = np.median(pace[-third:]) / np.median(pace[:third]) - 1
-    other = total - spent.idle_s - spent.stolen_s - spent.own_s
-    shares = {
-        "stolen_share": round(spent.stolen_s / total, 4),
-        "other_share": round(max(other, 0) / total, 4) if spent.total_s else 0.0,
-        "throttled_share": round(spent.throttled_s / total, 4),
+    found = {
+        **shares_of_others(before, after),
         "pace_spread": round(float((p90 - p10) / median), 4),
         "pace_trend": round(float(trend), 4),
     }
-    return {**shares, "disturbances": disturbances(shares)}
+    return {**found, "disturbances": [*unknown(found), *disturbances(found)]}
 
 
-def disturbances(found: Mapping[str, float]) -> list[str]:
+def shares_of_others(before: Snapshot | None, after: Snapshot | None) -> dict[str, float | None]:
+    """Of the cores' time between two snapshots; None where the system does not tell."""
+    if before is None or after is None or after.total_s == before.total_s:
+        return dict.fromkeys(("stolen_share", "other_share", "throttled_share"))
+    total = after.total_s - before.total_s
+    idle, stolen, own = after.idle_s - before.idle_s, after.stolen_s - before.stolen_s, after.own_s - before.own_s
+    throttled = None
+    if before.throttled_s is not None and after.throttled_s is not None:
+        throttled = round((after.throttled_s - before.throttled_s) / total, 4)
+    return {
+        "stolen_share": round(stolen / total, 4),
+        "other_share": round(max(total - idle - stolen - own, 0) / total, 4),
+        "throttled_share": throttled,
+    }
+
+
+def unknown(found: Mapping[str, float | None]) -> list[str]:
+    """What this system does not tell, or cannot do, and why, in sentences."""
+    told = []
+    if not hasattr(os, "sched_setaffinity"):
+        told.append("The formats were not kept to the same cores: this system has no way to.")
+    if found["other_share"] is None:
+        told.append(f"How much of the cores' time others took is not known: {PROC / 'stat'} does not tell.")
+    elif found["throttled_share"] is None:
+        told.append(f"Whether a limit on processor time held it up is not known: there is no {GROUP_TIMES}.")
+    return told
+
+
+def disturbances(found: Mapping[str, float | None]) -> list[str]:
     """What a reader of the figures has to know of the conditions, in sentences; [] where the machine was left alone."""
     told = []
-    if found["stolen_share"] > BUSY:
-        told.append(f"Other virtual machines on the same host took {found['stolen_share']:.0%} of the cores' time.")
-    if found["other_share"] > BUSY:
-        told.append(f"Other processes took {found['other_share']:.0%} of the cores' time.")
-    if found["throttled_share"] > BUSY:
-        told.append(f"A limit on this container's processor time held it up for {found['throttled_share']:.0%} of it.")
-    if found["pace_trend"] > SLOWER:
+    stolen, other, throttled = (found[f"{name}_share"] or 0 for name in ("stolen", "other", "throttled"))
+    spread, trend = found["pace_spread"] or 0, found["pace_trend"] or 0
+    if stolen > BUSY:
+        told.append(f"Other virtual machines on the same host took {stolen:.0%} of the cores' time.")
+    if other > BUSY:
+        told.append(f"Other processes took {other:.0%} of the cores' time.")
+    if throttled > BUSY:
+        told.append(f"A limit on this container's processor time held it up for {throttled:.0%} of it.")
+    if trend > SLOWER:
         told.append(
-            f"The machine became slower: every format took {found['pace_trend']:.0%} longer at the end than at the "
+            f"The machine became slower: every format took {trend:.0%} longer at the end than at the "
             "beginning, as when a processor gets too hot."
         )
-    if found["pace_spread"] > NOISY:
-        told.append(
-            f"The machine was not steady: some rounds took all formats {found['pace_spread']:.0%} longer than others."
-        )
+    if spread > NOISY:
+        told.append(f"The machine was not steady: some rounds took all formats {spread:.0%} longer than others.")
     return told

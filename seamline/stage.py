@@ -16,6 +16,7 @@ from pathlib import Path
 import seamline
 from seamline.errors import SeamlineError
 
+PROC = Path("/proc")  # Linux's alone
 # Environment variable: a process without which our work is in vain, beside the parent.
 ENDS_WITH = "SEAMLINE_ENDS_WITH"
 # Untracked; nothing in it is needed to reproduce a result. An image that is run read-only brings its own.
@@ -65,9 +66,20 @@ def end_with_named() -> None:
 
 
 def is_gone(process: int) -> bool:
-    """Whether a process has ended, also where nobody has asked for its exit status (a zombie)."""
+    """Whether a process has ended, also where nobody has asked for its exit status (a zombie).
+
+    Where there is no /proc, as on macOS, a zombie still counts as there.
+    """
+    if not (PROC / "self" / "stat").exists():
+        try:
+            os.kill(process, 0)
+        except ProcessLookupError:
+            return True
+        except PermissionError:  # another user's
+            return False
+        return False
     try:
-        text = Path(f"/proc/{process}/stat").read_text(encoding="utf-8", errors="replace")
+        text = (PROC / str(process) / "stat").read_text(encoding="utf-8", errors="replace")
     except OSError:
         return True
     return text.rpartition(")")[2].split()[0] in ("Z", "X")
@@ -85,8 +97,8 @@ def end_when(over: Callable[[], bool]) -> None:
 def end_of_reader() -> bool:
     """Whether what reads our output has ended, as `head` does when it has seen enough; there is nobody to tell then."""
     poll = select.poll()
-    poll.register(sys.stdout, 0)
-    if not any(event & select.POLLERR for _, event in poll.poll(0)):
+    poll.register(sys.stdout, select.POLLOUT)  # macOS says nothing where nothing is asked
+    if not any(event & (select.POLLERR | select.POLLHUP) for _, event in poll.poll(0)):  # Linux's word, and macOS'
         return False
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python writes what is left when it exits
     return True

@@ -107,7 +107,17 @@ class Project:
 
     def copy(self, root: Path) -> Project:
         """Its whole folder once more, with hard links as they are."""
-        subprocess.run(["cp", "--archive", str(self.root), str(root)], check=True)
+        copies: dict[tuple[int, int], str] = {}
+
+        def copy_or_link(source: str, target: str) -> None:
+            status = Path(source).lstat()
+            first = copies.setdefault((status.st_dev, status.st_ino), target)
+            if first == target:
+                shutil.copy2(source, target, follow_symlinks=False)
+            else:
+                Path(target).hardlink_to(first)
+
+        shutil.copytree(self.root, root, symlinks=True, copy_function=copy_or_link)  # `cp` does it on Linux alone
         return Project(root, self.environment).with_home()
 
     def run(self, *command: str, check: bool = True, cold: bool = False) -> subprocess.CompletedProcess[str]:
@@ -146,9 +156,9 @@ class Project:
 
 # The project's folders and files of code; whatever else lies in the workspace is the user's.
 CODE = (
-    ".ci", ".github", "architectures", "bench", "checks", "containers", "docs", "recipes", "samples", "seamline",
-    "stages", "tests", "Makefile", "dvc.yaml", "pyproject.toml", "LICENSE", "*.md", "requirements*", "Dockerfile.*",
-    ".*ignore", ".pre-commit-config.yaml",
+    ".ci", ".github", "architectures", "bench", "checks", "containers", "docs", "dvc_hint", "recipes", "samples",
+    "seamline", "stages", "tests", "Makefile", "dvc.yaml", "pyproject.toml", "LICENSE", "*.md", "requirements*",
+    "Dockerfile.*", ".*ignore", ".pre-commit-config.yaml",
 )  # fmt: skip
 DVC_CONFIG = """[core]
     analytics = false

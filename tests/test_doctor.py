@@ -6,7 +6,6 @@ import re
 import shutil
 import subprocess
 import sys
-import sysconfig
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -288,11 +287,21 @@ def test_an_environment_that_was_copied_with_its_folder_fails(tmp_path: Path) ->
     assert "was made in another folder" in found.found
 
 
-def test_the_file_for_copies_of_the_project_is_missed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sysconfig, "get_path", lambda name: str(tmp_path))
-    assert checks.check_copies().level == "FAIL"
+def test_what_adds_to_dvcs_messages_is_missed_and_so_is_an_older_one_of_it(tmp_path: Path) -> None:
+    ours = PROJECT / "dvc_hint"
+    assert checks.dvc_hint_finding(tmp_path, ours).level == "FAIL"
+    for file in ours.glob("seamline_dvc_hint.*"):
+        shutil.copy(file, tmp_path)
+    assert checks.dvc_hint_finding(tmp_path, ours).level == "ok"
+    (tmp_path / "seamline_dvc_hint.py").write_text("# of an older version")
+    assert checks.dvc_hint_finding(tmp_path, ours).level == "FAIL"
+
+
+def test_what_ran_code_of_the_current_folder_has_to_go(tmp_path: Path) -> None:
     (tmp_path / "seamline-here.pth").touch()
-    assert checks.check_copies().level == "ok"
+    found = checks.dvc_hint_finding(tmp_path, tmp_path)
+    assert (found.level, found.remedy) == ("FAIL", "`make -B setup`")
+    assert "execute files of whatever folder" in found.found
 
 
 # What params.yaml names

@@ -138,6 +138,8 @@ def test_memory() -> None:
     assert hardware.memory_finding(16 * gb, 64 * gb).found == "16.0 GB"
     assert hardware.memory_finding(16 * gb, 2 * gb).level == "note"
     assert hardware.memory_finding(2 * gb, None).level == "note"
+    unknown = hardware.memory_finding(None, None)
+    assert (unknown.level, unknown.found) == ("ok", "how much there is is unknown: this system does not say")
 
 
 # Control groups

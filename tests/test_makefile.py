@@ -41,13 +41,40 @@ def normalised(requirement: str) -> str:
     return re.sub(r"[-_.]+", "-", re.split(r"==|\[", requirement)[0].strip().lower())
 
 
+# Which files the parts of a stage come from: itself, a process that it starts, and one of a GPU's as ultralytics starts
+# it, which unpickles what the stage pickled after it has taken over the stage's sys.path.
+WHICH = """
+import pickle, subprocess, sys
+import seamline.errors, seamline.parallel, seamline.stage
+
+def where(_):
+    return seamline.stage.__file__
+
+if __name__ == "__main__":
+    print(__file__)
+    print(where(0))
+    print(next(seamline.parallel.in_processes(where, [0], 2)))
+    code = f"import sys, pickle; sys.path = {sys.path!r}; pickle.loads({pickle.dumps(seamline.errors.SeamlineError)!r})"
+    code += "; print(sys.modules['seamline.errors'].__file__)"
+    print(subprocess.run([sys.executable, "-c", code], cwd="/", capture_output=True, text=True).stdout.strip())
+"""
+
+
+def test_setup_copies_what_dvc_is_told_and_takes_what_was_there_before_away(project: Project) -> None:
+    commands = project.run("make", "--dry-run", "setup").stdout
+    assert re.search(r'cp dvc_hint/seamline_dvc_hint\.py dvc_hint/seamline_dvc_hint\.pth "\$packages"', commands)
+    assert 'rm -f "$packages/seamline-here.pth"' in commands
+
+
 def test_a_copy_of_the_project_runs_its_own_code(tmp_path: Path) -> None:
     """Queued experiments and trials run in copies below .dvc/tmp, while the checkout may change."""
-    (tmp_path / "stages").mkdir()
-    (tmp_path / "stages" / "which.py").write_text("import seamline.stage\nprint(seamline.stage.__file__)\n")
-    shutil.copytree(PROJECT / "seamline", tmp_path / "seamline")
+    copy = tmp_path / ".dvc" / "tmp" / "exps" / "copy"
+    (copy / "stages").mkdir(parents=True)
+    (copy / "stages" / "__init__.py").touch()
+    (copy / "stages" / "which.py").write_text(WHICH)
+    shutil.copytree(PROJECT / "seamline", copy / "seamline")
     environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
-    for folder in (tmp_path, PROJECT):
-        command = [sys.executable, str(tmp_path / "stages" / "which.py")]
-        done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=True)
-        assert Path(done.stdout.strip()) == folder / "seamline" / "stage.py"
+    command = [sys.executable, "-m", "stages.which"]
+    done = subprocess.run(command, cwd=copy, env=environment, capture_output=True, text=True, check=True)
+    files = [Path(line).relative_to(copy).as_posix() for line in done.stdout.splitlines()]
+    assert files == ["stages/which.py", "seamline/stage.py", "seamline/stage.py", "seamline/errors.py"]

@@ -40,7 +40,8 @@ def process_id(predictor: object) -> int:
 
 
 def environment_of(predictor: object) -> tuple[str, str, set[int]]:
-    return os.environ["OMP_NUM_THREADS"], os.environ["GOMP_SPINCOUNT"], os.sched_getaffinity(0)
+    cores = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set(CORES)
+    return os.environ["OMP_NUM_THREADS"], os.environ["GOMP_SPINCOUNT"], cores
 
 
 def still_runs(pid: int) -> bool:

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from seamline.machine import unknown
 from tests.browser import CHROMIUM, look_at
 from tests.conftest import PROJECT, REPORTS
 from tests.test_stage import is_one_sentence, run_stage, with_params
@@ -221,6 +222,21 @@ def test_without_an_int8_model_the_report_says_why(workplace: Path) -> None:
     done = run_stage("summary", workplace)
     assert "no INT8: INT8 costs more" in done.stdout
     assert "models/export/{onnx,openvino,openvino_f16}" in done.stdout
+
+
+def test_what_the_system_did_not_tell_is_no_figure(workplace: Path) -> None:
+    """As on macOS."""
+    environment, conditions = read(workplace, "environment.json"), read(workplace, "conditions.json")
+    environment |= {"processor": "Apple M4", "instructions": None, "memory_gb": None}
+    conditions |= dict.fromkeys(("stolen_share", "other_share", "throttled_share"))
+    conditions["disturbances"] = unknown(conditions)
+    assert conditions["disturbances"]
+    (workplace / "reports" / "environment.json").write_text(json.dumps(environment))
+    (workplace / "reports" / "conditions.json").write_text(json.dumps(conditions))
+    words = Page(made(workplace)[0]).text
+    assert "Apple M4 (instructions unknown), " in words
+    assert ", memory unknown, " in words
+    assert "While speed was measured: how much of the cores' time others took is not known" in words
 
 
 def test_more_pictures_than_fit_stay_in_their_folder(workplace: Path) -> None:

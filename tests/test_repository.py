@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -91,11 +92,11 @@ def test_no_branch_and_a_git_that_was_killed_are_notes(small: Path) -> None:
     git("checkout", "--quiet", "--detach")
     found = repository.check_git()
     assert (found.level, found.remedy) == ("note", "`git switch main`, or your branch")
-    with subprocess.Popen(["sleep", "60"], executable="/bin/sleep") as other:
+    with subprocess.Popen(["sleep", "60"], executable=shutil.which("sleep")) as other:
         write_rwlock(small / ".dvc" / "tmp" / "rwlock", other.pid)
         assert repository.check_git().level == "note"
         other.kill()
-    with subprocess.Popen(["dvc", "60"], executable="/bin/sleep") as dvc:
+    with subprocess.Popen(["dvc", "60"], executable=shutil.which("sleep")) as dvc:
         write_rwlock(small / ".dvc" / "tmp" / "rwlock", dvc.pid)
         assert repository.check_git().level == "ok"  # an experiment is running
         dvc.kill()

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 import yaml
 
+from seamline import stage as stage_module
 from tests import warm
 from tests.conftest import PARAMS, PROJECT, code_in, merged, write_dataset
 
@@ -174,10 +175,42 @@ def test_an_interrupt_is_no_traceback(tmp_path: Path) -> None:
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.parametrize("proc", ["/proc", "/nowhere/proc"])
+def test_a_process_that_has_ended_is_told_with_and_without_proc(monkeypatch: pytest.MonkeyPatch, proc: str) -> None:
+    """A sweep's trials have to know whether the sweep is there, on macOS too."""
+    monkeypatch.setattr(stage_module, "PROC", Path(proc))
+    with subprocess.Popen(["sleep", "60"]) as running:
+        assert not stage_module.is_gone(running.pid)
+        running.kill()
+        running.wait()
+        assert stage_module.is_gone(running.pid)
+
+
+def test_a_process_of_another_user_is_there_without_proc(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(process: int, number: int) -> None:
+        raise PermissionError
+
+    monkeypatch.setattr(stage_module, "PROC", tmp_path)
+    monkeypatch.setattr(os, "kill", refuse)
+    assert not stage_module.is_gone(1)
+
+
+# select.poll of macOS, in whose word for an end of the reader POLLERR is not.
+OF_MACOS = """
+import select
+class Poll:
+    def __init__(self, poll=select.poll): self.own = poll()
+    def register(self, stream, wanted): self.own.register(stream, wanted) if wanted else None
+    def poll(self, ms): return [(of, select.POLLHUP) for of, event in self.own.poll(ms) if event & select.POLLERR]
+select.poll = Poll
+"""
+
+
+@pytest.mark.parametrize("system", ["", OF_MACOS], ids=["here", "macos"])
 @pytest.mark.parametrize(("work", "told"), [("print('many lines')", 0), ("raise BrokenPipeError", 1)])
-def test_a_reader_that_has_seen_enough_is_no_error(tmp_path: Path, work: str, told: int) -> None:
+def test_a_reader_that_has_seen_enough_is_no_error(tmp_path: Path, work: str, told: int, system: str) -> None:
     """As in `python -m stages.summary | head`; a pipe of our own that breaks is a fault, and is told."""
-    code = f"from seamline.stage import run\ndef work():\n    for _ in range(100_000): {work}\nrun(work)"
+    code = f"{system}\nfrom seamline.stage import run\ndef work():\n    for _ in range(100_000): {work}\nrun(work)"
     code_in(tmp_path)
     running = subprocess.Popen(
         [sys.executable, "-c", code], cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True

@@ -184,12 +184,19 @@ exec(sys.argv[2])' "$@"
 
 @produces("Python 3.10 to 3.12 is needed, ... is ...; run make PYTHON=python3.11 ...")
 def old_python(bench: Bench) -> Said:
-    for name in ("Makefile", "requirements.txt", "pyproject.toml", "seamline-here.pth"):
+    for name in ("Makefile", "requirements.txt", "pyproject.toml"):
         shutil.copy(PROJECT / name, bench.folder)
+    shutil.copytree(PROJECT / "dvc_hint", bench.folder / "dvc_hint")
     python = bench.folder / "python3.9"
     python.write_text(OLD_PYTHON.format(python=sys.executable))
     python.chmod(0o755)
     return bench.command("make", "setup", f"PYTHON={python}")
+
+
+@produces("ERROR: No matching distribution found for ...")
+def no_package_for_this_machine(bench: Bench) -> Said:
+    arguments = ["install", "--no-index", "--no-deps", "--disable-pip-version-check", "seamline-of-nowhere==1"]
+    return bench.command(sys.executable, "-m", "pip", *arguments)
 
 
 @produces("... dvc: command not found")

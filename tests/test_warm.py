@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import platform
 import subprocess
 import sys
 import time
@@ -34,8 +35,14 @@ def script(folder: Path, name: str, text: str) -> None:
     (folder / "stages" / f"{name}.py").write_text(text)
 
 
-@pytest.mark.parametrize("forbidden", ["", "1"])
-def test_it_sees_what_a_new_python_sees(tmp_path: Path, forbidden: str) -> None:
+@pytest.mark.parametrize(("system", "forbidden"), [("Linux", ""), ("Linux", "1"), ("Darwin", "")])
+def test_it_sees_what_a_new_python_sees(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, system: str, forbidden: str
+) -> None:
+    """On macOS too, where it is one, and no fork of another."""
+    if system == "Darwin":
+        monkeypatch.setattr(platform, "system", lambda: system)
+        monkeypatch.setattr(warm, "server", warm.server.__wrapped__)
     script(tmp_path, "tells", TELLS)
     (tmp_path / "seamline").mkdir()
     (tmp_path / "seamline" / "__init__.py").touch()

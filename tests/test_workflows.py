@@ -61,6 +61,12 @@ def test_every_python_that_is_promised_is_tried() -> None:
     assert ".ci/run" in [step.get("run") for step in jobs()["ci/test"]["steps"]]
 
 
+def test_macos_sets_up_passes_the_quick_tests_and_runs_the_pipeline() -> None:
+    job = jobs()["ci/macos"]
+    assert job["runs-on"].startswith("macos-")
+    assert [step["run"] for step in job["steps"] if "run" in step] == ["make setup", "make test-quick", "make repro"]
+
+
 def test_every_make_target_is_there() -> None:
     used = {target for script in scripts() for target in re.findall(r"\bmake ([\w-]+)", script)}
     assert used >= {"repro", "doctor", "image-test", "audit", "lock", "test-thorough"}

@@ -13,6 +13,7 @@ import functools
 import gc
 import multiprocessing
 import os
+import platform
 import runpy
 import site
 import subprocess
@@ -20,7 +21,8 @@ import sys
 import sysconfig
 import tempfile
 from collections.abc import Mapping, Sequence
-from multiprocessing.context import ForkServerContext, ForkServerProcess
+from multiprocessing.context import ForkServerContext, SpawnContext
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 from tests import guard
@@ -45,7 +47,9 @@ def also_import(*names: str) -> None:
 
 
 @functools.cache
-def server() -> ForkServerContext:
+def server() -> ForkServerContext | SpawnContext:
+    if platform.system() == "Darwin":  # whose own libraries end a fork that uses them: each run imports anew
+        return multiprocessing.get_context("spawn")
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload([__name__, *IMPORTS])
     return context
@@ -56,7 +60,7 @@ def can_run(command: Sequence[str]) -> bool:
     return command[0] == "dvc" or (list(command[:2]) == ["python", "-m"] and command[2].startswith("stages."))
 
 
-def start(command: Sequence[str], cwd: Path, environment: Mapping[str, str], out: Path, err: Path) -> ForkServerProcess:
+def start(command: Sequence[str], cwd: Path, environment: Mapping[str, str], out: Path, err: Path) -> BaseProcess:
     """A command that can_run() is true of, with its output to two files."""
     assert can_run(command), command
     process = server().Process(target=become, args=(list(command), cwd, dict(environment), (out, err)))
@@ -95,7 +99,7 @@ def become(words: list[str], cwd: Path, environment: dict[str, str], outputs: tu
     standard = [*sysconfig.get_paths().values(), sysconfig.get_config_var("DESTSHARED")]
     installed = [path for path in sys.path if path in standard]
     sys.path[:] = [str(Path.cwd() if module else dvc.parent), *given, *installed]
-    site.addpackage(sysconfig.get_path("purelib"), "seamline-here.pth", set())
+    site.addpackage(str(guard.PROJECT / "dvc_hint"), "seamline_dvc_hint.pth", set())
     import fsspec.config
 
     fsspec.config.set_conf_env(fsspec.config.conf)  # which it has done already, with another environment

@@ -43,6 +43,7 @@ if TYPE_CHECKING:
 
 PYTHONS = ((3, 10), (3, 13))  # from the first up to the second, which is none of them
 VENV = Path(".venv")
+OLD_PTH = "seamline-here.pth"  # of 0.9.0
 ANEW = f"`rm -r {VENV} && make setup`"
 # data/ and the cache together beside the images, at most; docs/data.md has what was measured (up to 1.24).
 SPACE_FACTOR = 1.4
@@ -55,7 +56,7 @@ def examine() -> Iterator[Finding]:
     yield attempt(check_python)
     yield attempt(check_environment)
     yield attempt(check_packages)
-    yield attempt(check_copies)
+    yield attempt(check_dvc_hint)
     yield attempt(check_git)
     yield attempt(check_dvc_yaml)
     yield attempt(check_dvc_lock)
@@ -165,13 +166,27 @@ def packages_finding(pins: Sequence[str], excluded: Sequence[str], installed: Ma
     return Finding("ok", "packages", f"the {len(wanted)} of requirements.txt")
 
 
-def check_copies() -> Finding:
-    """Whether copies of the project, which DVC makes for queued experiments and sweeps, run their own code."""
-    path = Path(sysconfig.get_path("purelib")) / "seamline-here.pth"
-    if not path.is_file():
-        told = f"{path.name} is missing: queued experiments and sweeps would run this folder's code, not their own"
-        return Finding("FAIL", "copies", told, AGAIN)
-    return Finding("ok", "copies", "queued experiments and sweeps run their own code")
+def check_dvc_hint() -> Finding:
+    return dvc_hint_finding(Path(sysconfig.get_path("purelib")), Path("dvc_hint"))
+
+
+def dvc_hint_finding(packages: Path, ours: Path) -> Finding:
+    """Whether DVC looks at a bucket again after pull, and executes nothing of the folder it is run in.
+
+    Args:
+        packages: the environment's site-packages.
+        ours: the folder with what belongs there.
+    """
+    name = "DVC"
+    if (packages / OLD_PTH).exists():
+        told = f"{packages / OLD_PTH} has `dvc` and `pip` execute files of whatever folder they are run in"
+        return Finding("FAIL", name, told, AGAIN)
+    for file in sorted(ours.glob("seamline_dvc_hint.*")):
+        installed = packages / file.name
+        if not installed.is_file() or installed.read_bytes() != file.read_bytes():
+            told = f"the environment lacks {file} as it is now: a bucket that changed during pull would go unnoticed"
+            return Finding("FAIL", name, told, AGAIN)
+    return Finding("ok", name, "looks at a bucket again after pull; says how to go on where it cannot be read")
 
 
 def check_params() -> Finding:

@@ -20,16 +20,16 @@ class Limits(NamedTuple):
 
 def own_limits(mount: Path = Path("/sys/fs/cgroup"), groups: Path = Path("/proc/self/cgroup")) -> Limits:
     """The tightest limits of this process's control groups and of those around them."""
-    paths = group_paths(text_of(str(groups)))
+    paths = group_paths(text_of(groups))
     cores, memories = [], []
     for folder in (*upwards(mount, paths.get("", "/")), *upwards(mount / "unified", paths.get("", "/"))):
-        cores.append(quota_to_cores(text_of(f"{folder}/cpu.max")))
-        memories.append(text_to_bytes(text_of(f"{folder}/memory.max")))
+        cores.append(quota_to_cores(text_of(folder / "cpu.max")))
+        memories.append(text_to_bytes(text_of(folder / "memory.max")))
     for folder in upwards(mount / "cpu", paths.get("cpu", "/")):
-        quota, period = text_of(f"{folder}/cpu.cfs_quota_us"), text_of(f"{folder}/cpu.cfs_period_us")
+        quota, period = text_of(folder / "cpu.cfs_quota_us"), text_of(folder / "cpu.cfs_period_us")
         cores.append(quota_to_cores(f"{quota} {period}"))
     for folder in upwards(mount / "memory", paths.get("memory", "/")):
-        memories.append(text_to_bytes(text_of(f"{folder}/memory.limit_in_bytes")))
+        memories.append(text_to_bytes(text_of(folder / "memory.limit_in_bytes")))
     return Limits(
         min((limit for limit in cores if limit is not None), default=None),
         min((limit for limit in memories if limit is not None), default=None),

@@ -104,7 +104,7 @@ def processor_finding(has: Sequence[str] | None) -> Finding:
     """Instructions that matter to the exported models; None: the system does not tell."""
     name = "processor"
     if has is None:
-        return Finding("ok", name, "its instructions are unknown: /proc/cpuinfo does not have them")
+        return Finding("ok", name, "its instructions are unknown: there is no /proc/cpuinfo, or they are not in it")
     vnni, bf16, amx = (any(key in flag for flag in has) for key in ("vnni", "bf16", "amx"))
     told = [
         "VNNI: INT8 is at its fastest" if vnni else "no VNNI: INT8 gains less",
@@ -149,13 +149,16 @@ def cores_finding(cores: int, quota: float | None, threads: int | None, omp: int
 
 def check_memory() -> Finding:
     from seamline.doctor.cores import own_limits
+    from seamline.machine import machine_memory_bytes
 
-    return memory_finding(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"), own_limits().memory_bytes)
+    return memory_finding(machine_memory_bytes(), own_limits().memory_bytes)
 
 
-def memory_finding(machine_bytes: int, limit_bytes: int | None) -> Finding:
+def memory_finding(machine_bytes: int | None, limit_bytes: int | None) -> Finding:
     from seamline.progress import size_text
 
+    if machine_bytes is None:
+        return Finding("ok", "memory", "how much there is is unknown: this system does not say")
     usable = min(machine_bytes, limit_bytes or machine_bytes)
     told = size_text(usable) + (", by the control group's limit" if usable < machine_bytes else "")
     if usable < LOW_MEMORY_BYTES:

@@ -13,8 +13,6 @@ import fcntl
 import json
 from pathlib import Path
 
-from seamline.machine import text_of
-
 
 def is_held(path: Path) -> bool:
     """Whether a process has the lock at this moment."""
@@ -32,12 +30,14 @@ def is_held(path: Path) -> bool:
 
 def holders(path: Path) -> list[int]:
     """The processes that have a file open, as far as we may see them."""
+    import psutil
+
     found = []
-    for link in Path("/proc").glob("[0-9]*/fd/*"):
-        with contextlib.suppress(OSError):  # of another user, or gone in the meantime
-            if link.samefile(path):
-                found.append(int(link.parts[2]))
-    return sorted(set(found))
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error, OSError):  # of another user, or gone in the meantime
+            if any(Path(opened.path).samefile(path) for opened in process.open_files() if Path(opened.path).exists()):
+                found.append(process.pid)
+    return found
 
 
 def living_processes(rwlock: Path) -> list[int]:
@@ -73,9 +73,19 @@ def rwlock_processes(text: str) -> list[int]:
 
 def command_of(process: int) -> str:
     """Its command line; "" where it cannot be read."""
-    return text_of(f"/proc/{process}/cmdline").replace("\0", " ").strip()
+    import psutil
+
+    try:
+        return " ".join(psutil.Process(process).cmdline())
+    except psutil.Error:
+        return ""
 
 
 def name_of(process: int) -> str:
     """The program's name alone: arguments may hold what is nobody's business."""
-    return text_of(f"/proc/{process}/comm").strip() or "a program that cannot be looked at"
+    import psutil
+
+    try:
+        return psutil.Process(process).name()
+    except psutil.Error:
+        return "a program that cannot be looked at"
