@@ -19,6 +19,7 @@ import pyzipper
 from tqdm import tqdm
 
 from seamline.errors import SeamlineError
+from seamline.files import refuse_alike
 from seamline.parallel import in_processes, usable_cores
 
 SUFFIXES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
@@ -167,6 +168,7 @@ def unpack_zip(archive: Path, target: Path, budget: int) -> int:
             f"{archive.name}: is protected by a password; put it into the environment variable {PASSWORD_VARIABLE}."
         )
     names = [member.filename for member in members]
+    refuse_alike(names, target, archive.name)
     jobs = [names[start : start + MEMBERS_A_JOB] for start in range(0, len(names), MEMBERS_A_JOB)]
     # The usual encryption is undone in Python, at some 2 MB/s a core; all else is bound by the disk.
     processes = min(len(jobs), usable_cores()) if protected else 1
@@ -205,6 +207,7 @@ def unpack_tar(archive: Path, target: Path, budget: int) -> int:
                     f"{archive.name}: the member {member.name!r} is a link or device; those are refused."
                 )
             members += [member] if member.isfile() else []
+        refuse_alike([member.name for member in members], target, archive.name)
         for member in progress_over(members, archive):
             stream = opened.extractfile(member)
             if stream is not None:

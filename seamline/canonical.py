@@ -21,7 +21,7 @@ from tqdm import tqdm
 from seamline.annotations import Unusable, mend_annotation, whole_number
 from seamline.coco import Record, write_coco
 from seamline.errors import SeamlineError
-from seamline.files import sha256_of, write_bytes
+from seamline.files import folded, sha256_of, write_bytes
 from seamline.parallel import in_threads
 from seamline.pictures import (
     SUFFIX_OF_FORMAT,
@@ -333,14 +333,15 @@ def suffix_of(entry: Entry) -> str:
 def unique_stem(source_name: str, prefix: str, stems: set[str]) -> str:
     """A flat name without suffix: the last part, with the folders before it, then a number, where that is taken.
 
-    Unique without its suffix, since a.jpg and a.png would share the label a.txt.
+    Unique without its suffix, since a.jpg and a.png would share the label a.txt; and whatever its upper and lower case,
+    since A.jpg and a.jpg are one file on most Macs.
     """
     parts = PurePosixPath(source_name.replace("\\", "/")).with_suffix("").parts
     candidates = (prefix + "__".join(parts[-length:]) for length in range(1, len(parts) + 1))
     numbered = (f"{prefix}{'__'.join(parts)}__{number}" for number in itertools.count(2))
     plain = (plain_name(stem) for stem in itertools.chain(candidates, numbered))
-    stem = next(stem for stem in plain if stem not in stems)
-    stems.add(stem)
+    stem = next(stem for stem in plain if folded(stem) not in stems)
+    stems.add(folded(stem))
     return stem
 
 

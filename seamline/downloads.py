@@ -20,6 +20,7 @@ from typing import NamedTuple
 
 from seamline.checksums import WRONG_ETAG, Digests, etag_parts
 from seamline.errors import SeamlineError
+from seamline.files import refuse_alike
 from seamline.kept import KeptObjects, PartFile, check_keys, is_full
 from seamline.manifest import Row
 from seamline.patience import GOES_ON, Patience
@@ -70,6 +71,7 @@ class Download:
         stuck = 0
         while True:
             items = await listed(self.store, self.patience)
+            refuse_alike([item.key for item in items], self.kept.objects, f"pull.source: {self.store.shown}")
             missing = await asyncio.to_thread(self.kept.missing, items)
             await asyncio.to_thread(self.kept.make_room, items)
             self.kept.keep_parts(missing, PART_BYTES)

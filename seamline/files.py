@@ -7,6 +7,8 @@ import hashlib
 import json
 import os
 import shutil
+import tempfile
+import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -120,6 +122,35 @@ def link_or_copy(source: Path | str, target: Path | str) -> None:
             os.link(source, target)
         except OSError:
             copy(Path(source), Path(target))
+
+
+def folded(name: str) -> str:
+    """Equal for names that are one file on a disk that does not tell upper from lower case, as most of Macs are."""
+    return unicodedata.normalize("NFC", name).casefold()
+
+
+def refuse_alike(names: Iterable[str], folder: Path, source: str) -> None:
+    """Before files of these names are written into a folder.
+
+    Raises:
+        SeamlineError: when two of them would be one file there: one photo would have taken the place of another.
+    """
+    first: dict[str, str] = {}
+    for name in names:
+        other = first.setdefault(folded(name), name)
+        if other != name and not tells_case(folder):
+            raise SeamlineError(
+                f"{source}: {other!r} and {name!r} are one file on this disk, which does not tell upper from lower "
+                "case."
+            )
+
+
+def tells_case(folder: Path) -> bool:
+    """Whether a folder can have two files whose names differ in upper and lower case alone."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder) as place:
+        Path(place, "a").touch()
+        return not Path(place, "A").exists()
 
 
 def sha256_of(path: Path) -> str:

@@ -6,11 +6,13 @@ import io
 import tarfile
 import zipfile
 import zlib
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import pyzipper
 
+from seamline import files
 from seamline.archives import PASSWORD_VARIABLE, unpacked
 from seamline.errors import SeamlineError
 
@@ -215,3 +217,14 @@ def test_a_damaged_zip_is_one_sentence(tmp_path: Path) -> None:
     archive.write_bytes(data)
     with pytest.raises(SeamlineError, match="is not a readable archive"):
         unpacked(archive, tmp_path / "scratch")
+
+
+@pytest.mark.parametrize("make", [make_zip, make_tar])
+def test_members_that_would_be_one_file_are_refused_before_one_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, make: Callable[[Path, dict[str, bytes]], Path]
+) -> None:
+    monkeypatch.setattr(files, "tells_case", lambda folder: False)
+    archive = make(tmp_path / ("a.zip" if make is make_zip else "a.tar.gz"), {"A.jpg": b"1", "a.jpg": b"2"})
+    with pytest.raises(SeamlineError, match=r"'A\.jpg' and 'a\.jpg' are one file on this disk"):
+        unpacked(archive, tmp_path / "scratch")
+    assert list((tmp_path / "scratch").rglob("*.jpg")) == []

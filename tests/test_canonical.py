@@ -22,7 +22,7 @@ from PIL import Image
 from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 
-from seamline.canonical import canonicalise
+from seamline.canonical import canonicalise, unique_stem
 from seamline.coco import Record
 from seamline.errors import SeamlineError
 from seamline.files import copy, link_or_copy
@@ -756,6 +756,12 @@ def test_linked_folders_are_followed_and_loops_are_not(tmp_path: Path) -> None:
     (tmp_path / "store" / "loop").symlink_to(folder)
     report, _ = canonical(folder, tmp_path / "out")
     assert (report["images"], report["dropped"]) == (2, {})
+
+
+def test_names_that_differ_in_case_alone_differ_in_more_afterwards() -> None:
+    """A.jpg and a.jpg are one file on most Macs, and data go from one machine to another."""
+    stems: set[str] = set()
+    assert [unique_stem(name, "", stems) for name in ("x/A.jpg", "y/a.jpg", "y/A.jpg")] == ["A", "y__a", "y__A__2"]
 
 
 def test_names_no_file_system_or_list_takes_are_made_plain(tmp_path: Path) -> None:

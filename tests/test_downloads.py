@@ -19,7 +19,7 @@ from pathlib import Path
 
 import pytest
 
-from seamline import downloads, patience, progress
+from seamline import downloads, files, patience, progress
 from seamline.errors import SeamlineError
 from seamline.fetch import Fetched, fetch
 from seamline.stores import s3 as s3_store
@@ -585,6 +585,16 @@ from seamline.machine import peak_rss_mb
 fetch(sys.argv[1], Path(sys.argv[2]))
 print(peak_rss_mb())
 """
+
+
+def test_keys_that_would_be_one_file_are_refused_before_one_is_fetched(
+    bucket: Bucket, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(files, "tells_case", lambda folder: False)
+    bucket.put({"data/A.jpg": b"1", "data/a.jpg": b"2"})
+    with pytest.raises(SeamlineError, match=r"^pull\.source: .*'A\.jpg' and 'a\.jpg' are one file on this disk"):
+        fetch(bucket.url("data"), tmp_path)
+    assert list(tmp_path.rglob("*.jpg")) == []
 
 
 def test_memory_does_not_grow_with_the_object(bucket: Bucket, tmp_path: Path) -> None:

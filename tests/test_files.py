@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from seamline import files
 from seamline.errors import SeamlineError
-from seamline.files import link_or_copy, read_json, whole_file, whole_folder, write_json
+from seamline.files import link_or_copy, read_json, refuse_alike, whole_file, whole_folder, write_json
 
 
 def test_a_file_appears_whole_or_not_at_all(tmp_path: Path) -> None:
@@ -44,6 +45,28 @@ def test_reading_what_is_not_there_or_no_json_is_one_sentence(tmp_path: Path) ->
     (tmp_path / "x.json").write_bytes(b"\xff{")
     with pytest.raises(SeamlineError, match="is not JSON"):
         read_json(tmp_path / "x.json")
+
+
+ALIKE = [["A.jpg", "b.jpg", "a.jpg"], ["x/1.JPG", "X/1.jpg"], ["caf\u00e9.png", "cafe\u0301.png"]]
+
+
+@pytest.mark.parametrize("names", ALIKE)
+def test_names_that_would_be_one_file_are_refused_where_they_would(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, names: list[str]
+) -> None:
+    """On a disk that does not tell upper from lower case, as on most Macs; this one does, most likely."""
+    monkeypatch.setattr(files, "tells_case", lambda folder: True)
+    refuse_alike(names, tmp_path, "all.zip")
+    monkeypatch.setattr(files, "tells_case", lambda folder: False)
+    with pytest.raises(SeamlineError, match=r"^all\.zip: '.*' and '.*' are one file on this disk, which does not tell"):
+        refuse_alike(names, tmp_path, "all.zip")
+    refuse_alike([*names[:1], *names[:1], "other.jpg"], tmp_path, "all.zip")
+
+
+def test_whether_a_disk_tells_case_is_tried_out_and_nothing_is_left(tmp_path: Path) -> None:
+    (tmp_path / "a").touch()
+    assert files.tells_case(tmp_path) == (not (tmp_path / "A").exists())
+    assert [path.name for path in tmp_path.iterdir()] == ["a"]
 
 
 def test_linking_takes_no_space_and_falls_back_to_copying(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -22,7 +22,7 @@ import cv2
 import numpy as np
 import pytest
 
-from seamline import kept, patience, stage
+from seamline import files, kept, patience, stage
 from seamline.parallel import in_processes
 from tests.conftest import PROJECT, REPORTS, TINY, Project, checked_out, merged, square, write_dataset
 from tests.s3 import CREDENTIALS, Bucket, Fault, first, status
@@ -282,6 +282,13 @@ def no_source(bench: Bench) -> Said:
 @produces("...: is not a readable archive (...).")
 def page_saved_as_archive(bench: Bench) -> Said:
     (bench.folder / "photos.zip").write_text("<html>404</html>")
+    return bench.stage("pull", "photos.zip", "data/raw")
+
+
+@produces("...: ... and ... are one file on this disk, which does not tell upper from lower case.")
+def names_that_are_one(bench: Bench) -> Said:
+    bench.monkeypatch.setattr(files, "tells_case", lambda folder: False)
+    make_zip(bench.folder / "photos.zip", {"A.jpg": b"1", "a.jpg": b"2"})
     return bench.stage("pull", "photos.zip", "data/raw")
 
 
