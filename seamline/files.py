@@ -136,13 +136,12 @@ def refuse_alike(names: Iterable[str], folder: Path, source: str) -> None:
         SeamlineError: when two of them would be one file there: one photo would have taken the place of another.
     """
     first: dict[str, str] = {}
-    for name in names:
-        other = first.setdefault(folded(name), name)
-        if other != name and not tells_case(folder):
-            raise SeamlineError(
-                f"{source}: {other!r} and {name!r} are one file on this disk, which does not tell upper from lower "
-                "case."
-            )
+    alike = [(other, name) for name in names if (other := first.setdefault(folded(name), name)) != name]
+    if alike and not tells_case(folder):
+        other, name = alike[0]
+        raise SeamlineError(
+            f"{source}: {other!r} and {name!r} are one file on this disk, which does not tell upper from lower case."
+        )
 
 
 def tells_case(folder: Path) -> bool:

@@ -107,7 +107,7 @@ def test_many_images_on_all_cores_give_what_few_give_on_one(tmp_path: Path) -> N
     assert run_stage("convert", tmp_path, "few", "yolo_few").returncode == 0
     done = run_stage("convert", tmp_path, "many", "yolo_many")
     assert done.returncode == 0, done.stderr
-    assert json.loads((tmp_path / "reports" / "fidelity.json").read_text())["instances"] == 900
+    assert json.loads((tmp_path / "yolo_many-report.json").read_text())["instances"] == 900
     assert len(list((tmp_path / "yolo_many" / "images").iterdir())) == 450
     for number in range(1, 451):
         text = (tmp_path / "yolo_many" / "labels" / f"{number:04d}.txt").read_text()
@@ -161,7 +161,7 @@ def test_real_photos_every_class_and_mask_as_ultralytics_loads_it(tmp_path: Path
     ):  # fmt: skip
         done = run_stage(stage, tmp_path, source, out)
         assert done.returncode == 0, done.stderr
-    report = json.loads((tmp_path / "reports" / "fidelity.json").read_text())
+    report = json.loads((tmp_path / "yolo-report.json").read_text())
     assert report["mean_iou"] >= 0.99
     assert report["p1_iou"] >= 0.90
     assert report["below_0_5"] == []

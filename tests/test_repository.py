@@ -17,7 +17,7 @@ import yaml
 from seamline.doctor import repository
 from seamline.doctor.locks import name_of
 from seamline.doctor.repository import first_that_works
-from tests.conftest import PROJECT
+from tests.conftest import PROJECT, WORKSPACE
 
 PIPELINE = {"stages": {"pull": {"cmd": "true", "outs": ["data/raw"]}}}
 LOCK = {
@@ -112,8 +112,10 @@ def test_dvc_files_are_well(small: Path) -> None:
     assert repository.check_dvc_lock() == ("ok", "dvc.lock", "1 stages", "")
 
 
-def test_dvc_files_of_the_project_are_well(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(PROJECT)
+def test_dvc_files_of_the_project_are_well(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for path in (PROJECT / "dvc.yaml", WORKSPACE / "dvc.lock"):
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    monkeypatch.chdir(tmp_path)
     assert repository.check_dvc_yaml().level == "ok"
     assert repository.check_dvc_lock().level == "ok"
 
