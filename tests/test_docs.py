@@ -150,14 +150,15 @@ def anchors(path: Path) -> set[str]:
 
 @pytest.mark.parametrize("path", PAGES, ids=lambda path: path.name)
 def test_every_link_leads_somewhere(path: Path) -> None:
+    folder = PROJECT / "reports" if path.parent == REPORTS else path.parent
     for link in re.findall(r"\]\(([^)\s]+)\)", path.read_text(encoding="utf-8")):
         if "://" in link:
             continue
         name, _, anchor = link.partition("#")
-        target = (path.parent / name).resolve() if name else path
-        for own, folder in ((REPORTS, PROJECT / "reports"), (PARAMS, PROJECT / "params.yaml")):
-            if target.is_relative_to(folder):
-                target = own / target.relative_to(folder)
+        target = (folder / name).resolve() if name else path
+        for own, users in ((REPORTS, PROJECT / "reports"), (PARAMS, PROJECT / "params.yaml")):
+            if target.is_relative_to(users):
+                target = own / target.relative_to(users)
         assert target.exists() or target == REPORTS / "index.html", link  # made of the others
         assert not anchor or anchor in anchors(target), link
 
