@@ -14,7 +14,7 @@ help:
 	@echo "make setup       only set up .venv; nothing to do takes no time"
 	@echo "make doctor      says what would fail and how to mend it, before hours are spent"
 	@echo "make lint        ruff, mypy, hadolint, the workflows' schema    (make hooks: before each commit)"
-	@echo "make lock        regenerate requirements.txt from requirements.in"
+	@echo "make lock        pin what pyproject.toml asks for in requirements.txt and requirements-cpu.txt"
 	@echo "make recipe      parameters for a known dataset and a GPU, and their run: NAME=... SOURCE=... (docs/training.md)"
 	@echo "make sweep       search the hyperparameters of params.yaml's section sweep"
 	@echo "make seeds       train with three seeds and state the spread (an hour on 2 older cores)"
@@ -80,12 +80,12 @@ UV := $(VENV)/bin/uv
 audit:
 	$(UV) tool run pip-audit@2.10.1 --disable-pip --no-deps --progress-spinner off --requirement requirements.txt
 
-LOCK := $(VENV)/bin/uv pip compile --quiet --universal --python-version 3.10 --excludes requirements.exclude \
-	--no-emit-index-url --no-annotate --custom-compile-command "make lock"
-# make lock NEWEST="ultralytics dvc" takes these packages' newest versions, NEWEST=all everybody's.
+# Pins that are there stay: make lock NEWEST="ultralytics dvc" takes these packages' newest versions, NEWEST=all everybody's.
+LOCK := $(VENV)/bin/uv pip compile --quiet --universal --python-version 3.11 --excludes requirements.exclude \
+	--no-emit-index-url --no-annotate --custom-compile-command "make lock" pyproject.toml
 lock: setup
-	$(LOCK) $(if $(filter all,$(NEWEST)),--upgrade,$(NEWEST:%=--upgrade-package=%)) requirements.in -o requirements.txt
-	$(LOCK) --constraints requirements.txt requirements-cpu.in -o requirements-cpu.txt
+	$(LOCK) --all-extras --group dev $(if $(filter all,$(NEWEST)),--upgrade,$(NEWEST:%=--upgrade-package=%)) -o requirements.txt
+	$(LOCK) --extra s3 --extra benchmark --constraints requirements.txt -o requirements-cpu.txt
 
 # A dataset's parameters from recipes/, and their run: make recipe NAME=deepfashion2-500 SOURCE=../deepfashion2
 recipe: setup
