@@ -28,7 +28,7 @@ setup: $(VENV)/.done
 
 # --no-deps: requirements.txt is complete, and leaves out on purpose what requirements.exclude names.
 $(VENV)/.done: requirements.txt pyproject.toml seamline-here.pth
-	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(0 if (3, 10) <= v < (3, 13) else f"error: Python 3.10 to 3.12 is needed, {sys.executable} is {v.major}.{v.minor}; run make PYTHON=python3.11 ...")'
+	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(0 if (3, 11) <= v < (3, 15) else f"error: Python 3.11 to 3.14 is needed, {sys.executable} is {v.major}.{v.minor}; run make PYTHON=python3.11 ...")'
 	@echo "setting up $(VENV): 7 GB, some minutes"
 	$(PYTHON) -m venv $(VENV)
 	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -r requirements.txt

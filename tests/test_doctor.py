@@ -211,7 +211,7 @@ def test_a_check_that_cannot_be_made_ends_nothing(capsys: pytest.CaptureFixture[
 # Python and its packages
 
 
-@pytest.mark.parametrize(("version", "level"), [((3, 9), "FAIL"), ((3, 10), "ok"), ((3, 12), "ok"), ((3, 13), "FAIL")])
+@pytest.mark.parametrize(("version", "level"), [((3, 10), "FAIL"), ((3, 11), "ok"), ((3, 14), "ok"), ((3, 15), "FAIL")])
 def test_pythons(version: tuple[int, int], level: str) -> None:
     assert checks.python_finding(version).level == level
 

@@ -182,7 +182,7 @@ exec(sys.argv[2])' "$@"
 """
 
 
-@produces("Python 3.10 to 3.12 is needed, ... is ...; run make PYTHON=python3.11 ...")
+@produces("Python 3.11 to 3.14 is needed, ... is ...; run make PYTHON=python3.11 ...")
 def old_python(bench: Bench) -> Said:
     for name in ("Makefile", "requirements.txt", "pyproject.toml", "seamline-here.pth"):
         shutil.copy(PROJECT / name, bench.folder)
