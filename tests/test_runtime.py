@@ -576,6 +576,27 @@ def test_onnxruntime_reports_nothing(untrained: Untrained, tmp_path: Path, whose
     assert bool(made) == (whose == "theirs")
 
 
+IMPORTED = {
+    "our engine": "from seamline.runtime.predictor import Predictor; Predictor(sys.argv[1])",
+    "our environment": "from seamline.stage import quiet_environment; quiet_environment(); import nncf, openvino",
+    "openvino alone": "import openvino",
+    "nncf alone": "import nncf",
+}
+
+
+@pytest.mark.parametrize("how", IMPORTED)
+def test_openvino_and_nncf_report_nothing(untrained: Untrained, tmp_path: Path, how: str) -> None:
+    """Where the package is there that they report with, as it is where pip brought it; here a stand-in for it."""
+    (tmp_path / "openvino_telemetry").mkdir()
+    stand_in = "import pathlib; pathlib.Path('reports').touch(); raise ImportError"
+    (tmp_path / "openvino_telemetry" / "__init__.py").write_text(stand_in)
+    environment = {**os.environ, "PYTHONPATH": f"{PROJECT}{os.pathsep}{tmp_path}"}
+    command = [sys.executable, "-c", f"import sys; {IMPORTED[how]}", str(untrained.models()["openvino"])]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "reports").exists() == how.endswith("alone")
+
+
 def test_coco_records_are_boxes_by_width_and_the_masks_pixels() -> None:
     crop = Crop(np.array([[1, 0], [1, 1]], np.uint8), 3, 2)
     boxes = np.array([[2.5, 2.0, 5.0, 4.25]], np.float32)
