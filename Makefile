@@ -26,16 +26,25 @@ help:
 
 setup: $(VENV)/.done
 
+# The programs in .venv and DVC's configuration name this folder: where it was renamed or moved, they are made anew.
+ifneq ($(shell cat $(VENV)/.done 2> /dev/null),$(CURDIR))
+MOVED := moved
+.PHONY: moved
+endif
+# With uv where there is one, which takes a fraction of the time; its index is then what uv's own settings say.
+INSTALL := $$(if command -v uv > /dev/null; then echo uv pip install --quiet --compile-bytecode --python $(VENV)/bin/python; \
+	else echo $(VENV)/bin/python -m pip install --quiet --disable-pip-version-check; fi)
+
 # --no-deps: requirements.txt is complete, and leaves out on purpose what requirements.exclude names.
-$(VENV)/.done: requirements.txt pyproject.toml seamline-here.pth
+$(VENV)/.done: requirements.txt pyproject.toml seamline-here.pth $(MOVED)
 	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(0 if (3, 11) <= v < (3, 15) else f"error: Python 3.11 to 3.14 is needed, {sys.executable} is {v.major}.{v.minor}; run make PYTHON=python3.11 ...")'
 	@echo "setting up $(VENV): 7 GB, some minutes"
-	$(PYTHON) -m venv $(VENV)
-	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -r requirements.txt
-	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	$(PYTHON) -m venv $(if $(MOVED),--clear) $(VENV)
+	$(INSTALL) --no-deps -r requirements.txt
+	$(INSTALL) --no-deps --no-build-isolation --editable .
 	@cp seamline-here.pth "$$($(VENV)/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')"
 	@if [ -e .git ]; then $(VENV)/bin/dvc config --local core.site_cache_dir "$(CURDIR)/.dvc/tmp/site"; fi
-	@touch $@
+	@echo "$(CURDIR)" > $@
 
 repro: setup
 	$(RUN) dvc repro

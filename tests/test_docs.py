@@ -25,7 +25,7 @@ PAGES = [
     *(PROJECT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "SECURITY.md", "reports/README.md")),
     *sorted((PROJECT / "docs").glob("*.md")),
 ]
-PROGRAMS = ("make", "dvc", "python", "docker", "git", "source", "export", "mkdir")
+PROGRAMS = ("make", "dvc", "python", "seamline", "docker", "git", "source", "export", "mkdir")
 
 # What is run in place of what is written, and why.
 INSTEAD = [

@@ -161,7 +161,7 @@ def test_what_fails_stops_dvc_and_its_remedy_mends_it(
 def test_make_has_it_and_a_remedy_installs_again(project: Project) -> None:
     done = project.root / ".venv" / ".done"
     done.parent.mkdir()
-    done.touch()
+    done.write_text(f"{project.root}\n")
     assert "make doctor" in project.run("make", "help").stdout
     assert "stages/doctor.py" in project.run("make", "--dry-run", "doctor").stdout
     assert "pip install" not in project.run("make", "--dry-run", "setup").stdout

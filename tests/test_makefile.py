@@ -9,13 +9,15 @@ import time
 import tomllib
 from pathlib import Path
 
+import pytest
+
 from tests.conftest import PROJECT, Project
 
 
 def test_setup_does_nothing_twice_and_installs_again_when_the_pins_change(project: Project) -> None:
     done = project.root / ".venv" / ".done"
     done.parent.mkdir()
-    done.touch()
+    done.write_text(f"{project.root}\n")
     begun = time.perf_counter()
     assert "pip install" not in project.run("make", "setup").stdout
     assert time.perf_counter() - begun < 2
@@ -24,6 +26,52 @@ def test_setup_does_nothing_twice_and_installs_again_when_the_pins_change(projec
     commands = project.run("make", "--dry-run", "setup").stdout
     assert "pip install" in commands
     assert "--no-deps -r requirements.txt" in commands
+
+
+# Stands in for Python, uv and what they install: notes what it is asked for, and makes .venv as venv does.
+STAND_IN = """#!/bin/bash
+echo "$(basename "$0") $*" >> "{root}/asked"
+case "$*" in
+*"-m venv"*) mkdir -p .venv/bin && cp "$0" .venv/bin/python && cp "$0" .venv/bin/dvc ;;
+*sysconfig*) echo .venv ;;
+esac
+"""
+
+
+@pytest.mark.parametrize("uv", [True, False])
+def test_setup_takes_uv_where_it_is_and_begins_anew_where_the_folder_was_moved(tmp_path: Path, uv: bool) -> None:
+    """Shebangs of .venv's programs and DVC's local configuration have the folder's path in them."""
+    root = tmp_path / "before"
+    root.mkdir()
+    for path in (PROJECT / name for name in ("Makefile", "pyproject.toml", "requirements.txt", "seamline-here.pth")):
+        shutil.copy(path, root)
+    (root / ".git").mkdir()
+    (tmp_path / "bin").mkdir()
+    for name in ["python", "uv"] if uv else ["python"]:
+        path = tmp_path / "bin" / name
+        path.write_text(STAND_IN.format(root=tmp_path))
+        path.chmod(0o755)
+    environment = {**os.environ, "PATH": f"{tmp_path / 'bin'}:/usr/bin:/bin"}
+
+    def asked_by_setup(root: Path) -> str:
+        (tmp_path / "asked").write_text("")
+        command = ["make", "setup", "PYTHON=python"]
+        subprocess.run(command, cwd=root, env=environment, check=True, capture_output=True)
+        return (tmp_path / "asked").read_text()
+
+    installer = "uv pip" if uv else "python -m pip"
+    for name in ("before", "moved to here"):
+        place = root.rename(tmp_path / name)
+        asked = asked_by_setup(place)
+        assert "python -m venv --clear .venv" in asked
+        assert re.search(rf"^{installer} install .*--no-deps -r requirements\.txt$", asked, re.MULTILINE)
+        assert re.search(rf"^{installer} install .*--no-deps .*--editable \.$", asked, re.MULTILINE)
+        assert f"core.site_cache_dir {place}/.dvc/tmp/site" in asked
+        assert asked_by_setup(place) == ""
+        root = place
+    later = time.time() + 5
+    os.utime(root / "requirements.txt", (later, later))
+    assert "python -m venv .venv" in asked_by_setup(root)
 
 
 def test_every_pin_is_exact_and_what_is_left_out_stays_out(project: Project) -> None:

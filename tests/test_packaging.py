@@ -171,18 +171,9 @@ def test_pip_install_into_an_empty_environment_predicts_and_reports_nothing(
     """openvino brings openvino-telemetry, which reports that it was imported, unless it is kept from it."""
     subprocess.run([sys.executable, "-m", "venv", str(tmp_path / "venv")], check=True)
     python = tmp_path / "venv" / "bin" / "python"
-    install = [
-        str(python),
-        "-m",
-        "pip",
-        "install",
-        "--quiet",
-        "--disable-pip-version-check",
-        "--no-cache-dir",
-        str(wheel),
-    ]
-    subprocess.run(install, cwd=tmp_path, check=True)
-    freeze = subprocess.run([python, "-m", "pip", "freeze"], check=True, capture_output=True, text=True).stdout
+    pip = [str(python), "-m", "pip", "--quiet", "--disable-pip-version-check"]
+    subprocess.run([*pip, "install", "--no-cache-dir", str(wheel)], cwd=tmp_path, check=True)
+    freeze = subprocess.run([*pip, "freeze"], check=True, capture_output=True, text=True).stdout
     installed = {line.partition("==")[0].lower() for line in freeze.splitlines()}
     assert installed >= {"openvino", "onnxruntime", "openvino-telemetry"}
     assert not installed & {"torch", "ultralytics", "dvc", "nncf", "onnx", "s3fs"}

@@ -21,7 +21,7 @@ from typing import Any, NamedTuple, Protocol, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from seamline.errors import SeamlineError
+from seamline.errors import SeamlineError, not_installed
 from seamline.runtime.images import canvases_to_tensor
 from seamline.stage import quiet_ultralytics, without_openvino_telemetry
 
@@ -379,6 +379,8 @@ def open_engine(
             return TorchEngine(path, threads, streams, device)
     except SeamlineError:
         raise
+    except ModuleNotFoundError as error:
+        raise not_installed(str(path), error) from None
     except Exception as error:  # every engine has its own for a damaged file
         reason = " ".join(str(error).split())[:200]
         raise SeamlineError(f"{path}: cannot be opened as a model ({type(error).__name__}: {reason}).") from error
