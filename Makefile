@@ -31,17 +31,23 @@ ifneq ($(shell cat $(VENV)/.done 2> /dev/null),$(CURDIR))
 MOVED := moved
 .PHONY: moved
 endif
-# With uv where there is one, which takes a fraction of the time; its index is then what uv's own settings say.
-INSTALL := $$(if command -v uv > /dev/null; then echo uv pip install --quiet --compile-bytecode --python $(VENV)/bin/python; \
-	else echo $(VENV)/bin/python -m pip install --quiet --disable-pip-version-check; fi)
+# uv takes a fifth of pip's time: the one on PATH, else that of requirements.txt, which pip installs. It does not read pip's
+# settings; where those name an index, and there is no uv on PATH with settings of its own, pip installs everything.
+PIP := $(VENV)/bin/python -m pip
+PIP_INSTALL := $(PIP) install --quiet --disable-pip-version-check --no-deps
+UV_INSTALL := uv pip install --quiet --compile-bytecode --no-deps --python $(VENV)/bin/python
+define install
+@PATH="$$PATH:$(CURDIR)/$(VENV)/bin"; if command -v uv > /dev/null; then $(UV_INSTALL) $(1) && exit; fi; $(PIP_INSTALL) $(1)
+endef
 
 # --no-deps: requirements.txt is complete, and leaves out on purpose what requirements.exclude names.
 $(VENV)/.done: requirements.txt pyproject.toml seamline-here.pth $(MOVED)
 	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(0 if (3, 11) <= v < (3, 15) else f"error: Python 3.11 to 3.14 is needed, {sys.executable} is {v.major}.{v.minor}; run make PYTHON=python3.11 ...")'
 	@echo "setting up $(VENV): 7 GB, some minutes"
 	$(PYTHON) -m venv $(if $(MOVED),--clear) $(VENV)
-	$(INSTALL) --no-deps -r requirements.txt
-	$(INSTALL) --no-deps --no-build-isolation --editable .
+	@command -v uv > /dev/null || $(PIP) config list | grep -q '\.index-url=' || $(PIP_INSTALL) "$$(grep '^uv==' requirements.txt)"
+	$(call install,-r requirements.txt)
+	$(call install,--no-build-isolation --editable .)
 	@cp seamline-here.pth "$$($(VENV)/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')"
 	@if [ -e .git ]; then $(VENV)/bin/dvc config --local core.site_cache_dir "$(CURDIR)/.dvc/tmp/site"; fi
 	@echo "$(CURDIR)" > $@

@@ -28,50 +28,88 @@ def test_setup_does_nothing_twice_and_installs_again_when_the_pins_change(projec
     assert "--no-deps -r requirements.txt" in commands
 
 
-# Stands in for Python, uv and what they install: notes what it is asked for, and makes .venv as venv does.
+# Stands in for Python, uv and what they install: notes what it is asked for, and makes .venv as venv and pip do.
 STAND_IN = """#!/bin/bash
 echo "$(basename "$0") $*" >> "{root}/asked"
 case "$*" in
 *"-m venv"*) mkdir -p .venv/bin && cp "$0" .venv/bin/python && cp "$0" .venv/bin/dvc ;;
+*"config list"*) cat "{root}/pip settings" ;;
+*" uv=="*) cp "$0" .venv/bin/uv ;;
 *sysconfig*) echo .venv ;;
 esac
+[ "$(basename "$0")" != uv ] || [ ! -e "{root}/no way out" ]
 """
 
 
-@pytest.mark.parametrize("uv", [True, False])
-def test_setup_takes_uv_where_it_is_and_begins_anew_where_the_folder_was_moved(tmp_path: Path, uv: bool) -> None:
-    """Shebangs of .venv's programs and DVC's local configuration have the folder's path in them."""
-    root = tmp_path / "before"
-    root.mkdir()
-    for path in (PROJECT / name for name in ("Makefile", "pyproject.toml", "requirements.txt", "seamline-here.pth")):
-        shutil.copy(path, root)
-    (root / ".git").mkdir()
-    (tmp_path / "bin").mkdir()
-    for name in ["python", "uv"] if uv else ["python"]:
-        path = tmp_path / "bin" / name
-        path.write_text(STAND_IN.format(root=tmp_path))
+class SetUp:
+    """What the Makefile asks of Python, uv and DVC, in a folder in which these are stand-ins."""
+
+    def __init__(self, tmp_path: Path) -> None:
+        self.tmp_path, self.root = tmp_path, tmp_path / "project"
+        (self.root / ".git").mkdir(parents=True)
+        for name in ("Makefile", "pyproject.toml", "requirements.txt", "seamline-here.pth"):
+            shutil.copy(PROJECT / name, self.root)
+        (tmp_path / "pip settings").write_text("global.extra-index-url='https://more.example'\n")
+        self.program("python")
+
+    def program(self, name: str) -> None:
+        path = self.tmp_path / "bin" / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(STAND_IN.format(root=self.tmp_path))
         path.chmod(0o755)
-    environment = {**os.environ, "PATH": f"{tmp_path / 'bin'}:/usr/bin:/bin"}
 
-    def asked_by_setup(root: Path) -> str:
-        (tmp_path / "asked").write_text("")
+    def run(self) -> list[str]:
+        (self.tmp_path / "asked").write_text("")
+        environment = {**os.environ, "PATH": f"{self.tmp_path / 'bin'}:/usr/bin:/bin"}
         command = ["make", "setup", "PYTHON=python"]
-        subprocess.run(command, cwd=root, env=environment, check=True, capture_output=True)
-        return (tmp_path / "asked").read_text()
+        subprocess.run(command, cwd=self.root, env=environment, check=True, capture_output=True)
+        return (self.tmp_path / "asked").read_text().splitlines()
 
-    installer = "uv pip" if uv else "python -m pip"
-    for name in ("before", "moved to here"):
-        place = root.rename(tmp_path / name)
-        asked = asked_by_setup(place)
+    def installs(self) -> list[str]:
+        """Who installs what, in this order."""
+        pattern = r"(uv|python -m) pip install (?:.* )?(uv==|-r requirements\.txt|--editable \.)"
+        return [f"{found[1]} {found[2]}" for line in self.run() if (found := re.match(pattern, line))]
+
+
+WHOLE = ["-r requirements.txt", "--editable ."]
+WITH_UV = [f"uv {what}" for what in WHOLE]
+WITH_PIP = [f"python -m {what}" for what in WHOLE]
+
+
+@pytest.mark.parametrize(
+    ("there", "expected"),
+    [
+        ("uv", WITH_UV),
+        ("no uv", ["python -m uv==", *WITH_UV]),
+        ("an index in pip's settings", WITH_PIP),
+        ("an index in pip's settings, and uv", WITH_UV),
+        ("an index that uv does not reach", ["python -m uv==", WITH_UV[0], WITH_PIP[0], WITH_UV[1], WITH_PIP[1]]),
+    ],
+)
+def test_uv_installs_unless_pip_alone_knows_from_where(tmp_path: Path, there: str, expected: list[str]) -> None:
+    setup = SetUp(tmp_path)
+    if there.endswith("uv") and there != "no uv":
+        setup.program("uv")
+    if "pip's settings" in there:
+        (tmp_path / "pip settings").write_text("global.index-url='https://ours.example'\n")
+    if "does not reach" in there:
+        (tmp_path / "no way out").touch()
+    assert setup.installs() == expected
+    assert setup.run() == []
+
+
+def test_setup_begins_anew_where_the_folder_was_moved_or_renamed(tmp_path: Path) -> None:
+    """Shebangs of .venv's programs and DVC's local configuration have the folder's path in them."""
+    setup = SetUp(tmp_path)
+    for name in ("project", "moved to here"):
+        setup.root = setup.root.rename(tmp_path / name)
+        asked = setup.run()
         assert "python -m venv --clear .venv" in asked
-        assert re.search(rf"^{installer} install .*--no-deps -r requirements\.txt$", asked, re.MULTILINE)
-        assert re.search(rf"^{installer} install .*--no-deps .*--editable \.$", asked, re.MULTILINE)
-        assert f"core.site_cache_dir {place}/.dvc/tmp/site" in asked
-        assert asked_by_setup(place) == ""
-        root = place
+        assert f"dvc config --local core.site_cache_dir {setup.root}/.dvc/tmp/site" in asked
+        assert setup.run() == []
     later = time.time() + 5
-    os.utime(root / "requirements.txt", (later, later))
-    assert "python -m venv .venv" in asked_by_setup(root)
+    os.utime(setup.root / "requirements.txt", (later, later))
+    assert "python -m venv .venv" in setup.run()
 
 
 def test_every_pin_is_exact_and_what_is_left_out_stays_out(project: Project) -> None:
