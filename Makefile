@@ -15,7 +15,7 @@ help:
 	@echo "make setup       only set up .venv; nothing to do takes no time"
 	@echo "make doctor      says what would fail and how to mend it, before hours are spent"
 	@echo "make lint        ruff, mypy, hadolint, the workflows' schema    (make hooks: before each commit)"
-	@echo "make lock        regenerate requirements.txt from requirements.in"
+	@echo "make lock        pin what pyproject.toml asks for in requirements.txt and requirements-cpu.txt"
 	@echo "make recipe      parameters for a known dataset and a GPU, and their run: NAME=... SOURCE=... (docs/training.md)"
 	@echo "make sweep       search the hyperparameters of params.yaml's section sweep"
 	@echo "make seeds       train with three seeds and state the spread (an hour on 2 older cores)"
@@ -31,17 +31,32 @@ setup: $(VENV)/.done
 # What adds to DVC's messages. What it took the place of, seamline-here.pth, ran code of the folder that `dvc` was run in.
 HINT := dvc_hint/seamline_dvc_hint.py dvc_hint/seamline_dvc_hint.pth
 
+# The programs in .venv and DVC's configuration name this folder: where it was renamed or moved, they are made anew.
+ifneq ($(shell cat $(VENV)/.done 2> /dev/null),$(CURDIR))
+MOVED := moved
+.PHONY: moved
+endif
+# uv takes a fifth of pip's time: the one on PATH, else that of requirements.txt, which pip installs. It does not read pip's
+# settings; where those name an index, and there is no uv on PATH with settings of its own, pip installs everything.
+PIP := $(VENV)/bin/python -m pip
+PIP_INSTALL := $(PIP) install --quiet --disable-pip-version-check --no-deps
+UV_INSTALL := uv pip install --quiet --compile-bytecode --no-deps --python $(VENV)/bin/python
+define install
+@PATH="$$PATH:$(CURDIR)/$(VENV)/bin"; if command -v uv > /dev/null; then $(UV_INSTALL) $(1) && exit; fi; $(PIP_INSTALL) $(1)
+endef
+
 # --no-deps: requirements.txt is complete, and leaves out on purpose what requirements.exclude names.
-$(VENV)/.done: requirements.txt pyproject.toml $(HINT)
-	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(0 if (3, 10) <= v < (3, 13) else f"error: Python 3.10 to 3.12 is needed, {sys.executable} is {v.major}.{v.minor}; run make PYTHON=python3.11 ...")'
+$(VENV)/.done: requirements.txt pyproject.toml $(HINT) $(MOVED)
+	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(0 if (3, 11) <= v < (3, 15) else f"error: Python 3.11 to 3.14 is needed, {sys.executable} is {v.major}.{v.minor}; run make PYTHON=python3.11 ...")'
 	@echo "setting up $(VENV): 7 GB, some minutes"
-	$(PYTHON) -m venv $(VENV)
-	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -r requirements.txt
-	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	$(PYTHON) -m venv $(if $(MOVED),--clear) $(VENV)
+	@command -v uv > /dev/null || $(PIP) config list | grep -q '\.index-url=' || $(PIP_INSTALL) "$$(grep '^uv==' requirements.txt)"
+	$(call install,-r requirements.txt)
+	$(call install,--no-build-isolation --editable .)
 	@packages="$$($(VENV)/bin/python -I -c 'import sysconfig; print(sysconfig.get_path("purelib"))')" \
 		&& cp $(HINT) "$$packages" && rm -f "$$packages/seamline-here.pth"
 	@if [ -e .git ]; then $(VENV)/bin/dvc config --local core.site_cache_dir "$(CURDIR)/.dvc/tmp/site"; fi
-	@touch $@
+	@echo "$(CURDIR)" > $@
 
 repro: setup
 	$(RUN) dvc repro
@@ -94,12 +109,12 @@ UV := $(VENV)/bin/uv
 audit:
 	$(UV) tool run pip-audit@2.10.1 --disable-pip --no-deps --progress-spinner off --requirement requirements.txt
 
-LOCK := $(VENV)/bin/uv pip compile --quiet --universal --python-version 3.10 --excludes requirements.exclude \
-	--no-emit-index-url --no-annotate --custom-compile-command "make lock"
-# make lock NEWEST="ultralytics dvc" takes these packages' newest versions, NEWEST=all everybody's.
+# Pins that are there stay: make lock NEWEST="ultralytics dvc" takes these packages' newest versions, NEWEST=all everybody's.
+LOCK := $(VENV)/bin/uv pip compile --quiet --universal --python-version 3.11 --excludes requirements.exclude \
+	--no-emit-index-url --no-annotate --custom-compile-command "make lock" pyproject.toml
 lock: setup
-	$(LOCK) $(if $(filter all,$(NEWEST)),--upgrade,$(NEWEST:%=--upgrade-package=%)) requirements.in -o requirements.txt
-	$(LOCK) --constraints requirements.txt requirements-cpu.in -o requirements-cpu.txt
+	$(LOCK) --all-extras --group dev $(if $(filter all,$(NEWEST)),--upgrade,$(NEWEST:%=--upgrade-package=%)) -o requirements.txt
+	$(LOCK) --extra s3 --extra benchmark --constraints requirements.txt -o requirements-cpu.txt
 
 # A dataset's parameters from recipes/, and their run: make recipe NAME=deepfashion2-500 SOURCE=../deepfashion2
 recipe: setup

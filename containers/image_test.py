@@ -93,15 +93,16 @@ def try_cpu(scratch: Path) -> None:
     read_only = (f"{PROJECT}:/project:ro", f"{out}:/out")
     for name in ("onnx/model.onnx", "openvino", "openvino_int8"):
         model = f"models/export/{name}"
-        said = container.run("predict", model, "data/yolo/images", "--out", f"/out/{name}", volumes=read_only)
+        said = container.run(
+            "seamline", "predict", model, "data/yolo/images", "--out", f"/out/{name}", volumes=read_only
+        )
         check(f"predicts with {model}, read-only", "instances:" in said, f"({said.splitlines()[0]})")
-    python, outside = str(PROJECT / ".venv" / "bin" / "python"), scratch / "outside"
-    predict = ("stages/predict.py", "models/export/openvino", "data/yolo/images", "--out", str(outside))
-    run(python, *predict, quiet=True)
+    command, outside = str(PROJECT / ".venv" / "bin" / "seamline"), scratch / "outside"
+    run(command, "predict", "models/export/openvino", "data/yolo/images", "--out", str(outside), quiet=True)
     same = (outside / "results.json").read_bytes() == (out / "openvino" / "results.json").read_bytes()
     check("predictions are those of the project's own environment, to the byte", same)
     inputs = ("models/train/best.pt", "models/export", "data/split", "data/yolo")
-    print(container.run("benchmark", *inputs, "--reports", "/out/reports", volumes=read_only))
+    print(container.run("benchmark", *inputs, "/out/reports", volumes=read_only))
     rows = json.loads((out / "reports" / "benchmark.json").read_text())
     check("the benchmark has every format but PyTorch", {"onnx", "openvino", "openvino_int8"} <= set(rows), list(rows))
     evaluated = json.loads((PROJECT / "reports" / "benchmark.json").read_text())

@@ -4,22 +4,23 @@ from __future__ import annotations
 
 import functools
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import cv2
 import matplotlib
-import matplotlib.pyplot as plt
 import numpy as np
 import PIL.Image
 import PIL.ImageDraw
 import PIL.ImageFont
-from matplotlib.figure import Figure
 
 from seamline.files import whole_file
 from seamline.masks import Mask
 from seamline.runtime.images import Image
 
-plt.rcParams["text.parse_math"] = False  # a name with two dollar signs is no formula
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+matplotlib.rcParams["text.parse_math"] = False  # a name with two dollar signs is no formula
 # Told apart by the colour-blind too (Okabe and Ito).
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#F0E442", "#000000")
 # More of them, for masks, on which black is hard to see.
@@ -32,6 +33,8 @@ DPI = 120
 
 def save(figure: Figure, path: Path) -> None:
     """Save as PNG without the date and version matplotlib puts in, so that equal charts are equal files."""
+    import matplotlib.pyplot as plt  # looks at every font there is, which pictures of photos do not need
+
     with whole_file(path) as temporary:
         figure.savefig(temporary, format="png", dpi=DPI, metadata={"Software": None}, bbox_inches="tight")
     plt.close(figure)

@@ -223,7 +223,7 @@ def how_to_run(name: str) -> str:
         "openvino_bf16": "models/export/openvino",
         "openvino_int8": "models/export/openvino_int8",
     }
-    return f"python stages/predict.py {models[name]} photos" + (" --precision bf16" if name.endswith("_bf16") else "")
+    return f"seamline predict {models[name]} photos" + (" --precision bf16" if name.endswith("_bf16") else "")
 
 
 def losses_of_data(facts: Record) -> list[tuple[str, str, int]]:

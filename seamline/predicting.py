@@ -20,7 +20,7 @@ from seamline.addresses import client_reason, is_remote, shown
 from seamline.archives import files_below, is_junk
 from seamline.coco import Record
 from seamline.drawing import class_colour, drawn, hex_to_bgr
-from seamline.errors import SeamlineError
+from seamline.errors import SeamlineError, not_installed
 from seamline.files import make_parent
 from seamline.masks import rle_to_mask
 from seamline.overlays import JPEG_QUALITY, resized
@@ -105,8 +105,10 @@ def shown_path(path: Path) -> str:
 
 def remote_photos(url: str) -> list[Photo]:
     """A file, what lies below a prefix, or what a pattern with * matches; credentials are the AWS configuration's."""
-    import fsspec  # takes a while, and local photos do not need it
-
+    try:
+        import fsspec  # takes a while, and local photos do not need it
+    except ModuleNotFoundError as error:
+        raise not_installed(shown(url), error) from None
     scheme, _, rest = url.partition("://")
     try:
         filesystem, path = fsspec.core.url_to_fs(f"{scheme.lower()}://{rest}")

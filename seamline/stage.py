@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import atexit
 import errno
+import functools
 import io
 import os
 import select
+import shutil
 import signal
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
-import seamline
 from seamline.errors import SeamlineError
 
 PROC = Path("/proc")  # Linux's alone
@@ -21,25 +25,32 @@ PROC = Path("/proc")  # Linux's alone
 ENDS_WITH = "SEAMLINE_ENDS_WITH"
 # Untracked; nothing in it is needed to reproduce a result. An image that is run read-only brings its own.
 SCRATCH = Path(os.environ.get("SEAMLINE_SCRATCH", ".seamline"))
+# Read when these libraries are imported, or when they would report; inherited by child processes.
+QUIET = {
+    "YOLO_AUTOINSTALL": "false",
+    "YOLO_OFFLINE": "true",  # also stops ultralytics' usage reports and its look for a newer version
+    "YOLO_VERBOSE": "false",
+    "ORT_DISABLE_TELEMETRY": "1",
+    "DVC_NO_ANALYTICS": "1",
+    "ITERATIVE_DO_NOT_TRACK": "1",  # of what DVC brings
+    "DO_NOT_TRACK": "1",  # what others have agreed on
+}
 
 
 def quiet_environment() -> None:
-    """Keep the libraries inside the project: no telemetry, no update checks, no installs, no files in the home.
+    """Keep the libraries in place: no telemetry, no update checks, no installs, no files in the home.
 
-    openvino's and ultralytics' reporting packages are left out of requirements.txt altogether. Has to run before
-    ultralytics, matplotlib, onnxruntime or openvino are imported, and is inherited by child processes.
+    Has to run before ultralytics, matplotlib, onnxruntime or openvino are imported.
 
     Raises:
         SeamlineError: when there is no folder that can be written to.
     """
-    scratch = SCRATCH.resolve()
+    scratch = library_folder()
+    os.environ.update(QUIET)
     os.environ["YOLO_CONFIG_DIR"] = str(scratch / "ultralytics")
-    os.environ["YOLO_AUTOINSTALL"] = "false"
-    os.environ["YOLO_OFFLINE"] = "true"  # also stops ultralytics' usage reports and its look for a newer version
-    os.environ["YOLO_VERBOSE"] = "false"
-    os.environ["ORT_DISABLE_TELEMETRY"] = "1"
     os.environ["MPLCONFIGDIR"] = str(scratch / "matplotlib")
     os.environ["MPLBACKEND"] = "Agg"
+    without_openvino_telemetry()
     try:
         (scratch / "ultralytics").mkdir(parents=True, exist_ok=True)
         (scratch / "matplotlib").mkdir(parents=True, exist_ok=True)
@@ -47,6 +58,49 @@ def quiet_environment() -> None:
         raise SeamlineError(
             f"{scratch}: cannot be written to ({error.strerror}); name a folder that can in SEAMLINE_SCRATCH."
         ) from None
+
+
+def without_openvino_telemetry() -> None:
+    """Have openvino and nncf find no package to report with, as where requirements.txt was installed.
+
+    There is no setting for it: openvino reports that it was imported, to Google, unless a file in the home forbids it.
+    Where somebody else's code has imported that package before, that was their decision.
+    """
+    modules: dict[str, Any] = sys.modules  # None: an import of it fails as if it were not there
+    modules.setdefault("openvino_telemetry", None)
+
+
+def quiet_ultralytics() -> None:
+    """For who uses a Predictor in a process of their own: what ultralytics would write and send, and nothing else."""
+    if "ultralytics" not in sys.modules:
+        os.environ.update({name: value for name, value in QUIET.items() if name.startswith("YOLO_")})
+        os.environ.setdefault("YOLO_CONFIG_DIR", str(library_folder() / "ultralytics"))
+
+
+def library_folder() -> Path:
+    """Where libraries keep their settings and caches: in the project's scratch folder, elsewhere in a temporary one."""
+    if "SEAMLINE_SCRATCH" in os.environ or is_project(Path()):
+        return SCRATCH.resolve()
+    return temporary_folder()
+
+
+def is_project(folder: Path) -> bool:
+    """Whether this code is that of the folder, and not of another or installed for all."""
+    package = folder / "seamline"
+    return package.is_dir() and package.samefile(Path(__file__).parent)
+
+
+@functools.cache
+def temporary_folder() -> Path:
+    """A folder that goes with this process; one a process."""
+    folder, process = Path(tempfile.mkdtemp(prefix="seamline-")), os.getpid()
+
+    def remove() -> None:
+        if os.getpid() == process:  # and not a fork of it
+            shutil.rmtree(folder, ignore_errors=True)
+
+    atexit.register(remove)
+    return folder
 
 
 def end_with_parent() -> None:
@@ -113,22 +167,27 @@ def check_own_code() -> None:
     Raises:
         SeamlineError: when `seamline` is not the package of the current folder.
     """
-    package = Path(seamline.__path__[0])
-    if not (Path("seamline").is_dir() and Path("seamline").samefile(package)):
+    if not is_project(Path()):
         raise SeamlineError(
-            f"seamline comes from {package.parent} and not from this folder; "
+            f"seamline comes from {Path(__file__).parent.parent} and not from this folder; "
             "start stages in the project's top folder as `python -m stages.NAME`."
         )
 
 
-def run(main: Callable[[], None]) -> None:
-    """Run a stage and exit: 0 done, 1 with one sentence on stderr for a user's error, 130 when interrupted."""
+def run(main: Callable[[], None], anywhere: bool = False) -> None:
+    """Run a stage and exit: 0 done, 1 with one sentence on stderr for a user's error, 130 when interrupted.
+
+    Args:
+        main: what it does.
+        anywhere: it is a tool that may be started in any folder, and not a stage.
+    """
     end_with_parent()
     end_with_named()
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(line_buffering=True)  # a log shows lines as they come, and a kill loses none
     try:
-        check_own_code()
+        if not anywhere:
+            check_own_code()
         quiet_environment()
         main()
     except SeamlineError as error:

@@ -82,8 +82,8 @@ def test_what_the_cpus_image_runs_imports_nothing_it_does_not_install() -> None:
     pinned = {line.split("==")[0] for line in (PROJECT / "requirements-cpu.txt").read_text().splitlines()}
     assert not pinned & {"torch", "torchvision", "ultralytics", "nncf", "onnx", "dvc"}
     names = {"cv2": "opencv-python-headless", "PIL": "pillow", "yaml": "pyyaml", "fsspec": "fsspec"}
-    for script in ("predict", "benchmark"):
-        path = PROJECT / "stages" / f"{script}.py"
+    for script in ("seamline/verbs/predict.py", "stages/benchmark.py"):
+        path = PROJECT / script
         for module in [path, *(PROJECT / name for name in modules_imported(path))]:
             for package in re.findall(r"^(?:import|from) (\w+)", module.read_text(), re.MULTILINE):
                 if package not in sys.stdlib_module_names and package not in ("seamline", "__future__"):

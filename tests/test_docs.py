@@ -26,7 +26,7 @@ PAGES = [
     REPORTS / "README.md",
     *sorted((PROJECT / "docs").glob("*.md")),
 ]
-PROGRAMS = ("make", "dvc", "python", "docker", "git", "source", "export", "mkdir")
+PROGRAMS = ("make", "dvc", "python", "seamline", "docker", "git", "source", "export", "mkdir")
 
 # What is run in place of what is written, and why.
 INSTEAD = [

@@ -1,4 +1,4 @@
-"""predict.py as a user runs it: what images are found, what is written of them, and what becomes of the others."""
+"""`seamline predict` as a user runs it: what images are found, what is written, and what becomes of the others."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from seamline.overlays import SIDE_PX
 from seamline.predicting import find_photos, overlay
 from seamline.runtime.images import read_image
 from seamline.runtime.predictor import Predictor
-from stages.predict import main
+from seamline.verbs.predict import main
 from tests.conftest import PROJECT
 from tests.untrained import NAMES, WITHOUT_TORCH, Untrained
 
@@ -37,7 +37,7 @@ BLOCKED = (
 import runpy
 
 sys.argv = sys.argv[1:]
-runpy.run_path(sys.argv[0], run_name="__main__")
+runpy.run_module(sys.argv[0], run_name="__main__")
 """
 )
 
@@ -65,14 +65,14 @@ def memory() -> Iterator[Any]:
     filesystem.store.clear()
 
 
-def predict(monkeypatch: pytest.MonkeyPatch, *arguments: Path | str) -> None:
+def predict(*arguments: Path | str) -> None:
     """In this process; raises SystemExit or SeamlineError where the command would not exit with 0."""
-    monkeypatch.setattr(sys, "argv", ["predict.py", *map(str, arguments), "--confidence", str(CONFIDENCE)])
-    main()
+    main([*map(str, arguments), "--confidence", str(CONFIDENCE)])
 
 
 def predict_command(*arguments: Path | str, before: tuple[str, ...] = ()) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, *before, "stages/predict.py", *map(str, arguments), "--confidence", str(CONFIDENCE)]
+    words = ["seamline", "predict", *map(str, arguments), "--confidence", str(CONFIDENCE)]
+    command = [sys.executable, *(before or ("-m",)), *words]
     return subprocess.run(command, cwd=PROJECT, capture_output=True, text=True)
 
 
@@ -172,12 +172,10 @@ def test_addresses_are_shown_without_their_secrets(memory: Any) -> None:
     assert "hidden" not in str(raised.value)
 
 
-def test_results_are_the_predictors_own(
-    untrained: Untrained, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
-) -> None:
+def test_results_are_the_predictors_own(untrained: Untrained, photos: Path, tmp_path: Path, capsys: Any) -> None:
     """And belong together: COCO loads both files, and the table says the same as the masks."""
     model, out = untrained.models()["onnx"], tmp_path / "out"
-    predict(monkeypatch, model, photos, "--out", out)
+    predict(model, photos, "--out", out)
     names = ["a b.JPG", "b.jpg", "sub/deep er/c.jpeg", "ünï ✓.jpg"]
     assert sorted(path.name for path in out.iterdir()) == FILES
     images = json.loads((out / "images.json").read_text())
@@ -227,9 +225,7 @@ def test_results_are_the_predictors_own(
     assert f"see {out}" in printed
 
 
-def test_what_is_behind_a_url_is_predicted_as_a_file_is(
-    untrained: Untrained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, memory: Any
-) -> None:
+def test_what_is_behind_a_url_is_predicted_as_a_file_is(untrained: Untrained, tmp_path: Path, memory: Any) -> None:
     model, local = untrained.models()["onnx"], untrained.images()[:3]
     for name, image in zip(("b c.jpg", "a.JPG", "deeper/ü#1.jpg"), local, strict=True):
         memory.pipe(f"/bucket/photos/{name}", image.read_bytes())
@@ -244,10 +240,10 @@ def test_what_is_behind_a_url_is_predicted_as_a_file_is(
     assert found_names("memory://bucket/photos/notes.txt") == ["memory:///bucket/photos/notes.txt"]
 
     before = set(tmp_path.rglob("*"))
-    predict(monkeypatch, model, "memory://bucket/photos", local[0], "--out", tmp_path / "remote")
+    predict(model, "memory://bucket/photos", local[0], "--out", tmp_path / "remote")
     assert {path.relative_to(tmp_path).parts[0] for path in set(tmp_path.rglob("*")) - before} == {"remote"}
     assert file_names(tmp_path / "remote") == [*remote, str(local[0])]
-    predict(monkeypatch, model, local[1], local[0], local[2], "--out", tmp_path / "local")
+    predict(model, local[1], local[0], local[2], "--out", tmp_path / "local")
     results, expected = (json.loads((tmp_path / name / "results.json").read_text()) for name in ("remote", "local"))
     assert len(expected) > 10
     assert [record for record in results if record["image_id"] <= 3] == expected
@@ -271,7 +267,7 @@ def test_a_remote_file_that_cannot_be_read_is_left_out(
 
     monkeypatch.setattr(type(memory), "cat_file", refuse)
     with pytest.raises(SystemExit, match="1"):
-        predict(monkeypatch, untrained.models()["onnx"], "memory://bucket", "--out", tmp_path / "out")
+        predict(untrained.models()["onnx"], "memory://bucket", "--out", tmp_path / "out")
     assert file_names(tmp_path / "out") == ["memory:///bucket/0.jpg", "memory:///bucket/2.jpg"]
     refused, half = rows_of(tmp_path / "out" / "errors.csv")
     assert refused == {
@@ -361,12 +357,9 @@ def test_what_a_user_gets_wrong_is_one_sentence(untrained: Untrained, photos: Pa
         ("--overlays", "-1"),
     ],
 )
-def test_options_out_of_range_are_refused(
-    monkeypatch: pytest.MonkeyPatch, capsys: Any, option: str, value: str
-) -> None:
-    monkeypatch.setattr(sys, "argv", ["predict.py", "model.onnx", "photo.jpg", option, value])
+def test_options_out_of_range_are_refused(capsys: Any, option: str, value: str) -> None:
     with pytest.raises(SystemExit, match="2"):
-        main()
+        main(["model.onnx", "photo.jpg", option, value])
     assert f"argument {option}: has to be a number from " in capsys.readouterr().err
 
 
@@ -380,7 +373,7 @@ def test_a_model_that_fails_is_one_sentence(
 
     monkeypatch.setattr(OnnxEngine, "submit", fail)
     with pytest.raises(SeamlineError, match=r"cannot be run on these images \(RuntimeError: out of memory\)\.$"):
-        predict(monkeypatch, untrained.models()["onnx"], photos, "--out", tmp_path / "out")
+        predict(untrained.models()["onnx"], photos, "--out", tmp_path / "out")
 
 
 @pytest.mark.parametrize("name", ["onnx", "openvino"])
@@ -403,10 +396,10 @@ def test_deployed_models_need_neither_torch_nor_ultralytics(untrained: Untrained
     ],
 )
 def test_every_format_batch_and_number_of_threads_finds_what_one_image_at_a_time_does(
-    untrained: Untrained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, options: tuple[str, ...]
+    untrained: Untrained, tmp_path: Path, name: str, options: tuple[str, ...]
 ) -> None:
     images, model = untrained.images()[:5], untrained.models()[name]
-    predict(monkeypatch, model, *images, "--out", tmp_path, *options)
+    predict(model, *images, "--out", tmp_path, *options)
     assert file_names(tmp_path) == [str(image) for image in images]
     predictor = Predictor(model, CONFIDENCE)
     strong = 0
@@ -430,35 +423,29 @@ def test_two_runs_write_the_same_bytes(untrained: Untrained, photos: Path, tmp_p
     assert written[0] == written[1]
 
 
-def test_overlays_are_spread_and_those_of_an_earlier_run_go(
-    untrained: Untrained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_overlays_are_spread_and_those_of_an_earlier_run_go(untrained: Untrained, tmp_path: Path) -> None:
     model, images, out = untrained.models()["onnx"], untrained.images()[:6], tmp_path / "out"
     for count, expected in [("all", {1, 2, 3, 4, 5, 6}), ("3", {1, 3, 5}), ("100", set(range(1, 7))), ("0", set())]:
-        predict(monkeypatch, model, *images, "--out", out, "--overlays", count)
+        predict(model, *images, "--out", out, "--overlays", count)
         assert {int(path.name[:4]) for path in (out / "overlays").iterdir()} == set(expected)
     assert sorted(path.name for path in out.iterdir()) == FILES
-    predict(monkeypatch, model, *images, "--out", out, "--overlays", "1")
+    predict(model, *images, "--out", out, "--overlays", "1")
     assert not sorted(tmp_path.rglob(".*")), "a temporary file was left"
 
 
-def test_pictures_of_an_earlier_run_are_no_photos(
-    untrained: Untrained, photos: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_pictures_of_an_earlier_run_are_no_photos(untrained: Untrained, photos: Path) -> None:
     for _ in range(2):
-        predict(monkeypatch, untrained.models()["onnx"], photos, "--out", photos / "out")
+        predict(untrained.models()["onnx"], photos, "--out", photos / "out")
         assert len(file_names(photos / "out")) == 4
     assert len(list((photos / "out" / "overlays").iterdir())) == 4
 
 
-def test_a_folder_of_other_pictures_is_not_replaced(
-    untrained: Untrained, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_folder_of_other_pictures_is_not_replaced(untrained: Untrained, photos: Path, tmp_path: Path) -> None:
     own = tmp_path / "overlays" / "holiday.jpg"
     own.parent.mkdir()
     own.write_bytes(b"mine")
     with pytest.raises(SeamlineError, match=r"holiday\.jpg: is no overlay, and would be lost"):
-        predict(monkeypatch, untrained.models()["onnx"], photos, "--out", tmp_path)
+        predict(untrained.models()["onnx"], photos, "--out", tmp_path)
     assert own.read_bytes() == b"mine"
     assert not (tmp_path / "results.json").exists()
 
@@ -470,7 +457,7 @@ def test_a_photo_that_is_gone_before_it_is_drawn_is_listed(
     reads = iter([untrained.images()[0].read_bytes(), b""])
     monkeypatch.setattr(type(memory), "cat_file", lambda *_: next(reads))
     with pytest.raises(SystemExit, match="1"):
-        predict(monkeypatch, untrained.models()["onnx"], "memory://bucket/a.jpg", "--out", tmp_path)
+        predict(untrained.models()["onnx"], "memory://bucket/a.jpg", "--out", tmp_path)
     [row] = rows_of(tmp_path / "errors.csv")
     assert row["reason"] == "was predicted, but cannot be drawn: memory:///bucket/a.jpg: is empty."
     assert len(rows_of(tmp_path / "predictions.csv")) > 0

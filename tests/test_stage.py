@@ -367,3 +367,30 @@ def test_without_a_name_its_reports_are_beside_its_output(tmp_path: Path, stage:
         if name == stage:
             assert {path.name for path in tmp_path.iterdir()} - before <= {".seamline"}
             return
+
+
+def test_the_temporary_folder_of_libraries_goes_with_the_process_and_not_with_a_fork_of_it(tmp_path: Path) -> None:
+    """Elsewhere than in the project, where it lies in .seamline."""
+    code = """
+import os
+from pathlib import Path
+from seamline.stage import library_folder, quiet_environment
+
+quiet_environment()
+folder = Path(os.environ["MPLCONFIGDIR"]).parent
+assert folder == library_folder()
+if os.fork() == 0:
+    raise SystemExit
+os.wait()
+print(folder, folder.is_dir())
+"""
+    for cwd, remains in ((tmp_path, False), (PROJECT, True)):
+        environment = {key: value for key, value in os.environ.items() if key != "SEAMLINE_SCRATCH"}
+        environment["PYTHONPATH"] = str(PROJECT)
+        command = [sys.executable, "-c", code]
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, cwd=cwd, check=True)
+        folder, was_there = done.stdout.split()
+        assert was_there == "True"
+        assert Path(folder).exists() == remains
+        assert (Path(folder) == PROJECT / ".seamline") == remains
+    assert list(tmp_path.iterdir()) == []

@@ -24,6 +24,7 @@ import pytest
 
 from seamline import files, kept, patience, stage
 from seamline.parallel import in_processes
+from seamline.verbs import predict
 from tests.conftest import PROJECT, REPORTS, TINY, Project, checked_out, merged, square, write_dataset
 from tests.s3 import CREDENTIALS, Bucket, Fault, first, status
 from tests.test_archives import make_zip
@@ -97,6 +98,9 @@ class Bench:
     def stage(self, name: str, *arguments: Path | str) -> Said:
         self.monkeypatch.setattr(sys, "argv", [name, *map(str, arguments)])
         return self.run(importlib.import_module(f"stages.{name}").main)
+
+    def predict(self, *arguments: Path | str) -> Said:
+        return self.run(lambda: predict.main([str(argument) for argument in arguments]))
 
     def pulled(self, **changes: Any) -> Bench:
         """With a dataset whose COCO file has these lists, pulled."""
@@ -182,7 +186,7 @@ exec(sys.argv[2])' "$@"
 """
 
 
-@produces("Python 3.10 to 3.12 is needed, ... is ...; run make PYTHON=python3.11 ...")
+@produces("Python 3.11 to 3.14 is needed, ... is ...; run make PYTHON=python3.11 ...")
 def old_python(bench: Bench) -> Said:
     for name in ("Makefile", "requirements.txt", "pyproject.toml"):
         shutil.copy(PROJECT / name, bench.folder)
@@ -523,7 +527,7 @@ def refused_int8(bench: Bench) -> Said:
     (bench.folder / "openvino_int8").mkdir()
     reason = why_no_int8([{"rung": "full", "drop": 0.03, "precision": "int8"}], 0.01)
     (bench.folder / "openvino_int8" / "no_model.txt").write_text(f"{reason}\n")
-    return bench.stage("predict", "openvino_int8", "photo.jpg")
+    return bench.predict("openvino_int8", "photo.jpg")
 
 
 def ask(bench: Bench, function: Callable[[object], None], left_s: float) -> Said:
@@ -549,14 +553,25 @@ def dying_engine(bench: Bench) -> Said:
 @produces("... of ... files cannot be used (...):")
 def damaged_photo(bench: Bench) -> Said:
     (bench.folder / "photo.jpg").write_text("no photo")
-    return bench.stage("predict", model_of_nothing(bench.folder / "model.onnx"), "photo.jpg")
+    return bench.predict(model_of_nothing(bench.folder / "model.onnx"), "photo.jpg")
 
 
 @produces("...: cannot be opened as a model (...).")
 def damaged_model(bench: Bench) -> Said:
     for name in ("photo.jpg", "model.onnx"):
         (bench.folder / name).write_text("neither")
-    return bench.stage("predict", "model.onnx", "photo.jpg")
+    return bench.predict("model.onnx", "photo.jpg")
+
+
+@produces("...: needs ..., which is not installed; docs/models.md says what brings it.")
+def package_of_an_extra(bench: Bench) -> Said:
+    bench.monkeypatch.setitem(sys.modules, "fsspec", None)
+    from_a_bucket = bench.predict("model.onnx", "s3://my-bucket/photos")
+    assert says(from_a_bucket.text, "s3://my-bucket/photos: needs fsspec, ...")
+    bench.monkeypatch.setitem(sys.modules, "torch", None)
+    for name in ("photo.jpg", "best.pt"):
+        (bench.folder / name).write_text("neither")
+    return bench.predict("best.pt", "photo.jpg")
 
 
 # DVC and git

@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from seamline.doctor.reach import Size
     from seamline.params import Params
 
-PYTHONS = ((3, 10), (3, 13))  # from the first up to the second, which is none of them
+PYTHONS = ((3, 11), (3, 15))  # from the first up to the second, which is none of them
 VENV = Path(".venv")
 OLD_PTH = "seamline-here.pth"  # of 0.9.0
 ANEW = f"`rm -r {VENV} && make setup`"
@@ -92,7 +92,7 @@ def python_finding(version: tuple[int, int]) -> Finding:
     text = ".".join(map(str, version))
     if not oldest <= version < newest:
         remedy = f"`rm -rf {VENV} && make setup PYTHON=python3.11`"
-        return Finding("FAIL", "Python", f"is {text}; 3.10 to 3.12 is needed", remedy)
+        return Finding("FAIL", "Python", f"is {text}; 3.11 to 3.14 is needed", remedy)
     return Finding("ok", "Python", text)
 
 

@@ -21,8 +21,9 @@ from typing import Any, NamedTuple, Protocol, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from seamline.errors import SeamlineError
+from seamline.errors import SeamlineError, not_installed
 from seamline.runtime.images import canvases_to_tensor
+from seamline.stage import quiet_ultralytics, without_openvino_telemetry
 
 Floats = npt.NDArray[np.float32]
 Canvases = npt.NDArray[np.uint8]  # (batch, imgsz, imgsz, 3), BGR
@@ -75,6 +76,7 @@ class TorchEngine:
         # Read when OpenMP loads. Left alone, its threads spin long at every barrier: where something else used a
         # core, an inference of 20 ms took 2 s, and so 50 ms. Without any spinning it took 42 ms on idle cores.
         os.environ.setdefault("GOMP_SPINCOUNT", "1000")
+        quiet_ultralytics()
         import torch
         from ultralytics.nn.tasks import load_checkpoint
 
@@ -127,6 +129,14 @@ def import_onnxruntime() -> Any:
 
     onnxruntime.disable_telemetry_events()  # where it was imported before
     return onnxruntime
+
+
+def import_openvino() -> Any:
+    """openvino, kept from reporting to its maker that it was imported."""
+    without_openvino_telemetry()
+    import openvino
+
+    return openvino
 
 
 class OnnxEngine:
@@ -194,8 +204,7 @@ class OpenVinoEngine:
     """
 
     def __init__(self, path: Path, threads: int, streams: int | None, precision: str = "f32", batch: int = 1) -> None:
-        import openvino
-
+        openvino = import_openvino()
         self.core = openvino.Core()
         model = self.core.read_model(path / "model.xml")
         self.facts = metadata_to_facts(rt_info(model), path)
@@ -370,6 +379,8 @@ def open_engine(
             return TorchEngine(path, threads, streams, device)
     except SeamlineError:
         raise
+    except ModuleNotFoundError as error:
+        raise not_installed(str(path), error) from None
     except Exception as error:  # every engine has its own for a damaged file
         reason = " ".join(str(error).split())[:200]
         raise SeamlineError(f"{path}: cannot be opened as a model ({type(error).__name__}: {reason}).") from error

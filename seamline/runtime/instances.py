@@ -128,7 +128,7 @@ def outputs_to_instances(
     candidates = np.flatnonzero(best > confidence)
     kept = predictions[:, candidates].T
     best, classes = best[candidates], scores[:, candidates].argmax(axis=0)
-    corners = np.concatenate((kept[:, :2] - kept[:, 2:4] / 2, kept[:, :2] + kept[:, 2:4] / 2), axis=1)
+    corners: Floats = np.concatenate((kept[:, :2] - kept[:, 2:4] / 2, kept[:, :2] + kept[:, 2:4] / 2), axis=1)
     order = non_maximum_suppression(corners, best, classes, nms_iou)[:max_detections]
     corners, best, classes = corners[order], best[order], classes[order]
     coefficients = kept[order, 4 + class_count :]

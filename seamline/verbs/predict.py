@@ -5,14 +5,14 @@ or URLs such as s3://bucket/prefix, which are read with your AWS configuration a
 results.json (COCO results) and images.json (the COCO file they belong to), predictions.csv, a few pictures in overlays,
 and errors.csv with the files that cannot be used; the exit status is 1 where there is one, and all others are done.
 
-Example: python stages/predict.py models/export/openvino_int8 photos 's3://my-bucket/more' --confidence 0.4
+Example: seamline predict models/export/openvino_int8 photos 's3://my-bucket/more' --confidence 0.4
 """
 
 import argparse
 import sys
 import time
 from collections import Counter, defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TypeVar
 
@@ -20,7 +20,6 @@ from tqdm import tqdm
 
 from seamline.coco import Record
 from seamline.files import whole_folder, write_csv, write_json
-from seamline.stage import run
 
 Number = TypeVar("Number", int, float)
 MOST = 256  # threads, and images in a batch: more is a slip of the hand
@@ -50,8 +49,10 @@ def count_or_all(text: str) -> int | None:
     return int(text)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def main(arguments: Sequence[str]) -> None:
+    parser = argparse.ArgumentParser(
+        "seamline predict", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("model", type=Path, help="best.pt, an ONNX file or an OpenVINO folder")
     parser.add_argument("images", nargs="+", help="files, folders, globs in quotes, s3:// and other URLs")
     parser.add_argument("--out", type=Path, default=Path("predictions"), help="folder for what is found")
@@ -63,7 +64,7 @@ def main() -> None:
     parser.add_argument("--device", default="cpu", help="cpu or, for PyTorch and ONNX, cuda")
     parser.add_argument("--batch", type=number_from(int, 1, MOST), default=1, help="images the model sees at once")
     parser.add_argument("--overlays", type=count_or_all, default=24, help="how many images are drawn, or all")
-    args = parser.parse_args()
+    args = parser.parse_args(arguments)
 
     # matplotlib, OpenCV and the engines, for which --help does not wait.
     from seamline.exporting import evenly_spaced
@@ -136,7 +137,3 @@ def main() -> None:
         for name, reason in failures:
             print(" ".join(f"{name}: {reason}".splitlines()), file=sys.stderr)
         sys.exit(1)
-
-
-if __name__ == "__main__":
-    run(main)
