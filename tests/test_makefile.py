@@ -47,8 +47,9 @@ class SetUp:
     def __init__(self, tmp_path: Path) -> None:
         self.tmp_path, self.root = tmp_path, tmp_path / "project"
         (self.root / ".git").mkdir(parents=True)
-        for name in ("Makefile", "pyproject.toml", "requirements.txt", "seamline-here.pth"):
+        for name in ("Makefile", "pyproject.toml", "requirements.txt"):
             shutil.copy(PROJECT / name, self.root)
+        shutil.copytree(PROJECT / "dvc_hint", self.root / "dvc_hint")
         (tmp_path / "pip settings").write_text("global.extra-index-url='https://more.example'\n")
         self.program("python")
 
