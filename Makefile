@@ -36,7 +36,7 @@ ifneq ($(shell cat $(VENV)/.done 2> /dev/null),$(CURDIR))
 MOVED := moved
 .PHONY: moved
 endif
-# uv takes a fifth of pip's time: the one on PATH, else that of requirements.txt, which pip installs. It does not read pip's
+# uv takes a quarter of pip's time: the one on PATH, else that of requirements.txt, which pip installs. It does not read pip's
 # settings; where those name an index, and there is no uv on PATH with settings of its own, pip installs everything.
 PIP := $(VENV)/bin/python -m pip
 PIP_INSTALL := $(PIP) install --quiet --disable-pip-version-check --no-deps

@@ -22,6 +22,18 @@ def temporary_beside(path: Path) -> Path:
     return path.with_name(f".{path.name}.tmp")
 
 
+def mode_of(path: Path) -> int:
+    """The mode that the system has for a file or folder, 0 where there is nothing.
+
+    Raises:
+        OSError: when it cannot be looked at, which is_file(), is_dir() and exists() hide from Python 3.14 on.
+    """
+    try:
+        return path.stat().st_mode
+    except (FileNotFoundError, NotADirectoryError):
+        return 0
+
+
 @contextmanager
 def whole_file(path: Path) -> Iterator[Path]:
     """Yield a temporary path to write to; it becomes `path` only when the block ends without an error.

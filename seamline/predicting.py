@@ -6,6 +6,7 @@ import contextlib
 import glob
 import os
 import re
+import stat
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path, PurePosixPath
@@ -21,7 +22,7 @@ from seamline.archives import files_below, is_junk
 from seamline.coco import Record
 from seamline.drawing import class_colour, drawn, hex_to_bgr
 from seamline.errors import SeamlineError, not_installed
-from seamline.files import make_parent
+from seamline.files import make_parent, mode_of
 from seamline.masks import rle_to_mask
 from seamline.overlays import JPEG_QUALITY, resized
 from seamline.pictures import SUFFIXES
@@ -72,9 +73,10 @@ def identity(photo: Photo) -> tuple[str, str]:
 def local_photos(argument: str, drawn_before: Path) -> list[Photo]:
     path = Path(argument)
     try:
-        if path.is_file():
+        mode = mode_of(path) if argument else 0
+        if stat.S_ISREG(mode):
             return [path_to_photo(path)]
-        if argument and path.is_dir():
+        if stat.S_ISDIR(mode):
             found, suffixes = files_below(path), SUFFIXES
         elif glob.has_magic(argument):
             # Path.glob takes no absolute pattern, and finds no files for one that ends in **.
@@ -82,7 +84,7 @@ def local_photos(argument: str, drawn_before: Path) -> list[Photo]:
             found = sorted(match for match in matches if match.is_file())
             suffixes = SUFFIXES | {path.suffix.lower() or ".jpg"}  # *.jfif names them, and * does not
         else:
-            what = "is no file and no folder" if argument and path.exists() else "there is no such file or folder"
+            what = "is no file and no folder" if mode else "there is no such file or folder"
             raise SeamlineError(f"{shown_path(path) if argument else repr(argument)}: {what}.")
         skipped = drawn_before.resolve()
         return [

@@ -1,13 +1,22 @@
 from __future__ import annotations
 
 import json
+import stat
 from pathlib import Path
 
 import pytest
 
 from seamline import files
 from seamline.errors import SeamlineError
-from seamline.files import link_or_copy, read_json, refuse_alike, whole_file, whole_folder, write_json
+from seamline.files import (
+    link_or_copy,
+    mode_of,
+    read_json,
+    refuse_alike,
+    whole_file,
+    whole_folder,
+    write_json,
+)
 
 
 def test_a_file_appears_whole_or_not_at_all(tmp_path: Path) -> None:
@@ -19,6 +28,15 @@ def test_a_file_appears_whole_or_not_at_all(tmp_path: Path) -> None:
         raise ValueError("stop")
     assert json.loads(target.read_text()) == {"b": 1}
     assert [path.name for path in target.parent.iterdir()] == ["x.txt"]
+
+
+def test_what_cannot_be_looked_at_is_not_taken_for_nothing(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    assert stat.S_ISREG(mode_of(tmp_path / "file"))
+    assert stat.S_ISDIR(mode_of(tmp_path))
+    assert mode_of(tmp_path / "nothing") == mode_of(tmp_path / "file" / "below") == 0
+    with pytest.raises(OSError, match="name too long"):
+        mode_of(tmp_path / ("n" * 300))
 
 
 def test_a_folder_appears_whole_or_not_at_all(tmp_path: Path) -> None:

@@ -22,6 +22,7 @@ import numpy as np
 import numpy.typing as npt
 
 from seamline.errors import SeamlineError, not_installed
+from seamline.files import mode_of
 from seamline.runtime.images import canvases_to_tensor
 from seamline.stage import quiet_ultralytics, without_openvino_telemetry
 
@@ -355,7 +356,7 @@ def open_engine(
         SeamlineError: when there is no such model, or it cannot be read or not be run like this.
     """
     try:
-        there = path.exists()
+        there = mode_of(path)
     except OSError as error:
         raise SeamlineError(f"{path}: cannot be opened as a model ({error.strerror}).") from None
     if not there:
