@@ -46,6 +46,7 @@ def main() -> None:
             "best_epoch": best_epoch,
             "resumed_after_epochs": facts["resumed_after"],
             "device": facts["device"],
+            "threads": facts["threads"],
             **origin,
             **({"weights_sha256": facts["weights_sha256"]} if "weights_sha256" in facts else {}),
         },

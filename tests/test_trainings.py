@@ -11,6 +11,7 @@ import threading
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 
 from seamline import trainings
@@ -177,6 +178,7 @@ def test_an_edit_outside_of_training_takes_over_and_one_of_training_trains_again
     assert "epoch 2/2" in stage(*TRAIN[:1], project, *TRAIN[1:])
     summary = json.loads((project / "models" / "train-report" / "summary.json").read_text())
     assert summary["device"].startswith("CPU, ")
+    assert summary["threads"] == torch.get_num_threads()
     assert summary["resumed_after_epochs"] == []
     shutil.copytree(project, copy, ignore=shutil.ignore_patterns(".seamline", ".dvc", "models"))
     for module in ("params.py", "files.py"):
