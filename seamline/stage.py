@@ -170,7 +170,7 @@ def check_own_code() -> None:
     if not is_project(Path()):
         raise SeamlineError(
             f"seamline comes from {Path(__file__).parent.parent} and not from this folder; "
-            "start stages in the project's top folder as `python -m stages.NAME`."
+            "start stages in the project's top folder: python -m stages.NAME"
         )
 
 

@@ -213,6 +213,14 @@ def another_python(bench: Bench) -> Said:
     return bench.command(sys.executable, "-E", "-S", "-m", "stages.split", "in", "out")
 
 
+@produces(
+    "seamline comes from ... and not from this folder; start stages in the project's top folder: python -m stages.NAME"
+)
+def code_of_another_checkout(bench: Bench) -> Said:
+    (bench.folder / "seamline").unlink()
+    return bench.stage("pull", "in", "data/raw")
+
+
 @produces("params.yaml: there is no such file; run stages from the project's top folder.")
 def another_folder(bench: Bench) -> Said:
     (bench.folder / "params.yaml").unlink()
