@@ -33,6 +33,7 @@ SHARED_DATA = PROJECT.parent / "shared" / "data"
 quiet_environment()
 os.environ.pop("PYTHONPATH", None)  # what tests start runs the code of the folder it is started in
 os.environ.setdefault("GOMP_SPINCOUNT", "1000")  # as TorchEngine does, which is too late once torch is imported
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # of trainings, since tests run on all cores as it is
 
 TINY = PROJECT / "tests" / "tiny-seg.yaml"
 
