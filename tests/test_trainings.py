@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
 import os
 import shutil
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -34,12 +36,12 @@ def key(number: int) -> str:
     return f"{number:016x}"
 
 
-def make_finished(scratch: Path, number: int, size: int = 10) -> Path:
+def make_finished(scratch: Path, number: int, size: int = 10, most: int = KEPT_FINISHED) -> Path:
     """Trained so many seconds after 1970."""
     made = scratch / key(number) / "best-00001.pt"
     made.parent.mkdir(parents=True)
     made.write_bytes(bytes(size))
-    keep_training(scratch, key(number), made, {"number": number})
+    keep_training(scratch, key(number), made, {"number": number}, most)
     folder = scratch / FINISHED / key(number)
     os.utime(folder, (number, number))
     return folder
@@ -54,18 +56,17 @@ def test_the_latest_finished_trainings_are_kept_as_far_as_there_is_room(
 ) -> None:
     for number in range(1, KEPT_FINISHED + 3):
         make_finished(tmp_path, number)
-    discard_finished(tmp_path)
     kept = list(range(KEPT_FINISHED + 2, 2, -1))
     assert numbers(tmp_path / FINISHED) == kept
     used = kept_training(tmp_path, key(kept[-1]))  # the last one used is the latest
     assert used is not None
     assert used.facts == {"number": kept[-1]}
     size = sum(path.stat().st_size for path in used.weights.parent.iterdir())
-    discard_finished(tmp_path, 2)  # another number, as where there are more seeds
-    assert numbers(tmp_path / FINISHED) == [kept[-1], kept[0]]
+    make_finished(tmp_path, KEPT_FINISHED + 3, most=2)  # another number, as where there are more seeds
+    assert numbers(tmp_path / FINISHED) == [kept[-1], KEPT_FINISHED + 3]
     monkeypatch.setattr(trainings, "KEPT_BYTES", 2 * size)
     discard_finished(tmp_path)
-    assert numbers(tmp_path / FINISHED) == [kept[-1], kept[0]]
+    assert numbers(tmp_path / FINISHED) == [kept[-1], KEPT_FINISHED + 3]
     monkeypatch.setattr(trainings, "KEPT_BYTES", 1)
     discard_finished(tmp_path)
     assert numbers(tmp_path / FINISHED) == [kept[-1]]
@@ -109,6 +110,26 @@ def test_who_comes_second_waits_and_takes_what_the_first_has_made(
     thread.join(10)
     assert found == [trainings.Training(tmp_path / FINISHED / key(1) / "best.pt", {"number": 1})]
     assert "another process is at work on the same training; waiting for it" in capsys.readouterr().out
+
+
+def test_a_process_that_was_forked_meanwhile_does_not_keep_it_held(tmp_path: Path) -> None:
+    """As those that load images, which may end later than their training."""
+    with holding(tmp_path, key(1)):
+        child = multiprocessing.get_context("fork").Process(target=time.sleep, args=(60,))
+        child.start()
+    try:
+        with holding(tmp_path, key(1), wait=False) as free:
+            assert free
+    finally:
+        child.kill()
+        child.join()
+
+
+def test_what_a_kill_between_keeping_and_deleting_leaves_goes_with_the_next_use(tmp_path: Path) -> None:
+    make_finished(tmp_path, 1)
+    (tmp_path / key(1)).mkdir()
+    assert kept_training(tmp_path, key(1)) is not None
+    assert [path.name for path in tmp_path.iterdir()] == [FINISHED]
 
 
 @pytest.mark.parametrize("name", ["best.pt", "facts.json", "sha256.json"])
