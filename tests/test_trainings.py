@@ -132,12 +132,17 @@ def test_what_a_kill_between_keeping_and_deleting_leaves_goes_with_the_next_use(
     assert [path.name for path in tmp_path.iterdir()] == [FINISHED]
 
 
-@pytest.mark.parametrize("name", ["best.pt", "facts.json", "sha256.json"])
-def test_a_kept_training_that_lacks_a_file_is_none(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [("best.pt", None), ("facts.json", None), ("sha256.json", None), ("sha256.json", "{}"), ("sha256.json", "[]")],
+)
+def test_a_kept_training_that_lacks_a_file_or_a_hash_is_none(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str, content: str | None
 ) -> None:
     folder = make_finished(tmp_path, 1)
     (folder / name).unlink()
+    if content is not None:
+        (folder / name).write_text(content)
     assert kept_training(tmp_path, key(1)) is None
     assert capsys.readouterr().out == f"{folder}: the training that was kept here is damaged; it is trained again\n"
     assert not folder.exists()
