@@ -9,6 +9,7 @@ import pytest
 from seamline import files
 from seamline.errors import SeamlineError
 from seamline.files import (
+    beside,
     link_or_copy,
     mode_of,
     read_json,
@@ -85,6 +86,19 @@ def test_whether_a_disk_tells_case_is_tried_out_and_nothing_is_left(tmp_path: Pa
     (tmp_path / "a").touch()
     assert files.tells_case(tmp_path) == (not (tmp_path / "A").exists())
     assert [path.name for path in tmp_path.iterdir()] == ["a"]
+
+
+def test_a_disk_on_which_a_capital_finds_the_small_letter_does_not_tell_case(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As most of Macs have; here it is the look-up that does not tell."""
+    monkeypatch.setattr(Path, "exists", lambda path: path.with_name(path.name.lower()).is_file())
+    assert not files.tells_case(tmp_path)
+
+
+def test_what_is_written_beside_an_output_has_its_whole_name() -> None:
+    """Else v1.1 would take the place of v1.0's."""
+    assert beside(Path("made/v1.0"), "report.json") == Path("made/v1.0-report.json")
 
 
 def test_linking_takes_no_space_and_falls_back_to_copying(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

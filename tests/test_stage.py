@@ -182,6 +182,8 @@ def test_a_process_that_has_ended_is_told_with_and_without_proc(monkeypatch: pyt
     with subprocess.Popen(["sleep", "60"]) as running:
         assert not stage_module.is_gone(running.pid)
         running.kill()
+        os.waitid(os.P_PID, running.pid, os.WEXITED | os.WNOWAIT)  # a zombie, as a child that nobody has asked for
+        assert stage_module.is_gone(running.pid) == (Path(proc) / "self" / "stat").exists()
         running.wait()
         assert stage_module.is_gone(running.pid)
 
