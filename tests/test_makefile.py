@@ -34,7 +34,7 @@ def test_setup_does_nothing_twice_and_installs_again_when_the_pins_change(projec
 STAND_IN = """#!/bin/bash
 echo "$(basename "$0") $*" >> "{root}/asked"
 case "$*" in
-*"-m venv"*) mkdir -p .venv/bin && cp --remove-destination "$0" .venv/bin/python && cp "$0" .venv/bin/dvc ;;
+*"-m venv"*) mkdir -p .venv/bin && rm -f .venv/bin/python && cp "$0" .venv/bin/python && cp "$0" .venv/bin/dvc ;;
 *"config list"*) cat "{root}/pip settings" ;;
 *" uv=="*) cp "$0" .venv/bin/uv ;;
 *sysconfig*) echo .venv ;;
