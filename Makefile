@@ -32,10 +32,16 @@ setup: $(VENV)/.done
 HINT := dvc_hint/seamline_dvc_hint.py dvc_hint/seamline_dvc_hint.pth
 
 # The programs in .venv and DVC's configuration name this folder: where it was renamed or moved, they are made anew.
-ifneq ($(shell cat $(VENV)/.done 2> /dev/null),$(CURDIR))
+# So where its Python is gone, or where `make PYTHON=...` asks for another one.
+ifneq ($(shell test -x $(VENV)/bin/python && cat $(VENV)/.done),$(CURDIR))
 MOVED := moved
-.PHONY: moved
+else ifeq ($(origin PYTHON),command line)
+VERSION := -c "import sys; print(*sys.version_info[:3])"
+ifneq ($(shell $(PYTHON) $(VERSION)),$(shell $(VENV)/bin/python $(VERSION)))
+MOVED := moved
 endif
+endif
+.PHONY: moved
 # uv takes a quarter of pip's time: the one on PATH, else that of requirements.txt, which pip installs. It does not read pip's
 # settings; where those name an index, and there is no uv on PATH with settings of its own, pip installs everything.
 PIP := $(VENV)/bin/python -m pip

@@ -24,5 +24,5 @@ def main() -> None:
     parser.add_argument("verb", metavar="VERB", choices=VERBS, help=argparse.SUPPRESS)
     parser.add_argument("--version", action="version", version=f"seamline {__version__}")
     verb = parser.parse_args(sys.argv[1:2]).verb
-    module = importlib.import_module(VERBS[verb][0])
-    run(lambda: module.main(sys.argv[2:]), anywhere=True)
+    # Imported inside, so that an interrupt meanwhile is no traceback.
+    run(lambda: importlib.import_module(VERBS[verb][0]).main(sys.argv[2:]), anywhere=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import fnmatch
 import hashlib
 import json
 import os
@@ -72,6 +73,37 @@ def whole_folder(path: Path) -> Iterator[Path]:
         temporary.replace(path)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def check_out(out: Path, ours: Sequence[str], inputs: Iterable[Path] = (), inside: bool = False) -> None:
+    """Before a stage works: whether the folder that it is to replace may be replaced.
+
+    Args:
+        out: the folder, which need not be there.
+        ours: patterns of the names that the stage makes in it.
+        inputs: what the stage reads.
+        inside: other programs make folders of the same names, so that one that is there has to be the project's.
+
+    Raises:
+        SeamlineError: when it is the current folder or has it inside, is a link, has an input inside, or anything that
+            the stage has not made.
+    """
+    whole = out.resolve()
+    if Path.cwd().is_relative_to(whole):
+        raise SeamlineError(f"{out}: is the current folder or has it inside, and would be deleted; name another one.")
+    if out.is_symlink():
+        raise SeamlineError(f"{out}: is a link, and a folder has to be made there; name the folder that it leads to.")
+    if not out.is_dir():
+        return
+    for path in inputs:
+        if path.resolve().is_relative_to(whole):
+            raise SeamlineError(f"{out}: would be replaced, and {path} is read from it; name another folder.")
+    names = sorted(path.name for path in out.iterdir())
+    foreign = [name for name in names if not any(fnmatch.fnmatchcase(name, pattern) for pattern in ours)]
+    if foreign:
+        raise SeamlineError(f"{out}: has {foreign[0]!r}, which this stage has not made and would delete; name another.")
+    if inside and names and not whole.is_relative_to(Path.cwd()):
+        raise SeamlineError(f"{out}: is there already, outside of the project, and would be deleted; name another.")
 
 
 def beside(out: Path, ending: str) -> Path:

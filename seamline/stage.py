@@ -198,7 +198,7 @@ def run(main: Callable[[], None], anywhere: bool = False) -> None:
             raise
         sys.exit(128 + signal.SIGPIPE)
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS):
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS, errno.ENOLCK):
             raise
         where = f"{error.filename}: " if error.filename else ""
         print(f"error: {where}{error.strerror}; nothing half-written is left.", file=sys.stderr, flush=True)

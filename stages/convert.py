@@ -17,7 +17,7 @@ from tqdm import tqdm
 from seamline.coco import read_coco
 from seamline.conversion import Converted, fidelity_report, write_labels
 from seamline.errors import SeamlineError
-from seamline.files import beside, whole_folder, write_json
+from seamline.files import beside, check_out, whole_folder, write_json
 from seamline.parallel import in_processes, usable_cores
 from seamline.params import load_params
 from seamline.stage import run
@@ -31,6 +31,7 @@ def main() -> None:
     parser.add_argument("out", type=Path, help="folder to make, such as data/yolo")
     parser.add_argument("--report", type=Path, help="the labels' certificate (default: OUT-report.json)")
     args = parser.parse_args()
+    check_out(args.out, ("images", "labels"), [args.subset], inside=True)
     params = load_params().convert
 
     coco = read_coco(args.subset / "annotations.json")

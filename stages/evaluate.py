@@ -11,7 +11,7 @@ import argparse
 from pathlib import Path
 
 from seamline.errors import SeamlineError
-from seamline.files import beside, whole_folder, write_json
+from seamline.files import beside, check_out, whole_folder, write_json
 from seamline.params import load_params
 from seamline.stage import run
 
@@ -25,6 +25,9 @@ def main() -> None:
     parser.add_argument("--report", type=Path, help="folder for figures and charts (default: OUT-report)")
     args = parser.parse_args()
     report = args.report or beside(args.out, "report")
+    inputs = [args.model, args.split, args.yolo]
+    check_out(args.out, ("*_box.json", "*_mask.json"), inputs)
+    check_out(report / "evaluate", ("*.csv", "*.json", "*.png", "sample", "worst"), inputs)
     params = load_params()
     if not args.split.is_dir():
         raise SeamlineError(

@@ -29,7 +29,7 @@ from seamline.exporting import (
     weights_to_onnx,
     why_no_int8,
 )
-from seamline.files import beside, read_json, sha256_of, whole_folder, write_json, write_text
+from seamline.files import beside, check_out, read_json, sha256_of, whole_folder, write_json, write_text
 from seamline.params import load_params
 from seamline.runtime.engines import NO_MODEL, Engine, ModelFacts
 from seamline.stage import run
@@ -45,6 +45,10 @@ def main() -> None:
     parser.add_argument("out", type=Path, help="folder for a model of each format, such as models/export")
     parser.add_argument("--report", type=Path, help="what the gates measured (default: OUT-report.json)")
     args = parser.parse_args()
+    for model in model_paths(args.weights, args.out).values():
+        if model != args.weights:
+            folder = model.parent if model.suffix else model
+            check_out(folder, ("model.*", NO_MODEL), [args.weights, args.split, args.yolo])
     params = load_params()
     limits = (params.evaluate.confidence, params.evaluate.nms_iou, params.evaluate.max_detections)
 

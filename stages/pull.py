@@ -20,7 +20,7 @@ from seamline.addresses import is_remote
 from seamline.canonical import canonicalise
 from seamline.errors import SeamlineError
 from seamline.fetch import fetch
-from seamline.files import beside, copy, link_or_copy, sha256_of, whole_folder, write_json
+from seamline.files import beside, check_out, copy, link_or_copy, sha256_of, whole_folder, write_json
 from seamline.kept import locked
 from seamline.manifest import write_manifest
 from seamline.params import Pull, load_params
@@ -46,6 +46,7 @@ def pull(args: argparse.Namespace, params: Pull, scratch: Path) -> None:
         raise SeamlineError(
             f"pull.source: {args.source!r} and {args.out} lie in one another; pull replaces the latter."
         )
+    check_out(args.out, ("annotations.json", "images"), inside=True)
     try:
         fetched = fetch(args.source, scratch)
         dataset = read_source(fetched.folder, params.layout, params.annotations)

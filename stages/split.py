@@ -16,7 +16,7 @@ import yaml
 from tqdm import tqdm
 
 from seamline.coco import raw_to_record, read_coco, write_coco
-from seamline.files import beside, whole_folder, write_json, write_text
+from seamline.files import beside, check_out, whole_folder, write_json, write_text
 from seamline.groups import field_groups
 from seamline.parallel import in_threads
 from seamline.params import Ratios, load_params
@@ -45,6 +45,9 @@ def main() -> None:
     parser.add_argument("--report", type=Path, help="the proof (default: OUT-report.json)")
     parser.add_argument("--charts", type=Path, help="folder for charts and tables (default: OUT-charts)")
     args = parser.parse_args()
+    charts_folder = args.charts or beside(args.out, "charts")
+    for folder, ours in ((args.out, ("*.txt", "*.json", "data.yaml")), (charts_folder, ("*.png", "*.csv"))):
+        check_out(folder, ours, [args.subset, args.yolo])
     from seamline.datacharts import write_data_charts  # matplotlib, which the stage's environment is for
 
     params = load_params().split
@@ -102,7 +105,7 @@ def main() -> None:
         files_of = {split: f"{split}.txt" for split in SPLITS}
         names = [category.name for category in categories]
         write_text(out / "data.yaml", yaml.safe_dump({**files_of, "names": dict(enumerate(names))}, sort_keys=False))
-    with whole_folder(args.charts or beside(args.out, "charts")) as charts:
+    with whole_folder(charts_folder) as charts:
         write_data_charts(coco, [SPLITS[index] for index in assigned], args.yolo / "images", charts)
     report = split_report(assigned, groups, instances, names, pairs, joined)
     write_json(args.report or beside(args.out, "report.json"), {"official": params.official, **report})

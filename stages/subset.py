@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 from seamline.coco import raw_to_record, read_coco, write_coco
 from seamline.errors import SeamlineError
-from seamline.files import beside, link_or_copy, whole_folder, write_json
+from seamline.files import beside, check_out, link_or_copy, whole_folder, write_json
 from seamline.groups import field_groups
 from seamline.params import load_params
 from seamline.selection import choose_balanced, merged_category, source_ids_by_class
@@ -29,6 +29,7 @@ def main() -> None:
     parser.add_argument("out", type=Path, help="folder to make, such as data/subset")
     parser.add_argument("--report", type=Path, help="what was chosen (default: OUT-report.json)")
     args = parser.parse_args()
+    check_out(args.out, ("annotations.json", "images"), [args.raw], inside=True)
     params = load_params().subset
 
     coco = read_coco(args.raw / "annotations.json")

@@ -12,7 +12,7 @@ Example: python -m stages.train data/split data/yolo models/train --report repor
 import argparse
 from pathlib import Path
 
-from seamline.files import beside, copy, whole_folder, write_json
+from seamline.files import beside, check_out, copy, whole_folder, write_json
 from seamline.params import load_params
 from seamline.stage import run
 from seamline.trainings import trainings_folder
@@ -25,6 +25,7 @@ def main() -> None:
     parser.add_argument("out", type=Path, help="folder to make, such as models/train")
     parser.add_argument("--report", type=Path, help="folder for curves and summary (default: OUT-report)")
     args = parser.parse_args()
+    check_out(args.out, ("best.pt", "training.json"), [args.split, args.yolo])
     report = args.report or beside(args.out, "report")
     params = load_params().train
 

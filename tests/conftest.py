@@ -28,10 +28,18 @@ PROJECT = guard.PROJECT
 WORKSPACE = PROJECT / "tests" / "workspace"
 PARAMS = WORKSPACE / "params.yaml"
 REPORTS = WORKSPACE / "reports"
+# Real photos that some have beside the project.
 SHARED_DATA = PROJECT.parent / "shared" / "data"
+HAS_SHARED_DATA = (SHARED_DATA / "ccp-mini" / "instances.json").is_file()
 
 quiet_environment()
-os.environ.pop("PYTHONPATH", None)  # what tests start runs the code of the folder it is started in
+# What tests start runs the code of the folder it is started in, and works in its git, with nobody's settings. In a hook
+# git names the user's repository to everything that runs in it.
+for variable in [name for name in os.environ if name.startswith("GIT_")]:
+    del os.environ[variable]
+for variable in ("PYTHONPATH", "PYTHONSAFEPATH", "XDG_CONFIG_HOME"):
+    os.environ.pop(variable, None)
+os.environ |= {"GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_NOSYSTEM": "1"}
 os.environ.setdefault("GOMP_SPINCOUNT", "1000")  # as TorchEngine does, which is too late once torch is imported
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # of trainings, since tests run on all cores as it is
 

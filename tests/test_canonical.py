@@ -27,7 +27,7 @@ from seamline.coco import Record
 from seamline.errors import SeamlineError
 from seamline.files import copy, link_or_copy
 from seamline.sources.coco import read
-from tests.conftest import PROJECT, SHARED_DATA, square, write_dataset
+from tests.conftest import HAS_SHARED_DATA, PROJECT, SHARED_DATA, square, write_dataset
 
 Dataset = dict[str, Any]
 
@@ -904,14 +904,14 @@ def test_whatever_bytes_a_file_holds(tmp_path: Path, data: bytes) -> None:
         canonicalise(read(folder, "instances.json"), tmp_path / "out", copy)
 
 
-@pytest.mark.skipif(not SHARED_DATA.exists(), reason="the real photos are not on this machine")
+@pytest.mark.skipif(not HAS_SHARED_DATA, reason="the real photos are not on this machine")
 def test_real_photos(tmp_path: Path) -> None:
     report, _ = canonical(SHARED_DATA / "ccp-mini", tmp_path / "out")
     assert (report["images"], report["annotations"], report["categories"]) == (120, 400, 14)
     assert report["dropped"] == report["repaired"] == {}
 
 
-@pytest.mark.skipif(not SHARED_DATA.exists(), reason="the real annotations are not on this machine")
+@pytest.mark.skipif(not HAS_SHARED_DATA, reason="the real annotations are not on this machine")
 def test_real_annotations_of_somebody_elses_script(tmp_path: Path) -> None:
     """String ids, is_crowd lists, no area: all mended, none lost. Its photos are not here: drawn in their sizes."""
     coco = json.loads((SHARED_DATA / "deepfashion2-mini" / "instances.json").read_text())

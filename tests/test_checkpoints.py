@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import hashlib
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -15,12 +16,19 @@ import torch
 import yaml
 from ultralytics.models.yolo.segment import SegmentationTrainer
 
-from seamline import training
+from seamline import checkpoints, training
 from seamline.checkpoints import STATE, State, data_sha256, read_state, run_key, write_state
 from seamline.coco import Record
 from seamline.errors import SeamlineError
 from seamline.params import Train, load_params
-from seamline.trainings import FINISHED, trainings_folder
+from seamline.trainings import (
+    FINISHED,
+    KEPT_FINISHED,
+    KEPT_UNFINISHED,
+    holding,
+    latest_first,
+    trainings_folder,
+)
 from seamline.trial import PROGRESS, stop_file
 from tests.conftest import PARAMS, PROJECT, TINY
 
@@ -185,6 +193,72 @@ def test_what_is_finished_is_not_trained_again(
         assert (kept / name).read_bytes() == content
 
 
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Trains nothing: what is asked of a training's key, its lock and what is kept takes no weights."""
+
+    def done(*arguments: Any) -> State:
+        folder = arguments[-1]
+        with holding(folder.parent, folder.name, wait=False) as free:
+            assert not free
+        folder.mkdir(parents=True)
+        training.best_weights(folder, 1).touch()
+        return {"best_epoch": 1, "resumed_after": [], "history": []}
+
+    monkeypatch.setattr(training, "train_to_the_end", done)
+    monkeypatch.setattr(training, "check_weights", lambda path: None)
+
+
+def kept(scratch: Path) -> list[str]:
+    return sorted(path.name for path in (scratch / FINISHED).iterdir())
+
+
+def test_weights_to_begin_with_count_by_their_bytes_and_not_by_their_name(
+    tmp_path: Path, quick: None, data: tuple[Path, Path]
+) -> None:
+    revisions = []
+    for name, content in (("a.pt", b"1"), ("b.pt", b"1"), ("a.pt", b"2")):
+        (tmp_path / name).write_bytes(content)
+        facts = trained(data, tmp_path / "scratch", model=str(tmp_path / name))[1]
+        assert facts["weights_sha256"] == hashlib.sha256(content).hexdigest()
+        revisions.append(facts["training_revision"])
+    assert revisions[0] == revisions[1] != revisions[2]
+    assert len(kept(tmp_path / "scratch")) == 2
+
+
+def test_a_description_counts_by_its_name_too_from_which_ultralytics_takes_the_size(
+    tmp_path: Path, quick: None, data: tuple[Path, Path]
+) -> None:
+    for name in ("yolov8n-seg.yaml", "yolov8s-seg.yaml"):
+        shutil.copy(TINY, tmp_path / name)
+        trained(data, tmp_path / "scratch", model=str(tmp_path / name))
+    assert len(kept(tmp_path / "scratch")) == 2
+
+
+@pytest.mark.parametrize("library", [np, cv2])
+def test_another_version_of_what_computes_is_another_training_of_the_same_revision(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, quick: None, data: tuple[Path, Path], library: Any
+) -> None:
+    facts = trained(data, tmp_path)[1]
+    monkeypatch.setattr(library, "__version__", "of tomorrow")
+    assert trained(data, tmp_path)[1] == facts
+    assert len(kept(tmp_path)) == 2
+
+
+def test_a_training_is_held_while_it_is_used_and_as_many_are_kept_as_were_asked_for(
+    tmp_path: Path, quick: None, data: tuple[Path, Path]
+) -> None:
+    for number in range(KEPT_UNFINISHED + 2):
+        (tmp_path / f"{number:016x}").mkdir()
+    for seed in range(KEPT_FINISHED + 2):
+        with training.finished_training(small_params(seed=seed), *data, tmp_path, KEPT_FINISHED + 2) as found:
+            key = found.weights.parent.name
+            with holding(tmp_path, key, wait=False) as free:
+                assert not free
+    assert len(kept(tmp_path)) == KEPT_FINISHED + 2
+    assert len(latest_first(tmp_path)) == KEPT_UNFINISHED
+
+
 def raising_killed(*_: object) -> None:
     raise Killed
 
@@ -322,7 +396,26 @@ def test_the_data_hash_changes_with_every_byte_and_with_no_place(data: tuple[Pat
     assert len({before, without, data_sha256(split, yolo)}) == 3
 
 
-def test_the_key_changes_with_values_and_contents_and_with_no_place(tmp_path: Path) -> None:
+def test_the_data_hash_knows_the_names_of_images_and_which_part_they_are_of(
+    data: tuple[Path, Path], tmp_path: Path
+) -> None:
+    """Names give the order in which the trainer takes them."""
+    shutil.copytree(data[0].parent, tmp_path, dirs_exist_ok=True)
+    split, yolo = tmp_path / "split", tmp_path / "yolo"
+    before = data_sha256(split, yolo)
+    train, val = ((split / f"{part}.txt").read_text().splitlines(keepends=True) for part in ("train", "val"))
+    (split / "train.txt").write_text("".join(train[:-1]))
+    (split / "val.txt").write_text("".join([train[-1], *val]))
+    moved = data_sha256(split, yolo)
+    for kind, ending in (("images", "png"), ("labels", "txt")):
+        (yolo / kind / f"00.{ending}").rename(yolo / kind / f"zz.{ending}")
+    (split / "train.txt").write_text("".join(train[:-1]).replace("00.png", "zz.png"))
+    assert len({before, moved, data_sha256(split, yolo)}) == 3
+
+
+def test_the_key_changes_with_values_contents_and_libraries_and_with_no_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for name, text in (("a", "1"), ("b", "2"), ("c/d/e", "1"), ("c/f", "2")):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text(text)
@@ -330,6 +423,12 @@ def test_the_key_changes_with_values_and_contents_and_with_no_place(tmp_path: Pa
     key = run_key({"lr0": 0.1}, [a, b])
     assert key == run_key({"lr0": 0.1}, [b, a]) == run_key({"lr0": 0.1}, [other_a, other_b])
     assert len({key, run_key({"lr0": 0.2}, [a, b]), run_key({"lr0": 0.1}, [a]), run_key({"lr0": 0.1}, [a, a])}) == 4
+    keys = set()
+    for torch_version, ultralytics_version in (("2", "8"), ("3", "8"), ("2", "9")):
+        installed = {"torch": torch_version, "ultralytics": ultralytics_version}
+        monkeypatch.setattr(checkpoints, "version", installed.__getitem__)
+        keys.add(run_key({"lr0": 0.1}, [a, b]))
+    assert len(keys) == 3
 
 
 def test_the_code_of_training_is_all_that_it_imports_but_for_what_knows_nothing_of_it() -> None:

@@ -16,7 +16,7 @@ from ultralytics.utils.ops import resample_segments
 
 from seamline.conversion import Converted, Instance, Kept, fidelity_report, instances_to_lines
 from seamline.labels import text_to_line
-from tests.conftest import SHARED_DATA, square, write_dataset
+from tests.conftest import HAS_SHARED_DATA, SHARED_DATA, square, write_dataset
 from tests.test_stage import run_stage, with_params
 
 
@@ -146,7 +146,7 @@ def test_a_warning_of_ultralytics_would_be_seen(tmp_path: Path) -> None:
     assert "duplicate labels removed" in messages[0]
 
 
-@pytest.mark.skipif(not SHARED_DATA.exists(), reason="the real photos are not on this machine")
+@pytest.mark.skipif(not HAS_SHARED_DATA, reason="the real photos are not on this machine")
 @pytest.mark.parametrize("layout", ["coco", "ccp"])
 def test_real_photos_every_class_and_mask_as_ultralytics_loads_it(tmp_path: Path, layout: str) -> None:
     """From polygons and from RLE: class ids right in every label, and the masks those of pycocotools."""

@@ -9,6 +9,8 @@ import pytest
 from seamline import files
 from seamline.errors import SeamlineError
 from seamline.files import (
+    beside,
+    check_out,
     link_or_copy,
     mode_of,
     read_json,
@@ -87,6 +89,19 @@ def test_whether_a_disk_tells_case_is_tried_out_and_nothing_is_left(tmp_path: Pa
     assert [path.name for path in tmp_path.iterdir()] == ["a"]
 
 
+def test_a_disk_on_which_a_capital_finds_the_small_letter_does_not_tell_case(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As most of Macs have; here it is the look-up that does not tell."""
+    monkeypatch.setattr(Path, "exists", lambda path: path.with_name(path.name.lower()).is_file())
+    assert not files.tells_case(tmp_path)
+
+
+def test_what_is_written_beside_an_output_has_its_whole_name() -> None:
+    """Else v1.1 would take the place of v1.0's."""
+    assert beside(Path("made/v1.0"), "report.json") == Path("made/v1.0-report.json")
+
+
 def test_linking_takes_no_space_and_falls_back_to_copying(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "x").write_text("1")
     link_or_copy(tmp_path / "x", tmp_path / "a" / "y")
@@ -99,3 +114,49 @@ def test_linking_takes_no_space_and_falls_back_to_copying(tmp_path: Path, monkey
     link_or_copy(tmp_path / "x", tmp_path / "z")
     assert (tmp_path / "z").read_text() == "1"
     assert (tmp_path / "z").stat().st_ino != (tmp_path / "x").stat().st_ino
+
+
+OURS = ("annotations.json", "images", "*.txt")
+
+
+@pytest.mark.parametrize("out", [".", "..", "./", "sub/..", "/"])
+def test_the_current_folder_and_those_around_it_are_never_replaced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, out: str
+) -> None:
+    (tmp_path / "project" / "sub").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "project")
+    with pytest.raises(SeamlineError, match="is the current folder or has it inside"):
+        check_out(Path(out), OURS)
+
+
+def test_a_folder_is_replaced_where_it_has_nothing_but_what_the_stage_makes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    out = Path("out")
+    check_out(out, OURS)  # it is not there
+    (out / "images").mkdir(parents=True)
+    (out / "train.txt").touch()
+    check_out(out, OURS, [Path("out-of-it"), Path("in")])
+    with pytest.raises(SeamlineError, match="out: would be replaced, and out/images is read from it"):
+        check_out(out, OURS, [Path("in"), out / "images"])
+    with pytest.raises(SeamlineError, match="out: would be replaced, and out is read from it"):
+        check_out(out, OURS, [out])
+    (out / "holiday.jpg").touch()
+    with pytest.raises(SeamlineError, match=r"out: has 'holiday.jpg', which this stage has not made and would delete"):
+        check_out(out, OURS)
+    Path("link").symlink_to(out)
+    with pytest.raises(SeamlineError, match="link: is a link"):
+        check_out(Path("link"), OURS)
+
+
+def test_a_dataset_of_the_users_looks_like_ours_and_is_not_replaced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("project", "photos"):
+        (tmp_path / name / "images").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "project")
+    with pytest.raises(SeamlineError, match="is there already, outside of the project"):
+        check_out(Path("../photos"), OURS, inside=True)
+    check_out(Path("../photos"), OURS)
+    check_out(Path("../new"), OURS, inside=True)

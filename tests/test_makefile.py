@@ -18,6 +18,8 @@ def test_setup_does_nothing_twice_and_installs_again_when_the_pins_change(projec
     done = project.root / ".venv" / ".done"
     done.parent.mkdir()
     done.write_text(f"{project.root}\n")
+    (done.parent / "bin").mkdir()
+    (done.parent / "bin" / "python").symlink_to(sys.executable)
     begun = time.perf_counter()
     assert "pip install" not in project.run("make", "setup").stdout
     assert time.perf_counter() - begun < 2
@@ -32,10 +34,11 @@ def test_setup_does_nothing_twice_and_installs_again_when_the_pins_change(projec
 STAND_IN = """#!/bin/bash
 echo "$(basename "$0") $*" >> "{root}/asked"
 case "$*" in
-*"-m venv"*) mkdir -p .venv/bin && cp "$0" .venv/bin/python && cp "$0" .venv/bin/dvc ;;
+*"-m venv"*) mkdir -p .venv/bin && rm -f .venv/bin/python && cp "$0" .venv/bin/python && cp "$0" .venv/bin/dvc ;;
 *"config list"*) cat "{root}/pip settings" ;;
 *" uv=="*) cp "$0" .venv/bin/uv ;;
 *sysconfig*) echo .venv ;;
+*"version_info[:3]"*) [[ "$0" == .venv/* ]] || cat "{root}/another version" 2> /dev/null ;;
 esac
 [ "$(basename "$0")" != uv ] || [ ! -e "{root}/no way out" ]
 """
@@ -64,7 +67,8 @@ class SetUp:
         environment = {**os.environ, "PATH": f"{self.tmp_path / 'bin'}:/usr/bin:/bin"}
         command = ["make", "setup", "PYTHON=python"]
         subprocess.run(command, cwd=self.root, env=environment, check=True, capture_output=True)
-        return (self.tmp_path / "asked").read_text().splitlines()
+        asked = (self.tmp_path / "asked").read_text().splitlines()
+        return [line for line in asked if "version_info[:3]" not in line]
 
     def installs(self) -> list[str]:
         """Who installs what, in this order."""
@@ -111,6 +115,18 @@ def test_setup_begins_anew_where_the_folder_was_moved_or_renamed(tmp_path: Path)
     later = time.time() + 5
     os.utime(setup.root / "requirements.txt", (later, later))
     assert "python -m venv .venv" in setup.run()
+
+
+def test_setup_begins_anew_where_the_python_is_gone_or_another_one_is_asked_for(tmp_path: Path) -> None:
+    setup = SetUp(tmp_path)
+    setup.run()
+    assert setup.run() == []
+    (setup.root / ".venv" / "bin" / "python").unlink()
+    (setup.root / ".venv" / "bin" / "python").symlink_to("python9.9")  # of a system that was upgraded
+    assert "python -m venv --clear .venv" in setup.run()
+    assert setup.run() == []
+    (tmp_path / "another version").write_text("3 14 1\n")
+    assert "python -m venv --clear .venv" in setup.run()
 
 
 def test_every_pin_is_exact_and_what_is_left_out_stays_out(project: Project) -> None:

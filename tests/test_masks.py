@@ -26,7 +26,7 @@ from seamline.masks import (
     rle_to_mask,
     segmentation_to_rle,
 )
-from tests.conftest import SHARED_DATA, square
+from tests.conftest import HAS_SHARED_DATA, SHARED_DATA, square
 
 
 def ultralytics_mask(line: Line, height: int, width: int) -> Mask:
@@ -222,7 +222,7 @@ def test_iou() -> None:
     assert mask_iou(first, second) == pytest.approx(1 / 3)
 
 
-@pytest.mark.skipif(not SHARED_DATA.exists(), reason="the real annotations are not on this machine")
+@pytest.mark.skipif(not HAS_SHARED_DATA, reason="the real annotations are not on this machine")
 @pytest.mark.parametrize("name", ["ccp-mini", "deepfashion2-mini"])
 def test_real_masks_survive(name: str) -> None:
     data = json.loads((SHARED_DATA / name / "instances.json").read_text())

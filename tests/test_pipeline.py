@@ -27,7 +27,7 @@ from seamline.labels import text_to_line
 from seamline.machine import instructions
 from seamline.metrics import METRIC_NAMES
 from tests import warm
-from tests.conftest import SHARED_DATA, SMALL, Project, checked_out, merged
+from tests.conftest import HAS_SHARED_DATA, SHARED_DATA, SMALL, Project, checked_out, merged
 from tests.test_repro import STAGES
 
 pytestmark = pytest.mark.slow
@@ -393,7 +393,7 @@ def disk_bytes(*folders: Path) -> int:
 
 
 @pytest.mark.thorough
-@pytest.mark.skipif(not SHARED_DATA.exists(), reason="the real photos are not on this machine")
+@pytest.mark.skipif(not HAS_SHARED_DATA, reason="the real photos are not on this machine")
 def test_real_photos_take_little_disk_and_run_to_the_end(tmp_path: Path) -> None:
     """All fourteen classes, and eleven merged to five, with annotations that weigh a quarter of the photos."""
     project = checked_out(tmp_path / "project")

@@ -11,7 +11,7 @@ from scipy.io import loadmat
 
 from seamline.params import load_params
 from seamline.sources.deepfashion2 import NAMES
-from tests.conftest import PARAMS, PROJECT, SHARED_DATA, code_in
+from tests.conftest import HAS_SHARED_DATA, PARAMS, PROJECT, SHARED_DATA, code_in
 
 RECIPES = sorted((PROJECT / "recipes").glob("*.yaml"))
 
@@ -56,7 +56,7 @@ def test_their_classes_are_the_datasets_own() -> None:
     assert len(set(classes_of("fashionpedia"))) == 27  # of its 46; the other 19 are parts of garments
 
 
-@pytest.mark.skipif(not SHARED_DATA.exists(), reason="the real labels are not on this machine")
+@pytest.mark.skipif(not HAS_SHARED_DATA, reason="the real labels are not on this machine")
 def test_the_labels_of_clothing_co_parsing_are_its_own() -> None:
     table = loadmat(SHARED_DATA / "ccp-mini" / "label_list.mat")["label_list"].ravel()
     merged = classes_of("clothing-co-parsing")

@@ -577,6 +577,21 @@ def test_onnxruntime_reports_nothing(untrained: Untrained, tmp_path: Path, whose
     assert bool(made) == (whose == "theirs")
 
 
+@pytest.mark.parametrize("chosen", ["", "theirs"])
+def test_ultralytics_settings_are_where_its_user_wants_them_and_never_in_the_home(
+    untrained: Untrained, tmp_path: Path, chosen: str
+) -> None:
+    """For a Predictor in a process of somebody else's."""
+    ours = ("YOLO_", "SEAMLINE_", "XDG_")
+    environment = {key: value for key, value in os.environ.items() if not key.startswith(ours)}
+    environment |= {"HOME": str(tmp_path), "TMPDIR": str(tmp_path), "PYTHONPATH": str(PROJECT)}
+    environment |= {"YOLO_CONFIG_DIR": str(tmp_path / chosen)} if chosen else {}
+    command = [sys.executable, "-c", f"import sys; {OPENED['ours']}", str(untrained.weights)]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ([chosen] if chosen else [])
+
+
 IMPORTED = {
     "our engine": "from seamline.runtime.predictor import Predictor; Predictor(sys.argv[1])",
     "our environment": "from seamline.stage import quiet_environment; quiet_environment(); import nncf, openvino",

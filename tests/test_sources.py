@@ -20,7 +20,7 @@ from seamline.masks import mask_to_rle, rle_to_mask, segmentation_to_rle
 from seamline.sources.coco import find_annotations, split_of_file
 from seamline.sources.deepfashion2 import NAMES
 from seamline.sources.layouts import layouts_of, read_source
-from tests.conftest import SHARED_DATA, square, write_dataset
+from tests.conftest import HAS_SHARED_DATA, SHARED_DATA, square, write_dataset
 from tests.test_canonical import check_canonical
 
 
@@ -185,7 +185,7 @@ def test_clothing_co_parsing(tmp_path: Path) -> None:
     assert report["dropped"] == {"image: its label map cannot be read": 1}
 
 
-@pytest.mark.skipif(not SHARED_DATA.exists(), reason="the real label maps are not on this machine")
+@pytest.mark.skipif(not HAS_SHARED_DATA, reason="the real label maps are not on this machine")
 def test_real_label_maps_pixel_by_pixel(tmp_path: Path) -> None:
     report, _ = pulled(SHARED_DATA / "ccp-mini", tmp_path / "out", layout="ccp")
     assert (report["images"], report["dropped"]) == (120, {})

@@ -28,7 +28,7 @@ from seamline.splits import (
     split_report,
     stratified,
 )
-from tests.conftest import SHARED_DATA
+from tests.conftest import HAS_SHARED_DATA, SHARED_DATA
 
 RATIOS = (0.7, 0.2, 0.1)
 Ints = npt.NDArray[np.int64]
@@ -197,7 +197,7 @@ def on_white(photo: npt.NDArray[np.uint8], mask: npt.NDArray[np.uint8]) -> npt.N
     return canvas
 
 
-@pytest.mark.skipif(not SHARED_DATA.exists(), reason="the real photos are not on this machine")
+@pytest.mark.skipif(not HAS_SHARED_DATA, reason="the real photos are not on this machine")
 def test_different_garments_on_white_are_no_near_duplicates(tmp_path: Path) -> None:
     """346 of them, with 26 pairs whose hashes alone are 8 bits or less apart."""
     coco = json.loads((SHARED_DATA / "ccp-mini" / "instances.json").read_text())
@@ -223,7 +223,7 @@ def test_different_garments_on_white_are_no_near_duplicates(tmp_path: Path) -> N
     assert sum(int(row.sum()) for row in close) > 10  # which the thumbnails told apart
 
 
-@pytest.mark.skipif(not SHARED_DATA.exists(), reason="the real photos are not on this machine")
+@pytest.mark.skipif(not HAS_SHARED_DATA, reason="the real photos are not on this machine")
 def test_real_photos_encoded_again_are_found_and_others_are_not(tmp_path: Path) -> None:
     photos = sorted((SHARED_DATA / "ccp-mini" / "photos").glob("*.jpg"))
     prints = [fingerprint(path, 550) for path in photos]

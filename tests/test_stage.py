@@ -182,6 +182,8 @@ def test_a_process_that_has_ended_is_told_with_and_without_proc(monkeypatch: pyt
     with subprocess.Popen(["sleep", "60"]) as running:
         assert not stage_module.is_gone(running.pid)
         running.kill()
+        os.waitid(os.P_PID, running.pid, os.WEXITED | os.WNOWAIT)  # a zombie, as a child that nobody has asked for
+        assert stage_module.is_gone(running.pid) == (Path(proc) / "self" / "stat").exists()
         running.wait()
         assert stage_module.is_gone(running.pid)
 
@@ -394,3 +396,30 @@ print(folder, folder.is_dir())
         assert Path(folder).exists() == remains
         assert (Path(folder) == PROJECT / ".seamline") == remains
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("stage", "arguments"),
+    [
+        ("pull", ("../nothing", ".")),
+        ("subset", ("data/raw", "..")),
+        ("convert", ("data/subset", "photos")),
+        ("split", ("data/subset", "data/yolo", "photos")),
+        ("split", ("data/subset", "data/yolo", "split", "--charts", "photos")),
+        ("train", ("data/split", "data/yolo", "photos")),
+        ("evaluate", ("best.pt", "data/split", "data/yolo", "photos")),
+        ("evaluate", ("best.pt", "in", "data/yolo", "out", "--report", "more")),
+        ("export", ("best.pt", "data/split", "data/yolo", "more")),
+    ],
+)
+def test_what_no_stage_has_made_is_never_deleted(tmp_path: Path, stage: str, arguments: tuple[str, ...]) -> None:
+    """It is said before any work, and before what would be read is looked for."""
+    with_params(tmp_path, {})
+    (tmp_path / "in").mkdir()
+    for folder in ("photos", "more/evaluate", "more/openvino_int8"):
+        (tmp_path / folder).mkdir(parents=True)
+        (tmp_path / folder / "holiday.jpg").touch()
+    before = sorted(tmp_path.rglob("*"))
+    done = run_stage(stage, tmp_path, *arguments)
+    assert is_one_sentence(done, "would be deleted" if arguments[-1][0] == "." else "holiday.jpg"), done.stderr
+    assert [path for path in sorted(tmp_path.rglob("*")) if ".seamline" not in path.parts] == before

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
 import os
 import shutil
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 import pytest
-import torch
 import yaml
 
 from seamline import trainings
@@ -35,12 +36,12 @@ def key(number: int) -> str:
     return f"{number:016x}"
 
 
-def make_finished(scratch: Path, number: int, size: int = 10) -> Path:
+def make_finished(scratch: Path, number: int, size: int = 10, most: int = KEPT_FINISHED) -> Path:
     """Trained so many seconds after 1970."""
     made = scratch / key(number) / "best-00001.pt"
     made.parent.mkdir(parents=True)
     made.write_bytes(bytes(size))
-    keep_training(scratch, key(number), made, {"number": number})
+    keep_training(scratch, key(number), made, {"number": number}, most)
     folder = scratch / FINISHED / key(number)
     os.utime(folder, (number, number))
     return folder
@@ -55,18 +56,17 @@ def test_the_latest_finished_trainings_are_kept_as_far_as_there_is_room(
 ) -> None:
     for number in range(1, KEPT_FINISHED + 3):
         make_finished(tmp_path, number)
-    discard_finished(tmp_path)
     kept = list(range(KEPT_FINISHED + 2, 2, -1))
     assert numbers(tmp_path / FINISHED) == kept
     used = kept_training(tmp_path, key(kept[-1]))  # the last one used is the latest
     assert used is not None
     assert used.facts == {"number": kept[-1]}
     size = sum(path.stat().st_size for path in used.weights.parent.iterdir())
-    discard_finished(tmp_path, 2)  # another number, as where there are more seeds
-    assert numbers(tmp_path / FINISHED) == [kept[-1], kept[0]]
+    make_finished(tmp_path, KEPT_FINISHED + 3, most=2)  # another number, as where there are more seeds
+    assert numbers(tmp_path / FINISHED) == [kept[-1], KEPT_FINISHED + 3]
     monkeypatch.setattr(trainings, "KEPT_BYTES", 2 * size)
     discard_finished(tmp_path)
-    assert numbers(tmp_path / FINISHED) == [kept[-1], kept[0]]
+    assert numbers(tmp_path / FINISHED) == [kept[-1], KEPT_FINISHED + 3]
     monkeypatch.setattr(trainings, "KEPT_BYTES", 1)
     discard_finished(tmp_path)
     assert numbers(tmp_path / FINISHED) == [kept[-1]]
@@ -112,12 +112,37 @@ def test_who_comes_second_waits_and_takes_what_the_first_has_made(
     assert "another process is at work on the same training; waiting for it" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("name", ["best.pt", "facts.json", "sha256.json"])
-def test_a_kept_training_that_lacks_a_file_is_none(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str
+def test_a_process_that_was_forked_meanwhile_does_not_keep_it_held(tmp_path: Path) -> None:
+    """As those that load images, which may end later than their training."""
+    with holding(tmp_path, key(1)):
+        child = multiprocessing.get_context("fork").Process(target=time.sleep, args=(60,))
+        child.start()
+    try:
+        with holding(tmp_path, key(1), wait=False) as free:
+            assert free
+    finally:
+        child.kill()
+        child.join()
+
+
+def test_what_a_kill_between_keeping_and_deleting_leaves_goes_with_the_next_use(tmp_path: Path) -> None:
+    make_finished(tmp_path, 1)
+    (tmp_path / key(1)).mkdir()
+    assert kept_training(tmp_path, key(1)) is not None
+    assert [path.name for path in tmp_path.iterdir()] == [FINISHED]
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [("best.pt", None), ("facts.json", None), ("sha256.json", None), ("sha256.json", "{}"), ("sha256.json", "[]")],
+)
+def test_a_kept_training_that_lacks_a_file_or_a_hash_is_none(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str, content: str | None
 ) -> None:
     folder = make_finished(tmp_path, 1)
     (folder / name).unlink()
+    if content is not None:
+        (folder / name).write_text(content)
     assert kept_training(tmp_path, key(1)) is None
     assert capsys.readouterr().out == f"{folder}: the training that was kept here is damaged; it is trained again\n"
     assert not folder.exists()
@@ -136,7 +161,8 @@ def test_copies_that_dvc_makes_share_the_projects_trainings(
 
 def stage(name: str, folder: Path, *arguments: str) -> str:
     """What a stage prints that is run in this folder, with the folder's own code."""
-    environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
+    # Not as many as ultralytics writes into the environment of who imports it, as this process has.
+    environment = {**os.environ, "OMP_NUM_THREADS": str(THREADS)}
     done = subprocess.run(
         [sys.executable, "-m", f"stages.{name}", *arguments], cwd=folder, env=environment,
         capture_output=True, text=True,
@@ -145,6 +171,7 @@ def stage(name: str, folder: Path, *arguments: str) -> str:
     return done.stdout
 
 
+THREADS = 2
 TRAIN = ("train", "split", "yolo", "models/train")
 MADE = ("train/best.pt", "train/training.json", *(f"train-report/{name}" for name in (
     "losses.csv", "validation.csv", "summary.json",
@@ -178,7 +205,7 @@ def test_an_edit_outside_of_training_takes_over_and_one_of_training_trains_again
     assert "epoch 2/2" in stage(*TRAIN[:1], project, *TRAIN[1:])
     summary = json.loads((project / "models" / "train-report" / "summary.json").read_text())
     assert summary["device"].startswith("CPU, ")
-    assert summary["threads"] == torch.get_num_threads()
+    assert summary["threads"] == THREADS
     assert summary["resumed_after_epochs"] == []
     shutil.copytree(project, copy, ignore=shutil.ignore_patterns(".seamline", ".dvc", "models"))
     for module in ("params.py", "files.py"):

@@ -221,6 +221,35 @@ def code_of_another_checkout(bench: Bench) -> Said:
     return bench.stage("pull", "in", "data/raw")
 
 
+@produces("...: is the current folder or has it inside, and would be deleted; name another one.")
+def out_of_everything(bench: Bench) -> Said:
+    return bench.stage("subset", "data/raw", "..")
+
+
+@produces("...: has ..., which this stage has not made and would delete; name another.")
+def out_of_photos(bench: Bench) -> Said:
+    write_dataset(bench.folder / "in")
+    return bench.stage("convert", "data/subset", "in")
+
+
+@produces("...: would be replaced, and ... is read from it; name another folder.")
+def out_of_its_own_input(bench: Bench) -> Said:
+    (bench.folder / "data" / "raw").mkdir(parents=True)
+    return bench.stage("subset", "data/raw", "data/raw")
+
+
+@produces("...: is there already, outside of the project, and would be deleted; name another.")
+def out_of_a_dataset(bench: Bench) -> Said:
+    (bench.folder.parent / f"{bench.folder.name}-photos" / "images").mkdir(parents=True)
+    return bench.stage("subset", "data/raw", f"../{bench.folder.name}-photos")
+
+
+@produces("...: is a link, and a folder has to be made there; name the folder that it leads to.")
+def out_of_a_link(bench: Bench) -> Said:
+    (bench.folder / "link").symlink_to("elsewhere")
+    return bench.stage("subset", "data/raw", "link")
+
+
 @produces("params.yaml: there is no such file; run stages from the project's top folder.")
 def another_folder(bench: Bench) -> Said:
     (bench.folder / "params.yaml").unlink()
