@@ -161,6 +161,8 @@ def test_make_has_it_and_a_remedy_installs_again(project: Project) -> None:
     done = project.root / ".venv" / ".done"
     done.parent.mkdir()
     done.write_text(f"{project.root}\n")
+    (done.parent / "bin").mkdir()
+    (done.parent / "bin" / "python").symlink_to(sys.executable)
     assert "make doctor" in project.run("make", "help").stdout
     assert "python3 -m stages.doctor" in project.run("make", "--dry-run", "doctor").stdout
     assert "pip install" not in project.run("make", "--dry-run", "setup").stdout
