@@ -725,7 +725,7 @@ class Dying(list):
     def __getitem__(self, index):
         os.kill(os.getpid(), signal.SIGBUS)
 
-list(DataLoader(Dying([0]), num_workers=1))
+list(DataLoader(Dying([0]), num_workers=1, multiprocessing_context="fork"))
 """
 
 
