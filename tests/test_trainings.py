@@ -28,6 +28,7 @@ from seamline.trainings import (
     latest_first,
     trainings_folder,
 )
+from stages.train import busy_to_remark
 from tests.conftest import PARAMS, PROJECT, TINY, merged
 from tests.test_checkpoints import SMALLEST, data  # noqa: F401
 
@@ -45,6 +46,11 @@ def make_finished(scratch: Path, number: int, size: int = 10, most: int = KEPT_F
     folder = scratch / FINISHED / key(number)
     os.utime(folder, (number, number))
     return folder
+
+
+@pytest.mark.parametrize(("busy", "threads", "said"), [(60, 2, True), (5, 2, False), (60, 1, False)])
+def test_other_work_on_the_cores_is_remarked_where_threads_would_wait(busy: float, threads: int, said: bool) -> None:
+    assert ("OMP_NUM_THREADS=1" in busy_to_remark(busy, threads)) == said
 
 
 def numbers(folder: Path) -> list[int]:
