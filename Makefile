@@ -88,7 +88,7 @@ test-thorough: setup
 
 # The results that are committed belong to the code, parameters and data that are, and are as good as promised.
 check-results: setup
-	$(RUN) python -m pytest checks
+	$(RUN) python -m pytest --durations=0 --durations-min=60 --tb=line checks
 
 # Both commands in every state of a user's folder, on every Python: before a release, since it takes hours.
 release-check: setup

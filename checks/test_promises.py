@@ -1,7 +1,7 @@
 """What Seamline promises of its own sample: as the committed results and README.md have it.
 
-Only with the parameters of a release, which are those that tests take: who has parameters of their own has promises of
-their own. .ci/run says that it is a release, so that there nothing of this is skipped.
+Only with SEAMLINE_RELEASE=1, as .ci/run calls it: whoever runs the pipeline on a processor of their own comes to other
+figures than README.md has, and has nothing to mend.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from seamline.files import read_json
 
 PROJECT = Path(__file__).resolve().parent.parent
 OWN, OF_TESTS = PROJECT / "params.yaml", PROJECT / "tests" / "workspace" / "params.yaml"
-RELEASE = "SEAMLINE_RELEASE" in os.environ or OWN.read_bytes() == OF_TESTS.read_bytes()
-pytestmark = pytest.mark.skipif(not RELEASE, reason="params.yaml is yours: these are promises of the sample's defaults")
+RELEASE = "SEAMLINE_RELEASE" in os.environ
+pytestmark = pytest.mark.skipif(not RELEASE, reason="promises of Seamline's own release: SEAMLINE_RELEASE=1")
 
 
 def test_tests_take_the_parameters_of_the_project() -> None:
