@@ -25,10 +25,6 @@ from typing import Any
 
 import cv2
 import numpy as np
-
-# How long threads wait for one another without sleeping; read when torch is imported. Its own number, ten times this,
-# makes a training five times slower where others use the cores as well; this one costs nothing where they are free.
-os.environ.setdefault("GOMP_SPINCOUNT", "30000")
 import torch
 import ultralytics.data.utils
 import ultralytics.engine.trainer
@@ -61,8 +57,6 @@ from seamline.trainings import (
 from seamline.trial import DIVERGED, Stopped, tell_progress
 
 ARCHITECTURES = Path("architectures")
-# One for each core that this process may use, or OMP_NUM_THREADS; read before ultralytics or an engine sets another.
-THREADS = torch.get_num_threads()
 MASK_FITNESS = "metrics/mAP50-95(M)"
 # What of train: is ours and not an argument of ultralytics'.
 OURS = {"model", "device", "val_period", "others"}
@@ -101,8 +95,6 @@ class Trainer(SegmentationTrainer):  # type: ignore[misc]
         self.resumed_after: list[int] = []
         self.waiting_gradients: dict[str, torch.Tensor] = {}
         super().__init__(cfg, overrides, _callbacks)
-        if self.device.type == "cpu":
-            torch.set_num_threads(THREADS)  # ultralytics leaves one core idle: a quarter of the time, of two cores
 
     def run_callbacks(self, event: str) -> None:
         own = getattr(self, event, None)
@@ -281,6 +273,7 @@ class Trainer(SegmentationTrainer):  # type: ignore[misc]
             "best_epoch": self.best_epoch,
             "history": self.history,
             "resumed_after": self.resumed_after,
+            "threads": torch.get_num_threads() if self.device.type == "cpu" else None,
             "last_step": self.last_step,
             "gradients": {
                 name: parameter.grad
@@ -354,7 +347,7 @@ def finished_training(
             state = train_to_the_end(params, values, model, device, (split, yolo), folder)
             facts = {
                 "device": kind,
-                "threads": THREADS if device == "cpu" else None,  # another number rounds differently
+                "threads": state["threads"],  # another number rounds differently
                 # The same wherever the same was asked for of the same data, also when our code has changed since.
                 "training_revision": run_key(described, own),
                 "data_sha256": described["data_sha256"],

@@ -14,6 +14,7 @@ import fcntl
 import os
 import re
 import shutil
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -29,6 +30,7 @@ KEPT_FINISHED = 5
 KEPT_BYTES = 5_000_000_000
 FINISHED = "finished"
 WEIGHTS, FACTS, HASHES = "best.pt", "facts.json", "sha256.json"
+CLOCKS_DIFFER_NS = 3_600 * 10**9  # of another machine's disk
 KEY = re.compile(r"[0-9a-f]{16}")
 
 
@@ -75,6 +77,7 @@ def keep_training(scratch: Path, key: str, weights: Path, facts: Record, most: i
     write_json(made / FACTS, facts)
     write_json(made / HASHES, {name: sha256_of(made / name) for name in (WEIGHTS, FACTS)})
     target.parent.mkdir(exist_ok=True)
+    delete(target)
     made.replace(target)
     shutil.rmtree(scratch / key)
     discard_finished(scratch, most)
@@ -84,7 +87,7 @@ def keep_training(scratch: Path, key: str, weights: Path, facts: Record, most: i
 def kept_training(scratch: Path, key: str) -> Training | None:
     """The finished training of this key; None where there is none, or where its files are damaged, which is said."""
     folder = scratch / FINISHED / key
-    if not folder.exists():
+    if not os.path.lexists(folder):
         return None
     try:
         hashes = read_json(folder / HASHES)
@@ -93,7 +96,7 @@ def kept_training(scratch: Path, key: str) -> Training | None:
         whole = False
     if not whole:
         print(f"{folder}: the training that was kept here is damaged; it is trained again", flush=True)
-        shutil.rmtree(folder)
+        delete(folder)
         return None
     os.utime(folder)  # the last ones used are kept
     shutil.rmtree(scratch / key, ignore_errors=True)  # left when a kill came between keeping it and deleting its state
@@ -124,6 +127,14 @@ def delete_unless_held(scratch: Path, folder: Path) -> bool:
     return free
 
 
+def delete(path: Path) -> None:
+    """Whatever is there: a folder, or the file or link that somebody put in its place."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
 def latest_first(folder: Path) -> list[Path]:
     """Folders of trainings, the one that was written or used last first."""
     found = [path for path in folder.glob("*") if KEY.fullmatch(path.name)]
@@ -131,8 +142,10 @@ def latest_first(folder: Path) -> list[Path]:
 
 
 def changed_ns(path: Path) -> int:
+    """0 for a time to come, of a clock that was wrong: it would stay the latest for as long."""
     try:
-        return path.stat().st_mtime_ns
+        found = path.stat().st_mtime_ns
+        return found if found <= time.time_ns() + CLOCKS_DIFFER_NS else 0
     except FileNotFoundError:  # another process has deleted it just now
         return 0
 

@@ -12,24 +12,10 @@ Example: python -m stages.train data/split data/yolo models/train --report repor
 import argparse
 from pathlib import Path
 
-import psutil
-
 from seamline.files import beside, check_out, copy, whole_folder, write_json
 from seamline.params import load_params
 from seamline.stage import run
 from seamline.trainings import trainings_folder
-
-BUSY_PERCENT = 15  # of the time of all cores
-
-
-def busy_to_remark(busy_percent: float, threads: int) -> str:
-    """What to say where other programs keep cores busy: the threads of a training wait for the slowest of them."""
-    if threads == 1 or busy_percent < BUSY_PERCENT:
-        return ""
-    return (
-        f"other programs take {busy_percent:.0f}% of the cores: on a CPU the training's {threads} threads may then be "
-        "many times slower than one; stop those programs, or set OMP_NUM_THREADS=1 (docs/training.md)"
-    )
 
 
 def main() -> None:
@@ -43,11 +29,8 @@ def main() -> None:
     report = args.report or beside(args.out, "report")
     params = load_params().train
 
-    from seamline.training import THREADS, finished_training, write_history  # torch; kept from --help
+    from seamline.training import finished_training, write_history  # torch; kept from --help
 
-    remark = busy_to_remark(psutil.cpu_percent(interval=0.5), THREADS)
-    if remark and params.device in ("auto", "cpu"):
-        print(remark, flush=True)
     with finished_training(params, args.split, args.yolo, trainings_folder()) as training:
         facts = training.facts
         history, best_epoch = facts["history"], facts["best_epoch"]

@@ -41,7 +41,7 @@ for variable in ("PYTHONPATH", "PYTHONSAFEPATH", "XDG_CONFIG_HOME"):
     os.environ.pop(variable, None)
 os.environ |= {"GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_NOSYSTEM": "1"}
 os.environ.setdefault("GOMP_SPINCOUNT", "1000")  # as TorchEngine does, which is too late once torch is imported
-os.environ.setdefault("OMP_NUM_THREADS", "1")  # of trainings, since tests run on all cores as it is
+
 
 TINY = PROJECT / "tests" / "tiny-seg.yaml"
 

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from ultralytics.utils import NUM_THREADS
 
 from seamline import trainings
 from seamline.trainings import (
@@ -28,7 +29,6 @@ from seamline.trainings import (
     latest_first,
     trainings_folder,
 )
-from stages.train import busy_to_remark
 from tests.conftest import PARAMS, PROJECT, TINY, merged
 from tests.test_checkpoints import SMALLEST, data  # noqa: F401
 
@@ -46,11 +46,6 @@ def make_finished(scratch: Path, number: int, size: int = 10, most: int = KEPT_F
     folder = scratch / FINISHED / key(number)
     os.utime(folder, (number, number))
     return folder
-
-
-@pytest.mark.parametrize(("busy", "threads", "said"), [(60, 2, True), (5, 2, False), (60, 1, False)])
-def test_other_work_on_the_cores_is_remarked_where_threads_would_wait(busy: float, threads: int, said: bool) -> None:
-    assert ("OMP_NUM_THREADS=1" in busy_to_remark(busy, threads)) == said
 
 
 def numbers(folder: Path) -> list[int]:
@@ -131,6 +126,37 @@ def test_a_process_that_was_forked_meanwhile_does_not_keep_it_held(tmp_path: Pat
         child.join()
 
 
+@pytest.mark.parametrize("kind", ["file", "link", "dangling link"])
+def test_what_somebody_put_in_the_place_of_a_kept_training_is_replaced(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], kind: str
+) -> None:
+    (tmp_path / FINISHED).mkdir()
+    place, elsewhere = tmp_path / FINISHED / key(1), tmp_path / "elsewhere"
+    if kind == "file":
+        place.touch()
+    else:
+        place.symlink_to(elsewhere)
+    if kind == "link":
+        elsewhere.mkdir()
+        (elsewhere / "of somebody").touch()
+    assert kept_training(tmp_path, key(1)) is None
+    assert "is damaged; it is trained again" in capsys.readouterr().out
+    place.symlink_to(elsewhere)  # and once more, while it was trained
+    make_finished(tmp_path, 1)
+    assert kept_training(tmp_path, key(1)) is not None
+    assert not place.is_symlink()
+    assert (elsewhere / "of somebody").exists() == (kind == "link")
+
+
+def test_a_clock_that_was_wrong_does_not_keep_a_training_for_good(tmp_path: Path) -> None:
+    to_come = int(time.time()) + 10 * 24 * 3600
+    for number in range(1, KEPT_FINISHED + 1):
+        os.utime(make_finished(tmp_path, number), (to_come, to_come))
+    make_finished(tmp_path, KEPT_FINISHED + 1)
+    make_finished(tmp_path, KEPT_FINISHED + 2)
+    assert set(numbers(tmp_path / FINISHED)) >= {KEPT_FINISHED + 1, KEPT_FINISHED + 2}
+
+
 def test_what_a_kill_between_keeping_and_deleting_leaves_goes_with_the_next_use(tmp_path: Path) -> None:
     make_finished(tmp_path, 1)
     (tmp_path / key(1)).mkdir()
@@ -167,17 +193,12 @@ def test_copies_that_dvc_makes_share_the_projects_trainings(
 
 def stage(name: str, folder: Path, *arguments: str) -> str:
     """What a stage prints that is run in this folder, with the folder's own code."""
-    # Not as many as ultralytics writes into the environment of who imports it, as this process has.
-    environment = {**os.environ, "OMP_NUM_THREADS": str(THREADS)}
-    done = subprocess.run(
-        [sys.executable, "-m", f"stages.{name}", *arguments], cwd=folder, env=environment,
-        capture_output=True, text=True,
-    )  # fmt: skip
+    command = [sys.executable, "-m", f"stages.{name}", *arguments]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
 
-THREADS = 2
 TRAIN = ("train", "split", "yolo", "models/train")
 MADE = ("train/best.pt", "train/training.json", *(f"train-report/{name}" for name in (
     "losses.csv", "validation.csv", "summary.json",
@@ -211,7 +232,7 @@ def test_an_edit_outside_of_training_takes_over_and_one_of_training_trains_again
     assert "epoch 2/2" in stage(*TRAIN[:1], project, *TRAIN[1:])
     summary = json.loads((project / "models" / "train-report" / "summary.json").read_text())
     assert summary["device"].startswith("CPU, ")
-    assert summary["threads"] == THREADS
+    assert summary["threads"] == NUM_THREADS
     assert summary["resumed_after_epochs"] == []
     shutil.copytree(project, copy, ignore=shutil.ignore_patterns(".seamline", ".dvc", "models"))
     for module in ("params.py", "files.py"):
