@@ -202,7 +202,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
             assert not free
         folder.mkdir(parents=True)
         training.best_weights(folder, 1).touch()
-        return {"best_epoch": 1, "resumed_after": [], "history": []}
+        return {"best_epoch": 1, "resumed_after": [], "history": [], "threads": 1}
 
     monkeypatch.setattr(training, "train_to_the_end", done)
     monkeypatch.setattr(training, "check_weights", lambda path: None)
