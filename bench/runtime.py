@@ -29,9 +29,9 @@ from seamline.machine import instructions, usable_core_ids
 from seamline.masks import mask_to_rle
 from seamline.pictures import SUFFIXES
 from seamline.processes import EngineProcess, engine_processes
+from seamline.runtime.detector import Detector
 from seamline.runtime.engines import open_engine
 from seamline.runtime.images import ImageError
-from seamline.runtime.predictor import Predictor
 from seamline.stage import quiet_environment
 
 SCRATCH = Path(".seamline/bench/runtime")
@@ -76,10 +76,10 @@ def their_folder(one: Theirs, folder: Path) -> tuple[float, int]:
     return count / (time.perf_counter() - start), count
 
 
-def our_folder(one: Predictor, folder: Path) -> tuple[float, int]:
+def our_folder(one: Detector, folder: Path) -> tuple[float, int]:
     images = images_below(folder)
     start = time.perf_counter()
-    count = sum(1 for _ in one.predict_all(images))
+    count = sum(1 for _ in one.detect_all(images))
     return count / (time.perf_counter() - start), count
 
 
@@ -87,8 +87,8 @@ def their_single(one: Theirs, images: list[Path]) -> float:
     return timed(lambda image: one.model.predict(str(image), **one.options), images)
 
 
-def our_single(one: Predictor, images: list[Path]) -> float:
-    return timed(one.predict, images)
+def our_single(one: Detector, images: list[Path]) -> float:
+    return timed(one.detect, images)
 
 
 def timed(predict: Callable[[Path], object], images: list[Path]) -> float:
@@ -139,8 +139,8 @@ def benchmark_app(path: Path, precision: str, seconds: int) -> float:
 def first_image(path: Path, image: Path) -> tuple[float, float]:
     """Seconds and MB of a new process that opens a model and predicts one image."""
     code = (
-        "import sys; from pathlib import Path; from seamline.runtime.predictor import Predictor; "
-        "Predictor(Path(sys.argv[1])).predict(Path(sys.argv[2])); "
+        "import sys; from pathlib import Path; from seamline.runtime.detector import Detector; "
+        "Detector(Path(sys.argv[1])).detect(Path(sys.argv[2])); "
         "from seamline.machine import peak_rss_mb; print(peak_rss_mb())"
     )
     start = time.perf_counter()
@@ -150,13 +150,13 @@ def first_image(path: Path, image: Path) -> tuple[float, float]:
 
 def found_again(weights: Path, folder: Path, confidence: float) -> float | None:
     """Which share of ultralytics' own predictions of best.pt ours finds, on the same square input."""
-    predictor = Predictor(weights, FAINT)
-    theirs = Theirs(weights, predictor.imgsz, "f32", confidence, rect=False)
-    numbers = list(range(len(predictor.names)))
+    detector = Detector(weights, FAINT)
+    theirs = Theirs(weights, detector.imgsz, "f32", confidence, rect=False)
+    numbers = list(range(len(detector.names)))
     reference: list[Record] = []
     ours: list[Record] = []
     images = images_below(folder)
-    for index, (image, found) in enumerate(zip(images, predictor.predict_all(images), strict=True)):
+    for index, (image, found) in enumerate(zip(images, detector.detect_all(images), strict=True)):
         if isinstance(found, ImageError):
             raise found
         ours += found.to_coco(index, numbers)
@@ -200,7 +200,7 @@ def main() -> None:
     latency: dict[str, list[float]] = {}
     with engine_processes() as processes:
         for name, (our_path, their_path, precision) in pairs.items():
-            ours = functools.partial(Predictor, our_path, args.confidence, precision=precision)
+            ours = functools.partial(Detector, our_path, args.confidence, precision=precision)
             other: Any = functools.partial(
                 Theirs, their_path, facts.imgsz, precision, args.confidence, name == "pytorch"
             )

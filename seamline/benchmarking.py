@@ -26,9 +26,9 @@ from seamline.coco import Record
 from seamline.params import Benchmark, Evaluate
 from seamline.predictions import predict_split
 from seamline.processes import EngineProcess, engine_processes
+from seamline.runtime.detector import Detector
 from seamline.runtime.engines import CUDA_PROVIDER, import_onnxruntime
 from seamline.runtime.images import ImageError
-from seamline.runtime.predictor import Predictor
 
 BF16 = {"avx512_bf16", "amx_bf16"}  # instructions, any of which makes bf16 worth a row
 RESAMPLES = 2000
@@ -96,11 +96,11 @@ class WarmUp(NamedTuple):
 # What an engine's process is asked to do.
 
 
-def facts_of(predictor: Predictor) -> tuple[str, int]:
-    return predictor.precision, predictor.imgsz
+def facts_of(detector: Detector) -> tuple[str, int]:
+    return detector.precision, detector.imgsz
 
 
-def warm_up(predictor: Predictor, images: list[Path], seconds: float) -> WarmUp:
+def warm_up(detector: Detector, images: list[Path], seconds: float) -> WarmUp:
     """Predict one by one until it takes no less time any more, or for so long."""
     end = time.perf_counter() + seconds
     before, done = float("inf"), 0
@@ -108,7 +108,7 @@ def warm_up(predictor: Predictor, images: list[Path], seconds: float) -> WarmUp:
         latencies = []
         for image in islice(cycle(images), done, done + WINDOW):
             start = time.perf_counter()
-            predictor.predict(image)
+            detector.detect(image)
             latencies.append(1000 * (time.perf_counter() - start))
         done += WINDOW
         median = statistics.median(latencies)
@@ -118,43 +118,43 @@ def warm_up(predictor: Predictor, images: list[Path], seconds: float) -> WarmUp:
         before = median
 
 
-def latency_turn(predictor: Predictor, images: list[Path]) -> Turn:
-    predictor.predict(images[0])  # caches have grown cold during the others' turns
+def latency_turn(detector: Detector, images: list[Path]) -> Turn:
+    detector.detect(images[0])  # caches have grown cold during the others' turns
     latencies, parts = [], []
     begin = time.perf_counter()
     for image in images:
         start = time.perf_counter()
-        predictor.predict(image)
+        detector.detect(image)
         latencies.append(1000 * (time.perf_counter() - start))
-        parts.append(predictor.timings_ms)
+        parts.append(detector.timings_ms)
     return Turn(time.perf_counter() - begin, len(images), latencies, parts)
 
 
-def throughput_turn(predictor: Predictor, images: list[Path]) -> Turn:
-    consume(predictor, images[: 2 * predictor.engine.streams])
+def throughput_turn(detector: Detector, images: list[Path]) -> Turn:
+    consume(detector, images[: 2 * detector.engine.streams])
     begin = time.perf_counter()
-    consume(predictor, images)
+    consume(detector, images)
     return Turn(time.perf_counter() - begin, len(images))
 
 
-def consume(predictor: Predictor, images: list[Path]) -> None:
-    for found in predictor.predict_all(images):
+def consume(detector: Detector, images: list[Path]) -> None:
+    for found in detector.detect_all(images):
         if isinstance(found, ImageError):
             raise found
 
 
-def peak_rss_mb(predictor: Predictor) -> float:
+def peak_rss_mb(detector: Detector) -> float:
     return machine.peak_rss_mb()
 
 
-def split_records(predictor: Predictor, split_file: Path, images: Path, limits: Evaluate) -> list[Record]:
+def split_records(detector: Detector, split_file: Path, images: Path, limits: Evaluate) -> list[Record]:
     """COCO results of a whole split at the evaluate section's limits."""
-    predictor.confidence, predictor.nms_iou, predictor.max_detections = (
+    detector.confidence, detector.nms_iou, detector.max_detections = (
         limits.confidence,
         limits.nms_iou,
         limits.max_detections,
     )
-    return predict_split(predictor, split_file, images, "test")
+    return predict_split(detector, split_file, images, "test")
 
 
 def installed(models: Mapping[str, Path]) -> dict[str, Path]:
@@ -194,7 +194,7 @@ def open_row(
 ) -> EngineProcess:
     """Start a row's process; the first request waits until it is open."""
     opener = functools.partial(
-        Predictor,
+        Detector,
         row.path,
         confidence,
         limits.nms_iou,

@@ -1,4 +1,4 @@
-"""Photos as a user names them, through a predictor, into files: COCO results, a table, and pictures of some."""
+"""Photos as a user names them, through a detector, into files: COCO results, a table, and pictures of some."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ from seamline.files import make_parent, mode_of
 from seamline.masks import rle_to_mask
 from seamline.overlays import JPEG_QUALITY, resized
 from seamline.pictures import SUFFIXES
+from seamline.runtime.detector import Detector, in_order
 from seamline.runtime.images import Image, ImageError, read_image
 from seamline.runtime.instances import Instances
-from seamline.runtime.predictor import Predictor, in_order
 
 OVERLAYS = "overlays"
 READERS = 8  # of remote photos, at once
@@ -151,7 +151,7 @@ def contents(photo: Photo) -> Path | bytes:
     return data
 
 
-def predicted(predictor: Predictor, photos: Sequence[Photo]) -> Iterator[tuple[Photo, Instances | str]]:
+def predicted(detector: Detector, photos: Sequence[Photo]) -> Iterator[tuple[Photo, Instances | str]]:
     """Each photo with its instances, or with the reason why it cannot be used; few are held at a time.
 
     Raises:
@@ -170,7 +170,7 @@ def predicted(predictor: Predictor, photos: Sequence[Photo]) -> Iterator[tuple[P
     with ThreadPoolExecutor(READERS, thread_name_prefix="read") as pool:
         sources = in_order(pool, source, enumerate(photos, 1), 2 * READERS)
         try:
-            for number, (photo, found) in enumerate(zip(photos, predictor.predict_all(sources), strict=True), 1):
+            for number, (photo, found) in enumerate(zip(photos, detector.detect_all(sources), strict=True), 1):
                 if isinstance(found, ImageError):
                     name = f"image {number}" if photo.filesystem is not None else photo.place
                     yield photo, unread.get(number) or without_name(found, name)

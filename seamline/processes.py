@@ -12,11 +12,11 @@ from multiprocessing.connection import Connection
 from typing import Any
 
 from seamline.errors import SeamlineError
-from seamline.runtime.predictor import Predictor
+from seamline.runtime.detector import Detector
 from seamline.stage import end_with_parent
 
 
-def serve(connection: Connection, open_predictor: Callable[[], Predictor], cores: list[int]) -> None:
+def serve(connection: Connection, open_detector: Callable[[], Detector], cores: list[int]) -> None:
     """An engine's process: answers one request after the other, and ends when the pipe is closed."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle; it closes the pipe
     end_with_parent()
@@ -24,10 +24,10 @@ def serve(connection: Connection, open_predictor: Callable[[], Predictor], cores
         os.sched_setaffinity(0, cores)
     with contextlib.suppress(EOFError, BrokenPipeError):
         try:
-            predictor = open_predictor()
+            detector = open_detector()
             while True:
                 function, arguments = connection.recv()
-                connection.send(function(predictor, *arguments))
+                connection.send(function(detector, *arguments))
         except SeamlineError as error:
             connection.send(error)
 
@@ -40,17 +40,17 @@ class EngineProcess:
         left_s: how much longer it may take, of all requests together.
     """
 
-    def __init__(self, name: str, open_predictor: Callable[[], Predictor], cores: list[int], timeout_s: float) -> None:
+    def __init__(self, name: str, open_detector: Callable[[], Detector], cores: list[int], timeout_s: float) -> None:
         self.name, self.timeout_s, self.left_s = name, timeout_s, timeout_s
         context = multiprocessing.get_context("spawn")
         self.connection, theirs = context.Pipe()
-        self.process = context.Process(target=serve, args=(theirs, open_predictor, cores), daemon=True, name=name)
+        self.process = context.Process(target=serve, args=(theirs, open_detector, cores), daemon=True, name=name)
         with environment({"OMP_NUM_THREADS": str(len(cores)), "GOMP_SPINCOUNT": "1000"}):  # see TorchEngine
             self.process.start()
         theirs.close()
 
     def ask(self, function: Callable[..., Any], *arguments: Any) -> Any:
-        """Have function(predictor, *arguments) called in the process, and wait for what it returns.
+        """Have function(detector, *arguments) called in the process, and wait for what it returns.
 
         Raises:
             SeamlineError: naming the format, when the process refuses, dies, or takes too long.

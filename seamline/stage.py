@@ -71,7 +71,7 @@ def without_openvino_telemetry() -> None:
 
 
 def quiet_ultralytics() -> None:
-    """For who uses a Predictor in a process of their own: what ultralytics would write and send, and nothing else."""
+    """For who uses a Detector in a process of their own: what ultralytics would write and send, and nothing else."""
     if "ultralytics" not in sys.modules:
         os.environ.update({name: value for name, value in QUIET.items() if name.startswith("YOLO_")})
         os.environ.setdefault("YOLO_CONFIG_DIR", str(library_folder() / "ultralytics"))

@@ -40,13 +40,13 @@ def main() -> None:
     from seamline.findings import write_evaluation
     from seamline.metrics import results_of_kind
     from seamline.predictions import predict_split
-    from seamline.runtime.predictor import Predictor
+    from seamline.runtime.detector import Detector
 
     limits = params.evaluate
-    predictor = Predictor(args.model, limits.confidence, limits.nms_iou, limits.max_detections)
+    detector = Detector(args.model, limits.confidence, limits.nms_iou, limits.max_detections)
     with whole_folder(args.out) as out:
         for split in SPLITS:
-            records = predict_split(predictor, args.split / f"{split}.json", args.yolo / "images", split)
+            records = predict_split(detector, args.split / f"{split}.json", args.yolo / "images", split)
             for kind in KINDS:
                 write_json(out / f"{split}_{kind}.json", results_of_kind(records, kind))
 

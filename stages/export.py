@@ -54,20 +54,20 @@ def main() -> None:
 
     from seamline.metrics import average_precision, read_ground_truth
     from seamline.predictions import predict_split
-    from seamline.runtime.predictor import Predictor
+    from seamline.runtime.detector import Detector
 
     val, train, images = args.split / "val.json", args.split / "train.json", args.yolo / "images"
     truth, val_images = read_ground_truth(val), image_files(val, images)
     parity_images = evenly_spaced(val_images, PARITY_IMAGES)
     calibration_images = evenly_spaced(image_files(train, images), params.export.int8.calibration_images)
 
-    def predict_val(model: Path | Engine) -> tuple[Predictor, list[Record], float]:
-        predictor = Predictor(model, *limits)
-        found = predict_split(predictor, val, images, "val")
+    def predict_val(model: Path | Engine) -> tuple[Detector, list[Record], float]:
+        detector = Detector(model, *limits)
+        found = predict_split(detector, val, images, "val")
         value = average_precision(truth, found, "mask", params.evaluate.iou_thresholds).summary["mAP50_95"]
         if value is None:
             raise SeamlineError(f"{val}: has no instances, so that no export can be checked.")
-        return predictor, found, value
+        return detector, found, value
 
     pytorch, reference_found, reference_map = predict_val(args.weights)
     reference = raw_outputs(pytorch.engine, parity_images)
@@ -78,15 +78,15 @@ def main() -> None:
 
     def record(name: str, model: Path, opened: Path | None = None) -> None:
         """Measure a model, and stop where it is to be PyTorch's equal and is not."""
-        predictor, found, value = predict_val(opened or model)
+        detector, found, value = predict_val(opened or model)
         drop, matched = reference_map - value, matched_share(found, reference_found)
         formats[name] = {
-            "precision": predictor.precision,
+            "precision": detector.precision,
             "model_mb": megabytes(model),
             "val_mask_mAP50_95": round(value, 5),
             "drop": round(drop, 5),
             "matched": None if matched is None else round(matched, 5),
-            **largest_differences(raw_outputs(predictor.engine, parity_images), reference, len(facts.names)),
+            **largest_differences(raw_outputs(detector.engine, parity_images), reference, len(facts.names)),
         }
         print(f"{name}: {formats[name]['model_mb']:.1f} MB, mask mAP50-95 on val {value:.4f}", flush=True)
         if name != "openvino_int8":
@@ -109,8 +109,8 @@ def main() -> None:
             quantise(source, folder, train_images, rung, allowed, lambda model: predict_val(model)[2], val_images)
 
         def measure() -> tuple[float, str]:
-            predictor, _, value = predict_val(folder)
-            return value, predictor.precision
+            detector, _, value = predict_val(folder)
+            return value, detector.precision
 
         rungs = rungs_until_one_holds(
             make,

@@ -37,7 +37,7 @@ def main() -> None:
     from seamline.machine import machine_facts, usable_core_ids  # torch; kept from --help
     from seamline.metrics import average_precision, read_ground_truth
     from seamline.predictions import predict_split
-    from seamline.runtime.predictor import Predictor
+    from seamline.runtime.detector import Detector
     from seamline.training import finished_training
 
     limits, most = params.evaluate, max(len(set(args.seeds)), KEPT_FINISHED)
@@ -47,9 +47,9 @@ def main() -> None:
         seeded = msgspec.structs.replace(params.train, seed=seed)
         numbers = runs[str(seed)] = {}
         with finished_training(seeded, args.split, args.yolo, trainings_folder(), most) as training:
-            predictor = Predictor(training.weights, limits.confidence, limits.nms_iou, limits.max_detections)
+            detector = Detector(training.weights, limits.confidence, limits.nms_iou, limits.max_detections)
         for name in truth:
-            records = predict_split(predictor, args.split / f"{name}.json", args.yolo / "images", name)
+            records = predict_split(detector, args.split / f"{name}.json", args.yolo / "images", name)
             for kind in ("box", "mask"):
                 summary = average_precision(truth[name], records, kind, limits.iou_thresholds).summary
                 numbers |= {f"{name}_{kind}_{key}": summary[key] or 0.0 for key in METRICS}

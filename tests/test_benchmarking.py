@@ -41,9 +41,9 @@ from seamline.errors import SeamlineError
 from seamline.machine import instructions, usable_core_ids
 from seamline.params import load_params
 from seamline.processes import EngineProcess, engine_processes
+from seamline.runtime.detector import Detector
 from seamline.runtime.engines import NO_MODEL
 from seamline.runtime.images import read_image
-from seamline.runtime.predictor import Predictor
 from seamline.tables import rows_to_table
 from stages import benchmark
 from tests.conftest import PARAMS
@@ -54,7 +54,7 @@ CORES = usable_core_ids(1)
 PATHS = [Path(f"{number}.jpg") for number in range(5)]
 
 
-def heavy_modules(predictor: object) -> set[str]:
+def heavy_modules(detector: object) -> set[str]:
     return {"torch", "ultralytics", "onnxruntime", "openvino", "nncf", "matplotlib"} & set(sys.modules)
 
 
@@ -210,7 +210,7 @@ def test_what_cannot_be_compared_is_marked_with_the_reason() -> None:
 
 
 class Timed:
-    """Stands in for a predictor: takes as long as it is told, in s."""
+    """Stands in for a detector: takes as long as it is told, in s."""
 
     def __init__(self, seconds: list[float], clock: list[float]) -> None:
         self.seconds, self.clock = seconds, clock
@@ -232,8 +232,8 @@ def test_a_warm_up_ends_when_nothing_gets_faster_any_more(
 ) -> None:
     clock = [0.0]
     monkeypatch.setattr("time.perf_counter", lambda: clock[0])
-    predictor: Any = Timed(list(seconds), clock)
-    found = warm_up(predictor, PATHS, limit_s)
+    detector: Any = Timed(list(seconds), clock)
+    found = warm_up(detector, PATHS, limit_s)
     assert found._replace(latency_ms=round(found.latency_ms)) == expected
 
 
@@ -241,7 +241,7 @@ def test_an_engines_process_holds_its_own_engine_only(untrained: Untrained) -> N
     models = untrained.models()
     for name, expected in {"onnx": {"onnxruntime"}, "openvino": {"openvino"}}.items():
         with engine_processes() as processes:
-            process = EngineProcess(name, functools.partial(Predictor, models[name], 0.05, threads=1), CORES, 60)
+            process = EngineProcess(name, functools.partial(Detector, models[name], 0.05, threads=1), CORES, 60)
             processes.append(process)
             one = process.ask(latency_turn, untrained.images()[:2])
             assert len(one.latencies_ms) == 2

@@ -130,7 +130,7 @@ def test_every_command_runs(documented: Project) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("block", [block for block in blocks() if is_python(block)], ids=lambda block: block.page)
 def test_python_runs(documented: Project, block: Block) -> None:
-    text = block.text.replace("for found in predictor.predict_all(paths): ...", "list(predictor.predict_all(paths))")
+    text = block.text.replace("for found in detector.detect_all(paths): ...", "list(detector.detect_all(paths))")
     code = "\n".join(line for line in text.splitlines() if line.split(" ")[0] not in PROGRAMS)
     documented.run("python", "-c", code)
 

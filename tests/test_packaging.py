@@ -130,16 +130,16 @@ def left(work: Path) -> list[str]:
 
 LIBRARY = """
 import sys
-from seamline.runtime.predictor import Predictor
+from seamline.runtime.detector import Detector
 
-assert len(Predictor(sys.argv[1], confidence=0.05).predict(sys.argv[2]).scores)
+assert len(Detector(sys.argv[1], confidence=0.05).detect(sys.argv[2]).scores)
 """
 
 
 @pytest.mark.process
 @pytest.mark.parametrize("name", ["pytorch", "onnx", "openvino"])
 def test_an_empty_folder_has_the_output_and_nothing_else(untrained: Untrained, tmp_path: Path, name: str) -> None:
-    """Of the command, and of a Predictor in somebody's own process; nor is there anything in the home."""
+    """Of the command, and of a Detector in somebody's own process; nor is there anything in the home."""
     arguments = [str(untrained.models()[name]), str(untrained.images()[0])]
     for way, command, expected in (
         ("command", ["-m", "seamline", "predict", *arguments], ["work/predictions"]),

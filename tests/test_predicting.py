@@ -23,8 +23,8 @@ from seamline.errors import SeamlineError
 from seamline.masks import mask_to_rle
 from seamline.overlays import SIDE_PX
 from seamline.predicting import find_photos, overlay
+from seamline.runtime.detector import Detector
 from seamline.runtime.images import read_image
-from seamline.runtime.predictor import Predictor
 from seamline.verbs.predict import main
 from tests.conftest import PROJECT
 from tests.untrained import NAMES, WITHOUT_TORCH, Untrained
@@ -172,7 +172,7 @@ def test_addresses_are_shown_without_their_secrets(memory: Any) -> None:
     assert "hidden" not in str(raised.value)
 
 
-def test_results_are_the_predictors_own(untrained: Untrained, photos: Path, tmp_path: Path, capsys: Any) -> None:
+def test_results_are_the_detectors_own(untrained: Untrained, photos: Path, tmp_path: Path, capsys: Any) -> None:
     """And belong together: COCO loads both files, and the table says the same as the masks."""
     model, out = untrained.models()["onnx"], tmp_path / "out"
     predict(model, photos, "--out", out)
@@ -185,11 +185,11 @@ def test_results_are_the_predictors_own(untrained: Untrained, photos: Path, tmp_
         height, width = read_image(photos / name).shape[:2]
         assert (image["id"], image["height"], image["width"]) == (number, height, width)
 
-    predictor = Predictor(model, CONFIDENCE)
+    detector = Detector(model, CONFIDENCE)
     expected = [
         record
         for number, name in enumerate(names, 1)
-        for record in predictor.predict(photos / name).to_coco(number, [1, 2])
+        for record in detector.detect(photos / name).to_coco(number, [1, 2])
     ]
     results = json.loads((out / "results.json").read_text())
     assert len(results) == len(expected) > 20
@@ -401,10 +401,10 @@ def test_every_format_batch_and_number_of_threads_finds_what_one_image_at_a_time
     images, model = untrained.images()[:5], untrained.models()[name]
     predict(model, *images, "--out", tmp_path, *options)
     assert file_names(tmp_path) == [str(image) for image in images]
-    predictor = Predictor(model, CONFIDENCE)
+    detector = Detector(model, CONFIDENCE)
     strong = 0
     for image in images:
-        found = predictor.predict(image)
+        found = detector.detect(image)
         rows = [row for row in rows_of(tmp_path / "predictions.csv") if row["file_name"] == str(image)]
         assert abs(len(rows) - len(found.scores)) <= 1  # one may lie on the threshold
         expected = [NAMES[number] for number, score in zip(found.classes, found.scores, strict=True) if score > 0.3]

@@ -11,7 +11,7 @@ import pytest
 from seamline.errors import SeamlineError
 from seamline.machine import usable_core_ids
 from seamline.processes import EngineProcess, engine_processes
-from seamline.runtime.predictor import Predictor
+from seamline.runtime.detector import Detector
 
 CORES = usable_core_ids(1)
 
@@ -19,27 +19,27 @@ CORES = usable_core_ids(1)
 # Called in an engine's process, so they have to be importable there.
 
 
-def no_predictor() -> None:
+def no_detector() -> None:
     return None
 
 
-def refuse() -> Predictor:
+def refuse() -> Detector:
     raise SeamlineError("model.onnx: is broken.")
 
 
-def hang(predictor: object) -> None:
+def hang(detector: object) -> None:
     time.sleep(60)
 
 
-def die(predictor: object) -> None:
+def die(detector: object) -> None:
     os._exit(3)
 
 
-def process_id(predictor: object) -> int:
+def process_id(detector: object) -> int:
     return os.getpid()
 
 
-def environment_of(predictor: object) -> tuple[str, str, set[int]]:
+def environment_of(detector: object) -> tuple[str, str, set[int]]:
     cores = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set(CORES)
     return os.environ["OMP_NUM_THREADS"], os.environ["GOMP_SPINCOUNT"], cores
 
@@ -52,7 +52,7 @@ def still_runs(pid: int) -> bool:
     return True
 
 
-def started(opener: Callable[[], object] = no_predictor, timeout_s: float = 60) -> EngineProcess:
+def started(opener: Callable[[], object] = no_detector, timeout_s: float = 60) -> EngineProcess:
     return EngineProcess("onnx", opener, CORES, timeout_s)  # type: ignore[arg-type]
 
 

@@ -34,6 +34,7 @@ from seamline.errors import SeamlineError
 from seamline.masks import mask_iou
 from seamline.parallel import usable_cores
 from seamline.pictures import MAX_PIXELS
+from seamline.runtime.detector import Detector
 from seamline.runtime.engines import NO_MODEL, open_engine
 from seamline.runtime.images import (
     ImageError,
@@ -53,7 +54,6 @@ from seamline.runtime.instances import (
     non_maximum_suppression,
     outputs_to_instances,
 )
-from seamline.runtime.predictor import Predictor
 from tests.conftest import PROJECT
 from tests.untrained import IMGSZ, NAMES, WITHOUT_TORCH, Untrained, canvas_of, rounding_of_scores
 
@@ -135,18 +135,18 @@ def steady_images(untrained: Untrained) -> list[Path]:
     return steady
 
 
-def test_predictor_finds_what_ultralytics_finds(untrained: Untrained) -> None:
+def test_detector_finds_what_ultralytics_finds(untrained: Untrained) -> None:
     """Boxes, scores and classes the same; masks at a mean IoU of 0.97.
 
     Random prototypes change from cell to cell, where enlarging in one step or in two makes the most of a difference;
     a trained model's masks had a mean IoU of 0.999 and a lowest one of 0.994.
     """
     confidence = 0.05
-    predictor = Predictor(untrained.weights, confidence, 0.7, 100)
+    detector = Detector(untrained.weights, confidence, 0.7, 100)
     reference = YOLO(str(untrained.weights), task="segment")
     ious: list[float] = []
     for image in steady_images(untrained)[:6]:
-        ours = predictor.predict(image)
+        ours = detector.detect(image)
         [theirs] = reference.predict(
             str(image), imgsz=IMGSZ, rect=False, conf=confidence, iou=0.7, max_det=100, retina_masks=True, verbose=False
         )
@@ -184,9 +184,9 @@ def test_engines_agree_on_raw_outputs(untrained: Untrained) -> None:
 def test_deployed_engines_need_neither_torch_nor_ultralytics(untrained: Untrained, name: str) -> None:
     code = """
 from pathlib import Path
-from seamline.runtime.predictor import Predictor
+from seamline.runtime.detector import Detector
 
-print(len(Predictor(Path(sys.argv[1]), 0.05).predict(Path(sys.argv[2])).scores))
+print(len(Detector(Path(sys.argv[1]), 0.05).detect(Path(sys.argv[2])).scores))
 """
     arguments = [str(untrained.models()[name]), str(untrained.images()[0])]
     done = subprocess.run(
@@ -254,12 +254,12 @@ def test_a_polygon_gives_the_mask_back_hole_and_parts_included() -> None:
     assert mask_iou(coco_mask.decode(rle), expected) > 0.98
 
 
-def test_a_predictor_asks_nothing_that_the_model_file_does_not_say(untrained: Untrained) -> None:
+def test_a_detector_asks_nothing_that_the_model_file_does_not_say(untrained: Untrained) -> None:
     for name in ("onnx", "openvino"):
-        predictor = Predictor(untrained.models()[name])
-        assert (predictor.names, predictor.imgsz) == (NAMES, IMGSZ)
-        assert (predictor.confidence, predictor.nms_iou, predictor.max_detections) == (0.2, 0.6, 50)
-    assert Predictor(untrained.models()["onnx"], 0.0).confidence == 0.0
+        detector = Detector(untrained.models()[name])
+        assert (detector.names, detector.imgsz) == (NAMES, IMGSZ)
+        assert (detector.confidence, detector.nms_iou, detector.max_detections) == (0.2, 0.6, 50)
+    assert Detector(untrained.models()["onnx"], 0.0).confidence == 0.0
 
 
 def alike(first: Instances, other: Instances) -> None:
@@ -277,34 +277,34 @@ def test_many_images_at_once_are_what_they_are_one_by_one(
 ) -> None:
     """In their order, whatever the batch, a last one that is not full included."""
     images = steady_images(untrained)[:7]
-    predictor = Predictor(untrained.models()[name], 0.05, threads=2, streams=streams, batch=batch)
-    assert predictor.engine.streams == streams
-    one_by_one = [predictor.predict(image) for image in images]
+    detector = Detector(untrained.models()[name], 0.05, threads=2, streams=streams, batch=batch)
+    assert detector.engine.streams == streams
+    one_by_one = [detector.detect(image) for image in images]
     assert sum(len(found.scores) for found in one_by_one) > 10
-    for found, expected in zip(predictor.predict_all(images), one_by_one, strict=True):
+    for found, expected in zip(detector.detect_all(images), one_by_one, strict=True):
         assert isinstance(found, Instances)
         alike(found, expected)
-    assert list(predictor.predict_all([])) == []
+    assert list(detector.detect_all([])) == []
 
 
 def test_a_source_is_a_path_bytes_or_an_array(untrained: Untrained) -> None:
     path = untrained.images()[0]
-    predictor = Predictor(untrained.models()["openvino"], 0.05)
-    expected = predictor.predict(path)
+    detector = Detector(untrained.models()["openvino"], 0.05)
+    expected = detector.detect(path)
     assert len(expected.scores) > 0
-    for found in predictor.predict_all([path.read_bytes(), read_image(path)]):
+    for found in detector.detect_all([path.read_bytes(), read_image(path)]):
         assert isinstance(found, Instances)
         alike(found, expected)
 
 
 @pytest.mark.parametrize("name", ["pytorch", "onnx", "openvino"])
-def test_an_abandoned_stream_leaves_the_predictor_as_it_was(untrained: Untrained, name: str) -> None:
-    predictor = Predictor(untrained.models()[name], 0.05, threads=2)
-    stream = predictor.predict_all(untrained.images() * 3)
+def test_an_abandoned_stream_leaves_the_detector_as_it_was(untrained: Untrained, name: str) -> None:
+    detector = Detector(untrained.models()[name], 0.05, threads=2)
+    stream = detector.detect_all(untrained.images() * 3)
     first = next(stream)
     stream.close()  # type: ignore[attr-defined]
     assert isinstance(first, Instances)
-    again = next(predictor.predict_all(untrained.images()))
+    again = next(detector.detect_all(untrained.images()))
     assert isinstance(again, Instances)
     alike(again, first)
 
@@ -318,7 +318,7 @@ def test_few_images_are_held_however_many_there_are(untrained: Untrained) -> Non
             taken += 1
             yield untrained.images()[0]
 
-    stream = Predictor(untrained.models()["onnx"], threads=2).predict_all(sources())
+    stream = Detector(untrained.models()["onnx"], threads=2).detect_all(sources())
     for _ in range(5):
         next(stream)
     assert taken < 40
@@ -370,10 +370,10 @@ def test_images_that_cannot_be_used_are_named_and_the_rest_go_on(untrained: Untr
         sources += [tmp_path / name, good]
     sources += [tmp_path / "absent.jpg", tmp_path, good]
     reasons = [reason for _, reason in UNUSABLE.values()] + ["there is no such file", "cannot be read"]
-    predictor = Predictor(untrained.models()["onnx"], 0.05, threads=2, batch=2)
-    found = list(predictor.predict_all(sources))
+    detector = Detector(untrained.models()["onnx"], 0.05, threads=2, batch=2)
+    found = list(detector.detect_all(sources))
     assert len(found) == len(sources)
-    expected = predictor.predict(good)
+    expected = detector.detect(good)
     errors = []
     for source, one in zip(sources, found, strict=True):
         if source == good:
@@ -388,9 +388,9 @@ def test_images_that_cannot_be_used_are_named_and_the_rest_go_on(untrained: Untr
 
 
 def test_unusable_bytes_and_arrays_are_named_by_their_place(untrained: Untrained) -> None:
-    predictor = Predictor(untrained.models()["onnx"])
+    detector = Detector(untrained.models()["onnx"])
     sources: list[Any] = [b"no", np.zeros((50, 50), np.uint8), np.zeros((50, 50, 3), np.float32)]
-    first, second, third = map(str, predictor.predict_all(sources))
+    first, second, third = map(str, detector.detect_all(sources))
     assert first.startswith("image 1: is not an image")
     assert second == (
         "image 2: is an array of uint8 and shape (50, 50); it has to be of uint8 and (height, width, 3), blue first."
@@ -428,19 +428,19 @@ def test_what_cannot_be_run_is_said(untrained: Untrained) -> None:
 THREADS = """
 import sys, threading, os
 from pathlib import Path
-from seamline.runtime.predictor import Predictor
+from seamline.runtime.detector import Detector
 path, threads, image = Path(sys.argv[1]), int(sys.argv[2]), Path(sys.argv[3])
-predictor = Predictor(path, threads=threads)
+detector = Detector(path, threads=threads)
 for _ in range(3):
-    predictor.predict(image)
+    detector.detect(image)
 import time
 wall, cpu = time.perf_counter(), time.process_time()
 while time.perf_counter() - wall < 1.5:
-    predictor.predict(image)
+    detector.detect(image)
 one = (time.process_time() - cpu) / (time.perf_counter() - wall)
 wall, cpu = time.perf_counter(), time.process_time()
 while time.perf_counter() - wall < 1.5:
-    list(predictor.predict_all([image] * 20))
+    list(detector.detect_all([image] * 20))
 print(one, (time.process_time() - cpu) / (time.perf_counter() - wall))
 """
 
@@ -460,8 +460,8 @@ def test_one_thread_is_one_core_of_work(untrained: Untrained, name: str) -> None
 LEAVE = """
 import sys
 from pathlib import Path
-from seamline.runtime.predictor import Predictor
-stream = Predictor(Path(sys.argv[1]), threads=2).predict_all([Path(sys.argv[2])] * 30)
+from seamline.runtime.detector import Detector
+stream = Detector(Path(sys.argv[1]), threads=2).detect_all([Path(sys.argv[2])] * 30)
 print(len([next(stream) for _ in range(int(sys.argv[3]))]))
 """
 
@@ -475,13 +475,13 @@ def test_python_can_end_at_any_moment_of_a_stream(untrained: Untrained, taken: i
         assert (done.returncode, done.stdout) == (0, f"{taken}\n"), done.stderr
 
 
-def test_a_predictor_that_is_not_used_any_more_is_gone(untrained: Untrained) -> None:
+def test_a_detector_that_is_not_used_any_more_is_gone(untrained: Untrained) -> None:
     """OpenVINO's requests keep what they were given last, out of sight of Python's collector."""
     for name in ("pytorch", "onnx", "openvino"):
-        predictor = Predictor(untrained.models()[name], threads=2)
-        assert len(list(predictor.predict_all(untrained.images()))) == len(untrained.images())
-        gone = weakref.ref(predictor)
-        del predictor
+        detector = Detector(untrained.models()[name], threads=2)
+        assert len(list(detector.detect_all(untrained.images()))) == len(untrained.images())
+        gone = weakref.ref(detector)
+        del detector
         gc.collect()
         assert gone() is None, name
 
@@ -507,8 +507,8 @@ def test_an_inference_that_fails_is_an_error_and_no_endless_wait(
 def test_paths_may_be_text(untrained: Untrained) -> None:
     image = untrained.images()[0]
     alike(
-        Predictor(str(untrained.models()["onnx"]), 0.05).predict(str(image)),
-        Predictor(untrained.models()["onnx"], 0.05).predict(image),
+        Detector(str(untrained.models()["onnx"]), 0.05).detect(str(image)),
+        Detector(untrained.models()["onnx"], 0.05).detect(image),
     )
     with pytest.raises(ImageError, match=r"absent\.jpg: there is no such file"):
         read_image("absent.jpg")
@@ -517,8 +517,8 @@ def test_paths_may_be_text(untrained: Untrained) -> None:
 FIRST = """
 import sys, time
 start = time.perf_counter()
-from seamline.runtime.predictor import Predictor
-Predictor(sys.argv[1]).predict(sys.argv[2])
+from seamline.runtime.detector import Detector
+Detector(sys.argv[1]).detect(sys.argv[2])
 seconds = time.perf_counter() - start
 from seamline.machine import peak_rss_mb
 print(seconds, peak_rss_mb())
@@ -560,7 +560,7 @@ def test_the_first_image_takes_less_than_a_second_and_400_mb(untrained: Untraine
 
 
 OPENED = {
-    "ours": "from seamline.runtime.predictor import Predictor; Predictor(sys.argv[1])",
+    "ours": "from seamline.runtime.detector import Detector; Detector(sys.argv[1])",
     "theirs": "import onnxruntime; onnxruntime.InferenceSession(sys.argv[1])",
 }
 
@@ -581,7 +581,7 @@ def test_onnxruntime_reports_nothing(untrained: Untrained, tmp_path: Path, whose
 def test_ultralytics_settings_are_where_its_user_wants_them_and_never_in_the_home(
     untrained: Untrained, tmp_path: Path, chosen: str
 ) -> None:
-    """For a Predictor in a process of somebody else's."""
+    """For a Detector in a process of somebody else's."""
     ours = ("YOLO_", "SEAMLINE_", "XDG_")
     environment = {key: value for key, value in os.environ.items() if not key.startswith(ours)}
     environment |= {"HOME": str(tmp_path), "TMPDIR": str(tmp_path), "PYTHONPATH": str(PROJECT)}
@@ -593,7 +593,7 @@ def test_ultralytics_settings_are_where_its_user_wants_them_and_never_in_the_hom
 
 
 IMPORTED = {
-    "our engine": "from seamline.runtime.predictor import Predictor; Predictor(sys.argv[1])",
+    "our engine": "from seamline.runtime.detector import Detector; Detector(sys.argv[1])",
     "our environment": "from seamline.stage import quiet_environment; quiet_environment(); import nncf, openvino",
     "openvino alone": "import openvino",
     "nncf alone": "import nncf",

@@ -14,7 +14,7 @@ from pycocotools.coco import COCO
 from seamline import predictions, training
 from seamline.coco import Record
 from seamline.params import Train
-from seamline.runtime import predictor
+from seamline.runtime import detector
 from seamline.trainings import KEPT_FINISHED, Training
 from stages import seeds
 from tests.untrained import run_stage, write_split
@@ -46,7 +46,7 @@ def test_every_seed_is_trained_once_and_all_stay_for_the_next_time(
         return perfect(path) if model == Path("0") else []
 
     monkeypatch.setattr(training, "finished_training", finished)
-    monkeypatch.setattr(predictor, "Predictor", lambda weights, *limits: weights)
+    monkeypatch.setattr(detector, "Detector", lambda weights, *limits: weights)
     monkeypatch.setattr(predictions, "predict_split", found_by)
     out = tmp_path / "report" / "seed_spread.json"
     numbers = map(str, wanted)

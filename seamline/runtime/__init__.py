@@ -1,1 +1,1 @@
-"""One predictor for every model format: the same preprocessing, NMS and mask decoding around three engines."""
+"""One detector for every model format: the same preprocessing, NMS and mask decoding around three engines."""

@@ -305,7 +305,7 @@ def let_end(queue: Any) -> None:
 def finish(request: Any, job: list[Any]) -> None:
     """OpenVINO's callback: the outputs belong to the request, which is used again after this."""
     future, decode, _, count = job
-    job.clear()  # the request keeps it until its next one, and with it the predictor, which would never go
+    job.clear()  # the request keeps it until its next one, and with it the detector, which would never go
     try:
         predictions, prototypes = (request.get_output_tensor(index).data[:count] for index in (0, 1))
         future.set_result(decode((predictions, prototypes)))
@@ -344,7 +344,7 @@ def open_engine(
     """The engine that a model's path asks for: *.pt, *.onnx, or a folder with model.xml.
 
     Args:
-        threads: CPU threads that the model runs on, in all; predict_all decodes images in half as many beside
+        threads: CPU threads that the model runs on, in all; detect_all decodes images in half as many beside
             them.
         streams: batches worked on at once by submit(), each on threads / streams of them; None: as many as threads,
             or what OpenVINO thinks best.

@@ -81,10 +81,10 @@ def main(arguments: Sequence[str]) -> None:
         write_overlays,
         writing_to,
     )
-    from seamline.runtime.predictor import Predictor
+    from seamline.runtime.detector import Detector
 
     photos = find_photos(args.images, args.out)
-    predictor = Predictor(
+    detector = Detector(
         args.model,
         args.confidence,
         threads=args.threads,
@@ -93,14 +93,14 @@ def main(arguments: Sequence[str]) -> None:
         device=args.device,
     )
     check_out(args.out)
-    names, numbers = predictor.names, list(range(1, len(predictor.names) + 1))
+    names, numbers = detector.names, list(range(1, len(detector.names) + 1))
 
     usable: list[Photo] = []
     failures: list[tuple[str, str]] = []
     images: list[Record] = []
     results: list[Record] = []
     start = time.perf_counter()
-    for photo, found in tqdm(predicted(predictor, photos), "predict", len(photos), unit="image", disable=None):
+    for photo, found in tqdm(predicted(detector, photos), "predict", len(photos), unit="image", disable=None):
         if isinstance(found, str):
             failures.append((photo.name, found))
             continue
@@ -123,12 +123,12 @@ def main(arguments: Sequence[str]) -> None:
         write_csv(args.out / "errors.csv", ("file_name", "reason"), failures)
 
     counts = Counter(names[record["category_id"] - 1] for record in results)
-    rate = f"{len(images) / seconds:.1f} images/s in {predictor.precision}"
+    rate = f"{len(images) / seconds:.1f} images/s in {detector.precision}"
     print(f"{len(images)} images in {seconds:.1f} s ({rate})")
     if results:
         print(f"{len(results)} instances: " + ", ".join(f"{name} {counts[name]}" for name in names))
     else:
-        print(f"no instance with a score of {predictor.confidence:g} or more; a lower --confidence shows weaker ones")
+        print(f"no instance with a score of {detector.confidence:g} or more; a lower --confidence shows weaker ones")
     print(
         f"see {shown_path(args.out)}: results.json, images.json, predictions.csv, {OVERLAYS} ({len(chosen)} pictures)"
     )

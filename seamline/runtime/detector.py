@@ -1,9 +1,9 @@
-"""Predictor: a model file and images in, instances out, the same way for every format.
+"""Detector: a model file and images in, instances out, the same way for every format.
 
 Example:
-    predictor = Predictor(Path("models/export/openvino_int8"))
-    found = predictor.predict(Path("photo.jpg"))
-    for path, found in zip(paths, predictor.predict_all(paths)):
+    detector = Detector(Path("models/export/openvino_int8"))
+    found = detector.detect(Path("photo.jpg"))
+    for path, found in zip(paths, detector.detect_all(paths)):
         print(path, found if isinstance(found, ImageError) else len(found.scores))
 """
 
@@ -35,14 +35,14 @@ class Prepared(NamedTuple):
     letterbox: Letterbox
 
 
-class Predictor:
+class Detector:
     """Opens best.pt, an ONNX file or an OpenVINO folder; the model file itself says all that is needed.
 
     Attributes:
         names: class names by index.
         imgsz: side of the model's square input, in pixels.
         confidence, nms_iou, max_detections: what is reported; see instances.outputs_to_instances. May be set.
-        timings_ms: what the last predict() took, as (preprocess, inference, postprocess).
+        timings_ms: what the last detect() took, as (preprocess, inference, postprocess).
     """
 
     def __init__(
@@ -85,7 +85,7 @@ class Predictor:
         """What the engine computes in, read back from it."""
         return self.engine.precision
 
-    def predict(self, source: Source) -> Instances:
+    def detect(self, source: Source) -> Instances:
         """Instances in one image, as soon as can be: every thread works on it.
 
         Raises:
@@ -105,7 +105,7 @@ class Predictor:
         )
         return instances
 
-    def predict_all(self, sources: Iterable[Source]) -> Iterator[Instances | ImageError]:
+    def detect_all(self, sources: Iterable[Source]) -> Iterator[Instances | ImageError]:
         """Instances in each image, in their order; the error in the place of one that cannot be used.
 
         As many images a second as can be: some are decoded, others inferred, the masks of others made, all at once.
