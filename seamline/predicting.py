@@ -168,7 +168,7 @@ def predicted(detector: Detector, photos: Sequence[Photo]) -> Iterator[tuple[Pho
             return b""
 
     with ThreadPoolExecutor(READERS, thread_name_prefix="read") as pool:
-        sources = in_order(pool, source, enumerate(photos, 1), 2 * READERS)
+        sources = in_order(lambda numbered: pool.submit(source, numbered), enumerate(photos, 1), 2 * READERS)
         try:
             for number, (photo, found) in enumerate(zip(photos, detector.detect_all(sources), strict=True), 1):
                 if isinstance(found, ImageError):
