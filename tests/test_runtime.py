@@ -366,7 +366,10 @@ UNUSABLE = {
     "half.png": (a_picture("PNG")[:-400], "is not an image that can be decoded; it is damaged, or"),
     "half.webp": (a_picture("WEBP")[:-400], "is not an image that can be decoded; it is damaged, or"),
     "corrupt.jpg": (b"\xff\xd8\xff\xe0" + bytes(500), "is not an image that can be decoded"),
-    "text.jpg": (b"<html>404</html>", "is not an image that can be decoded; it is damaged, or of no format of AVIF, BMP, GIF"),
+    "text.jpg": (
+        b"<html>404</html>",
+        "is not an image that can be decoded; it is damaged, or of no format of AVIF, BMP, GIF",
+    ),
     "empty.jpg": (b"", "is empty"),
     "huge.png": (huge_png(), f"40000 x 40000 pixels; at most {MAX_PIXELS:,}|more pixels than the {MAX_PIXELS:,}"),
     "pixel.png": (cv2.imencode(".png", np.zeros((1, 1, 3), np.uint8))[1].tobytes(), "has 1 x 1 pixels; a side needs"),

@@ -131,7 +131,7 @@ def looked_at(source: Source, max_pixels: int) -> Unread:
     elif callable(getattr(source, "read", None)):
         data = stream_to_bytes(source, MAX_BYTES_A_PIXEL * max_pixels)
     else:
-        raise NotAnImage(f"is a {type(source).__name__}, which is not taken; it has to be {TAKEN}")
+        raise NotAnImage(f"is of type {type(source).__name__}, which is not taken; it has to be {TAKEN}")
     image_format, pixels = examined(io.BytesIO(data), max_pixels)
     return Unread(pixels, lambda: bytes_to_image(data, image_format))
 
