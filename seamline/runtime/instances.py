@@ -18,6 +18,7 @@ Floats = npt.NDArray[np.float32]
 # Where the pixels of a mask begin and end, in turn, in the image's pixels counted down the columns (COCO's order).
 Runs = npt.NDArray[np.int64]
 NMS_BLOCK = 32  # boxes
+STRIP_VALUES = 1 << 17  # that are interpolated at once, so that they stay in a core's cache
 FEW_BOXES = 128  # of which those of all classes are compared at once
 
 
@@ -297,14 +298,19 @@ def logit_to_runs(logit: Floats, box: Floats, rows: Cells, columns: Cells) -> Ru
     if x1 >= x2 or y1 >= y2:
         return np.zeros(0, dtype=np.int64)
     top, bottom = rows.low[y1], rows.high[y2 - 1]
-    cells, share = logit[top : bottom + 1], columns.share[x1:x2]
-    values = cells[:, columns.low[x1:x2]] * (1 - share) + cells[:, columns.high[x1:x2]] * share  # (cells, columns)
-    inside = values > 0
-    height = len(rows.low)
-    base = np.arange(x1, x2) * height  # of each column, down which runs go
-    changed, column = np.nonzero(inside[:-1] != inside[1:])
-    before, behind = values[changed, column].astype(np.float64), values[changed + 1, column]
-    row = (top + changed + before / (before - behind) - rows.first) / rows.step  # where the value is 0
-    row = np.where(before > 0, np.ceil(row), np.floor(row) + 1).astype(np.int64)  # the first pixel behind the change
-    ends = (base[inside[0]] + y1, base[column] + np.clip(row, y1, y2), base[inside[-1]] + y2)
+    cells = logit[top : bottom + 1]
+    step = max(STRIP_VALUES // len(cells), 1)
+    ends = []
+    for left in range(x1, x2, step):
+        right = min(left + step, x2)
+        share = columns.share[left:right]
+        values = cells[:, columns.low[left:right]] * (1 - share)  # (cells, columns)
+        values += cells[:, columns.high[left:right]] * share
+        inside = values > 0
+        base = np.arange(left, right) * len(rows.low)  # of each column, down which runs go
+        changed, column = np.nonzero(inside[:-1] != inside[1:])
+        before, behind = values[changed, column].astype(np.float64), values[changed + 1, column]
+        row = (top + changed + before / (before - behind) - rows.first) / rows.step  # where the value is 0
+        row = np.where(before > 0, np.ceil(row), np.floor(row) + 1).astype(np.int64)  # the first pixel behind it
+        ends += [base[inside[0]] + y1, base[column] + np.clip(row, y1, y2), base[inside[-1]] + y2]
     return toggles_to_runs(np.concatenate(ends))
