@@ -356,6 +356,7 @@ def plain_name(stem: str) -> str:
 
 
 def place_image(entry: Entry, folder: Path, place: Callable[[Path, Path], None]) -> None:
+    folder.mkdir(exist_ok=True)
     if entry.upright:
         (folder / entry.name).write_bytes(without_orientation(entry.path.read_bytes(), entry.picture.format)[0])
     elif entry.picture.wrong_end:
