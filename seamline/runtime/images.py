@@ -37,6 +37,9 @@ PAD_VALUE = 114  # ultralytics' grey
 FORMATS = (*SUFFIX_OF_FORMAT, *OTHER_FORMATS)
 FORMAT_NAMES = ", ".join(sorted(set(FORMATS) - {"MPO"}))
 MAX_BYTES_A_PIXEL = 8  # in a file that is not compressed: four channels of 16 bits
+READ_AT_ONCE_BYTES = (
+    1 << 20
+)  # a file of more is opened for its header first, and read when there is room for its pixels
 DAMAGED = "is not an image that can be decoded; it is damaged"
 TAKEN = "a path, bytes, a binary file, an image of Pillow's or an array of uint8"
 
@@ -132,17 +135,23 @@ def looked_at(source: Source, max_pixels: int) -> Unread:
         data = stream_to_bytes(source, MAX_BYTES_A_PIXEL * max_pixels)
     else:
         raise NotAnImage(f"is of type {type(source).__name__}, which is not taken; it has to be {TAKEN}")
+    return looked_at_bytes(data, max_pixels)
+
+
+def looked_at_bytes(data: bytes, max_pixels: int) -> Unread:
     image_format, pixels = examined(io.BytesIO(data), max_pixels)
     return Unread(pixels, lambda: bytes_to_image(data, image_format))
 
 
 def looked_at_file(path: Path, max_pixels: int) -> Unread:
     try:
-        status = path.stat()
+        status = os.stat(path)  # noqa: PTH116 (a quarter of the time, for each photo)
         if not stat.S_ISREG(status.st_mode):  # opening a pipe would wait for whoever writes to it
             raise NotAnImage("is not a file")
+        check_bytes(status.st_size, MAX_BYTES_A_PIXEL * max_pixels)
+        if status.st_size <= READ_AT_ONCE_BYTES:
+            return looked_at_bytes(path.read_bytes(), max_pixels)
         with path.open("rb") as stream:
-            check_bytes(status.st_size, MAX_BYTES_A_PIXEL * max_pixels)
             image_format, pixels = examined(stream, max_pixels)
     except FileNotFoundError:
         raise NotAnImage("there is no such file") from None

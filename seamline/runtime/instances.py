@@ -7,6 +7,7 @@ import math
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
+import cv2
 import numpy as np
 import numpy.typing as npt
 from pycocotools import mask as coco_mask
@@ -19,7 +20,7 @@ Floats = npt.NDArray[np.float32]
 Runs = npt.NDArray[np.int64]
 NMS_BLOCK = 32  # boxes
 STRIP_VALUES = 1 << 17  # that are interpolated at once, so that they stay in a core's cache
-FEW_BOXES = 128  # of which those of all classes are compared at once
+FEW_BOXES = 128
 
 
 class Crop(NamedTuple):
@@ -94,8 +95,12 @@ class Instances:
 
 def toggles_to_runs(toggles: npt.NDArray[np.int64]) -> Runs:
     """Runs from the places where background and mask change, in any order; two at one place cancel each other."""
-    places, counts = np.unique(toggles, return_counts=True)
-    runs: Runs = places[counts % 2 == 1]
+    places = np.sort(toggles)
+    new = np.flatnonzero(np.diff(places, prepend=-1))
+    if len(new) == len(places):
+        return places
+    counts = np.diff(new, append=len(places))
+    runs: Runs = places[new[counts % 2 == 1]]
     return runs
 
 
@@ -177,14 +182,19 @@ def non_maximum_suppression(
 ) -> npt.NDArray[np.int64]:
     """Indices of the boxes kept, best first, at most `most`; boxes suppress only others of their class.
 
-    torchvision's rule and arithmetic (f32). What is kept of the best candidates does not depend on weaker ones, so the
-    weaker ones are looked at only where the best ones were not enough.
+    What is kept of the best candidates does not depend on weaker ones, so the weaker ones are looked at only where the
+    best ones were not enough. OpenCV's is the quickest for few boxes, and grows with their square.
     """
     order = np.argsort(-scores, kind="stable")
-    looked_at = 4 * most + 256
+    looked_at = 4 * most + FEW_BOXES
     while True:
         best = order[:looked_at]
-        kept = kept_in_order(corners, best, classes[best], iou)
+        if len(best) <= FEW_BOXES:
+            sides = np.concatenate((corners[best, :2], corners[best, 2:] - corners[best, :2]), axis=1).tolist()
+            found = cv2.dnn.NMSBoxesBatched(sides, scores[best].tolist(), classes[best].tolist(), 0.0, iou)
+            kept = best[np.sort(np.asarray(found, dtype=np.int64).reshape(-1))]
+        else:
+            kept = kept_in_order(corners, best, classes[best], iou)
         if len(kept) >= most or looked_at >= len(order):
             return kept[:most]
         looked_at *= 8
@@ -193,19 +203,17 @@ def non_maximum_suppression(
 def kept_in_order(
     corners: Floats, order: npt.NDArray[np.int64], classes: npt.NDArray[np.int64], iou: float
 ) -> npt.NDArray[np.int64]:
-    if len(order) <= FEW_BOXES:
-        return order[not_suppressed(corners[order], classes, iou)]
     kept = np.zeros(len(order), dtype=np.bool_)
     for number in np.unique(classes):
         members = np.flatnonzero(classes == number)
-        kept[members] = not_suppressed(corners[order[members]], classes[members], iou)
+        kept[members] = not_suppressed(corners[order[members]], iou)
     return order[kept]
 
 
-def not_suppressed(corners: Floats, classes: npt.NDArray[np.int64], iou: float) -> npt.NDArray[np.bool_]:
-    """For boxes in their order, whether no earlier one of the class that is kept itself overlaps each by more than iou.
+def not_suppressed(corners: Floats, iou: float) -> npt.NDArray[np.bool_]:
+    """For boxes in their order, whether no earlier one that is kept itself overlaps each by more than iou.
 
-    Block by block: the overlaps of a block with all later boxes are computed at once.
+    torchvision's rule and arithmetic (f32), block by block: the overlaps of a block with all later boxes at once.
     """
     limit = np.float64(iou)  # not rounded to f32 before it is compared
     kept = np.zeros(len(corners), dtype=np.bool_)
@@ -218,15 +226,13 @@ def not_suppressed(corners: Floats, classes: npt.NDArray[np.int64], iou: float) 
         shared *= np.maximum(np.minimum(boxes[3], y2) - np.maximum(boxes[1], y1), 0)
         with np.errstate(divide="ignore", invalid="ignore"):  # two boxes of no area suppress nothing
             over = shared / (areas[:block, None] + areas - shared) > limit
-        over &= classes[:block, None] == classes
         alive = np.ones(block, dtype=np.bool_)
         for index in np.flatnonzero(over[:, :block].sum(axis=1) > 1):  # those that overlap another than themselves
             if alive[index]:
                 alive[index + 1 :] &= ~over[index, index + 1 : block]
         kept[waiting[:block][alive]] = True
         stays = ~over[alive, block:].any(axis=0)
-        boxes, areas = boxes[:, block:][:, stays], areas[block:][stays]
-        waiting, classes = waiting[block:][stays], classes[block:][stays]
+        boxes, areas, waiting = boxes[:, block:][:, stays], areas[block:][stays], waiting[block:][stays]
     return kept
 
 
@@ -245,12 +251,12 @@ class Cells(NamedTuple):
 
     first: float  # place of pixel 0, which may lie outside of the content
     step: float  # from one pixel to the next
-    low: npt.NDArray[np.int64]  # of each pixel, the cell before it,
-    high: npt.NDArray[np.int64]  # the one behind it,
-    share: Floats  # and how far it is from the one to the other
+    low: list[int]  # of each pixel, the cell before it,
+    high: list[int]  # and the one behind it
+    weights: Floats  # (pixels, cells)
 
 
-@functools.lru_cache(maxsize=64)
+@functools.lru_cache(maxsize=16)
 def pixels_to_cells(size: int, start: float, length: float, cell_count: int) -> Cells:
     """For `length` cells from `start` on that are enlarged bilinearly to `size` pixels.
 
@@ -262,10 +268,12 @@ def pixels_to_cells(size: int, start: float, length: float, cell_count: int) -> 
     lowest, highest = max(math.floor(start), 0), min(math.ceil(start + length), cell_count) - 1
     at = np.clip(first + step * np.arange(size), lowest, highest)
     low = np.floor(at).astype(np.int64)
-    cells = Cells(first, step, low, np.minimum(low + 1, highest), (at - low).astype(np.float32))
-    for array in cells[2:]:
-        array.flags.writeable = False
-    return cells
+    high = np.minimum(low + 1, highest)
+    weights = np.zeros((size, cell_count), dtype=np.float32)
+    weights[np.arange(size), low] += (1 - (at - low)).astype(np.float32)
+    weights[np.arange(size), high] += (at - low).astype(np.float32)
+    weights.flags.writeable = False
+    return Cells(first, step, low.tolist(), high.tolist(), weights)
 
 
 def decode_masks(
@@ -282,35 +290,66 @@ def decode_masks(
     stride = imgsz / height
     rows = pixels_to_cells(letterbox.height, letterbox.top / stride, letterbox.scaled_height / stride, height)
     columns = pixels_to_cells(letterbox.width, letterbox.left / stride, letterbox.scaled_width / stride, width)
-    return [logit_to_runs(logit, box, rows, columns) for logit, box in zip(logits, boxes, strict=True)]
+    # Columns first, as runs go down them.
+    return logits_to_runs(logits.transpose(0, 2, 1), np.ceil(boxes).astype(np.int64).tolist(), rows, columns)
 
 
-def logit_to_runs(logit: Floats, box: Floats, rows: Cells, columns: Cells) -> Runs:
-    """One mask from its logits in the prototypes' cells.
+def logits_to_runs(logits: Floats, boxes: list[list[int]], rows: Cells, columns: Cells) -> list[Runs]:
+    """Masks from their logits in the prototypes' cells.
 
     Bilinear enlargement is linear between one row of cells and the next. So each column of pixels is interpolated at
-    the rows of cells alone, and where its sign changes between two of them a division gives the row of pixels.
+    the rows of cells alone, and where its sign changes between two of them a division gives the row of pixels. What
+    changes above a box's first row is taken for a change there, and below its last row for one behind it.
+
+    Args:
+        logits: (n, columns of cells, rows of cells).
+        boxes: n times the first column and row of pixels in the box, and those behind it (as in ultralytics a pixel
+            belongs to a box where its index lies in it).
+        rows, columns: where the image's pixels lie among the cells.
     """
-    x1, y1 = (
-        int(value) for value in np.ceil(box[:2])
-    )  # a pixel belongs to the box when its index lies in it, as there
-    x2, y2 = (int(value) for value in np.ceil(box[2:]))
-    if x1 >= x2 or y1 >= y2:
-        return np.zeros(0, dtype=np.int64)
-    top, bottom = rows.low[y1], rows.high[y2 - 1]
-    cells = logit[top : bottom + 1]
-    step = max(STRIP_VALUES // len(cells), 1)
-    ends = []
-    for left in range(x1, x2, step):
-        right = min(left + step, x2)
-        share = columns.share[left:right]
-        values = cells[:, columns.low[left:right]] * (1 - share)  # (cells, columns)
-        values += cells[:, columns.high[left:right]] * share
-        inside = values > 0
-        base = np.arange(left, right) * len(rows.low)  # of each column, down which runs go
-        changed, column = np.nonzero(inside[:-1] != inside[1:])
-        before, behind = values[changed, column].astype(np.float64), values[changed + 1, column]
-        row = (top + changed + before / (before - behind) - rows.first) / rows.step  # where the value is 0
-        row = np.where(before > 0, np.ceil(row), np.floor(row) + 1).astype(np.int64)  # the first pixel behind it
-        ends += [base[inside[0]] + y1, base[column] + np.clip(row, y1, y2), base[inside[-1]] + y2]
-    return toggles_to_runs(np.concatenate(ends))
+    filled = [(owner, *box) for owner, box in enumerate(boxes) if box[0] < box[2] and box[1] < box[3]]
+    if not filled:
+        return [np.zeros(0, dtype=np.int64)] * len(boxes)
+    top = min(rows.low[y1] for _, _, y1, _, _ in filled)
+    bottom = max(rows.high[y2 - 1] for *_, y2 in filled) + 1
+    height = len(rows.low)
+    room = height * len(columns.low) + 1  # for one mask's places
+    strips: list[list[tuple[int, int, int, int, int]]] = [[]]
+    left = most = max(STRIP_VALUES // (bottom - top), 1)
+    for owner, x1, y1, x2, y2 in filled:
+        for start in range(x1, x2, most):
+            strip = (owner, start, y1, min(start + most, x2), y2)
+            left -= strip[3] - start
+            if left < 0:
+                strips.append([])
+                left = most - (strip[3] - start)
+            strips[-1].append(strip)
+    runs = toggles_to_runs(
+        np.concatenate([strip_to_toggles(logits, one, rows, columns, top, bottom) for one in strips])
+    )
+    ends = np.searchsorted(runs, [room * index for index in range(len(boxes) + 1)]).tolist()
+    return [runs[ends[index] : ends[index + 1]] - room * index for index in range(len(boxes))]
+
+
+def strip_to_toggles(
+    logits: Floats, boxes: list[tuple[int, int, int, int, int]], rows: Cells, columns: Cells, top: int, bottom: int
+) -> npt.NDArray[np.int64]:
+    """Where some boxes' masks change, each box with its owner's index before it, by the rows of cells top to bottom."""
+    height = len(rows.low)
+    room = height * len(columns.low) + 1
+    values_of, base_of = [], []
+    for owner, x1, _, x2, _ in boxes:
+        cells = slice(columns.low[x1], columns.high[x2 - 1] + 1)
+        values_of.append(columns.weights[x1:x2, cells] @ logits[owner, cells, top:bottom])
+        base_of.append(np.arange(owner * room + x1 * height, owner * room + x2 * height, height))
+    values, base = np.concatenate(values_of), np.concatenate(base_of)
+    counts = [x2 - x1 for _, x1, _, x2, _ in boxes]
+    begins = base + np.repeat([y1 for _, _, y1, _, _ in boxes], counts)
+    ends = base + np.repeat([y2 for *_, y2 in boxes], counts)
+    inside = values > 0  # (columns of pixels, rows of cells)
+    column, changed = np.nonzero(inside[:, :-1] != inside[:, 1:])
+    before, behind = values[column, changed].astype(np.float64), values[column, changed + 1]
+    row = (changed + before / (before - behind) + (top - rows.first)) / rows.step  # where the value is 0
+    row = np.where(before > 0, np.ceil(row), np.floor(row) + 1)  # the first pixel behind it
+    place = np.minimum(np.maximum(base[column] + row, begins[column]), ends[column]).astype(np.int64)
+    return np.concatenate((begins[inside[:, 0]], place, ends[inside[:, -1]]))
