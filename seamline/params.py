@@ -62,8 +62,8 @@ class Pull(Section):
     annotations: Text | Annotated[dict[str, Text], Meta(min_length=1)] | None
 
     def __post_init__(self) -> None:
-        if "'" in self.source or not self.source.isprintable():  # it stands in quotes in the command of dvc.yaml
-            raise ValueError("source has a quotation mark or a character that cannot be printed in its name; rename it")
+        if not self.source.isprintable():
+            raise ValueError("source has a character in its name that cannot be printed; rename it")
         if gives_access(self.source):  # which DVC would write into dvc.lock
             raise ValueError(
                 "source has a password, key or signature in its address, or an argument that may be one; name it "

@@ -89,7 +89,7 @@ HOSTILE_TO_THE_HINT = [name for name in HOSTILE if "custom" not in name and name
 DVC_YAML = """
 stages:
   pull:
-    cmd: python -m stages.pull ${pull.source}
+    cmd: python -m stages.pull data/raw
     deps: ["${pull.source}"]
     outs: [data]
 """
