@@ -105,7 +105,7 @@ class Bench:
     def pulled(self, **changes: Any) -> Bench:
         """With a dataset whose COCO file has these lists, pulled."""
         write_dataset(self.folder / "in", **changes)
-        assert self.stage("pull", "in", "data/raw").status == 0
+        assert self.stage("pull", "data/raw", "--source", "in").status == 0
         return self
 
     def command(self, *words: str, folder: Path | None = None, **environment: str) -> Said:
@@ -218,7 +218,7 @@ def another_python(bench: Bench) -> Said:
 )
 def code_of_another_checkout(bench: Bench) -> Said:
     (bench.folder / "seamline").unlink()
-    return bench.stage("pull", "in", "data/raw")
+    return bench.stage("pull", "data/raw", "--source", "in")
 
 
 @produces("...: is the current folder or has it inside, and would be deleted; name another one.")
@@ -253,26 +253,26 @@ def out_of_a_link(bench: Bench) -> Said:
 @produces("params.yaml: there is no such file; run stages from the project's top folder.")
 def another_folder(bench: Bench) -> Said:
     (bench.folder / "params.yaml").unlink()
-    return bench.stage("pull", "in", "data/raw")
+    return bench.stage("pull", "data/raw", "--source", "in")
 
 
 @produces("params.yaml: is not YAML (...).")
 def merge_conflict_in_params(bench: Bench) -> Said:
     path = bench.folder / "params.yaml"
     path.write_text(f"<<<<<<< HEAD\n{path.read_text()}")
-    return bench.stage("pull", "in", "data/raw")
+    return bench.stage("pull", "data/raw", "--source", "in")
 
 
 @produces("params.yaml: ...: unknown key; ...allowed here: ...")
 def typing_error(bench: Bench) -> Said:
     with_params(bench.folder, {"train": {"epoch": 3}})
-    return bench.stage("pull", "in", "data/raw")
+    return bench.stage("pull", "data/raw", "--source", "in")
 
 
 @produces("params.yaml: ...: ... is not allowed; expected ...")
 def number_for_text(bench: Bench) -> Said:
     with_params(bench.folder, {"train": {"device": 0}})
-    return bench.stage("pull", "in", "data/raw")
+    return bench.stage("pull", "data/raw", "--source", "in")
 
 
 @produces("... Could not override '...'.", slow=True)
@@ -309,7 +309,7 @@ def pull_refused(bench: Bench, number: int) -> Said:
     """What a pull says whose result the system does not let be put in its place."""
     write_dataset(bench.folder / "in")
     bench.monkeypatch.setattr(Path, "replace", raising(OSError(number, os.strerror(number), "data/raw")))
-    return bench.stage("pull", "in", "data/raw")
+    return bench.stage("pull", "data/raw", "--source", "in")
 
 
 # Source and S3
@@ -317,20 +317,20 @@ def pull_refused(bench: Bench, number: int) -> Said:
 
 @produces("pull.source: ... does not exist; it has to be a folder, an archive or a URL.")
 def no_source(bench: Bench) -> Said:
-    return bench.stage("pull", "nowhere.zip", "data/raw")
+    return bench.stage("pull", "data/raw", "--source", "nowhere.zip")
 
 
 @produces("...: is not a readable archive (...).")
 def page_saved_as_archive(bench: Bench) -> Said:
     (bench.folder / "photos.zip").write_text("<html>404</html>")
-    return bench.stage("pull", "photos.zip", "data/raw")
+    return bench.stage("pull", "data/raw", "--source", "photos.zip")
 
 
 @produces("...: ... and ... are one file on this disk, which does not tell upper from lower case.")
 def names_that_are_one(bench: Bench) -> Said:
     bench.monkeypatch.setattr(files, "tells_case", lambda folder: False)
     make_zip(bench.folder / "photos.zip", {"A.jpg": b"1", "a.jpg": b"2"})
-    return bench.stage("pull", "photos.zip", "data/raw")
+    return bench.stage("pull", "data/raw", "--source", "photos.zip")
 
 
 @produces("...: is protected by a password; put it into the environment variable SEAMLINE_ARCHIVE_PASSWORD.")
@@ -341,7 +341,7 @@ def protected_archive(bench: Bench) -> Said:
         data[at] |= 1  # the flag in both headers
     path.write_bytes(data)
     bench.monkeypatch.delenv("SEAMLINE_ARCHIVE_PASSWORD", raising=False)
-    return bench.stage("pull", path, "data/raw")
+    return bench.stage("pull", "data/raw", "--source", path)
 
 
 @produces("pull.source: no AWS credentials were found for ... (...); set AWS_PROFILE, or ...")
@@ -350,13 +350,13 @@ def no_credentials(bench: Bench) -> Said:
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
         bench.monkeypatch.delenv(name)
     bench.monkeypatch.setenv("HOME", str(bench.folder))
-    return bench.stage("pull", bucket.url("data"), "data/raw")
+    return bench.stage("pull", "data/raw", "--source", bucket.url("data"))
 
 
 def pull_through(bench: Bench, fault: Fault, key: str) -> Said:
     bucket = bench.bucket()
     bucket.proxy.rules.append(first(1000, fault, key))
-    return bench.stage("pull", bucket.url("data"), "data/raw")
+    return bench.stage("pull", "data/raw", "--source", bucket.url("data"))
 
 
 @produces("pull.source: access to ... is denied (...); the AWS credentials in use ...")
@@ -366,7 +366,7 @@ def denied(bench: Bench) -> Said:
 
 @produces("pull.source: there is nothing at ....")
 def misspelt_prefix(bench: Bench) -> Said:
-    return bench.stage("pull", bench.bucket().url("dat"), "data/raw")
+    return bench.stage("pull", "data/raw", "--source", bench.bucket().url("dat"))
 
 
 @produces("pull.source: ... cannot be read: 8 attempts failed, the last with ...")
@@ -379,7 +379,7 @@ def unreachable(bench: Bench) -> Said:
     bucket = bench.bucket()
     with socket.socket() as taken:
         bench.monkeypatch.setenv("AWS_ENDPOINT_URL", refusing(taken))
-        return bench.stage("pull", bucket.url("data"), "data/raw")
+        return bench.stage("pull", "data/raw", "--source", bucket.url("data"))
 
 
 def refusing(taken: socket.socket) -> str:
@@ -399,12 +399,12 @@ def unreachable_for_dvc(bench: Bench) -> Said:
 @produces("pull.source: another pull is at work in ...; let it end first.")
 def two_pulls(bench: Bench) -> Said:
     url = bench.bucket().url("data")
-    assert bench.stage("pull", url, "data/raw").status == 0
+    assert bench.stage("pull", "data/raw", "--source", url).status == 0
     bench.monkeypatch.setattr(kept, "LOCK_WAIT_S", 1)
     [lock] = (bench.folder / ".seamline" / "pull").glob("*/lock")
     with lock.open("w") as stream:
         fcntl.flock(stream, fcntl.LOCK_EX)
-        return bench.stage("pull", url, "data/raw")
+        return bench.stage("pull", "data/raw", "--source", url)
 
 
 # Data
@@ -413,27 +413,27 @@ def two_pulls(bench: Bench) -> Said:
 @produces("pull.source: has no COCO annotation file (...).")
 def photos_alone(bench: Bench) -> Said:
     (write_dataset(bench.folder / "in") / "instances.json").unlink()
-    return bench.stage("pull", "in", "data/raw")
+    return bench.stage("pull", "data/raw", "--source", "in")
 
 
 @produces("pull.source: has several COCO files (...); name one in pull.annotations, or one a split: ...")
 def two_coco_files(bench: Bench) -> Said:
     folder = write_dataset(bench.folder / "in")
     shutil.copy(folder / "instances.json", folder / "others.json")
-    return bench.stage("pull", "in", "data/raw")
+    return bench.stage("pull", "data/raw", "--source", "in")
 
 
 @produces("...: no image of it can be used (...).")
 def annotations_alone(bench: Bench) -> Said:
     shutil.rmtree(write_dataset(bench.folder / "in") / "photos")
-    return bench.stage("pull", "in", "data/raw")
+    return bench.stage("pull", "data/raw", "--source", "in")
 
 
 @produces("...: no annotation of it can be used (...).")
 def boxes_alone(bench: Bench) -> Said:
     boxes = [{"id": number, "image_id": number, "category_id": 1, "bbox": [8, 5, 20, 20]} for number in range(1, 7)]
     write_dataset(bench.folder / "in", annotations=boxes)
-    said = bench.stage("pull", "in", "data/raw")
+    said = bench.stage("pull", "data/raw", "--source", "in")
     assert "(6 annotation: has a box and no mask)" in said.text
     assert not (bench.folder / "data").exists() or not list((bench.folder / "data").iterdir())
     return said
