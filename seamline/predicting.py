@@ -22,6 +22,7 @@ from seamline.archives import files_below, is_junk
 from seamline.coco import Record
 from seamline.drawing import class_colour, drawn, hex_to_bgr
 from seamline.errors import SeamlineError, not_installed
+from seamline.escaping import to_spreadsheet
 from seamline.files import make_parent, mode_of
 from seamline.masks import rle_to_mask
 from seamline.overlays import JPEG_QUALITY, resized
@@ -197,7 +198,8 @@ def table_rows(images: Sequence[Record], results: Sequence[Record], names: Seque
     for record in results:
         number = record["image_id"]
         area = int(coco_mask.area(record["segmentation"]))
-        yield [number, name_of[number], names[record["category_id"] - 1], record["score"], *record["bbox"], area]
+        named = map(to_spreadsheet, (name_of[number], names[record["category_id"] - 1]))
+        yield [number, *named, record["score"], *record["bbox"], area]
 
 
 def overlay(image: Image, records: Sequence[Record], names: Sequence[str]) -> Image:

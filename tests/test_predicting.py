@@ -483,3 +483,16 @@ def test_a_picture_shows_each_class_in_its_colour() -> None:
     np.testing.assert_array_equal(picture[round(600 * scale), round(300 * scale)], [200, 200, 200])
     written = picture[round(300 * scale) - 8 : round(300 * scale) + 8]
     assert (written == 255).all(axis=2).any(), "no label"
+
+
+def test_a_table_for_people_has_no_formula_and_files_for_programs_every_name_as_it_is(
+    untrained: Untrained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "=1+1.jpg").write_bytes(untrained.images()[0].read_bytes())
+    (tmp_path / "@half.jpg").write_bytes(untrained.images()[0].read_bytes()[:700])
+    with pytest.raises(SystemExit, match="1"):
+        predict(untrained.models()["onnx"], "*.jpg", "--out", tmp_path / "out")
+    assert {row["file_name"] for row in rows_of(tmp_path / "out" / "predictions.csv")} == {"'=1+1.jpg"}
+    assert [row["file_name"] for row in rows_of(tmp_path / "out" / "errors.csv")] == ["'@half.jpg"]
+    assert file_names(tmp_path / "out") == ["=1+1.jpg"]

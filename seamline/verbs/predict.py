@@ -19,6 +19,7 @@ from typing import TypeVar
 from tqdm import tqdm
 
 from seamline.coco import Record
+from seamline.escaping import to_spreadsheet
 from seamline.files import whole_folder, write_csv, write_json
 
 Number = TypeVar("Number", int, float)
@@ -120,7 +121,11 @@ def main(arguments: Sequence[str]) -> None:
         write_json(args.out / "results.json", results)
         write_json(args.out / "images.json", {"images": images, "annotations": [], "categories": categories})
         write_csv(args.out / "predictions.csv", COLUMNS, table_rows(images, results, names))
-        write_csv(args.out / "errors.csv", ("file_name", "reason"), failures)
+        write_csv(
+            args.out / "errors.csv",
+            ("file_name", "reason"),
+            ([to_spreadsheet(cell) for cell in row] for row in failures),
+        )
 
     counts = Counter(names[record["category_id"] - 1] for record in results)
     rate = f"{len(images) / seconds:.1f} images/s in {detector.precision}"
