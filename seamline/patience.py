@@ -31,7 +31,7 @@ class Patience:
 
     def __init__(self, reached: bool = False) -> None:
         self.reached = reached
-        self.waits = random.Random(0)  # so that those who failed at once do not all come again at once
+        self.waits = random.Random(0)  # so that those who failed at once do not all come again at once  # nosec B311
 
     async def with_(self, action: Callable[[], Awaitable[T]], address: str) -> T:
         """The action's result, tried again after what may pass.
