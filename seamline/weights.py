@@ -43,7 +43,8 @@ def load_weights(path: Path, device: str = "cpu", fuse: bool = False) -> tuple[A
 def opened_as_data(path: Path) -> Iterator[None]:
     """While the block lasts, ultralytics reads these weights, or this description, in its restricted way.
 
-    It reads the environment once, when it is imported, which somebody else's code may have done before us.
+    It reads the environment once, when it is imported, which somebody else's code may have done before us. Nor does it
+    install a package that the file asks for.
 
     Raises:
         SeamlineError: when there is more than data in it, or this ultralytics or torch has no such way.
@@ -51,9 +52,11 @@ def opened_as_data(path: Path) -> Iterator[None]:
     import torch
     import ultralytics
     from ultralytics.nn import tasks
+    from ultralytics.utils import checks
 
     if is_trusted():
-        yield
+        with holding(checks, "AUTOINSTALL", False):
+            yield
         return
     if not hasattr(tasks, "SAFE_LOAD") or not hasattr(torch.serialization, "get_unsafe_globals_in_checkpoint"):
         raise SeamlineError(
@@ -62,16 +65,25 @@ def opened_as_data(path: Path) -> Iterator[None]:
         )
     if path.suffix == ".pt" and path.is_file():
         check_pickle(path)
-    with _opening:  # two of them would put the constant back in the wrong order
-        before, tasks.SAFE_LOAD = tasks.SAFE_LOAD, True
+    with holding(tasks, "SAFE_LOAD", True), holding(checks, "AUTOINSTALL", False):
         try:
             yield
         except TypeError as error:
             if refused := refused_part(error):
                 raise not_data(path, f"it names {refused}") from None
             raise
+
+
+@contextlib.contextmanager
+def holding(module: Any, name: str, value: bool) -> Iterator[None]:
+    """Have a module's constant another value for a while; one at a time, or they would be put back in disorder."""
+    with _opening:
+        before = getattr(module, name)
+        setattr(module, name, value)
+        try:
+            yield
         finally:
-            tasks.SAFE_LOAD = before
+            setattr(module, name, before)
 
 
 def refused_part(error: TypeError) -> str | None:

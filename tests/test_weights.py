@@ -19,6 +19,7 @@ import yaml
 from ultralytics.nn import tasks
 from ultralytics.nn.distill_model import DistillationModel
 from ultralytics.nn.modules import Conv
+from ultralytics.utils import checks
 
 from seamline import training
 from seamline.errors import SeamlineError
@@ -185,6 +186,21 @@ def test_every_opener_refuses(tmp_path: Path, marker: Path) -> None:
         with pytest.raises(SeamlineError, match=r"foreign\.pt: is opened as data only, and it names"):
             opener()
     assert not marker.exists()
+
+
+def test_no_package_is_installed_for_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Quantised weights need a package of their own, which ultralytics would have pip install."""
+    started: list[Any] = []
+    for name in ("AUTOINSTALL", "ONLINE"):
+        monkeypatch.setattr(checks, name, True)
+    monkeypatch.setattr(checks.subprocess, "check_output", lambda *words, **_: started.append(words))
+    torch.save(checkpoint_of(modelopt={"modelopt": {}, "ranges": {}}), tmp_path / "quantised.pt")
+    for trusted in ("1", "0"):
+        monkeypatch.setenv(SAFE_LOAD, trusted)
+        with pytest.raises(SeamlineError, match="modelopt"):
+            open_engine(tmp_path / "quantised.pt", threads=1)
+    assert not started
+    assert checks.AUTOINSTALL is True
 
 
 @pytest.mark.filterwarnings("ignore:`torch.jit")
