@@ -10,6 +10,7 @@ import difflib
 import functools
 import math
 import re
+import reprlib
 from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
@@ -345,7 +346,7 @@ def validation_error_to_sentence(message: str, values: Any) -> str:
         text = f"Expected one of {', '.join(get_args(field_type(keys)))}"
     if text.startswith("Expected"):
         wanted = plain_words(text) + nearest_multiples(text, value)
-        return f"{dotted or 'top level'}: {value!r} is not allowed; {wanted}."
+        return f"{dotted or 'top level'}: {SHORT.repr(value)} is not allowed; {wanted}."
     return f"{dotted}: {text}."
 
 
@@ -359,6 +360,10 @@ def refused_item(keys: Sequence[str], values: Any) -> tuple[str, Any]:
             return item
     raise AssertionError(f"{keys}: every item of it is allowed by itself")
 
+
+# A few lines of YAML can say a list of a billion items, by naming others.
+SHORT = reprlib.Repr()
+SHORT.maxlevel, SHORT.maxlist, SHORT.maxdict, SHORT.maxstring, SHORT.maxother = 2, 10, 10, 200, 200
 
 # msgspec's names of types, and what they are called in YAML.
 WORDS = {

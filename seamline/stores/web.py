@@ -47,6 +47,7 @@ class WebStore:
 
     def answer_to_object(self, answer: aiohttp.ClientResponse) -> RemoteObject:
         check_status(answer, self.shown, None)
+        check_secure(answer, self.url)
         # Parts of two files are told apart by a strong ETag alone.
         strong = answer.headers.get("ETag", "").startswith('"')
         self.in_parts = strong and answer.headers.get("Accept-Ranges") == "bytes" and not self.ranges_fail
@@ -61,6 +62,7 @@ class WebStore:
         with translated(self.shown):
             async with self.session.get(self.url, headers=headers) as answer:
                 check_status(answer, self.shown, item)
+                check_secure(answer, self.url)
                 if headers_to_etag(answer) != item.etag:
                     raise Changed(self.shown)
                 if stop is not None and not is_part(answer, start, stop):
@@ -102,6 +104,10 @@ def translated(address: str) -> Iterator[None]:
     """What a client raises, as what the download knows: Transient, Unreachable, or a sentence for the user."""
     try:
         yield
+    except aiohttp.NonHttpUrlRedirectClientError:
+        raise SeamlineError(
+            f"pull.source: {address} leads away from the web; allowed are https:// and http://."
+        ) from None
     except aiohttp.InvalidURL:
         raise SeamlineError(f"pull.source: {address!r} is no address.") from None
     except aiohttp.TooManyRedirects:
@@ -110,6 +116,12 @@ def translated(address: str) -> Iterator[None]:
         raise Unreachable(client_reason(error)) from None
     except (aiohttp.ClientError, ConnectionError, TimeoutError) as error:
         raise Transient(client_reason(error)) from None
+
+
+def check_secure(answer: aiohttp.ClientResponse, url: str) -> None:
+    """Raises SeamlineError where a redirect took us from https to http, and anybody on the way may change the data."""
+    if url.lower().startswith("https:") and any(one.url.scheme != "https" for one in (*answer.history, answer)):
+        raise SeamlineError(f"pull.source: {shown(url)} leads from https to http; fetch it with another tool.")
 
 
 def check_status(answer: aiohttp.ClientResponse, address: str, item: RemoteObject | None) -> None:
