@@ -439,6 +439,21 @@ def boxes_alone(bench: Bench) -> Said:
     return said
 
 
+@produces("the dataset is not canonical (...); the pull stage makes it so.")
+def a_name_edited_by_hand(bench: Bench) -> Said:
+    path = bench.pulled().folder / "data" / "raw" / "annotations.json"
+    path.write_text(path.read_text().replace("001.png", "../001.png"))
+    return bench.stage("subset", "data/raw", "data/subset")
+
+
+@produces("...: is a link to ..., outside of the dataset; put the file there itself.")
+def a_link_in_place_of_an_image(bench: Bench) -> Said:
+    image = bench.pulled().folder / "data" / "raw" / "images" / "001.png"
+    image.rename(bench.folder / "elsewhere.png")
+    image.symlink_to(bench.folder / "elsewhere.png")
+    return bench.stage("subset", "data/raw", "data/subset")
+
+
 @produces("subset.classes: the dataset has no category ...; it has ....")
 def misspelt_class(bench: Bench) -> Said:
     bench.pulled()
@@ -480,6 +495,14 @@ def no_internet(bench: Bench) -> Said:
 @produces("train.model: ... is no model of ultralytics' (...).")
 def pointer_in_place_of_weights(bench: Bench) -> Said:
     (bench.folder / "mine.pt").write_text("version https://git-lfs.github.com/spec/v1\n")
+    return bench.train(model="mine.pt")
+
+
+@produces("...: is opened as data only, and it ...; set ULTRALYTICS_SAFE_LOAD=0 if you trust whoever made it: ...")
+def weights_of_a_stranger(bench: Bench) -> Said:
+    import torch
+
+    torch.save({"model": os.system}, bench.folder / "mine.pt")
     return bench.train(model="mine.pt")
 
 
