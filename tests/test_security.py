@@ -39,7 +39,7 @@ from seamline.runtime.images import ImageError, read_image
 from seamline.stage import QUIET, quiet_environment
 from seamline.stores.objects import RemoteObject
 from seamline.stores.web import check_secure
-from tests.conftest import PARAMS, PROJECT, Project
+from tests.conftest import PARAMS, PROJECT, Project, write_dataset
 from tests.test_stage import is_one_sentence, run_stage, with_params
 from tests.untrained import Untrained
 
@@ -251,6 +251,15 @@ def test_a_photo_that_is_a_program_is_not_run(kind: str, tmp_path: Path, monkeyp
     assert not (tmp_path / "PWNED").exists()
 
 
+@pytest.mark.parametrize("name", ["\x1b]0;title\x07", "\x1b[2J", "a\nb", "\x9b31m", "nul\0"])
+def test_a_name_is_no_command_to_a_terminal(name: str, tmp_path: Path) -> None:
+    write_dataset(tmp_path / "in", categories=[{"id": 1, "name": name}, {"id": 2, "name": "日本 👩\u200d🦰"}])
+    with_params(tmp_path, {})
+    done = run_stage("pull", tmp_path, "raw", "--source=in")
+    assert is_one_sentence(done, "has a control character in its name"), done.stderr
+    assert name not in done.stderr
+
+
 # What lies beside the data, or in .seamline
 
 
@@ -452,6 +461,7 @@ SHOWN_BY = {
     "Names in what people open": [
         "test_report::test_a_name_cannot_break_out_of_the_page_or_of_a_table",
         "test_escaping::test_a_name_is_seen_as_it_is_and_does_nothing",
+        "test_security::test_a_name_is_no_command_to_a_terminal",
         "test_predicting::test_a_table_for_people_has_no_formula_and_files_for_programs_every_name_as_it_is",
     ],
     "What lies beside the data": ["test_security::test_a_foreign_label_cache_is_not_opened"],

@@ -8,6 +8,7 @@ import pickle
 import warnings
 import zipfile
 from collections.abc import Callable
+from copy import deepcopy
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -271,6 +272,25 @@ def test_no_description_is_executed(changes: Any, named: str, tmp_path: Path, mo
     )
     assert not (tmp_path / "PWNED").exists()
     assert tasks.SAFE_LOAD is False
+
+
+def test_the_description_inside_weights_is_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A training makes its model from it, and ultralytics finds the task in it."""
+    monkeypatch.chdir(tmp_path)
+    model = build(described(tmp_path))
+    for key, value in (
+        ("activation", "__import__('os').system('touch PWNED')"),
+        ("head", [[-1, 1, "__import__('os').system('touch PWNED')", []]]),
+        ("backbone", [[-1, 1, "torch_safe_load", ["hostile.pt"]]]),
+    ):
+        changed = deepcopy(model)
+        changed.yaml = {**model.yaml, key: value}
+        torch.save(checkpoint_of(changed), tmp_path / "mine.pt")
+        load_weights(tmp_path / "mine.pt")  # what is in the weights is the model, made already
+        with pytest.raises((SeamlineError, KeyError)):
+            training.check_weights(tmp_path / "mine.pt")
+            build(tmp_path / "mine.pt")
+        assert not (tmp_path / "PWNED").exists()
 
 
 def test_no_tag_of_yaml_makes_an_object(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
