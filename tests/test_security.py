@@ -263,7 +263,7 @@ def test_a_name_is_no_command_to_a_terminal(name: str, tmp_path: Path) -> None:
 # What lies beside the data, or in .seamline
 
 
-def test_a_foreign_label_cache_is_not_opened(untrained: Untrained, tmp_path: Path) -> None:
+def test_nothing_that_lies_beside_the_data_is_opened_or_run(untrained: Untrained, tmp_path: Path) -> None:
     """ultralytics keeps what it has read of labels in a pickle beside them, and opens one that lies there."""
     from ultralytics.data.dataset import YOLODataset
 
@@ -276,7 +276,8 @@ def test_a_foreign_label_cache_is_not_opened(untrained: Untrained, tmp_path: Pat
         (yolo / "labels" / name).with_suffix(".txt").write_text("0 0.1 0.1 0.9 0.1 0.9 0.9\n")
     for part in ("train", "val"):
         (split / f"{part}.txt").write_text("".join(f"./../yolo/images/{name}\n" for name in names))
-    (split / "data.yaml").write_text(yaml.safe_dump({"names": {0: "top"}}))
+    script = f"open({str(marker)!r}, 'w')"  # which ultralytics runs where a dataset is not there
+    (split / "data.yaml").write_text(yaml.safe_dump({"names": {0: "top"}, "download": script}))
     target = tmp_path / "scratch"
     (target / "train").mkdir(parents=True)
     beside = ("yolo/labels.cache", "yolo/labels/labels.cache", "split/train.cache", "scratch/train/labels.cache")
@@ -291,6 +292,7 @@ def test_a_foreign_label_cache_is_not_opened(untrained: Untrained, tmp_path: Pat
         img_path=str(listing.with_name("train.txt")), data=yaml.safe_load(listing.read_text()), task="segment", imgsz=32
     )
     assert len(loaded.labels) == 2
+    assert "download" not in yaml.safe_load(listing.read_text())
     assert not marker.exists()
 
 
@@ -464,7 +466,7 @@ SHOWN_BY = {
         "test_security::test_a_name_is_no_command_to_a_terminal",
         "test_predicting::test_a_table_for_people_has_no_formula_and_files_for_programs_every_name_as_it_is",
     ],
-    "What lies beside the data": ["test_security::test_a_foreign_label_cache_is_not_opened"],
+    "What lies beside the data": ["test_security::test_nothing_that_lies_beside_the_data_is_opened_or_run"],
     "Servers": [
         "test_security::test_a_redirect_does_not_leave_the_web",
         "test_security::test_a_redirect_takes_no_password_to_another_host",
