@@ -62,8 +62,10 @@ class Coco(msgspec.Struct):
     attributes: msgspec.Raw = msgspec.Raw(b"[]")
 
     def image_refs(self) -> list[ImageRef]:
-        """Raises SeamlineError unless each has a plain name of its own; the labels are called by it as well."""
+        """Raises SeamlineError unless each has an id and a plain name of its own; labels are called by it as well."""
         refs = list(references(ImageRef, self.images))
+        if len({ref.id for ref in refs}) < len(refs):
+            raise not_canonical("two images have one id")
         stems: dict[str, str] = {}
         for name in (ref.file_name for ref in refs):
             if (other := stems.setdefault(name.rpartition(".")[0], name)) is not name:
@@ -71,7 +73,13 @@ class Coco(msgspec.Struct):
         return refs
 
     def annotation_refs(self) -> Iterator[AnnotationRef]:
-        return references(AnnotationRef, self.annotations)
+        """Raises SeamlineError unless each is of an image and a category of the file."""
+        images = {ref.id for ref in self.image_refs()}
+        categories = {category.id for category in self.category_refs()}
+        for ref in references(AnnotationRef, self.annotations):
+            if ref.image_id not in images or ref.category_id not in categories:
+                raise not_canonical(f"annotation {ref.id} is of no image or no category of the file")
+            yield ref
 
     def category_refs(self) -> list[Category]:
         return list(references(Category, self.categories))

@@ -40,10 +40,6 @@ def main() -> None:
     refs = coco.image_refs()
     annotations: dict[int, list[Raw]] = {image.id: [] for image in refs}
     for raw, reference in zip(coco.annotations, coco.annotation_refs(), strict=True):
-        if reference.image_id not in annotations:
-            raise SeamlineError(
-                f"{args.subset}/annotations.json: annotation {reference.id} is of no image of the file."
-            )
         annotations[reference.image_id].append(raw)
 
     parts: list[Converted] = []

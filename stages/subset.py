@@ -38,13 +38,11 @@ def main() -> None:
     # A row an annotation: position of its image, category, whether it is a crowd, whether it is large enough.
     rows = np.array(
         [
-            (position.get(found.image_id, -1), found.category_id, found.iscrowd != 0, found.area >= params.min_area_px)
+            (position[found.image_id], found.category_id, found.iscrowd != 0, found.area >= params.min_area_px)
             for found in coco.annotation_refs()
         ],
         dtype=np.int64,
     ).reshape(-1, 4)
-    if (rows[:, 0] < 0).any():
-        raise SeamlineError(f"{args.raw}/annotations.json: has annotations of no image of the file.")
     used = set(np.unique(rows[:, 1]).tolist())
     shown = [category.name for category in coco.category_refs() if category.id in used]
     sources = source_ids_by_class(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -119,3 +120,29 @@ def test_json_that_is_nested_without_end_is_one_sentence(depth: int, tmp_path: P
     with pytest.raises(SeamlineError):
         coco = read_coco(tmp_path / "bomb.json")
         list(coco.image_refs())
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"image_id": 999}, "annotation 1 is of no image or no category of the file"),
+        ({"category_id": 999}, "annotation 1 is of no image or no category of the file"),
+        ({"image_id": "1"}, "Expected `int`, got `str`"),
+    ],
+)
+def test_an_annotation_of_nothing_is_one_sentence(change: dict[str, Any], reason: str, tmp_path: Path) -> None:
+    with_params(tmp_path, {"split": {"group_by": None, "near_duplicate_bits": None}})
+    path = canonical(tmp_path / "raw", "001.png") / "annotations.json"
+    coco = json.loads(path.read_text())
+    coco["annotations"][0] |= change
+    path.write_text(json.dumps(coco))
+    for stage, inputs in (("subset", ["raw"]), ("convert", ["raw"]), ("split", ["raw", "raw"])):
+        done = run_stage(stage, tmp_path, *inputs, "out")
+        assert is_one_sentence(done, "the dataset is not canonical", reason), done.stderr
+        assert not (tmp_path / "out").exists()
+
+
+def test_two_images_of_one_id_are_refused() -> None:
+    coco = coco_with("a.png", "b.png")
+    with pytest.raises(SeamlineError, match="two images have one id"):
+        Coco([coco.images[0], coco.images[0]], [], []).image_refs()
