@@ -36,7 +36,7 @@ QUIET = {
     "DO_NOT_TRACK": "1",  # what others have agreed on
 }
 # Of ultralytics': whether weights and descriptions of models are read as data (seamline/weights.py). It is for the user
-# to switch off, so a value of his is kept.
+# to switch off, so a value that is set is kept.
 SAFE_LOAD = "ULTRALYTICS_SAFE_LOAD"
 
 

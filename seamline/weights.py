@@ -2,7 +2,7 @@
 
 A .pt file is a pickle, which can name any function of Python and have it called; a description in YAML names layers and
 an activation, which ultralytics would evaluate. Both are taken in the restricted way that torch and ultralytics offer.
-ULTRALYTICS_SAFE_LOAD=0 is the user's way to say that he trusts what he opens.
+ULTRALYTICS_SAFE_LOAD=0 is the user's word that they may run code.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def load_weights(path: Path, device: str = "cpu", fuse: bool = False) -> tuple[A
     """The model in an ultralytics .pt file, ready for inference, and the rest of what is in the file.
 
     Raises:
-        SeamlineError: when it holds anything but layers and numbers, and the user has not said that he trusts it.
+        SeamlineError: when it holds anything but layers and numbers, unless it is trusted.
         Exception: of any kind, when it is damaged or something else.
     """
     quiet_ultralytics()
