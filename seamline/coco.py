@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
@@ -19,7 +20,9 @@ from seamline.errors import SeamlineError
 from seamline.files import link_or_copy, whole_file
 
 Record = dict[str, Any]
-NO_NAME = re.compile(r"[/\\\x00-\x1f\x7f\x85\u2028\u2029]")  # what no name that pull gives has in it
+# As pull gives them: nothing that leads elsewhere or ends a line, and an ending.
+ODD = r"/\\\x00-\x1f\x7f\x85\u2028\u2029"
+PLAIN_NAME = re.compile(rf"[^{ODD}]*[^.{ODD}]\.+[^.{ODD}]*")
 CACHED = re.compile(r"/[0-9a-f]{2}/[0-9a-f]{30}$")  # what DVC may have put a link to in a file's place
 T = TypeVar("T")
 
@@ -39,7 +42,7 @@ class ImageRef(msgspec.Struct, gc=False):
 
     def __post_init__(self) -> None:
         name = self.file_name
-        if NO_NAME.search(name) or not name.rpartition(".")[0].strip(".") or len(name.encode()) > 255:
+        if not PLAIN_NAME.fullmatch(name) or (len(name) > 60 and len(name.encode()) > 255):
             raise ValueError(f"the file_name {name[:80]!r} is not a file's plain name, as 0001.jpg is")
 
 
@@ -66,15 +69,15 @@ class Coco(msgspec.Struct):
         refs = list(references(ImageRef, self.images))
         if len({ref.id for ref in refs}) < len(refs):
             raise not_canonical("two images have one id")
-        stems: dict[str, str] = {}
-        for name in (ref.file_name for ref in refs):
-            if (other := stems.setdefault(name.rpartition(".")[0], name)) is not name:
-                raise not_canonical(f"{other!r} and {name!r} are of one name, and their labels would be one file")
+        stems = [ref.file_name.rpartition(".")[0] for ref in refs]
+        if len(set(stems)) < len(stems):
+            stem = next(stem for stem, count in Counter(stems).items() if count > 1)
+            raise not_canonical(f"two images are called {stem!r}, and their labels would be one file")
         return refs
 
     def annotation_refs(self) -> Iterator[AnnotationRef]:
         """Raises SeamlineError unless each is of an image and a category of the file."""
-        images = {ref.id for ref in self.image_refs()}
+        images = set(self.image_values("id"))
         categories = {category.id for category in self.category_refs()}
         for ref in references(AnnotationRef, self.annotations):
             if ref.image_id not in images or ref.category_id not in categories:
