@@ -22,7 +22,9 @@ from seamline.drawing import COLOURS, hex_to_bgr
 from seamline.errors import SeamlineError
 from seamline.masks import mask_to_rle
 from seamline.overlays import SIDE_PX
-from seamline.predicting import find_photos, overlay
+from seamline.photos.drawing import overlay
+from seamline.photos.finding import find_photos, words
+from seamline.photos.remote import Remote
 from seamline.runtime.detector import Detector
 from seamline.runtime.images import read_image
 from seamline.verbs.predict import main
@@ -86,7 +88,8 @@ def file_names(out: Path) -> list[str]:
 
 
 def found_names(*arguments: Path | str) -> list[str]:
-    return [photo.name for photo in find_photos([str(argument) for argument in arguments], Path("predictions"))]
+    named = words([str(argument) for argument in arguments], [])
+    return [photo.name for photo in find_photos(named, Path("predictions"), Remote())]
 
 
 def test_a_folder_is_searched_to_its_end(photos: Path) -> None:
