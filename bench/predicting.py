@@ -19,6 +19,7 @@ import cv2
 import numpy as np
 
 from seamline.files import write_json
+from seamline.runtime.images import read_image
 
 PROJECT = Path(__file__).parent.parent
 SIDE_PX = 320
@@ -41,7 +42,7 @@ def write_photos(folder: Path, count: int, side: int = SIDE_PX) -> Path:
         return folder
     with zipfile.ZipFile(PROJECT / "samples" / "garments.zip") as archive:
         names = [name for name in archive.namelist() if name.endswith(".jpg")][:DIFFERENT]
-        read = [cv2.imdecode(np.frombuffer(archive.read(name), np.uint8), cv2.IMREAD_COLOR) for name in names[:count]]
+        read = [read_image(archive.read(name), name) for name in names[:count]]
     folder.mkdir(parents=True)
     for number in range(count):
         photo = read[number % len(read)]

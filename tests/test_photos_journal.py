@@ -157,7 +157,7 @@ def test_wherever_a_run_is_cut_it_ends_in_the_same_bytes(
     """And photos that are done are not predicted again, but for those of a batch that was not whole."""
     photos = write_photos(tmp_path / "photos", 7)
     (photos / "000003x.jpg").write_bytes(b"damaged")
-    arguments = [untrained.models()["openvino"], photos, *OPTIONS, "--batch", batch]
+    arguments: list[Path | str] = [untrained.models()["openvino"], photos, *OPTIONS, "--batch", batch]
     with pytest.raises(SystemExit):
         predict(*arguments, "--out", tmp_path / "whole")
     assert len(files_of(tmp_path / "whole")) > 14 + 4
