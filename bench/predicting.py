@@ -9,6 +9,7 @@ import argparse
 import random
 import resource
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -69,29 +70,29 @@ def command(model: Path, photos: Path, out: Path, *options: str) -> list[str]:
 
 
 def killed(model: Path, photos: Path, folder: Path, *options: str) -> dict[str, object]:
-    """Kill it at ten moments, and compare what it ends in with an undisturbed run's."""
-    shutil.rmtree(folder / "whole", ignore_errors=True)
-    shutil.rmtree(folder / "killed", ignore_errors=True)
-    start = time.perf_counter()
-    subprocess.run(command(model, photos, folder / "whole", *options), check=True, capture_output=True)
-    whole_s = time.perf_counter() - start
-    rng = random.Random(0)
-    kills = 0
+    """Kill it at ten moments, the last while it writes, and compare what it ends in with an undisturbed run's."""
+    whole, out = folder / "whole", folder / "killed"
+    for path in (whole, out):
+        shutil.rmtree(path, ignore_errors=True)
+    subprocess.run(command(model, photos, whole, *options), check=True, capture_output=True)
+    count, rng = sum(1 for _ in photos.iterdir()), random.Random(0)
+    lines, writing = out / "unfinished" / "done.jsonl", out / ".results.json.tmp"
     done = []
-    while kills < KILLS:
-        process = subprocess.Popen(command(model, photos, folder / "killed", *options), stdout=subprocess.DEVNULL)
-        try:
-            process.wait(whole_s * rng.uniform(0.2, 0.35))
-            break  # it was faster than that
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-            kills += 1
-            lines = folder / "killed" / "unfinished" / "done.jsonl"
-            done.append(lines.read_bytes().count(b"\n") if lines.exists() else 0)
-    subprocess.run(command(model, photos, folder / "killed", *options), check=True, capture_output=True)
-    same = not differences(folder / "whole", folder / "killed")
-    return {"kills": kills, "done_at_each": done, "seconds_undisturbed": round(whole_s, 1), "same_bytes": same}
+    for number in range(1, KILLS + 1):
+        wanted = count * (number - rng.random()) / KILLS
+        process = subprocess.Popen(command(model, photos, out, *options), stdout=subprocess.DEVNULL)
+        while process.poll() is None and not (writing.exists() if number == KILLS else lines_in(lines) >= wanted):
+            time.sleep(0.01)
+        time.sleep(rng.uniform(0, 0.1))
+        process.kill()
+        process.wait()
+        done.append(lines_in(lines) if process.returncode == -signal.SIGKILL else "ended before")
+    subprocess.run(command(model, photos, out, *options), check=True, capture_output=True)
+    return {"killed_with_so_many_done": done, "differences": differences(whole, out), "files": len(files_of(whole))}
+
+
+def lines_in(path: Path) -> int:
+    return path.read_bytes().count(b"\n") if path.exists() else 0
 
 
 def measured(model: Path, photos: Path, folder: Path, *options: str) -> dict[str, float]:
