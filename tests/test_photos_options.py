@@ -22,6 +22,7 @@ from seamline.photos.drawing import class_folders, crop_png, polygons
 from seamline.photos.finding import find_photos, words
 from seamline.photos.remote import Remote
 from seamline.photos.suffixes import passed_over_text
+from seamline.pictures import MAX_PIXELS
 from seamline.progress import CountProgress
 from seamline.runtime.detector import Detector
 from seamline.runtime.images import read_image
@@ -229,13 +230,13 @@ def test_the_pixels_of_a_photo_may_be_limited(
 
     class Limited(Detector):
         def __init__(self, *arguments: Any, **options: Any) -> None:
-            asked.append(options.pop("max_pixels", None))
+            asked.append(options["max_pixels"])
             super().__init__(*arguments, **options)
 
     monkeypatch.setattr("seamline.runtime.detector.Detector", Limited)
     for options in ((), ("--max-pixels", "1000000")):
         predict(untrained.models()["onnx"], untrained.images()[0], "--out", tmp_path / "out", *options)
-    assert asked == [None, 1_000_000]
+    assert asked == [MAX_PIXELS, 1_000_000]
 
 
 def test_a_log_gets_lines(monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:

@@ -9,7 +9,6 @@ from pathlib import PurePosixPath
 
 import cv2
 import numpy as np
-import numpy.typing as npt
 
 from seamline.coco import Record
 from seamline.drawing import class_colour, drawn, hex_to_bgr
@@ -52,8 +51,9 @@ def crop_png(image: Image, found: Instances, index: int) -> bytes:
     mask = found.mask(index)[part]
     if not mask.any():
         return b""
-    own: npt.NDArray[np.bool_] = mask[..., None] > 0
-    cut_out = np.concatenate((np.where(own, image[part], WHITE), np.where(own, 255, 0)), axis=2).astype(np.uint8)
+    cut_out = np.full((*mask.shape, 4), WHITE, np.uint8)
+    np.copyto(cut_out[..., :3], image[part], where=mask[..., None] > 0)
+    cut_out[..., 3] = mask * np.uint8(255)
     return cv2.imencode(".png", cut_out, [cv2.IMWRITE_PNG_COMPRESSION, PNG_COMPRESSION])[1].tobytes()
 
 

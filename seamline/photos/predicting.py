@@ -29,7 +29,8 @@ from seamline.runtime.images import ImageError, read_image
 from seamline.runtime.instances import Instances
 
 READERS = 8  # of remote photos, at once
-MOST_WRITERS = 4  # each has a photo in memory where crops are made
+MOST_WRITERS = 4
+MOST_CROPPERS = 2  # each has a photo in memory, and what is cut out of it
 MISSING = -1
 
 
@@ -40,6 +41,7 @@ class Wanted(NamedTuple):
     classes: frozenset[int]  # indices of those that are looked for
     polygons: bool
     crops: bool
+    max_pixels: int  # of a photo
 
 
 class Read(NamedTuple):
@@ -79,7 +81,7 @@ def done_before(photos: PhotoList, journal: Journal, batch: int, remote: Remote)
     if not known:
         return array("q", [MISSING]) * len(photos)
     with ThreadPoolExecutor(READERS, thread_name_prefix="look") as pool:
-        positions = array("q", in_order(pool, position, photos, 8 * READERS))
+        positions = array("q", in_order(lambda photo: pool.submit(position, photo), photos, 8 * READERS))
     for start in range(0, len(positions), batch):
         group = positions[start : start + batch]
         if MISSING in group:
@@ -98,13 +100,13 @@ def predict_missing(
     missing = ((number, photo) for number, photo in enumerate(photos) if positions[number] == MISSING)
     before = len(positions) - positions.count(MISSING)
     to_done = functools.partial(found_to_done, wanted=wanted, journal=journal)
-    writers = min(max(detector.threads // 2, 1), MOST_WRITERS)
+    writers = min(max(detector.threads // 2, 1), MOST_CROPPERS if wanted.crops else MOST_WRITERS)
     with (
         contextlib.closing(CountProgress("predicted", "images", len(positions), before)) as progress,
         ThreadPoolExecutor(writers, thread_name_prefix="write") as pool,
         contextlib.closing(predicted(detector, missing, remote)) as found,
     ):
-        for number, done in in_order(pool, to_done, found, writers):
+        for number, done in in_order(functools.partial(pool.submit, to_done), found, writers):
             positions[number] = journal.add(done)
             progress.add(bad=bool(done.reason))
 
@@ -130,7 +132,7 @@ def predicted(
         return Read(number, photo._replace(stamp=stamp), data)
 
     def sources() -> Iterator[Path | bytes]:
-        for one in in_order(pool, read, numbered, 2 * READERS):
+        for one in in_order(lambda one: pool.submit(read, one), numbered, 2 * READERS):
             waiting.append(one)
             yield one.source
 
@@ -168,7 +170,7 @@ def found_to_done(item: tuple[Read, Instances | ImageError], wanted: Wanted, jou
         done.instances = [instance(records[index], found, index, wanted) for index in chosen]
         if wanted.crops and chosen:
             try:
-                write_crops(read, found, chosen, done.instances, journal)
+                write_crops(read, found, chosen, done.instances, journal, wanted.max_pixels)
             except ImageError as error:
                 return read.number, Done(photo.key, photo.stamp, photo.name, reason=text_of(error), again=True)
     return read.number, done
@@ -183,10 +185,15 @@ def instance(record: Mapping[str, Any], found: Instances, index: int, wanted: Wa
 
 
 def write_crops(
-    read: Read, found: Instances, chosen: Sequence[int], instances: Sequence[dict[str, Any]], journal: Journal
+    read: Read,
+    found: Instances,
+    chosen: Sequence[int],
+    instances: Sequence[dict[str, Any]],
+    journal: Journal,
+    max_pixels: int,
 ) -> None:
     """A PNG for each instance that has a pixel, whose line then says so."""
-    image = read_image(read.source)
+    image = read_image(read.source, max_pixels=max_pixels)
     if image.shape[:2] != (found.height, found.width):
         raise ImageError("has changed while it was read.")
     for order, (index, kept) in enumerate(zip(chosen, instances, strict=True), 1):

@@ -10,15 +10,7 @@ from seamline.addresses import shown
 from seamline.archives import SUFFIXES as ARCHIVES
 from seamline.archives import is_junk
 from seamline.errors import SeamlineError
-from seamline.pictures import SUFFIXES
-
-FRAMES = "video: save frames as images, as with ffmpeg"
-# What photos and films lie in that cannot be read, and what to do.
-UNREAD_SUFFIXES = {
-    **dict.fromkeys((".heic", ".heif", ".hif"), "pip install pillow-heif"),
-    **dict.fromkeys((".avif", ".gif", ".jxl", ".jp2", ".svg", ".psd", ".dng", ".cr2", ".nef"), "convert to JPEG"),
-    **dict.fromkeys((".mp4", ".mov", ".avi", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg", ".wmv", ".3gp"), FRAMES),
-}
+from seamline.pictures import SUFFIXES, UNREAD_SUFFIXES
 
 
 def is_wanted(name: str, passed_over: Counter[tuple[str, str]], asked: Iterable[str] = ()) -> bool:
@@ -40,7 +32,7 @@ def suffix_of(name: str) -> str:
 def check_named(name: str) -> None:
     """Raise a SeamlineError for a file that holds photos and is not one."""
     suffix = suffix_of(name)
-    if UNREAD_SUFFIXES.get(suffix, "").startswith("video"):
+    if "video" in UNREAD_SUFFIXES.get(suffix, ""):
         raise SeamlineError(
             f"{shown(name)}: is a video; save its frames as images and name their folder: "
             "ffmpeg -i VIDEO -r 1 frames/%06d.jpg takes one a second."

@@ -75,7 +75,7 @@ def write_results(
     usable = sum(not journal.at(position).reason for position in positions)
     drawn = frozenset(evenly_spaced(range(1, usable + 1), overlays))
     summary.pictures = len(drawn)
-    undrawn = draw_overlays(journal, photos, positions, drawn, wanted.names, remote)
+    undrawn = draw_overlays(journal, photos, positions, drawn, wanted, remote)
     folders = class_folders(wanted.names)
     with contextlib.ExitStack() as open_until_whole:
         tables = Tables(out, open_until_whole, wanted)
@@ -185,7 +185,7 @@ def draw_overlays(
     photos: PhotoList,
     positions: array[int],
     chosen: frozenset[int],
-    names: Sequence[str],
+    wanted: Wanted,
     remote: Remote,
 ) -> dict[str, tuple[str, str]]:
     """Draw those that are not there yet; returns those that could not be read again, and why, by their keys."""
@@ -194,23 +194,24 @@ def draw_overlays(
         for one in usable_photos(journal, photos, positions)
         if one.number in chosen and not overlay_path(journal, one.photo).exists()
     )
-    draw = functools.partial(draw_overlay, journal=journal, names=names, remote=remote)
+    draw = functools.partial(draw_overlay, journal=journal, wanted=wanted, remote=remote)
     undrawn = {}
     with (
         contextlib.closing(CountProgress("drawn", "pictures", len(chosen))) as progress,
         ThreadPoolExecutor(min(usable_cores(), MOST_DRAWN), thread_name_prefix="draw") as pool,
     ):
-        for photo, reason in in_order(pool, draw, missing, MOST_DRAWN):
+        for photo, reason in in_order(functools.partial(pool.submit, draw), missing, MOST_DRAWN):
             progress.add(bad=bool(reason))
             if reason:
                 undrawn[photo.key] = photo.name, f"was predicted, but cannot be drawn: {reason}"
     return undrawn
 
 
-def draw_overlay(one: Usable, journal: Journal, names: Sequence[str], remote: Remote) -> tuple[Photo, str]:
+def draw_overlay(one: Usable, journal: Journal, wanted: Wanted, remote: Remote) -> tuple[Photo, str]:
     try:
         source = remote.read(one.photo)[0] if is_remote(one.photo.place) else Path(one.photo.place)
-        data = overlay_jpeg(read_image(source, one.photo.name), one.done.instances, names)
+        image = read_image(source, one.photo.name, wanted.max_pixels)
+        data = overlay_jpeg(image, one.done.instances, wanted.names)
     except (ImageError, Unread) as error:  # gone, or not what it was when it was predicted
         return one.photo, text_of(error)
     with whole_file(overlay_path(journal, one.photo)) as temporary:

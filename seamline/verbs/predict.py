@@ -85,7 +85,7 @@ def parser() -> argparse.ArgumentParser:
     add("--format", choices=("rle", "polygons"), default="rle", help="of the masks in results.json")
     add("--crops", action="store_true", help="cut each instance out, as a PNG with transparency")
     add("--overlays", type=count_or_all, default=24, help="how many images are drawn, or all")
-    add("--max-pixels", type=number_from(int, 1, MOST_PIXELS), help="refuse larger images (default: 200 million)")
+    add("--max-pixels", type=number_from(int, 1, MOST_PIXELS), default=200_000_000, help="refuse larger images")
     add("--threads", type=number_from(int, 1, MOST), help="CPU threads (default: all usable cores)")
     add("--precision", default="f32", help="f32 or, for OpenVINO, bf16")
     add("--device", default="cpu", help="cpu or, for PyTorch and ONNX, cuda")
@@ -107,17 +107,16 @@ def main(arguments: Sequence[str]) -> None:
     remote = Remote()
     try:
         photos = find_photos(words(args.images, args.list), args.out, remote)
-        limit: dict[str, Any] = {} if args.max_pixels is None else {"max_pixels": args.max_pixels}
-        detector = Detector(
+        with Detector(
             args.model,
             args.confidence,
             threads=args.threads,
             batch=args.batch,
             precision=args.precision,
             device=args.device,
-            **limit,
-        )
-        summary, seconds, before = predict(args, photos, detector, remote)
+            max_pixels=args.max_pixels,
+        ) as detector:
+            summary, seconds, before = predict(args, photos, detector, remote)
     finally:
         remote.close()
     report(args, detector, photos, summary, seconds, before)
@@ -134,7 +133,7 @@ def predict(
     names = detector.names
     classes = names if args.classes is None else names_to_classes(args.classes, names)
     chosen = frozenset(index for index, name in enumerate(names) if name in classes)
-    wanted = Wanted(names, chosen, args.format == "polygons", args.crops)
+    wanted = Wanted(names, chosen, args.format == "polygons", args.crops, args.max_pixels)
     run = {
         "model": model_sha256(args.model),
         "confidence": detector.confidence,
