@@ -133,6 +133,14 @@ def test_a_run_that_did_nothing_leaves_nothing(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
+def test_a_folder_of_that_name_that_is_somebodys_own_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "unfinished").mkdir()
+    (tmp_path / "unfinished" / "novel.txt").touch()
+    with pytest.raises(SeamlineError, match=r"novel\.txt: is not of an unfinished run"):
+        open_journal(tmp_path, {"model": "a"}).__enter__()
+    assert [path.name for path in (tmp_path / "unfinished").iterdir()] == ["novel.txt"]
+
+
 class Killed(BaseException):
     pass
 
@@ -247,9 +255,12 @@ def test_a_file_that_could_not_be_read_is_tried_again_and_a_damaged_one_is_not(
     assert "1 of them could not be read; the same command tries those again" in capsys.readouterr().err
     assert len(rows_of(out / "errors.csv")) == 2
     assert len(file_names(out)) == 3
+    (photos / "000002.jpg").write_bytes((photos / "000000.jpg").read_bytes())
     with pytest.raises(SystemExit, match="1"):
         predict(model, photos, "--out", out)
-    assert "4 of 5 images are done already" in capsys.readouterr().out
+    assert "3 of 5 images are done already" in capsys.readouterr().out
+    overlays = {path.name: path.read_bytes() for path in (out / "overlays").iterdir()}
+    assert overlays["0003_000002.jpg"] == overlays["0001_000000.jpg"], "drawn before the photo changed"
     assert [Path(row["file_name"]).name for row in rows_of(out / "errors.csv")] == ["damaged.jpg"]
     assert len(file_names(out)) == 4
     assert not (out / "unfinished").exists()

@@ -171,6 +171,9 @@ def test_photos_from_a_list(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     Path("list.txt").write_text("shoot\n", encoding="utf-16")
     with pytest.raises(SeamlineError, match=r"^list\.txt, line 1: "):
         listed("list.txt")
+    Path("list.txt").write_text("\n\n")
+    with pytest.raises(SeamlineError, match=r"^the list of photos is empty\.$"):
+        listed("list.txt")
     with pytest.raises(SeamlineError, match=r"^none\.txt: cannot be read as a list of photos"):
         listed("none.txt")
 

@@ -18,6 +18,7 @@ from seamline.photos.listing import Photo, PhotoList, key_of
 from seamline.photos.remote import Remote, check_scheme
 from seamline.photos.suffixes import check_named, is_wanted, passed_over_text, suffix_of
 from seamline.pictures import SUFFIXES
+from seamline.progress import CountProgress
 
 OURS = ("overlays", "crops", "unfinished")  # folders in OUT
 UNREADABLE = ("folder", "cannot be read")
@@ -58,15 +59,18 @@ def find_photos(named: Iterable[Word], out: Path, remote: Remote) -> PhotoList:
         SeamlineError: when one names nothing, or cannot be read.
     """
     photos = PhotoList()
-    for word in named:
-        try:
-            find_word(word.text, out, remote, photos)
-        except SeamlineError as error:
-            raise SeamlineError(f"{word.where}{error}") from None
+    with contextlib.closing(CountProgress("found", "photos")) as progress:
+        for word in named:
+            try:
+                find_word(word.text, out, remote, photos, progress)
+            except SeamlineError as error:
+                raise SeamlineError(f"{word.where}{error}") from None
+    if not len(photos):
+        raise SeamlineError("the list of photos is empty.")
     return photos
 
 
-def find_word(text: str, out: Path, remote: Remote, photos: PhotoList) -> None:
+def find_word(text: str, out: Path, remote: Remote, photos: PhotoList, progress: CountProgress) -> None:
     before = photos.passed_over.copy()
     if is_remote(text):
         check_scheme(text)
@@ -76,6 +80,7 @@ def find_word(text: str, out: Path, remote: Remote, photos: PhotoList) -> None:
     anything = False
     for photo in found:
         photos.add(photo)
+        progress.add()
         anything = True
     if not anything:
         left = passed_over_text(photos.passed_over - before)

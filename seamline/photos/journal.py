@@ -28,6 +28,7 @@ from seamline.errors import SeamlineError
 from seamline.files import write_json
 
 FOLDER = "unfinished"
+NAMES = {"run.json", ".run.json.tmp", "done.jsonl", "crops", "overlays", "lock"}
 VERSION = 1  # of the lines
 DELIVERED = "delivered"  # in run.json, when OUT has everything and only what could not be fetched is left
 # What makes a run another one, as people call it.
@@ -134,6 +135,11 @@ def open_journal(out: Path, run: Mapping[str, Any]) -> Iterator[Journal]:
         SeamlineError: while another run is at work there, or what another one has left is not finished.
     """
     folder = out / FOLDER
+    foreign = sorted({path.name for path in folder.iterdir()} - NAMES) if folder.is_dir() else []
+    if foreign:
+        raise SeamlineError(
+            f"{folder / foreign[0]}: is not of an unfinished run, and would be lost; name another --out."
+        )
     with locked(folder, out):
         path = folder / "run.json"
         now = {"version": VERSION, **run}

@@ -75,7 +75,7 @@ def done_before(photos: PhotoList, journal: Journal, batch: int, remote: Remote)
         at, stamp = known.get(photo.key, (MISSING, ""))
         if at == MISSING:
             return MISSING
-        now = remote.stamp(photo) if is_remote(photo.place) and not photo.stamp else photo.stamp
+        now = remote.stamp(photo) if photo.place.startswith(("https://", "http://")) else photo.stamp
         return at if now and now == stamp else MISSING
 
     if not known:

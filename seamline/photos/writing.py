@@ -25,7 +25,7 @@ from seamline.files import link_or_copy, make_parent, whole_file, whole_folder
 from seamline.parallel import usable_cores
 from seamline.photos.drawing import class_folders, overlay_jpeg, picture_name
 from seamline.photos.journal import Done, Journal
-from seamline.photos.listing import Photo, PhotoList
+from seamline.photos.listing import Photo, PhotoList, key_of
 from seamline.photos.predicting import Wanted, crop_path, text_of
 from seamline.photos.remote import Remote, Unread
 from seamline.progress import CountProgress
@@ -84,7 +84,7 @@ def write_results(
         for one in usable_photos(journal, photos, positions, lambda done: tables.fail(summary, done)):
             name = picture_name(one.number, one.photo.name)
             if one.number in drawn and one.photo.key not in undrawn:
-                link_or_copy(overlay_path(journal, one.photo), pictures / f"{name}.jpg")
+                link_or_copy(overlay_path(journal, one), pictures / f"{name}.jpg")
             paths = link_crops(crops, journal, one, name, folders) if crops is not None else []
             tables.add(one, paths)
             summary.images += 1
@@ -176,8 +176,9 @@ def link_crops(crops: Path, journal: Journal, one: Usable, name: str, folders: S
     return paths
 
 
-def overlay_path(journal: Journal, photo: Photo) -> Path:
-    return journal.folder / OVERLAYS / f"{photo.key}.jpg"
+def overlay_path(journal: Journal, one: Usable) -> Path:
+    """Another one for a photo that has changed."""
+    return journal.folder / OVERLAYS / f"{one.photo.key}-{key_of(one.done.stamp)}.jpg"
 
 
 def draw_overlays(
@@ -192,7 +193,7 @@ def draw_overlays(
     missing = (
         one
         for one in usable_photos(journal, photos, positions)
-        if one.number in chosen and not overlay_path(journal, one.photo).exists()
+        if one.number in chosen and not overlay_path(journal, one).exists()
     )
     draw = functools.partial(draw_overlay, journal=journal, wanted=wanted, remote=remote)
     undrawn = {}
@@ -214,7 +215,7 @@ def draw_overlay(one: Usable, journal: Journal, wanted: Wanted, remote: Remote) 
         data = overlay_jpeg(image, one.done.instances, wanted.names)
     except (ImageError, Unread) as error:  # gone, or not what it was when it was predicted
         return one.photo, text_of(error)
-    with whole_file(overlay_path(journal, one.photo)) as temporary:
+    with whole_file(overlay_path(journal, one)) as temporary:
         temporary.write_bytes(data)
     return one.photo, ""
 
@@ -245,6 +246,8 @@ def writing_to(out: Path) -> Iterator[None]:
     """Errors of the file system, such as a full disk, as a sentence."""
     try:
         yield
+    except BrokenPipeError:  # of the output, not of the disk
+        raise
     except OSError as error:
         raise SeamlineError(
             f"{out}: cannot be written to ({error.strerror}); the same command resumes after what is done."
