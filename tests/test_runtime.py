@@ -47,15 +47,13 @@ from seamline.runtime.instances import (
     Crop,
     Instances,
     boxes_to_image,
-    cells_used,
     crop_to_polygon,
     decode_masks,
-    joined_runs,
     non_maximum_suppression,
     outputs_to_instances,
     runs_to_crop,
     runs_to_rle,
-    strip_to_runs,
+    toggles_to_runs,
 )
 from tests.conftest import PROJECT
 from tests.untrained import IMGSZ, NAMES, WITHOUT_TORCH, Untrained, canvas_of, rounding_of_scores
@@ -222,14 +220,10 @@ def test_errors_say_which_file(untrained: Untrained, tmp_path: Path) -> None:
 
 
 def mask_to_runs(mask: npt.NDArray[np.uint8], left: int, top: int, height: int) -> npt.NDArray[np.int64]:
-    """As the runtime makes them, in two strips."""
-    inside = np.pad(mask.T > 0, ((0, 0), (0, 1)))
-    middle = len(inside) // 2
-    strips = (
-        strip_to_runs(inside[:middle], left, top, height),
-        strip_to_runs(inside[middle:], left + middle, top, height),
-    )
-    return joined_runs(np.concatenate(strips))
+    """Runs from changes in each column, in no order, as the runtime finds them."""
+    padded = np.pad(mask, ((1, 1), (0, 0))).astype(np.int8)
+    row, column = np.nonzero(np.diff(padded, axis=0))
+    return toggles_to_runs((left + column) * height + top + row)
 
 
 small_masks = st.tuples(st.integers(1, 12), st.integers(1, 12)).flatmap(
@@ -646,9 +640,50 @@ def test_coco_records_are_boxes_by_width_and_the_masks_pixels() -> None:
     np.testing.assert_array_equal(coco_mask.decode(record["segmentation"]), expected)
 
 
-def test_weights_of_no_row_use_no_cell() -> None:
-    assert cells_used(np.zeros((0, 5), np.float32)) == slice(0, 0)
-    assert cells_used(np.array([[0, 1, 1, 0], [0, 0, 1, 0]], np.float32)) == slice(1, 3)
+def dense_mask(logit: Any, box: Any, letterbox: Any, imgsz: int) -> tuple[Any, Any]:
+    """The enlarged logits inside a box in f64, pixel by pixel, as the definition of bilinear enlargement has it."""
+    stride = imgsz / logit.shape[0]
+
+    def places(size: int, start: float, length: float, count: int) -> tuple[Any, Any, Any]:
+        low, high = max(int(np.floor(start)), 0), min(int(np.ceil(start + length)), count) - 1
+        at = np.clip(start + (np.arange(size) + 0.5) * length / size - 0.5, low, high)
+        return np.floor(at).astype(int), np.minimum(np.floor(at).astype(int) + 1, high), at - np.floor(at)
+
+    top, below, down = places(letterbox.height, letterbox.top / stride, letterbox.scaled_height / stride, len(logit))
+    left, right, along = places(
+        letterbox.width, letterbox.left / stride, letterbox.scaled_width / stride, logit.shape[1]
+    )
+    exact = logit.astype(np.float64)
+    upper = exact[np.ix_(top, left)] * (1 - along) + exact[np.ix_(top, right)] * along
+    lower = exact[np.ix_(below, left)] * (1 - along) + exact[np.ix_(below, right)] * along
+    values = upper * (1 - down[:, None]) + lower * down[:, None]
+    rows, columns = np.arange(letterbox.height)[:, None], np.arange(letterbox.width)
+    inside = (rows >= box[1]) & (rows < box[3]) & (columns >= box[0]) & (columns < box[2])
+    return (values > 0) & inside, np.abs(values)
+
+
+@given(
+    st.integers(10, 90),
+    st.integers(10, 90),
+    st.integers(1, 9),
+    st.integers(0, 1000),
+    st.lists(st.floats(0, 1), min_size=4, max_size=4),
+)
+def test_a_mask_is_the_sign_of_every_pixels_own_value(
+    height: int, width: int, cells: int, seed: int, corners: list[float]
+) -> None:
+    """Larger and smaller than its cells, of whatever box; where a value is 0 but for rounding either is right."""
+    rng = np.random.default_rng(seed)
+    imgsz = 8 * cells
+    prototypes = rng.integers(-3, 4, (1, cells, cells)).astype(np.float32)  # whole numbers: many values are exactly 0
+    x, y = sorted(corners[:2]), sorted(corners[2:])
+    box = np.array([[x[0] * width, y[0] * height, x[1] * width, y[1] * height]], np.float32)
+    letterbox = letterbox_of(height, width, imgsz)
+    [runs] = decode_masks(np.ones((1, 1), np.float32), prototypes, box, letterbox, imgsz)
+    found = Instances(box, box[:, 0], np.zeros(1, np.int64), [runs], height, width).mask(0)
+    expected, values = dense_mask(prototypes[0], box[0], letterbox, imgsz)
+    different = found.astype(bool) != expected
+    assert not different[values > 1e-5].any()
 
 
 def test_a_model_of_boxes_alone_and_one_that_was_refused_are_one_sentence(tmp_path: Path) -> None:

@@ -17,7 +17,6 @@ from seamline.runtime.images import Letterbox
 Floats = npt.NDArray[np.float32]
 # Where the pixels of a mask begin and end, in turn, in the image's pixels counted down the columns (COCO's order).
 Runs = npt.NDArray[np.int64]
-STRIP_PIXELS = 1 << 20  # of a mask that are made at once
 NMS_BLOCK = 32  # boxes
 FEW_BOXES = 128  # of which those of all classes are compared at once
 
@@ -92,26 +91,11 @@ class Instances:
         return records
 
 
-def strip_to_runs(inside: npt.NDArray[np.bool_], left: int, top: int, height: int) -> Runs:
-    """Runs of some neighbouring columns of a mask.
-
-    Args:
-        inside: (columns, rows + 1), the last of each column False, so that every run ends in its own column.
-        left, top: of the first column and row in the image.
-        height: of the image.
-    """
-    flat = inside.ravel()
-    changes = np.flatnonzero(flat[1:] != flat[:-1]) + 1
-    if flat.size and flat[0]:
-        changes = np.concatenate(([0], changes))
-    column, row = np.divmod(changes, inside.shape[1])
-    return (left + column) * height + top + row
-
-
-def joined_runs(runs: Runs) -> Runs:
-    """Without the ends that are the next run's beginning, as of a mask as high as its image."""
-    touching = np.flatnonzero(runs[1:-1:2] == runs[2::2])
-    return np.delete(runs, np.concatenate((2 * touching + 1, 2 * touching + 2))) if len(touching) else runs
+def toggles_to_runs(toggles: npt.NDArray[np.int64]) -> Runs:
+    """Runs from the places where background and mask change, in any order; two at one place cancel each other."""
+    places, counts = np.unique(toggles, return_counts=True)
+    runs: Runs = places[counts % 2 == 1]
+    return runs
 
 
 def runs_to_crop(runs: Runs, height: int) -> Crop:
@@ -255,61 +239,72 @@ def boxes_to_image(corners: Floats, letterbox: Letterbox) -> Floats:
     return boxes
 
 
+class Cells(NamedTuple):
+    """Where the pixels of one side lie among the prototypes' cells, whose centres are whole numbers."""
+
+    first: float  # place of pixel 0, which may lie outside of the content
+    step: float  # from one pixel to the next
+    low: npt.NDArray[np.int64]  # of each pixel, the cell before it,
+    high: npt.NDArray[np.int64]  # the one behind it,
+    share: Floats  # and how far it is from the one to the other
+
+
+@functools.lru_cache(maxsize=64)
+def pixels_to_cells(size: int, start: float, length: float, cell_count: int) -> Cells:
+    """For `length` cells from `start` on that are enlarged bilinearly to `size` pixels.
+
+    Cell and pixel centres lie at halves (torch's interpolate with align_corners=False); start and length may be
+    fractions of a cell, and cells outside the content are not mixed in. Kept: photos of one camera have one size.
+    """
+    step = length / size
+    first = start + step / 2 - 0.5
+    lowest, highest = max(math.floor(start), 0), min(math.ceil(start + length), cell_count) - 1
+    at = np.clip(first + step * np.arange(size), lowest, highest)
+    low = np.floor(at).astype(np.int64)
+    cells = Cells(first, step, low, np.minimum(low + 1, highest), (at - low).astype(np.float32))
+    for array in cells[2:]:
+        array.flags.writeable = False
+    return cells
+
+
 def decode_masks(
     coefficients: Floats, prototypes: Floats, boxes: Floats, letterbox: Letterbox, imgsz: int
 ) -> list[Runs]:
     """Masks in the image's pixels: prototypes weighted, enlarged bilinearly, cut to the box, positive logits kept.
 
-    The same as ultralytics' process_mask_native (retina_masks=True), but enlarged inside the box only: bilinear
-    enlargement is separable, rows @ logits @ columns, so a box needs just its own rows and columns.
+    The same as ultralytics' process_mask_native (retina_masks=True), without an enlarged mask ever being made.
     """
     count, height, width = prototypes.shape
     if not len(boxes):
         return []
     logits = (coefficients @ prototypes.reshape(count, -1)).reshape(-1, height, width)
     stride = imgsz / height
-    rows = bilinear_weights(letterbox.height, letterbox.top / stride, letterbox.scaled_height / stride, height)
-    columns = bilinear_weights(letterbox.width, letterbox.left / stride, letterbox.scaled_width / stride, width)
+    rows = pixels_to_cells(letterbox.height, letterbox.top / stride, letterbox.scaled_height / stride, height)
+    columns = pixels_to_cells(letterbox.width, letterbox.left / stride, letterbox.scaled_width / stride, width)
     return [logit_to_runs(logit, box, rows, columns) for logit, box in zip(logits, boxes, strict=True)]
 
 
-def logit_to_runs(logit: Floats, box: Floats, rows: Floats, columns: Floats) -> Runs:
-    """One mask, from its logits in the prototypes' cells, in strips of columns."""
-    x1, y1 = np.ceil(box[:2]).astype(int)  # a pixel belongs to the box when its index lies in it, as in ultralytics
-    x2, y2 = np.ceil(box[2:]).astype(int)
-    own_rows, own_columns = rows[y1:y2], columns[x1:x2]
-    low, high = cells_used(own_rows), cells_used(own_columns)
-    by_row = (own_rows[:, low] @ logit[low, high]).T
-    step = max(STRIP_PIXELS // max(len(own_rows), 1), 1)
-    strips = []
-    for start in range(0, len(own_columns), step):
-        enlarged = own_columns[start : start + step, high] @ by_row  # (columns, rows): down the columns, as runs go
-        inside = np.zeros((enlarged.shape[0], enlarged.shape[1] + 1), dtype=np.bool_)
-        np.greater(enlarged, 0, out=inside[:, :-1])
-        strips.append(strip_to_runs(inside, int(x1) + start, int(y1), len(rows)))
-    return joined_runs(np.concatenate(strips)) if strips else np.zeros(0, dtype=np.int64)
+def logit_to_runs(logit: Floats, box: Floats, rows: Cells, columns: Cells) -> Runs:
+    """One mask from its logits in the prototypes' cells.
 
-
-def cells_used(weights: Floats) -> slice:
-    """From the first to the last column that is not 0 throughout; positions only ever grow from row to row."""
-    if not len(weights):
-        return slice(0, 0)
-    return slice(int(np.argmax(weights[0] != 0)), weights.shape[1] - int(np.argmax(weights[-1, ::-1] != 0)))
-
-
-@functools.lru_cache(maxsize=16)
-def bilinear_weights(size: int, start: float, length: float, source_size: int) -> Floats:
-    """(size, source_size) matrix that enlarges `length` cells from `start` on to `size` pixels, bilinearly.
-
-    Cell and pixel centres lie at halves (torch's interpolate with align_corners=False); start and length may be
-    fractions of a cell, and cells outside the content are not mixed in. Kept: photos of one camera have one size.
+    Bilinear enlargement is linear between one row of cells and the next. So each column of pixels is interpolated at
+    the rows of cells alone, and where its sign changes between two of them a division gives the row of pixels.
     """
-    first, last = max(math.floor(start), 0), min(math.ceil(start + length), source_size) - 1
-    at = np.clip(start + (np.arange(size) + 0.5) * length / size - 0.5, first, last)
-    low = np.floor(at).astype(int)
-    high = np.minimum(low + 1, last)
-    weights = np.zeros((size, source_size), dtype=np.float32)
-    weights[np.arange(size), low] += (1 - (at - low)).astype(np.float32)
-    weights[np.arange(size), high] += (at - low).astype(np.float32)
-    weights.flags.writeable = False
-    return weights
+    x1, y1 = (
+        int(value) for value in np.ceil(box[:2])
+    )  # a pixel belongs to the box when its index lies in it, as there
+    x2, y2 = (int(value) for value in np.ceil(box[2:]))
+    if x1 >= x2 or y1 >= y2:
+        return np.zeros(0, dtype=np.int64)
+    top, bottom = rows.low[y1], rows.high[y2 - 1]
+    cells, share = logit[top : bottom + 1], columns.share[x1:x2]
+    values = cells[:, columns.low[x1:x2]] * (1 - share) + cells[:, columns.high[x1:x2]] * share  # (cells, columns)
+    inside = values > 0
+    height = len(rows.low)
+    base = np.arange(x1, x2) * height  # of each column, down which runs go
+    changed, column = np.nonzero(inside[:-1] != inside[1:])
+    before, behind = values[changed, column].astype(np.float64), values[changed + 1, column]
+    row = (top + changed + before / (before - behind) - rows.first) / rows.step  # where the value is 0
+    row = np.where(before > 0, np.ceil(row), np.floor(row) + 1).astype(np.int64)  # the first pixel behind the change
+    ends = (base[inside[0]] + y1, base[column] + np.clip(row, y1, y2), base[inside[-1]] + y2)
+    return toggles_to_runs(np.concatenate(ends))
