@@ -24,8 +24,8 @@ from seamline.errors import SeamlineError
 from seamline.files import folded, sha256_of, write_bytes
 from seamline.parallel import in_threads
 from seamline.pictures import (
+    PIPELINE_SUFFIXES,
     SUFFIX_OF_FORMAT,
-    SUFFIXES,
     Picture,
     inspect,
     with_right_end,
@@ -332,7 +332,7 @@ def suffix_of(entry: Entry) -> str:
     if entry.upright and entry.picture.format not in ("JPEG", "MPO"):
         return ".png"
     own = PurePosixPath(entry.head.file_name).suffix
-    return own if own.lower() in SUFFIXES else SUFFIX_OF_FORMAT[entry.picture.format]
+    return own if own.lower() in PIPELINE_SUFFIXES else SUFFIX_OF_FORMAT[entry.picture.format]
 
 
 def unique_stem(source_name: str, prefix: str, stems: set[str]) -> str:

@@ -12,7 +12,6 @@ import tempfile
 import warnings
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -28,6 +27,7 @@ from seamline.runtime.engines import (
     Floats,
     ModelFacts,
     Outputs,
+    copied,
     metadata_to_facts,
     rt_info,
 )
@@ -261,22 +261,16 @@ def quantise(
 class CompiledEngine:
     """A model that OpenVINO has compiled, as accuracy control hands it over: one image at a time."""
 
-    precision, streams = "int8", 1
+    precision, streams, callers = "int8", 1, 1
 
     def __init__(self, compiled: Any, facts: ModelFacts) -> None:
         self.compiled, self.facts = compiled, facts
 
-    def infer(self, canvases: Canvases) -> Outputs:
+    def infer(self, canvases: Canvases, decode: Callable[[Outputs], T]) -> T:
         outputs = self.compiled([canvases_to_tensor(canvases)])
-        return outputs[0], outputs[1]
+        return decode((outputs[0], outputs[1]))
 
-    def submit(self, canvases: Canvases, decode: Callable[[Outputs], T]) -> Future[T]:
-        future: Future[T] = Future()
-        future.set_result(decode(self.infer(canvases)))
-        return future
-
-    def wait(self, submitted: Future[T]) -> T:
-        return submitted.result()
+    infer_beside = infer
 
 
 def rungs_until_one_holds(
@@ -368,12 +362,11 @@ def matched_share(found: Sequence[Record], reference: Sequence[Record]) -> float
 
 
 def raw_outputs(engine: Engine, images: list[Path]) -> list[Outputs]:
-    """Of the same canvas whoever computes, copied: an engine uses its memory again."""
+    """Of the same canvas whoever computes."""
     found = []
     for image in images:
         canvas, _ = image_to_canvas(read_image(image), engine.facts.imgsz)
-        predictions, prototypes = engine.infer(canvas[None])
-        found.append((predictions.copy(), prototypes.copy()))
+        found.append(engine.infer(canvas[None], copied))
     return found
 
 

@@ -215,7 +215,7 @@ class Timed:
     def __init__(self, seconds: list[float], clock: list[float]) -> None:
         self.seconds, self.clock = seconds, clock
 
-    def predict(self, image: Path) -> None:
+    def detect(self, image: Path) -> None:
         self.clock[0] += self.seconds.pop(0) if len(self.seconds) > 1 else self.seconds[0]
 
 

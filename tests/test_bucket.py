@@ -22,7 +22,6 @@ import yaml
 from PIL import Image
 
 from samples.serve_bucket import upload
-from seamline.predicting import remote_photos
 from tests.conftest import PROJECT, Project, write_dataset
 from tests.s3 import CREDENTIALS, Bucket, Request, status
 from tests.test_repro import STAGES
@@ -240,13 +239,6 @@ def test_an_archive_is_pulled_again_exactly_when_it_changed(
         assert project.stages_run("pull") == ["pull"]
         assert json.loads((project.root / "reports" / "pull.json").read_text())["images"] == count
         assert project.stages_run("pull") == []
-
-
-def test_a_photo_that_is_a_prefix_too_is_predicted_with_those_below(bucket: Bucket) -> None:
-    bucket.put({"p.jpg": b"1", "p.jpg/a.jpg": b"2", "p.jpg/notes.txt": b"3", "q/b.jpg": b"4"})
-    for prefix, expected in (("p.jpg", ["p.jpg", "p.jpg/a.jpg"]), ("q", ["q/b.jpg"]), ("q/b.jpg", ["q/b.jpg"])):
-        url = bucket.url(prefix).replace("s3", "S3", 1)
-        assert [photo.name for photo in remote_photos(url)] == [bucket.url(name) for name in expected]
 
 
 def test_make_bucket_uploads_what_its_line_pulls(bucket: Bucket, tmp_path: Path) -> None:

@@ -37,7 +37,7 @@ from seamline.exporting import (
 )
 from seamline.files import sha256_of
 from seamline.masks import mask_to_rle
-from seamline.runtime.engines import NO_MODEL, Engine, open_engine, rt_info
+from seamline.runtime.engines import NO_MODEL, Engine, copied, open_engine, rt_info
 from seamline.runtime.images import canvases_to_tensor
 from stages import export
 from tests.conftest import PROJECT, TINY
@@ -358,10 +358,10 @@ def test_spoiled_quantisation_is_seen_and_the_next_rung_taken(
     source, out = tiny.models()["openvino"], tmp_path / "int8"
     out.mkdir()
     reference = open_engine(source, 1)
-    exact = [reference.infer(canvas_of(image))[1].copy() for image in images]
+    exact = [reference.infer(canvas_of(image), copied)[1] for image in images]
 
     def likeness(engine: Engine) -> float:
-        found = [engine.infer(canvas_of(image))[1].copy() for image in images]
+        found = [engine.infer(canvas_of(image), copied)[1] for image in images]
         return float(np.corrcoef(np.ravel(found), np.ravel(exact))[0, 1])
 
     def measure() -> tuple[float, str]:

@@ -35,7 +35,7 @@ from seamline.masks import mask_iou
 from seamline.parallel import usable_cores
 from seamline.pictures import MAX_PIXELS
 from seamline.runtime.detector import Detector
-from seamline.runtime.engines import NO_MODEL, open_engine
+from seamline.runtime.engines import NO_MODEL, copied, open_engine, requests_of
 from seamline.runtime.images import (
     ImageError,
     canvases_to_tensor,
@@ -47,12 +47,13 @@ from seamline.runtime.instances import (
     Crop,
     Instances,
     boxes_to_image,
-    cells_used,
     crop_to_polygon,
-    crop_to_rle,
     decode_masks,
     non_maximum_suppression,
     outputs_to_instances,
+    runs_to_crop,
+    runs_to_rle,
+    toggles_to_runs,
 )
 from tests.conftest import PROJECT
 from tests.untrained import IMGSZ, NAMES, WITHOUT_TORCH, Untrained, canvas_of, rounding_of_scores
@@ -89,8 +90,8 @@ def test_masks_are_ultralytics_native_masks(height: int, width: int) -> None:
     letterbox = letterbox_of(height, width, IMGSZ)
     low, high = rng.uniform(0, 0.4, (12, 2)), rng.uniform(0.6, 1, (12, 2))
     boxes = (np.concatenate((low, high), axis=1) * [width, height, width, height]).astype(np.float32)
-    crops = decode_masks(coefficients, prototypes, boxes, letterbox, IMGSZ)
-    ours = Instances(boxes, boxes[:, 0], np.zeros(12, np.int64), crops, height, width).masks
+    runs = decode_masks(coefficients, prototypes, boxes, letterbox, IMGSZ)
+    ours = Instances(boxes, boxes[:, 0], np.zeros(12, np.int64), runs, height, width).masks
     theirs = ops.process_mask_native(
         *(torch.from_numpy(part) for part in (prototypes, coefficients, boxes)), (height, width)
     )
@@ -114,7 +115,7 @@ def test_nms_is_torchvisions(iou: float) -> None:
         for index in torchvision.ops.nms(torch.from_numpy(corners[members]), torch.from_numpy(scores[members]), iou)
     ]
     expected.sort(key=lambda index: -scores[index])
-    assert non_maximum_suppression(corners, scores, classes, iou).tolist() == expected
+    assert non_maximum_suppression(corners, scores, classes, iou, 300).tolist() == expected
 
 
 def test_nothing_found_is_no_instance() -> None:
@@ -169,11 +170,11 @@ def test_engines_agree_on_raw_outputs(untrained: Untrained) -> None:
         assert (engine.facts.names, engine.facts.imgsz, engine.precision) == (NAMES, IMGSZ, "f32")
     for image in untrained.images()[:3]:
         canvas = canvas_of(image)
-        predictions, prototypes = engines["pytorch"].infer(canvas)
+        predictions, prototypes = engines["pytorch"].infer(canvas, copied)
         assert predictions.shape == (1, 4 + 2 + 32, 189)
         assert np.ptp(predictions[:, 4:6]) > 0.1, "the scores do not vary: this compares nothing"
         for name in ("onnx", "openvino"):
-            others = engines[name].infer(canvas)
+            others = engines[name].infer(canvas, copied)
             np.testing.assert_allclose(others[0][:, :4], predictions[:, :4], atol=0.02)
             np.testing.assert_allclose(others[0][:, 4:6], predictions[:, 4:6], atol=1e-3)
             np.testing.assert_allclose(others[0][:, 6:], predictions[:, 6:], atol=2e-3)
@@ -218,27 +219,38 @@ def test_errors_say_which_file(untrained: Untrained, tmp_path: Path) -> None:
         read_image(tmp_path / "image.jpg")
 
 
+def mask_to_runs(mask: npt.NDArray[np.uint8], left: int, top: int, height: int) -> npt.NDArray[np.int64]:
+    """Runs from changes in each column, in no order, as the runtime finds them."""
+    padded = np.pad(mask, ((1, 1), (0, 0))).astype(np.int8)
+    row, column = np.nonzero(np.diff(padded, axis=0))
+    return toggles_to_runs((left + column) * height + top + row)
+
+
 small_masks = st.tuples(st.integers(1, 12), st.integers(1, 12)).flatmap(
     lambda shape: arrays(np.uint8, shape, elements=st.integers(0, 1))
 )
 
 
 @given(small_masks, st.integers(0, 5), st.integers(0, 5), st.integers(0, 5), st.integers(0, 5))
-def test_rle_of_a_crop_is_pycocotools_rle_of_the_whole_mask(
+def test_runs_of_a_crop_are_pycocotools_rle_of_the_whole_mask(
     mask: npt.NDArray[np.uint8], left: int, top: int, right: int, below: int
 ) -> None:
     height, width = top + mask.shape[0] + below, left + mask.shape[1] + right
     whole = np.zeros((height, width), np.uint8)
     whole[top : top + mask.shape[0], left : left + mask.shape[1]] = mask
     expected = coco_mask.encode(np.asfortranarray(whole))
-    found = crop_to_rle(Crop(mask, left, top), height, width)
-    assert found == {"size": [height, width], "counts": expected["counts"].decode()}
+    runs = mask_to_runs(mask, left, top, height)
+    assert runs_to_rle(runs, height, width) == {"size": [height, width], "counts": expected["counts"].decode()}
+    crop, first_column, first_row = runs_to_crop(runs, height)
+    again = np.zeros_like(whole)
+    again[first_row : first_row + crop.shape[0], first_column : first_column + crop.shape[1]] = crop
+    np.testing.assert_array_equal(again, whole)
 
 
 def test_no_mask_is_an_empty_rle_and_no_polygon() -> None:
-    crop = Crop(np.zeros((0, 0), np.uint8), 3, 4)
-    assert coco_mask.decode(crop_to_rle(crop, 20, 10)).sum() == 0
-    assert crop_to_polygon(crop) == []
+    nothing = mask_to_runs(np.zeros((0, 0), np.uint8), 3, 4, 20)
+    assert coco_mask.decode(runs_to_rle(nothing, 20, 10)).sum() == 0
+    assert crop_to_polygon(runs_to_crop(nothing, 20)) == []
 
 
 def test_a_polygon_gives_the_mask_back_hole_and_parts_included() -> None:
@@ -348,7 +360,10 @@ UNUSABLE = {
     "half.png": (a_picture("PNG")[:-400], "is not an image that can be decoded; it is damaged, or"),
     "half.webp": (a_picture("WEBP")[:-400], "is not an image that can be decoded; it is damaged, or"),
     "corrupt.jpg": (b"\xff\xd8\xff\xe0" + bytes(500), "is not an image that can be decoded"),
-    "text.jpg": (b"<html>404</html>", "is not an image that can be decoded; it is damaged, or of no format of BMP"),
+    "text.jpg": (
+        b"<html>404</html>",
+        "is not an image that can be decoded; it is damaged, or of no format of AVIF, BMP, GIF",
+    ),
     "empty.jpg": (b"", "is empty"),
     "huge.png": (huge_png(), f"40000 x 40000 pixels; at most {MAX_PIXELS:,}|more pixels than the {MAX_PIXELS:,}"),
     "pixel.png": (cv2.imencode(".png", np.zeros((1, 1, 3), np.uint8))[1].tobytes(), "has 1 x 1 pixels; a side needs"),
@@ -369,7 +384,7 @@ def test_images_that_cannot_be_used_are_named_and_the_rest_go_on(untrained: Untr
             (tmp_path / name).write_bytes(data)
         sources += [tmp_path / name, good]
     sources += [tmp_path / "absent.jpg", tmp_path, good]
-    reasons = [reason for _, reason in UNUSABLE.values()] + ["there is no such file", "cannot be read"]
+    reasons = [reason for _, reason in UNUSABLE.values()] + ["there is no such file", "is not a file"]
     detector = Detector(untrained.models()["onnx"], 0.05, threads=2, batch=2)
     found = list(detector.detect_all(sources))
     assert len(found) == len(sources)
@@ -389,11 +404,12 @@ def test_images_that_cannot_be_used_are_named_and_the_rest_go_on(untrained: Untr
 
 def test_unusable_bytes_and_arrays_are_named_by_their_place(untrained: Untrained) -> None:
     detector = Detector(untrained.models()["onnx"])
-    sources: list[Any] = [b"no", np.zeros((50, 50), np.uint8), np.zeros((50, 50, 3), np.float32)]
+    sources: list[Any] = [b"no", np.zeros((50, 50, 2), np.uint8), np.zeros((50, 50, 3), np.float32)]
     first, second, third = map(str, detector.detect_all(sources))
     assert first.startswith("image 1: is not an image")
     assert second == (
-        "image 2: is an array of uint8 and shape (50, 50); it has to be of uint8 and (height, width, 3), blue first."
+        "image 2: is an array of uint8 and shape (50, 50, 2), which is not taken; it has to be of uint8 and "
+        "(height, width, 3), blue first, or with 4 channels, or grey with 1 or none."
     )
     assert third.startswith("image 3: is an array of float32")
 
@@ -489,7 +505,7 @@ def test_a_detector_that_is_not_used_any_more_is_gone(untrained: Untrained) -> N
 def test_an_inference_that_fails_is_an_error_and_no_endless_wait(
     untrained: Untrained, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A graph that cannot reshape what it finds in the image; OpenVINO calls nobody back for it."""
+    """A graph that cannot reshape what it finds in the image; the requests are free again afterwards."""
     from openvino import Model, opset13
 
     engine: Any = open_engine(untrained.models()["openvino"], 1, streams=1)
@@ -497,11 +513,10 @@ def test_an_inference_that_fails_is_an_error_and_no_endless_wait(
     found = opset13.non_zero(given, "i64")
     impossible = opset13.reshape(found, opset13.constant(np.array([7, 11, 13])), False)
     broken = engine.core.compile_model(Model([impossible], [given], "broken"), "CPU")
-    monkeypatch.setitem(engine.__dict__, "_queue_compiled", broken)
-    monkeypatch.setattr("seamline.runtime.engines.FAILED_AFTER_S", 0.5)
-    future = engine.submit(np.ones((1, IMGSZ, IMGSZ, 3), np.uint8), lambda outputs: outputs)
-    with pytest.raises(RuntimeError):
-        engine.wait(future)
+    monkeypatch.setitem(engine.__dict__, "_beside", (broken, requests_of(broken, 2)))
+    for _ in range(4):
+        with pytest.raises(RuntimeError):
+            engine.infer_beside(np.ones((1, IMGSZ, IMGSZ, 3), np.uint8), copied)
 
 
 def test_paths_may_be_text(untrained: Untrained) -> None:
@@ -614,9 +629,9 @@ def test_openvino_and_nncf_report_nothing(untrained: Untrained, tmp_path: Path, 
 
 
 def test_coco_records_are_boxes_by_width_and_the_masks_pixels() -> None:
-    crop = Crop(np.array([[1, 0], [1, 1]], np.uint8), 3, 2)
+    runs = mask_to_runs(np.array([[1, 0], [1, 1]], np.uint8), 3, 2, 6)
     boxes = np.array([[2.5, 2.0, 5.0, 4.25]], np.float32)
-    found = Instances(boxes, np.array([0.5], np.float32), np.array([1]), [crop], 6, 8)
+    found = Instances(boxes, np.array([0.5], np.float32), np.array([1]), [runs], 6, 8)
     [record] = found.to_coco(7, [10, 20])
     assert (record["image_id"], record["category_id"], record["score"]) == (7, 20, 0.5)
     assert record["bbox"] == [2.5, 2.0, 2.5, 2.25]
@@ -625,9 +640,50 @@ def test_coco_records_are_boxes_by_width_and_the_masks_pixels() -> None:
     np.testing.assert_array_equal(coco_mask.decode(record["segmentation"]), expected)
 
 
-def test_weights_of_no_row_use_no_cell() -> None:
-    assert cells_used(np.zeros((0, 5), np.float32)) == slice(0, 0)
-    assert cells_used(np.array([[0, 1, 1, 0], [0, 0, 1, 0]], np.float32)) == slice(1, 3)
+def dense_mask(logit: Any, box: Any, letterbox: Any, imgsz: int) -> tuple[Any, Any]:
+    """The enlarged logits inside a box in f64, pixel by pixel, as the definition of bilinear enlargement has it."""
+    stride = imgsz / logit.shape[0]
+
+    def places(size: int, start: float, length: float, count: int) -> tuple[Any, Any, Any]:
+        low, high = max(int(np.floor(start)), 0), min(int(np.ceil(start + length)), count) - 1
+        at = np.clip(start + (np.arange(size) + 0.5) * length / size - 0.5, low, high)
+        return np.floor(at).astype(int), np.minimum(np.floor(at).astype(int) + 1, high), at - np.floor(at)
+
+    top, below, down = places(letterbox.height, letterbox.top / stride, letterbox.scaled_height / stride, len(logit))
+    left, right, along = places(
+        letterbox.width, letterbox.left / stride, letterbox.scaled_width / stride, logit.shape[1]
+    )
+    exact = logit.astype(np.float64)
+    upper = exact[np.ix_(top, left)] * (1 - along) + exact[np.ix_(top, right)] * along
+    lower = exact[np.ix_(below, left)] * (1 - along) + exact[np.ix_(below, right)] * along
+    values = upper * (1 - down[:, None]) + lower * down[:, None]
+    rows, columns = np.arange(letterbox.height)[:, None], np.arange(letterbox.width)
+    inside = (rows >= box[1]) & (rows < box[3]) & (columns >= box[0]) & (columns < box[2])
+    return (values > 0) & inside, np.abs(values)
+
+
+@given(
+    st.integers(10, 90),
+    st.integers(10, 90),
+    st.integers(1, 9),
+    st.integers(0, 1000),
+    st.lists(st.floats(0, 1), min_size=4, max_size=4),
+)
+def test_a_mask_is_the_sign_of_every_pixels_own_value(
+    height: int, width: int, cells: int, seed: int, corners: list[float]
+) -> None:
+    """Larger and smaller than its cells, of whatever box; where a value is 0 but for rounding either is right."""
+    rng = np.random.default_rng(seed)
+    imgsz = 8 * cells
+    prototypes = rng.integers(-3, 4, (1, cells, cells)).astype(np.float32)  # whole numbers: many values are exactly 0
+    x, y = sorted(corners[:2]), sorted(corners[2:])
+    box = np.array([[x[0] * width, y[0] * height, x[1] * width, y[1] * height]], np.float32)
+    letterbox = letterbox_of(height, width, imgsz)
+    [runs] = decode_masks(np.ones((1, 1), np.float32), prototypes, box, letterbox, imgsz)
+    found = Instances(box, box[:, 0], np.zeros(1, np.int64), [runs], height, width).mask(0)
+    expected, values = dense_mask(prototypes[0], box[0], letterbox, imgsz)
+    different = found.astype(bool) != expected
+    assert not different[values > 1e-5].any()
 
 
 def test_a_model_of_boxes_alone_and_one_that_was_refused_are_one_sentence(tmp_path: Path) -> None:
@@ -639,12 +695,12 @@ def test_a_model_of_boxes_alone_and_one_that_was_refused_are_one_sentence(tmp_pa
         open_engine(tmp_path, 1)
 
 
-def test_a_file_that_is_too_large_is_told_before_it_is_decoded(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_that_is_too_large_is_refused_before_it_is_decoded() -> None:
     stream = io.BytesIO()
     PIL.Image.new("RGB", (30, 20)).save(stream, "PNG")
-    monkeypatch.setattr("seamline.runtime.images.MAX_PIXELS", 599)
     with pytest.raises(ImageError, match="has 30 x 20 pixels; at most 599 are read"):
-        read_image(stream.getvalue())
+        read_image(stream.getvalue(), max_pixels=599)
+    assert read_image(stream.getvalue(), max_pixels=600).shape == (20, 30, 3)
 
 
 def test_on_a_gpu_f32_is_f32_and_images_go_one_by_one(untrained: Untrained, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -449,7 +449,7 @@ SHOWN_BY = {
     ],
     "Photos": [
         "test_security::test_a_photo_that_is_a_program_is_not_run",
-        "test_runtime::test_a_file_that_is_too_large_is_told_before_it_is_decoded",
+        "test_runtime::test_a_file_that_is_too_large_is_refused_before_it_is_decoded",
     ],
     "YAML and JSON": [
         "test_security::test_a_bomb_in_params_yaml_is_one_short_sentence",
@@ -467,6 +467,10 @@ SHOWN_BY = {
         "test_predicting::test_a_table_for_people_has_no_formula_and_files_for_programs_every_name_as_it_is",
     ],
     "What lies beside the data": ["test_security::test_nothing_that_lies_beside_the_data_is_opened_or_run"],
+    "Addresses": [
+        "test_predicting::test_what_names_nothing_is_one_sentence",
+        "test_fetch::test_a_source_that_is_not_there_is_one_sentence",
+    ],
     "Servers": [
         "test_security::test_a_redirect_does_not_leave_the_web",
         "test_security::test_a_redirect_takes_no_password_to_another_host",

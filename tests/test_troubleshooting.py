@@ -616,6 +616,43 @@ def damaged_photo(bench: Bench) -> Said:
     return bench.predict(model_of_nothing(bench.folder / "model.onnx"), "photo.jpg")
 
 
+@produces("...: is an unfinished run with another ...; run its command again to finish it, ...")
+def unfinished_run_of_another_model(bench: Bench) -> Said:
+    from seamline.photos.journal import Done, open_journal
+
+    with open_journal(bench.folder / "predictions", {"model": "another"}) as journal:
+        journal.add(Done("photo", "stamp", "photo.jpg"))
+    (bench.folder / "photo.jpg").touch()
+    return bench.predict(model_of_nothing(bench.folder / "model.onnx"), "photo.jpg")
+
+
+@produces("...: another predict is at work there; let it end, or name another folder with --out.")
+def two_predictions_at_once(bench: Bench) -> Said:
+    from seamline.photos.journal import open_journal
+
+    (bench.folder / "photo.jpg").touch()
+    with open_journal(bench.folder / "predictions", {}):
+        return bench.predict(model_of_nothing(bench.folder / "model.onnx"), "photo.jpg")
+
+
+@produces("...: cannot be read; addresses begin with s3://, https:// or http://.")
+def address_of_another_kind(bench: Bench) -> Said:
+    return bench.predict("model.onnx", "zip://photo.jpg::https://example.org/photos.zip")
+
+
+@produces("...: is a video; save its frames as images and name their folder: ...")
+def video(bench: Bench) -> Said:
+    (bench.folder / "clip.mp4").touch()
+    return bench.predict("model.onnx", "clip.mp4")
+
+
+@produces("--classes: the model has no class ...; it has ....")
+def unknown_class(bench: Bench) -> Said:
+    (bench.folder / "photo.jpg").touch()
+    model = model_of_nothing(bench.folder / "model.onnx")
+    return bench.predict(model, "photo.jpg", "--classes", "top,trouser")
+
+
 @produces("...: cannot be opened as a model (...).")
 def damaged_model(bench: Bench) -> Said:
     for name in ("photo.jpg", "model.onnx"):
@@ -625,9 +662,9 @@ def damaged_model(bench: Bench) -> Said:
 
 @produces("...: needs ..., which is not installed; docs/models.md says what brings it.")
 def package_of_an_extra(bench: Bench) -> Said:
-    bench.monkeypatch.setitem(sys.modules, "fsspec", None)
+    bench.monkeypatch.setitem(sys.modules, "s3fs", None)
     from_a_bucket = bench.predict("model.onnx", "s3://my-bucket/photos")
-    assert says(from_a_bucket.text, "s3://my-bucket/photos: needs fsspec, ...")
+    assert says(from_a_bucket.text, "s3://my-bucket/photos: needs s3fs, ...")
     bench.monkeypatch.setitem(sys.modules, "torch", None)
     for name in ("photo.jpg", "best.pt"):
         (bench.folder / name).write_text("neither")

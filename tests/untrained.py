@@ -16,7 +16,7 @@ import pytest
 from seamline.exporting import model_metadata, model_paths, onnx_to_openvino, weights_to_onnx
 from seamline.files import sha256_of
 from seamline.params import Params, load_params
-from seamline.runtime.engines import Canvases, ModelFacts, TorchEngine
+from seamline.runtime.engines import Canvases, ModelFacts, TorchEngine, copied
 from seamline.runtime.images import canvases_to_tensor, image_to_canvas, read_image
 from tests.conftest import PARAMS, PROJECT
 
@@ -139,7 +139,9 @@ def rounding_of_scores(weights: Path, images: list[Path]) -> list[float]:
         with torch.inference_mode():
             (predictions, _), *_ = exact(torch.from_numpy(canvases_to_tensor(canvas)).double())
         scores = slice(4, 4 + len(NAMES))
-        differences.append(float(np.abs(engine.infer(canvas)[0][:, scores] - predictions.numpy()[:, scores]).max()))
+        differences.append(
+            float(np.abs(engine.infer(canvas, copied)[0][:, scores] - predictions.numpy()[:, scores]).max())
+        )
     return differences
 
 

@@ -1,20 +1,19 @@
 """The three engines: raw outputs of a model for canvases, on a given number of CPU threads, in a precision asked for.
 
-Each is a class with what its model file says of itself (facts), infer() for one batch on all threads, and submit()
-for many batches at once, each on its share of the threads. The ONNX and OpenVINO ones import neither torch nor
-ultralytics.
+Each is a class with what its model file says of itself (facts), infer() for one batch on all threads, and
+infer_beside() for one of several batches at once, each on its share of the threads. Both may be called from any number
+of threads. The ONNX and OpenVINO ones import neither torch nor ultralytics.
 """
 
 from __future__ import annotations
 
-import concurrent.futures
-import contextlib
 import functools
 import json
 import os
-import weakref
-from collections.abc import Callable, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+import queue
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol, TypeVar
 
@@ -33,11 +32,12 @@ Canvases = npt.NDArray[np.uint8]  # (batch, imgsz, imgsz, 3), BGR
 Outputs = tuple[Floats, Floats]
 T = TypeVar("T")
 NO_MODEL = "no_model.txt"  # in the place of a model that was not made, with the reason
+importing = threading.Lock()
 PRECISIONS = ("f32", "bf16")
 DEVICES = ("cpu", "cuda")
 CUDA_PROVIDER = "CUDAExecutionProvider"
 ONNX_PRECISIONS = {"tensor(float)": "f32", "tensor(float16)": "f16"}  # the provider computes in what the file has
-FAILED_AFTER_S = 10  # without a result it is worth asking whether an inference failed
+Requests = queue.LifoQueue[Any]  # of OpenVINO's, that are free
 WAITING = 4  # batches that lie ready, so that no stream waits for Python
 
 
@@ -52,6 +52,8 @@ class ModelFacts(NamedTuple):
 
 
 class Engine(Protocol):
+    """One batch in, and what decode makes of the outputs: they are the engine's own, and decode may not keep them."""
+
     facts: ModelFacts
 
     @property
@@ -60,15 +62,17 @@ class Engine(Protocol):
 
     @property
     def streams(self) -> int:
-        """How many batches submit() works on at once."""
+        """How many batches are computed at once by infer_beside()."""
 
-    def infer(self, canvases: Canvases) -> Outputs: ...
+    @property
+    def callers(self) -> int:
+        """How many threads have to call infer_beside() for all streams to be at work."""
 
-    def submit(self, canvases: Canvases, decode: Callable[[Outputs], T]) -> Future[T]:
-        """Infer and decode in another thread. The outputs are the engine's own: decode may not keep them."""
+    def infer(self, canvases: Canvases, decode: Callable[[Outputs], T]) -> T:
+        """As soon as can be: on all threads; of several callers one after the other is computed."""
 
-    def wait(self, submitted: Future[T]) -> T:
-        """What was submitted, or the error it ended with."""
+    def infer_beside(self, canvases: Canvases, decode: Callable[[Outputs], T]) -> T:
+        """As many batches a second as can be: on the threads of one stream."""
 
 
 class TorchEngine:
@@ -86,7 +90,8 @@ class TorchEngine:
                 raise SeamlineError(f"{path}: device cuda was asked for, and torch {torch.__version__} sees no GPU.")
             torch.backends.cudnn.allow_tf32 = False  # f32 is f32
         self.device, self.threads = device, threads
-        self.streams = 1 if device == "cuda" else min(streams or threads, threads)
+        self.one_at_a_time = threading.Lock()
+        self.streams = self.callers = 1 if device == "cuda" else min(streams or threads, threads)
         model, checkpoint = load_weights(path, device, fuse=True)
         if "Segment" not in type(model.model[-1]).__name__:
             raise SeamlineError(f"{path}: is a model of the task {model.task!r}; it has to be one of segmentation.")
@@ -99,28 +104,37 @@ class TorchEngine:
         kinds = {parameter.dtype for parameter in self.model.parameters()}
         self.precision = "f32" if kinds == {torch.float32} else "/".join(sorted(map(str, kinds)))
 
-    def infer(self, canvases: Canvases) -> Outputs:
-        return self._infer(canvases, self.threads)
+    def infer(self, canvases: Canvases, decode: Callable[[Outputs], T]) -> T:
+        with self.one_at_a_time:
+            outputs = self._infer(canvases, self.threads)
+        return decode(outputs)
 
-    def submit(self, canvases: Canvases, decode: Callable[[Outputs], T]) -> Future[T]:
-        return self._workers.submit(lambda: decode(self._infer(canvases, self.threads // self.streams)))
-
-    def wait(self, submitted: Future[T]) -> T:
-        return submitted.result()
-
-    @functools.cached_property
-    def _workers(self) -> ThreadPoolExecutor:
-        return ThreadPoolExecutor(self.streams, thread_name_prefix="torch")
+    def infer_beside(self, canvases: Canvases, decode: Callable[[Outputs], T]) -> T:
+        return decode(self._infer(canvases, max(self.threads // self.streams, 1)))
 
     def _infer(self, canvases: Canvases, threads: int) -> Outputs:
         import torch
 
-        if self.device == "cpu" and torch.get_num_threads() != threads:
-            torch.set_num_threads(threads)  # of this thread; each has a number of its own
-        with torch.inference_mode():
+        with torch.inference_mode(), torch_threads(threads if self.device == "cpu" else None):
             tensor = torch.from_numpy(canvases_to_tensor(canvases)).to(self.device, memory_format=self.layout)
             (predictions, prototypes), *_ = self.model(tensor)
             return predictions.cpu().numpy(), prototypes.cpu().numpy()  # waits for a GPU
+
+
+@contextmanager
+def torch_threads(threads: int | None) -> Iterator[None]:
+    """So many threads for what this thread computes; each thread has a number of its own, and gets its own back."""
+    import torch
+
+    before = torch.get_num_threads()
+    if threads in (None, before):
+        yield
+        return
+    torch.set_num_threads(threads)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def import_onnxruntime() -> Any:
@@ -135,8 +149,12 @@ def import_onnxruntime() -> Any:
 def import_openvino() -> Any:
     """openvino, kept from reporting to its maker that it was imported."""
     without_openvino_telemetry()
-    import openvino
+    with importing:
+        import openvino
 
+        # Its first array is turned into a tensor here, by one thread: two that did so at once have waited for each
+        # other without end, one with Python's lock and the other with that of a table which OpenVINO makes then.
+        _ = openvino.Tensor(np.zeros(1, np.uint8), shared_memory=True).data
     return openvino
 
 
@@ -145,25 +163,22 @@ class OnnxEngine:
 
     def __init__(self, path: Path, threads: int, streams: int | None, device: str = "cpu") -> None:
         self.path, self.threads, self.device = path, threads, device
-        self.streams = 1 if device == "cuda" else min(streams or threads, threads)
+        self.streams = self.callers = 1 if device == "cuda" else min(streams or threads, threads)
+        self.one_at_a_time = threading.Lock()
         self.session = self._session(threads)
         self.facts = metadata_to_facts(self.session.get_modelmeta().custom_metadata_map, path)
         given = self.session.get_inputs()[0]
         self.input, self.precision = given.name, ONNX_PRECISIONS.get(given.type, given.type)
 
-    def infer(self, canvases: Canvases) -> Outputs:
-        return self._infer(self.session, canvases)
+    def infer(self, canvases: Canvases, decode: Callable[[Outputs], T]) -> T:
+        with self.one_at_a_time:
+            outputs = self._infer(self.session, canvases)
+        return decode(outputs)
 
-    def submit(self, canvases: Canvases, decode: Callable[[Outputs], T]) -> Future[T]:
-        session = self._shared_session  # made here, and not by all workers at once
-        return self._workers.submit(lambda: decode(self._infer(session, canvases)))
-
-    def wait(self, submitted: Future[T]) -> T:
-        return submitted.result()
-
-    @functools.cached_property
-    def _workers(self) -> ThreadPoolExecutor:
-        return ThreadPoolExecutor(self.streams, thread_name_prefix="onnx")
+    def infer_beside(self, canvases: Canvases, decode: Callable[[Outputs], T]) -> T:
+        with self.one_at_a_time:
+            session = self._shared_session  # made by the first who needs it
+        return decode(self._infer(session, canvases))
 
     @functools.cached_property
     def _shared_session(self) -> Any:
@@ -210,6 +225,7 @@ class OpenVinoEngine:
         model = self.core.read_model(path / "model.xml")
         self.facts = metadata_to_facts(rt_info(model), path)
         self.model, self.batch = model, batch
+        self.compiling = threading.Lock()
         self.wanted = {"INFERENCE_PRECISION_HINT": precision, "INFERENCE_NUM_THREADS": threads}
         self.many: dict[str, Any] = {"PERFORMANCE_HINT": "THROUGHPUT", "ENABLE_CPU_PINNING": True}
         if streams:
@@ -218,7 +234,8 @@ class OpenVinoEngine:
     @property
     def precision(self) -> str:
         """Of the kernels that compute the convolutions, whatever the file says."""
-        compiled = self._queue_compiled if "_queue_compiled" in self.__dict__ else self._compiled
+        with self.compiling:
+            compiled = self._beside[0] if "_beside" in self.__dict__ else self._alone[0]
         kernels = {
             node.get_rt_info()["primitiveType"].astype(str).rpartition("_")[2].lower()
             for node in compiled.get_runtime_model().get_ops()
@@ -228,50 +245,65 @@ class OpenVinoEngine:
 
     @property
     def streams(self) -> int:
-        return int(self._queue_compiled.get_property("NUM_STREAMS"))
+        with self.compiling:
+            return int(self._beside[0].get_property("NUM_STREAMS"))
 
-    def infer(self, canvases: Canvases) -> Outputs:
-        outputs = self._request.infer([canvases], share_inputs=True, share_outputs=True)
-        return outputs[0], outputs[1]
+    @property
+    def callers(self) -> int:
+        return self.streams + WAITING
 
-    def submit(self, canvases: Canvases, decode: Callable[[Outputs], T]) -> Future[T]:
-        future: Future[T] = Future()
+    def infer(self, canvases: Canvases, decode: Callable[[Outputs], T]) -> T:
+        with self.compiling:
+            _, requests = self._alone
+        return infer_with(requests, canvases, len(canvases), decode)
+
+    def infer_beside(self, canvases: Canvases, decode: Callable[[Outputs], T]) -> T:
+        with self.compiling:
+            _, requests = self._beside
         count = len(canvases)
         if count < self.batch:  # the last ones; the shape is static
             canvases = np.concatenate([canvases, np.zeros((self.batch - count, *canvases.shape[1:]), np.uint8)])
-        self._queue.start_async([canvases], [future, decode, canvases, count], share_inputs=True)
-        return future
-
-    def wait(self, submitted: Future[T]) -> T:
-        """OpenVINO calls nobody back where an inference fails, and says so only when all are waited for."""
-        done, _ = concurrent.futures.wait([submitted], timeout=FAILED_AFTER_S)
-        if not done:
-            self._queue.wait_all()
-        return submitted.result()
+        return infer_with(requests, canvases, count, decode)
 
     @functools.cached_property
-    def _compiled(self) -> Any:
-        return self.core.compile_model(
+    def _alone(self) -> tuple[Any, Requests]:
+        """Compiled for one image at a time; with two requests, one is computed while the other is decoded."""
+        compiled = self.core.compile_model(
             with_canvas_input(self.model, 1), "CPU", self.wanted | {"PERFORMANCE_HINT": "LATENCY"}
         )
+        return compiled, requests_of(compiled, 2)
 
     @functools.cached_property
-    def _request(self) -> Any:
-        return self._compiled.create_infer_request()
+    def _beside(self) -> tuple[Any, Requests]:
+        compiled = self.core.compile_model(with_canvas_input(self.model, self.batch), "CPU", self.wanted | self.many)
+        return compiled, requests_of(compiled, int(compiled.get_property("NUM_STREAMS")) + WAITING)
 
-    @functools.cached_property
-    def _queue_compiled(self) -> Any:
-        return self.core.compile_model(with_canvas_input(self.model, self.batch), "CPU", self.wanted | self.many)
 
-    @functools.cached_property
-    def _queue(self) -> Any:
-        import openvino
+def requests_of(compiled: Any, count: int) -> Requests:
+    """Requests to take, use and put back; the one used last is taken first, whose memory is still in the caches."""
+    requests: Requests = queue.LifoQueue()
+    for _ in range(count):
+        requests.put(compiled.create_infer_request())
+    return requests
 
-        queue = openvino.AsyncInferQueue(self._queue_compiled, self.streams + WAITING)
-        queue.set_callback(finish)
-        # A callback that is still at work when the engine or Python itself goes takes the process down with it.
-        weakref.finalize(self, let_end, queue)
-        return queue
+
+def infer_with(requests: Requests, canvases: Canvases, count: int, decode: Callable[[Outputs], T]) -> T:
+    """Wait for a request, and keep it until its outputs, which are its own memory, are decoded."""
+    request = requests.get()
+    try:
+        # Not infer(), for which OpenVINO makes threads of each caller's own.
+        request.start_async([canvases], share_inputs=True)
+        request.wait()
+        predictions, prototypes = (request.get_output_tensor(index).data[:count] for index in (0, 1))
+        return decode((predictions, prototypes))
+    finally:
+        requests.put(request)
+
+
+def copied(outputs: Outputs) -> Outputs:
+    """For infer(): raw outputs that may be kept."""
+    predictions, prototypes = outputs
+    return predictions.copy(), prototypes.copy()
 
 
 def rt_info(model: Any) -> dict[str, str]:
@@ -295,22 +327,6 @@ def with_canvas_input(model: Any, batch: int) -> Any:
     steps = processor.input().preprocess()
     steps.convert_element_type(openvino.Type.f32).convert_color(ColorFormat.RGB).scale(255.0)
     return processor.build()
-
-
-def let_end(queue: Any) -> None:
-    with contextlib.suppress(RuntimeError):  # of an inference that failed, and was told of by wait()
-        queue.wait_all()
-
-
-def finish(request: Any, job: list[Any]) -> None:
-    """OpenVINO's callback: the outputs belong to the request, which is used again after this."""
-    future, decode, _, count = job
-    job.clear()  # the request keeps it until its next one, and with it the detector, which would never go
-    try:
-        predictions, prototypes = (request.get_output_tensor(index).data[:count] for index in (0, 1))
-        future.set_result(decode((predictions, prototypes)))
-    except BaseException as error:  # to be raised where the result is asked for
-        future.set_exception(error)
 
 
 def metadata_to_facts(metadata: Mapping[str, str], path: Path) -> ModelFacts:
@@ -346,8 +362,8 @@ def open_engine(
     Args:
         threads: CPU threads that the model runs on, in all; detect_all decodes images in half as many beside
             them.
-        streams: batches worked on at once by submit(), each on threads / streams of them; None: as many as threads,
-            or what OpenVINO thinks best.
+        streams: batches worked on at once by infer_beside(), each on threads / streams of them; None: as many as
+            threads, or what OpenVINO thinks best.
         batch: images in each of them.
         precision: f32 or, on OpenVINO, bf16; INT8 models are INT8 where they were quantised and this elsewhere.
         device: cpu or, for PyTorch and ONNX, cuda.

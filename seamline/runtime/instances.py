@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import functools
 import math
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
-import cv2
 import numpy as np
 import numpy.typing as npt
 from pycocotools import mask as coco_mask
@@ -15,6 +15,10 @@ from seamline.masks import Mask, Rle, mask_to_corners
 from seamline.runtime.images import Letterbox
 
 Floats = npt.NDArray[np.float32]
+# Where the pixels of a mask begin and end, in turn, in the image's pixels counted down the columns (COCO's order).
+Runs = npt.NDArray[np.int64]
+NMS_BLOCK = 32  # boxes
+FEW_BOXES = 128  # of which those of all classes are compared at once
 
 
 class Crop(NamedTuple):
@@ -25,37 +29,50 @@ class Crop(NamedTuple):
     top: int
 
 
-class Instances(NamedTuple):
-    """What was found in one image, best score first.
+@dataclass(frozen=True, eq=False)
+class Instances:
+    """What was found in one image, best score first. `len()` is the number of instances.
 
-    Masks are kept inside their boxes: at full size those of one large photo would fill the memory.
+    Masks are kept as runs: as pixels, those of one large photo would fill the memory.
     """
 
     boxes: Floats  # (n, 4) as x1, y1, x2, y2 in pixels of the image
     scores: Floats  # (n,)
     classes: npt.NDArray[np.int64]  # (n,) index into the model's names
-    crops: list[Crop]
+    runs: list[Runs]  # n of them
     height: int  # of the image, in pixels
     width: int
+    timings_ms: tuple[float, float, float] = (0.0, 0.0, 0.0)  # preprocess, inference, postprocess of its batch
+
+    def __len__(self) -> int:
+        return len(self.scores)
 
     @property
     def masks(self) -> list[Mask]:
         """n masks of the image's size, (height, width), 0 or 1."""
-        return [self.mask(index) for index in range(len(self.crops))]
+        return [self.mask(index) for index in range(len(self))]
 
     def mask(self, index: int) -> Mask:
-        crop, left, top = self.crops[index]
+        """One mask of the image's size, (height, width), 0 or 1."""
+        crop, left, top = self.crop(index)
         mask = np.zeros((self.height, self.width), dtype=np.uint8)
         mask[top : top + crop.shape[0], left : left + crop.shape[1]] = crop
         return mask
 
+    def crop(self, index: int) -> Crop:
+        """One mask, no larger than its pixels ask for."""
+        return runs_to_crop(self.runs[index], self.height)
+
     def rle(self, index: int) -> Rle:
         """Compressed RLE with text counts, as COCO results files hold it."""
-        return crop_to_rle(self.crops[index], self.height, self.width)
+        return runs_to_rle(self.runs[index], self.height, self.width)
 
     def polygon(self, index: int) -> list[float]:
         """One closed COCO polygon, x and y in turn, holes and parts joined by bridges of no width; [] for no pixel."""
-        return crop_to_polygon(self.crops[index])
+        return crop_to_polygon(self.crop(index))
+
+    def with_timings(self, preprocess_ms: float, inference_ms: float, postprocess_ms: float) -> Instances:
+        return replace(self, timings_ms=(preprocess_ms, inference_ms, postprocess_ms))
 
     def to_coco(self, image_id: int, category_ids: list[int]) -> list[dict[str, Any]]:
         """COCO results records: bbox as x, y, width, height; segmentation as compressed RLE."""
@@ -74,17 +91,34 @@ class Instances(NamedTuple):
         return records
 
 
-def crop_to_rle(crop: Crop, height: int, width: int) -> Rle:
-    """RLE of the whole image from a mask inside its box, without the background around it ever being made."""
-    mask, left, top = crop
-    columns = mask.shape[1]
-    band = np.zeros((columns, height), dtype=np.uint8)  # runs go down the columns
-    band[:, top : top + mask.shape[0]] = mask.T
-    changes = np.flatnonzero(np.diff(band.ravel(), prepend=0, append=0)) + left * height
-    runs = np.diff(changes, prepend=0, append=height * width).tolist()
-    if runs[-1] == 0:  # the mask reaches the last pixel
-        runs.pop()
-    rle = coco_mask.frPyObjects({"size": [height, width], "counts": runs}, height, width)
+def toggles_to_runs(toggles: npt.NDArray[np.int64]) -> Runs:
+    """Runs from the places where background and mask change, in any order; two at one place cancel each other."""
+    places, counts = np.unique(toggles, return_counts=True)
+    runs: Runs = places[counts % 2 == 1]
+    return runs
+
+
+def runs_to_crop(runs: Runs, height: int) -> Crop:
+    """The smallest part of the image that has all of a mask; no pixel for an empty one."""
+    if not len(runs):
+        return Crop(np.zeros((0, 0), np.uint8), 0, 0)
+    left, right = int(runs[0]) // height, int(runs[-1] - 1) // height + 1
+    values = np.zeros(len(runs) + 1, np.uint8)
+    values[1::2] = 1
+    lengths = np.diff(runs, prepend=left * height, append=right * height)
+    columns = np.repeat(values, lengths).reshape(right - left, height)
+    first, last = runs[::2] % height, (runs[1::2] - 1) % height
+    whole = runs[::2] // height != (runs[1::2] - 1) // height  # runs that reach into the next column
+    top, bottom = (0, height) if whole.any() else (int(first.min()), int(last.max()) + 1)
+    return Crop(np.ascontiguousarray(columns.T[top:bottom]), left, top)
+
+
+def runs_to_rle(runs: Runs, height: int, width: int) -> Rle:
+    """As pycocotools encodes the mask."""
+    counts = np.diff(runs, prepend=0, append=height * width).tolist()
+    if counts[-1] == 0:  # the mask reaches the last pixel
+        counts.pop()
+    rle = coco_mask.frPyObjects({"size": [height, width], "counts": counts}, height, width)
     return {"size": [height, width], "counts": rle["counts"].decode("ascii")}
 
 
@@ -129,25 +163,70 @@ def outputs_to_instances(
     kept = predictions[:, candidates].T
     best, classes = best[candidates], scores[:, candidates].argmax(axis=0)
     corners: Floats = np.concatenate((kept[:, :2] - kept[:, 2:4] / 2, kept[:, :2] + kept[:, 2:4] / 2), axis=1)
-    order = non_maximum_suppression(corners, best, classes, nms_iou)[:max_detections]
+    order = non_maximum_suppression(corners, best, classes, nms_iou, max_detections)
     corners, best, classes = corners[order], best[order], classes[order]
     coefficients = kept[order, 4 + class_count :]
     boxes = boxes_to_image(corners, letterbox)
-    crops = decode_masks(coefficients, prototypes, boxes, letterbox, imgsz)
-    return Instances(boxes, best.astype(np.float32), classes.astype(np.int64), crops, letterbox.height, letterbox.width)
+    runs = decode_masks(coefficients, prototypes, boxes, letterbox, imgsz)
+    return Instances(boxes, best.astype(np.float32), classes.astype(np.int64), runs, letterbox.height, letterbox.width)
 
 
 def non_maximum_suppression(
-    corners: Floats, scores: Floats, classes: npt.NDArray[np.int64], iou: float
+    corners: Floats, scores: Floats, classes: npt.NDArray[np.int64], iou: float, most: int
 ) -> npt.NDArray[np.int64]:
-    """Indices of the boxes kept, best first; boxes suppress only others of their class (OpenCV's batched NMS)."""
-    if len(corners) == 0:
-        return np.zeros(0, dtype=np.int64)
-    sides = np.concatenate((corners[:, :2], corners[:, 2:] - corners[:, :2]), axis=1).astype(np.float64)
-    indices = cv2.dnn.NMSBoxesBatched(sides.tolist(), scores.tolist(), classes.tolist(), 0.0, iou)
-    kept = np.asarray(indices, dtype=np.int64).reshape(-1)
-    ordered: npt.NDArray[np.int64] = kept[np.argsort(-scores[kept], kind="stable")]
-    return ordered
+    """Indices of the boxes kept, best first, at most `most`; boxes suppress only others of their class.
+
+    torchvision's rule and arithmetic (f32). What is kept of the best candidates does not depend on weaker ones, so the
+    weaker ones are looked at only where the best ones were not enough.
+    """
+    order = np.argsort(-scores, kind="stable")
+    looked_at = 4 * most + 256
+    while True:
+        best = order[:looked_at]
+        kept = kept_in_order(corners, best, classes[best], iou)
+        if len(kept) >= most or looked_at >= len(order):
+            return kept[:most]
+        looked_at *= 8
+
+
+def kept_in_order(
+    corners: Floats, order: npt.NDArray[np.int64], classes: npt.NDArray[np.int64], iou: float
+) -> npt.NDArray[np.int64]:
+    if len(order) <= FEW_BOXES:
+        return order[not_suppressed(corners[order], classes, iou)]
+    kept = np.zeros(len(order), dtype=np.bool_)
+    for number in np.unique(classes):
+        members = np.flatnonzero(classes == number)
+        kept[members] = not_suppressed(corners[order[members]], classes[members], iou)
+    return order[kept]
+
+
+def not_suppressed(corners: Floats, classes: npt.NDArray[np.int64], iou: float) -> npt.NDArray[np.bool_]:
+    """For boxes in their order, whether no earlier one of the class that is kept itself overlaps each by more than iou.
+
+    Block by block: the overlaps of a block with all later boxes are computed at once.
+    """
+    limit = np.float64(iou)  # not rounded to f32 before it is compared
+    kept = np.zeros(len(corners), dtype=np.bool_)
+    boxes, waiting = np.ascontiguousarray(corners.T), np.arange(len(corners))
+    areas = (boxes[2] - boxes[0]) * (boxes[3] - boxes[1])
+    while len(waiting):
+        block = min(NMS_BLOCK, len(waiting))
+        x1, y1, x2, y2 = boxes[:, :block, None]
+        shared = np.maximum(np.minimum(boxes[2], x2) - np.maximum(boxes[0], x1), 0)
+        shared *= np.maximum(np.minimum(boxes[3], y2) - np.maximum(boxes[1], y1), 0)
+        with np.errstate(divide="ignore", invalid="ignore"):  # two boxes of no area suppress nothing
+            over = shared / (areas[:block, None] + areas - shared) > limit
+        over &= classes[:block, None] == classes
+        alive = np.ones(block, dtype=np.bool_)
+        for index in np.flatnonzero(over[:, :block].sum(axis=1) > 1):  # those that overlap another than themselves
+            if alive[index]:
+                alive[index + 1 :] &= ~over[index, index + 1 : block]
+        kept[waiting[:block][alive]] = True
+        stays = ~over[alive, block:].any(axis=0)
+        boxes, areas = boxes[:, block:][:, stays], areas[block:][stays]
+        waiting, classes = waiting[block:][stays], classes[block:][stays]
+    return kept
 
 
 def boxes_to_image(corners: Floats, letterbox: Letterbox) -> Floats:
@@ -160,52 +239,72 @@ def boxes_to_image(corners: Floats, letterbox: Letterbox) -> Floats:
     return boxes
 
 
+class Cells(NamedTuple):
+    """Where the pixels of one side lie among the prototypes' cells, whose centres are whole numbers."""
+
+    first: float  # place of pixel 0, which may lie outside of the content
+    step: float  # from one pixel to the next
+    low: npt.NDArray[np.int64]  # of each pixel, the cell before it,
+    high: npt.NDArray[np.int64]  # the one behind it,
+    share: Floats  # and how far it is from the one to the other
+
+
+@functools.lru_cache(maxsize=64)
+def pixels_to_cells(size: int, start: float, length: float, cell_count: int) -> Cells:
+    """For `length` cells from `start` on that are enlarged bilinearly to `size` pixels.
+
+    Cell and pixel centres lie at halves (torch's interpolate with align_corners=False); start and length may be
+    fractions of a cell, and cells outside the content are not mixed in. Kept: photos of one camera have one size.
+    """
+    step = length / size
+    first = start + step / 2 - 0.5
+    lowest, highest = max(math.floor(start), 0), min(math.ceil(start + length), cell_count) - 1
+    at = np.clip(first + step * np.arange(size), lowest, highest)
+    low = np.floor(at).astype(np.int64)
+    cells = Cells(first, step, low, np.minimum(low + 1, highest), (at - low).astype(np.float32))
+    for array in cells[2:]:
+        array.flags.writeable = False
+    return cells
+
+
 def decode_masks(
     coefficients: Floats, prototypes: Floats, boxes: Floats, letterbox: Letterbox, imgsz: int
-) -> list[Crop]:
+) -> list[Runs]:
     """Masks in the image's pixels: prototypes weighted, enlarged bilinearly, cut to the box, positive logits kept.
 
-    The same as ultralytics' process_mask_native (retina_masks=True), but enlarged inside the box only: bilinear
-    enlargement is separable, rows @ logits @ columns, so a box needs just its own rows and columns.
+    The same as ultralytics' process_mask_native (retina_masks=True), without an enlarged mask ever being made.
     """
     count, height, width = prototypes.shape
     if not len(boxes):
         return []
     logits = (coefficients @ prototypes.reshape(count, -1)).reshape(-1, height, width)
     stride = imgsz / height
-    rows = bilinear_weights(letterbox.height, letterbox.top / stride, letterbox.scaled_height / stride, height)
-    columns = bilinear_weights(letterbox.width, letterbox.left / stride, letterbox.scaled_width / stride, width)
-    crops = []
-    for logit, box in zip(logits, boxes, strict=True):
-        x1, y1 = np.ceil(box[:2]).astype(int)  # a pixel belongs to the box when its index lies in it, as there
-        x2, y2 = np.ceil(box[2:]).astype(int)
-        own_rows, own_columns = rows[y1:y2], columns[x1:x2]
-        low, high = cells_used(own_rows), cells_used(own_columns)
-        enlarged = own_rows[:, low] @ logit[low, high] @ own_columns[:, high].T
-        crops.append(Crop((enlarged > 0).view(np.uint8), int(x1), int(y1)))
-    return crops
+    rows = pixels_to_cells(letterbox.height, letterbox.top / stride, letterbox.scaled_height / stride, height)
+    columns = pixels_to_cells(letterbox.width, letterbox.left / stride, letterbox.scaled_width / stride, width)
+    return [logit_to_runs(logit, box, rows, columns) for logit, box in zip(logits, boxes, strict=True)]
 
 
-def cells_used(weights: Floats) -> slice:
-    """From the first to the last column that is not 0 throughout; positions only ever grow from row to row."""
-    if not len(weights):
-        return slice(0, 0)
-    return slice(int(np.argmax(weights[0] != 0)), weights.shape[1] - int(np.argmax(weights[-1, ::-1] != 0)))
+def logit_to_runs(logit: Floats, box: Floats, rows: Cells, columns: Cells) -> Runs:
+    """One mask from its logits in the prototypes' cells.
 
-
-@functools.lru_cache(maxsize=16)
-def bilinear_weights(size: int, start: float, length: float, source_size: int) -> Floats:
-    """(size, source_size) matrix that enlarges `length` cells from `start` on to `size` pixels, bilinearly.
-
-    Cell and pixel centres lie at halves (torch's interpolate with align_corners=False); start and length may be
-    fractions of a cell, and cells outside the content are not mixed in. Kept: photos of one camera have one size.
+    Bilinear enlargement is linear between one row of cells and the next. So each column of pixels is interpolated at
+    the rows of cells alone, and where its sign changes between two of them a division gives the row of pixels.
     """
-    first, last = max(math.floor(start), 0), min(math.ceil(start + length), source_size) - 1
-    at = np.clip(start + (np.arange(size) + 0.5) * length / size - 0.5, first, last)
-    low = np.floor(at).astype(int)
-    high = np.minimum(low + 1, last)
-    weights = np.zeros((size, source_size), dtype=np.float32)
-    weights[np.arange(size), low] += (1 - (at - low)).astype(np.float32)
-    weights[np.arange(size), high] += (at - low).astype(np.float32)
-    weights.flags.writeable = False
-    return weights
+    x1, y1 = (
+        int(value) for value in np.ceil(box[:2])
+    )  # a pixel belongs to the box when its index lies in it, as there
+    x2, y2 = (int(value) for value in np.ceil(box[2:]))
+    if x1 >= x2 or y1 >= y2:
+        return np.zeros(0, dtype=np.int64)
+    top, bottom = rows.low[y1], rows.high[y2 - 1]
+    cells, share = logit[top : bottom + 1], columns.share[x1:x2]
+    values = cells[:, columns.low[x1:x2]] * (1 - share) + cells[:, columns.high[x1:x2]] * share  # (cells, columns)
+    inside = values > 0
+    height = len(rows.low)
+    base = np.arange(x1, x2) * height  # of each column, down which runs go
+    changed, column = np.nonzero(inside[:-1] != inside[1:])
+    before, behind = values[changed, column].astype(np.float64), values[changed + 1, column]
+    row = (top + changed + before / (before - behind) - rows.first) / rows.step  # where the value is 0
+    row = np.where(before > 0, np.ceil(row), np.floor(row) + 1).astype(np.int64)  # the first pixel behind the change
+    ends = (base[inside[0]] + y1, base[column] + np.clip(row, y1, y2), base[inside[-1]] + y2)
+    return toggles_to_runs(np.concatenate(ends))

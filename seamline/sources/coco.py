@@ -12,7 +12,7 @@ from seamline.archives import files_below
 from seamline.canonical import Part, Source
 from seamline.coco import Coco, raw_to_record, read_coco
 from seamline.errors import SeamlineError
-from seamline.pictures import SUFFIXES
+from seamline.pictures import PIPELINE_SUFFIXES
 
 SPLIT_WORDS = {"train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
 
@@ -53,7 +53,7 @@ def files_to_source(layout: str, folder: Path, paths: Mapping[str | None, Path])
                 split=split,
             )
         )
-    unlisted = sum(path not in used for path in files.by_path.values() if path.suffix.lower() in SUFFIXES)
+    unlisted = sum(path not in used for path in files.by_path.values() if path.suffix.lower() in PIPELINE_SUFFIXES)
     return Source(layout=layout, parts=parts, attributes=tables[0], files_without_record=unlisted)
 
 

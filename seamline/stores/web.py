@@ -1,4 +1,4 @@
-"""An archive behind https:// (or http://), fetched in parts where the server allows it."""
+"""A file behind https:// (or http://), fetched in parts where the server allows it."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ OVERLOADED = (408, 425, 429)
 
 
 class WebStore:
-    """The one archive at an address."""
+    """The one file at an address."""
 
     def __init__(self, url: str, session: aiohttp.ClientSession) -> None:
         self.url, self.shown = url, shown(url)
@@ -29,10 +29,6 @@ class WebStore:
         self.in_parts = False
         self.ranges_fail = False  # what it said of itself was found untrue
         self.name = unquote(urlsplit(url).path).rpartition("/")[2]
-        if not self.name.lower().endswith(SUFFIXES):
-            raise SeamlineError(
-                f"pull.source: {self.shown!r} is no archive; read from the web is what ends in {', '.join(SUFFIXES)}."
-            )
 
     def address(self, key: str) -> str:
         return self.shown
@@ -72,7 +68,7 @@ class WebStore:
                 if item.size is None and answer.content_length is None and not chunked:
                     raise SeamlineError(
                         f"pull.source: {self.shown}: the server says nowhere how long it is, so that nobody can tell "
-                        "whether all of it has come; fetch it with another tool and pull the file."
+                        "whether all of it has come; fetch it with another tool, and name the file."
                     )
                 yield Body(Facts(), answer.content.iter_chunked(CHUNK_BYTES))
 
@@ -89,14 +85,30 @@ def headers_to_etag(answer: aiohttp.ClientResponse) -> str:
 
 @asynccontextmanager
 async def open_web(url: str, connections: int) -> AsyncIterator[WebStore]:
-    """A store for one archive; proxies and passwords come from the environment and ~/.netrc."""
+    """A store for one archive.
+
+    Raises:
+        SeamlineError: when the address is not that of one.
+    """
+    async with open_session(connections) as session:
+        store = WebStore(url, session)
+        if not store.name.lower().endswith(SUFFIXES):
+            raise SeamlineError(
+                f"pull.source: {store.shown!r} is no archive; read from the web is what ends in {', '.join(SUFFIXES)}."
+            )
+        yield store
+
+
+@asynccontextmanager
+async def open_session(connections: int) -> AsyncIterator[aiohttp.ClientSession]:
+    """What stores read with; proxies and passwords come from the environment and ~/.netrc."""
     timeout = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_TIMEOUT_S, sock_read=READ_TIMEOUT_S)
     connector = aiohttp.TCPConnector(limit=connections)
     as_it_is = {"Accept-Encoding": "identity"}
     async with aiohttp.ClientSession(
         connector=connector, timeout=timeout, headers=as_it_is, auto_decompress=False, trust_env=True
     ) as session:
-        yield WebStore(url, session)
+        yield session
 
 
 @contextmanager
