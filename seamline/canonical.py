@@ -21,7 +21,7 @@ from tqdm import tqdm
 from seamline.annotations import Unusable, mend_annotation, whole_number
 from seamline.coco import Record, write_coco
 from seamline.errors import SeamlineError
-from seamline.files import folded, sha256_of, write_bytes
+from seamline.files import folded, sha256_of
 from seamline.parallel import in_threads
 from seamline.pictures import (
     PIPELINE_SUFFIXES,
@@ -361,10 +361,11 @@ def plain_name(stem: str) -> str:
 
 
 def place_image(entry: Entry, folder: Path, place: Callable[[Path, Path], None]) -> None:
+    folder.mkdir(exist_ok=True)
     if entry.upright:
-        write_bytes(folder / entry.name, without_orientation(entry.path.read_bytes(), entry.picture.format)[0])
+        (folder / entry.name).write_bytes(without_orientation(entry.path.read_bytes(), entry.picture.format)[0])
     elif entry.picture.wrong_end:
-        write_bytes(folder / entry.name, with_right_end(entry.path.read_bytes()) or b"")
+        (folder / entry.name).write_bytes(with_right_end(entry.path.read_bytes()) or b"")
     else:
         place(entry.path, folder / entry.name)
 

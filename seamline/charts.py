@@ -5,22 +5,23 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from seamline.coco import Record
-from seamline.drawing import COLOURS, plain_axes
+from seamline.drawing import COLOURS, plain_axes, subplots
+from seamline.lettering import shortened
 
 Column = Sequence[float | None]
 CURVES = 8  # of classes on one chart; tables have them all
 CLASSES = 40  # rows on a chart; tables have them all
+LABEL_COLUMNS = 48  # of a slice: its field, its value and a count
 
 
 def curve_figure(x: Column, columns: Mapping[str, Column], title: str, *, xlabel: str, ylabel: str) -> Figure:
     """Columns of a table over `x`, the first CURVES of them; what is no number leaves a gap."""
-    figure, axes = plt.subplots(figsize=(5.5, 3.8))
+    figure, axes = subplots(figsize=(5.5, 3.8))
     at = numbers(x)
     for index, (name, values) in enumerate(list(columns.items())[:CURVES]):
         known = numbers(values)
@@ -67,7 +68,7 @@ def confidence_figure(columns: Mapping[str, Column], threshold: float) -> Figure
 
 def reliability_figure(rows: Sequence[Mapping[str, Any]], error: float | None) -> Figure:
     """reports/evaluate/reliability.csv: the share of right predictions beside their mean score."""
-    figure, axes = plt.subplots(figsize=(5.5, 3.8))
+    figure, axes = subplots(figsize=(5.5, 3.8))
     known = [row for row in rows if row["predictions"]]
     scores, shares = ([float(row[key]) for row in known] for key in ("mean_score", "right"))
     most = max((int(row["predictions"]) for row in known), default=1)
@@ -85,18 +86,19 @@ def reliability_figure(rows: Sequence[Mapping[str, Any]], error: float | None) -
 def confusion_figure(names: Sequence[str], matrix: Any, threshold: float) -> Figure:
     """Counts of instances, rows the truth; shaded by the share of the row."""
     side = 1.6 + 0.9 * min(len(names), 16)
-    figure, axes = plt.subplots(figsize=(side + 0.6, side))
+    figure, axes = subplots(figsize=(side + 0.6, side))
     shares = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
     axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
     size = 10 if len(names) <= 16 else 5
+    labels = [shortened(name) for name in names[:-1]]
     for row in range(len(names)):
         for column in range(len(names)):
             if row == column == len(names) - 1:
                 continue
             colour = "white" if shares[row, column] > 0.6 else "black"
             axes.text(column, row, str(matrix[row, column]), ha="center", va="center", color=colour, fontsize=size)
-    axes.set_xticks(range(len(names)), [*names[:-1], "missed"], rotation=35, ha="right", fontsize=size)
-    axes.set_yticks(range(len(names)), [*names[:-1], "false alarm"], fontsize=size)
+    axes.set_xticks(range(len(names)), [*labels, "missed"], rotation=35, ha="right", fontsize=size)
+    axes.set_yticks(range(len(names)), [*labels, "false alarm"], fontsize=size)
     axes.set(xlabel="predicted", ylabel="actual", title=f"Test, score at least {threshold:.2f}, mask IoU 0.5")
     axes.spines[:].set_visible(False)
     return figure
@@ -107,13 +109,13 @@ def interval_figure(
 ) -> Figure:
     """A dot and its interval for each (name, value, interval), from the top down; hollow where there is no interval."""
     shown = [row for row in rows if row[1] is not None][:CLASSES]
-    figure, axes = plt.subplots(figsize=(5.5, 0.9 + 0.27 * max(len(shown), 1)))
+    figure, axes = subplots(figsize=(5.5, 0.9 + 0.27 * max(len(shown), 1)))
     for height, (_, value, interval) in enumerate(shown):
         if interval is not None:
             axes.plot(interval, (height, height), color=COLOURS[0], linewidth=2.5, alpha=0.45, solid_capstyle="round")
         face = "none" if interval is None else COLOURS[0]
         axes.plot([value or 0.0], [height], "o", color=COLOURS[0], markerfacecolor=face, markersize=6)
-    axes.set_yticks(range(len(shown)), [name for name, _, _ in shown])
+    axes.set_yticks(range(len(shown)), [shortened(name, LABEL_COLUMNS) for name, _, _ in shown])
     axes.set(xlim=(0, 1), xlabel=xlabel, title=title)
     axes.set_ylim(len(shown) - 0.4, -0.6)
     plain_axes(axes)
@@ -139,7 +141,7 @@ def slices_figure(rows: Sequence[Mapping[str, Any]]) -> Figure:
 
 def mistakes_figure(counts: Mapping[str, int], title: str) -> Figure:
     """Counts by kind of mistake."""
-    figure, axes = plt.subplots(figsize=(5.5, 0.9 + 0.32 * len(counts)))
+    figure, axes = subplots(figsize=(5.5, 0.9 + 0.32 * len(counts)))
     axes.barh(list(counts), list(counts.values()), color=COLOURS[1], height=0.6)
     for height, count in enumerate(counts.values()):
         axes.text(count, height, f" {count}", va="center", fontsize=9)
@@ -166,7 +168,7 @@ FORMAT_LABELS = {
 
 def benchmark_figure(rows: Mapping[str, Record]) -> Figure:
     """Mask AP against throughput (with its 95% interval), and where an image's time goes; rows as in benchmark.json."""
-    figure, (scatter, bars) = plt.subplots(1, 2, figsize=(11, 4.2), gridspec_kw={"wspace": 0.4})
+    figure, (scatter, bars) = subplots(1, 2, figsize=(11, 4.2), gridspec_kw={"wspace": 0.4})
     precisions = [row["mask_mAP50_95"] for row in rows.values()]
     for index, (name, row) in enumerate(rows.items()):
         label = f"{FORMAT_LABELS.get(name, name)}: {row['throughput_img_s']:.0f} images/s"
@@ -214,7 +216,7 @@ def numbers(values: Column) -> Any:
 
 def legible(name: str) -> str:
     """matplotlib leaves names that begin with _ out of legends."""
-    return f" {name}" if name.startswith("_") else name
+    return f" {shortened(name)}" if name.startswith("_") else shortened(name)
 
 
 def legend_below(axes: Any) -> None:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import functools
-import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import cv2
-import matplotlib.pyplot as plt
+import matplotlib
 import numpy as np
 import numpy.typing as npt
 from matplotlib.figure import Figure
@@ -17,8 +16,9 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator, PercentFormatter
 
 from seamline.coco import Coco, raw_to_record
-from seamline.drawing import class_colour, drawn, hex_to_bgr, plain_axes, save
+from seamline.drawing import class_colour, drawn, hex_to_bgr, plain_axes, save, subplots
 from seamline.files import write_csv
+from seamline.lettering import shortened, wrapped
 from seamline.masks import rle_to_crop, rle_to_mask, segmentation_to_rle
 from seamline.runtime.images import Image, read_image
 from seamline.splits import SPLITS
@@ -142,7 +142,7 @@ def classes_chart(names: Sequence[str], instances: Counts, images: Counts, path:
 def class_rows(names: Sequence[str], width_ratios: Sequence[float]) -> tuple[Figure, Any]:
     """Axes side by side with a row a class, the first class at the top."""
     height = 0.5 + 0.27 * len(names)
-    figure, axes = plt.subplots(
+    figure, axes = subplots(
         1, len(width_ratios), figsize=(9.5, height), sharey=True, squeeze=False, width_ratios=width_ratios,
         gridspec_kw={"wspace": 0.16},
     )  # fmt: skip
@@ -177,11 +177,6 @@ def headed(axes: Any, title: str, handles: Sequence[Any]) -> None:
     )  # fmt: skip
 
 
-def shortened(text: str, limit: int = 32) -> str:
-    """Cut in the middle, since file names and classes differ at both ends."""
-    return text if len(text) <= limit else f"{text[: limit // 2 - 1]}…{text[-(limit // 2) :]}"
-
-
 def write_instances(table: Table, out: Path) -> None:
     counts = np.bincount(table.image, minlength=len(table.split))
     images = np.zeros((len(SPLITS), counts.max() + 1), dtype=np.int64)
@@ -203,7 +198,7 @@ def write_instances(table: Table, out: Path) -> None:
 def instances_chart(images: Counts, mean: float, median: float, path: Path) -> None:
     """Images by their number of instances; images are (splits, numbers)."""
     numbers = images.shape[1]
-    figure, axes = plt.subplots(figsize=(max(4.5, 1.5 + 0.34 * numbers), 3.4))
+    figure, axes = subplots(figsize=(max(4.5, 1.5 + 0.34 * numbers), 3.4))
     stacked_bars(axes.bar, images)
     axes.set_xlim(-0.6, numbers - 0.4)
     ticks = range(0, numbers, 1 if numbers <= 16 else 5)
@@ -271,10 +266,10 @@ def cooccurrence_chart(names: Sequence[str], images: Counts, path: Path) -> None
     """Images that show both classes, (classes, classes); shaded by the share of the row class's own images."""
     numbered = len(names) <= NUMBERED_CLASSES
     side = max(2.2, (0.6 if numbered else 0.24) * len(names))
-    figure, axes = plt.subplots(figsize=(side, side))
+    figure, axes = subplots(figsize=(side, side))
     shares = 100 * images / np.maximum(np.diag(images), 1)[:, None]
     np.fill_diagonal(shares, np.nan)  # always 100 %
-    colours = plt.get_cmap("Blues").with_extremes(bad="#E4E4E4")
+    colours = matplotlib.colormaps["Blues"].with_extremes(bad="#E4E4E4")
     cells = axes.imshow(shares, cmap=colours, vmin=0, vmax=100)
     if numbered:
         for row, column in np.ndindex(images.shape):
@@ -343,7 +338,7 @@ def positions_chart(names: Sequence[str], covers: Sequence[Shares], counts: Sequ
     figure, panels = panel_grid(len(names), 6, 1.5, 1.95)
     for axes, name, cover, count in zip(panels, names, covers, counts, strict=False):
         axes.imshow(cover, cmap="Blues", vmin=0)
-        title = "\n".join(textwrap.wrap(shortened(name), 22))
+        title = wrapped(shortened(name), 22)
         axes.set_title(f"{title}\nn = {count:,}, up to {cover.max():.0%}", fontsize=8)
         axes.set_axis_on()
         axes.spines[:].set_color("#BBBBBB")
@@ -356,7 +351,7 @@ def panel_grid(count: int, columns: int, width: float, height: float) -> tuple[F
     columns = min(count, columns)
     rows = -(-count // columns)
     size = (columns * width, rows * height)
-    figure, axes = plt.subplots(rows, columns, figsize=size, squeeze=False, layout="constrained")
+    figure, axes = subplots(rows, columns, figsize=size, squeeze=False, layout="constrained")
     for one in axes.flat:
         one.set(xticks=[], yticks=[])  # or ticks that nobody sees take most of the time
         one.set_axis_off()

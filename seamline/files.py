@@ -1,26 +1,47 @@
-"""Files written whole or not at all: to a temporary name beside the target, then renamed."""
+"""Files and folders written whole or not at all: under a temporary name beside the target, which then becomes it.
+
+A kill at any moment leaves the old one or the new one, whole. Where the system exchanges two names at once (Linux,
+macOS) a folder is never missing either; elsewhere the old one has another name for a moment, and after a kill in it the
+next start gives it its name back.
+
+A power cut leaves the old file or the new one, too: a file reaches the disk before it gets its name. Of a folder that
+was written in the last half minute it may leave empty files, which DVC notices, as their hashes are others: to flush
+each of 200,000 files takes two minutes, and to flush all at once waits for whatever other programs write.
+"""
 
 from __future__ import annotations
 
 import csv
+import ctypes
+import errno
 import fnmatch
 import hashlib
 import json
 import os
 import shutil
+import sys
 import tempfile
 import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from seamline.errors import SeamlineError
 
+# What a file system answers that cannot exchange names (NFS, FAT, some of FUSE), or not these (a folder of an image's
+# lower layer), and a system call that a sandbox forbids.
+NO_EXCHANGE = (errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EXDEV, errno.EPERM)
+NO_FLUSH = (errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP)
+AT_FDCWD, RENAME_EXCHANGE, RENAME_SWAP = -100, 2, 2  # <linux/fcntl.h>, <linux/fs.h>, macOS' <sys/stdio.h>
+LONGEST_NAME_BYTES = 240  # of 255, so that there is room for an ending
 
-def temporary_beside(path: Path) -> Path:
+
+def temporary_beside(path: Path, ending: str = "tmp") -> Path:
     """The name a file or folder has while it is being made; one a target, so a killed run leaves at most one."""
-    return path.with_name(f".{path.name}.tmp")
+    long = len(os.fsencode(path.name)) > LONGEST_NAME_BYTES
+    name = hashlib.sha256(os.fsencode(path.name)).hexdigest() if long else path.name
+    return path.with_name(f".{name}.{ending}")
 
 
 def mode_of(path: Path) -> int:
@@ -48,6 +69,7 @@ def whole_file(path: Path) -> Iterator[Path]:
     temporary = temporary_beside(path)
     try:
         yield temporary
+        flush(temporary)
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
@@ -55,24 +77,129 @@ def whole_file(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def whole_folder(path: Path) -> Iterator[Path]:
-    """Yield an empty temporary folder; it replaces `path` only when the block ends without an error.
+    """Yield an empty temporary folder; it takes the place of `path` only when the block ends without an error.
+
+    Where `path` is a link, the folder that it leads to is replaced.
 
     Raises:
-        SeamlineError: when `path` is a file, or lies below one.
+        SeamlineError: when `path` is a file, lies below one, or is a mount point.
     """
+    path = path.resolve() if path.is_symlink() else path
     make_parent(path)
     if path.is_file():
         raise SeamlineError(f"{path}: is a file, and a folder has to be made there.")
+    if path.is_mount():
+        raise SeamlineError(mounted(path))
+    repair(path)
     temporary = temporary_beside(path)
-    shutil.rmtree(temporary, ignore_errors=True)
+    delete(temporary)
     temporary.mkdir()
     try:
         yield temporary
-        if path.exists():
-            shutil.rmtree(path)
-        temporary.replace(path)
+        take_place(temporary, path)
     finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+        with suppress(OSError):  # the new folder is in its place, or there is an error to report
+            delete(temporary)
+
+
+def mounted(path: Path) -> str:
+    return f"{path}: is a mount point, and a new folder has to take its place; name a folder below it."
+
+
+def take_place(new: Path, path: Path) -> None:
+    """Give a folder that is whole its name; what has the name until then is deleted, here or by who deletes `new`.
+
+    Raises:
+        SeamlineError: when `path` is a mount point.
+    """
+    if not path.exists():
+        new.replace(path)
+        return
+    try:
+        exchange(new, path)
+        return
+    except OSError as error:
+        if error.errno == errno.EBUSY:
+            raise SeamlineError(mounted(path)) from None
+        if error.errno not in NO_EXCHANGE:
+            raise
+    old = temporary_beside(path, "old.tmp")
+    move_aside(path, old)
+    new.replace(path)
+    with suppress(OSError):  # the next start deletes it
+        delete(old)
+
+
+def move_aside(path: Path, old: Path) -> None:
+    try:
+        path.rename(old)
+    except OSError as error:
+        if error.errno != errno.EXDEV:
+            raise
+        # A folder of a lower layer of a container, which cannot be renamed. The copy counts when it has its name.
+        copied = temporary_beside(path, "copy.tmp")
+        delete(copied)
+        shutil.copytree(path, copied, symlinks=True)
+        copied.rename(old)
+        delete(path)
+
+
+def repair(path: Path) -> None:
+    """What a kill in take_place() has left: the old folder gets its name back where the new one does not have it."""
+    old = temporary_beside(path, "old.tmp")
+    if old.exists() and temporary_beside(path).exists():
+        delete(path)
+        old.rename(path)
+    else:
+        delete(old)
+
+
+def exchange(one: Path, other: Path) -> None:
+    """Let two folders swap their names; nobody sees a moment at which one is missing.
+
+    Raises:
+        OSError: when the system or the file system cannot do it (NO_EXCHANGE), or may not.
+    """
+    library, names = ctypes.CDLL(None, use_errno=True), (os.fsencode(one), os.fsencode(other))
+    try:
+        if sys.platform == "darwin":
+            failed = library.renamex_np(*names, ctypes.c_uint(RENAME_SWAP))
+        else:
+            failed = library.renameat2(AT_FDCWD, names[0], AT_FDCWD, names[1], ctypes.c_uint(RENAME_EXCHANGE))
+    except AttributeError:  # an older C library
+        raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS), str(other)) from None
+    if failed:
+        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()), str(other))
+
+
+def flush(path: Path) -> None:
+    """Have what was written to a file reach the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in NO_FLUSH:
+            raise
+    finally:
+        os.close(descriptor)
+
+
+def delete(path: Path) -> None:
+    """Whatever has the name, if anything; folders that are read-only too."""
+    if path.is_symlink() or path.is_file():
+        path.unlink()
+        return
+    try:
+        shutil.rmtree(path)
+    except FileNotFoundError:
+        return
+    except PermissionError:
+        path.chmod(0o700)
+        for parent, folders, _ in os.walk(path):
+            for folder in folders:
+                if not (inner := Path(parent, folder)).is_symlink():
+                    inner.chmod(0o700)
+        shutil.rmtree(path)
 
 
 def check_out(out: Path, ours: Sequence[str], inputs: Iterable[Path] = (), inside: bool = False) -> None:

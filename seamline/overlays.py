@@ -10,7 +10,6 @@ import numpy as np
 from pycocotools.coco import COCO
 
 from seamline.drawing import class_colour, drawn, hex_to_bgr
-from seamline.files import whole_file
 from seamline.masks import Mask, rle_to_mask
 from seamline.mistakes import FALSE_KINDS, Judged
 from seamline.runtime.images import Image, read_image
@@ -26,8 +25,7 @@ def write_overlays(judged: Sequence[Judged], truth: COCO, images: Path, out: Pat
     for image in judged:
         picture = overlay(image, truth, read_image(images / truth.imgs[image.image_id]["file_name"]))
         data = cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])[1].tobytes()
-        with whole_file(out / f"{image.image_id}.jpg") as temporary:
-            temporary.write_bytes(data)
+        (out / f"{image.image_id}.jpg").write_bytes(data)
 
 
 def overlay(judged: Judged, truth: COCO, image: Image) -> Image:

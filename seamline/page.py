@@ -16,6 +16,7 @@ from matplotlib.figure import Figure
 
 from seamline.errors import SeamlineError
 from seamline.escaping import to_code, to_line, to_markdown
+from seamline.lettering import PREFIX, without_warnings
 from seamline.runtime.images import read_image
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -28,7 +29,8 @@ def figure_to_svg(figure: Figure) -> str:
     The same figure always gives the same text: no date, no random ids.
     """
     stream = io.StringIO()
-    with plt.rc_context({"svg.fonttype": "none", "svg.hashsalt": "seamline", "text.parse_math": False}):
+    settings: dict[Any, Any] = {"svg.fonttype": "none", "svg.hashsalt": "seamline", "text.parse_math": False}
+    with plt.rc_context(settings), without_warnings():
         figure.savefig(stream, format="svg", transparent=True, bbox_inches="tight", metadata={"Date": None})
     plt.close(figure)
     text = stream.getvalue()
@@ -36,6 +38,7 @@ def figure_to_svg(figure: Figure) -> str:
     text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
     referred = set(re.findall(r"#([\w-]+)", text))
     text = re.sub(r' id="([^"]+)"', lambda found: found[0] if found[1] in referred else "", text)
+    text = re.sub(rf", '{PREFIX}[^']*'", "", text)  # the reader's own fonts have the letters
     text = text.replace("#000000", "currentColor").replace("#ffffff", "none")
     opening, rest = text.split(">", 1)
     return re.sub(r' (width|height)="[^"]*"', "", opening) + ">" + rest  # the view box keeps the shape

@@ -1,7 +1,13 @@
 from __future__ import annotations
 
+import errno
 import json
+import os
+import shutil
 import stat
+import subprocess
+import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -51,6 +57,204 @@ def test_a_folder_appears_whole_or_not_at_all(tmp_path: Path) -> None:
         (temporary / "y").write_text("2")
         raise ValueError("stop")
     assert [path.name for path in tmp_path.rglob("*")] == ["a", "x"]
+
+
+@pytest.mark.process
+@pytest.mark.parametrize("exchange", ["with", "without"])
+def test_a_kill_at_any_moment_leaves_the_old_folder_or_the_new_one(tmp_path: Path, exchange: str) -> None:
+    command = [sys.executable, "-m", "tests.killed", str(tmp_path), "2000", "15", exchange]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert not done.stderr
+    moments, missing, left = done.stdout.split()
+    assert int(moments) >= 50
+    assert left == "new,old"
+    if exchange == "without":
+        assert int(missing) == 1  # between the two renamings; the next start has given it back
+    elif exchanges(tmp_path):
+        assert int(missing) == 0
+
+
+def exchanges(folder: Path) -> bool:
+    """Whether names can be exchanged here."""
+    for name in ("one", "other"):
+        (folder / name).mkdir()
+    try:
+        files.exchange(folder / "one", folder / "other")
+    except OSError:
+        return False
+    return True
+
+
+def test_who_reads_a_folder_finds_it_at_every_moment(tmp_path: Path) -> None:
+    if not exchanges(tmp_path):
+        pytest.skip("names cannot be exchanged here")
+    target, times = tmp_path / "a", 300
+    over = threading.Event()
+    found: list[tuple[str, ...]] = []
+
+    def replace() -> None:
+        for number in range(times):
+            with whole_folder(target) as folder:
+                (folder / str(number)).touch()
+        over.set()
+
+    with whole_folder(target) as folder:
+        (folder / "first").touch()
+    writer = threading.Thread(target=replace)
+    writer.start()
+    while not over.is_set():
+        target.stat()
+        found.append(tuple(path.name for path in target.iterdir()))
+    writer.join()
+    assert len(found) > 100
+    assert {len(names) for names in found} <= {0, 1}  # none: of one that was opened, and is deleted by now
+
+
+@pytest.mark.parametrize("number", files.NO_EXCHANGE)
+def test_a_folder_takes_the_others_place_where_names_cannot_be_exchanged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    def refuse(one: Path, other: Path) -> None:
+        raise OSError(number, os.strerror(number), str(other))
+
+    monkeypatch.setattr(files, "exchange", refuse)
+    replace_a_with_b(tmp_path / "f")
+
+
+def test_a_folder_of_a_lower_layer_is_copied_aside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """overlayfs renames none of them; an old one is whole under one of its names all the time."""
+
+    def refuse(one: Path, other: Path) -> None:
+        raise OSError(errno.EXDEV, os.strerror(errno.EXDEV), str(other))
+
+    rename = Path.rename
+
+    def rename_unless_lower(path: Path, target: Path) -> Path:
+        if path.name == "f":
+            refuse(path, target)
+        return rename(path, target)
+
+    monkeypatch.setattr(files, "exchange", refuse)
+    monkeypatch.setattr(Path, "rename", rename_unless_lower)
+    replace_a_with_b(tmp_path / "f")
+
+
+def replace_a_with_b(target: Path) -> None:
+    for name in ("a", "b"):
+        with whole_folder(target) as folder:
+            (folder / name).write_text(name)
+    assert [path.name for path in target.parent.rglob("*")] == ["f", "b"]
+
+
+def test_what_a_kill_between_two_names_left_is_mended_by_the_next_start(tmp_path: Path) -> None:
+    target, old, new = tmp_path / "f", tmp_path / ".f.old.tmp", tmp_path / ".f.tmp"
+    for folder in (old, new):
+        folder.mkdir()
+    (old / "a").touch()
+    with pytest.raises(ValueError, match="stop"), whole_folder(target):
+        raise ValueError("stop")  # a start that fails has mended it, too
+    assert [path.name for path in tmp_path.rglob("*")] == ["f", "a"]
+    old.mkdir()  # the new one has its name, and the old one was not deleted any more
+    with whole_folder(target) as folder:
+        (folder / "b").touch()
+    assert [path.name for path in tmp_path.rglob("*")] == ["f", "b"]
+
+
+def test_a_mount_point_is_refused_before_anything_is_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    target = tmp_path / "f"
+    replace_a_with_b(target)
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "is_mount", lambda path: path == target)
+        with pytest.raises(SeamlineError, match="f: is a mount point"), whole_folder(target):
+            pytest.fail("nothing has to be made for it")
+
+    def busy(one: Path, other: Path) -> None:
+        raise OSError(errno.EBUSY, os.strerror(errno.EBUSY), str(other))
+
+    monkeypatch.setattr(files, "exchange", busy)  # one of the same disk, which looks like any folder
+    with pytest.raises(SeamlineError, match="f: is a mount point"), whole_folder(target):
+        pass
+    assert [path.name for path in tmp_path.rglob("*")] == ["f", "b"]
+
+
+def test_a_link_stays_and_the_folder_it_leads_to_is_replaced(tmp_path: Path) -> None:
+    for there in ("elsewhere/there", "nowhere/yet"):
+        link = tmp_path / f"link-{there[:4]}"
+        link.symlink_to(tmp_path / there)
+        for name in ("a", "b"):
+            with whole_folder(link) as folder:
+                (folder / name).touch()
+        assert link.is_symlink()
+        assert [path.name for path in (tmp_path / there).iterdir()] == ["b"]
+
+
+def test_what_is_read_only_is_replaced_and_deleted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Files, as DVC links them, and folders; root may delete both, so that the refusal is acted here."""
+    outside = tmp_path / "outside"
+    outside.mkdir(mode=0o500)
+    target = tmp_path / "f"
+    (target / "inner").mkdir(parents=True)
+    (target / "inner" / "x").touch(0o400)
+    (target / "link").symlink_to(outside)
+    (target / "inner").chmod(0o500)
+    rmtree = shutil.rmtree
+
+    def strict(path: Path) -> None:
+        if path.exists() and (path / "inner").exists() and not (path / "inner").stat().st_mode & stat.S_IWUSR:
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        rmtree(path)
+
+    monkeypatch.setattr(shutil, "rmtree", strict)
+    with whole_folder(target) as folder:
+        (folder / "b").touch()
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["b", "f", "outside"]
+    assert stat.S_IMODE(outside.stat().st_mode) == 0o500
+
+
+def test_names_as_long_as_they_may_be(tmp_path: Path) -> None:
+    replace_a_with_b(tmp_path / "f")
+    name = "ü" * 127
+    write_json(tmp_path / f"{name}.", 1)
+    with whole_folder(tmp_path / name) as folder:
+        (folder / "x").touch()
+    assert {path.name for path in tmp_path.iterdir()} == {"f", name, f"{name}."}
+
+
+@pytest.mark.parametrize("name", ["a.", "CON", "a b", "-rf", "a\\b", "*", "\udcff"])
+def test_odd_names(tmp_path: Path, name: str) -> None:
+    if sys.platform == "darwin" and name == "\udcff":
+        pytest.skip("a Mac's names are UTF-8")
+    for content in ("a", "b"):
+        with whole_folder(tmp_path / name) as folder:
+            (folder / content).touch()
+    assert [path.name for path in tmp_path.rglob("*")] == [name, "b"]
+
+
+def test_a_file_reaches_the_disk_before_it_has_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    flushed = []
+
+    def noted(descriptor: int) -> None:
+        flushed.append(os.fstat(descriptor).st_ino)
+        assert not (tmp_path / "x.json").exists()
+
+    monkeypatch.setattr(os, "fsync", noted)
+    write_json(tmp_path / "x.json", 1)
+    assert flushed == [(tmp_path / "x.json").stat().st_ino]
+
+
+@pytest.mark.parametrize("number", files.NO_FLUSH)
+def test_a_file_system_that_cannot_flush_keeps_nobody_from_writing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    def refuse(descriptor: int) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(os, "fsync", refuse)
+    write_json(tmp_path / "x.json", 1)
+    monkeypatch.setattr(os, "fsync", lambda descriptor: os.write(descriptor, b""))  # not opened for it
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        write_json(tmp_path / "x.json", 2)
+    assert read_json(tmp_path / "x.json") == 1
 
 
 def test_nan_is_refused(tmp_path: Path) -> None:

@@ -137,7 +137,7 @@ def test_the_figures_are_those_of_the_files(workplace: Path) -> None:
     names = list(read(workplace, "evaluate/per_class.json")["test"]["mask"])
     for actual in names:
         counts = [rows.count([actual, predicted]) for predicted in (*names, "(background)")]
-        cells = re.search(rf'<th scope="row">{actual}</th>((<td style="[^"]*">\d+</td>)+)</tr>', text)
+        cells = re.search(rf'<th scope="row"><bdi>{actual}</bdi></th>((<td style="[^"]*">\d+</td>)+)</tr>', text)
         assert cells is not None
         assert [int(count) for count in re.findall(r">(\d+)<", cells[1])] == counts
     assert read(workplace, "export.json")["weights_sha256"] in card
@@ -158,7 +158,9 @@ def test_names_that_look_like_numbers_stay_names(workplace: Path) -> None:
     page, card = made(workplace)
     count = read(workplace, "evaluate/operating_point.json")["test"]["classes"]["007"]["right"]
     assert count > 0
-    assert re.search(rf'<th scope="row">007</th>(<td style="[^"]*">\d+</td>)*<td style="[^"]*">{count}</td>', page)
+    assert re.search(
+        rf'<th scope="row"><bdi>007</bdi></th>(<td style="[^"]*">\d+</td>)*<td style="[^"]*">{count}</td>', page
+    )
     for value in ("scale: nan", "viewpoint: 0012"):
         assert value in page
         assert value in card

@@ -300,6 +300,13 @@ def scratch_in_a_file(bench: Bench) -> Said:
     return bench.command(sys.executable, "-m", "stages.summary", SEAMLINE_SCRATCH=scratch)
 
 
+@produces("...: is a mount point, and a new folder has to take its place; name a folder below it.")
+def volume_for_a_result(bench: Bench) -> Said:
+    write_dataset(bench.folder / "in")
+    bench.monkeypatch.setattr(Path, "is_mount", lambda path: path.name == "raw")
+    return bench.stage("pull", "data/raw", "--source", "in")
+
+
 @produces("...: No space left on device; nothing half-written is left.")
 def full_disk(bench: Bench) -> Said:
     return pull_refused(bench, errno.ENOSPC)
