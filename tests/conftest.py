@@ -78,8 +78,8 @@ PROCESSES = {
     for name in (
         "bench", "benchmarking", "charts", "comparing", "containers", "conversion", "datacharts", "doctor",
         "downloads", "evaluation", "exporting", "facts", "fetch", "machine", "predicting", "processes", "reach",
-        "recipes", "report", "reports", "repository", "repro", "runtime", "sample", "stage", "sweeping", "training",
-        "troubleshooting", "warm", "workflows",
+        "recipes", "report", "reports", "repository", "repro", "revisions", "runtime", "sample", "stage", "sweeping",
+        "training", "troubleshooting", "warm", "workflows",
     )
 }  # fmt: skip
 

@@ -742,11 +742,11 @@ def folder_of_another_user(bench: Bench) -> Said:
 @produces("...: its reports are of another version of Seamline; run dvc repro there.")
 def old_reports(bench: Bench) -> Said:
     from seamline.comparing import read_model
-    from seamline.revisions import WORKSPACE
+    from seamline.revisions import WORKSPACE, Revision
 
     shutil.copytree(REPORTS / "evaluate", bench.folder / "reports" / "evaluate")
     (bench.folder / "reports" / "evaluate" / "settings.json").write_text("{}")
-    return bench.run(lambda: read_model(WORKSPACE, Path("reports")))
+    return bench.run(lambda: read_model(Revision(WORKSPACE, None), Path("reports")))
 
 
 # The page
