@@ -5,19 +5,24 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 import yaml
+from optuna import Study
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.trial import TrialState
 
 from seamline.coco import Record
+from seamline.doctor.finding import some
 from seamline.errors import SeamlineError
-from seamline.params import Params, Range
-from seamline.revisions import git
+from seamline.params import Params, Range, load_params
+from seamline.revisions import git, head
+from seamline.snapshot import Snapshot, changed_since, copy_of, keep, snapshot_of_workspace
 
+NEEDED = ("dvc.yaml", "dvc.lock", "params.yaml")
 OBJECTIVE = "val_mask_mAP50_95"
 
 
@@ -79,17 +84,63 @@ def free_name(study: str, number: int) -> str:
     return next(name for name in (f"{study}-{count:03d}" for count in itertools.count(number)) if name not in taken)
 
 
-def check_source_reachable(source: str) -> None:
+class Trials(NamedTuple):
+    """Where trials run and what they run."""
+
+    start: Snapshot
+    project: Path  # a copy of ours as it was at the start
+    folder: Path  # of their logs
+
+
+def start_of(study: Study) -> tuple[Snapshot, Path]:
+    """What the sweep's trials run, kept since its start, and the project's folder in a copy with it.
+
+    A sweep in which every trial failed starts again from the workspace, where the mistake may have been mended.
+    """
+    kept = study.user_attrs.get("start")
+    if kept and any(trial.state != TrialState.FAIL for trial in study.trials):
+        start = Snapshot(*kept)
+        if sentence := difference_to_sentence(study.study_name, start, head(), changed_since(start)):
+            print(sentence)
+    else:
+        check_in_git()
+        start = snapshot_of_workspace()
+        keep(start, study.study_name)
+    project = copy_of(start)
+    check_source_reachable(load_params(project / "params.yaml").pull.source, project)
+    study.set_user_attr("start", list(start))
+    return start, project
+
+
+def check_in_git() -> None:
+    """Raises SeamlineError when git does not have what DVC runs by: a copy of the project would lack it."""
+    known = git("ls-files", "-z", "--", *NEEDED).split("\0")
+    for name in NEEDED:
+        if name not in known:
+            raise SeamlineError(f"sweep: trials run in copies of what git has, and that lacks {name}; git add {name}.")
+
+
+def check_source_reachable(source: str, copy: Path) -> None:
     """Raises SeamlineError when the data's source cannot be found from a copy of the project: relative, not in git."""
     path = Path(source)
-    if path.exists() and not path.is_absolute() and not git("ls-files", "--", source).strip():
+    found = path.is_absolute() or (copy / path).exists() or (copy / f"{path}.dvc").exists()
+    if path.exists() and not found:
         raise SeamlineError(
             f"sweep: trials run in copies of the project, where pull.source {source!r} is not; write {path.resolve()}."
         )
 
 
-def experiment_value(name: str) -> float:
-    """The mask mAP50-95 on val that the evaluate stage of a DVC experiment on this commit found."""
-    head = git("rev-parse", "HEAD").strip()
-    ref = f"refs/exps/{head[:2]}/{head[2:]}/{name}"
-    return float(json.loads(git("show", f"{ref}:reports/accuracy.json"))["val"]["mask_mAP50_95"] or 0)
+def experiment_value(commit: str) -> float:
+    """The mask mAP50-95 on val that the evaluate stage of a DVC experiment found."""
+    return float(json.loads(git("show", f"{commit}:./reports/accuracy.json"))["val"]["mask_mAP50_95"] or 0)
+
+
+def difference_to_sentence(name: str, start: Snapshot, commit: str, changed: Sequence[str]) -> str:
+    """What a resumed sweep says of a workspace that is not as it was at its start; "" where it is."""
+    if commit == start.commit and not changed:
+        return ""
+    what = f"{some(changed)} since then" if changed else f"HEAD is {commit[:10]} now, with the same files"
+    return (
+        f"{name}: resumes from the code and parameters of its start, commit {start.commit[:10]}, and not from the "
+        f"workspace ({what}); for a sweep of these: make sweep SWEEP='--name other'"
+    )

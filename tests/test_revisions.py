@@ -107,7 +107,7 @@ def test_of_experiments_of_one_name_heads_is_meant_and_none_where_head_has_none(
     repository.commit()
     shown = ", ".join(commit[:10] for commit in sorted([one, other]))
     with pytest.raises(
-        SeamlineError, match=f"^same: is the name of 2 experiments, none started from HEAD; write {shown}"
+        SeamlineError, match=rf"^same: is the name of 2 experiments, none started from HEAD; write {shown}\."
     ):
         commit_of("same")
     assert number_of(other[:10]) == 4
@@ -128,22 +128,26 @@ def test_a_branch_of_a_remote_is_found_and_one_of_two_remotes_is_ambiguous(repos
     repository.git("update-ref", "refs/remotes/one/topic", head())
     assert number_of("topic") == 1
     repository.git("update-ref", "refs/remotes/two/topic", repository.commit())
-    with pytest.raises(SeamlineError, match="^topic: is ambiguous"):
+    with pytest.raises(SeamlineError, match=r"^topic: is ambiguous"):
         commit_of("topic")
 
 
-@pytest.mark.parametrize(
-    "name",
-    ["", " ", "nowhere", "HEAD~99", "main..topic", "^main", "main:params.yaml", "main^{tree}", "../x", "x\0y", "x" * 5000,
-     "--upload-pack=x", "--help", "refs/exps/quick-lynx", "refs/exps/ab/cd/ef/gh", "\udcff", "stash@{0}", "WORKSPACE"],
+NO_REVISIONS = (
+    "", " ", "nowhere", "HEAD~99", "main..topic", "^main", "main:params.yaml", "main^{tree}", "../x", "x\0y",
+    "x" * 5000, "--upload-pack=x", "--help", "refs/exps/quick-lynx", "refs/exps/ab/cd/ef/gh", "\udcff", "stash@{0}",
+    "WORKSPACE",
 )  # fmt: skip
-def test_what_is_no_revision_is_one_sentence(repository: Repository, name: str) -> None:
+
+
+def test_what_is_no_revision_is_one_sentence(repository: Repository) -> None:
     repository.experiment("quick-lynx")
-    with pytest.raises(SeamlineError) as error:
-        commit_of(name)
-    assert str(error.value) == (
-        f"{name}: is no commit, branch, tag or experiment of this project, nor 'workspace'; experiments: quick-lynx."
-    )
+    for name in NO_REVISIONS:
+        with pytest.raises(SeamlineError) as error:
+            commit_of(name)
+        assert str(error.value) == (
+            f"{name}: is no commit, branch, tag or experiment of this project, nor 'workspace'; "
+            "experiments: quick-lynx."
+        )
 
 
 def test_the_workspace_is_what_lies_here_and_a_commit_what_it_was_when_it_was_named(repository: Repository) -> None:
@@ -166,7 +170,7 @@ def test_clones_without_history_and_worktrees(repository: Repository, monkeypatc
     repository.git("clone", "--quiet", "--depth", "1", f"file://{repository.root}", str(clone))
     monkeypatch.chdir(clone / below)
     assert [number_of("main"), number_of("HEAD")] == [2, 2]
-    with pytest.raises(SeamlineError, match="^HEAD~1: is no commit"):
+    with pytest.raises(SeamlineError, match=r"^HEAD~1: is no commit"):
         commit_of("HEAD~1")
     repository.experiment("quick-lynx")
     repository.git("worktree", "add", "--quiet", "-b", "other", str(tree), "HEAD~1")

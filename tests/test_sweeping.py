@@ -20,7 +20,9 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution, Int
 
 from seamline.errors import SeamlineError
 from seamline.params import Range, load_params
+from seamline.revisions import commit_of
 from seamline.sweeping import free_name, params_to_overrides, space_to_distributions, study_key, validation_by_epoch
+from seamline.trainings import project_around
 from seamline.trial import DIVERGED, PROGRESS, stop_file, tell_progress
 from stages import sweep
 from tests.conftest import PARAMS, WORKSPACE, Project, code_in, merged
@@ -64,56 +66,101 @@ def test_a_training_tells_its_epochs_and_stops_when_asked(tmp_path: Path, monkey
 
 FAKE_DVC = """#!{python}
 # Stands in for `dvc exp run`: a training whose epochs are as good as its learning rate says, and that can be stopped.
-import json, os, pathlib, sys, time
+import json, os, pathlib, signal, subprocess, sys, time
 overrides = dict(word.removeprefix("++train.").split("=") for word in sys.argv if word.startswith("++"))
 progress = pathlib.Path(os.environ["SEAMLINE_PROGRESS"])
 lr0 = float(overrides["lr0"])
+with open({told!r}, "a") as stream:
+    params = pathlib.Path("params.yaml").read_text()
+    stream.write(json.dumps([lr0, params, pathlib.Path("new.txt").exists(), os.getcwd()]) + "\\n")
 if lr0 > 0.9:
     sys.exit("error: train: {diverged} in epoch 1" if lr0 < 0.97 else "error: train.batch: 0 is not allowed")
-for epoch in range(1, 7):
+for epoch in range(1, {epochs} + 1):
     history = [{{"epoch": number, "val_mask_mAP50_95": lr0 * number}} for number in range(1, epoch + 1)]
     progress.with_suffix(".tmp").write_text(json.dumps(history))
     progress.with_suffix(".tmp").rename(progress)
-    time.sleep(0.6)
+    time.sleep({pause})
     if progress.with_suffix(".stop").exists():
         sys.exit("error: train: the sweep stopped this trial")
+git = lambda *words: subprocess.run(["git", *words], check=True, capture_output=True, text=True).stdout.strip()
+pathlib.Path("reports").mkdir(exist_ok=True)
+pathlib.Path("reports/accuracy.json").write_text(json.dumps({{"val": {{"mask_mAP50_95": lr0}}}}))
+git("add", "--all")
+head = git("rev-parse", "HEAD")
+commit = git("commit-tree", git("write-tree"), "-p", head, "-m", "x")
+git("update-ref", f"refs/exps/{{head[:2]}}/{{head[2:]}}/{{sys.argv[sys.argv.index('--name') + 1]}}", commit)
+pathlib.Path("params.yaml").write_text("of a dvc that was killed")  # what is left does not matter to the next trial
 """
 
 
-def sweep_with_fake_dvc(folder: Path, monkeypatch: pytest.MonkeyPatch, lr0s: list[float]) -> optuna.Study:
-    """Trials of these learning rates, in this order, in a project where `dvc` is the one above."""
-    (folder / "bin").mkdir()
-    (folder / "bin" / "dvc").write_text(FAKE_DVC.format(python=sys.executable, diverged=DIVERGED))
-    (folder / "bin" / "dvc").chmod(0o755)
-    monkeypatch.setenv("PATH", str(folder / "bin"), prepend=os.pathsep)
-    monkeypatch.chdir(folder)
-    values = yaml.safe_load(PARAMS.read_text())
-    values["sweep"] |= {"trials": len(lr0s), "startup_trials": 1, "epochs_before_pruning": 0}
-    values["sweep"]["space"] = {"train.lr0": {"low": 0.01, "high": 1.0}}
-    (folder / ".seamline" / "sweep").mkdir(parents=True)
-    shutil.copy(WORKSPACE / "dvc.lock", folder)
-    code_in(folder)
-    (folder / "garments").mkdir()
-    values["pull"]["source"] = str(folder / "garments")
-    (folder / "params.yaml").write_text(yaml.safe_dump(values))
-    subprocess.run(["git", "init", "--quiet"], check=True)
-    study = optuna.create_study(
-        study_name=f"sweep-{study_key(load_params(), folder / 'dvc.lock')}",
-        storage=f"sqlite:///{folder / '.seamline/sweep/trials.db'}",
-        direction="maximize",
-    )
-    for lr0 in lr0s:
-        study.enqueue_trial({"train.lr0": lr0})
-    monkeypatch.setattr(sys, "argv", ["sweep.py"])
-    monkeypatch.setattr(sweep, "experiment_value", lambda name: 0.5)
-    sweep.main()
-    return study
+class Sweep:
+    """A project, in a subfolder of a git repository, in which `dvc` is the one above."""
+
+    def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch, lr0s: list[float], **fake: Any) -> None:
+        self.folder = folder / "git" / "work" / "garments"
+        self.told = folder / "told"
+        (folder / "bin").mkdir()
+        values = {"python": sys.executable, "diverged": DIVERGED, "told": str(self.told), "epochs": 1, "pause": 0.0}
+        (folder / "bin" / "dvc").write_text(FAKE_DVC.format(**(values | fake)))
+        (folder / "bin" / "dvc").chmod(0o755)
+        monkeypatch.setenv("PATH", str(folder / "bin"), prepend=os.pathsep)
+        monkeypatch.setattr(sys, "argv", ["sweep.py"])
+        (self.folder / ".dvc").mkdir(parents=True)
+        (self.folder / ".dvc" / "config").touch()
+        (self.folder / ".dvc" / ".gitignore").write_text("/tmp\n/config.local\n")
+        (self.folder / ".gitignore").write_text("/.seamline/\n")
+        monkeypatch.chdir(self.folder)
+        shutil.copy(WORKSPACE / "dvc.lock", self.folder)
+        Path("dvc.yaml").touch()
+        shutil.copy(PARAMS, self.folder)
+        code_in(self.folder)
+        (folder / "garments").mkdir()
+        self.change(pull={"source": str(folder / "garments")})
+        self.change(sweep={"trials": len(lr0s), "startup_trials": 1, "epochs_before_pruning": 0})
+        self.change(sweep={"space": {"train.lr0": {"low": 0.01, "high": 1.0}}})
+        self.git("init", "--quiet", "--initial-branch", "main", str(folder / "git"))
+        self.git("config", "user.name", "test")
+        self.git("config", "user.email", "test@localhost")
+        self.commit()
+        Path(".seamline/sweep").mkdir(parents=True)
+        study = optuna.create_study(
+            study_name=f"sweep-{study_key(load_params(), Path('dvc.lock'))}",
+            storage=f"sqlite:///{self.folder / '.seamline/sweep/trials.db'}",
+            direction="maximize",
+        )
+        for lr0 in lr0s:
+            study.enqueue_trial({"train.lr0": lr0})
+
+    def git(self, *arguments: str) -> str:
+        return subprocess.run(["git", *arguments], check=True, capture_output=True, text=True).stdout.strip()
+
+    def change(self, **sections: dict[str, Any]) -> None:
+        values = yaml.safe_load(Path("params.yaml").read_text())
+        for section, changes in sections.items():
+            values[section] |= changes
+        Path("params.yaml").write_text(yaml.safe_dump(values))
+
+    def commit(self) -> None:
+        self.git("add", "--all")
+        self.git("commit", "--quiet", "--allow-empty", "--message", "x")
+
+    def study(self) -> optuna.Study:
+        return optuna.load_study(**the_study(self.folder))
+
+    def states(self) -> list[str]:
+        return [trial.state.name for trial in self.study().trials]
+
+    def ran(self) -> list[list[Any]]:
+        """Of each trial: its learning rate, params.yaml, whether new.txt was there, and its folder."""
+        return [json.loads(line) for line in self.told.read_text().splitlines()]
 
 
 def test_a_trial_that_lags_behind_is_stopped_early(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    study = sweep_with_fake_dvc(tmp_path, monkeypatch, [0.5, 0.1, 0.6, 0.95])  # the last one diverges
+    project = Sweep(tmp_path, monkeypatch, [0.5, 0.1, 0.6, 0.95], epochs=6, pause=0.6)  # the last one diverges
+    sweep.main()
+    study = project.study()
     assert [trial.state.name for trial in study.trials] == ["COMPLETE", "PRUNED", "COMPLETE", "PRUNED"]
     assert len(study.trials[0].intermediate_values) == 6
     assert len(study.trials[1].intermediate_values) < 6
@@ -125,10 +172,10 @@ def test_a_trial_that_fails_is_left_out_and_three_in_a_row_are_one_sentence(
 ) -> None:
     sentence = r"sweep-\w+-004 failed \(error: train\.batch: 0 is not allowed\); see .*\.log"
     with pytest.raises(SeamlineError, match=sentence):
-        sweep_with_fake_dvc(tmp_path, monkeypatch, [0.99, 0.5, 0.98, 0.99, 0.98])
+        project = Sweep(tmp_path, monkeypatch, [0.99, 0.5, 0.98, 0.99, 0.98])
+        sweep.main()
     assert capsys.readouterr().out.count(" failed (error: ") == 3
-    states = [trial.state.name for trial in optuna.load_study(**the_study(tmp_path)).trials]
-    assert states == ["FAIL", "COMPLETE", "FAIL", "FAIL", "FAIL"]
+    assert project.states() == ["FAIL", "COMPLETE", "FAIL", "FAIL", "FAIL"]
 
 
 def the_study(folder: Path) -> dict[str, Any]:
@@ -139,16 +186,61 @@ def the_study(folder: Path) -> dict[str, Any]:
 def test_a_second_sweep_at_once_and_a_source_out_of_reach_are_one_sentence(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    sweep_with_fake_dvc(tmp_path, monkeypatch, [0.5])
-    with (tmp_path / ".seamline" / "sweep" / "lock").open("w") as lock:
+    project = Sweep(tmp_path, monkeypatch, [0.5])
+    with (project.folder / ".seamline" / "sweep" / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         with pytest.raises(SeamlineError, match="another one is running in this project"):
             sweep.main()
-    values = yaml.safe_load((tmp_path / "params.yaml").read_text())
-    values["pull"]["source"] = "garments"
-    (tmp_path / "params.yaml").write_text(yaml.safe_dump(values))
-    with pytest.raises(SeamlineError, match=f"where pull.source 'garments' is not; write {tmp_path / 'garments'}"):
+    project.change(pull={"source": "garments"})
+    Path("garments").mkdir()
+    with pytest.raises(
+        SeamlineError, match=f"where pull.source 'garments' is not; write {project.folder / 'garments'}"
+    ):
         sweep.main()
+    project.git("rm", "--quiet", "--cached", "dvc.lock")
+    with pytest.raises(SeamlineError, match=r"that lacks dvc\.lock; git add dvc\.lock\.$"):
+        sweep.main()
+    assert not project.told.exists()
+
+
+def test_what_becomes_of_the_workspace_changes_no_trial(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Neither a commit, nor an edit that cannot be read, made while trials run."""
+    project = Sweep(tmp_path, monkeypatch, [0.2, 0.3, 0.4])
+    start = project.git("rev-parse", "HEAD")
+    project.change(benchmark={"threads": 7})  # not committed, and part of what the sweep begins with
+    Path("staged.txt").write_text("x")
+    project.git("add", "staged.txt")
+    asked = Path("params.yaml").read_text()
+    before = project.git("status", "--porcelain")
+    real = sweep.run_trial
+
+    def run_and_change(trial: Any, experiment: str, *arguments: Any) -> float | None:
+        value = real(trial, experiment, *arguments)
+        if trial.number == 0:
+            assert project.git("status", "--porcelain") == before
+            Path("params.yaml").write_text("train: {lr0: [")
+            Path("new.txt").write_text("x")
+            project.commit()
+        return value
+
+    monkeypatch.setattr(sweep, "run_trial", run_and_change)
+    sweep.main()
+    ran = project.ran()
+    assert [(lr0, params, new) for lr0, params, new, _ in ran] == [(lr0, asked, False) for lr0 in (0.2, 0.3, 0.4)]
+    assert len({folder for *_, folder in ran}) == 1
+    monkeypatch.chdir(ran[0][3])
+    assert project_around() == project.folder  # where finished trainings are kept
+    monkeypatch.chdir(project.folder)
+    assert Path(ran[0][3]).joinpath("staged.txt").exists()
+    for number, trial in enumerate(project.study().trials):
+        name = f"{project.study().study_name}-{number:03d}"
+        assert trial.user_attrs["experiment"] == name
+        assert project.git("rev-parse", f"refs/exps/{start[:2]}/{start[2:]}/{name}~1") == start
+        assert commit_of(name) == project.git("rev-parse", f"refs/exps/{start[:2]}/{start[2:]}/{name}")
+        assert trial.value == (0.2, 0.3, 0.4)[number]
+    assert "resumes from" not in capsys.readouterr().out
 
 
 def test_names_of_a_deleted_sweep_are_not_used_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,106 @@
+"""The project as it was when something began, to be worked with whatever becomes of the workspace meanwhile.
+
+A snapshot is the commit that HEAD was, and one more with what was changed beside it in files that git has, as `git
+stash create` makes it. A reference of git's keeps both from being tidied away.
+"""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from pathlib import Path
+from typing import NamedTuple
+
+from seamline.errors import SeamlineError
+from seamline.revisions import git, head
+
+COPIES = Path(
+    ".dvc/tmp/sweep"
+)  # below .dvc, by which a training knows that it runs in a copy (trainings.project_around)
+# Of git's settings a copy takes who commits and where experiments are pushed, and not where the files lie.
+NOT_COPIED = ("core.", "extensions.", "include.", "includeif.")
+
+
+class Snapshot(NamedTuple):
+    """What to have in a copy."""
+
+    commit: str  # what experiments in it are started from
+    files: str  # a commit: the files as they were, committed or not
+
+
+def snapshot_of_workspace() -> Snapshot:
+    """Raises SeamlineError where git has no commit yet, or a merge is not finished."""
+    commit = head()
+    return Snapshot(commit, git("stash", "create").strip() or commit)
+
+
+def keep(snapshot: Snapshot, name: str) -> None:
+    git("update-ref", reference(name), snapshot.files)
+
+
+def reference(name: str) -> str:
+    return f"refs/seamline/{name}"
+
+
+def changed_since(snapshot: Snapshot) -> list[str]:
+    """Files of this project that git has here or there and that are not the same."""
+    return git("diff", "--name-only", "--relative", "-z", snapshot.files, "--").split("\0")[:-1]
+
+
+def copy_of(snapshot: Snapshot) -> Path:
+    """The project's folder in a new copy of its git repository; copies of earlier are deleted.
+
+    Objects are shared and data are the cache's, so that a copy takes the space of the files in git.
+
+    Raises:
+        SeamlineError: when git no longer has the snapshot.
+    """
+    for earlier in COPIES.glob("*"):
+        shutil.rmtree(earlier, ignore_errors=True)  # a process that is just ending may still write to it
+    COPIES.mkdir(parents=True, exist_ok=True)
+    copy = Path(tempfile.mkdtemp(dir=COPIES)).resolve()
+    git("init", "--quiet", "--template=", str(copy))
+    objects, shallow = (Path(git("rev-parse", "--git-path", name).rstrip("\n")) for name in ("objects", "shallow"))
+    (copy / ".git" / "objects" / "info").mkdir(exist_ok=True)
+    (copy / ".git" / "objects" / "info" / "alternates").write_text(f"{objects.resolve()}\n", encoding="utf-8")
+    if shallow.exists():
+        shutil.copy(shallow, copy / ".git" / "shallow")
+    for entry in git("config", "--local", "--list", "-z").split("\0")[:-1]:
+        key, _, value = entry.partition("\n")
+        if not key.startswith(NOT_COPIED):
+            git("config", "--add", key, value, folder=copy)
+    reset(copy, snapshot)
+    project = copy / git("rev-parse", "--show-prefix").rstrip("\n")
+    configure_dvc(project)
+    return project
+
+
+def reset(folder: Path, snapshot: Snapshot) -> None:
+    """Have the files in a copy as they were, whatever a command that was killed has left."""
+    try:
+        git("checkout", "--quiet", "--force", "--detach", snapshot.commit, folder=folder)
+        git("restore", f"--source={snapshot.files}", "--staged", "--worktree", ":/", folder=folder)
+    except SeamlineError as error:
+        raise SeamlineError(
+            f"sweep: git no longer has what this one began with, commit {snapshot.commit[:10]} ({error}); "
+            "begin another: make sweep SWEEP='--name other'."
+        ) from None
+
+
+def configure_dvc(project: Path) -> None:
+    """Have a copy use this project's cache, and what is configured for this machine alone."""
+    from dvc.config import Config
+
+    ours = Config(str(Path(".dvc").resolve()))
+    local = ours.read("local")
+    local.setdefault("cache", {})["dir"] = ours["cache"].get("dir") or str(Path(".dvc/cache").resolve())
+    with Config(str(project / ".dvc")).edit("local") as config:
+        config.update(local)
+
+
+def take_experiment(project: Path, snapshot: Snapshot, name: str) -> str:
+    """Bring an experiment from a copy into this git; its commit."""
+    ref = f"refs/exps/{snapshot.commit[:2]}/{snapshot.commit[2:]}/{name}"
+    copy = git("rev-parse", "--show-toplevel", folder=project).rstrip("\n")
+    git("fetch", "--quiet", "--no-tags", copy, f"{ref}:{ref}")
+    return git("rev-parse", "--verify", ref).strip()
