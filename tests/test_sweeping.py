@@ -21,10 +21,18 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution, Int
 from seamline.errors import SeamlineError
 from seamline.params import Range, load_params
 from seamline.revisions import commit_of
-from seamline.sweeping import free_name, params_to_overrides, space_to_distributions, study_key, validation_by_epoch
+from seamline.sweeping import (
+    experiment_value,
+    free_name,
+    params_to_overrides,
+    space_to_distributions,
+    study_key,
+    validation_by_epoch,
+)
 from seamline.trainings import project_around
 from seamline.trial import DIVERGED, PROGRESS, stop_file, tell_progress
 from stages import sweep
+from tests import warm
 from tests.conftest import PARAMS, WORKSPACE, Project, code_in, merged
 
 
@@ -241,6 +249,101 @@ def test_what_becomes_of_the_workspace_changes_no_trial(
         assert commit_of(name) == project.git("rev-parse", f"refs/exps/{start[:2]}/{start[2:]}/{name}")
         assert trial.value == (0.2, 0.3, 0.4)[number]
     assert "resumes from" not in capsys.readouterr().out
+
+
+KILLING = """#!/bin/sh
+# Stands in for a program: of all its calls that have the word, one kills who made it.
+case " $* " in *" {word} "*)
+    echo x >> {calls}
+    if [ $(wc -l < {calls}) -eq {number} ]; then kill -9 $PPID; sleep 1; exit 1; fi
+esac
+exec {program} "$@"
+"""
+
+
+def test_a_sweep_killed_anywhere_resumes_from_what_it_began_with(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    killed_and_resumed(tmp_path, monkeypatch, "git", "fetch", 2)  # the trial has ended, and is not told
+
+
+@pytest.mark.thorough
+@pytest.mark.parametrize(
+    ("program", "word", "number"),
+    [*(("dvc", "run", number) for number in (1, 2, 3)), *(("git", "fetch", number) for number in (1, 3)),
+     *(("git", "restore", number) for number in (1, 2, 3, 4)), *(("git", "checkout", number) for number in (1, 2)),
+     *(("git", "", number) for number in range(1, 20))],
+)  # fmt: skip
+def test_a_sweep_killed_at_any_moment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, program: str, word: str, number: int
+) -> None:
+    killed_and_resumed(tmp_path, monkeypatch, program, word, number)
+
+
+def killed_and_resumed(folder: Path, monkeypatch: pytest.MonkeyPatch, program: str, word: str, number: int) -> None:
+    project = Sweep(folder, monkeypatch, [0.2, 0.3, 0.4])
+    start, asked = project.git("rev-parse", "HEAD"), Path("params.yaml").read_text()
+    real = shutil.which(program)
+    (folder / "killing").mkdir()
+    killing = KILLING.format(word=word or "*", calls=folder / "calls", number=number, program=real)
+    (folder / "killing" / program).write_text(killing.replace('*" * "*', "*"))
+    (folder / "killing" / program).chmod(0o755)
+    path = os.environ["PATH"]
+    command = ["python", "-m", "stages.sweep"]
+    done = warm.run(command, project.folder, {**os.environ, "PATH": f"{folder / 'killing'}{os.pathsep}{path}"})
+    assert done.returncode == -signal.SIGKILL, done.stdout + done.stderr
+    began = "start" in project.study().user_attrs
+
+    project.change(benchmark={"threads": 7})
+    Path("new.txt").write_text("x")
+    project.commit()
+    Path("params.yaml").write_text(Path("params.yaml").read_text() + "# and more\n")
+    workspace = Path("params.yaml").read_text()
+    done = warm.run(command, project.folder)
+    assert done.returncode == 0, done.stderr
+    said = [line for line in done.stdout.splitlines() if "resumes from" in line]
+    assert len(said) == began
+    assert all(
+        f"commit {start[:10]}, and not from the workspace (new.txt, params.yaml since then)" in line for line in said
+    )
+    complete = [trial for trial in project.study().trials if trial.state.name == "COMPLETE"]
+    assert sorted(trial.value or 0 for trial in complete) == [0.2, 0.3, 0.4]
+    expected = (asked, False) if began else (workspace, True)
+    assert {(params, new) for _, params, new, _ in project.ran()} == {expected}
+    for trial in complete:
+        assert experiment_value(commit_of(trial.user_attrs["experiment"])) == trial.value
+    assert Path("params.yaml").read_text() == workspace
+    assert len(list(Path(".dvc/tmp/sweep").iterdir())) == 1
+
+
+def test_a_sweep_in_which_all_failed_begins_again_with_what_was_mended(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    project = Sweep(tmp_path, monkeypatch, [0.99, 0.99, 0.99])
+    project.change(sweep={"trials": 1})
+    with pytest.raises(SeamlineError, match=r"train\.batch: 0 is not allowed"):
+        sweep.main()
+    dvc = tmp_path / "bin" / "dvc"
+    dvc.write_text(dvc.read_text().replace("if lr0 > 0.9", "if not pathlib.Path('mended').exists()"))
+    Path("mended").touch()
+    project.commit()
+    sweep.main()
+    assert project.states() == ["FAIL", "FAIL", "FAIL", "COMPLETE"]
+    assert "resumes" not in capsys.readouterr().out
+
+
+def test_another_search_under_the_same_name_is_said_to_be_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    project = Sweep(tmp_path, monkeypatch, [0.2])
+    sweep.main()
+    first = project.study().study_name
+    assert "a new sweep" not in capsys.readouterr().out
+    project.change(train={"epochs": 3})
+    sweep.main()
+    said = capsys.readouterr().out
+    assert f": a new sweep; data, parameters or space are not those of {first}, which stays" in said
+    assert len(project.ran()) == 2
 
 
 def test_names_of_a_deleted_sweep_are_not_used_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
