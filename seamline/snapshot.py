@@ -55,8 +55,7 @@ def copy_of(snapshot: Snapshot) -> Path:
     Raises:
         SeamlineError: when git no longer has the snapshot.
     """
-    for earlier in COPIES.glob("*"):
-        shutil.rmtree(earlier, ignore_errors=True)  # a process that is just ending may still write to it
+    discard_copies()
     COPIES.mkdir(parents=True, exist_ok=True)
     copy = Path(tempfile.mkdtemp(dir=COPIES)).resolve()
     git("init", "--quiet", "--template=", str(copy))
@@ -75,6 +74,11 @@ def copy_of(snapshot: Snapshot) -> Path:
     return project
 
 
+def discard_copies() -> None:
+    for copy in COPIES.glob("*"):
+        shutil.rmtree(copy, ignore_errors=True)  # a process that is just ending may still write to it
+
+
 def reset(folder: Path, snapshot: Snapshot) -> None:
     """Have the files in a copy as they were, whatever a command that was killed has left."""
     try:
@@ -89,9 +93,12 @@ def reset(folder: Path, snapshot: Snapshot) -> None:
 
 def configure_dvc(project: Path) -> None:
     """Have a copy use this project's cache, and what is configured for this machine alone."""
-    from dvc.config import Config
+    from dvc.config import Config, ConfigError
 
-    ours = Config(str(Path(".dvc").resolve()))
+    try:
+        ours = Config(str(Path(".dvc").resolve()))
+    except ConfigError as error:
+        raise SeamlineError(f"DVC's settings in .dvc cannot be read ({error}).") from None
     local = ours.read("local")
     local.setdefault("cache", {})["dir"] = ours["cache"].get("dir") or str(Path(".dvc/cache").resolve())
     with Config(str(project / ".dvc")).edit("local") as config:

@@ -16,12 +16,14 @@ import time
 from pathlib import Path
 from typing import Any
 
+import optuna
+from optuna.trial import TrialState
 from tqdm import tqdm
 
 from seamline.errors import SeamlineError
 from seamline.params import Sweep, load_params
 from seamline.revisions import head
-from seamline.snapshot import reset, take_experiment
+from seamline.snapshot import discard_copies, reset, take_experiment
 from seamline.stage import ENDS_WITH, SCRATCH, run
 from seamline.sweeping import (
     Trials,
@@ -36,6 +38,9 @@ from seamline.sweeping import (
 )
 from seamline.trial import DIVERGED, PROGRESS, stop_file
 
+POLL_S = 0.5
+OVER = (TrialState.COMPLETE, TrialState.PRUNED)
+
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -43,9 +48,6 @@ def main() -> None:
     args = parser.parse_args()
     head()  # before anything is written
     params = load_params()
-    import optuna
-    from optuna.trial import TrialState
-
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     folder = (SCRATCH / "sweep").resolve()
     folder.mkdir(parents=True, exist_ok=True)
@@ -63,11 +65,13 @@ def main() -> None:
         # Else what a resumed sweep chose first would be what the killed one chose first.
         study.sampler = optuna.samplers.TPESampler(seed=params.sweep.seed + len(study.trials))
         study.pruner = optuna.pruners.MedianPruner(params.sweep.startup_trials, params.sweep.epochs_before_pruning)
-        trials = Trials(*start_of(study), folder)
-        for cut in study.get_trials(states=[TrialState.RUNNING]):
-            study.tell(cut.number, state=TrialState.FAIL)
-            study.enqueue_trial(cut.params)
-        search(study, params.sweep, trials)
+        if len(study.get_trials(states=OVER)) < params.sweep.trials:
+            trials = Trials(*start_of(study), folder)
+            for cut in study.get_trials(states=[TrialState.RUNNING]):
+                study.tell(cut.number, state=TrialState.FAIL)
+                study.enqueue_trial(cut.params)
+            search(study, params.sweep, trials)
+            discard_copies()
 
     if not study.get_trials(states=[TrialState.COMPLETE]):
         raise SeamlineError("sweep: every trial was stopped early; raise sweep.startup_trials.")
@@ -83,12 +87,9 @@ def search(study: Any, params: Sweep, trials: Trials) -> None:
     Raises:
         SeamlineError: what the last of three failing trials said.
     """
-    from optuna.trial import TrialState
-
-    over, failed = (TrialState.COMPLETE, TrialState.PRUNED), 0
-    done = len(study.get_trials(states=over))
+    failed, done = 0, len(study.get_trials(states=OVER))
     with tqdm(total=params.trials, initial=done, desc="sweep", unit="trial", disable=None) as bar:
-        while len(study.get_trials(states=over)) < params.trials:
+        while len(study.get_trials(states=OVER)) < params.trials:
             trial = study.ask(space_to_distributions(params.space))
             experiment = free_name(study.study_name, trial.number)
             trial.set_user_attr("experiment", experiment)
@@ -122,13 +123,13 @@ def run_trial(trial: Any, experiment: str, trials: Trials) -> float | None:
     reset(trials.project, trials.start)
     with log.open("w", encoding="utf-8") as stream:
         process = subprocess.Popen(
-            ["dvc", "exp", "run", "--temp", "--name", experiment, *overrides, "evaluate"],
+            ["dvc", "exp", "run", "--name", experiment, *overrides, "evaluate"],
             cwd=trials.project, stdout=stream, stderr=subprocess.STDOUT,
             env={**os.environ, PROGRESS: str(progress), ENDS_WITH: str(os.getpid())},
         )  # fmt: skip
         told = 0
         while process.poll() is None:
-            time.sleep(0.5)
+            time.sleep(POLL_S)
             for epoch, value in validation_by_epoch(read_progress(progress)):
                 if epoch > told:
                     trial.report(value, epoch)

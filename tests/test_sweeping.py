@@ -29,7 +29,6 @@ from seamline.sweeping import (
     study_key,
     validation_by_epoch,
 )
-from seamline.trainings import project_around
 from seamline.trial import DIVERGED, PROGRESS, stop_file, tell_progress
 from stages import sweep
 from tests import warm
@@ -104,7 +103,9 @@ pathlib.Path("params.yaml").write_text("of a dvc that was killed")  # what is le
 class Sweep:
     """A project, in a subfolder of a git repository, in which `dvc` is the one above."""
 
-    def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch, lr0s: list[float], **fake: Any) -> None:
+    def __init__(
+        self, folder: Path, monkeypatch: pytest.MonkeyPatch, lr0s: list[float], kind: str = "", **fake: Any
+    ) -> None:
         self.folder = folder / "git" / "work" / "garments"
         self.told = folder / "told"
         (folder / "bin").mkdir()
@@ -113,6 +114,7 @@ class Sweep:
         (folder / "bin" / "dvc").chmod(0o755)
         monkeypatch.setenv("PATH", str(folder / "bin"), prepend=os.pathsep)
         monkeypatch.setattr(sys, "argv", ["sweep.py"])
+        monkeypatch.setattr(sweep, "POLL_S", 0.02)
         (self.folder / ".dvc").mkdir(parents=True)
         (self.folder / ".dvc" / "config").touch()
         (self.folder / ".dvc" / ".gitignore").write_text("/tmp\n/config.local\n")
@@ -130,6 +132,7 @@ class Sweep:
         self.git("config", "user.name", "test")
         self.git("config", "user.email", "test@localhost")
         self.commit()
+        self.go_to(kind, folder)
         Path(".seamline/sweep").mkdir(parents=True)
         study = optuna.create_study(
             study_name=f"sweep-{study_key(load_params(), Path('dvc.lock'))}",
@@ -138,6 +141,19 @@ class Sweep:
         )
         for lr0 in lr0s:
             study.enqueue_trial({"train.lr0": lr0})
+
+    def go_to(self, kind: str, folder: Path) -> None:
+        """To another kind of checkout of it."""
+        if kind == "worktree":
+            self.git("worktree", "add", "--quiet", "-b", "other", str(folder / "tree"))
+        elif kind == "shallow clone":
+            self.git("commit", "--quiet", "--allow-empty", "--message", "y")
+            self.git("clone", "--quiet", "--depth", "1", f"file://{folder / 'git'}", str(folder / "shallow"))
+        elif kind == "no branch":
+            self.git("checkout", "--quiet", "--detach")
+        if kind in ("worktree", "shallow clone"):
+            self.folder = folder / kind.split()[0].replace("work", "") / "work" / "garments"
+            os.chdir(self.folder)
 
     def git(self, *arguments: str) -> str:
         return subprocess.run(["git", *arguments], check=True, capture_output=True, text=True).stdout.strip()
@@ -166,7 +182,7 @@ class Sweep:
 def test_a_trial_that_lags_behind_is_stopped_early(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    project = Sweep(tmp_path, monkeypatch, [0.5, 0.1, 0.6, 0.95], epochs=6, pause=0.6)  # the last one diverges
+    project = Sweep(tmp_path, monkeypatch, [0.5, 0.1, 0.6, 0.95], epochs=6, pause=0.2)  # the last one diverges
     sweep.main()
     study = project.study()
     assert [trial.state.name for trial in study.trials] == ["COMPLETE", "PRUNED", "COMPLETE", "PRUNED"]
@@ -238,10 +254,6 @@ def test_what_becomes_of_the_workspace_changes_no_trial(
     ran = project.ran()
     assert [(lr0, params, new) for lr0, params, new, _ in ran] == [(lr0, asked, False) for lr0 in (0.2, 0.3, 0.4)]
     assert len({folder for *_, folder in ran}) == 1
-    monkeypatch.chdir(ran[0][3])
-    assert project_around() == project.folder  # where finished trainings are kept
-    monkeypatch.chdir(project.folder)
-    assert Path(ran[0][3]).joinpath("staged.txt").exists()
     for number, trial in enumerate(project.study().trials):
         name = f"{project.study().study_name}-{number:03d}"
         assert trial.user_attrs["experiment"] == name
@@ -249,6 +261,22 @@ def test_what_becomes_of_the_workspace_changes_no_trial(
         assert commit_of(name) == project.git("rev-parse", f"refs/exps/{start[:2]}/{start[2:]}/{name}")
         assert trial.value == (0.2, 0.3, 0.4)[number]
     assert "resumes from" not in capsys.readouterr().out
+
+
+@pytest.mark.thorough
+@pytest.mark.parametrize("kind", ["worktree", "shallow clone", "no branch"])
+def test_a_sweep_runs_in_every_kind_of_checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
+    for variable in ("GIT_AUTHOR_NAME", "GIT_AUTHOR_EMAIL", "GIT_COMMITTER_NAME", "GIT_COMMITTER_EMAIL"):
+        monkeypatch.setenv(variable, "test")
+    project = Sweep(tmp_path, monkeypatch, [0.2], kind)
+    start = project.git("rev-parse", "HEAD")
+    sweep.main()
+    [trial] = project.study().trials
+    assert trial.value == 0.2
+    assert project.git("rev-parse", f"{commit_of(trial.user_attrs['experiment'])}~1") == start
+    assert project.git("status", "--porcelain") == ""
+    sweep.main()  # nothing is left to do
+    assert len(project.ran()) == 1
 
 
 KILLING = """#!/bin/sh
@@ -313,10 +341,10 @@ def killed_and_resumed(folder: Path, monkeypatch: pytest.MonkeyPatch, program: s
     for trial in complete:
         assert experiment_value(commit_of(trial.user_attrs["experiment"])) == trial.value
     assert Path("params.yaml").read_text() == workspace
-    assert len(list(Path(".dvc/tmp/sweep").iterdir())) == 1
+    assert not list(Path(".dvc/tmp/sweep").iterdir())
 
 
-def test_a_sweep_in_which_all_failed_begins_again_with_what_was_mended(
+def test_a_sweep_in_which_all_failed_begins_again_and_other_parameters_are_another(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     project = Sweep(tmp_path, monkeypatch, [0.99, 0.99, 0.99])
@@ -328,22 +356,17 @@ def test_a_sweep_in_which_all_failed_begins_again_with_what_was_mended(
     Path("mended").touch()
     project.commit()
     sweep.main()
+    first = project.study()
     assert project.states() == ["FAIL", "FAIL", "FAIL", "COMPLETE"]
-    assert "resumes" not in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "resumes" not in said
+    assert "a new sweep" not in said
 
-
-def test_another_search_under_the_same_name_is_said_to_be_one(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    project = Sweep(tmp_path, monkeypatch, [0.2])
-    sweep.main()
-    first = project.study().study_name
-    assert "a new sweep" not in capsys.readouterr().out
     project.change(train={"epochs": 3})
     sweep.main()
     said = capsys.readouterr().out
-    assert f": a new sweep; data, parameters or space are not those of {first}, which stays" in said
-    assert len(project.ran()) == 2
+    assert f": a new sweep; data, parameters or space are not those of {first.study_name}, which stays" in said
+    assert len(project.ran()) == 5
 
 
 def test_names_of_a_deleted_sweep_are_not_used_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
