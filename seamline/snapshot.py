@@ -86,7 +86,7 @@ def reset(folder: Path, snapshot: Snapshot) -> None:
         git("restore", f"--source={snapshot.files}", "--staged", "--worktree", ":/", folder=folder)
     except SeamlineError as error:
         raise SeamlineError(
-            f"sweep: git no longer has what this one began with, commit {snapshot.commit[:10]} ({error}); "
+            f"sweep: git no longer has the commit {snapshot.commit[:10]} it began with ({error}); "
             "begin another: make sweep SWEEP='--name other'."
         ) from None
 

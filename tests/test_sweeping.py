@@ -400,13 +400,30 @@ SMALL_SWEEP = {
 }  # fmt: skip
 
 
+def in_a_subfolder(finished: Project, root: Path) -> Project:
+    """A copy of it, in a git repository that has other things too."""
+    project = finished.copy(root / "work" / "garments")
+    shutil.rmtree(project.root / ".git")
+    (root / ".gitignore").write_text(".home\n")
+    (root / "README.md").write_text("not of the project\n")
+    subprocess.run(["git", "init", "--quiet", "--initial-branch", "main"], cwd=root, check=True)
+    for key, value in (("user.name", "test"), ("user.email", "test@localhost")):
+        project.run("git", "config", key, value)
+    subprocess.run(["git", "add", "--all"], cwd=root, check=True)
+    project.commit("start")
+    return project
+
+
 @pytest.mark.thorough
-def test_a_sweep_is_killed_goes_on_and_its_winner_is_taken_over(finished: Project, tmp_path: Path) -> None:
-    project = finished.copy(tmp_path / "project")
+def test_a_sweep_is_killed_resumes_and_its_winner_is_taken_over(finished: Project, tmp_path: Path) -> None:
+    """In a subfolder of a git repository, with a commit and an edit that is no YAML while it runs."""
+    project = in_a_subfolder(finished, tmp_path / "git")
     values = merged(project.params(), {"train": {"epochs": 4}, "sweep": SMALL_SWEEP})
     values["sweep"]["space"] = SMALL_SWEEP["space"]
-    (project.root / "params.yaml").write_text(yaml.safe_dump(values, sort_keys=False))
+    asked = yaml.safe_dump(values, sort_keys=False)
+    (project.root / "params.yaml").write_text(asked)
     project.commit("sweep")
+    start = project.run("git", "rev-parse", "HEAD").stdout.strip()
     before = (project.root / "models" / "train" / "best.pt").read_bytes()
 
     command = [sys.executable, "-m", "stages.sweep"]
@@ -423,8 +440,23 @@ def test_a_sweep_is_killed_goes_on_and_its_winner_is_taken_over(finished: Projec
         time.sleep(0.2)
     assert trainings == []  # it does not train on for nobody
 
-    done = project.run(*command).stdout
-    assert "best: sweep-" in done
+    project.change({"benchmark": {"rounds": 2}})
+    project.commit("while it does not run")
+    running = subprocess.Popen(
+        command, cwd=project.root, env=project.environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+    while running.poll() is None and len(list(folder.glob("sweep-*.json"))) < 2:
+        time.sleep(0.05)
+    (project.root / "stages" / "evaluate.py").write_text("raise SystemExit('not of the sweep')\n")
+    project.commit("while it runs")
+    (project.root / "params.yaml").write_text("train: [")
+    said, _ = running.communicate()
+    assert running.returncode == 0, said
+    assert "best: sweep-" in said
+    assert f"resumes from the code and parameters of its start, commit {start[:10]}" in said
+    assert "(params.yaml since then)" in said
+    project.run("git", "checkout", "--quiet", "params.yaml")
+
     study = optuna.load_study(**the_study(project.root))
     states = [trial.state.name for trial in study.trials]
     assert states[0] == "FAIL"
@@ -432,11 +464,15 @@ def test_a_sweep_is_killed_goes_on_and_its_winner_is_taken_over(finished: Projec
     assert study.trials[1].params == study.trials[0].params  # the one that was cut
     assert (project.root / "models" / "train" / "best.pt").read_bytes() == before  # the workspace is left alone
     assert project.run("git", "status", "--porcelain").stdout == ""
+    assert project.run("git", "symbolic-ref", "--short", "HEAD").stdout == "main\n"
 
     name = study.best_trial.user_attrs["experiment"]
-    assert name in project.run("dvc", "exp", "show", "--only-changed", "--no-pager").stdout
+    assert name in project.run("dvc", "exp", "show", "--rev", start, "--only-changed", "--no-pager", "--csv").stdout
+    assert project.run("git", "rev-parse", f"refs/exps/{start[:2]}/{start[2:]}/{name}~1").stdout.strip() == start
+    assert "train.lr0: " in project.run("python", "-m", "stages.compare", "HEAD", name).stdout
     project.run("dvc", "exp", "apply", name)
     assert project.params()["train"]["lr0"] == pytest.approx(study.best_trial.params["train.lr0"], rel=1e-5)
+    assert project.params()["benchmark"]["rounds"] == 1
     found = json.loads((project.root / "reports" / "accuracy.json").read_text())["val"]["mask_mAP50_95"]
     assert found == pytest.approx(study.best_trial.value)
     revision = json.loads((project.root / "models" / "train" / "training.json").read_text())["training_revision"]
