@@ -71,6 +71,7 @@ OF_DVC = {
         "this project is set up for DVC already, go on with `dvc repro`; -f would delete its settings and cache."
     ),
 }
+NO_OUTPUT = "does not exist as an output or a stage name"
 MISSING = (
     "pull.source: {source} does not exist; it has to be a folder, an archive or a URL.\n"
     "A relative path starts at the project's top folder, ~ is not expanded, and queued experiments want a whole path."
@@ -104,6 +105,10 @@ def error_to_hint(error: BaseException | None) -> str:
         if isinstance(cause, FileNotFoundError):
             source = pull_source()
             if source and cause.filename == os.path.normpath(Path.cwd() / source):
+                return MISSING.format(source=source)
+        if NO_OUTPUT in str(cause):  # `--pull` takes a source that is not there for a stage's result
+            source = pull_source()
+            if source and str(cause).startswith(f"'{source}'"):
                 return MISSING.format(source=source)
     return ""
 
