@@ -17,6 +17,7 @@ from optuna.trial import TrialState
 
 from seamline.coco import Record
 from seamline.doctor.finding import some
+from seamline.doctor.repository import untracked_code
 from seamline.errors import SeamlineError
 from seamline.params import Params, Range, load_params
 from seamline.revisions import git, head
@@ -79,9 +80,21 @@ def validation_by_epoch(history: list[Record]) -> list[tuple[int, float]]:
 
 
 def free_name(study: str, number: int) -> str:
-    """A name no DVC experiment has: study-007, or the next one where that is left of a sweep that was deleted."""
-    taken = {ref.rpartition("/")[2] for ref in git("for-each-ref", "--format=%(refname)", "refs/exps").split()}
+    """A name that no experiment, branch or tag has: study-007, or the next one where a deleted sweep has left that."""
+    listed = git("for-each-ref", "--format=%(refname)", "refs/exps", "refs/heads", "refs/tags").split()
+    taken = {ref.rpartition("/")[2] for ref in listed}
     return next(name for name in (f"{study}-{count:03d}" for count in itertools.count(number)) if name not in taken)
+
+
+def check_name(name: str) -> None:
+    """Raises SeamlineError when DVC would not have it in an experiment's name."""
+    try:
+        git("check-ref-format", f"refs/exps/{name}")
+        usable = "/" not in name and not name.startswith("-") and name.isprintable()
+    except SeamlineError:
+        usable = False
+    if not usable:
+        raise SeamlineError(f"--name: {name!r} is not allowed; letters, digits, - and _ are, - not as the first one.")
 
 
 class Trials(NamedTuple):
@@ -104,6 +117,8 @@ def start_of(study: Study) -> tuple[Snapshot, Path]:
             print(sentence)
     else:
         check_in_git()
+        if missed := untracked_code():
+            print(f"{study.study_name}: its trials run without {some(missed)}, which git does not have; git add them")
         start = snapshot_of_workspace()
         keep(start, study.study_name)
     project = copy_of(start)

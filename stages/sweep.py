@@ -27,6 +27,7 @@ from seamline.snapshot import discard_copies, reset, take_experiment
 from seamline.stage import ENDS_WITH, SCRATCH, run
 from seamline.sweeping import (
     Trials,
+    check_name,
     experiment_value,
     free_name,
     params_to_overrides,
@@ -38,8 +39,7 @@ from seamline.sweeping import (
 )
 from seamline.trial import DIVERGED, PROGRESS, stop_file
 
-POLL_S = 0.5
-OVER = (TrialState.COMPLETE, TrialState.PRUNED)
+POLL_S, OVER = 0.5, (TrialState.COMPLETE, TrialState.PRUNED)
 
 
 def main() -> None:
@@ -47,6 +47,7 @@ def main() -> None:
     parser.add_argument("--name", default="sweep", help="beginning of the experiments' names")
     args = parser.parse_args()
     head()  # before anything is written
+    check_name(args.name)
     params = load_params()
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     folder = (SCRATCH / "sweep").resolve()

@@ -22,6 +22,7 @@ from seamline.errors import SeamlineError
 from seamline.params import Range, load_params
 from seamline.revisions import commit_of
 from seamline.sweeping import (
+    check_name,
     experiment_value,
     free_name,
     params_to_overrides,
@@ -351,6 +352,7 @@ def test_a_sweep_in_which_all_failed_begins_again_and_other_parameters_are_anoth
     project.change(sweep={"trials": 1})
     with pytest.raises(SeamlineError, match=r"train\.batch: 0 is not allowed"):
         sweep.main()
+    capsys.readouterr()
     dvc = tmp_path / "bin" / "dvc"
     dvc.write_text(dvc.read_text().replace("if lr0 > 0.9", "if not pathlib.Path('mended').exists()"))
     Path("mended").touch()
@@ -380,6 +382,16 @@ def test_names_of_a_deleted_sweep_are_not_used_again(tmp_path: Path, monkeypatch
         subprocess.run(["git", *command], check=True)
     assert free_name("sweep-1", 0) == "sweep-1-001"
     assert free_name("sweep-2", 0) == "sweep-2-000"
+    subprocess.run(["git", "branch", "sweep-2-000"], check=True)
+    subprocess.run(["git", "tag", "sweep-2-001"], check=True)
+    assert free_name("sweep-2", 0) == "sweep-2-002"
+
+
+@pytest.mark.parametrize("name", ["", "a/b", "../x", "-x", "a b", "a..b", "a~", "a:b", "x.lock/", "\n", "a\\b", "@{"])
+def test_a_name_that_dvc_would_not_take_is_one_sentence(tmp_path: Path, name: str) -> None:
+    with pytest.raises(SeamlineError, match=r"^--name: .* is not allowed; letters, digits"):
+        check_name(name)
+    check_name("läufe_2")
 
 
 def processes_of(root: Path) -> list[str]:
