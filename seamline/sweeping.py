@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
+import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,7 +14,7 @@ import msgspec
 import yaml
 from optuna import Study
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
-from optuna.trial import TrialState
+from optuna.trial import FrozenTrial, TrialState
 
 from seamline.coco import Record
 from seamline.doctor.finding import some
@@ -159,3 +160,14 @@ def difference_to_sentence(name: str, start: Snapshot, commit: str, changed: Seq
         f"{name}: resumes from the code and parameters of its start, commit {start.commit[:10]}, and not from the "
         f"workspace ({what}); for a sweep of these: make sweep SWEEP='--name other'"
     )
+
+
+def best_to_lines(best: FrozenTrial, changed: Sequence[str]) -> list[str]:
+    """What a sweep says at its end; changed: files that are not as they were at its start."""
+    experiment, overrides = best.user_attrs["experiment"], params_to_overrides(best.params)
+    lines = [f"best: {experiment}, val mask mAP50-95 {best.value:.3f}, {' '.join(overrides)}"]
+    if not changed:
+        return [*lines, f"take it over with: dvc exp apply {experiment} && dvc repro"]
+    words = " ".join(f"-S {shlex.quote(override)}" for override in overrides)
+    told = f"(dvc exp apply would also take {some(changed)} back to the sweep's start)"
+    return [*lines, f"take it over with: dvc exp run {words}  {told}"]

@@ -23,10 +23,11 @@ from tqdm import tqdm
 from seamline.errors import SeamlineError
 from seamline.params import Sweep, load_params
 from seamline.revisions import head
-from seamline.snapshot import discard_copies, reset, take_experiment
+from seamline.snapshot import Snapshot, changed_since, discard_copies, reset, take_experiment
 from seamline.stage import ENDS_WITH, SCRATCH, run
 from seamline.sweeping import (
     Trials,
+    best_to_lines,
     check_name,
     experiment_value,
     free_name,
@@ -76,10 +77,7 @@ def main() -> None:
 
     if not study.get_trials(states=[TrialState.COMPLETE]):
         raise SeamlineError("sweep: every trial was stopped early; raise sweep.startup_trials.")
-    best = study.best_trial
-    experiment = best.user_attrs["experiment"]
-    print(f"best: {experiment}, val mask mAP50-95 {best.value:.3f}, {' '.join(params_to_overrides(best.params))}")
-    print(f"take it over with: dvc exp apply {experiment} && dvc repro")
+    print("\n".join(best_to_lines(study.best_trial, changed_since(Snapshot(*study.user_attrs["start"])))))
 
 
 def search(study: Any, params: Sweep, trials: Trials) -> None:

@@ -189,7 +189,9 @@ def test_a_trial_that_lags_behind_is_stopped_early(
     assert [trial.state.name for trial in study.trials] == ["COMPLETE", "PRUNED", "COMPLETE", "PRUNED"]
     assert len(study.trials[0].intermediate_values) == 6
     assert len(study.trials[1].intermediate_values) < 6
-    assert "stopped early  train.lr0=0.1" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "stopped early  train.lr0=0.1" in said
+    assert f"take it over with: dvc exp apply {study.study_name}-002 && dvc repro" in said
 
 
 def test_a_trial_that_fails_is_left_out_and_three_in_a_row_are_one_sentence(
@@ -261,7 +263,11 @@ def test_what_becomes_of_the_workspace_changes_no_trial(
         assert project.git("rev-parse", f"refs/exps/{start[:2]}/{start[2:]}/{name}~1") == start
         assert commit_of(name) == project.git("rev-parse", f"refs/exps/{start[:2]}/{start[2:]}/{name}")
         assert trial.value == (0.2, 0.3, 0.4)[number]
-    assert "resumes from" not in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "resumes from" not in said
+    assert (
+        "take it over with: dvc exp run -S train.lr0=0.4  (dvc exp apply would also take new.txt, params.yaml" in said
+    )
 
 
 @pytest.mark.thorough

@@ -58,6 +58,9 @@ def check_git() -> Finding:
             return Finding("ok", name, "no branch just now, as DVC has it while an experiment runs")
         told = "stands on no branch, as after a `dvc exp run` that was killed: commits belong to none"
         return Finding("note", name, told, "`git switch main`, or your branch")
+    if git("rev-parse", "--is-shallow-repository").stdout.strip() == "true":
+        told = "a clone without its history: DVC loses what queued experiments and `dvc exp run --temp` find in it"
+        return Finding("note", name, told, "`git fetch --unshallow`")
     return Finding("ok", name, f"branch {branch.stdout.strip()}")
 
 
