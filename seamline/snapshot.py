@@ -17,8 +17,12 @@ from seamline.revisions import git, head
 COPIES = Path(
     ".dvc/tmp/sweep"
 )  # below .dvc, by which a training knows that it runs in a copy (trainings.project_around)
-# Of git's settings a copy takes who commits and where experiments are pushed, and not where the files lie.
-NOT_COPIED = ("core.", "extensions.", "include.", "includeif.")
+# Of git's settings a copy takes who commits, where experiments are pushed, how lines end; not what is about this place.
+NOT_COPIED = (
+    "core.bare", "core.worktree", "core.repositoryformatversion", "core.sparsecheckout", "core.fsmonitor",
+    "extensions.", "include.", "includeif.",
+)  # fmt: skip
+WITHOUT_HOOKS = ("-c", "core.hooksPath=/dev/null")
 
 
 class Snapshot(NamedTuple):
@@ -68,8 +72,8 @@ def copy_of(snapshot: Snapshot) -> Path:
         key, _, value = entry.partition("\n")
         if not key.startswith(NOT_COPIED):
             git("config", "--add", key, value, folder=copy)
-    reset(copy, snapshot)
     project = copy / git("rev-parse", "--show-prefix").rstrip("\n")
+    reset(copy, snapshot)
     configure_dvc(project)
     return project
 
@@ -80,9 +84,11 @@ def discard_copies() -> None:
 
 
 def reset(folder: Path, snapshot: Snapshot) -> None:
-    """Have the files in a copy as they were, whatever a command that was killed has left."""
+    """Have the files in a copy as they were, whatever a command that was killed there has left."""
+    Path(folder, git("rev-parse", "--git-path", "index.lock", folder=folder).rstrip("\n")).unlink(missing_ok=True)
+    shutil.rmtree(folder / ".dvc" / "tmp", ignore_errors=True)
     try:
-        git("checkout", "--quiet", "--force", "--detach", snapshot.commit, folder=folder)
+        git(*WITHOUT_HOOKS, "checkout", "--quiet", "--force", "--detach", snapshot.commit, folder=folder)
         git("restore", f"--source={snapshot.files}", "--staged", "--worktree", ":/", folder=folder)
     except SeamlineError as error:
         raise SeamlineError(

@@ -6,6 +6,7 @@ import hashlib
 import itertools
 import json
 import shlex
+import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -85,6 +86,11 @@ def free_name(study: str, number: int) -> str:
     listed = git("for-each-ref", "--format=%(refname)", "refs/exps", "refs/heads", "refs/tags").split()
     taken = {ref.rpartition("/")[2] for ref in listed}
     return next(name for name in (f"{study}-{count:03d}" for count in itertools.count(number)) if name not in taken)
+
+
+def check_dvc() -> None:
+    if shutil.which("dvc") is None:
+        raise SeamlineError("sweep: dvc is not on the PATH; source .venv/bin/activate.")
 
 
 def check_name(name: str) -> None:

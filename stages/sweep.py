@@ -28,6 +28,7 @@ from seamline.stage import ENDS_WITH, SCRATCH, run
 from seamline.sweeping import (
     Trials,
     best_to_lines,
+    check_dvc,
     check_name,
     experiment_value,
     free_name,
@@ -48,6 +49,7 @@ def main() -> None:
     parser.add_argument("--name", default="sweep", help="beginning of the experiments' names")
     args = parser.parse_args()
     head()  # before anything is written
+    check_dvc()
     check_name(args.name)
     params = load_params()
     optuna.logging.set_verbosity(optuna.logging.WARNING)

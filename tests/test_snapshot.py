@@ -61,6 +61,12 @@ def test_a_copy_has_the_files_as_they_were_and_the_workspace_stays_as_it_is(proj
     Path("new.py").write_text("new\n")
     Path("untracked").touch()
     git("add", "new.py")
+    for key, value in (("core.autocrlf", "input"), ("core.hooksPath", "hooks"), ("a.b", "c\nd")):
+        git("config", key, value)
+    hook = Path(git("rev-parse", "--show-toplevel"), "hooks", "post-checkout")
+    hook.parent.mkdir()
+    hook.write_text("#!/bin/sh\ntouch hook-ran\n")
+    hook.chmod(0o755)
     Path(".dvc/config.local").write_text("['remote \"storage\"']\n    url = ../../remote\n")
     status, start, expected = git("status", "--porcelain"), git("rev-parse", "HEAD"), files_in(project)
     snapshot = snapshot_of_workspace()
@@ -81,12 +87,20 @@ def test_a_copy_has_the_files_as_they_were_and_the_workspace_stays_as_it_is(proj
     assert config["cache"]["dir"] == str(project / ".dvc" / "cache")
     assert config["remote"]["storage"]["url"] == str(project.parent / "remote")
     assert not (copy / "untracked").exists()
+    assert git("config", "a.b", folder=copy) == "c\nd"
+    assert git("config", "core.autocrlf", folder=copy) == "input"
+    assert not list(Path(git("rev-parse", "--show-toplevel", folder=copy)).rglob("hook-ran"))
 
     (copy / "code.py").write_text("of a program that was killed")
     git("rm", "--quiet", "--force", "params.yaml", folder=copy)
     git("commit", "--quiet", "--message", "x", folder=copy)
+    Path(git("rev-parse", "--absolute-git-dir", folder=copy), "index.lock").touch()
+    (copy / ".dvc" / "tmp").mkdir()
+    (copy / ".dvc" / "tmp" / "rwlock").write_text("cut o")
     reset(copy, snapshot)
     assert files_in(copy) == expected
+    assert not (copy / ".dvc" / "tmp").exists()
+    assert Config(str(copy / ".dvc"))["cache"]["dir"] == str(project / ".dvc" / "cache")
     assert copy_of(snapshot) != copy
     assert not copy.exists()
     Path(".dvc/config.local").write_text("[nonsense]\n    a = b\n")

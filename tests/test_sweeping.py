@@ -22,6 +22,7 @@ from seamline.errors import SeamlineError
 from seamline.params import Range, load_params
 from seamline.revisions import commit_of
 from seamline.sweeping import (
+    check_dvc,
     check_name,
     experiment_value,
     free_name,
@@ -394,10 +395,16 @@ def test_names_of_a_deleted_sweep_are_not_used_again(tmp_path: Path, monkeypatch
 
 
 @pytest.mark.parametrize("name", ["", "a/b", "../x", "-x", "a b", "a..b", "a~", "a:b", "x.lock/", "\n", "a\\b", "@{"])
-def test_a_name_that_dvc_would_not_take_is_one_sentence(tmp_path: Path, name: str) -> None:
+def test_a_name_that_dvc_would_not_take_is_one_sentence(name: str) -> None:
     with pytest.raises(SeamlineError, match=r"^--name: .* is not allowed; letters, digits"):
         check_name(name)
     check_name("läufe_2")
+
+
+def test_without_dvc_nothing_is_begun(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "")
+    with pytest.raises(SeamlineError, match=r"^sweep: dvc is not on the PATH; source \.venv/bin/activate\.$"):
+        check_dvc()
 
 
 def processes_of(root: Path) -> list[str]:

@@ -128,6 +128,7 @@ class Bench:
 
     def repository(self, commit: bool = True, **changes: Any) -> str:
         """This folder as a git repository with what a sweep looks at; its commit."""
+        self.monkeypatch.setenv("PATH", str(Path(sys.executable).parent), prepend=os.pathsep)
         with_params(self.folder, changes)
         (self.folder / ".dvc").mkdir()
         (self.folder / ".dvc" / "config").touch()

@@ -41,7 +41,7 @@ def check_git() -> Finding:
             "`git init && git add --all && git commit -m start`; "
             "or, without experiments, `.venv/bin/dvc config --local core.no_scm true`"
         )
-        return Finding("FAIL", name, "this folder is no git repository, and DVC stops without one", remedy)
+        return Finding("FAIL", name, "this folder is not in a git repository, and DVC stops without one", remedy)
     unmerged = sorted(
         {line.partition("\t")[2] for line in git("ls-files", "-u", "-z", ":/").stdout.split("\0") if line}
     )
