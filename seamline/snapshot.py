@@ -14,9 +14,8 @@ from typing import NamedTuple
 from seamline.errors import SeamlineError
 from seamline.revisions import git, head
 
-COPIES = Path(
-    ".dvc/tmp/sweep"
-)  # below .dvc, by which a training knows that it runs in a copy (trainings.project_around)
+# Below .dvc, by which a training knows that it runs in a copy (trainings.project_around).
+COPIES = Path(".dvc/tmp/sweep")
 # Of git's settings a copy takes who commits, where experiments are pushed, how lines end; not what is about this place.
 NOT_COPIED = (
     "core.bare", "core.worktree", "core.repositoryformatversion", "core.sparsecheckout", "core.fsmonitor",
@@ -39,16 +38,19 @@ def snapshot_of_workspace() -> Snapshot:
 
 
 def keep(snapshot: Snapshot, name: str) -> None:
-    git("update-ref", reference(name), snapshot.files)
-
-
-def reference(name: str) -> str:
-    return f"refs/seamline/{name}"
+    git("update-ref", f"refs/seamline/{name}", snapshot.files)
 
 
 def changed_since(snapshot: Snapshot) -> list[str]:
-    """Files of this project that git has here or there and that are not the same."""
-    return git("diff", "--name-only", "--relative", "-z", snapshot.files, "--").split("\0")[:-1]
+    """Files of this project that git has here or there and that are not the same.
+
+    Raises:
+        SeamlineError: when git no longer has the snapshot.
+    """
+    try:
+        return git("diff", "--name-only", "--relative", "-z", snapshot.files, "--").split("\0")[:-1]
+    except SeamlineError as error:
+        raise lost(snapshot, error) from None
 
 
 def copy_of(snapshot: Snapshot) -> Path:
@@ -91,10 +93,14 @@ def reset(folder: Path, snapshot: Snapshot) -> None:
         git(*WITHOUT_HOOKS, "checkout", "--quiet", "--force", "--detach", snapshot.commit, folder=folder)
         git("restore", f"--source={snapshot.files}", "--staged", "--worktree", ":/", folder=folder)
     except SeamlineError as error:
-        raise SeamlineError(
-            f"sweep: git no longer has the commit {snapshot.commit[:10]} it began with ({error}); "
-            "begin another: make sweep SWEEP='--name other'."
-        ) from None
+        raise lost(snapshot, error) from None
+
+
+def lost(snapshot: Snapshot, error: SeamlineError) -> SeamlineError:
+    return SeamlineError(
+        f"sweep: git no longer has the commit {snapshot.commit[:10]} it began with ({error}); "
+        "begin another: make sweep SWEEP='--name other'."
+    )
 
 
 def configure_dvc(project: Path) -> None:

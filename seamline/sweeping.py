@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import itertools
 import json
@@ -168,12 +169,19 @@ def difference_to_sentence(name: str, start: Snapshot, commit: str, changed: Seq
     )
 
 
+def changed_since_start(study: Study) -> list[str]:
+    """Files that are not as they were at the sweep's start; [] where that is not known any more."""
+    with contextlib.suppress(KeyError, SeamlineError):  # an older version's sweep, or another clone
+        return changed_since(Snapshot(*study.user_attrs["start"]))
+    return []
+
+
 def best_to_lines(best: FrozenTrial, changed: Sequence[str]) -> list[str]:
     """What a sweep says at its end; changed: files that are not as they were at its start."""
     experiment, overrides = best.user_attrs["experiment"], params_to_overrides(best.params)
     lines = [f"best: {experiment}, val mask mAP50-95 {best.value:.3f}, {' '.join(overrides)}"]
     if not changed:
         return [*lines, f"take it over with: dvc exp apply {experiment} && dvc repro"]
-    words = " ".join(f"-S {shlex.quote(override)}" for override in overrides)
+    words = " ".join(f"-S {shlex.quote(f'++{override}')}" for override in overrides)
     told = f"(dvc exp apply would also take {some(changed)} back to the sweep's start)"
     return [*lines, f"take it over with: dvc exp run {words}  {told}"]

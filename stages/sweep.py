@@ -1,9 +1,8 @@
 """Sweep: search the hyperparameters of params.yaml's section `sweep` for the best mask mAP50-95 on val.
 
 Every trial is a DVC experiment (`dvc exp show`) that trains and evaluates, in a copy of the project as it was when the
-sweep began: the workspace stays as it is, and what becomes of it meanwhile changes no trial. Optuna chooses the values
-and stops trials that lag behind the median of the others at the same epoch. Killed, the sweep resumes with the trial
-that was cut (`make sweep`).
+sweep began: what becomes of the workspace meanwhile changes no trial. Optuna chooses the values and stops trials that
+lag behind the median of the others at the same epoch. Killed, `make sweep` resumes with the trial that was cut.
 
 Example: python -m stages.sweep --name sweep
 """
@@ -23,11 +22,12 @@ from tqdm import tqdm
 from seamline.errors import SeamlineError
 from seamline.params import Sweep, load_params
 from seamline.revisions import head
-from seamline.snapshot import Snapshot, changed_since, discard_copies, reset, take_experiment
+from seamline.snapshot import discard_copies, reset, take_experiment
 from seamline.stage import ENDS_WITH, SCRATCH, run
 from seamline.sweeping import (
     Trials,
     best_to_lines,
+    changed_since_start,
     check_dvc,
     check_name,
     experiment_value,
@@ -79,7 +79,7 @@ def main() -> None:
 
     if not study.get_trials(states=[TrialState.COMPLETE]):
         raise SeamlineError("sweep: every trial was stopped early; raise sweep.startup_trials.")
-    print("\n".join(best_to_lines(study.best_trial, changed_since(Snapshot(*study.user_attrs["start"])))))
+    print("\n".join(best_to_lines(study.best_trial, changed_since_start(study))))
 
 
 def search(study: Any, params: Sweep, trials: Trials) -> None:

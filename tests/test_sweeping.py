@@ -22,6 +22,7 @@ from seamline.errors import SeamlineError
 from seamline.params import Range, load_params
 from seamline.revisions import commit_of
 from seamline.sweeping import (
+    changed_since_start,
     check_dvc,
     check_name,
     experiment_value,
@@ -267,7 +268,7 @@ def test_what_becomes_of_the_workspace_changes_no_trial(
     said = capsys.readouterr().out
     assert "resumes from" not in said
     assert (
-        "take it over with: dvc exp run -S train.lr0=0.4  (dvc exp apply would also take new.txt, params.yaml" in said
+        "take it over with: dvc exp run -S ++train.lr0=0.4  (dvc exp apply would also take new.txt, params.yaml" in said
     )
 
 
@@ -371,7 +372,15 @@ def test_a_sweep_in_which_all_failed_begins_again_and_other_parameters_are_anoth
     assert "resumes" not in said
     assert "a new sweep" not in said
 
-    project.change(train={"epochs": 3})
+    assert changed_since_start(optuna.create_study()) == []  # as an older version left it
+    first.set_user_attr("start", ["1" * 40, "2" * 40])  # as in another clone
+    sweep.main()
+    assert f"take it over with: dvc exp apply {first.study_name}-003 && dvc repro" in capsys.readouterr().out
+    project.change(sweep={"trials": 2})
+    with pytest.raises(SeamlineError, match=r"^sweep: git no longer has the commit 1111111111 it began with"):
+        sweep.main()
+
+    project.change(train={"epochs": 3}, sweep={"trials": 1})
     sweep.main()
     said = capsys.readouterr().out
     assert f": a new sweep; data, parameters or space are not those of {first.study_name}, which stays" in said
