@@ -21,6 +21,7 @@ NOT_COPIED = (
     "core.bare", "core.worktree", "core.repositoryformatversion", "core.sparsecheckout", "core.fsmonitor",
     "extensions.", "include.", "includeif.",
 )  # fmt: skip
+RESULTS = (":(exclude)reports", ":(exclude)dvc.lock")
 WITHOUT_HOOKS = ("-c", "core.hooksPath=/dev/null")
 
 
@@ -42,13 +43,13 @@ def keep(snapshot: Snapshot, name: str) -> None:
 
 
 def changed_since(snapshot: Snapshot) -> list[str]:
-    """Files of this project that git has here or there and that are not the same.
+    """Files of this project that git has here or there and that are not the same, less results.
 
     Raises:
         SeamlineError: when git no longer has the snapshot.
     """
     try:
-        return git("diff", "--name-only", "--relative", "-z", snapshot.files, "--").split("\0")[:-1]
+        return git("diff", "--name-only", "--relative", "-z", snapshot.files, "--", ".", *RESULTS).split("\0")[:-1]
     except SeamlineError as error:
         raise lost(snapshot, error) from None
 
