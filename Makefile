@@ -61,7 +61,7 @@ $(VENV)/.done: requirements.txt pyproject.toml $(HINT) $(MOVED)
 	$(call install,--no-build-isolation --editable .)
 	@packages="$$($(VENV)/bin/python -I -c 'import sysconfig; print(sysconfig.get_path("purelib"))')" \
 		&& cp $(HINT) "$$packages" && rm -f "$$packages/seamline-here.pth"
-	@if [ -e .git ]; then $(VENV)/bin/dvc config --local core.site_cache_dir "$(CURDIR)/.dvc/tmp/site"; fi
+	@if [ -e .dvc ]; then $(VENV)/bin/dvc config --local core.site_cache_dir "$(CURDIR)/.dvc/tmp/site"; fi
 	@echo "$(CURDIR)" > $@
 
 repro: setup

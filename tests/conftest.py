@@ -78,9 +78,9 @@ PROCESSES = {
     for name in (
         "bench", "benchmarking", "charts", "comparing", "containers", "conversion", "datacharts", "doctor",
         "downloads", "evaluation", "exporting", "facts", "fetch", "machine", "photos_journal", "photos_options",
-        "photos_remote", "predicting", "processes", "reach",
-        "recipes", "report", "reports", "repository", "repro", "runtime", "sample", "stage", "sweeping", "training",
-        "troubleshooting", "warm", "workflows",
+        "photos_remote", "predicting", "processes", "reach", "recipes", "report", "reports", "repository", "repro",
+        "revisions", "runtime", "sample", "stage", "sweeping", "training", "troubleshooting", "warm", "workflows",
+        "coco", "security", "weights",
     )
 }  # fmt: skip
 

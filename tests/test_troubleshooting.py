@@ -21,11 +21,14 @@ from typing import Any, NamedTuple
 import cv2
 import numpy as np
 import pytest
+import yaml
+from dvc.utils.hydra import apply_overrides
 
 from seamline import files, kept, patience, stage
 from seamline.parallel import in_processes
 from seamline.verbs import predict
-from tests.conftest import PROJECT, REPORTS, TINY, Project, checked_out, merged, square, write_dataset
+from tests import warm
+from tests.conftest import PROJECT, REPORTS, TINY, WORKSPACE, Project, checked_out, merged, square, write_dataset
 from tests.s3 import CREDENTIALS, Bucket, Fault, first, status
 from tests.test_archives import make_zip
 from tests.test_parallel import square_of
@@ -122,6 +125,21 @@ class Bench:
             project.change(changes)
             project.commit("changes")
         return project
+
+    def repository(self, commit: bool = True, **changes: Any) -> str:
+        """This folder as a git repository with what a sweep looks at; its commit."""
+        self.monkeypatch.setenv("PATH", str(Path(sys.executable).parent), prepend=os.pathsep)
+        with_params(self.folder, changes)
+        (self.folder / ".dvc").mkdir()
+        (self.folder / ".dvc" / "config").touch()
+        (self.folder / "dvc.yaml").touch()
+        shutil.copy(WORKSPACE / "dvc.lock", self.folder)
+        self.command("git", "init", "--quiet")
+        if commit:
+            identity = ("-c", "user.name=test", "-c", "user.email=test@localhost")
+            self.command("git", "add", ".dvc", "dvc.yaml", "dvc.lock", "params.yaml")
+            assert self.command("git", *identity, "commit", "--quiet", "--message", "x").status == 0
+        return self.command("git", "rev-parse", "HEAD").text.strip()
 
     def bucket(self) -> Bucket:
         """With a dataset in it; nobody waits long before trying again."""
@@ -289,9 +307,50 @@ def override_with_a_tilde(bench: Bench) -> Said:
     return dvc(project, "exp", "run", "-S", "pull.source=~/photos")
 
 
+def queued(project: Project, *overrides: str) -> dict[str, Any]:
+    """params.yaml of the experiment that DVC makes of them."""
+    words = [word for override in overrides for word in ("-S", override)]
+    project.run("dvc", "exp", "run", "--queue", *words)
+    values: dict[str, Any] = yaml.safe_load(project.run("git", "show", "refs/exps/celery/stash:params.yaml").stdout)
+    return values
+
+
+@produces("ERROR: unexpected error - Error parsing override '...'", slow=True)
+def override_with_parentheses(bench: Bench) -> Said:
+    project = bench.project()
+    found = queued(project, 'report.title="Garments (2026)"', 'subset.classes=["coat (long)", dress]')
+    assert found["report"]["title"] == "Garments (2026)"
+    assert found["subset"]["classes"] == ["coat (long)", "dress"]
+    return dvc(project, "exp", "run", "-S", "report.title=Garments (2026)")
+
+
+@produces("ERROR: unexpected error - mismatched input '...' expecting ...", slow=True)
+def override_with_an_equals_sign(bench: Bench) -> Said:
+    project = bench.project()
+    assert queued(project, 'pull.source="year=2026"')["pull"]["source"] == "year=2026"
+    return dvc(project, "exp", "run", "-S", "pull.source=s3://my-bucket/year=2026")
+
+
 @produces("ERROR: Invalid ... value: Error merging override ...", slow=True)
 def override_of_a_list(bench: Bench) -> Said:
-    return dvc(bench.project(), "exp", "run", "-S", "subset.classes={skirt: [skirt, dress]}")
+    project, classes = bench.project(), {"skirt": ["skirt", "dress"]}
+    override = "subset.classes={skirt: [skirt, dress]}"
+    assert queued(project, "~subset.classes", f"+{override}")["subset"]["classes"] == classes
+    return dvc(project, "exp", "run", "-S", override)
+
+
+@pytest.mark.slow
+def test_a_mapping_is_emptied_as_the_page_says(
+    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project = Bench(request, tmp_path, monkeypatch).project()
+    slices = project.params()["evaluate"]["slices"]
+    assert queued(project, "evaluate.slices={}")["evaluate"]["slices"] == slices  # what the page is about
+    deleted = ("~evaluate.slices", "+evaluate.slices={}")
+    assert queued(project, *deleted)["evaluate"]["slices"] == {}
+    assert all(f"-S '{override}'" in PAGE.read_text() for override in deleted)
+    apply_overrides(str(project.root / "params.yaml"), ["~evaluate.slices.scale"])
+    assert project.params()["evaluate"]["slices"] == {key: slices[key] for key in slices if key != "scale"}
 
 
 @produces("...: cannot be written to (...); name a folder that can in SEAMLINE_SCRATCH.")
@@ -764,6 +823,93 @@ def empty_cache(bench: Bench) -> Said:
     return dvc(bench.project(), "checkout", "data/raw")
 
 
+@produces("this folder is not in a git repository (a downloaded zip is not), and DVC needs one: ...")
+def folder_of_a_zip(bench: Bench) -> Said:
+    said = bench.stage("sweep")
+    assert said == bench.stage("compare", "main")
+    assert not (bench.folder / ".seamline" / "sweep").exists()
+    return said
+
+
+@produces("ERROR: ... is not a git repository", slow=True)
+def zip_and_dvc(bench: Bench) -> Said:
+    project = bench.project()
+    shutil.rmtree(project.root / ".git")
+    sentence = "git init && git add --all && git commit -m start"
+    assert sentence in dvc(project, "init").text
+    assert sentence in dvc(project, "exp", "run").text
+    said = dvc(project, "repro")
+    assert sentence in said.text
+    return said
+
+
+@produces("ERROR: failed to initiate DVC - '.dvc' exists. ...", slow=True)
+def second_init(bench: Bench) -> Said:
+    said = dvc(bench.project(), "init")
+    assert "set up for DVC already, go on with `dvc repro`; -f would delete" in said.text
+    return said
+
+
+@produces("this git repository has no commit yet; git add --all && git commit -m start makes the first.")
+def nothing_committed(bench: Bench) -> Said:
+    bench.repository(commit=False)
+    done = warm.run(["dvc", "exp", "run"], bench.folder)
+    assert "nothing has been committed yet: git add --all" in done.stderr
+    return bench.stage("sweep")
+
+
+def compare_with_experiments(bench: Bench, *starts: str) -> Said:
+    """Of one name, started from these commits."""
+    head = bench.repository()
+    for start in starts:
+        bench.command("git", "update-ref", f"refs/exps/{start[:2]}/{start[2:]}/quick-lynx", head)
+    return bench.stage("compare", "quick-lynx")
+
+
+@produces("...: is no commit, branch, tag or experiment of this project, nor 'workspace'...")
+def no_such_revision(bench: Bench) -> Said:
+    return compare_with_experiments(bench)
+
+
+@produces("...: is the name of ... experiments, none started from HEAD; write ....")
+def experiments_of_one_name(bench: Bench) -> Said:
+    return compare_with_experiments(bench, "1" * 40, "2" * 40)
+
+
+@produces("sweep: another one is running in this project; wait for it or stop it.")
+def two_sweeps(bench: Bench) -> Said:
+    bench.repository()
+    folder = bench.folder / ".seamline" / "sweep"
+    folder.mkdir(parents=True)
+    with (folder / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        return bench.stage("sweep")
+
+
+@produces("sweep: trials run in copies of the project, where pull.source ... is not; write ....")
+def sweep_of_photos_beside_git(bench: Bench) -> Said:
+    (bench.folder / "photos").mkdir()
+    bench.repository(pull={"source": "photos"})
+    return bench.stage("sweep")
+
+
+@produces("sweep: trials run in copies of what git has, and that lacks ...; git add ....")
+def sweep_without_a_lock_in_git(bench: Bench) -> Said:
+    bench.repository()
+    bench.command("git", "rm", "--quiet", "--cached", "dvc.lock")
+    return bench.stage("sweep")
+
+
+@produces(
+    "sweep: git no longer has the commit ... it began with (...); begin another: make sweep SWEEP='--name other'."
+)
+def sweep_of_a_lost_commit(bench: Bench) -> Said:
+    from seamline import snapshot
+
+    bench.repository()
+    return bench.run(lambda: snapshot.copy_of(snapshot.Snapshot("1" * 40, "2" * 40)))
+
+
 @produces("HEAD detached at ...")
 def no_branch(bench: Bench) -> Said:
     project = bench.project()
@@ -809,11 +955,11 @@ def folder_of_another_user(bench: Bench) -> Said:
 @produces("...: its reports are of another version of Seamline; run dvc repro there.")
 def old_reports(bench: Bench) -> Said:
     from seamline.comparing import read_model
-    from seamline.revisions import WORKSPACE
+    from seamline.revisions import WORKSPACE, Revision
 
     shutil.copytree(REPORTS / "evaluate", bench.folder / "reports" / "evaluate")
     (bench.folder / "reports" / "evaluate" / "settings.json").write_text("{}")
-    return bench.run(lambda: read_model(WORKSPACE, Path("reports")))
+    return bench.run(lambda: read_model(Revision(WORKSPACE, None), Path("reports")))
 
 
 # The page
