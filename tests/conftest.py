@@ -76,10 +76,10 @@ def merged(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
 PROCESSES = {
     f"test_{name}.py"
     for name in (
-        "bench", "benchmarking", "charts", "comparing", "containers", "conversion", "datacharts", "doctor",
+        "bench", "benchmarking", "charts", "coco", "comparing", "containers", "conversion", "datacharts", "doctor",
         "downloads", "evaluation", "exporting", "facts", "fetch", "machine", "predicting", "processes", "reach",
-        "recipes", "report", "reports", "repository", "repro", "runtime", "sample", "stage", "sweeping", "training",
-        "troubleshooting", "warm", "workflows",
+        "recipes", "report", "reports", "repository", "repro", "runtime", "sample", "security", "stage", "sweeping",
+        "training", "troubleshooting", "warm", "weights", "workflows",
     )
 }  # fmt: skip
 
