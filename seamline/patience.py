@@ -25,9 +25,13 @@ T = TypeVar("T")
 class GaveUp(SeamlineError):
     """What did not pass; its reason is without the advice for those who pull."""
 
-    def __init__(self, address: str, reason: str, advice: str) -> None:
-        super().__init__(f"pull.source: {address} {reason}{advice}")
+    def __init__(self, text: str, reason: str = "") -> None:
+        super().__init__(text)  # alone: an exception comes back from a process by what this was given
         self.reason = reason
+
+
+def gave_up(address: str, reason: str, advice: str) -> GaveUp:
+    return GaveUp(f"pull.source: {address} {reason}{advice}", reason)
 
 
 class Patience:
@@ -57,10 +61,10 @@ class Patience:
                 self.reached = True
                 return result
             if isinstance(fault, Unreachable) and not self.reached and attempt + 1 == ATTEMPTS_TO_REACH:
-                raise GaveUp(address, f"cannot be reached ({fault})", f"; {STAGES_GO_ON}.")
+                raise gave_up(address, f"cannot be reached ({fault})", f"; {STAGES_GO_ON}.")
             damaged += isinstance(fault, Damaged)
             if damaged == ATTEMPTS_AT_DAMAGED:
-                raise GaveUp(
+                raise gave_up(
                     address,
                     f"came {damaged} times with other bytes than the store has of it ({fault})",
                     "; where its checksums are not to be relied on, copy the data with another tool and pull the "
@@ -69,7 +73,7 @@ class Patience:
             if attempt + 1 < ATTEMPTS:
                 longest_s = min(LONGEST_DELAY_S, FIRST_DELAY_S * 2**attempt)
                 await asyncio.sleep(longest_s * self.waits.uniform(0.5, 1))
-        raise GaveUp(
+        raise gave_up(
             address,
             f"cannot be read: {ATTEMPTS} attempts failed, the last with {fault}",
             f". {GOES_ON}; or {STAGES_GO_ON}.",

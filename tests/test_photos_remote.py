@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import http.server
 import json
+import pickle
 import re
 import sys
 import tempfile
@@ -226,10 +227,19 @@ def test_nobody_there_is_said_once(bucket: Bucket, remote: Remote) -> None:
     bucket.put({"a.jpg": b"1"})
     [photo] = found(remote, bucket.url("a.jpg"))
     bucket.proxy.rules = [down]
+    with pytest.raises(SeamlineError, match=f"^{bucket.url('a.jpg')} cannot be read: 8 attempts .*\\.$") as refused:
+        names(remote, bucket.url("a.jpg"))
+    assert "dvc" not in str(refused.value)
     with pytest.raises(Unread, match="cannot be read: 8 attempts failed, the last with ") as raised:
         remote.read(photo)
     assert "dvc" not in raised.value.reason
     assert raised.value.again
+
+
+def test_a_reason_comes_back_from_another_process() -> None:
+    error = patience.gave_up("s3://a", "cannot be reached (down)", "; wait.")
+    again = pickle.loads(pickle.dumps(error))
+    assert (str(again), again.reason) == ("pull.source: s3://a cannot be reached (down); wait.", error.reason)
 
 
 def test_photos_on_the_web(untrained: Untrained, tmp_path: Path, web: Web) -> None:

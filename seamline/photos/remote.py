@@ -126,7 +126,7 @@ class Remote:
             store = await self._bucket(bucket)
             return await self._patience[bucket].with_(functools.partial(store.object_at, key), store.address(key))
 
-        return self._run(look(), f"s3://{bucket}/{key}")
+        return self._listed(look(), f"s3://{bucket}/{key}")
 
     def _below(self, bucket: str, prefix: str) -> Iterator[RemoteObject]:
         """A page at a time: there may be hundreds of thousands."""
@@ -135,11 +135,20 @@ class Remote:
             store = await self._bucket(bucket)
             return await self._patience[bucket].with_(functools.partial(store.entries, prefix, token), store.shown)
 
-        items, token = self._run(page(""), f"s3://{bucket}/{prefix}")
+        items, token = self._listed(page(""), f"s3://{bucket}/{prefix}")
         yield from items
         while token:
-            items, token = self._run(page(token), f"s3://{bucket}/{prefix}")
+            items, token = self._listed(page(token), f"s3://{bucket}/{prefix}")
             yield from items
+
+    def _listed(self, work: Coroutine[Any, Any, T], address: str) -> T:
+        """Raises a SeamlineError without the advice for those who pull."""
+        from seamline.patience import GaveUp
+
+        try:
+            return self._run(work, address)
+        except GaveUp as error:
+            raise SeamlineError(f"{address} {error.reason}.") from None
 
     async def _read(self, photo: Photo) -> tuple[bytes, str]:
         from seamline.stores.objects import RemoteObject
