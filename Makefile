@@ -61,7 +61,7 @@ $(VENV)/.done: requirements.txt pyproject.toml $(HINT) $(MOVED)
 	$(call install,--no-build-isolation --editable .)
 	@packages="$$($(VENV)/bin/python -I -c 'import sysconfig; print(sysconfig.get_path("purelib"))')" \
 		&& cp $(HINT) "$$packages" && rm -f "$$packages/seamline-here.pth"
-	@if [ -e .git ]; then $(VENV)/bin/dvc config --local core.site_cache_dir "$(CURDIR)/.dvc/tmp/site"; fi
+	@if [ -e .dvc ]; then $(VENV)/bin/dvc config --local core.site_cache_dir "$(CURDIR)/.dvc/tmp/site"; fi
 	@echo "$(CURDIR)" > $@
 
 repro: setup
@@ -104,6 +104,7 @@ lint: setup
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
+	$(VENV)/bin/bandit --quiet --configfile pyproject.toml --recursive seamline stages dvc_hint
 	$(VENV)/bin/hadolint Dockerfile.cpu Dockerfile.gpu
 	$(VENV)/bin/check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml
 

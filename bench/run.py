@@ -80,7 +80,7 @@ def evaluation(folder: Path) -> dict[str, float]:
 
 def stage(name: str, data: Path) -> Callable[[], dict[str, float]]:
     """A stage on the whole dataset, with its reports beside its output; split takes what convert made of it before."""
-    inputs = [str(data), out_of("convert")] if name == "split" else [str(data)]
+    inputs = {"pull": [f"--source={data}"], "split": [str(data), out_of("convert")]}.get(name, [str(data)])
 
     def run() -> dict[str, float]:
         shutil.rmtree(out_of(name), ignore_errors=True)

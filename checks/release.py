@@ -144,7 +144,7 @@ def bench(clone: Clone, test: str) -> None:
     out = clone.root.with_name("by-hand")
     weights, split, yolo = "models/train/best.pt", "data/split", "data/yolo"
     for stage, inputs in {
-        "pull": ["samples/garments.zip"],
+        "pull": ["--source=samples/garments.zip"],
         "subset": ["data/raw"],
         "convert": ["data/subset"],
         "split": ["data/subset", yolo],

@@ -23,7 +23,7 @@ from seamline.files import refuse_alike
 from seamline.parallel import in_processes, usable_cores
 
 SUFFIXES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
-PASSWORD_VARIABLE = "SEAMLINE_ARCHIVE_PASSWORD"
+PASSWORD_VARIABLE = "SEAMLINE_ARCHIVE_PASSWORD"  # the name of a variable  # nosec B105
 # What an archive, with all that is inside its archives, may unpack to. Photos hardly shrink, JSON 10 to 50 times.
 MAX_EXPANSION = 250
 MIN_EXPANSION_BYTES = 1 << 20

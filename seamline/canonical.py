@@ -34,6 +34,7 @@ from seamline.pictures import (
 
 Raw = bytes | msgspec.Raw
 MAX_NAME_BYTES = 200
+CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 EXIF_AMBIGUOUS = "image: EXIF turns it, and nothing says which way its masks lie"
 
 
@@ -139,7 +140,7 @@ def canonical_categories(parts: Sequence[Part], repaired: Counter[str]) -> tuple
     """The categories of all parts by name, and for each part what its ids have become.
 
     Raises:
-        SeamlineError: when a category has no name or no id, or two of one part share either.
+        SeamlineError: when a category has no name or no id, a name that is no text to print, or one of another's.
     """
     by_name: dict[str, Record] = {}
     for part in parts:
@@ -147,6 +148,10 @@ def canonical_categories(parts: Sequence[Part], repaired: Counter[str]) -> tuple
         for record in part.categories:
             if not (isinstance(record, dict) and is_identity(record.get("id")) and isinstance(record.get("name"), str)):
                 raise SeamlineError(f"{part.title}: category {record!r} needs an id and a name.")
+            if CONTROL.search(record["name"]):  # which a terminal would obey wherever the name is printed
+                raise SeamlineError(
+                    f"{part.title}: the category {record['name']!r} has a control character in its name."
+                )
             for key, values in seen.items():
                 if record[key] in values:
                     raise SeamlineError(f"{part.title}: two categories have the {key} {record[key]!r}.")

@@ -20,7 +20,7 @@ from seamline.coco import Record
 from seamline.errors import SeamlineError
 from seamline.facts import plain, text_to_rows
 from seamline.metrics import Floats
-from seamline.revisions import read_at
+from seamline.revisions import Revision, read_at
 
 SAME = "equal"
 IN_NOISE = "within noise"
@@ -37,7 +37,7 @@ MEASURED_BY = ("confidence", "nms_iou", "max_detections", "iou_thresholds")
 class Model(NamedTuple):
     """What a revision's reports say of its model."""
 
-    name: str
+    revision: Revision
     params: Record
     settings: Record
     metrics: Record
@@ -48,6 +48,10 @@ class Model(NamedTuple):
     validation: list[Record]
     seed_spread: Record
     sample: list[Record]
+
+    @property
+    def name(self) -> str:
+        return self.revision.name
 
 
 class Difference(NamedTuple):
@@ -62,7 +66,7 @@ class Difference(NamedTuple):
     verdict: str
 
 
-def read_model(revision: str, reports: Path) -> Model:
+def read_model(revision: Revision, reports: Path) -> Model:
     """The reports of a revision.
 
     Raises:
@@ -76,18 +80,18 @@ def read_model(revision: str, reports: Path) -> Model:
         try:
             return json.loads(read_at(revision, path))
         except ValueError as error:
-            raise SeamlineError(f"{revision}: its {path} is not JSON ({error}).") from None
+            raise SeamlineError(f"{revision.name}: its {path} is not JSON ({error}).") from None
 
     def rows(path: Path) -> list[Record]:
-        return text_to_rows(read_at(revision, path).decode(), f"{revision}: {path}")
+        return text_to_rows(read_at(revision, path).decode(), f"{revision.name}: {path}")
 
     samples = rows(evaluate / "bootstrap.csv")
     settings = read(evaluate / "settings.json")
     if not {"groups_sha256", "groups_showing_an_instance"} <= settings.get("test", {}).keys():
-        raise SeamlineError(f"{revision}: its reports are of another version of Seamline; run dvc repro there.")
+        raise SeamlineError(f"{revision.name}: its reports are of another version of Seamline; run dvc repro there.")
     columns = samples[0] if samples else {}
     return Model(
-        name=revision,
+        revision=revision,
         params=yaml.safe_load(read_at(revision, Path("params.yaml"))),
         settings=settings,
         metrics=read(reports / "metrics.json"),

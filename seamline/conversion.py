@@ -12,7 +12,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from seamline.files import link_or_copy
+from seamline.coco import link_image
 from seamline.labels import corners_to_line, corners_to_text, precision_px
 from seamline.masks import (
     filled,
@@ -74,7 +74,7 @@ def write_labels(
         # Paths as plain text: with 192,000 files a tenth of the time went into pathlib.
         with open(f"{out}/labels/{file_name.rpartition('.')[0]}.txt", "w", encoding="ascii") as stream:  # noqa: PTH123
             stream.writelines(f"{line}\n" for line in lines)
-        link_or_copy(f"{source}/images/{file_name}", f"{out}/images/{file_name}")
+        link_image(f"{source}/images/{file_name}", f"{out}/images/{file_name}", str(source))
     return Converted(
         ious=np.array([instance.iou for instance in kept], dtype=np.float64),
         category_ids=np.array([instance.category_id for instance in kept], dtype=np.int64),

@@ -32,6 +32,7 @@ from seamline.runtime.engines import (
     rt_info,
 )
 from seamline.runtime.images import canvases_to_tensor, image_to_canvas, read_image
+from seamline.weights import opened_as_data
 
 Item = TypeVar("Item")
 T = TypeVar("T")
@@ -121,7 +122,7 @@ def weights_to_onnx(weights: Path, out: Path, opset: int, metadata: Mapping[str,
         copied = Path(scratch) / "model.pt"
         shutil.copyfile(weights, copied)
         settings = {"imgsz": int(metadata["imgsz"]), "opset": opset, "simplify": False, "device": "cpu"}
-        with only_batch_dynamic():
+        with opened_as_data(weights), only_batch_dynamic():
             model = onnx.load(YOLO(str(copied), task="segment").export(format="onnx", **settings))
     del model.metadata_props[:]  # ultralytics' hold the date
     for key, value in sorted({**metadata, "precision": "f32"}.items()):

@@ -142,10 +142,12 @@ def code_identity() -> Record:
         digest.update(f"{file.as_posix()} {sha256_of(file)}\n".encode())
     try:
         commit = git("log", "-1", "--format=%H", "--", *CODE).strip()
-        changed = git("status", "--porcelain", "--", *CODE)
+        # Seen from this folder, which may be one of several in a git repository.
+        changed = git("diff", "--name-only", "--relative", "HEAD", "--", *CODE)
+        changed += git("ls-files", "--others", "--exclude-standard", "--", *CODE)
     except SeamlineError:
         commit, changed = "", ""
-    files = sorted(line[3:] for line in changed.splitlines())
+    files = sorted(changed.splitlines())
     return {"sha256": digest.hexdigest(), "commit": commit[:12] or None, "changed_since": files if commit else []}
 
 

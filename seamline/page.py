@@ -15,6 +15,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from matplotlib.figure import Figure
 
 from seamline.errors import SeamlineError
+from seamline.escaping import to_code, to_line, to_markdown
 from seamline.lettering import PREFIX, without_warnings
 from seamline.runtime.images import read_image
 
@@ -71,22 +72,24 @@ def bytes_to_data(data: bytes, kind: str) -> str:
 
 
 def render(template: str, **values: Any) -> str:
-    """A template of seamline/templates, filled in; in HTML all values are escaped, in Markdown those in tables.
+    """A template of seamline/templates, filled in; all values are escaped, as HTML or as Markdown.
 
     A value that the template asks for and does not get is an error.
     """
-    environment = Environment(
+    environment = Environment(  # Markdown is escaped by as_markdown  # nosec B701
         loader=FileSystemLoader(TEMPLATES),
         autoescape=template.endswith(".html"),
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,
+        finalize=None if template.endswith(".html") else as_markdown,
     )
     environment.filters |= {
         "figure": to_figure,
         "span": to_span,
-        "cell": to_cell,
+        "code": to_code,
+        "line": to_line,
         "percent": to_percent,
         "signed": to_signed,
     }
@@ -110,6 +113,5 @@ def to_percent(value: float) -> str:
     return f"{100 * value:.1f}%"
 
 
-def to_cell(value: Any) -> str:
-    """Text that cannot break out of a Markdown table."""
-    return str(value).replace("\\", "\\\\").replace("|", "\\|").replace("\n", " ").replace("<", "&lt;")
+def as_markdown(value: Any) -> Any:
+    return to_markdown(value) if isinstance(value, str) else value

@@ -10,6 +10,7 @@ import difflib
 import functools
 import math
 import re
+import reprlib
 from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
@@ -62,8 +63,8 @@ class Pull(Section):
     annotations: Text | Annotated[dict[str, Text], Meta(min_length=1)] | None
 
     def __post_init__(self) -> None:
-        if "'" in self.source or not self.source.isprintable():  # it stands in quotes in the command of dvc.yaml
-            raise ValueError("source has a quotation mark or a character that cannot be printed in its name; rename it")
+        if not self.source.isprintable():
+            raise ValueError("source has a character in its name that cannot be printed; rename it")
         if gives_access(self.source):  # which DVC would write into dvc.lock
             raise ValueError(
                 "source has a password, key or signature in its address, or an argument that may be one; name it "
@@ -345,7 +346,7 @@ def validation_error_to_sentence(message: str, values: Any) -> str:
         text = f"Expected one of {', '.join(get_args(field_type(keys)))}"
     if text.startswith("Expected"):
         wanted = plain_words(text) + nearest_multiples(text, value)
-        return f"{dotted or 'top level'}: {value!r} is not allowed; {wanted}."
+        return f"{dotted or 'top level'}: {SHORT.repr(value)} is not allowed; {wanted}."
     return f"{dotted}: {text}."
 
 
@@ -359,6 +360,10 @@ def refused_item(keys: Sequence[str], values: Any) -> tuple[str, Any]:
             return item
     raise AssertionError(f"{keys}: every item of it is allowed by itself")
 
+
+# A few lines of YAML can say a list of a billion items, by naming others.
+SHORT = reprlib.Repr()
+SHORT.maxlevel, SHORT.maxlist, SHORT.maxdict, SHORT.maxstring, SHORT.maxother = 2, 10, 10, 200, 200
 
 # msgspec's names of types, and what they are called in YAML.
 WORDS = {

@@ -22,6 +22,18 @@ STAGES_GO_ON = "`dvc checkout data/raw && dvc repro --downstream subset` goes on
 T = TypeVar("T")
 
 
+class GaveUp(SeamlineError):
+    """What did not pass; its reason is without the advice for those who pull."""
+
+    def __init__(self, text: str, reason: str = "") -> None:
+        super().__init__(text)  # alone: an exception comes back from a process by what this was given
+        self.reason = reason
+
+
+def gave_up(address: str, reason: str, advice: str) -> GaveUp:
+    return GaveUp(f"pull.source: {address} {reason}{advice}", reason)
+
+
 class Patience:
     """Of one pull with one store.
 
@@ -31,13 +43,13 @@ class Patience:
 
     def __init__(self, reached: bool = False) -> None:
         self.reached = reached
-        self.waits = random.Random(0)  # so that those who failed at once do not all come again at once
+        self.waits = random.Random(0)  # so that those who failed at once do not all come again at once  # nosec B311
 
     async def with_(self, action: Callable[[], Awaitable[T]], address: str) -> T:
         """The action's result, tried again after what may pass.
 
         Raises:
-            SeamlineError: when it does not, naming the address.
+            GaveUp: when it does not.
         """
         damaged = 0
         for attempt in range(ATTEMPTS):
@@ -49,17 +61,20 @@ class Patience:
                 self.reached = True
                 return result
             if isinstance(fault, Unreachable) and not self.reached and attempt + 1 == ATTEMPTS_TO_REACH:
-                raise SeamlineError(f"pull.source: {address} cannot be reached ({fault}); {STAGES_GO_ON}.")
+                raise gave_up(address, f"cannot be reached ({fault})", f"; {STAGES_GO_ON}.")
             damaged += isinstance(fault, Damaged)
             if damaged == ATTEMPTS_AT_DAMAGED:
-                raise SeamlineError(
-                    f"pull.source: {address} came {damaged} times with other bytes than the store has of it ({fault}); "
-                    "where its checksums are not to be relied on, copy the data with another tool and pull the folder."
+                raise gave_up(
+                    address,
+                    f"came {damaged} times with other bytes than the store has of it ({fault})",
+                    "; where its checksums are not to be relied on, copy the data with another tool and pull the "
+                    "folder.",
                 )
             if attempt + 1 < ATTEMPTS:
                 longest_s = min(LONGEST_DELAY_S, FIRST_DELAY_S * 2**attempt)
                 await asyncio.sleep(longest_s * self.waits.uniform(0.5, 1))
-        raise SeamlineError(
-            f"pull.source: {address} cannot be read: {ATTEMPTS} attempts failed, the last with {fault}. {GOES_ON}; "
-            f"or {STAGES_GO_ON}."
+        raise gave_up(
+            address,
+            f"cannot be read: {ATTEMPTS} attempts failed, the last with {fault}",
+            f". {GOES_ON}; or {STAGES_GO_ON}.",
         )

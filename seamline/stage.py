@@ -35,6 +35,9 @@ QUIET = {
     "ITERATIVE_DO_NOT_TRACK": "1",  # of what DVC brings
     "DO_NOT_TRACK": "1",  # what others have agreed on
 }
+# Of ultralytics': whether weights and descriptions of models are read as data (seamline/weights.py). It is for the user
+# to switch off, so a value that is set is kept.
+SAFE_LOAD = "ULTRALYTICS_SAFE_LOAD"
 
 
 def quiet_environment() -> None:
@@ -47,6 +50,7 @@ def quiet_environment() -> None:
     """
     scratch = library_folder()
     os.environ.update(QUIET)
+    os.environ[SAFE_LOAD] = os.environ.get(SAFE_LOAD) or "1"
     os.environ["YOLO_CONFIG_DIR"] = str(scratch / "ultralytics")
     os.environ["MPLCONFIGDIR"] = str(scratch / "matplotlib")
     os.environ["MPLBACKEND"] = "Agg"

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from seamline.coco import Record
+from seamline.escaping import to_line, to_markdown
 from seamline.files import write_csv, write_json, write_text
 
 HEADER = (
@@ -60,14 +61,14 @@ def rows_to_markdown(rows: Mapping[str, Record], facts: Record, remarks: Sequenc
     lines = [HEADER, ("---", "---", *["---:"] * (len(HEADER) - 2)), *rows_to_cells(rows)]
     reasons = [f"{name} {row['not_comparable']}" for name, row in rows.items() if row["not_comparable"] is not None]
     notes = [
-        f"{facts['processor']}, {facts['cores_used']} cores for every row, {first['imgsz']} px, batch 1; "
+        f"{to_markdown(facts['processor'])}, {facts['cores_used']} cores for every row, {first['imgsz']} px, batch 1; "
         f"{first['images']} test images, from the file to the masks, profile {first['profile']}. images/s: many images "
         "under way at once; p50, p90, p99: one at a time; range: where the median of another run is to be "
         "expected; "
         "RSS: peak memory of the process, one image at a time; mask mAP: pycocotools' mAP50-95 on test; "
         f"delta: to that of {reference}.",
         *([f"\\* Not comparable as it stands: {'; '.join(reasons)}."] if reasons else []),
-        *remarks,
+        *map(to_line, remarks),
     ]
     return "\n".join(["| " + " | ".join(line) + " |" for line in lines] + [""] + ["\n\n".join(notes)]) + "\n"
 

@@ -33,7 +33,7 @@ import yaml
 from tqdm import tqdm
 from ultralytics.cfg import check_cfg
 from ultralytics.models.yolo.segment import SegmentationTrainer
-from ultralytics.nn.tasks import guess_model_scale, guess_model_task, load_checkpoint
+from ultralytics.nn.tasks import guess_model_scale, guess_model_task
 from ultralytics.utils import DEFAULT_CFG, RANK
 from ultralytics.utils import ROOT as ULTRALYTICS
 from ultralytics.utils.downloads import attempt_download_asset
@@ -55,6 +55,7 @@ from seamline.trainings import (
     project_around,
 )
 from seamline.trial import DIVERGED, Stopped, tell_progress
+from seamline.weights import load_weights, opened_as_data
 
 ARCHITECTURES = Path("architectures")
 MASK_FITNESS = "metrics/mAP50-95(M)"
@@ -119,6 +120,10 @@ class Trainer(SegmentationTrainer):  # type: ignore[misc]
 
     def final_eval(self) -> None:
         """Nothing: the evaluate stage measures the final model."""
+
+    def setup_model(self) -> Any:
+        with opened_as_data(Path(self.args.model)):
+            return super().setup_model()
 
     def _setup_train(self) -> None:
         super()._setup_train()
@@ -493,9 +498,11 @@ def find_model(name: str, weights: Path) -> Path:
 
 
 def check_weights(path: Path) -> None:
-    """Raises SeamlineError unless the file holds an ultralytics segmentation model."""
+    """Raises SeamlineError unless the file holds an ultralytics segmentation model, and no code."""
     try:
-        task = guess_model_task(load_checkpoint(path)[0].yaml)  # by its head, whatever the file says of it
+        task = guess_model_task(load_weights(path)[0].yaml)  # by its head, whatever the file says of it
+    except SeamlineError:
+        raise
     except Exception as error:  # unpickling a foreign file may raise anything
         reason = str(error).partition("\n")[0]
         raise SeamlineError(f"train.model: {path} is no model of ultralytics' ({reason[:200]}).") from None

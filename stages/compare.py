@@ -33,12 +33,12 @@ def main() -> None:
         speed_differences,
     )
     from seamline.page import bytes_to_data, figure_to_svg, render
-    from seamline.revisions import WORKSPACE, read_at
+    from seamline.revisions import WORKSPACE, read_at, revision
 
     names = list(dict.fromkeys(args.revisions))
     if len(names) == 1:
         names = [*names, WORKSPACE] if names != [WORKSPACE] else ["HEAD", WORKSPACE]
-    first, *others = (read_model(name, args.reports) for name in names)
+    first, *others = (read_model(revision(name), args.reports) for name in names)
     models = [first, *others]
     tables = [(other, accuracy_differences(first, other) + speed_differences(first, other)) for other in others]
     changed = parameters_that_differ(models)
@@ -54,7 +54,7 @@ def main() -> None:
         for record in first.sample:
             if all(any(record["file_name"] == one["file_name"] for one in model.sample) for model in models):
                 path = args.reports / "evaluate" / "sample" / f"{record['image_id']}.jpg"
-                row = [bytes_to_data(read_at(model.name, path), "jpeg") for model in models]
+                row = [bytes_to_data(read_at(model.revision, path), "jpeg") for model in models]
                 room -= sum(map(len, row))
                 if room < 0:
                     break

@@ -37,12 +37,9 @@ def main() -> None:
     coco = read_coco(args.subset / "annotations.json")
     categories = coco.category_refs()
     class_index = {category.id: index for index, category in enumerate(categories)}
-    annotations: dict[int, list[Raw]] = {image.id: [] for image in coco.image_refs()}
+    refs = coco.image_refs()
+    annotations: dict[int, list[Raw]] = {image.id: [] for image in refs}
     for raw, reference in zip(coco.annotations, coco.annotation_refs(), strict=True):
-        if reference.image_id not in annotations:
-            raise SeamlineError(
-                f"{args.subset}/annotations.json: annotation {reference.id} is of no image of the file."
-            )
         annotations[reference.image_id].append(raw)
 
     parts: list[Converted] = []
@@ -51,7 +48,7 @@ def main() -> None:
         work = functools.partial(write_labels, class_index=class_index, source=args.subset, out=out)
         images = (
             (image.file_name, image.height, image.width, [bytes(raw) for raw in annotations[image.id]])
-            for image in coco.image_refs()
+            for image in refs
         )
         jobs = iter(lambda: list(itertools.islice(images, IMAGES_A_JOB)), [])
         processes = min(usable_cores(), 1 + len(coco.images) // (2 * IMAGES_A_JOB))

@@ -8,8 +8,10 @@ Objects of a bucket are fetched many at once, verified, and kept in .seamline/pu
 where it was, and the next one fetches what is new. The manifest has every object with its size, ETag, version and
 sha256. Credentials, region and endpoint are those of the standard AWS configuration (AWS_PROFILE, ...).
 
-Example: python -m stages.pull samples/garments.zip data/raw --report reports/pull.json
-         python -m stages.pull s3://my-bucket/garments data/raw
+What is pulled is pull.source of params.yaml, which no command of dvc.yaml names: a shell would read it.
+
+Example: python -m stages.pull data/raw --report reports/pull.json
+         python -m stages.pull /tmp/raw --source s3://my-bucket/garments
 """
 
 import argparse
@@ -30,14 +32,16 @@ from seamline.stage import SCRATCH, run
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("source", help="folder or archive, or its s3:// or https:// address")
     parser.add_argument("out", type=Path, help="folder to make, such as data/raw")
+    parser.add_argument("--source", help="folder or archive, or its s3:// or https:// address (default: pull.source)")
     parser.add_argument("--manifest", type=Path, help="table of all objects (default: OUT-manifest.csv)")
     parser.add_argument("--report", type=Path, help="what was repaired and dropped (default: OUT-report.json)")
     args = parser.parse_args()
     scratch = (SCRATCH / "pull").resolve()
+    params = load_params().pull
+    args.source = params.source if args.source is None else args.source
     with locked(scratch):  # two at once would take what is unpacked, and data/raw, from each other
-        pull(args, load_params().pull, scratch)
+        pull(args, params, scratch)
 
 
 def pull(args: argparse.Namespace, params: Pull, scratch: Path) -> None:

@@ -53,7 +53,7 @@ def main() -> None:
     params = load_params().split
 
     coco = read_coco(args.subset / "annotations.json")
-    images = list(coco.image_refs())
+    images = coco.image_refs()
     categories = coco.category_refs()
     position = {image.id: index for index, image in enumerate(images)}
     number = {category.id: index for index, category in enumerate(categories)}

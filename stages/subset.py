@@ -14,9 +14,9 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from seamline.coco import raw_to_record, read_coco, write_coco
+from seamline.coco import link_image, raw_to_record, read_coco, write_coco
 from seamline.errors import SeamlineError
-from seamline.files import beside, check_out, link_or_copy, whole_folder, write_json
+from seamline.files import beside, check_out, whole_folder, write_json
 from seamline.groups import field_groups
 from seamline.params import load_params
 from seamline.selection import choose_balanced, merged_category, source_ids_by_class
@@ -33,18 +33,16 @@ def main() -> None:
     params = load_params().subset
 
     coco = read_coco(args.raw / "annotations.json")
-    images = list(coco.image_refs())
+    images = coco.image_refs()
     position = {image.id: index for index, image in enumerate(images)}
     # A row an annotation: position of its image, category, whether it is a crowd, whether it is large enough.
     rows = np.array(
         [
-            (position.get(found.image_id, -1), found.category_id, found.iscrowd != 0, found.area >= params.min_area_px)
+            (position[found.image_id], found.category_id, found.iscrowd != 0, found.area >= params.min_area_px)
             for found in coco.annotation_refs()
         ],
         dtype=np.int64,
     ).reshape(-1, 4)
-    if (rows[:, 0] < 0).any():
-        raise SeamlineError(f"{args.raw}/annotations.json: has annotations of no image of the file.")
     used = set(np.unique(rows[:, 1]).tolist())
     shown = [category.name for category in coco.category_refs() if category.id in used]
     sources = source_ids_by_class(
@@ -88,7 +86,7 @@ def main() -> None:
     with whole_folder(args.out) as out:
         for index in tqdm(chosen, desc="images", unit="image", disable=None):
             name = images[index].file_name
-            link_or_copy(args.raw / "images" / name, out / "images" / name)
+            link_image(f"{args.raw}/images/{name}", f"{out}/images/{name}", str(args.raw))
         write_coco(
             out / "annotations.json", (coco.images[index] for index in chosen), annotations, categories, coco.attributes
         )

@@ -77,9 +77,10 @@ PROCESSES = {
     f"test_{name}.py"
     for name in (
         "bench", "benchmarking", "charts", "comparing", "containers", "conversion", "datacharts", "doctor",
-        "downloads", "evaluation", "exporting", "facts", "fetch", "machine", "predicting", "processes", "reach",
-        "recipes", "report", "reports", "repository", "repro", "runtime", "sample", "stage", "sweeping", "training",
-        "troubleshooting", "warm", "workflows",
+        "downloads", "evaluation", "exporting", "facts", "fetch", "machine", "photos_journal", "photos_options",
+        "photos_remote", "predicting", "processes", "reach", "recipes", "report", "reports", "repository", "repro",
+        "revisions", "runtime", "sample", "stage", "sweeping", "training", "troubleshooting", "warm", "workflows",
+        "coco", "security", "weights",
     )
 }  # fmt: skip
 

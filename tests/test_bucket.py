@@ -22,7 +22,6 @@ import yaml
 from PIL import Image
 
 from samples.serve_bucket import upload
-from seamline.predicting import remote_photos
 from tests.conftest import PROJECT, Project, write_dataset
 from tests.s3 import CREDENTIALS, Bucket, Request, status
 from tests.test_repro import STAGES
@@ -114,7 +113,9 @@ def test_a_bucket_out_of_reach_is_told_with_how_to_go_on_and_that_works(pulled: 
         assert offline.stages_run("--downstream", "subset") == ["report"]
         assert offline.run("dvc", "status", check=False).stderr.count("goes on with what was pulled before") == 1
         # A pull that fails after DVC has taken its outputs away: the way back that its message names.
-        done = offline.run("python", "-m", "stages.pull", pulled.bucket.url("garments"), "data/raw", check=False)
+        done = offline.run(
+            "python", "-m", "stages.pull", "data/raw", "--source", pulled.bucket.url("garments"), check=False
+        )
         assert done.returncode == 1
         assert "cannot be reached" in done.stderr
         assert "dvc checkout data/raw && dvc repro --downstream subset" in done.stderr
@@ -240,17 +241,10 @@ def test_an_archive_is_pulled_again_exactly_when_it_changed(
         assert project.stages_run("pull") == []
 
 
-def test_a_photo_that_is_a_prefix_too_is_predicted_with_those_below(bucket: Bucket) -> None:
-    bucket.put({"p.jpg": b"1", "p.jpg/a.jpg": b"2", "p.jpg/notes.txt": b"3", "q/b.jpg": b"4"})
-    for prefix, expected in (("p.jpg", ["p.jpg", "p.jpg/a.jpg"]), ("q", ["q/b.jpg"]), ("q/b.jpg", ["q/b.jpg"])):
-        url = bucket.url(prefix).replace("s3", "S3", 1)
-        assert [photo.name for photo in remote_photos(url)] == [bucket.url(name) for name in expected]
-
-
 def test_make_bucket_uploads_what_its_line_pulls(bucket: Bucket, tmp_path: Path) -> None:
     assert upload(f"http://127.0.0.1:{bucket.proxy.upstream}") == 434
     with_params(tmp_path, {})
-    command = [sys.executable, "-m", "stages.pull", "s3://garments/garments.zip", "data/raw"]
+    command = [sys.executable, "-m", "stages.pull", "data/raw", "--source", "s3://garments/garments.zip"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert "coco: 432 images, 880 annotations, 8 categories" in done.stdout
@@ -269,7 +263,7 @@ def test_a_pull_killed_at_ten_random_moments_ends_in_the_same_place(bucket: Buck
     bucket.put_in_parts("garments/large.bin", [bytes([number]) * (8 << 20) for number in range(10)])
     out = tmp_path / "data" / "raw"
     with_params(tmp_path, {})
-    command = [sys.executable, "-m", "stages.pull", bucket.url("garments"), str(out)]
+    command = [sys.executable, "-m", "stages.pull", "--source", bucket.url("garments"), str(out)]
 
     rng = random.Random(0)
     kills = 0

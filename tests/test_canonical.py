@@ -305,6 +305,11 @@ def _(coco: Dataset, folder: Path) -> None:
     coco["categories"].append({"id": 9, "name": "trousers"})
 
 
+@case("category with a control character in its name")
+def _(coco: Dataset, folder: Path) -> None:
+    coco["categories"][1]["name"] = "trousers\x1b[2J"
+
+
 @case("category without id or name")
 def _(coco: Dataset, folder: Path) -> None:
     coco["categories"].append({"id": 9})

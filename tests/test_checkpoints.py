@@ -431,10 +431,10 @@ def test_the_key_changes_with_values_contents_and_libraries_and_with_no_place(
 
 
 def test_the_code_of_training_is_all_that_it_imports_but_for_what_knows_nothing_of_it() -> None:
-    """An edit of it trains again; the rest is of the room base, or params.py, whose values are hashed."""
+    """An edit of it trains again; the rest is of the room base, opens weights, or is params.py, hashed by value."""
     code, base = (
         {"seamline.training"},
-        {f"seamline.{name}" for name in ("coco", "errors", "files", "parallel", "stage")},
+        {f"seamline.{name}" for name in ("coco", "errors", "files", "parallel", "stage", "weights")},
     )
     waiting = ["seamline.training"]
     while waiting:

@@ -16,16 +16,15 @@ from seamline.comparing import (
     speed_differences,
     verdict,
 )
-from seamline.errors import SeamlineError
 from seamline.files import read_json, write_csv, write_json
-from seamline.revisions import WORKSPACE, commit_of, experiments, read_at
+from seamline.revisions import WORKSPACE, Revision
 from tests.conftest import REPORTS, Project
 
 
 @pytest.fixture
 def model(monkeypatch: pytest.MonkeyPatch) -> Model:
     monkeypatch.chdir(REPORTS.parent)
-    return read_model(WORKSPACE, Path("reports"))
+    return read_model(Revision(WORKSPACE, None), Path("reports"))
 
 
 def shifted(model: Model, by: float, noise: float = 0.0, **changes: Any) -> Model:
@@ -39,7 +38,7 @@ def shifted(model: Model, by: float, noise: float = 0.0, **changes: Any) -> Mode
         for split, kinds in model.metrics.items()
     }
     samples = {key: values + by + rng.normal(0, noise, len(values)) for key, values in model.samples.items()}
-    return model._replace(name="other", metrics=metrics, samples=samples, **changes)
+    return model._replace(revision=Revision("other", None), metrics=metrics, samples=samples, **changes)
 
 
 def verdicts(first: Model, other: Model) -> dict[str, str]:
@@ -135,7 +134,7 @@ def test_parameters_that_differ_are_listed(model: Model) -> None:
 
 
 def test_the_table_fits_a_screen(model: Model) -> None:
-    other = shifted(model, 0.01, 0.05)._replace(name="an experiment with a very long name")
+    other = shifted(model, 0.01, 0.05)._replace(revision=Revision("an experiment with a very long name", None))
     lines = differences_to_lines(model, other, accuracy_differences(model, other) + speed_differences(model, other))
     assert max(map(len, lines)) <= 130
     assert len(lines) == 1 + 8 + len(model.benchmark)
@@ -151,24 +150,6 @@ def test_reports_of_another_version_are_named(project: Project) -> None:
     assert done.returncode == 1
     assert done.stderr.startswith("error: workspace: its reports are of another version of Seamline")
     assert "Traceback" not in done.stderr
-
-
-def test_revisions_are_commits_branches_and_experiments(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(project.root)
-    head = project.run("git", "rev-parse", "HEAD").stdout.strip()
-    assert commit_of("main") == commit_of(head[:10]) == head
-    project.run("git", "update-ref", f"refs/exps/{head[:2]}/{head[2:]}/quick-lynx", head)
-    project.run("git", "update-ref", "refs/exps/stash/odd", head)
-    assert commit_of("quick-lynx") == head
-    with pytest.raises(SeamlineError, match=r"nowhere: is no commit.*quick-lynx"):
-        commit_of("nowhere")
-    with pytest.raises(SeamlineError, match="--upload-pack"):
-        commit_of("--upload-pack=x")
-    (project.root / "params.yaml").write_text("changed: 1\n")
-    assert read_at(WORKSPACE, Path("params.yaml")) == b"changed: 1\n"
-    assert b"subset:" in read_at("main", Path("params.yaml"))
-    with pytest.raises(SeamlineError, match=r"main: has no reports/none.json"):
-        read_at("main", Path("reports/none.json"))
 
 
 def test_the_stage_prints_a_table_and_writes_a_page(project: Project) -> None:
@@ -196,9 +177,3 @@ def test_the_stage_prints_a_table_and_writes_a_page(project: Project) -> None:
     done = project.run("python", "-m", "stages.compare", "main", "nowhere", check=False)
     assert done.returncode == 1
     assert done.stderr.startswith("error: nowhere: is no commit")
-
-
-def test_outside_of_git_is_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    with pytest.raises(SeamlineError, match=r"^this folder is no git repository; git init makes it one"):
-        experiments()

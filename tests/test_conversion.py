@@ -157,7 +157,8 @@ def test_real_photos_every_class_and_mask_as_ultralytics_loads_it(tmp_path: Path
         {"pull": {"layout": layout}, "subset": {"classes": classes, "images": None, "background": 0, "group_by": None}},
     )
     for stage, source, out in (
-        ("pull", str(SHARED_DATA / "ccp-mini"), "raw"), ("subset", "raw", "subset"), ("convert", "subset", "yolo"),
+        ("pull", f"--source={SHARED_DATA / 'ccp-mini'}", "raw"),
+        ("subset", "raw", "subset"), ("convert", "subset", "yolo"),
     ):  # fmt: skip
         done = run_stage(stage, tmp_path, source, out)
         assert done.returncode == 0, done.stderr
@@ -210,7 +211,11 @@ def test_every_kind_of_image_file_loads_in_ultralytics_without_a_warning(tmp_pat
         stream.write(b"\0\0\0")
     (folder / "instances.json").write_text(json.dumps(coco))
     with_params(tmp_path, {"subset": {"images": None, "background": 0, "group_by": None}})
-    for stage, source, out in (("pull", "in", "raw"), ("subset", "raw", "subset"), ("convert", "subset", "yolo")):
+    for stage, source, out in (
+        ("pull", "--source=in", "raw"),
+        ("subset", "raw", "subset"),
+        ("convert", "subset", "yolo"),
+    ):
         done = run_stage(stage, tmp_path, source, out)
         assert done.returncode == 0, done.stderr
     before = {path.name: path.read_bytes() for path in (tmp_path / "yolo" / "images").iterdir()}

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -10,8 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from dvc_hint.seamline_dvc_hint import error_to_hint, pull_source, shown
-from seamline import addresses
+from dvc_hint.seamline_dvc_hint import NO_GIT, error_to_hint, pull_source, shown
+from seamline import addresses, revisions
+from tests import warm
 from tests.conftest import PROJECT
 
 HINT = PROJECT / "dvc_hint"
@@ -89,7 +91,7 @@ HOSTILE_TO_THE_HINT = [name for name in HOSTILE if "custom" not in name and name
 DVC_YAML = """
 stages:
   pull:
-    cmd: python -m stages.pull ${pull.source}
+    cmd: python -m stages.pull data/raw
     deps: ["${pull.source}"]
     outs: [data]
 """
@@ -144,7 +146,14 @@ def test_the_old_file_had_the_current_folder_executed(tmp_path: Path, program: s
 
 @pytest.mark.process
 @pytest.mark.parametrize(
-    "command", [("dvc", "--version"), ("pip", "--version"), ("python", "-c", "pass"), ("dvc", "repro")]
+    "command",
+    [
+        ("dvc", "--version"),
+        ("pip", "--version"),
+        ("python", "-c", "pass"),
+        ("dvc", "repro"),
+        ("dvc", "repro", "--pull"),
+    ],
 )
 def test_nothing_of_the_current_folder_is_executed(tmp_path: Path, programs: Path, command: tuple[str, ...]) -> None:
     program, *arguments = command
@@ -156,7 +165,7 @@ def test_nothing_of_the_current_folder_is_executed(tmp_path: Path, programs: Pat
 
 @pytest.mark.process
 @pytest.mark.parametrize("path", [os.pathsep, f"{os.pathsep}/nowhere", ".", "./"])
-@pytest.mark.parametrize("arguments", [("--version",), ("repro",)])
+@pytest.mark.parametrize("arguments", [("--version",), ("repro",), ("repro", "--pull")])
 def test_nor_where_pythonpath_names_it(tmp_path: Path, programs: Path, path: str, arguments: tuple[str, ...]) -> None:
     command = [str(programs / "dvc"), *arguments]
     *files, said = executed(tmp_path / "foreign", *command, names=HOSTILE_TO_THE_HINT, PYTHONPATH=path)
@@ -180,3 +189,67 @@ def test_nor_by_a_status_that_fails(tmp_path: Path, programs: Path) -> None:
 def test_other_programs_do_not_import_it(tmp_path: Path, programs: Path) -> None:
     code = "import sys; print(sorted({'seamline_dvc_hint', 'logging', 'pathlib', 'urllib'} & set(sys.modules)))"
     assert executed(tmp_path / "foreign", str(programs / "python"), "-c", code) == ["[]\n"]
+
+
+# `dvc repro --pull` pulls what a stage needs.
+
+PULLED = """
+stages:
+  make: {cmd: mkdir models && cp params.yaml models/made, deps: [params.yaml], outs: [models]}
+  measure:
+    cmd: cp models/made report && echo measured >> measured
+    deps: [models/made]
+    outs: [report: {cache: false}]
+"""
+
+
+@pytest.mark.process
+@pytest.mark.parametrize("remote", ["full", "empty"])
+def test_repro_pulls_what_a_stage_needs_in_a_fresh_clone(tmp_path: Path, remote: str) -> None:
+    """Also where its results are in git, and where it is run by force; DVC pulls for neither."""
+
+    def run(folder: str, *command: str) -> subprocess.CompletedProcess[str]:
+        if command[0] == "dvc":
+            return warm.run(command, tmp_path / folder)
+        return subprocess.run(command, cwd=tmp_path / folder, capture_output=True, text=True, check=True)
+
+    first = tmp_path / "first"
+    (first / ".dvc").mkdir(parents=True)
+    (first / ".dvc" / ".gitignore").write_text("/tmp\n/cache\n")
+    (first / ".dvc" / "config").write_text(
+        f"[core]\nremote=a\nanalytics=false\n['remote \"a\"']\nurl={tmp_path}/remote\n"
+    )
+    (first / ".gitignore").write_text("/models\n/measured\n")
+    (first / "dvc.yaml").write_text(PULLED)
+    (first / "params.yaml").write_text("{}")
+    run("first", "git", "init", "--quiet")
+    assert run("first", "dvc", "repro").returncode == 0
+    if remote == "full":
+        assert run("first", "dvc", "push").returncode == 0
+    run("first", "git", "add", "--all")
+    run("first", "git", "-c", "user.name=test", "-c", "user.email=test@localhost", "commit", "--quiet", "-m", "x")
+    run(".", "git", "clone", "--quiet", "first", "clone")
+    made, measured = (tmp_path / "clone" / name for name in ("models/made", "measured"))
+
+    assert "No such file" in run("clone", "dvc", "repro", "--single-item", "measure").stderr  # nobody asked for it
+    done = run("clone", "dvc", "repro", "--single-item", "--pull", "measure")
+    assert (done.returncode, made.exists(), measured.exists()) == (0, remote == "full", False)
+    shutil.rmtree(tmp_path / "clone" / "models", ignore_errors=True)
+    done = run("clone", "dvc", "repro", "--single-item", "--force", "--pull", "measure")
+    assert (done.returncode == 0, made.exists(), measured.exists()) == ((remote == "full",) * 3)
+    if remote == "empty":
+        assert "failed to reproduce 'measure'" in done.stderr
+        assert run("clone", "dvc", "repro", "--pull").returncode == 0  # what nobody has is made
+
+
+@pytest.mark.parametrize("folder_is_dvcs", [True, False])
+def test_a_folder_without_git_is_told_what_helps_where_it_is_a_project(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, folder_is_dvcs: bool
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    if folder_is_dvcs:
+        (tmp_path / ".dvc").mkdir()
+        (tmp_path / "dvc.yaml").touch()
+    hint = error_to_hint(ValueError(f"{tmp_path} is not a git repository"))
+    assert hint == (NO_GIT if folder_is_dvcs else "")
+    assert NO_GIT.replace("\n", " ") == revisions.NO_GIT

@@ -219,7 +219,7 @@ def test_converting_there_and_back_costs_next_to_nothing(name: str, tmp_path: Pa
         pytest.skip("needs the shared data")
     with_params(tmp_path, {"subset": {"classes": None, "images": None, "background": 0.0, "group_by": None}})
     for stage, folder, out in (
-        ("pull", str(source), "raw"),
+        ("pull", f"--source={source}", "raw"),
         ("subset", "raw", "subset"),
         ("convert", "subset", "yolo"),
     ):

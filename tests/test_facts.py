@@ -174,5 +174,13 @@ def test_the_code_is_named_by_the_commit_that_last_changed_it(
     changed = code_identity()
     assert (changed["commit"], changed["changed_since"]) == (first[:12], ["stages/split.py"])
     assert changed["sha256"] != clean["sha256"]
-    shutil.rmtree(project.root / ".git")
+    (project.root / "seamline" / "new.py").touch()
+    assert code_identity()["changed_since"] == ["seamline/new.py", "stages/split.py"]
+    (project.root / "seamline" / "new.py").unlink()
+    (project.root / ".git").rename(project.root.parent / ".git")  # the project is in a subfolder of it
+    project.commit("moved")
+    stage.write_text(stage.read_text() + "\n")
+    assert code_identity()["changed_since"] == ["stages/split.py"]
+    stage.write_text(stage.read_text()[:-1])
+    shutil.rmtree(project.root.parent / ".git")
     assert code_identity() == {"sha256": changed["sha256"], "commit": None, "changed_since": []}

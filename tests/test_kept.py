@@ -32,7 +32,7 @@ def test_a_second_pull_of_anything_leaves_the_first_alone(tmp_path: Path) -> Non
     (scratch / "unpacked").mkdir(parents=True)
     (scratch / "unpacked" / "of the first").touch()
     source = PROJECT / "samples" / "garments.zip"
-    command = [sys.executable, "-m", "stages.pull", str(source), "data/raw"]
+    command = [sys.executable, "-m", "stages.pull", "data/raw", "--source", str(source)]
     with locked(scratch):
         done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
     assert done.stderr == f"error: pull.source: another pull is at work in {scratch}; let it end first.\n"

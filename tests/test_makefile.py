@@ -49,7 +49,7 @@ class SetUp:
 
     def __init__(self, tmp_path: Path) -> None:
         self.tmp_path, self.root = tmp_path, tmp_path / "project"
-        (self.root / ".git").mkdir(parents=True)
+        (self.root / ".dvc").mkdir(parents=True)
         for name in ("Makefile", "pyproject.toml", "requirements.txt"):
             shutil.copy(PROJECT / name, self.root)
         shutil.copytree(PROJECT / "dvc_hint", self.root / "dvc_hint")

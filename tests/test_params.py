@@ -75,7 +75,7 @@ def test_defaults_are_valid() -> None:
             {"sweep": {"space": {"train.lrf": {"low": 1, "high": 0}}}},
             "sweep.space.train.lrf: {'high': 0, 'low': 1} is not allowed; low 1 has to be less than high 0.",
         ),
-        ({"pull": {"source": "it's mine.zip"}}, "pull: source has a quotation mark"),
+        ({"pull": {"source": "a\nb.zip"}}, "pull: source has a character in its name that cannot be printed"),
         ({"pull": {"source": "http://[x/a.zip"}}, "pull: Invalid IPv6 URL"),
         ({"export": {"int8": {"max_drop": 3}}}, "export.int8.max_drop: 3 is not allowed; expected number <= 1.0."),
     ],

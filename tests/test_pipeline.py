@@ -27,7 +27,7 @@ from seamline.labels import text_to_line
 from seamline.machine import instructions
 from seamline.metrics import METRIC_NAMES
 from tests import warm
-from tests.conftest import HAS_SHARED_DATA, SHARED_DATA, SMALL, Project, checked_out, merged
+from tests.conftest import HAS_SHARED_DATA, PROJECT, SHARED_DATA, SMALL, Project, checked_out, merged, write_dataset
 from tests.test_repro import STAGES
 
 pytestmark = pytest.mark.slow
@@ -374,6 +374,23 @@ def test_a_bad_parameter_stops_the_experiment_with_one_sentence(finished: Projec
     assert "Traceback" not in done.stderr
     finished.run("git", "checkout", "--quiet", ".")
     finished.run("dvc", "checkout", "--quiet", "--force")
+
+
+def test_no_command_of_dvc_yaml_takes_a_value_of_the_users() -> None:
+    """DVC would put it into the command as it is, for a shell to read."""
+    stages = yaml.safe_load((PROJECT / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
+    for stage in stages.values():
+        assert not set("$`;&|<>'\"\\") & set(stage["cmd"]), stage["cmd"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["x'; touch PWNED; echo '", "Bob's photos", "$(touch PWNED)${train.model}", "--out"])
+def test_a_folders_name_is_only_a_name(name: str, project: Project) -> None:
+    write_dataset(project.root / name, 3)
+    project.change({"pull": {"source": name}})
+    project.run("dvc", "repro", "pull")
+    assert json.loads((project.root / "reports" / "pull.json").read_text())["images"] == 3
+    assert not list(project.root.rglob("PWNED"))
 
 
 # Clothing Co-Parsing's classes, merged.

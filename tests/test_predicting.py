@@ -7,7 +7,6 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +21,9 @@ from seamline.drawing import COLOURS, hex_to_bgr
 from seamline.errors import SeamlineError
 from seamline.masks import mask_to_rle
 from seamline.overlays import SIDE_PX
-from seamline.predicting import find_photos, overlay
+from seamline.photos.drawing import overlay
+from seamline.photos.finding import find_photos, words
+from seamline.photos.remote import Remote
 from seamline.runtime.detector import Detector
 from seamline.runtime.images import read_image
 from seamline.verbs.predict import main
@@ -55,16 +56,6 @@ def photos(untrained: Untrained, tmp_path: Path) -> Path:
     return folder
 
 
-@pytest.fixture
-def memory() -> Iterator[Any]:
-    import fsspec
-
-    filesystem = fsspec.filesystem("memory")
-    filesystem.store.clear()
-    yield filesystem
-    filesystem.store.clear()
-
-
 def predict(*arguments: Path | str) -> None:
     """In this process; raises SystemExit or SeamlineError where the command would not exit with 0."""
     main([*map(str, arguments), "--confidence", str(CONFIDENCE)])
@@ -86,7 +77,8 @@ def file_names(out: Path) -> list[str]:
 
 
 def found_names(*arguments: Path | str) -> list[str]:
-    return [photo.name for photo in find_photos([str(argument) for argument in arguments], Path("predictions"))]
+    named = words([str(argument) for argument in arguments], [])
+    return [photo.name for photo in find_photos(named, Path("predictions"), Remote())]
 
 
 def test_a_folder_is_searched_to_its_end(photos: Path) -> None:
@@ -146,30 +138,35 @@ def test_a_name_that_is_not_utf8_can_be_written_down(photos: Path) -> None:
         ("nothing.jpg", r"^nothing\.jpg: there is no such file or folder\.$"),
         ("", "^'': there is no such file or folder"),
         ("n" * 300, "^n{300}: cannot be read"),
-        ("hollow", r"^hollow: there is no image there \(\.bmp, "),
+        ("hollow", r"^hollow: there is no image there \(.*\.bmp, "),
         ("*.jpg", r"^\*\.jpg: there is no image there"),
-        ("/dev/null", "^/dev/null: is no file and no folder"),
-        ("nosuch://x/y", "^nosuch://x/y: cannot be read .*nosuch"),
-        ("memory://nothing/here", "^memory://nothing/here: cannot be read .*FileNotFound"),
-        ("memory://nothing/*.jpg", r"^memory://nothing/\*\.jpg: there is no image there"),
+        ("/dev/null", "^/dev/null: is not a file and not a folder"),
+        ("a\0b.jpg", "cannot be the name of a file"),
+        (
+            "file:///etc/passwd",
+            r"^file:///etc/passwd: cannot be read; addresses begin with s3://, https:// or http://\.$",
+        ),
+        ("zip://*.jpg::s3://bucket/a.zip", "^zip://.* addresses begin with"),
+        ("simplecache::s3://bucket/a.jpg", "addresses begin with"),
+        ("gs://bucket/a.jpg", "addresses begin with"),
+        ("memory://bucket/a.jpg", "addresses begin with"),
+        ("s3:///a.jpg", "^s3:/+a.jpg: has to be s3://BUCKET/KEY"),
+        ("s3://key:secret@bucket/a.jpg", "^s3://bucket/a.jpg: has to be s3://BUCKET/KEY, without a user or password"),
+        ("clip.mp4", r"^clip\.mp4: is a video; save its frames as images"),
+        ("photos.zip", r"^photos\.zip: is an archive; unpack it"),
+        ("films", r"there is no image there .*; 2 files were passed over: 2 \.mp4 \(.*video"),
     ],
 )
 def test_what_names_nothing_is_one_sentence(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, memory: Any, argument: str, message: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, argument: str, message: str
 ) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "hollow").mkdir()
-    (tmp_path / "there.png").touch()
+    (tmp_path / "films" / "more").mkdir(parents=True)
+    for name in ("there.png", "clip.mp4", "photos.zip", "films/a.MP4", "films/more/b.mp4"):
+        (tmp_path / name).touch()
     with pytest.raises(SeamlineError, match=message):
         found_names("there.png", argument)
-
-
-def test_addresses_are_shown_without_their_secrets(memory: Any) -> None:
-    with pytest.raises(SeamlineError) as raised:
-        found_names("http://user:secret@127.0.0.1:1/a.jpg?signature=hidden")
-    assert "127.0.0.1:1/a.jpg" in str(raised.value)
-    assert "secret" not in str(raised.value)
-    assert "hidden" not in str(raised.value)
 
 
 def test_results_are_the_detectors_own(untrained: Untrained, photos: Path, tmp_path: Path, capsys: Any) -> None:
@@ -223,60 +220,6 @@ def test_results_are_the_detectors_own(untrained: Untrained, photos: Path, tmp_p
     counts = [sum(row["class"] == name for row in rows) for name in NAMES]
     assert f"{len(rows)} instances: {NAMES[0]} {counts[0]}, {NAMES[1]} {counts[1]}" in printed
     assert f"see {out}" in printed
-
-
-def test_what_is_behind_a_url_is_predicted_as_a_file_is(untrained: Untrained, tmp_path: Path, memory: Any) -> None:
-    model, local = untrained.models()["onnx"], untrained.images()[:3]
-    for name, image in zip(("b c.jpg", "a.JPG", "deeper/ü#1.jpg"), local, strict=True):
-        memory.pipe(f"/bucket/photos/{name}", image.read_bytes())
-    memory.pipe({"/bucket/photos/notes.txt": b"1", "/bucket/photos/._a.jpg": b"2", "/bucket/other/d.jpg": b"3"})
-    remote = [
-        "memory:///bucket/photos/a.JPG",
-        "memory:///bucket/photos/b c.jpg",
-        "memory:///bucket/photos/deeper/ü#1.jpg",
-    ]
-    assert found_names("memory://bucket/photos") == remote
-    assert found_names("memory://bucket/**/b*.jpg", "memory://bucket/photos/") == [remote[1], remote[0], remote[2]]
-    assert found_names("memory://bucket/photos/notes.txt") == ["memory:///bucket/photos/notes.txt"]
-
-    before = set(tmp_path.rglob("*"))
-    predict(model, "memory://bucket/photos", local[0], "--out", tmp_path / "remote")
-    assert {path.relative_to(tmp_path).parts[0] for path in set(tmp_path.rglob("*")) - before} == {"remote"}
-    assert file_names(tmp_path / "remote") == [*remote, str(local[0])]
-    predict(model, local[1], local[0], local[2], "--out", tmp_path / "local")
-    results, expected = (json.loads((tmp_path / name / "results.json").read_text()) for name in ("remote", "local"))
-    assert len(expected) > 10
-    assert [record for record in results if record["image_id"] <= 3] == expected
-    for number in (1, 2, 3):
-        pictures = [next((tmp_path / name / "overlays").glob(f"{number:04d}_*")) for name in ("remote", "local")]
-        assert pictures[0].read_bytes() == pictures[1].read_bytes()
-
-
-def test_a_remote_file_that_cannot_be_read_is_left_out(
-    untrained: Untrained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, memory: Any, capsys: Any
-) -> None:
-    for number, image in enumerate(untrained.images()[:3]):
-        memory.pipe(f"/bucket/{number}.jpg", image.read_bytes())
-    memory.pipe("/bucket/half.jpg", untrained.images()[0].read_bytes()[:700])
-    read = type(memory).cat_file
-
-    def refuse(self: Any, path: str, **options: Any) -> Any:
-        if path == "/bucket/1.jpg":
-            raise PermissionError("https://key:secret@host/1.jpg?signature=hidden is forbidden")
-        return read(self, path, **options)
-
-    monkeypatch.setattr(type(memory), "cat_file", refuse)
-    with pytest.raises(SystemExit, match="1"):
-        predict(untrained.models()["onnx"], "memory://bucket", "--out", tmp_path / "out")
-    assert file_names(tmp_path / "out") == ["memory:///bucket/0.jpg", "memory:///bucket/2.jpg"]
-    refused, half = rows_of(tmp_path / "out" / "errors.csv")
-    assert refused == {
-        "file_name": "memory:///bucket/1.jpg",
-        "reason": "cannot be read (PermissionError: https://host/1.jpg is forbidden).",
-    }
-    assert half["file_name"] == "memory:///bucket/half.jpg"
-    assert half["reason"].startswith("is not an image that can be decoded")
-    assert f"memory:///bucket/1.jpg: {refused['reason']}\n" in capsys.readouterr().err
 
 
 def test_bad_files_are_listed_and_the_others_predicted(untrained: Untrained, photos: Path, tmp_path: Path) -> None:
@@ -371,7 +314,7 @@ def test_a_model_that_fails_is_one_sentence(
     def fail(*_: Any) -> Any:
         raise RuntimeError("out of\nmemory")
 
-    monkeypatch.setattr(OnnxEngine, "submit", fail)
+    monkeypatch.setattr(OnnxEngine, "infer_beside", fail)
     with pytest.raises(SeamlineError, match=r"cannot be run on these images \(RuntimeError: out of memory\)\.$"):
         predict(untrained.models()["onnx"], photos, "--out", tmp_path / "out")
 
@@ -444,24 +387,10 @@ def test_a_folder_of_other_pictures_is_not_replaced(untrained: Untrained, photos
     own = tmp_path / "overlays" / "holiday.jpg"
     own.parent.mkdir()
     own.write_bytes(b"mine")
-    with pytest.raises(SeamlineError, match=r"holiday\.jpg: is no overlay, and would be lost"):
+    with pytest.raises(SeamlineError, match=r"holiday\.jpg: is not an overlay, and would be lost"):
         predict(untrained.models()["onnx"], photos, "--out", tmp_path)
     assert own.read_bytes() == b"mine"
     assert not (tmp_path / "results.json").exists()
-
-
-def test_a_photo_that_is_gone_before_it_is_drawn_is_listed(
-    untrained: Untrained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, memory: Any
-) -> None:
-    memory.pipe("/bucket/a.jpg", untrained.images()[0].read_bytes())
-    reads = iter([untrained.images()[0].read_bytes(), b""])
-    monkeypatch.setattr(type(memory), "cat_file", lambda *_: next(reads))
-    with pytest.raises(SystemExit, match="1"):
-        predict(untrained.models()["onnx"], "memory://bucket/a.jpg", "--out", tmp_path)
-    [row] = rows_of(tmp_path / "errors.csv")
-    assert row["reason"] == "was predicted, but cannot be drawn: memory:///bucket/a.jpg: is empty."
-    assert len(rows_of(tmp_path / "predictions.csv")) > 0
-    assert list((tmp_path / "overlays").iterdir()) == []
 
 
 def test_a_picture_shows_each_class_in_its_colour() -> None:
@@ -483,3 +412,16 @@ def test_a_picture_shows_each_class_in_its_colour() -> None:
     np.testing.assert_array_equal(picture[round(600 * scale), round(300 * scale)], [200, 200, 200])
     written = picture[round(300 * scale) - 8 : round(300 * scale) + 8]
     assert (written == 255).all(axis=2).any(), "no label"
+
+
+def test_a_table_for_people_has_no_formula_and_files_for_programs_every_name_as_it_is(
+    untrained: Untrained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "=1+1.jpg").write_bytes(untrained.images()[0].read_bytes())
+    (tmp_path / "@half.jpg").write_bytes(untrained.images()[0].read_bytes()[:700])
+    with pytest.raises(SystemExit, match="1"):
+        predict(untrained.models()["onnx"], "*.jpg", "--out", tmp_path / "out")
+    assert {row["file_name"] for row in rows_of(tmp_path / "out" / "predictions.csv")} == {"'=1+1.jpg"}
+    assert [row["file_name"] for row in rows_of(tmp_path / "out" / "errors.csv")] == ["'@half.jpg"]
+    assert file_names(tmp_path / "out") == ["=1+1.jpg"]

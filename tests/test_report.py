@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import json
 import re
 import shutil
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from markdown_it import MarkdownIt
 
 from seamline.machine import unknown
 from tests.browser import CHROMIUM, look_at
@@ -32,10 +34,12 @@ class Page(HTMLParser):
         self.words: list[str] = []
         self.ids: list[str] = []
         self.without_alt = 0
+        self.attributes: set[str] = set()
         self.feed(text)
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         values = dict(attrs)
+        self.attributes |= values.keys()
         self.addresses += [values[key] or "" for key in ("src", "href", "action", "data", "poster") if key in values]
         self.ids += [values["id"] or ""] if "id" in values else []
         self.without_alt += tag == "img" and not values.get("alt")
@@ -167,7 +171,7 @@ def test_the_same_files_give_the_same_page(workplace: Path) -> None:
 
 
 def test_a_name_cannot_break_out_of_the_page_or_of_a_table(workplace: Path) -> None:
-    name = '<script>alert(1)</script> | & "coat" $x$'
+    name = '<script>alert(1)</script> | & "coat" $x$ [a](javascript:alert) `b` <svg onload=c> \' onerror=d'
     path = workplace / "reports" / "evaluate" / "per_class.json"
     classes = json.loads(path.read_text())
     for split in classes.values():
@@ -179,9 +183,18 @@ def test_a_name_cannot_break_out_of_the_page_or_of_a_table(workplace: Path) -> N
     for split in ("val", "test"):
         point[split]["classes"][name] = point[split]["classes"].pop("trousers")
     path.write_text(json.dumps(point))
-    with_params(workplace, {"report": {"title": name, "purpose": "For <b>coats</b> & more"}})
+    for file in ("formats.json", "evaluate/worst.json", "evaluate/sample.json"):
+        path = workplace / "reports" / file
+        path.write_text(
+            re.sub(r'"file_name": "[^"]*', lambda _: '"file_name": ' + json.dumps(name)[:-1], path.read_text())
+        )
+    with_params(workplace, {"pull": {"source": name}, "report": {"title": name, "purpose": "For <b>coats</b> & more"}})
     text, card = made(workplace)
     assert "<script" not in text
+    assert not [key for key in Page(text).attributes if key.startswith("on")]
+    shown = MarkdownIt("commonmark").enable("table").render(card)
+    assert not re.search("<(script|svg|a|b|img)[ >]", shown)
+    assert html.unescape(shown).count(name) >= 3  # the title, the source and the tables
     assert "alert(1)" in Page(text).text
     assert "For <b>coats</b> & more" in Page(text).text
     rows = [line for line in card.splitlines() if "alert" in line and line.startswith("|")]

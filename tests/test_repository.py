@@ -88,6 +88,42 @@ def test_a_merge_that_conflicts_fails_and_names_the_file(small: Path) -> None:
     assert (found.level, found.found) == ("FAIL", "has the marks of a merge conflict in it")
 
 
+def test_a_clone_without_its_history_is_a_note(small: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    git("commit", "--quiet", "--allow-empty", "--message", "more")
+    clone = small.parent / "clone"
+    git("clone", "--quiet", "--depth", "1", f"file://{small}", str(clone))
+    monkeypatch.chdir(clone)
+    assert repository.check_git().level == "note"
+    git("fetch", "--quiet", "--unshallow")
+    assert repository.check_git().level == "ok"
+
+
+def test_in_a_subfolder_of_a_git_repository_it_is_looked_at_as_well(
+    small: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Conflicts anywhere stop DVC; a source beside the project that git has is in every copy."""
+    (small / "pictures").mkdir()
+    (small / "pictures" / "a.jpg").touch()
+    (small / "beside.txt").touch()
+    git("add", "--all")
+    git("commit", "--quiet", "--message", "pictures")
+    (small / "project").mkdir()
+    (small / "others").mkdir()
+    monkeypatch.chdir(small / "project")
+    assert not repository.is_missed("../pictures")
+    assert repository.is_missed("../others")
+    assert repository.check_git() == ("ok", "git", "branch main", "")
+    git("switch", "--quiet", "--create", "other")
+    (small / "beside.txt").write_text("theirs")
+    git("commit", "--quiet", "--all", "--message", "other")
+    git("switch", "--quiet", "main")
+    (small / "beside.txt").write_text("ours")
+    git("commit", "--quiet", "--all", "--message", "main")
+    with pytest.raises(subprocess.CalledProcessError):
+        git("merge", "other")
+    assert repository.check_git().found == "a merge left conflicts in ../beside.txt"
+
+
 def test_no_branch_and_a_git_that_was_killed_are_notes(small: Path) -> None:
     git("checkout", "--quiet", "--detach")
     found = repository.check_git()

@@ -30,7 +30,7 @@ def run_stage(name: str, folder: Path, *arguments: str) -> subprocess.CompletedP
 def run_to_split(folder: Path) -> None:
     """The stages from pull to split, on folder/in."""
     for stage, paths in (
-        ("pull", ("in", "raw")), ("subset", ("raw", "subset")), ("convert", ("subset", "yolo")),
+        ("pull", ("--source=in", "raw")), ("subset", ("raw", "subset")), ("convert", ("subset", "yolo")),
         ("split", ("subset", "yolo", "split")),
     ):  # fmt: skip
         done = run_stage(stage, folder, *paths)
@@ -75,7 +75,7 @@ def test_a_bad_source_is_one_sentence_and_leaves_nothing(tmp_path: Path, kind: s
         with zipfile.ZipFile(source, "w") as archive:
             archive.writestr("a.json", '{"images": 3}' if kind == "no coco" else COCO_TEXT)
             archive.writestr("b.json", COCO_TEXT if kind == "several" else "[]")
-    done = run_stage("pull", tmp_path, str(source), "data/raw")
+    done = run_stage("pull", tmp_path, "data/raw", "--source", str(source))
     expected = {
         "nothing": "does not exist",
         "no zip": "is not a readable archive",
@@ -105,7 +105,7 @@ def test_a_bad_choice_is_one_sentence_and_leaves_nothing(
 ) -> None:
     write_dataset(tmp_path / "in")
     with_params(tmp_path, {})
-    assert run_stage("pull", tmp_path, "in", "data/raw").returncode == 0
+    assert run_stage("pull", tmp_path, "data/raw", "--source", "in").returncode == 0
     with_params(tmp_path, changes)
     done = run_stage("subset", tmp_path, "data/raw", "data/subset")
     assert is_one_sentence(done, *parts), done.stderr
@@ -116,7 +116,7 @@ def test_the_users_own_files_are_copied_and_never_linked(tmp_path: Path) -> None
     """DVC makes what it tracks read-only, and would do so to the originals through a link."""
     source = write_dataset(tmp_path / "in")
     with_params(tmp_path, {})
-    assert run_stage("pull", tmp_path, "in", "data/raw").returncode == 0
+    assert run_stage("pull", tmp_path, "data/raw", "--source", "in").returncode == 0
     assert run_stage("subset", tmp_path, "data/raw", "data/subset").returncode == 0
     original = source / "photos" / "001.png"
     pulled, chosen = (tmp_path / "data" / folder / "images" / "001.png" for folder in ("raw", "subset"))
@@ -129,7 +129,7 @@ def test_the_users_own_files_are_copied_and_never_linked(tmp_path: Path) -> None
 def test_pull_never_replaces_the_users_own_folder(tmp_path: Path, source: str, out: str) -> None:
     folder = write_dataset(tmp_path / source)
     with_params(tmp_path, {})
-    done = run_stage("pull", tmp_path, source, out)
+    done = run_stage("pull", tmp_path, out, "--source", source)
     assert is_one_sentence(done, source, out, "lie in one another")
     assert (folder / "instances.json").exists()
 
@@ -137,7 +137,7 @@ def test_pull_never_replaces_the_users_own_folder(tmp_path: Path, source: str, o
 def test_more_images_than_there_are_takes_all_and_says_so(tmp_path: Path) -> None:
     write_dataset(tmp_path / "in")
     with_params(tmp_path, {"subset": {"images": 500}})
-    assert run_stage("pull", tmp_path, "in", "data/raw").returncode == 0
+    assert run_stage("pull", tmp_path, "data/raw", "--source", "in").returncode == 0
     done = run_stage("subset", tmp_path, "data/raw", "data/subset")
     assert "asked for 500 images, there are 6 that fit: took those" in done.stdout
 
@@ -245,7 +245,7 @@ def test_small_instances_and_crowds_are_filtered_and_counted(tmp_path: Path) -> 
         ({"min_area_px": 0, "crowd": False}, [1, 3, 4], (0, 0)),
     ):
         with_params(tmp_path, {"subset": {**choice, **filters}})
-        assert run_stage("pull", tmp_path, "in", "raw").returncode == 0
+        assert run_stage("pull", tmp_path, "raw", "--source", "in").returncode == 0
         assert run_stage("subset", tmp_path, "raw", "subset").returncode == 0
         found = json.loads((tmp_path / "subset" / "annotations.json").read_text())
         assert [image["id"] for image in found["images"]] == images
@@ -257,7 +257,7 @@ def test_small_instances_and_crowds_are_filtered_and_counted(tmp_path: Path) -> 
 def test_classes_are_merged_renamed_and_keep_every_other_field(tmp_path: Path) -> None:
     write_dataset(tmp_path / "in")
     with_params(tmp_path, {"subset": {"classes": {"garment": ["trousers", "short sleeve top"]}, "images": 4}})
-    assert run_stage("pull", tmp_path, "in", "raw").returncode == 0
+    assert run_stage("pull", tmp_path, "raw", "--source", "in").returncode == 0
     assert run_stage("subset", tmp_path, "raw", "subset").returncode == 0
     found = json.loads((tmp_path / "subset" / "annotations.json").read_text())
     assert found["categories"] == [{"id": 1, "name": "garment"}]
@@ -316,7 +316,11 @@ def test_an_official_split_is_used_and_reaches_the_files(tmp_path: Path, officia
 def test_a_source_without_that_official_split_is_one_sentence(tmp_path: Path) -> None:
     write_dataset(tmp_path / "in")
     with_params(tmp_path, {"split": {"official": {"test": "val"}}})
-    for stage, paths in (("pull", ("in", "raw")), ("subset", ("raw", "subset")), ("convert", ("subset", "yolo"))):
+    for stage, paths in (
+        ("pull", ("--source=in", "raw")),
+        ("subset", ("raw", "subset")),
+        ("convert", ("subset", "yolo")),
+    ):
         assert run_stage(stage, tmp_path, *paths).returncode == 0
     done = run_stage("split", tmp_path, "subset", "yolo", "split")
     assert is_one_sentence(done, "split.official", "'val'", "there are none")
@@ -356,7 +360,12 @@ def test_without_a_name_its_reports_are_beside_its_output(tmp_path: Path, stage:
     write_dataset(tmp_path / "in")
     with_params(tmp_path, {"split": {"near_duplicate_bits": None}})
     (tmp_path / "made").mkdir()
-    for name, inputs in (("pull", ["in"]), ("subset", ["raw"]), ("convert", ["subset"]), ("split", ["subset", "yolo"])):
+    for name, inputs in (
+        ("pull", ["--source=in"]),
+        ("subset", ["raw"]),
+        ("convert", ["subset"]),
+        ("split", ["subset", "yolo"]),
+    ):
         out = {"pull": "raw", "convert": "yolo"}.get(name, name)
         place = "made" if name == stage else "."
         before = {path.name for path in tmp_path.iterdir()}
@@ -401,7 +410,7 @@ print(folder, folder.is_dir())
 @pytest.mark.parametrize(
     ("stage", "arguments"),
     [
-        ("pull", ("../nothing", ".")),
+        ("pull", ("--source=../nothing", ".")),
         ("subset", ("data/raw", "..")),
         ("convert", ("data/subset", "photos")),
         ("split", ("data/subset", "data/yolo", "photos")),

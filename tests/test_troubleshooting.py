@@ -21,11 +21,14 @@ from typing import Any, NamedTuple
 import cv2
 import numpy as np
 import pytest
+import yaml
+from dvc.utils.hydra import apply_overrides
 
 from seamline import files, kept, patience, stage
 from seamline.parallel import in_processes
 from seamline.verbs import predict
-from tests.conftest import PROJECT, REPORTS, TINY, Project, checked_out, merged, square, write_dataset
+from tests import warm
+from tests.conftest import PROJECT, REPORTS, TINY, WORKSPACE, Project, checked_out, merged, square, write_dataset
 from tests.s3 import CREDENTIALS, Bucket, Fault, first, status
 from tests.test_archives import make_zip
 from tests.test_parallel import square_of
@@ -105,7 +108,7 @@ class Bench:
     def pulled(self, **changes: Any) -> Bench:
         """With a dataset whose COCO file has these lists, pulled."""
         write_dataset(self.folder / "in", **changes)
-        assert self.stage("pull", "in", "data/raw").status == 0
+        assert self.stage("pull", "data/raw", "--source", "in").status == 0
         return self
 
     def command(self, *words: str, folder: Path | None = None, **environment: str) -> Said:
@@ -122,6 +125,21 @@ class Bench:
             project.change(changes)
             project.commit("changes")
         return project
+
+    def repository(self, commit: bool = True, **changes: Any) -> str:
+        """This folder as a git repository with what a sweep looks at; its commit."""
+        self.monkeypatch.setenv("PATH", str(Path(sys.executable).parent), prepend=os.pathsep)
+        with_params(self.folder, changes)
+        (self.folder / ".dvc").mkdir()
+        (self.folder / ".dvc" / "config").touch()
+        (self.folder / "dvc.yaml").touch()
+        shutil.copy(WORKSPACE / "dvc.lock", self.folder)
+        self.command("git", "init", "--quiet")
+        if commit:
+            identity = ("-c", "user.name=test", "-c", "user.email=test@localhost")
+            self.command("git", "add", ".dvc", "dvc.yaml", "dvc.lock", "params.yaml")
+            assert self.command("git", *identity, "commit", "--quiet", "--message", "x").status == 0
+        return self.command("git", "rev-parse", "HEAD").text.strip()
 
     def bucket(self) -> Bucket:
         """With a dataset in it; nobody waits long before trying again."""
@@ -218,7 +236,7 @@ def another_python(bench: Bench) -> Said:
 )
 def code_of_another_checkout(bench: Bench) -> Said:
     (bench.folder / "seamline").unlink()
-    return bench.stage("pull", "in", "data/raw")
+    return bench.stage("pull", "data/raw", "--source", "in")
 
 
 @produces("...: is the current folder or has it inside, and would be deleted; name another one.")
@@ -253,26 +271,26 @@ def out_of_a_link(bench: Bench) -> Said:
 @produces("params.yaml: there is no such file; run stages from the project's top folder.")
 def another_folder(bench: Bench) -> Said:
     (bench.folder / "params.yaml").unlink()
-    return bench.stage("pull", "in", "data/raw")
+    return bench.stage("pull", "data/raw", "--source", "in")
 
 
 @produces("params.yaml: is not YAML (...).")
 def merge_conflict_in_params(bench: Bench) -> Said:
     path = bench.folder / "params.yaml"
     path.write_text(f"<<<<<<< HEAD\n{path.read_text()}")
-    return bench.stage("pull", "in", "data/raw")
+    return bench.stage("pull", "data/raw", "--source", "in")
 
 
 @produces("params.yaml: ...: unknown key; ...allowed here: ...")
 def typing_error(bench: Bench) -> Said:
     with_params(bench.folder, {"train": {"epoch": 3}})
-    return bench.stage("pull", "in", "data/raw")
+    return bench.stage("pull", "data/raw", "--source", "in")
 
 
 @produces("params.yaml: ...: ... is not allowed; expected ...")
 def number_for_text(bench: Bench) -> Said:
     with_params(bench.folder, {"train": {"device": 0}})
-    return bench.stage("pull", "in", "data/raw")
+    return bench.stage("pull", "data/raw", "--source", "in")
 
 
 @produces("... Could not override '...'.", slow=True)
@@ -289,9 +307,50 @@ def override_with_a_tilde(bench: Bench) -> Said:
     return dvc(project, "exp", "run", "-S", "pull.source=~/photos")
 
 
+def queued(project: Project, *overrides: str) -> dict[str, Any]:
+    """params.yaml of the experiment that DVC makes of them."""
+    words = [word for override in overrides for word in ("-S", override)]
+    project.run("dvc", "exp", "run", "--queue", *words)
+    values: dict[str, Any] = yaml.safe_load(project.run("git", "show", "refs/exps/celery/stash:params.yaml").stdout)
+    return values
+
+
+@produces("ERROR: unexpected error - Error parsing override '...'", slow=True)
+def override_with_parentheses(bench: Bench) -> Said:
+    project = bench.project()
+    found = queued(project, 'report.title="Garments (2026)"', 'subset.classes=["coat (long)", dress]')
+    assert found["report"]["title"] == "Garments (2026)"
+    assert found["subset"]["classes"] == ["coat (long)", "dress"]
+    return dvc(project, "exp", "run", "-S", "report.title=Garments (2026)")
+
+
+@produces("ERROR: unexpected error - mismatched input '...' expecting ...", slow=True)
+def override_with_an_equals_sign(bench: Bench) -> Said:
+    project = bench.project()
+    assert queued(project, 'pull.source="year=2026"')["pull"]["source"] == "year=2026"
+    return dvc(project, "exp", "run", "-S", "pull.source=s3://my-bucket/year=2026")
+
+
 @produces("ERROR: Invalid ... value: Error merging override ...", slow=True)
 def override_of_a_list(bench: Bench) -> Said:
-    return dvc(bench.project(), "exp", "run", "-S", "subset.classes={skirt: [skirt, dress]}")
+    project, classes = bench.project(), {"skirt": ["skirt", "dress"]}
+    override = "subset.classes={skirt: [skirt, dress]}"
+    assert queued(project, "~subset.classes", f"+{override}")["subset"]["classes"] == classes
+    return dvc(project, "exp", "run", "-S", override)
+
+
+@pytest.mark.slow
+def test_a_mapping_is_emptied_as_the_page_says(
+    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project = Bench(request, tmp_path, monkeypatch).project()
+    slices = project.params()["evaluate"]["slices"]
+    assert queued(project, "evaluate.slices={}")["evaluate"]["slices"] == slices  # what the page is about
+    deleted = ("~evaluate.slices", "+evaluate.slices={}")
+    assert queued(project, *deleted)["evaluate"]["slices"] == {}
+    assert all(f"-S '{override}'" in PAGE.read_text() for override in deleted)
+    apply_overrides(str(project.root / "params.yaml"), ["~evaluate.slices.scale"])
+    assert project.params()["evaluate"]["slices"] == {key: slices[key] for key in slices if key != "scale"}
 
 
 @produces("...: cannot be written to (...); name a folder that can in SEAMLINE_SCRATCH.")
@@ -304,7 +363,7 @@ def scratch_in_a_file(bench: Bench) -> Said:
 def volume_for_a_result(bench: Bench) -> Said:
     write_dataset(bench.folder / "in")
     bench.monkeypatch.setattr(Path, "is_mount", lambda path: path.name == "raw")
-    return bench.stage("pull", "in", "data/raw")
+    return bench.stage("pull", "data/raw", "--source", "in")
 
 
 @produces("...: No space left on device; nothing half-written is left.")
@@ -316,7 +375,7 @@ def pull_refused(bench: Bench, number: int) -> Said:
     """What a pull says whose result the system does not let be put in its place."""
     write_dataset(bench.folder / "in")
     bench.monkeypatch.setattr(Path, "replace", raising(OSError(number, os.strerror(number), "data/raw")))
-    return bench.stage("pull", "in", "data/raw")
+    return bench.stage("pull", "data/raw", "--source", "in")
 
 
 # Source and S3
@@ -324,20 +383,20 @@ def pull_refused(bench: Bench, number: int) -> Said:
 
 @produces("pull.source: ... does not exist; it has to be a folder, an archive or a URL.")
 def no_source(bench: Bench) -> Said:
-    return bench.stage("pull", "nowhere.zip", "data/raw")
+    return bench.stage("pull", "data/raw", "--source", "nowhere.zip")
 
 
 @produces("...: is not a readable archive (...).")
 def page_saved_as_archive(bench: Bench) -> Said:
     (bench.folder / "photos.zip").write_text("<html>404</html>")
-    return bench.stage("pull", "photos.zip", "data/raw")
+    return bench.stage("pull", "data/raw", "--source", "photos.zip")
 
 
 @produces("...: ... and ... are one file on this disk, which does not tell upper from lower case.")
 def names_that_are_one(bench: Bench) -> Said:
     bench.monkeypatch.setattr(files, "tells_case", lambda folder: False)
     make_zip(bench.folder / "photos.zip", {"A.jpg": b"1", "a.jpg": b"2"})
-    return bench.stage("pull", "photos.zip", "data/raw")
+    return bench.stage("pull", "data/raw", "--source", "photos.zip")
 
 
 @produces("...: is protected by a password; put it into the environment variable SEAMLINE_ARCHIVE_PASSWORD.")
@@ -348,7 +407,7 @@ def protected_archive(bench: Bench) -> Said:
         data[at] |= 1  # the flag in both headers
     path.write_bytes(data)
     bench.monkeypatch.delenv("SEAMLINE_ARCHIVE_PASSWORD", raising=False)
-    return bench.stage("pull", path, "data/raw")
+    return bench.stage("pull", "data/raw", "--source", path)
 
 
 @produces("pull.source: no AWS credentials were found for ... (...); set AWS_PROFILE, or ...")
@@ -357,13 +416,13 @@ def no_credentials(bench: Bench) -> Said:
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
         bench.monkeypatch.delenv(name)
     bench.monkeypatch.setenv("HOME", str(bench.folder))
-    return bench.stage("pull", bucket.url("data"), "data/raw")
+    return bench.stage("pull", "data/raw", "--source", bucket.url("data"))
 
 
 def pull_through(bench: Bench, fault: Fault, key: str) -> Said:
     bucket = bench.bucket()
     bucket.proxy.rules.append(first(1000, fault, key))
-    return bench.stage("pull", bucket.url("data"), "data/raw")
+    return bench.stage("pull", "data/raw", "--source", bucket.url("data"))
 
 
 @produces("pull.source: access to ... is denied (...); the AWS credentials in use ...")
@@ -373,7 +432,7 @@ def denied(bench: Bench) -> Said:
 
 @produces("pull.source: there is nothing at ....")
 def misspelt_prefix(bench: Bench) -> Said:
-    return bench.stage("pull", bench.bucket().url("dat"), "data/raw")
+    return bench.stage("pull", "data/raw", "--source", bench.bucket().url("dat"))
 
 
 @produces("pull.source: ... cannot be read: 8 attempts failed, the last with ...")
@@ -386,7 +445,7 @@ def unreachable(bench: Bench) -> Said:
     bucket = bench.bucket()
     with socket.socket() as taken:
         bench.monkeypatch.setenv("AWS_ENDPOINT_URL", refusing(taken))
-        return bench.stage("pull", bucket.url("data"), "data/raw")
+        return bench.stage("pull", "data/raw", "--source", bucket.url("data"))
 
 
 def refusing(taken: socket.socket) -> str:
@@ -406,12 +465,12 @@ def unreachable_for_dvc(bench: Bench) -> Said:
 @produces("pull.source: another pull is at work in ...; let it end first.")
 def two_pulls(bench: Bench) -> Said:
     url = bench.bucket().url("data")
-    assert bench.stage("pull", url, "data/raw").status == 0
+    assert bench.stage("pull", "data/raw", "--source", url).status == 0
     bench.monkeypatch.setattr(kept, "LOCK_WAIT_S", 1)
     [lock] = (bench.folder / ".seamline" / "pull").glob("*/lock")
     with lock.open("w") as stream:
         fcntl.flock(stream, fcntl.LOCK_EX)
-        return bench.stage("pull", url, "data/raw")
+        return bench.stage("pull", "data/raw", "--source", url)
 
 
 # Data
@@ -420,30 +479,45 @@ def two_pulls(bench: Bench) -> Said:
 @produces("pull.source: has no COCO annotation file (...).")
 def photos_alone(bench: Bench) -> Said:
     (write_dataset(bench.folder / "in") / "instances.json").unlink()
-    return bench.stage("pull", "in", "data/raw")
+    return bench.stage("pull", "data/raw", "--source", "in")
 
 
 @produces("pull.source: has several COCO files (...); name one in pull.annotations, or one a split: ...")
 def two_coco_files(bench: Bench) -> Said:
     folder = write_dataset(bench.folder / "in")
     shutil.copy(folder / "instances.json", folder / "others.json")
-    return bench.stage("pull", "in", "data/raw")
+    return bench.stage("pull", "data/raw", "--source", "in")
 
 
 @produces("...: no image of it can be used (...).")
 def annotations_alone(bench: Bench) -> Said:
     shutil.rmtree(write_dataset(bench.folder / "in") / "photos")
-    return bench.stage("pull", "in", "data/raw")
+    return bench.stage("pull", "data/raw", "--source", "in")
 
 
 @produces("...: no annotation of it can be used (...).")
 def boxes_alone(bench: Bench) -> Said:
     boxes = [{"id": number, "image_id": number, "category_id": 1, "bbox": [8, 5, 20, 20]} for number in range(1, 7)]
     write_dataset(bench.folder / "in", annotations=boxes)
-    said = bench.stage("pull", "in", "data/raw")
+    said = bench.stage("pull", "data/raw", "--source", "in")
     assert "(6 annotation: has a box and no mask)" in said.text
     assert not (bench.folder / "data").exists() or not list((bench.folder / "data").iterdir())
     return said
+
+
+@produces("the dataset is not canonical (...); the pull stage makes it so.")
+def a_name_edited_by_hand(bench: Bench) -> Said:
+    path = bench.pulled().folder / "data" / "raw" / "annotations.json"
+    path.write_text(path.read_text().replace("001.png", "../001.png"))
+    return bench.stage("subset", "data/raw", "data/subset")
+
+
+@produces("...: is a link to ..., outside of the dataset; put the file there itself.")
+def a_link_in_place_of_an_image(bench: Bench) -> Said:
+    image = bench.pulled().folder / "data" / "raw" / "images" / "001.png"
+    image.rename(bench.folder / "elsewhere.png")
+    image.symlink_to(bench.folder / "elsewhere.png")
+    return bench.stage("subset", "data/raw", "data/subset")
 
 
 @produces("subset.classes: the dataset has no category ...; it has ....")
@@ -487,6 +561,14 @@ def no_internet(bench: Bench) -> Said:
 @produces("train.model: ... is no model of ultralytics' (...).")
 def pointer_in_place_of_weights(bench: Bench) -> Said:
     (bench.folder / "mine.pt").write_text("version https://git-lfs.github.com/spec/v1\n")
+    return bench.train(model="mine.pt")
+
+
+@produces("...: is opened as data only, and it ...; set ULTRALYTICS_SAFE_LOAD=0 if you trust whoever made it: ...")
+def weights_of_a_stranger(bench: Bench) -> Said:
+    import torch
+
+    torch.save({"model": os.system}, bench.folder / "mine.pt")
     return bench.train(model="mine.pt")
 
 
@@ -600,6 +682,43 @@ def damaged_photo(bench: Bench) -> Said:
     return bench.predict(model_of_nothing(bench.folder / "model.onnx"), "photo.jpg")
 
 
+@produces("...: is an unfinished run with another ...; run its command again to finish it, ...")
+def unfinished_run_of_another_model(bench: Bench) -> Said:
+    from seamline.photos.journal import Done, open_journal
+
+    with open_journal(bench.folder / "predictions", {"model": "another"}) as journal:
+        journal.add(Done("photo", "stamp", "photo.jpg"))
+    (bench.folder / "photo.jpg").touch()
+    return bench.predict(model_of_nothing(bench.folder / "model.onnx"), "photo.jpg")
+
+
+@produces("...: another predict is at work there; let it end, or name another folder with --out.")
+def two_predictions_at_once(bench: Bench) -> Said:
+    from seamline.photos.journal import open_journal
+
+    (bench.folder / "photo.jpg").touch()
+    with open_journal(bench.folder / "predictions", {}):
+        return bench.predict(model_of_nothing(bench.folder / "model.onnx"), "photo.jpg")
+
+
+@produces("...: cannot be read; addresses begin with s3://, https:// or http://.")
+def address_of_another_kind(bench: Bench) -> Said:
+    return bench.predict("model.onnx", "zip://photo.jpg::https://example.org/photos.zip")
+
+
+@produces("...: is a video; save its frames as images and name their folder: ...")
+def video(bench: Bench) -> Said:
+    (bench.folder / "clip.mp4").touch()
+    return bench.predict("model.onnx", "clip.mp4")
+
+
+@produces("--classes: the model has no class ...; it has ....")
+def unknown_class(bench: Bench) -> Said:
+    (bench.folder / "photo.jpg").touch()
+    model = model_of_nothing(bench.folder / "model.onnx")
+    return bench.predict(model, "photo.jpg", "--classes", "top,trouser")
+
+
 @produces("...: cannot be opened as a model (...).")
 def damaged_model(bench: Bench) -> Said:
     for name in ("photo.jpg", "model.onnx"):
@@ -609,9 +728,9 @@ def damaged_model(bench: Bench) -> Said:
 
 @produces("...: needs ..., which is not installed; docs/models.md says what brings it.")
 def package_of_an_extra(bench: Bench) -> Said:
-    bench.monkeypatch.setitem(sys.modules, "fsspec", None)
+    bench.monkeypatch.setitem(sys.modules, "s3fs", None)
     from_a_bucket = bench.predict("model.onnx", "s3://my-bucket/photos")
-    assert says(from_a_bucket.text, "s3://my-bucket/photos: needs fsspec, ...")
+    assert says(from_a_bucket.text, "s3://my-bucket/photos: needs s3fs, ...")
     bench.monkeypatch.setitem(sys.modules, "torch", None)
     for name in ("photo.jpg", "best.pt"):
         (bench.folder / name).write_text("neither")
@@ -704,6 +823,93 @@ def empty_cache(bench: Bench) -> Said:
     return dvc(bench.project(), "checkout", "data/raw")
 
 
+@produces("this folder is not in a git repository (a downloaded zip is not), and DVC needs one: ...")
+def folder_of_a_zip(bench: Bench) -> Said:
+    said = bench.stage("sweep")
+    assert said == bench.stage("compare", "main")
+    assert not (bench.folder / ".seamline" / "sweep").exists()
+    return said
+
+
+@produces("ERROR: ... is not a git repository", slow=True)
+def zip_and_dvc(bench: Bench) -> Said:
+    project = bench.project()
+    shutil.rmtree(project.root / ".git")
+    sentence = "git init && git add --all && git commit -m start"
+    assert sentence in dvc(project, "init").text
+    assert sentence in dvc(project, "exp", "run").text
+    said = dvc(project, "repro")
+    assert sentence in said.text
+    return said
+
+
+@produces("ERROR: failed to initiate DVC - '.dvc' exists. ...", slow=True)
+def second_init(bench: Bench) -> Said:
+    said = dvc(bench.project(), "init")
+    assert "set up for DVC already, go on with `dvc repro`; -f would delete" in said.text
+    return said
+
+
+@produces("this git repository has no commit yet; git add --all && git commit -m start makes the first.")
+def nothing_committed(bench: Bench) -> Said:
+    bench.repository(commit=False)
+    done = warm.run(["dvc", "exp", "run"], bench.folder)
+    assert "nothing has been committed yet: git add --all" in done.stderr
+    return bench.stage("sweep")
+
+
+def compare_with_experiments(bench: Bench, *starts: str) -> Said:
+    """Of one name, started from these commits."""
+    head = bench.repository()
+    for start in starts:
+        bench.command("git", "update-ref", f"refs/exps/{start[:2]}/{start[2:]}/quick-lynx", head)
+    return bench.stage("compare", "quick-lynx")
+
+
+@produces("...: is no commit, branch, tag or experiment of this project, nor 'workspace'...")
+def no_such_revision(bench: Bench) -> Said:
+    return compare_with_experiments(bench)
+
+
+@produces("...: is the name of ... experiments, none started from HEAD; write ....")
+def experiments_of_one_name(bench: Bench) -> Said:
+    return compare_with_experiments(bench, "1" * 40, "2" * 40)
+
+
+@produces("sweep: another one is running in this project; wait for it or stop it.")
+def two_sweeps(bench: Bench) -> Said:
+    bench.repository()
+    folder = bench.folder / ".seamline" / "sweep"
+    folder.mkdir(parents=True)
+    with (folder / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        return bench.stage("sweep")
+
+
+@produces("sweep: trials run in copies of the project, where pull.source ... is not; write ....")
+def sweep_of_photos_beside_git(bench: Bench) -> Said:
+    (bench.folder / "photos").mkdir()
+    bench.repository(pull={"source": "photos"})
+    return bench.stage("sweep")
+
+
+@produces("sweep: trials run in copies of what git has, and that lacks ...; git add ....")
+def sweep_without_a_lock_in_git(bench: Bench) -> Said:
+    bench.repository()
+    bench.command("git", "rm", "--quiet", "--cached", "dvc.lock")
+    return bench.stage("sweep")
+
+
+@produces(
+    "sweep: git no longer has the commit ... it began with (...); begin another: make sweep SWEEP='--name other'."
+)
+def sweep_of_a_lost_commit(bench: Bench) -> Said:
+    from seamline import snapshot
+
+    bench.repository()
+    return bench.run(lambda: snapshot.copy_of(snapshot.Snapshot("1" * 40, "2" * 40)))
+
+
 @produces("HEAD detached at ...")
 def no_branch(bench: Bench) -> Said:
     project = bench.project()
@@ -749,11 +955,11 @@ def folder_of_another_user(bench: Bench) -> Said:
 @produces("...: its reports are of another version of Seamline; run dvc repro there.")
 def old_reports(bench: Bench) -> Said:
     from seamline.comparing import read_model
-    from seamline.revisions import WORKSPACE
+    from seamline.revisions import WORKSPACE, Revision
 
     shutil.copytree(REPORTS / "evaluate", bench.folder / "reports" / "evaluate")
     (bench.folder / "reports" / "evaluate" / "settings.json").write_text("{}")
-    return bench.run(lambda: read_model(WORKSPACE, Path("reports")))
+    return bench.run(lambda: read_model(Revision(WORKSPACE, None), Path("reports")))
 
 
 # The page

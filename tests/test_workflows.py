@@ -84,7 +84,7 @@ def test_the_hooks_are_what_make_lint_checks() -> None:
     assert subprocess.run([BIN / "pre-commit", "validate-config"], cwd=PROJECT).returncode == 0
     hooked = {Path(hook["entry"].split()[0]).name for repo in config["repos"] for hook in repo["hooks"]}
     lint = subprocess.run(["make", "--dry-run", "lint"], cwd=PROJECT, capture_output=True, text=True, check=True).stdout
-    wanted = ("ruff", "mypy", "hadolint", "check-jsonschema")
+    wanted = ("ruff", "mypy", "bandit", "hadolint", "check-jsonschema")
     assert hooked == set(wanted)
     for program in wanted:
         assert f".venv/bin/{program}" in lint

@@ -77,7 +77,7 @@ def check_shared_memory(train: Train) -> Finding:
 
     on_gpu = train.device != "cpu" and installed_driver() is not None
     workers = train.others.get("workers", ULTRALYTICS_WORKERS) if on_gpu else 0  # ultralytics has none on a processor
-    shared = Path("/dev/shm")
+    shared = Path("/dev/shm")  # its size is read, nothing is written  # nosec B108
     return shared_memory_finding(workers, shutil.disk_usage(shared).total if shared.is_dir() else None)
 
 

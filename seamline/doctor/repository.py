@@ -37,9 +37,14 @@ def check_git() -> Finding:
     if done.returncode != 0:
         if dvc_config().get("core", {}).get("no_scm"):
             return Finding("ok", name, "none here, and DVC is told so (core.no_scm)")
-        remedy = "`git init`; or, without experiments, `.venv/bin/dvc config --local core.no_scm true`"
-        return Finding("FAIL", name, "this folder is no git repository, and DVC stops without one", remedy)
-    unmerged = sorted({line.partition("\t")[2] for line in git("ls-files", "-u", "-z").stdout.split("\0") if line})
+        remedy = (
+            "`git init && git add --all && git commit -m start`; "
+            "or, without experiments, `.venv/bin/dvc config --local core.no_scm true`"
+        )
+        return Finding("FAIL", name, "this folder is not in a git repository, and DVC stops without one", remedy)
+    unmerged = sorted(
+        {line.partition("\t")[2] for line in git("ls-files", "-u", "-z", ":/").stdout.split("\0") if line}
+    )
     if unmerged:
         remedy = "mend them and `git add` them, or `git merge --abort`"
         return Finding("FAIL", name, f"a merge left conflicts in {some(unmerged)}", remedy)
@@ -53,6 +58,9 @@ def check_git() -> Finding:
             return Finding("ok", name, "no branch just now, as DVC has it while an experiment runs")
         told = "stands on no branch, as after a `dvc exp run` that was killed: commits belong to none"
         return Finding("note", name, told, "`git switch main`, or your branch")
+    if git("rev-parse", "--is-shallow-repository").stdout.strip() == "true":
+        told = "a clone without its history: DVC loses what queued experiments and `dvc exp run --temp` find in it"
+        return Finding("note", name, told, "`git fetch --unshallow`")
     return Finding("ok", name, f"branch {branch.stdout.strip()}")
 
 
@@ -227,8 +235,7 @@ def check_untracked(source: str | None) -> Finding:
     name = "untracked"
     if shutil.which("git") is None or git("rev-parse").returncode != 0:
         return Finding("note", name, "skipped, since there is no git here", "mend that first")
-    listed = git("ls-files", "-z", "--others", "--exclude-standard", "--", *CODE).stdout
-    files = sorted(filter(None, listed.split("\0")))
+    files = untracked_code()
     missed = [*files, *([source] if source and is_missed(source) else [])]
     if not missed:
         return Finding("ok", name, "queued experiments find all they need in git")
@@ -239,14 +246,18 @@ def check_untracked(source: str | None) -> Finding:
     return Finding("note", name, told, "; ".join(remedies))
 
 
+def untracked_code() -> list[str]:
+    return sorted(filter(None, git("ls-files", "-z", "--others", "--exclude-standard", "--", *CODE).stdout.split("\0")))
+
+
 def is_missed(source: str) -> bool:
     """Whether a source is named by a relative path that leads nowhere from a copy of what git and DVC have."""
     path = Path(source)
     if "://" in source or path.is_absolute() or not path.exists():
         return False
-    if not path.resolve().is_relative_to(Path.cwd()):
-        return True
-    return not git("ls-files", "--", source).stdout and not path.with_name(f"{path.name}.dvc").exists()
+    if git("ls-files", "--", source).stdout:  # also beside the project, where it is a part of a git repository
+        return False
+    return not path.resolve().is_relative_to(Path.cwd()) or not path.with_name(f"{path.name}.dvc").exists()
 
 
 def shortened(files: Sequence[str]) -> list[str]:

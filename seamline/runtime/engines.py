@@ -24,6 +24,7 @@ from seamline.errors import SeamlineError, not_installed
 from seamline.files import mode_of
 from seamline.runtime.images import canvases_to_tensor
 from seamline.stage import quiet_ultralytics, without_openvino_telemetry
+from seamline.weights import load_weights
 
 Floats = npt.NDArray[np.float32]
 Canvases = npt.NDArray[np.uint8]  # (batch, imgsz, imgsz, 3), BGR
@@ -83,7 +84,6 @@ class TorchEngine:
         os.environ.setdefault("GOMP_SPINCOUNT", "1000")
         quiet_ultralytics()
         import torch
-        from ultralytics.nn.tasks import load_checkpoint
 
         if device == "cuda":
             if not torch.cuda.is_available():
@@ -92,7 +92,7 @@ class TorchEngine:
         self.device, self.threads = device, threads
         self.one_at_a_time = threading.Lock()
         self.streams = self.callers = 1 if device == "cuda" else min(streams or threads, threads)
-        model, checkpoint = load_checkpoint(str(path), device=device, fuse=True)
+        model, checkpoint = load_weights(path, device, fuse=True)
         if "Segment" not in type(model.model[-1]).__name__:
             raise SeamlineError(f"{path}: is a model of the task {model.task!r}; it has to be one of segmentation.")
         # On a CPU convolutions take 0.7 to 0.9 of the time where the channels lie together.

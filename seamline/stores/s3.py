@@ -63,9 +63,16 @@ class S3Store:
             with translated(self.shown):
                 found = await self.head(self.prefix + self.name)
             return [RemoteObject(self.name, found["ContentLength"], answer_to_etag(found))], ""
+        items, following = await self.entries(self.prefix, token)
+        if not following:
+            await self.check_prefix()
+        return items, following
+
+    async def entries(self, prefix: str, token: str) -> tuple[list[RemoteObject], str]:
+        """As page(), of the objects whose keys begin so."""
         asked = {"ContinuationToken": token} if token else {}
         with translated(self.shown):
-            answer = await self.client.list_objects_v2(Bucket=self.bucket, Prefix=self.prefix, **asked)
+            answer = await self.client.list_objects_v2(Bucket=self.bucket, Prefix=prefix, **asked)
         entries = [(entry["Key"].removeprefix(self.prefix), entry) for entry in answer.get("Contents", [])]
         # A key that ends in / is what consoles make of a folder, and holds nothing.
         items = [
@@ -74,7 +81,6 @@ class S3Store:
             if entry["Size"] or not (key.endswith("/") or key == "")
         ]
         if not answer.get("IsTruncated"):
-            await self.check_prefix()
             return items, ""
         following = answer.get("NextContinuationToken", "")
         if following in ("", token):
@@ -83,18 +89,22 @@ class S3Store:
 
     async def check_prefix(self) -> None:
         """Raise a SeamlineError where the prefix is an object's key too: DVC takes it for that, and sees no other."""
-        with translated(self.shown):
-            try:
-                found = await self.head(self.prefix.rstrip("/")) if self.prefix else None
-            except aws.ClientError as error:
-                if answer_status(error) != 404:
-                    raise
-                return
-        if found is not None:
+        if self.prefix and await self.object_at(self.prefix.rstrip("/")) is not None:
             raise SeamlineError(
                 f"pull.source: {self.shown} is an object that is no archive, and DVC would see nothing of what lies "
                 "below it; name another prefix, or remove or rename that object."
             )
+
+    async def object_at(self, key: str) -> RemoteObject | None:
+        """The object of this very key, which is the whole one in the bucket; None where there is none."""
+        with translated(self.shown):
+            try:
+                found = await self.head(key)
+            except aws.ClientError as error:
+                if answer_status(error) != 404:
+                    raise
+                return None
+        return RemoteObject(key, found["ContentLength"], answer_to_etag(found))
 
     async def head(self, key: str, **asked: Any) -> dict[str, Any]:
         """What the bucket says of an object.

@@ -1,4 +1,4 @@
-"""An archive behind https:// (or http://), fetched in parts where the server allows it."""
+"""A file behind https:// (or http://), fetched in parts where the server allows it."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ OVERLOADED = (408, 425, 429)
 
 
 class WebStore:
-    """The one archive at an address."""
+    """The one file at an address."""
 
     def __init__(self, url: str, session: aiohttp.ClientSession) -> None:
         self.url, self.shown = url, shown(url)
@@ -29,10 +29,6 @@ class WebStore:
         self.in_parts = False
         self.ranges_fail = False  # what it said of itself was found untrue
         self.name = unquote(urlsplit(url).path).rpartition("/")[2]
-        if not self.name.lower().endswith(SUFFIXES):
-            raise SeamlineError(
-                f"pull.source: {self.shown!r} is no archive; read from the web is what ends in {', '.join(SUFFIXES)}."
-            )
 
     def address(self, key: str) -> str:
         return self.shown
@@ -47,6 +43,7 @@ class WebStore:
 
     def answer_to_object(self, answer: aiohttp.ClientResponse) -> RemoteObject:
         check_status(answer, self.shown, None)
+        check_secure(answer, self.url)
         # Parts of two files are told apart by a strong ETag alone.
         strong = answer.headers.get("ETag", "").startswith('"')
         self.in_parts = strong and answer.headers.get("Accept-Ranges") == "bytes" and not self.ranges_fail
@@ -61,6 +58,7 @@ class WebStore:
         with translated(self.shown):
             async with self.session.get(self.url, headers=headers) as answer:
                 check_status(answer, self.shown, item)
+                check_secure(answer, self.url)
                 if headers_to_etag(answer) != item.etag:
                     raise Changed(self.shown)
                 if stop is not None and not is_part(answer, start, stop):
@@ -70,7 +68,7 @@ class WebStore:
                 if item.size is None and answer.content_length is None and not chunked:
                     raise SeamlineError(
                         f"pull.source: {self.shown}: the server says nowhere how long it is, so that nobody can tell "
-                        "whether all of it has come; fetch it with another tool and pull the file."
+                        "whether all of it has come; fetch it with another tool, and name the file."
                     )
                 yield Body(Facts(), answer.content.iter_chunked(CHUNK_BYTES))
 
@@ -87,14 +85,30 @@ def headers_to_etag(answer: aiohttp.ClientResponse) -> str:
 
 @asynccontextmanager
 async def open_web(url: str, connections: int) -> AsyncIterator[WebStore]:
-    """A store for one archive; proxies and passwords come from the environment and ~/.netrc."""
+    """A store for one archive.
+
+    Raises:
+        SeamlineError: when the address is not that of one.
+    """
+    async with open_session(connections) as session:
+        store = WebStore(url, session)
+        if not store.name.lower().endswith(SUFFIXES):
+            raise SeamlineError(
+                f"pull.source: {store.shown!r} is no archive; read from the web is what ends in {', '.join(SUFFIXES)}."
+            )
+        yield store
+
+
+@asynccontextmanager
+async def open_session(connections: int) -> AsyncIterator[aiohttp.ClientSession]:
+    """What stores read with; proxies and passwords come from the environment and ~/.netrc."""
     timeout = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_TIMEOUT_S, sock_read=READ_TIMEOUT_S)
     connector = aiohttp.TCPConnector(limit=connections)
     as_it_is = {"Accept-Encoding": "identity"}
     async with aiohttp.ClientSession(
         connector=connector, timeout=timeout, headers=as_it_is, auto_decompress=False, trust_env=True
     ) as session:
-        yield WebStore(url, session)
+        yield session
 
 
 @contextmanager
@@ -102,6 +116,10 @@ def translated(address: str) -> Iterator[None]:
     """What a client raises, as what the download knows: Transient, Unreachable, or a sentence for the user."""
     try:
         yield
+    except aiohttp.NonHttpUrlRedirectClientError:
+        raise SeamlineError(
+            f"pull.source: {address} leads away from the web; allowed are https:// and http://."
+        ) from None
     except aiohttp.InvalidURL:
         raise SeamlineError(f"pull.source: {address!r} is no address.") from None
     except aiohttp.TooManyRedirects:
@@ -110,6 +128,12 @@ def translated(address: str) -> Iterator[None]:
         raise Unreachable(client_reason(error)) from None
     except (aiohttp.ClientError, ConnectionError, TimeoutError) as error:
         raise Transient(client_reason(error)) from None
+
+
+def check_secure(answer: aiohttp.ClientResponse, url: str) -> None:
+    """Raises SeamlineError where a redirect took us from https to http, and anybody on the way may change the data."""
+    if url.lower().startswith("https:") and any(one.url.scheme != "https" for one in (*answer.history, answer)):
+        raise SeamlineError(f"pull.source: {shown(url)} leads from https to http; fetch it with another tool.")
 
 
 def check_status(answer: aiohttp.ClientResponse, address: str, item: RemoteObject | None) -> None:
