@@ -21,6 +21,7 @@ from tqdm import tqdm
 from seamline.annotations import Unusable, mend_annotation, whole_number
 from seamline.coco import Record, write_coco
 from seamline.errors import SeamlineError
+from seamline.escaping import has_control_character
 from seamline.files import folded, sha256_of
 from seamline.parallel import in_threads
 from seamline.pictures import (
@@ -34,7 +35,6 @@ from seamline.pictures import (
 
 Raw = bytes | msgspec.Raw
 MAX_NAME_BYTES = 200
-CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 EXIF_AMBIGUOUS = "image: EXIF turns it, and nothing says which way its masks lie"
 
 
@@ -148,7 +148,7 @@ def canonical_categories(parts: Sequence[Part], repaired: Counter[str]) -> tuple
         for record in part.categories:
             if not (isinstance(record, dict) and is_identity(record.get("id")) and isinstance(record.get("name"), str)):
                 raise SeamlineError(f"{part.title}: category {record!r} needs an id and a name.")
-            if CONTROL.search(record["name"]):  # which a terminal would obey wherever the name is printed
+            if has_control_character(record["name"]):  # which a terminal would obey wherever the name is printed
                 raise SeamlineError(
                     f"{part.title}: the category {record['name']!r} has a control character in its name."
                 )

@@ -14,6 +14,9 @@ MARKED = re.compile(r"([\\`*_\[\]|~$&])")
 BEGINS_A_BLOCK = re.compile(r"^(\d+)?([#+\-=.)])")
 
 
+CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+
+
 class Markdown(str):
     """Text that is Markdown already."""
 
@@ -39,6 +42,11 @@ def to_code(value: object) -> Markdown:
     fence = "`" * (1 + max(map(len, re.findall("`+", text)), default=0))
     space = " " if "`" in text else ""
     return Markdown(f"{fence}{space}{text}{space}{fence}")
+
+
+def has_control_character(text: str) -> bool:
+    """Whether a terminal would obey something in it, wherever it is printed."""
+    return CONTROL.search(text) is not None
 
 
 def to_spreadsheet(value: object) -> object:

@@ -359,3 +359,24 @@ def test_nms_of_33_600_candidates_takes_no_longer_than_torchvisions() -> None:
         theirs.append(time.perf_counter() - start)
     assert found.tolist() == expected[:300].tolist()
     assert min(ours) < min(theirs)
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"names": '["dress", "\\u001b]0;owned\\u0007"]'}, r"the class '\\x1b\]0;owned\\x07' has a control character"),
+        ({"imgsz": "1000000"}, r"says that its input has 1000000 px a side; it has to be 1 to 8192"),
+        ({"imgsz": "0"}, r"says that its input has 0 px a side"),
+    ],
+)
+def test_what_a_model_file_says_of_itself_is_not_believed_blindly(
+    untrained: Untrained, tmp_path: Path, changed: dict[str, str], message: str
+) -> None:
+    import onnx
+
+    model = onnx.load(untrained.models()["onnx"])
+    for entry in model.metadata_props:
+        entry.value = changed.get(entry.key, entry.value)
+    onnx.save(model, tmp_path / "model.onnx")
+    with pytest.raises(SeamlineError, match=message):
+        Detector(tmp_path / "model.onnx")

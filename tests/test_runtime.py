@@ -203,7 +203,7 @@ def test_errors_say_which_file(untrained: Untrained, tmp_path: Path) -> None:
     with pytest.raises(SeamlineError, match=r"absent\.onnx: there is no such model"):
         open_engine(tmp_path / "absent.onnx", 1)
     (tmp_path / "model.txt").touch()
-    with pytest.raises(SeamlineError, match=r"model\.txt: is no model"):
+    with pytest.raises(SeamlineError, match=r"model\.txt: is not a model"):
         open_engine(tmp_path / "model.txt", 1)
     for name in ("model.onnx", "model.pt"):
         (tmp_path / name).write_bytes(b"damaged")
@@ -691,7 +691,7 @@ def test_a_model_of_boxes_alone_and_one_that_was_refused_are_one_sentence(tmp_pa
     with pytest.raises(SeamlineError, match=r"boxes\.pt: is a model of the task 'detect'; it has to be one of segm"):
         open_engine(tmp_path / "boxes.pt", 1)
     (tmp_path / NO_MODEL).write_text("INT8 costs too much.\n")
-    with pytest.raises(SeamlineError, match=r"there is no model; INT8 costs too much\.$"):
+    with pytest.raises(SeamlineError, match=r"there is not a model; INT8 costs too much\.$"):
         open_engine(tmp_path, 1)
 
 

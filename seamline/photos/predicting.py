@@ -202,7 +202,7 @@ def write_crops(
         if png:
             path = crop_path(journal.folder, read.photo.key, order)
             path.parent.mkdir(exist_ok=True)
-            with whole_file(path) as temporary:
+            with whole_file(path, flushed=False) as temporary:
                 temporary.write_bytes(png)
 
 

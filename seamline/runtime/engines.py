@@ -21,6 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from seamline.errors import SeamlineError, not_installed
+from seamline.escaping import has_control_character
 from seamline.files import mode_of
 from seamline.runtime.images import canvases_to_tensor
 from seamline.stage import quiet_ultralytics, without_openvino_telemetry
@@ -35,6 +36,7 @@ NO_MODEL = "no_model.txt"  # in the place of a model that was not made, with the
 importing = threading.Lock()
 PRECISIONS = ("f32", "bf16")
 DEVICES = ("cpu", "cuda")
+MAX_IMGSZ = 8192
 CUDA_PROVIDER = "CUDAExecutionProvider"
 ONNX_PRECISIONS = {"tensor(float)": "f32", "tensor(float16)": "f16"}  # the provider computes in what the file has
 Requests = queue.LifoQueue[Any]  # of OpenVINO's, that are free
@@ -387,13 +389,16 @@ def open_engine(
     is_openvino = (path / "model.xml").is_file()
     if (precision != "f32" and not is_openvino) or (device != "cpu" and is_openvino):
         raise SeamlineError(f"{path}: bf16 is for OpenVINO models only, and cuda for all others.")
+    engine: Engine
     try:
         if is_openvino:
-            return OpenVinoEngine(path, threads, streams, precision, batch)
-        if path.suffix == ".onnx":
-            return OnnxEngine(path, threads, streams, device)
-        if path.suffix == ".pt":
-            return TorchEngine(path, threads, streams, device)
+            engine = OpenVinoEngine(path, threads, streams, precision, batch)
+        elif path.suffix == ".onnx":
+            engine = OnnxEngine(path, threads, streams, device)
+        elif path.suffix == ".pt":
+            engine = TorchEngine(path, threads, streams, device)
+        else:
+            raise SeamlineError(f"{path}: is not a model; a model is a .pt or .onnx file or a folder with model.xml.")
     except SeamlineError:
         raise
     except ModuleNotFoundError as error:
@@ -401,4 +406,14 @@ def open_engine(
     except Exception as error:  # every engine has its own for a damaged file
         reason = " ".join(str(error).split())[:200]
         raise SeamlineError(f"{path}: cannot be opened as a model ({type(error).__name__}: {reason}).") from error
-    raise SeamlineError(f"{path}: is no model; a model is a .pt or .onnx file or a folder with model.xml.")
+    check_facts(engine.facts, path)
+    return engine
+
+
+def check_facts(facts: ModelFacts, path: Path) -> None:
+    """Raise SeamlineError where a model file says of itself what a terminal would obey, or no memory could hold."""
+    for name in facts.names:
+        if has_control_character(name):
+            raise SeamlineError(f"{path}: the class {name!r} has a control character in its name; rename it.")
+    if not 0 < facts.imgsz <= MAX_IMGSZ:
+        raise SeamlineError(f"{path}: says that its input has {facts.imgsz} px a side; it has to be 1 to {MAX_IMGSZ}.")
