@@ -15,11 +15,11 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator, PercentFormatter
 
-from seamline.coco import Coco, raw_to_record
+from seamline.coco import Coco, not_canonical, raw_to_record
 from seamline.drawing import class_colour, drawn, hex_to_bgr, plain_axes, save, subplots
 from seamline.files import write_csv
 from seamline.lettering import shortened, wrapped
-from seamline.masks import rle_to_crop, rle_to_mask, segmentation_to_rle
+from seamline.masks import Rle, rle_to_crop, rle_to_mask, segmentation_to_rle
 from seamline.runtime.images import Image, read_image
 from seamline.splits import SPLITS
 
@@ -313,10 +313,18 @@ def evenly(indices: Counts, count: int) -> Counts:
     return indices[np.linspace(0, len(indices) - 1, min(len(indices), count)).astype(np.int64)]
 
 
+def rle_of(coco: Coco, index: int, height: int, width: int) -> Rle:
+    """An annotation's mask; SeamlineError where it has none that can be read."""
+    record = raw_to_record(coco.annotations[index])
+    try:
+        return segmentation_to_rle(record.get("segmentation"), height, width)
+    except (ValueError, TypeError) as error:  # TypeError: pycocotools', of points that are not numbers
+        raise not_canonical(f"annotation {record.get('id')}: its segmentation {error}") from None
+
+
 def coverage(coco: Coco, record: int, height: int, width: int) -> Shares:
     """How much of each cell of a (GRID, GRID) laid over the image an annotation's mask covers, 0 to 1."""
-    rle = segmentation_to_rle(raw_to_record(coco.annotations[record])["segmentation"], height, width)
-    crop, left, top = rle_to_crop(rle)
+    crop, left, top = rle_to_crop(rle_of(coco, record, height, width))
     rows = cell_overlaps(height)[:, top : top + crop.shape[0]]
     columns = cell_overlaps(width)[:, left : left + crop.shape[1]]
     # Whole numbers: along one side they are exact in float32, which is three times as fast, over both in float64.
@@ -374,9 +382,8 @@ def contact_sheet(table: Table, coco: Coco, images: Path, path: Path) -> None:
         image = references[row]
         masks = []
         for one in instances[row][np.argsort(-table.share[instances[row]], kind="stable")]:  # the small ones on top
-            segmentation = raw_to_record(coco.annotations[table.record[one]])["segmentation"]
-            mask = rle_to_mask(segmentation_to_rle(segmentation, image.height, image.width))
-            masks.append((mask, hex_to_bgr(colour_of[table.kind[one]]), ""))
+            rle = rle_of(coco, table.record[one], image.height, image.width)
+            masks.append((rle_to_mask(rle), hex_to_bgr(colour_of[table.kind[one]]), ""))
         axes.set_anchor("N")
         axes.imshow(shrunk(drawn(read_image(images / image.file_name), masks))[:, :, ::-1])
         axes.set_title(f"{shortened(image.file_name, 20)}\n{SPLITS[table.split[row]]}", fontsize=8)

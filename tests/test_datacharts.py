@@ -15,6 +15,7 @@ from pycocotools.coco import COCO
 from seamline.coco import Record, read_coco
 from seamline.datacharts import evenly, sheet_images, write_data_charts
 from seamline.drawing import MASK_COLOURS, hex_to_bgr
+from seamline.errors import SeamlineError
 from seamline.masks import mask_to_rle
 from seamline.splits import SPLITS
 from tests.conftest import square, write_dataset
@@ -282,3 +283,26 @@ def sheet_colours(out: Path) -> Counter[tuple[int, ...]]:
     """How many pixels of the contact sheet have a colour, as blue, green, red."""
     image = np.asarray(cv2.imread(str(out / "contact_sheet.png")))
     return Counter(tuple(pixel) for pixel in image.reshape(-1, 3).tolist())
+
+
+@pytest.mark.parametrize(
+    ("segmentation", "reason"),
+    [
+        ("text", "has no polygons and no RLE"),
+        ([[1, 2, 3]], "has no polygon of at least three points"),
+        ([["a", "b", "c", "d", "e", "f"]], ""),
+        ({"size": [1, 1], "counts": "0"}, "has an RLE of size"),
+        (None, "has no polygons and no RLE"),
+    ],
+)
+def test_a_mask_that_was_edited_into_something_else_is_one_sentence(
+    tmp_path: Path, segmentation: Any, reason: str
+) -> None:
+    folder = write_dataset(tmp_path / "data", count=2)
+    document = json.loads((folder / "instances.json").read_text())
+    document["annotations"][0]["segmentation"] = segmentation
+    (folder / "instances.json").write_text(json.dumps(document))
+    number = document["annotations"][0]["id"]
+    (tmp_path / "out").mkdir()
+    with pytest.raises(SeamlineError, match=rf"annotation {number}: its segmentation .*{reason}"):
+        write_data_charts(read_coco(folder / "instances.json"), ["train", "val"], folder / "photos", tmp_path / "out")
