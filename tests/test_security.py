@@ -501,7 +501,7 @@ SHOWN_BY = {
         "test_downloads::test_what_is_kept_is_not_believed",
         "test_security::test_a_state_of_training_is_opened_as_data",
     ],
-    "Images": ["test_containers::test_it_runs_as_a_user_by_number_who_is_not_root"],
+    "Container images": ["test_containers::test_it_runs_as_a_user_by_number_who_is_not_root"],
     "Packages": [
         "test_containers::test_both_requirements_pin_the_same_versions",
         "test_workflows::test_every_make_target_is_there",

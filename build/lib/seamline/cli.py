@@ -1,0 +1,28 @@
+"""`seamline VERB ...`: the tools that are no stages of the pipeline, in any folder."""
+
+import argparse
+import importlib
+import sys
+
+from seamline import __version__
+from seamline.stage import run
+
+# The module that has the verb's main(), and its line of help. What takes long to import is imported inside main().
+VERBS = {
+    "predict": ("seamline.verbs.predict", "find garments on photos of yours, in files, folders or a bucket"),
+}
+
+
+def main() -> None:
+    width = max(map(len, VERBS))
+    parser = argparse.ArgumentParser(
+        "seamline",
+        usage="seamline VERB ... (seamline VERB --help says more)",
+        description="verbs:\n" + "\n".join(f"  {verb:{width}}  {line}" for verb, (_, line) in VERBS.items()),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("verb", metavar="VERB", choices=VERBS, help=argparse.SUPPRESS)
+    parser.add_argument("--version", action="version", version=f"seamline {__version__}")
+    verb = parser.parse_args(sys.argv[1:2]).verb
+    # Imported inside, so that an interrupt meanwhile is no traceback.
+    run(lambda: importlib.import_module(VERBS[verb][0]).main(sys.argv[2:]), anywhere=True)

@@ -1,0 +1,337 @@
+"""What would fail, before hours are spent on it, and how to mend it: the checks of `make doctor`.
+
+A check looks at one thing, returns one finding and changes nothing. Those of git and DVC are in repository.py, those of
+the machine in hardware.py.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib.metadata
+import importlib.util
+import os
+import re
+import shlex
+import shutil
+import sys
+import sysconfig
+import zipfile
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from seamline.doctor.finding import AGAIN, Finding, attempt, some
+from seamline.doctor.hardware import check_cores, check_gpu, check_memory, check_processor, check_shared_memory
+from seamline.doctor.repository import (
+    cache_folder,
+    check_dvc_lock,
+    check_dvc_yaml,
+    check_git,
+    check_links,
+    check_locks,
+    check_rwlock,
+    check_untracked,
+    existing,
+    locked_stages,
+)
+from seamline.errors import SeamlineError
+from seamline.stage import SCRATCH
+
+if TYPE_CHECKING:
+    from seamline.doctor.reach import Size
+    from seamline.params import Params
+
+PYTHONS = ((3, 11), (3, 15))  # from the first up to the second, which is none of them
+VENV = Path(".venv")
+OLD_PTH = "seamline-here.pth"  # of 0.9.0
+ANEW = f"`rm -r {VENV} && make setup`"
+# data/ and the cache together beside the images, at most; docs/data.md has what was measured (up to 1.24).
+SPACE_FACTOR = 1.4
+MODELS_BYTES = 1e9  # models, exports, and the state of a training
+FILES_AN_IMAGE = 2  # the image, once, and its label; what is more are links
+
+
+def examine() -> Iterator[Finding]:
+    """Every check's finding, in the order in which things would fail."""
+    yield attempt(check_python)
+    yield attempt(check_environment)
+    yield attempt(check_packages)
+    yield attempt(check_dvc_hint)
+    yield attempt(check_git)
+    yield attempt(check_dvc_yaml)
+    yield attempt(check_dvc_lock)
+    yield attempt(check_rwlock)
+    yield attempt(check_locks)
+    yield attempt(check_links)
+    finding = attempt(check_params)
+    yield finding
+    params = load_params() if finding.level == "ok" else None
+    if params is None:
+        told = "source, classes, disk, weights, GPU and shared memory, since params.yaml could not be read"
+        yield Finding("note", "not looked at", told, "mend that first")
+    else:
+        yield attempt(check_source, params.pull.source)
+        yield attempt(check_classes, params)
+        yield attempt(check_disk, params.pull.source)
+        yield attempt(check_weights, params.train.model)
+        yield attempt(check_gpu, params.train)
+        yield attempt(check_shared_memory, params.train)
+    yield attempt(check_processor)
+    yield attempt(check_cores, params.benchmark.threads if params else None)
+    yield attempt(check_memory)
+    readable = params is not None and not isinstance(size_or_fault(params.pull.source), str)
+    yield attempt(check_untracked, params.pull.source if params and readable else None)
+
+
+def check_python() -> Finding:
+    return python_finding(sys.version_info[:2])
+
+
+def python_finding(version: tuple[int, int]) -> Finding:
+    oldest, newest = PYTHONS
+    text = ".".join(map(str, version))
+    if not oldest <= version < newest:
+        remedy = f"`rm -rf {VENV} && make setup PYTHON=python3.11`"
+        return Finding("FAIL", "Python", f"is {text}; 3.11 to 3.14 is needed", remedy)
+    return Finding("ok", "Python", text)
+
+
+def check_environment() -> Finding:
+    return environment_finding(VENV.absolute(), Path(sys.prefix), sys.version_info[:2])
+
+
+def environment_finding(venv: Path, prefix: Path, version: tuple[int, int]) -> Finding:
+    """Whether the project's environment is of this Python and of this folder.
+
+    Args:
+        venv: where `make setup` makes it.
+        prefix: of the Python that runs.
+        version: of the Python that runs.
+    """
+    name = "environment"
+    if not venv.is_dir():
+        return Finding("ok", name, f"no {venv.name} here; packages are those of {prefix}")
+    if not (venv / "bin" / "python").exists():
+        return Finding("FAIL", name, f"the Python that {venv.name} was made by is gone", ANEW)
+    command = venv / "bin" / "dvc"
+    head = command.read_bytes()[:512].decode(errors="replace") if command.is_file() else ""
+    if head and f"{venv}/bin/python" not in head:  # in its first line, or the second where the path is long
+        told = f"{venv.name} was made in another folder: its `dvc` starts that one's Python"
+        return Finding("FAIL", name, told, ANEW)
+    if prefix.resolve() != venv.resolve():
+        told = f"this is the Python of {prefix}, not {venv.name}'s"
+        return Finding("note", name, told, f"`source {venv.name}/bin/activate`")
+    made = re.search(r"^version\s*=\s*(\d+)\.(\d+)", (venv / "pyvenv.cfg").read_text(encoding="utf-8"), re.MULTILINE)
+    if made and (int(made[1]), int(made[2])) != version:
+        told = f"{venv.name} was made by Python {made[1]}.{made[2]}, and runs {version[0]}.{version[1]} now"
+        return Finding("FAIL", name, told, ANEW)
+    return Finding("ok", name, f"{venv.name} is this folder's and this Python's")
+
+
+def check_packages() -> Finding:
+    if importlib.util.find_spec("packaging") is None:  # without which the others cannot be looked at
+        return Finding("FAIL", "packages", "not those of requirements.txt: packaging is missing", AGAIN)
+    from packaging.utils import canonicalize_name
+
+    installed: dict[str, str] = {}
+    for package in importlib.metadata.distributions():
+        installed.setdefault(canonicalize_name(package.name), package.version)  # the first found is imported
+    return packages_finding(lines_of(Path("requirements.txt")), lines_of(Path("requirements.exclude")), installed)
+
+
+def lines_of(path: Path) -> list[str]:
+    lines = (line.partition("#")[0].strip() for line in path.read_text(encoding="utf-8").splitlines())
+    return [line for line in lines if line]
+
+
+def packages_finding(pins: Sequence[str], excluded: Sequence[str], installed: Mapping[str, str]) -> Finding:
+    """Pins are a line of requirements.txt each; installed: versions by normalised names."""
+    from packaging.requirements import Requirement
+    from packaging.utils import canonicalize_name
+
+    wanted = [pin for pin in map(Requirement, pins) if pin.marker is None or pin.marker.evaluate()]
+    wrong = []
+    for pin in wanted:
+        version = installed.get(canonicalize_name(pin.name))
+        if version is None:
+            wrong.append(f"{pin.name} is missing")
+        elif not pin.specifier.contains(version, prereleases=True):
+            wrong.append(f"{pin.name} is {version} instead of {str(pin.specifier).removeprefix('==')}")
+    if wrong:
+        return Finding("FAIL", "packages", f"not those of requirements.txt: {some(wrong)}", AGAIN)
+    unwanted = [name for name in excluded if canonicalize_name(name) in installed]
+    if unwanted:
+        told = f"installed, though requirements.exclude leaves it out for a reason: {some(unwanted)}"
+        return Finding("FAIL", "packages", told, f"{ANEW}, since what it overwrote is broken once it is removed")
+    return Finding("ok", "packages", f"the {len(wanted)} of requirements.txt")
+
+
+def check_dvc_hint() -> Finding:
+    return dvc_hint_finding(Path(sysconfig.get_path("purelib")), Path("dvc_hint"))
+
+
+def dvc_hint_finding(packages: Path, ours: Path) -> Finding:
+    """Whether DVC looks at a bucket again after pull, and executes nothing of the folder it is run in.
+
+    Args:
+        packages: the environment's site-packages.
+        ours: the folder with what belongs there.
+    """
+    name = "DVC"
+    if (packages / OLD_PTH).exists():
+        told = f"{packages / OLD_PTH} has `dvc` and `pip` execute files of whatever folder they are run in"
+        return Finding("FAIL", name, told, AGAIN)
+    for file in sorted(ours.glob("seamline_dvc_hint.*")):
+        installed = packages / file.name
+        if not installed.is_file() or installed.read_bytes() != file.read_bytes():
+            told = f"the environment lacks {file} as it is now: a bucket that changed during pull would go unnoticed"
+            return Finding("FAIL", name, told, AGAIN)
+    return Finding("ok", name, "looks at a bucket again after pull; says how to go on where it cannot be read")
+
+
+def check_params() -> Finding:
+    try:
+        load_params()
+    except SeamlineError as error:
+        return Finding("FAIL", "params", str(error), "mend params.yaml as it says")
+    return Finding("ok", "params", "params.yaml is valid")
+
+
+def load_params() -> Params:
+    from seamline import params
+
+    return params.load_params()
+
+
+@functools.cache  # two checks ask, and the network is asked once
+def size_or_fault(source: str) -> Size | str:
+    """How much a source is; else the sentence that says why it cannot be read."""
+    from seamline.doctor.reach import look
+
+    try:
+        return look(source)
+    except SeamlineError as error:
+        return str(error)
+
+
+def is_pulled() -> bool:
+    return bool(locked_stages().get("pull", {}).get("outs")) and Path("data/raw/annotations.json").exists()
+
+
+def check_source(source: str) -> Finding:
+    return source_finding(source, size_or_fault(source), is_pulled())
+
+
+def source_finding(source: str, found: Size | str, pulled: bool) -> Finding:
+    """Args: found: how much it is, or why it cannot be read; pulled: whether data/raw is there from before."""
+    from seamline.addresses import is_remote, shown
+    from seamline.progress import size_text
+
+    if isinstance(found, str):
+        if not is_remote(source):
+            return Finding("FAIL", "source", found, "mend pull.source in params.yaml, or what it names")
+        if pulled:
+            remedy = "`dvc repro --downstream subset` runs all other stages on data/raw as it is"
+            return Finding("note", "source", found, remedy)
+        remedy = "mend the address, the AWS configuration or the network (docs/s3.md)"
+        return Finding("FAIL", "source", found, remedy)
+    most = "" if found.whole else "at least "
+    return Finding("ok", "source", f"{shown(source)}: {most}{size_text(found.bytes)}, {most}{found.files:,} files")
+
+
+def check_classes(params: Params) -> Finding:
+    if isinstance(size_or_fault(params.pull.source), str) and not is_pulled():
+        return Finding("note", "classes", "not looked at, since the source cannot be read", "mend that first")
+    from seamline.doctor.classes import classes_in_source
+
+    return classes_in_source(params)
+
+
+def check_disk(source: str) -> Finding:
+    from seamline.doctor.reach import bytes_below
+
+    places = [existing(Path("data")), existing(cache_folder())]
+    free = min(shutil.disk_usage(place).free for place in places)
+    states = [os.statvfs(place) for place in places]
+    # A file system without a fixed number of files says 0.
+    free_files = min((state.f_favail for state in states if state.f_files), default=None)
+    present = max(bytes_below(Path("data/raw")), bytes_below(SCRATCH / "pull"))
+    found = size_or_fault(source)
+    return disk_finding(pulled_before() if isinstance(found, str) else found, present, free, free_files)
+
+
+def pulled_before() -> Size | None:
+    """How much the last pull was, where the source cannot be looked at."""
+    from seamline.doctor.reach import Size
+    from seamline.files import read_json
+
+    try:
+        last = read_json(Path("reports/pull.json"))["source"]
+        return Size(last["objects"], last["bytes"])
+    except (SeamlineError, KeyError, TypeError):
+        return None
+
+
+def disk_finding(source: Size | None, present_bytes: int, free_bytes: int, free_files: int | None) -> Finding:
+    """Whether there is room for what is still to come.
+
+    Args:
+        source: how much it is; None: not known.
+        present_bytes: of it, pulled already.
+        free_bytes: on the disk of data/ and the cache, the fuller one of two.
+        free_files: that can still be made there; None: as many as there is room for.
+    """
+    from seamline.progress import size_text
+
+    free = f"{size_text(free_bytes)} free"
+    remedy = (
+        f"make room: `rm -r {SCRATCH}/pull` (what pulls kept), `.venv/bin/dvc gc --workspace` (results of earlier runs)"
+    )
+    if source is None:
+        return Finding("note", "disk", f"{free}; how much the source needs is not known", "`df -h .`, and see yourself")
+    need_bytes = int(max(SPACE_FACTOR * source.bytes - present_bytes, 0) + source.kept_bytes + MODELS_BYTES)
+    least = "" if source.whole else "at least "
+    told = (
+        f"{free}; {least}{size_text(need_bytes)} needed ({SPACE_FACTOR:g} times the source's {size_text(source.bytes)}"
+        f"{', less what is here already' if present_bytes else ''}, {size_text(int(MODELS_BYTES))} for models)"
+    )
+    if free_bytes < need_bytes:
+        return Finding("FAIL", "disk", told, remedy)
+    if free_files is not None and free_files < FILES_AN_IMAGE * source.files:
+        told = f"room for {free_files:,} more files, and {FILES_AN_IMAGE * source.files:,} are to come (`df -i .`)"
+        return Finding("FAIL", "disk", told, remedy)
+    if free_bytes < 2 * need_bytes:
+        return Finding("note", "disk", told, remedy)
+    return Finding("ok", "disk", told)
+
+
+def check_weights(model: str) -> Finding:
+    """train.model, looked for where seamline.training.find_model does, without importing ultralytics."""
+    package = importlib.util.find_spec("ultralytics")
+    if package is None or package.origin is None:
+        raise ImportError("ultralytics is not installed")
+    brought = (Path(package.origin).parent / "cfg" / "models").rglob("*-seg.yaml")
+    known = {path.name for path in (*Path("architectures").glob("*.yaml"), *brought)}
+    return weights_finding(model, known, (Path(), SCRATCH / "train" / "weights"))
+
+
+def weights_finding(model: str, known: set[str], folders: Sequence[Path]) -> Finding:
+    """Args: known: names of descriptions; folders: where weights are looked for."""
+    name, path = "weights", Path(model)
+    if path.suffix == ".yaml":
+        family = re.sub(r"^(yolo(?:e-)?v?\d+)[nslmx]-seg", r"\1-seg", model)  # yolov8n-seg is a size of yolov8-seg
+        if path.is_file() or {model, family} & known:
+            return Finding("ok", name, f"{model}: a description, trained from scratch")
+        remedy = f"train.model: one of {', '.join(sorted(known))}; or a .pt file"
+        return Finding("FAIL", name, f"train.model: there is no {model!r}", remedy)
+    if path.suffix != ".pt":
+        told = f"train.model: {model!r} is neither a description (.yaml) nor weights (.pt)"
+        return Finding("FAIL", name, told, "mend train.model in params.yaml")
+    here = next((place for place in (folders[0] / path, folders[1] / path.name) if place.is_file()), None)
+    if here is None:
+        told = f"{model} is not here and will be downloaded when the training begins, which needs internet"
+        return Finding("note", name, told, f"without internet put the file into {folders[1]}/")
+    if not zipfile.is_zipfile(here):  # which torch writes
+        told = f"{here} holds no weights: it was cut off, or is a page or a pointer saved in their place"
+        return Finding("FAIL", name, told, f"`rm {shlex.quote(str(here))}`, and put the file there again")
+    return Finding("ok", name, f"{here}")

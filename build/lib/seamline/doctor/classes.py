@@ -1,0 +1,61 @@
+"""The classes to learn, held against the source's names before it is pulled."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import msgspec
+
+from seamline.addresses import is_remote
+from seamline.archives import SUFFIXES, files_below, folder_of
+from seamline.coco import read_coco
+from seamline.doctor.finding import Finding
+from seamline.doctor.repository import locked_stages
+from seamline.errors import SeamlineError
+from seamline.params import Params, Pull, Subset
+from seamline.selection import source_ids_by_class
+from seamline.sources.layouts import category_names
+
+PULLED = Path("data/raw/annotations.json")
+
+
+def classes_in_source(params: Params) -> Finding:
+    """Whether the source has the classes, as far as that can be seen without fetching or unpacking it.
+
+    Only names are compared: that a class has an instance, pull and subset will see.
+    """
+    try:
+        names = pulled_names(params.pull) or names_in(params.pull)
+        return classes_finding(params.subset, names)
+    except SeamlineError as error:
+        return Finding("FAIL", "classes", str(error), "mend pull or subset in params.yaml, or the source")
+
+
+def classes_finding(subset: Subset, names: Sequence[str] | None) -> Finding:
+    """Raises SeamlineError, subset's own, when the source has no category of a name."""
+    if names is None:
+        told = "looked for when the source is pulled, since it is an archive or far away"
+        return Finding("ok", "classes", told)
+    ids = {name: number for number, name in enumerate(names)}
+    classes = source_ids_by_class(subset.sources_by_class(names), ids, set(ids.values()))
+    return Finding("ok", "classes", f"{len(classes)} to learn, and the source has them")
+
+
+def pulled_names(pull: Pull) -> list[str] | None:
+    """The categories of data/raw, where that is of this source."""
+    entry = locked_stages().get("pull", {}).get("params")
+    found = entry.get("params.yaml") if isinstance(entry, dict) else None
+    if not isinstance(found, dict) or found.get("pull") != msgspec.to_builtins(pull) or not PULLED.is_file():
+        return None
+    return [category.name for category in read_coco(PULLED).category_refs()]
+
+
+def names_in(pull: Pull) -> list[str] | None:
+    """The categories of a folder; None of what would have to be fetched or unpacked."""
+    folder = Path(pull.source)
+    if is_remote(pull.source) or not folder.is_dir():
+        return None
+    if not all(folder_of(archive).is_dir() for archive in files_below(folder, SUFFIXES)):
+        return None
+    return category_names(folder, pull.layout, pull.annotations)

@@ -1,0 +1,146 @@
+"""A source before it is pulled: whether it can be read, and how much it is, within seconds and without fetching it."""
+
+from __future__ import annotations
+
+import asyncio
+import multiprocessing
+import time
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from seamline.addresses import is_remote, shown
+from seamline.archives import PASSWORD_VARIABLE, first_line, folder_of, is_archive, password, walked
+from seamline.errors import SeamlineError
+from seamline.fetch import fetch, opened
+from seamline.stage import SCRATCH
+
+LIMIT_S = 10.0  # for an answer over the network
+LISTING_S = 4.0  # for counting; what was seen by then is "at least"
+
+
+class Size(NamedTuple):
+    """How much a source is."""
+
+    files: int
+    bytes: int  # unpacked
+    kept_bytes: int = 0  # of an archive that is kept beside what was unpacked from it
+    whole: bool = True  # False: there was no time to see all of it
+
+
+def look(source: str, limit_s: float = LIMIT_S) -> Size:
+    """Reach a source as pull would, and say how much it is.
+
+    Raises:
+        SeamlineError: pull's own sentence where it does not exist or cannot be read, or that no answer came in time.
+    """
+    try:
+        return look_remotely(source, limit_s) if is_remote(source) else look_locally(Path(source))
+    except OSError as error:
+        raise SeamlineError(f"pull.source: {shown(source)!r} cannot be read ({error.strerror or error}).") from None
+
+
+def look_locally(source: Path) -> Size:
+    if not source.is_dir() and not is_archive(source):
+        fetch(str(source), SCRATCH / "pull")  # refuses it with pull's sentence, before anything is written
+    if source.is_dir():
+        return size_of(walked(source), time.monotonic() + LISTING_S)
+    return archive_size(source)
+
+
+def size_of(paths: Iterator[Path], until_s: float) -> Size:
+    """Files and bytes, with archives as what is in them; as far as it comes until then."""
+    files = size = 0
+    for path in paths:
+        if time.monotonic() > until_s:
+            return Size(files, size, whole=False)
+        if is_archive(path) and not folder_of(path).is_dir():  # else it is unpacked there already
+            inside = archive_size(path)
+            files, size = files + inside.files, size + inside.bytes
+        elif path.is_file():
+            files, size = files + 1, size + path.stat().st_size
+    return Size(files, size)
+
+
+def archive_size(path: Path) -> Size:
+    """What is in an archive; of a tar, which has no list at its end, about: photos hardly shrink."""
+    if not path.name.lower().endswith(".zip"):
+        return Size(1, path.stat().st_size)
+    try:
+        with zipfile.ZipFile(path) as archive:
+            members = [member for member in archive.infolist() if not member.is_dir()]
+    except (zipfile.BadZipFile, ValueError, NotImplementedError) as error:
+        raise SeamlineError(f"{path.name}: is not a readable archive ({first_line(error)}).") from None
+    if any(member.flag_bits & 0x1 for member in members) and not password():
+        raise SeamlineError(
+            f"{path.name}: is protected by a password; put it into the environment variable {PASSWORD_VARIABLE}."
+        )
+    return Size(len(members), sum(member.file_size for member in members))
+
+
+def bytes_below(folder: Path) -> int:
+    """As they lie there; of a folder that is not there 0, and as much as can be counted in time."""
+    until_s, size = time.monotonic() + LISTING_S, 0
+    for path in walked(folder):
+        if time.monotonic() > until_s:
+            break
+        size += path.lstat().st_size
+    return size
+
+
+def look_remotely(url: str, limit_s: float) -> Size:
+    """In a process of its own, which can be ended: a name server that does not answer would hold up a thread."""
+    from seamline.patience import STAGES_GO_ON
+
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        try:
+            return pool.apply_async(listed_size, (url,)).get(limit_s)
+        except multiprocessing.TimeoutError:
+            raise SeamlineError(
+                f"pull.source: {shown(url)} cannot be reached (no answer within {limit_s:g} s); {STAGES_GO_ON}."
+            ) from None
+
+
+def listed_size(url: str) -> Size:
+    return asyncio.run(first_listing(url))
+
+
+async def first_listing(url: str) -> Size:
+    from seamline.downloads import listed
+    from seamline.patience import Patience
+    from seamline.stores.s3 import S3Store
+
+    async with opened(url) as store:
+        if isinstance(store, S3Store) and not store.single:
+            await Patience().with_(store.check_prefix, store.shown)
+            return await bucket_size(store, time.monotonic() + LISTING_S)
+        [archive] = await listed(store, Patience())
+        return Size(1, archive.size or 0, kept_bytes=archive.size or 0)
+
+
+async def bucket_size(store: Any, until_s: float) -> Size:
+    """Page by page, where store.listed() would go on to the end."""
+    from seamline.patience import Patience
+    from seamline.stores.s3 import translated
+
+    patience = Patience()
+    asked = {"Bucket": store.bucket, "Prefix": store.prefix}
+
+    async def page() -> Any:
+        with translated(store.shown):
+            return await store.client.list_objects_v2(**asked)
+
+    files = size = 0
+    while True:
+        answer = await patience.with_(page, store.shown)
+        sizes = [entry["Size"] for entry in answer.get("Contents", []) if entry["Size"]]
+        files, size = files + len(sizes), size + sum(sizes)
+        if not answer.get("IsTruncated") or not answer.get("NextContinuationToken"):
+            break
+        if time.monotonic() > until_s:
+            return Size(files, size, whole=False)
+        asked["ContinuationToken"] = answer["NextContinuationToken"]
+    if not files:
+        raise SeamlineError(f"pull.source: there is nothing at {store.shown}.")
+    return Size(files, size)

@@ -1,0 +1,46 @@
+"""Text that users name (classes, photos, folders) in what people open: it shows as it is, and does nothing.
+
+Files that machines read (JSON, the tables of reports/, manifest.csv) are quoted by their writers and never altered.
+"""
+
+from __future__ import annotations
+
+import re
+
+# Where a spreadsheet takes text for a formula; TAB and CR are left out before it looks.
+FORMULA = re.compile(r"^[\t\r\n ]*[=+\-@]|^[\t\r]")
+# What may have a meaning to some reader of Markdown: CommonMark, GitHub's tables, links and formulas.
+MARKED = re.compile(r"([\\`*_\[\]|~$&])")
+BEGINS_A_BLOCK = re.compile(r"^(\d+)?([#+\-=.)])")
+
+
+class Markdown(str):
+    """Text that is Markdown already."""
+
+
+def to_markdown(value: object) -> Markdown:
+    """Any text in a line of Markdown, a cell of a table included; Markdown stays as it is."""
+    if isinstance(value, Markdown):
+        return value
+    text = MARKED.sub(r"\\\1", " ".join(str(value).split()))
+    text = text.replace("<", "&lt;").replace(">", "&gt;")
+    text = re.sub(r"(?i)(:)(?=//)|(www)(?=\.)", r"\g<0>\\", text)  # what GitHub would make a link of
+    return Markdown(text)
+
+
+def to_line(value: object) -> Markdown:
+    """The same where a line, a heading or a list's entry begins with it."""
+    return Markdown(BEGINS_A_BLOCK.sub(r"\1\\\2", to_markdown(value)))
+
+
+def to_code(value: object) -> Markdown:
+    """A code span that ends where its text does, whatever ticks there are in it."""
+    text = " ".join(str(value).split())
+    fence = "`" * (1 + max(map(len, re.findall("`+", text)), default=0))
+    space = " " if "`" in text else ""
+    return Markdown(f"{fence}{space}{text}{space}{fence}")
+
+
+def to_spreadsheet(value: object) -> object:
+    """A cell of a table that people open with a spreadsheet, which would calculate with text that begins so."""
+    return f"'{value}" if isinstance(value, str) and FORMULA.match(value) else value

@@ -1,0 +1,83 @@
+"""Pictures of what was found in a photo: drawn into it, and each instance cut out of it."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Sequence
+from pathlib import PurePosixPath
+
+import cv2
+import numpy as np
+
+from seamline.coco import Record
+from seamline.drawing import class_colour, drawn, hex_to_bgr
+from seamline.files import folded
+from seamline.masks import rle_to_mask
+from seamline.overlays import JPEG_QUALITY, resized
+from seamline.runtime.images import Image
+from seamline.runtime.instances import Instances
+
+# Photos of a shop are some 300 kB as cut-outs at either; the higher levels take up to ten times as long.
+PNG_COMPRESSION = 1
+WHITE = 255
+
+
+def overlay(image: Image, records: Sequence[Record], names: Sequence[str]) -> Image:
+    """The photo with what was found in it; a class has one colour in all pictures."""
+    picture, _ = resized(image, [])
+    size = (picture.shape[1], picture.shape[0])
+    masks = []
+    for record in records:  # one mask at a time is as large as the photo
+        index = record["category_id"] - 1
+        small = cv2.resize(rle_to_mask(record["segmentation"]), size, interpolation=cv2.INTER_NEAREST)
+        colour = hex_to_bgr(class_colour(index))
+        masks.append((np.asarray(small, dtype=np.uint8), colour, f"{names[index]} {record['score']:.2f}"))
+    return drawn(picture, masks)
+
+
+def overlay_jpeg(image: Image, records: Sequence[Record], names: Sequence[str]) -> bytes:
+    picture = overlay(image, records, names)
+    return cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])[1].tobytes()
+
+
+def crop_png(image: Image, found: Instances, index: int) -> bytes:
+    """An instance cut out by its mask, of its box's size; b"" for one without a pixel.
+
+    What is not of the instance is transparent, and white for those who leave transparency aside.
+    """
+    x1, y1, x2, y2 = (float(side) for side in found.boxes[index])
+    part = (slice(math.floor(y1), math.ceil(y2)), slice(math.floor(x1), math.ceil(x2)))
+    mask = found.mask(index)[part]
+    if not mask.any():
+        return b""
+    cut_out = np.full((*mask.shape, 4), WHITE, np.uint8)
+    np.copyto(cut_out[..., :3], image[part], where=mask[..., None] > 0)
+    cut_out[..., 3] = mask * np.uint8(255)
+    return cv2.imencode(".png", cut_out, [cv2.IMWRITE_PNG_COMPRESSION, PNG_COMPRESSION])[1].tobytes()
+
+
+def picture_name(number: int, photo: str) -> str:
+    """Without a suffix. Ids keep photos of one name in two folders apart."""
+    stem = re.sub(r"[^\w.-]+", "_", PurePosixPath(photo.partition("?")[0]).stem)
+    return f"{number:04d}_{stem[:60]}"
+
+
+def class_folders(names: Sequence[str]) -> list[str]:
+    """A folder's name for each class; two classes never share one, whatever is in their names."""
+    folders: list[str] = []
+    for index, name in enumerate(names):
+        folder = re.sub(r"[^\w-]+", "_", name)[:60] or "_"
+        taken = {folded(other) for other in folders}
+        folders.append(folder if folded(folder) not in taken else f"{folder}_{index}")
+    return folders
+
+
+def polygons(found: Instances, index: int) -> list[list[float]]:
+    """COCO's segmentation as polygons: one, and for a mask without a pixel one that covers none.
+
+    An empty list would be right, and pycocotools cannot read it.
+    """
+    polygon: list[float] = [float(value) for value in found.polygon(index)]
+    x, y = (float(side) for side in found.boxes[index][:2])
+    return [polygon or [x, y] * 3]

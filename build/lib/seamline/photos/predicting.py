@@ -1,0 +1,228 @@
+"""Photos through a detector into the journal: those that it does not have yet, as they come."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import hashlib
+import os
+from array import array
+from collections import deque
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from pycocotools import mask as coco_mask
+
+from seamline.addresses import is_remote
+from seamline.archives import files_below
+from seamline.errors import SeamlineError
+from seamline.files import sha256_of, whole_file
+from seamline.photos.drawing import crop_png, polygons
+from seamline.photos.journal import Done, Journal
+from seamline.photos.listing import Photo, PhotoList
+from seamline.photos.remote import Remote, Unread
+from seamline.progress import CountProgress
+from seamline.runtime.detector import Detector, in_order
+from seamline.runtime.images import ImageError, read_image
+from seamline.runtime.instances import Instances
+
+READERS = 8  # of remote photos, at once
+MOST_WRITERS = 4
+MOST_CROPPERS = 2  # each has a photo in memory, and what is cut out of it
+MISSING = -1
+
+
+class Wanted(NamedTuple):
+    """What is asked for of a photo."""
+
+    names: Sequence[str]  # of the model's classes
+    classes: frozenset[int]  # indices of those that are looked for
+    polygons: bool
+    crops: bool
+    max_pixels: int  # of a photo
+
+
+class Read(NamedTuple):
+    """A photo on its way to the model."""
+
+    number: int  # in the list
+    photo: Photo
+    source: Path | bytes
+    unread: Unread | None = None
+
+
+def model_sha256(model: Path) -> str:
+    """Of a model's content, wherever it lies."""
+    if model.is_file():
+        return sha256_of(model)
+    digest = hashlib.sha256()
+    for path in files_below(model):
+        digest.update(f"{path.relative_to(model).as_posix()} {sha256_of(path)}\n".encode())
+    return digest.hexdigest()
+
+
+def done_before(photos: PhotoList, journal: Journal, batch: int, remote: Remote) -> array[int]:
+    """For each photo where its line is in the journal, or MISSING.
+
+    A batch of which one photo is missing is missing: in another company an image's results may be others, in the last
+    of their bits.
+    """
+    known = journal.known()
+
+    def position(photo: Photo) -> int:
+        at, stamp = known.get(photo.key, (MISSING, ""))
+        if at == MISSING:
+            return MISSING
+        now = remote.stamp(photo) if photo.place.startswith(("https://", "http://")) else photo.stamp
+        return at if now and now == stamp else MISSING
+
+    if not known:
+        return array("q", [MISSING]) * len(photos)
+    with ThreadPoolExecutor(READERS, thread_name_prefix="look") as pool:
+        positions = array("q", in_order(lambda photo: pool.submit(position, photo), photos, 8 * READERS))
+    for start in range(0, len(positions), batch):
+        group = positions[start : start + batch]
+        if MISSING in group:
+            positions[start : start + batch] = array("q", [MISSING]) * len(group)
+    return positions
+
+
+def predict_missing(
+    detector: Detector, photos: PhotoList, positions: array[int], journal: Journal, wanted: Wanted, remote: Remote
+) -> None:
+    """Predict the photos that the journal does not have, and set their positions.
+
+    Raises:
+        SeamlineError: when the model itself fails, or the journal cannot be written.
+    """
+    missing = ((number, photo) for number, photo in enumerate(photos) if positions[number] == MISSING)
+    before = len(positions) - positions.count(MISSING)
+    to_done = functools.partial(found_to_done, wanted=wanted, journal=journal)
+    writers = min(max(detector.threads // 2, 1), MOST_CROPPERS if wanted.crops else MOST_WRITERS)
+    with (
+        contextlib.closing(CountProgress("predicted", "images", len(positions), before)) as progress,
+        ThreadPoolExecutor(writers, thread_name_prefix="write") as pool,
+        contextlib.closing(predicted(detector, missing, remote)) as found,
+    ):
+        for number, done in in_order(functools.partial(pool.submit, to_done), found, writers):
+            positions[number] = journal.add(done)
+            progress.add(bad=bool(done.reason))
+
+
+def predicted(
+    detector: Detector, numbered: Iterator[tuple[int, Photo]], remote: Remote
+) -> Generator[tuple[Read, Instances | ImageError], None, None]:
+    """Each photo with its instances, or with the error; few are held at a time.
+
+    Raises:
+        SeamlineError: when the model itself fails.
+    """
+    waiting: deque[Read] = deque()
+
+    def read(one: tuple[int, Photo]) -> Read:
+        number, photo = one
+        if not is_remote(photo.place):
+            return Read(number, photo, Path(photo.place))
+        try:
+            data, stamp = remote.read(photo)
+        except Unread as error:
+            return Read(number, photo, b"", error)
+        return Read(number, photo._replace(stamp=stamp), data)
+
+    def sources() -> Iterator[Path | bytes]:
+        for one in in_order(lambda one: pool.submit(read, one), numbered, 2 * READERS):
+            waiting.append(one)
+            yield one.source
+
+    pool = ThreadPoolExecutor(READERS, thread_name_prefix="read")
+    try:
+        for count, found in enumerate(detector.detect_all(sources()), 1):
+            one = waiting.popleft()
+            if isinstance(found, ImageError):
+                name = one.photo.place if isinstance(one.source, Path) else f"image {count}"
+                found = ImageError(str(found).removeprefix(f"{name}: "))
+            yield one, found
+    except SeamlineError:
+        raise
+    except Exception as error:  # every engine has its own, as where a model does not segment
+        reason = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+        raise SeamlineError(f"the model was opened, and cannot be run on these images ({reason}).") from None
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)
+        remote.close()  # nobody waits for what was read ahead
+
+
+def found_to_done(item: tuple[Read, Instances | ImageError], wanted: Wanted, journal: Journal) -> tuple[int, Done]:
+    """A photo's number and line; its crops are written before."""
+    read, found = item
+    photo = read.photo
+    done = Done(photo.key, photo.stamp, photo.name)
+    if read.unread is not None:
+        done.reason, done.again = read.unread.reason, read.unread.again
+    elif isinstance(found, ImageError):
+        done.reason, done.again = text_of(found), is_unreadable(read.source)
+    else:
+        done.height, done.width = found.height, found.width
+        chosen = [index for index, number in enumerate(found.classes) if int(number) in wanted.classes]
+        records = found.to_coco(0, list(range(1, len(wanted.names) + 1)))
+        done.instances = [instance(records[index], found, index, wanted) for index in chosen]
+        if wanted.crops and chosen:
+            try:
+                write_crops(read, found, chosen, done.instances, journal, wanted.max_pixels)
+            except ImageError as error:
+                return read.number, Done(photo.key, photo.stamp, photo.name, reason=text_of(error), again=True)
+    return read.number, done
+
+
+def instance(record: Mapping[str, Any], found: Instances, index: int, wanted: Wanted) -> dict[str, Any]:
+    kept = {key: value for key, value in record.items() if key != "image_id"}
+    kept["area"] = int(coco_mask.area(kept["segmentation"]))
+    if wanted.polygons:
+        kept["polygons"] = polygons(found, index)
+    return kept
+
+
+def write_crops(
+    read: Read,
+    found: Instances,
+    chosen: Sequence[int],
+    instances: Sequence[dict[str, Any]],
+    journal: Journal,
+    max_pixels: int,
+) -> None:
+    """A PNG for each instance that has a pixel, whose line then says so."""
+    image = read_image(read.source, max_pixels=max_pixels)
+    if image.shape[:2] != (found.height, found.width):
+        raise ImageError("has changed while it was read.")
+    for order, (index, kept) in enumerate(zip(chosen, instances, strict=True), 1):
+        png = crop_png(image, found, index)
+        kept["crop"] = order if png else 0
+        if png:
+            path = crop_path(journal.folder, read.photo.key, order)
+            path.parent.mkdir(exist_ok=True)
+            with whole_file(path) as temporary:
+                temporary.write_bytes(png)
+
+
+def crop_path(folder: Path, key: str, order: int) -> Path:
+    """In one of 256 folders: a million files in one are slow on some disks."""
+    return folder / "crops" / key[:2] / f"{key}-{order}.png"
+
+
+def text_of(error: Exception) -> str:
+    """On a line, and with nothing in it that cannot be written down."""
+    return " ".join(str(error).split()).encode("utf-8", "replace").decode()
+
+
+def is_unreadable(source: Path | bytes) -> bool:
+    """Whether it is the file that cannot be read, as over a network, and not the image in it that is no good."""
+    if isinstance(source, bytes):
+        return False
+    try:
+        with source.open("rb") as stream:
+            os.read(stream.fileno(), 1)
+    except OSError:
+        return True
+    return False

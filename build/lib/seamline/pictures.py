@@ -1,0 +1,205 @@
+"""Image files as they come: whether the whole pipeline can read one, how large it is, which way EXIF turns it."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import struct
+import zlib
+from collections.abc import Collection
+from importlib.util import find_spec
+from pathlib import Path
+from typing import IO, Any
+
+import cv2
+import msgspec
+import numpy as np
+import numpy.typing as npt
+from PIL import (
+    AvifImagePlugin,
+    BmpImagePlugin,  # noqa: F401 (each makes its format known to Pillow)
+    GifImagePlugin,  # noqa: F401
+    Image,
+    ImageOps,
+    JpegImagePlugin,  # noqa: F401
+    MpoImagePlugin,  # noqa: F401
+    PngImagePlugin,  # noqa: F401
+    TiffImagePlugin,  # noqa: F401
+    WebPImagePlugin,  # noqa: F401
+)
+
+MIN_SIDE_PX = 10  # ultralytics leaves smaller images out of training without counting them
+MAX_PIXELS = 200_000_000
+TOO_LARGE = f"image: has more than {MAX_PIXELS // 1_000_000} million pixels"
+# What both OpenCV, which everything here reads images with, and ultralytics' check take; and the suffix it asks for.
+SUFFIX_OF_FORMAT = {"JPEG": ".jpg", "MPO": ".jpg", "PNG": ".png", "WEBP": ".webp", "BMP": ".bmp", "TIFF": ".tif"}
+PIPELINE_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"}
+# What prediction reads as well, through Pillow, with the suffixes of each.
+OTHER_FORMATS = {
+    "GIF": {".gif"},
+    **({"AVIF": {".avif", ".avifs"}} if AvifImagePlugin.SUPPORTED else {}),
+    **({"HEIF": {".heic", ".heif", ".hif"}} if find_spec("pillow_heif") else {}),
+}
+SUFFIXES = PIPELINE_SUFFIXES.union({".jfif", ".jpe"}, *OTHER_FORMATS.values())
+# What photos and films lie in that cannot be read here, and what to do about it.
+TO_JPEG = "convert them to JPEG"
+UNREAD = {
+    "pip install pillow-heif": (".heic", ".heif", ".hif"),
+    TO_JPEG: (
+        ".avif", ".avifs", ".jxl", ".jp2", ".j2k", ".jpx", ".svg", ".psd", ".tga", ".ico",
+        ".dng", ".cr2", ".cr3", ".nef", ".arw", ".orf", ".raf", ".rw2", ".pef", ".srw",
+    ),
+    "save frames of the video as images, as ffmpeg does": (
+        ".mp4", ".mov", ".avi", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg", ".wmv", ".3gp",
+    ),
+}  # fmt: skip
+UNREAD_SUFFIXES = {suffix: what for what, suffixes in UNREAD.items() for suffix in suffixes if suffix not in SUFFIXES}
+END_OF_JPEG = b"\xff\xd9"
+CANNOT_BE_DECODED = "image: cannot be decoded"
+ORIENTATION_TAG = 0x0112
+# What Pillow raises on broken files, beside OSError.
+BROKEN = (
+    OSError, SyntaxError, ValueError, EOFError, IndexError, KeyError, TypeError, OverflowError, MemoryError,
+    struct.error, zlib.error, Image.DecompressionBombError,
+)  # fmt: skip
+
+
+class Picture(msgspec.Struct, frozen=True):
+    """An image file; height and width in pixels as OpenCV shows it, EXIF's orientation applied."""
+
+    height: int
+    width: int
+    format: str
+    orientation: int = 1  # EXIF's, where OpenCV obeys it: 1 upright, 2 to 4 mirrored or upside down, 5 to 8 on its side
+    wrong_end: bool = False  # a JPEG that does not end where it should, which ultralytics would rewrite
+    sha256: str = ""  # of the file as it came
+
+    @property
+    def stored_size(self) -> tuple[int, int]:
+        """Height and width in the file, EXIF ignored."""
+        return (self.width, self.height) if self.orientation >= 5 else (self.height, self.width)
+
+
+def opened(stream: IO[bytes], formats: Collection[str]) -> Any:
+    """Pillow's image over a file of one of these formats, of which only the header has been read; None for others.
+
+    Image.open() is not asked: it refuses from a number of pixels on that is not ours, tries formats that nobody named
+    (of which some start other programs), and ultralytics puts its own in its place, which installs packages.
+
+    Raises:
+        One of BROKEN: when the header is damaged.
+    """
+    if "HEIF" in formats and "HEIF" not in Image.OPEN:
+        import pillow_heif
+
+        pillow_heif.register_heif_opener()
+    start = stream.read(16)
+    for name in formats:
+        if name == "MPO":  # a JPEG until it is opened
+            continue
+        make, accepts = Image.OPEN[name]
+        accepted = accepts is None or accepts(start)
+        if accepted and not isinstance(accepted, str):
+            stream.seek(0)
+            return make(stream, "")
+    return None
+
+
+def pictures_in(opened_image: Any) -> int:
+    """How many there are in a file: an animation's frames, or pages.
+
+    A camera's MPO is a photo with a smaller one of itself behind it, and the first is read.
+    """
+    return 1 if opened_image.format in ("JPEG", "MPO") else int(getattr(opened_image, "n_frames", 1))
+
+
+def inspect(path: Path) -> Picture | str:
+    """Decode an image once; the reason where the pipeline cannot use it."""
+    try:
+        data = path.read_bytes()
+        header = opened(io.BytesIO(data), SUFFIX_OF_FORMAT)
+        if header is None:
+            return f"image: its format is none of {', '.join(sorted(set(SUFFIX_OF_FORMAT) - {'MPO'}))}"
+        image_format = str(header.format)
+        if header.width * header.height > MAX_PIXELS:
+            return TOO_LARGE
+        orientation = header.getexif().get(ORIENTATION_TAG, 1)
+    except BROKEN:
+        return CANNOT_BE_DECODED
+    seen = decoded(data)
+    if seen is None:
+        return CANNOT_BE_DECODED
+    if min(seen.shape[:2]) < MIN_SIDE_PX:
+        return f"image: a side has fewer than {MIN_SIDE_PX} pixels"
+    # Pillow also finds an orientation in XMP, or in formats that OpenCV does not turn: what counts is what is seen.
+    if orientation not in range(2, 9) or same(seen, decoded(data, cv2.IMREAD_IGNORE_ORIENTATION)):
+        orientation = 1
+    wrong_end = image_format == "JPEG" and not data.endswith(END_OF_JPEG)
+    if wrong_end and with_right_end(data) is None:
+        return CANNOT_BE_DECODED
+    digest = hashlib.sha256(data).hexdigest()
+    return Picture(seen.shape[0], seen.shape[1], image_format, orientation, wrong_end, digest)
+
+
+def same(first: npt.NDArray[np.uint8] | None, second: npt.NDArray[np.uint8] | None) -> bool:
+    return first is not None and second is not None and np.array_equal(first, second)
+
+
+def decoded(data: bytes, flags: int = 0) -> npt.NDArray[np.uint8] | None:
+    """The pixels as everything here reads them; None where OpenCV cannot."""
+    try:
+        pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR | flags)
+    except cv2.error:  # a side beyond its limits
+        return None
+    return None if pixels is None else np.asarray(pixels, dtype=np.uint8)
+
+
+def decoded_by_pillow(data: bytes, image_format: str) -> npt.NDArray[np.uint8]:
+    """The pixels of what OpenCV does not read, as OpenCV would have them: BGR, EXIF's orientation applied."""
+    image = opened(io.BytesIO(data), [image_format])
+    return pillow_to_pixels(image)
+
+
+def pillow_to_pixels(image: Image.Image) -> npt.NDArray[np.uint8]:
+    """(height, width, 3), BGR, of an image of Pillow's, EXIF's orientation applied, transparency left out.
+
+    16 bits a channel become 8 as OpenCV makes them: the upper ones.
+    """
+    upright = ImageOps.exif_transpose(image)
+    if upright.mode.startswith("I"):
+        grey = (np.asarray(upright).astype(np.int64) >> 8).clip(0, 255).astype(np.uint8)
+        return np.ascontiguousarray(np.stack([grey] * 3, axis=2))
+    return np.ascontiguousarray(np.asarray(upright.convert("RGB"))[:, :, ::-1])
+
+
+def without_orientation(data: bytes, image_format: str) -> tuple[bytes, str]:
+    """The same pixels with no EXIF orientation, and the suffix they now want; a JPEG is not encoded again."""
+    if image_format in ("JPEG", "MPO"):
+        return without_exif(data), ".jpg"
+    pixels = decoded(data, cv2.IMREAD_IGNORE_ORIENTATION)
+    return cv2.imencode(".png", np.asarray(pixels))[1].tobytes(), ".png"
+
+
+def without_exif(jpeg: bytes) -> bytes:
+    """A JPEG without its EXIF segments (marker FFE1, two bytes of length, "Exif"); all else byte for byte."""
+    kept = [jpeg[:2]]
+    at = 2
+    while jpeg[at : at + 1] == b"\xff" and jpeg[at + 1] != 0xDA:  # FFDA: the image itself, to the end
+        length = 2 + int.from_bytes(jpeg[at + 2 : at + 4], "big")
+        if not (jpeg[at + 1] == 0xE1 and jpeg[at + 4 : at + 8] == b"Exif"):
+            kept.append(jpeg[at : at + length])
+        at += length
+    return b"".join([*kept, jpeg[at:]])
+
+
+def with_right_end(jpeg: bytes) -> bytes | None:
+    """The same pixels in a JPEG that ends with its end marker; None where that cannot be had.
+
+    Either there are bytes behind the marker, or it is missing.
+    """
+    wanted = decoded(jpeg)
+    end = jpeg.rfind(END_OF_JPEG)
+    for candidate in (jpeg[: end + 2] if end > 0 else b"", jpeg + END_OF_JPEG):
+        if candidate and same(decoded(candidate), wanted):
+            return candidate
+    return None

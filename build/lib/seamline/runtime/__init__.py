@@ -1,0 +1,1 @@
+"""One detector for every model format: the same preprocessing, NMS and mask decoding around three engines."""

@@ -1,0 +1,192 @@
+"""Predict: a model on your own photos; no stage of the pipeline, and nothing of the pipeline is needed but the model.
+
+MODEL is best.pt, an ONNX file or an OpenVINO folder. IMAGES are files, folders (with all below them), globs in quotes,
+or addresses such as s3://bucket/prefix and https://host/photo.jpg, which are read with your AWS configuration and never
+written to disk. OUT gets results.json (COCO results) and images.json (the COCO file they belong to), predictions.csv,
+a few pictures in overlays, and errors.csv with the files that cannot be used; the exit status is 1 where there is one,
+and all others are done. What is done is kept in OUT/unfinished: after a kill the same command resumes.
+
+Example: seamline predict models/export/openvino_int8 photos 's3://my-bucket/more' --confidence 0.4
+"""
+
+import argparse
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from seamline.errors import SeamlineError
+
+if TYPE_CHECKING:
+    from seamline.photos.listing import PhotoList
+    from seamline.photos.writing import Summary
+    from seamline.runtime.detector import Detector
+
+Number = TypeVar("Number", int, float)
+MOST = 256  # threads, and images in a batch: more is a slip of the hand
+MOST_PIXELS = 10**10
+
+
+def number_from(kind: Callable[[str], Number], low: Number, high: Number) -> Callable[[str], Number]:
+    """An argparse type: a number within these limits."""
+
+    def parse(text: str) -> Number:
+        try:
+            value = kind(text)
+        except ValueError:
+            value = None
+        if value is None or not low <= value <= high:
+            raise argparse.ArgumentTypeError(f"has to be a number from {low} to {high}, not {text!r}")
+        return value
+
+    return parse
+
+
+def count_or_all(text: str) -> int | None:
+    """An argparse type: how many; None for all."""
+    if text == "all":
+        return None
+    if not (text.isascii() and text.isdigit()):
+        raise argparse.ArgumentTypeError(f"has to be a number from 0 on, or all, not {text!r}")
+    return int(text)
+
+
+def names_to_classes(text: str, names: Sequence[str]) -> list[str]:
+    """The classes that are looked for; a class may have a comma in its name.
+
+    Raises:
+        SeamlineError: for one that the model does not know.
+    """
+    chosen = [text] if text in names else [name.strip() for name in text.split(",") if name.strip()]
+    unknown = [name for name in chosen if name not in names]
+    if unknown or not chosen:
+        raise SeamlineError(f"--classes: the model has no class {(unknown or [text])[0]!r}; it has {', '.join(names)}.")
+    return [name for name in names if name in chosen]
+
+
+def parser() -> argparse.ArgumentParser:
+    made = argparse.ArgumentParser(
+        "seamline predict", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add = made.add_argument
+    add("model", type=Path, help="best.pt, an ONNX file or an OpenVINO folder")
+    add("images", nargs="*", help="files, folders, globs in quotes, s3://, https:// and http:// addresses")
+    add(
+        "--list",
+        action="append",
+        default=[],
+        metavar="FILE",
+        help="text file with a line for each of those; - is stdin",
+    )
+    add("--out", type=Path, default=Path("predictions"), help="folder for what is found")
+    add("--confidence", type=number_from(float, 0, 1), help="leave out weaker detections (default: the model's own)")
+    add("--classes", help="leave out all other classes, as in shirt,dress")
+    add("--format", choices=("rle", "polygons"), default="rle", help="of the masks in results.json")
+    add("--crops", action="store_true", help="cut each instance out, as a PNG with transparency")
+    add("--overlays", type=count_or_all, default=24, help="how many images are drawn, or all")
+    add("--max-pixels", type=number_from(int, 1, MOST_PIXELS), default=200_000_000, help="refuse larger images")
+    add("--threads", type=number_from(int, 1, MOST), help="CPU threads (default: all usable cores)")
+    add("--precision", default="f32", help="f32 or, for OpenVINO, bf16")
+    add("--device", default="cpu", help="cpu or, for PyTorch and ONNX, cuda")
+    add("--batch", type=number_from(int, 1, MOST), default=1, help="images the model sees at once")
+    return made
+
+
+def main(arguments: Sequence[str]) -> None:
+    made = parser()
+    args = made.parse_args(arguments)
+    if not args.images and not args.list:
+        made.error("name images, or a file that lists them with --list")
+
+    # matplotlib, OpenCV and the engines, for which --help does not wait.
+    from seamline.photos.finding import find_photos, words
+    from seamline.photos.remote import Remote
+    from seamline.runtime.detector import Detector
+
+    remote = Remote()
+    try:
+        photos = find_photos(words(args.images, args.list), args.out, remote)
+        with Detector(
+            args.model,
+            args.confidence,
+            threads=args.threads,
+            batch=args.batch,
+            precision=args.precision,
+            device=args.device,
+            max_pixels=args.max_pixels,
+        ) as detector:
+            summary, seconds, before = predict(args, photos, detector, remote)
+    finally:
+        remote.close()
+    report(args, detector, photos, summary, seconds, before)
+
+
+def predict(
+    args: argparse.Namespace, photos: "PhotoList", detector: "Detector", remote: Any
+) -> "tuple[Summary, float, int]":
+    """Predict, write, and return what it is, the seconds it took, and how many photos were done before."""
+    from seamline.photos.journal import open_journal
+    from seamline.photos.predicting import MISSING, Wanted, done_before, model_sha256, predict_missing
+    from seamline.photos.writing import check_out, write_results, writing_to
+
+    names = detector.names
+    classes = names if args.classes is None else names_to_classes(args.classes, names)
+    chosen = frozenset(index for index, name in enumerate(names) if name in classes)
+    wanted = Wanted(names, chosen, args.format == "polygons", args.crops, args.max_pixels)
+    run = {
+        "model": model_sha256(args.model),
+        "confidence": detector.confidence,
+        "classes": sorted(chosen),
+        "format": args.format,
+        "crops": args.crops,
+        "precision": args.precision,
+        "device": args.device,
+        "batch": args.batch,
+        "max_pixels": args.max_pixels,
+    }
+    check_out(args.out, args.crops)
+    with writing_to(args.out), open_journal(args.out, run) as journal:
+        positions = done_before(photos, journal, args.batch, remote)
+        before = len(positions) - positions.count(MISSING)
+        if before:
+            print(f"{before:,} of {len(photos):,} images are done already")
+        start = time.perf_counter()
+        predict_missing(detector, photos, positions, journal, wanted, remote)
+        seconds = time.perf_counter() - start
+        summary = write_results(args.out, journal, photos, positions, wanted, args.overlays, remote)
+        journal.finish(keep=summary.again > 0)
+    return summary, seconds, before
+
+
+def report(
+    args: argparse.Namespace, detector: "Detector", photos: "PhotoList", summary: "Summary", seconds: float, before: int
+) -> None:
+    """Say what was found and where it is; exit with 1 where files could not be used."""
+    from seamline.photos.finding import shown_path
+    from seamline.photos.suffixes import passed_over_text
+
+    now = len(photos) - before
+    rate = f"{now / seconds:.1f} images/s in {detector.precision}"
+    print(f"{summary.images} images in {seconds:.1f} s ({rate})" + (f", {before} of them before" if before else ""))
+    if summary.instances:
+        found = ", ".join(f"{name} {summary.counts[name]}" for name in detector.names)
+        print(f"{summary.instances} instances: {found}")
+    else:
+        print(f"no instance with a score of {detector.confidence:g} or more; a lower --confidence shows weaker ones")
+    crops = ", crops" if args.crops else ""
+    print(
+        f"see {shown_path(args.out)}: results.json, images.json, predictions.csv, overlays ({summary.pictures} "
+        f"pictures){crops}"
+    )
+    if photos.passed_over:
+        print(passed_over_text(photos.passed_over))
+    if summary.failed:
+        print(f"{summary.failed} of {len(photos)} files cannot be used ({args.out / 'errors.csv'}):", file=sys.stderr)
+        for name, reason in summary.failures:
+            print(f"{name}: {reason}", file=sys.stderr)
+        if summary.failed > len(summary.failures):
+            print(f"and {summary.failed - len(summary.failures):,} more", file=sys.stderr)
+        if summary.again:
+            print(f"{summary.again:,} of them could not be read; the same command tries those again", file=sys.stderr)
+        sys.exit(1)
