@@ -185,16 +185,15 @@ def non_maximum_suppression(
     What is kept of the best candidates does not depend on weaker ones, so the weaker ones are looked at only where the
     best ones were not enough. OpenCV's is the quickest for few boxes, and grows with their square.
     """
+    if len(scores) <= FEW_BOXES:
+        sides = np.concatenate((corners[:, :2], corners[:, 2:] - corners[:, :2]), axis=1).tolist()
+        found = np.asarray(cv2.dnn.NMSBoxesBatched(sides, scores.tolist(), classes.tolist(), 0.0, iou), dtype=np.int64)
+        return found[np.argsort(-scores[found], kind="stable")][:most]
     order = np.argsort(-scores, kind="stable")
     looked_at = 4 * most + FEW_BOXES
     while True:
         best = order[:looked_at]
-        if len(best) <= FEW_BOXES:
-            sides = np.concatenate((corners[best, :2], corners[best, 2:] - corners[best, :2]), axis=1).tolist()
-            found = cv2.dnn.NMSBoxesBatched(sides, scores[best].tolist(), classes[best].tolist(), 0.0, iou)
-            kept = best[np.sort(np.asarray(found, dtype=np.int64).reshape(-1))]
-        else:
-            kept = kept_in_order(corners, best, classes[best], iou)
+        kept = kept_in_order(corners, best, classes[best], iou)
         if len(kept) >= most or looked_at >= len(order):
             return kept[:most]
         looked_at *= 8
