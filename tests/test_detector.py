@@ -22,6 +22,7 @@ import torchvision  # type: ignore[import-untyped]
 from bench.threads import CALLS, are_equal, count_differences
 from seamline.errors import SeamlineError
 from seamline.pictures import SUFFIXES, UNREAD_SUFFIXES
+from seamline.runtime import images
 from seamline.runtime.budget import PixelBudget
 from seamline.runtime.detector import Detector
 from seamline.runtime.images import ImageError, read_image
@@ -165,7 +166,7 @@ class Something:
         (np.zeros((0, 0, 3), np.uint8), "has 0 x 0 pixels; a side needs at least 10"),
         (b"", "is empty"),
         (io.BytesIO(b""), "is empty"),
-        ("no/such\0name.jpg", "cannot be read (embedded null byte)"),
+        ("no/such\0name.jpg", "cannot be the name of a file"),
         (Path("/dev/null"), "is not a file"),
     ],
 )  # fmt: skip
@@ -182,6 +183,18 @@ def test_what_is_not_taken_is_said_to_be_so_and_not_to_be_damaged(
         with pytest.raises(ImageError) as error:
             detector.submit(source).result()
         assert reason in str(error.value)
+
+
+def test_a_heic_photo_is_said_to_be_one_where_nothing_reads_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever its suffix: phones' photos are often renamed to .jpg."""
+    monkeypatch.setattr(images, "FORMATS", [name for name in images.FORMATS if name != "HEIF"])
+    for name, start in (("iphone.heic", b"ftypheic"), ("renamed.jpg", b"ftypmif1")):
+        (tmp_path / name).write_bytes(b"\0\0\0\x18" + start + bytes(100))
+        with pytest.raises(ImageError, match=rf"{name}: is a HEIC photo, .* pip install pillow-heif\.$"):
+            read_image(tmp_path / name)
+    (tmp_path / "clip.jpg").write_bytes(b"\0\0\0\x18ftypqt  " + bytes(100))
+    with pytest.raises(ImageError, match="not in a format that is read"):
+        read_image(tmp_path / "clip.jpg")
 
 
 def test_gif_avif_and_jfif_are_read_and_what_is_not_has_a_reason(tmp_path: Path) -> None:

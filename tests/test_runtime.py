@@ -203,7 +203,7 @@ def test_errors_say_which_file(untrained: Untrained, tmp_path: Path) -> None:
     with pytest.raises(SeamlineError, match=r"absent\.onnx: there is no such model"):
         open_engine(tmp_path / "absent.onnx", 1)
     (tmp_path / "model.txt").touch()
-    with pytest.raises(SeamlineError, match=r"model\.txt: is no model"):
+    with pytest.raises(SeamlineError, match=r"model\.txt: is not a model"):
         open_engine(tmp_path / "model.txt", 1)
     for name in ("model.onnx", "model.pt"):
         (tmp_path / name).write_bytes(b"damaged")
@@ -362,7 +362,7 @@ UNUSABLE = {
     "corrupt.jpg": (b"\xff\xd8\xff\xe0" + bytes(500), "is not an image that can be decoded"),
     "text.jpg": (
         b"<html>404</html>",
-        "is not an image that can be decoded; it is damaged, or of no format of AVIF, BMP, GIF",
+        "is not an image that can be decoded; it is damaged, or not in a format that is read (AVIF, BMP, GIF",
     ),
     "empty.jpg": (b"", "is empty"),
     "huge.png": (huge_png(), f"40000 x 40000 pixels; at most {MAX_PIXELS:,}|more pixels than the {MAX_PIXELS:,}"),

@@ -401,4 +401,4 @@ def open_engine(
     except Exception as error:  # every engine has its own for a damaged file
         reason = " ".join(str(error).split())[:200]
         raise SeamlineError(f"{path}: cannot be opened as a model ({type(error).__name__}: {reason}).") from error
-    raise SeamlineError(f"{path}: is no model; a model is a .pt or .onnx file or a folder with model.xml.")
+    raise SeamlineError(f"{path}: is not a model; a model is a .pt or .onnx file or a folder with model.xml.")

@@ -40,6 +40,7 @@ MAX_BYTES_A_PIXEL = 8  # in a file that is not compressed: four channels of 16 b
 READ_AT_ONCE_BYTES = (
     1 << 20
 )  # a file of more is opened for its header first, and read when there is room for its pixels
+HEIF_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
 DAMAGED = "is not an image that can be decoded; it is damaged"
 TAKEN = "a path, bytes, a binary file, an image of Pillow's or an array of uint8"
 
@@ -155,8 +156,10 @@ def looked_at_file(path: Path, max_pixels: int) -> Unread:
             image_format, pixels = examined(stream, max_pixels)
     except FileNotFoundError:
         raise NotAnImage("there is no such file") from None
-    except (OSError, ValueError) as error:  # ValueError: a NUL in the name
-        raise NotAnImage(f"cannot be read ({getattr(error, 'strerror', None) or error})") from None
+    except OSError as error:
+        raise NotAnImage(f"cannot be read ({error.strerror})") from None
+    except ValueError:  # a NUL in the name, which each version of Python says in other words
+        raise NotAnImage("cannot be the name of a file") from None
 
     def decode() -> Image:
         try:
@@ -191,7 +194,8 @@ def examined(stream: IO[bytes], max_pixels: int) -> tuple[str, int]:
     try:
         header = opened(stream, FORMATS)
         if header is None:
-            raise NotAnImage(f"{DAMAGED}, or of no format of {FORMAT_NAMES}")
+            stream.seek(0)
+            raise NotAnImage(unread_to_reason(stream.read(12)))
         check_pixels(header.width, header.height, max_pixels)
         count = pictures_in(header)
     except BROKEN:
@@ -203,6 +207,13 @@ def examined(stream: IO[bytes], max_pixels: int) -> tuple[str, int]:
     return str(header.format), header.width * header.height
 
 
+def unread_to_reason(start: bytes) -> str:
+    """Why a file that begins like this is not read, and what helps."""
+    if start[4:8] == b"ftyp" and start[8:12] in HEIF_BRANDS:  # not read only where pillow-heif is missing
+        return "is a HEIC photo, and pillow-heif, which reads those, is not installed; pip install pillow-heif"
+    return f"{DAMAGED}, or not in a format that is read ({FORMAT_NAMES})"
+
+
 def check_pixels(width: int, height: int, most: int) -> None:
     if width * height > most:
         raise NotAnImage(f"has {width} x {height} pixels; at most {most:,} are read (max_pixels)")
@@ -210,7 +221,8 @@ def check_pixels(width: int, height: int, most: int) -> None:
 
 def check_bytes(size: int, most: int) -> None:
     if size > most:
-        raise NotAnImage(f"has {size:,} bytes; at most {most:,} are read ({MAX_BYTES_A_PIXEL} for each of max_pixels)")
+        limit = f"{MAX_BYTES_A_PIXEL} for each pixel that max_pixels allows"
+        raise NotAnImage(f"has {size:,} bytes; at most {most:,} are read ({limit})")
 
 
 def bytes_to_image(data: bytes, image_format: str) -> Image:
