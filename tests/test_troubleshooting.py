@@ -713,7 +713,7 @@ def video(bench: Bench) -> Said:
     return bench.predict("model.onnx", "clip.mp4")
 
 
-@produces("...: is a HEIC photo, and pillow-heif, which reads those, is not installed; pip install pillow-heif")
+@produces("...: is a HEIC photo, and pillow-heif, which reads those, is not installed; pip install pillow-heif.")
 def heic_photo(bench: Bench) -> Said:
     bench.monkeypatch.setattr(images, "FORMATS", [name for name in images.FORMATS if name != "HEIF"])
     (bench.folder / "iphone.heic").write_bytes(b"\0\0\0\x18ftypheic" + bytes(100))

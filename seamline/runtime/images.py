@@ -40,7 +40,8 @@ MAX_BYTES_A_PIXEL = 8  # in a file that is not compressed: four channels of 16 b
 READ_AT_ONCE_BYTES = (
     1 << 20
 )  # a file of more is opened for its header first, and read when there is room for its pixels
-HEIF_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
+HEIC_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx")
+HEIC = "is a HEIC photo, and pillow-heif, which reads those, is not installed; pip install pillow-heif"
 DAMAGED = "is not an image that can be decoded; it is damaged"
 TAKEN = "a path, bytes, a binary file, an image of Pillow's or an array of uint8"
 
@@ -194,12 +195,13 @@ def examined(stream: IO[bytes], max_pixels: int) -> tuple[str, int]:
     try:
         header = opened(stream, FORMATS)
         if header is None:
-            stream.seek(0)
-            raise NotAnImage(unread_to_reason(stream.read(12)))
+            raise NotAnImage(
+                HEIC if is_heic(stream) else f"{DAMAGED}, or not in a format that is read ({FORMAT_NAMES})"
+            )
         check_pixels(header.width, header.height, max_pixels)
         count = pictures_in(header)
     except BROKEN:
-        raise NotAnImage(DAMAGED) from None
+        raise NotAnImage(HEIC if "HEIF" not in FORMATS and is_heic(stream) else DAMAGED) from None
     if count > 1:
         raise NotAnImage(
             f"has {count} pictures (an animation, or pages); save the one that is meant in a file of its own"
@@ -207,11 +209,12 @@ def examined(stream: IO[bytes], max_pixels: int) -> tuple[str, int]:
     return str(header.format), header.width * header.height
 
 
-def unread_to_reason(start: bytes) -> str:
-    """Why a file that begins like this is not read, and what helps."""
-    if start[4:8] == b"ftyp" and start[8:12] in HEIF_BRANDS:  # not read only where pillow-heif is missing
-        return "is a HEIC photo, and pillow-heif, which reads those, is not installed; pip install pillow-heif"
-    return f"{DAMAGED}, or not in a format that is read ({FORMAT_NAMES})"
+def is_heic(stream: IO[bytes]) -> bool:
+    """Whether the file says so: its first box has the brand it is of, and others that it can be read as."""
+    stream.seek(0)
+    start = stream.read(64)
+    brands = start[8 : int.from_bytes(start[:4], "big")]
+    return start[4:8] == b"ftyp" and any(brands[at : at + 4] in HEIC_BRANDS for at in range(0, len(brands), 4))
 
 
 def check_pixels(width: int, height: int, most: int) -> None:
