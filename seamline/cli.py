@@ -1,4 +1,4 @@
-"""`seamline VERB ...`: the tools that are no stages of the pipeline, in any folder."""
+"""`seamline VERB ...`: the tools that are not stages of the pipeline, in any folder."""
 
 import argparse
 import importlib
@@ -9,7 +9,7 @@ from seamline.stage import run
 
 # The module that has the verb's main(), and its line of help. What takes long to import is imported inside main().
 VERBS = {
-    "predict": ("seamline.verbs.predict", "find garments on photos of yours, in files, folders or a bucket"),
+    "predict": ("seamline.verbs.predict", "find garments in your own photos: files, folders or a bucket"),
 }
 
 

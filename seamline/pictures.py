@@ -94,6 +94,7 @@ def opened(stream: IO[bytes], formats: Collection[str]) -> Any:
 
         pillow_heif.register_heif_opener()
     start = stream.read(16)
+    wrong = None
     for name in formats:
         if name == "MPO":  # a JPEG until it is opened
             continue
@@ -101,7 +102,12 @@ def opened(stream: IO[bytes], formats: Collection[str]) -> Any:
         accepted = accepts is None or accepts(start)
         if accepted and not isinstance(accepted, str):
             stream.seek(0)
-            return make(stream, "")
+            try:
+                return make(stream, "")
+            except SyntaxError as error:  # of another format with the same beginning: AVIF and HEIC share "mif1"
+                wrong = error
+    if wrong:
+        raise wrong
     return None
 
 

@@ -659,7 +659,9 @@ def test_no_image_left_is_one_sentence_with_the_reasons(tmp_path: Path) -> None:
     folder = write_dataset(tmp_path / "in", count=2)
     for path in (folder / "photos").iterdir():
         path.write_bytes(b"none")
-    with pytest.raises(SeamlineError, match=r"no image of it can be used \(2 image: cannot be decoded\)"):
+    with pytest.raises(
+        SeamlineError, match=r"no image of it can be used \(2 image: its format is none of BMP, JPEG, PNG, TIFF, WEBP\)"
+    ):
         canonical(folder, tmp_path / "out")
 
 

@@ -22,6 +22,7 @@ import torchvision  # type: ignore[import-untyped]
 from bench.threads import CALLS, are_equal, count_differences
 from seamline.errors import SeamlineError
 from seamline.pictures import SUFFIXES, UNREAD_SUFFIXES
+from seamline.runtime import images
 from seamline.runtime.budget import PixelBudget
 from seamline.runtime.detector import Detector
 from seamline.runtime.images import ImageError, read_image
@@ -165,7 +166,7 @@ class Something:
         (np.zeros((0, 0, 3), np.uint8), "has 0 x 0 pixels; a side needs at least 10"),
         (b"", "is empty"),
         (io.BytesIO(b""), "is empty"),
-        ("no/such\0name.jpg", "cannot be read (embedded null byte)"),
+        ("no/such\0name.jpg", "cannot be the name of a file"),
         (Path("/dev/null"), "is not a file"),
     ],
 )  # fmt: skip
@@ -182,6 +183,30 @@ def test_what_is_not_taken_is_said_to_be_so_and_not_to_be_damaged(
         with pytest.raises(ImageError) as error:
             detector.submit(source).result()
         assert reason in str(error.value)
+
+
+def test_a_heic_photo_is_said_to_be_one_where_nothing_reads_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever its suffix: phones' photos are often renamed to .jpg."""
+    monkeypatch.setattr(images, "FORMATS", [name for name in images.FORMATS if name != "HEIF"])
+    for name, brand in (("iphone.heic", b"heic"), ("renamed.jpg", b"mif1")):
+        (tmp_path / name).write_bytes(b"\0\0\0\x18ftyp" + brand + b"\0\0\0\0mif1heic" + bytes(100))
+        with pytest.raises(ImageError, match=rf"{name}: is a HEIC photo, .* pip install pillow-heif\.$"):
+            read_image(tmp_path / name)
+    (tmp_path / "clip.jpg").write_bytes(b"\0\0\0\x18ftypqt  " + bytes(100))
+    with pytest.raises(ImageError, match="not in a format that is read"):
+        read_image(tmp_path / "clip.jpg")
+
+
+def test_heic_and_avif_are_told_apart_where_they_begin_alike() -> None:
+    """Some cameras call both "mif1", and name HEIC or AVIF behind that."""
+    pytest.importorskip("pillow_heif").register_heif_opener()
+    image = PIL.Image.effect_noise((64, 48), 40)
+    for image_format in ("HEIF", "AVIF"):
+        stream = io.BytesIO()
+        image.convert("RGB").save(stream, image_format)
+        data = stream.getvalue()
+        assert data[8:12] in (b"heic", b"avif")
+        np.testing.assert_array_equal(read_image(data[:8] + b"mif1" + data[12:]), read_image(data))
 
 
 def test_gif_avif_and_jfif_are_read_and_what_is_not_has_a_reason(tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ from tests.untrained import Untrained
 PYPROJECT: dict[str, Any] = tomllib.loads((PROJECT / "pyproject.toml").read_text())
 DEPENDENCIES: list[str] = PYPROJECT["project"]["dependencies"]
 EXTRAS: dict[str, list[str]] = PYPROJECT["project"]["optional-dependencies"]
-PACKAGES = {"cv2": "opencv-python-headless", "PIL": "pillow", "yaml": "pyyaml"}
+PACKAGES = {"cv2": "opencv-python-headless", "PIL": "pillow", "pillow_heif": "pillow-heif", "yaml": "pyyaml"}
 
 # Put on the path as sitecustomize.py: whoever asks for another machine is noted, and gets none.
 NO_NETWORK = """

@@ -261,6 +261,7 @@ def test_nothing_but_bad_files_leaves_empty_results(photos: Path, untrained: Unt
     assert done.returncode == 1
     assert done.stderr.count("\n") == 2
     assert json.loads((tmp_path / "out" / "results.json").read_text()) == []
+    assert done.stdout.splitlines()[1] == "no image could be used"
     assert file_names(tmp_path / "out") == []
     assert rows_of(tmp_path / "out" / "predictions.csv") == []
 

@@ -362,7 +362,7 @@ UNUSABLE = {
     "corrupt.jpg": (b"\xff\xd8\xff\xe0" + bytes(500), "is not an image that can be decoded"),
     "text.jpg": (
         b"<html>404</html>",
-        "is not an image that can be decoded; it is damaged, or of no format of AVIF, BMP, GIF",
+        "is not an image that can be decoded; it is damaged, or not in a format that is read (AVIF, BMP, GIF",
     ),
     "empty.jpg": (b"", "is empty"),
     "huge.png": (huge_png(), f"40000 x 40000 pixels; at most {MAX_PIXELS:,}|more pixels than the {MAX_PIXELS:,}"),

@@ -26,6 +26,7 @@ from dvc.utils.hydra import apply_overrides
 
 from seamline import files, kept, patience, stage
 from seamline.parallel import in_processes
+from seamline.runtime import images
 from seamline.verbs import predict
 from tests import warm
 from tests.conftest import PROJECT, REPORTS, TINY, WORKSPACE, Project, checked_out, merged, square, write_dataset
@@ -710,6 +711,13 @@ def address_of_another_kind(bench: Bench) -> Said:
 def video(bench: Bench) -> Said:
     (bench.folder / "clip.mp4").touch()
     return bench.predict("model.onnx", "clip.mp4")
+
+
+@produces("...: is a HEIC photo, and pillow-heif, which reads those, is not installed; pip install pillow-heif.")
+def heic_photo(bench: Bench) -> Said:
+    bench.monkeypatch.setattr(images, "FORMATS", [name for name in images.FORMATS if name != "HEIF"])
+    (bench.folder / "iphone.heic").write_bytes(b"\0\0\0\x18ftypheic" + bytes(100))
+    return bench.predict(model_of_nothing(bench.folder / "model.onnx"), "iphone.heic")
 
 
 @produces("--classes: the model has no class ...; it has ....")

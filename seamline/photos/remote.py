@@ -107,7 +107,7 @@ class Remote:
         except GaveUp as error:
             raise Unread(f"{error.reason}.", again=True) from None
         except SeamlineError as error:
-            raise Unread(str(error), again=True) from None
+            raise Unread(str(error).replace(f" at {photo.name}", " at this address"), again=True) from None
         if urlsplit(photo.place).scheme != "s3" and WEB_PAGE.match(data):
             raise Unread("is a web page, and not a photo.", again=False)
         return data, stamp

@@ -40,6 +40,8 @@ MAX_BYTES_A_PIXEL = 8  # in a file that is not compressed: four channels of 16 b
 READ_AT_ONCE_BYTES = (
     1 << 20
 )  # a file of more is opened for its header first, and read when there is room for its pixels
+HEIC_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx")
+HEIC = "is a HEIC photo, and pillow-heif, which reads those, is not installed; pip install pillow-heif"
 DAMAGED = "is not an image that can be decoded; it is damaged"
 TAKEN = "a path, bytes, a binary file, an image of Pillow's or an array of uint8"
 
@@ -155,8 +157,10 @@ def looked_at_file(path: Path, max_pixels: int) -> Unread:
             image_format, pixels = examined(stream, max_pixels)
     except FileNotFoundError:
         raise NotAnImage("there is no such file") from None
-    except (OSError, ValueError) as error:  # ValueError: a NUL in the name
-        raise NotAnImage(f"cannot be read ({getattr(error, 'strerror', None) or error})") from None
+    except OSError as error:
+        raise NotAnImage(f"cannot be read ({error.strerror})") from None
+    except ValueError:  # a NUL in the name, which each version of Python says in other words
+        raise NotAnImage("cannot be the name of a file") from None
 
     def decode() -> Image:
         try:
@@ -191,16 +195,26 @@ def examined(stream: IO[bytes], max_pixels: int) -> tuple[str, int]:
     try:
         header = opened(stream, FORMATS)
         if header is None:
-            raise NotAnImage(f"{DAMAGED}, or of no format of {FORMAT_NAMES}")
+            raise NotAnImage(
+                HEIC if is_heic(stream) else f"{DAMAGED}, or not in a format that is read ({FORMAT_NAMES})"
+            )
         check_pixels(header.width, header.height, max_pixels)
         count = pictures_in(header)
     except BROKEN:
-        raise NotAnImage(DAMAGED) from None
+        raise NotAnImage(HEIC if "HEIF" not in FORMATS and is_heic(stream) else f"{DAMAGED}, or cut short") from None
     if count > 1:
         raise NotAnImage(
             f"has {count} pictures (an animation, or pages); save the one that is meant in a file of its own"
         )
     return str(header.format), header.width * header.height
+
+
+def is_heic(stream: IO[bytes]) -> bool:
+    """Whether the file says so: its first box has the brand it is of, and others that it can be read as."""
+    stream.seek(0)
+    start = stream.read(64)
+    brands = start[8 : int.from_bytes(start[:4], "big")]
+    return start[4:8] == b"ftyp" and any(brands[at : at + 4] in HEIC_BRANDS for at in range(0, len(brands), 4))
 
 
 def check_pixels(width: int, height: int, most: int) -> None:
@@ -210,7 +224,8 @@ def check_pixels(width: int, height: int, most: int) -> None:
 
 def check_bytes(size: int, most: int) -> None:
     if size > most:
-        raise NotAnImage(f"has {size:,} bytes; at most {most:,} are read ({MAX_BYTES_A_PIXEL} for each of max_pixels)")
+        limit = f"{MAX_BYTES_A_PIXEL} for each pixel that max_pixels allows"
+        raise NotAnImage(f"has {size:,} bytes; at most {most:,} are read ({limit})")
 
 
 def bytes_to_image(data: bytes, image_format: str) -> Image:

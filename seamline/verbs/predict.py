@@ -77,19 +77,24 @@ def parser() -> argparse.ArgumentParser:
         action="append",
         default=[],
         metavar="FILE",
-        help="text file with a line for each of those; - is stdin",
+        help="text file with one of those on each line; - is stdin",
     )
-    add("--out", type=Path, default=Path("predictions"), help="folder for what is found")
+    add("--out", type=Path, default=Path("predictions"), help="folder for the results (default: predictions)")
     add("--confidence", type=number_from(float, 0, 1), help="leave out weaker detections (default: the model's own)")
     add("--classes", help="leave out all other classes, as in shirt,dress")
-    add("--format", choices=("rle", "polygons"), default="rle", help="of the masks in results.json")
+    add("--format", choices=("rle", "polygons"), default="rle", help="how results.json has the masks (default: rle)")
     add("--crops", action="store_true", help="cut each instance out, as a PNG with transparency")
-    add("--overlays", type=count_or_all, default=24, help="how many images are drawn, or all")
-    add("--max-pixels", type=number_from(int, 1, MOST_PIXELS), default=200_000_000, help="refuse larger images")
+    add("--overlays", type=count_or_all, default=24, help="how many images are drawn, or all (default: 24)")
+    add(
+        "--max-pixels",
+        type=number_from(int, 1, MOST_PIXELS),
+        default=200_000_000,
+        help="refuse larger images (default: 200 million)",
+    )
     add("--threads", type=number_from(int, 1, MOST), help="CPU threads (default: all usable cores)")
-    add("--precision", default="f32", help="f32 or, for OpenVINO, bf16")
-    add("--device", default="cpu", help="cpu or, for PyTorch and ONNX, cuda")
-    add("--batch", type=number_from(int, 1, MOST), default=1, help="images the model sees at once")
+    add("--precision", default="f32", help="f32 (default) or, for OpenVINO, bf16")
+    add("--device", default="cpu", help="cpu (default) or, for PyTorch and ONNX, cuda")
+    add("--batch", type=number_from(int, 1, MOST), default=1, help="images the model sees at once (default: 1)")
     return made
 
 
@@ -168,8 +173,11 @@ def report(
 
     now = len(photos) - before
     rate = f"{now / seconds:.1f} images/s in {detector.precision}"
-    print(f"{summary.images} images in {seconds:.1f} s ({rate})" + (f", {before} of them before" if before else ""))
-    if summary.instances:
+    images = "1 image" if summary.images == 1 else f"{summary.images} images"
+    print(f"{images} in {seconds:.1f} s ({rate})" + (f", {before} of them before" if before else ""))
+    if not summary.images:
+        print("no image could be used")
+    elif summary.instances:
         found = ", ".join(f"{name} {summary.counts[name]}" for name in detector.names)
         print(f"{summary.instances} instances: {found}")
     else:
@@ -177,7 +185,7 @@ def report(
     crops = ", crops" if args.crops else ""
     print(
         f"see {shown_path(args.out)}: results.json, images.json, predictions.csv, overlays ({summary.pictures} "
-        f"pictures){crops}"
+        f"picture{'' if summary.pictures == 1 else 's'}){crops}"
     )
     if photos.passed_over:
         print(passed_over_text(photos.passed_over))
