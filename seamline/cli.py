@@ -5,6 +5,8 @@ import importlib
 import sys
 
 from seamline import __version__
+from seamline.errors import SeamlineError
+from seamline.escaping import to_terminal
 from seamline.stage import run
 
 # The module that has the verb's main(), and its line of help. What takes long to import is imported inside main().
@@ -25,4 +27,12 @@ def main() -> None:
     parser.add_argument("--version", action="version", version=f"seamline {__version__}")
     verb = parser.parse_args(sys.argv[1:2]).verb
     # Imported inside, so that an interrupt meanwhile is no traceback.
-    run(lambda: importlib.import_module(VERBS[verb][0]).main(sys.argv[2:]), anywhere=True)
+    run(lambda: with_plain_errors(VERBS[verb][0]), anywhere=True)
+
+
+def with_plain_errors(module: str) -> None:
+    """Photos come from anybody, and so do their names, which a terminal may obey."""
+    try:
+        importlib.import_module(module).main(sys.argv[2:])
+    except SeamlineError as error:
+        raise SeamlineError(to_terminal(error)) from None

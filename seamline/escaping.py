@@ -9,6 +9,8 @@ import re
 
 # Where a spreadsheet takes text for a formula; TAB and CR are left out before it looks.
 FORMULA = re.compile(r"^[\t\r\n ]*[=+\-@]|^[\t\r]")
+# What a terminal obeys, or shows at another place: control characters, separators of lines, marks of direction.
+OBEYED = re.compile(r"[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
 # What may have a meaning to some reader of Markdown: CommonMark, GitHub's tables, links and formulas.
 MARKED = re.compile(r"([\\`*_\[\]|~$&])")
 BEGINS_A_BLOCK = re.compile(r"^(\d+)?([#+\-=.)])")
@@ -52,3 +54,8 @@ def has_control_character(text: str) -> bool:
 def to_spreadsheet(value: object) -> object:
     """A cell of a table that people open with a spreadsheet, which would calculate with text that begins so."""
     return f"'{value}" if isinstance(value, str) and FORMULA.match(value) else value
+
+
+def to_terminal(value: object) -> str:
+    """On one line of a terminal, which would obey a file's name that has control characters in it."""
+    return OBEYED.sub(lambda found: found[0].encode("unicode_escape").decode(), str(value))

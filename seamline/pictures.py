@@ -57,10 +57,10 @@ UNREAD_SUFFIXES = {suffix: what for what, suffixes in UNREAD.items() for suffix 
 END_OF_JPEG = b"\xff\xd9"
 CANNOT_BE_DECODED = "image: cannot be decoded"
 ORIENTATION_TAG = 0x0112
-# What Pillow raises on broken files, beside OSError.
+# What Pillow raises on broken files, beside OSError; RuntimeError of the libraries for AVIF and HEIF.
 BROKEN = (
     OSError, SyntaxError, ValueError, EOFError, IndexError, KeyError, TypeError, OverflowError, MemoryError,
-    struct.error, zlib.error, Image.DecompressionBombError,
+    RuntimeError, struct.error, zlib.error, Image.DecompressionBombError,
 )  # fmt: skip
 
 

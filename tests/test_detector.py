@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -244,6 +246,84 @@ def test_a_fork_and_a_closed_detector_are_one_sentence(untrained: Untrained) -> 
     for call in (lambda: detector.detect(image), lambda: detector.detect_all([image]), lambda: detector.submit(image)):
         with pytest.raises(SeamlineError, match="the detector is closed; open the model again"):
             call()
+
+
+@pytest.mark.parametrize("name", ["onnx", "openvino"])
+def test_a_fork_ends_and_may_open_a_detector_of_its_own(untrained: Untrained, name: str) -> None:
+    """Freed in the fork, as at its exit, an engine has waited for threads that only its parent has."""
+    code = """
+import os, sys
+from seamline.runtime.detector import Detector
+model, image = sys.argv[1:]
+detector = Detector(model)
+boxes = detector.detect(image).boxes.tolist()
+found = list(detector.detect_all([image] * 3))
+child = os.fork()
+if child == 0:
+    assert Detector(model).detect(image).boxes.tolist() == boxes
+    del detector
+    sys.exit(0)
+status = os.waitpid(child, 0)[1]
+assert status == 0, status
+"""
+    forked(code, untrained.models()[name], untrained.images()[0])
+
+
+def test_weights_in_a_fork_are_one_sentence(untrained: Untrained) -> None:
+    """Where their reader has worked before the fork, it waits without end after it."""
+    code = """
+import os, sys
+from seamline.runtime.detector import Detector
+detector = Detector(sys.argv[1])
+child = os.fork()
+if child == 0:
+    try:
+        Detector(sys.argv[1])
+    except Exception as error:
+        print(error, flush=True)
+    os._exit(0)
+os.waitpid(child, 0)
+"""
+    said = forked(code, untrained.models()["pytorch"])
+    assert "best.pt: PyTorch does not work in process" in said and "spawn" in said
+
+
+def forked(code: str, *words: Path) -> str:
+    """What a program that forks says; neither it nor its fork may go on for longer than a minute."""
+    command = [sys.executable, "-c", code, *map(str, words)]
+    process = subprocess.Popen(command, cwd=PROJECT, stdout=subprocess.PIPE, text=True, start_new_session=True)
+    try:
+        said, _ = process.communicate(timeout=60)
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+    assert process.returncode == 0
+    return said
+
+
+def test_closed_while_images_are_under_way_is_one_sentence(untrained: Untrained) -> None:
+    detector = opened(untrained, "onnx")
+    stream = detector.detect_all(untrained.images() * 20)
+    next(stream)
+    detector.close()
+    with pytest.raises(SeamlineError, match="the detector is closed; open the model again"):
+        list(stream)
+
+
+@pytest.mark.skipif(".avif" not in SUFFIXES, reason="Pillow has no AVIF here")
+def test_a_damaged_avif_is_one_bad_image() -> None:
+    """Its library raises another error than Pillow's own readers; one such photo has ended a whole run."""
+    stream = io.BytesIO()
+    PIL.Image.radial_gradient("L").convert("RGB").resize((64, 48)).save(stream, "AVIF")
+    whole = stream.getvalue()
+    refused = 0
+    for at in range(0, len(whole), 3):
+        damaged = whole[:at] + bytes([whole[at] ^ 0xFF]) + whole[at + 1 :]
+        try:
+            read_image(damaged)
+        except ImageError:
+            refused += 1
+    assert refused > 20
 
 
 def test_a_call_goes_by_the_limits_of_its_beginning_and_leaves_nothing_behind(untrained: Untrained) -> None:

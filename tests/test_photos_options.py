@@ -144,7 +144,9 @@ def test_the_crop_of_a_mask_without_a_pixel_is_none() -> None:
 
 def test_no_two_classes_share_a_folder_and_none_leads_elsewhere() -> None:
     folders = class_folders(["a b", "a/b", "A_B", "..", "../x", "", "shirt", "上衣", "x" * 300])
-    assert len({folder.casefold() for folder in folders}) == len(folders)
+    numbered = class_folders(["a_2", "a b", "a/b", "a!", "A_B", "a b_2", "a_b_3"])
+    for made in (folders, numbered, class_folders(["a_b_2", "a b", "a_b"])):
+        assert len({folder.casefold() for folder in made}) == len(made)
     assert all(re.fullmatch(r"[\w-]+", folder) and len(folder) <= 70 for folder in folders)
     assert {"shirt", "上衣"} <= set(folders)
 
@@ -208,7 +210,9 @@ def test_a_folder_that_cannot_be_read_is_counted(tmp_path: Path) -> None:
 
 def test_what_a_run_has_made_is_not_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     photos = write_photos(tmp_path / "photos", 2)
-    for name in ("overlays/0001_a.jpg", "crops/shirt/0001_a_1.png", "unfinished/crops/ab/c.png", "mine/a.jpg"):
+    left_by_a_kill = (".overlays.tmp/0001_a.jpg", ".overlays.old.tmp/0001_a.jpg", ".crops.tmp/shirt/0001_a_1.png")
+    made = ("overlays/0001_a.jpg", "crops/shirt/0001_a_1.png", "unfinished/crops/ab/c.png", *left_by_a_kill)
+    for name in (*made, "mine/a.jpg"):
         (photos / "out" / name).parent.mkdir(parents=True, exist_ok=True)
         (photos / "out" / name).touch()
     expected = ["000000.jpg", "000001.jpg", "out/mine/a.jpg"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -21,11 +22,12 @@ from seamline.drawing import COLOURS, hex_to_bgr
 from seamline.errors import SeamlineError
 from seamline.masks import mask_to_rle
 from seamline.overlays import SIDE_PX
+from seamline.photos import writing
 from seamline.photos.drawing import overlay
 from seamline.photos.finding import find_photos, words
 from seamline.photos.remote import Remote
 from seamline.runtime.detector import Detector
-from seamline.runtime.images import read_image
+from seamline.runtime.images import ImageError, read_image
 from seamline.verbs.predict import main
 from tests.conftest import PROJECT
 from tests.untrained import NAMES, WITHOUT_TORCH, Untrained
@@ -152,6 +154,9 @@ def test_a_name_that_is_not_utf8_can_be_written_down(photos: Path) -> None:
         ("memory://bucket/a.jpg", "addresses begin with"),
         ("s3:///a.jpg", "^s3:/+a.jpg: has to be s3://BUCKET/KEY"),
         ("s3://key:secret@bucket/a.jpg", "^s3://bucket/a.jpg: has to be s3://BUCKET/KEY, without a user or password"),
+        ("http://[::1", r"^http://\[::1: is not an address"),
+        ("https:///a.jpg", "is not an address"),
+        ("http://host:x/a.jpg", "is not an address"),
         ("clip.mp4", r"^clip\.mp4: is a video; save its frames as images"),
         ("photos.zip", r"^photos\.zip: is an archive; unpack it"),
         ("films", r"there is no image there .*; 2 files were passed over: 2 \.mp4 \(.*video"),
@@ -426,3 +431,31 @@ def test_a_table_for_people_has_no_formula_and_files_for_programs_every_name_as_
     assert {row["file_name"] for row in rows_of(tmp_path / "out" / "predictions.csv")} == {"'=1+1.jpg"}
     assert [row["file_name"] for row in rows_of(tmp_path / "out" / "errors.csv")] == ["'@half.jpg"]
     assert file_names(tmp_path / "out") == ["=1+1.jpg"]
+
+
+def test_a_photo_that_cannot_be_drawn_has_no_formula_in_the_table_either(
+    untrained: Untrained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "=1+1.jpg").write_bytes(untrained.images()[0].read_bytes())
+
+    def gone(*_: Any) -> None:
+        raise ImageError("=1+1.jpg: there is no such file.")
+
+    monkeypatch.setattr(writing, "read_image", gone)
+    with pytest.raises(SystemExit, match="1"):
+        predict(untrained.models()["onnx"], "*.jpg", "--out", tmp_path / "out")
+    [row] = rows_of(tmp_path / "out" / "errors.csv")
+    assert row["file_name"] == "'=1+1.jpg" and "cannot be drawn" in row["reason"]
+
+
+def test_a_name_is_no_command_to_a_terminal(untrained: Untrained, tmp_path: Path) -> None:
+    """Photos come from anybody: one whose name would paint the terminal or begin a line of its own, and is damaged."""
+    name = "x\x1b[31m\x1b]0;title\x07\nerror: all is lost\u202egpj.jpg"
+    (tmp_path / name).write_bytes(untrained.images()[0].read_bytes()[:700])
+    shown = r"x\x1b[31m\x1b]0;title\x07\nerror: all is lost\u202egpj.jpg"
+    listed = predict_command(untrained.models()["onnx"], tmp_path, "--out", tmp_path / "out")
+    refused = predict_command(untrained.models()["onnx"], tmp_path / f"no {name}", "--out", tmp_path / "out")
+    assert shown in listed.stderr and shown in refused.stderr
+    for said in (listed.stdout, listed.stderr, refused.stderr):
+        assert not re.search(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\u202e]|^error: all", said, re.MULTILINE)

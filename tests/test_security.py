@@ -464,6 +464,7 @@ SHOWN_BY = {
         "test_report::test_a_name_cannot_break_out_of_the_page_or_of_a_table",
         "test_escaping::test_a_name_is_seen_as_it_is_and_does_nothing",
         "test_security::test_a_name_is_no_command_to_a_terminal",
+        "test_predicting::test_a_name_is_no_command_to_a_terminal",
         "test_predicting::test_a_table_for_people_has_no_formula_and_files_for_programs_every_name_as_it_is",
     ],
     "What lies beside the data": ["test_security::test_nothing_that_lies_beside_the_data_is_opened_or_run"],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import re
 from collections.abc import Sequence
@@ -69,7 +70,8 @@ def class_folders(names: Sequence[str]) -> list[str]:
     for index, name in enumerate(names):
         folder = re.sub(r"[^\w-]+", "_", name)[:60] or "_"
         taken = {folded(other) for other in folders}
-        folders.append(folder if folded(folder) not in taken else f"{folder}_{index}")
+        others = (f"{folder}_{number}" for number in itertools.count(index))
+        folders.append(next(one for one in itertools.chain([folder], others) if folded(one) not in taken))
     return folders
 
 

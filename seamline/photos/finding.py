@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from seamline.addresses import is_remote, shown
 from seamline.errors import SeamlineError
-from seamline.files import mode_of
+from seamline.files import mode_of, temporary_beside
 from seamline.photos.listing import Photo, PhotoList, key_of
 from seamline.photos.remote import Remote, check_scheme
 from seamline.photos.suffixes import check_named, is_wanted, passed_over_text, suffix_of
@@ -97,9 +97,9 @@ def local_photos(text: str, out: Path, photos: PhotoList) -> Iterator[Photo]:
             check_named(text)
             yield path_to_photo(path)
         elif stat.S_ISDIR(mode):
-            yield from photos_below(path, [out / name for name in OURS], photos)
+            yield from photos_below(path, our_folders(out), photos)
         elif glob.has_magic(text):
-            yield from matching_photos(text, [(out / name).resolve() for name in OURS], photos)
+            yield from matching_photos(text, [folder.resolve() for folder in our_folders(out)], photos)
         else:
             what = "is not a file and not a folder" if mode else "there is no such file or folder"
             raise SeamlineError(f"{shown_path(path) if text else repr(text)}: {what}.")
@@ -107,6 +107,13 @@ def local_photos(text: str, out: Path, photos: PhotoList) -> Iterator[Photo]:
         raise SeamlineError(f"{shown_path(path)}: cannot be read ({error.strerror}).") from None
     except ValueError:  # a zero byte, as in a list that is written in UTF-16
         raise SeamlineError(f"{text!r}: cannot be the name of a file.") from None
+
+
+def our_folders(out: Path) -> list[Path]:
+    """What a run makes in OUT, and what a kill may have left of it."""
+    made = [out / name for name in OURS]
+    real = [folder.resolve() for folder in made]
+    return [*made, *(temporary_beside(folder, ending) for folder in real for ending in ("tmp", "old.tmp", "copy.tmp"))]
 
 
 def photos_below(folder: Path, skipped: Sequence[Path], photos: PhotoList) -> Iterator[Photo]:

@@ -72,6 +72,7 @@ class Remote:
         scheme, _, rest = address.partition("://")
         if scheme.lower() != "s3":
             place = f"{scheme.lower()}://{rest}"
+            check_address(place)
             check_named(shown(place))
             yield Photo(shown(place), place, "", None, key_of(place))
             return
@@ -224,6 +225,17 @@ def check_scheme(address: str) -> None:
     """Raise a SeamlineError for an address of another kind, such as file://, or zip:// of another address."""
     if is_remote(address) and address.partition("://")[0].lower() not in SCHEMES:
         raise SeamlineError(f"{shown(address)}: cannot be read; addresses begin with s3://, https:// or http://.")
+
+
+def check_address(address: str) -> None:
+    """Raise a SeamlineError for one on the web that names no host, before the first photo is read."""
+    try:
+        parts = urlsplit(address)
+        host = parts.hostname if parts.port != 0 else None
+    except ValueError:  # a bracket that is not closed, a port that is no number
+        host = None
+    if not host:
+        raise SeamlineError(f"{shown(address)}: is not an address; one is https://HOST/PATH.")
 
 
 def object_to_photo(bucket: str, item: RemoteObject) -> Photo:

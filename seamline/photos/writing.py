@@ -92,7 +92,7 @@ def write_results(
             summary.instances += len(one.done.instances)
             summary.counts.update(wanted.names[record["category_id"] - 1] for record in one.done.instances)
         for name, reason in undrawn.values():
-            tables.errors.writerow(summary.fail(name, reason))
+            tables.add_error(summary.fail(name, reason))
         tables.end()
     return summary
 
@@ -128,7 +128,10 @@ class Tables:
         self.before_result, self.before_image = "[\n", '{"images": [\n'
 
     def fail(self, summary: Summary, done: Done) -> None:
-        self.errors.writerow(map(to_spreadsheet, summary.fail(done.name, done.reason, done.again)))
+        self.add_error(summary.fail(done.name, done.reason, done.again))
+
+    def add_error(self, name_and_reason: tuple[str, str]) -> None:
+        self.errors.writerow(map(to_spreadsheet, name_and_reason))
 
     def add(self, one: Usable, crops: Sequence[str]) -> None:
         done = one.done

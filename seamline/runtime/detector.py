@@ -152,9 +152,10 @@ class Detector:
         limits = self._begin()
         infer = functools.partial(self._infer_beside, limits=limits)
         if is_unchanging(source):
-            return self._callers.submit(lambda: infer(self._prepare(source, "image")))
+            return self._later(self._callers, lambda: infer(self._prepare(source, "image")))
         try:
-            return self._callers.submit(infer, self._prepare(source, "image"))
+            prepared = self._prepare(source, "image")
+            return self._later(self._callers, lambda: infer(prepared))
         except ImageError as error:
             unusable: Future[Instances] = Future()
             unusable.set_exception(error)
@@ -184,6 +185,15 @@ class Detector:
             )
         return Limits(self.confidence, self.nms_iou, self.max_detections)
 
+    def _later(self, threads: ThreadPoolExecutor, work: Callable[[], R]) -> Future[R]:
+        """Raises a SeamlineError where the detector was closed, or the process forked, since the call began."""
+        self._begin()
+        try:
+            return threads.submit(work)
+        except RuntimeError:
+            self._begin()  # closed meanwhile, by another thread
+            raise
+
     @property
     def _callers(self) -> ThreadPoolExecutor:
         """The threads that wait for the engine's streams."""
@@ -200,7 +210,8 @@ class Detector:
         try:
             for group in grouped(in_order(self._read_ahead, enumerate(sources, 1), ahead), self.batch):
                 good = [one for one in group if isinstance(one, Prepared)]
-                running.append((group, self._callers.submit(self._infer, self.engine.infer_beside, good, limits)))
+                infer = functools.partial(self._infer, self.engine.infer_beside, good, limits)
+                running.append((group, self._later(self._callers, infer)))
                 if len(running) > self.engine.streams + WAITING:
                     yield from put_together(*running.popleft())
             while running:
@@ -212,7 +223,7 @@ class Detector:
     def _read_ahead(self, numbered: tuple[int, Source]) -> Future[Prepared | ImageError]:
         number, source = numbered
         if is_unchanging(source):
-            return self._readers.submit(self._prepared_or_error, source, f"image {number}")
+            return self._later(self._readers, functools.partial(self._prepared_or_error, source, f"image {number}"))
         done: Future[Prepared | ImageError] = Future()
         done.set_result(self._prepared_or_error(source, f"image {number}"))
         return done

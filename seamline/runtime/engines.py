@@ -23,6 +23,7 @@ import numpy.typing as npt
 from seamline.errors import SeamlineError, not_installed
 from seamline.escaping import has_control_character
 from seamline.files import mode_of
+from seamline.runtime.forks import check_torch_process, keep_in_forks
 from seamline.runtime.images import canvases_to_tensor
 from seamline.stage import quiet_ultralytics, without_openvino_telemetry
 from seamline.weights import load_weights
@@ -85,6 +86,7 @@ class TorchEngine:
         # core, an inference of 20 ms took 2 s, and so 50 ms. Without any spinning it took 42 ms on idle cores.
         os.environ.setdefault("GOMP_SPINCOUNT", "1000")
         quiet_ultralytics()
+        check_torch_process(path)
         import torch
 
         if device == "cuda":
@@ -164,6 +166,7 @@ class OnnxEngine:
     """An ONNX file on onnxruntime's CPU or CUDA provider."""
 
     def __init__(self, path: Path, threads: int, streams: int | None, device: str = "cpu") -> None:
+        keep_in_forks(self)
         self.path, self.threads, self.device = path, threads, device
         self.streams = self.callers = 1 if device == "cuda" else min(streams or threads, threads)
         self.one_at_a_time = threading.Lock()
@@ -223,6 +226,7 @@ class OpenVinoEngine:
 
     def __init__(self, path: Path, threads: int, streams: int | None, precision: str = "f32", batch: int = 1) -> None:
         openvino = import_openvino()
+        keep_in_forks(self)
         self.core = openvino.Core()
         model = self.core.read_model(path / "model.xml")
         self.facts = metadata_to_facts(rt_info(model), path)

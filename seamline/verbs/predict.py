@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from seamline.errors import SeamlineError
+from seamline.escaping import to_terminal
 
 if TYPE_CHECKING:
     from seamline.photos.listing import PhotoList
@@ -192,7 +193,7 @@ def report(
     if summary.failed:
         print(f"{summary.failed} of {len(photos)} files cannot be used ({args.out / 'errors.csv'}):", file=sys.stderr)
         for name, reason in summary.failures:
-            print(f"{name}: {reason}", file=sys.stderr)
+            print(to_terminal(f"{name}: {reason}"), file=sys.stderr)
         if summary.failed > len(summary.failures):
             print(f"and {summary.failed - len(summary.failures):,} more", file=sys.stderr)
         if summary.again:
