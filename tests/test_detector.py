@@ -22,12 +22,14 @@ import torchvision  # type: ignore[import-untyped]
 from bench.threads import CALLS, are_equal, count_differences
 from seamline.errors import SeamlineError
 from seamline.pictures import SUFFIXES, UNREAD_SUFFIXES
+from seamline.runtime import images
 from seamline.runtime.budget import PixelBudget
 from seamline.runtime.detector import Detector
+from seamline.runtime.engines import open_engine
 from seamline.runtime.images import ImageError, letterbox_of, read_image
 from seamline.runtime.instances import Instances, non_maximum_suppression, outputs_to_instances
 from tests.conftest import PROJECT
-from tests.untrained import Untrained
+from tests.untrained import Untrained, canvas_of
 
 CONFIDENCE = 0.05
 ENGINES = ("pytorch", "onnx", "openvino", "bf16")
@@ -306,6 +308,52 @@ def test_a_large_image_is_not_overtaken_by_small_ones() -> None:
     for worker in workers:
         worker.join()
     assert order == [100, 30]
+
+
+@pytest.mark.parametrize("kind", ["bytes", "file", "large file", "pillow"])
+def test_an_image_is_decoded_while_its_pixels_are_taken(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    budget, seen = PixelBudget(), list[int]()
+
+    def recorded(decode: Any) -> Any:
+        return lambda *arguments: (seen.append(budget._under_way), decode(*arguments))[1]
+
+    for name in ("decoded", "pillow_to_pixels"):
+        monkeypatch.setattr(images, name, recorded(getattr(images, name)))
+    path = tmp_path / "a.png"
+    PIL.Image.new("RGB", (30, 20)).save(path)
+    monkeypatch.setattr(images, "READ_AT_ONCE_BYTES", 10 if kind == "large file" else 1 << 20)
+    source: Any = path.read_bytes() if kind == "bytes" else PIL.Image.open(path) if kind == "pillow" else path
+    images.source_to_canvas(source, "image", 32, 1000, budget)
+    assert (seen, budget._under_way) == ([600], 0)
+    with pytest.raises(ImageError, match="has 30 x 20 pixels; at most 599 are read"):
+        images.source_to_canvas(source, "image", 32, 599, budget)
+
+
+@pytest.mark.parametrize("name", ["pytorch", "onnx"])
+def test_of_calls_for_all_threads_one_is_computed_at_a_time(
+    untrained: Untrained, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine: Any = open_engine(untrained.models()[name], threads=2)
+    compute, inside, most = engine._infer, list[int](), list[int]()
+
+    def slowly(*arguments: Any) -> Any:
+        inside.append(1)
+        most.append(len(inside))
+        time.sleep(0.005)
+        found = compute(*arguments)
+        inside.pop()
+        return found
+
+    monkeypatch.setattr(engine, "_infer", slowly)
+    canvases = canvas_of(untrained.images()[0])
+    workers = [threading.Thread(target=engine.infer, args=(canvases, len)) for _ in range(4)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    assert most == [1, 1, 1, 1]
 
 
 def bomb(side: int) -> bytes:
