@@ -317,7 +317,11 @@ def test_an_image_is_decoded_while_its_pixels_are_taken(
     budget, seen = PixelBudget(), list[int]()
 
     def recorded(decode: Any) -> Any:
-        return lambda *arguments: (seen.append(budget._under_way), decode(*arguments))[1]
+        def record(*arguments: Any) -> Any:
+            seen.append(budget._under_way)
+            return decode(*arguments)
+
+        return record
 
     for name in ("decoded", "pillow_to_pixels"):
         monkeypatch.setattr(images, name, recorded(getattr(images, name)))
@@ -439,7 +443,7 @@ def test_nms_of_equal_scores_and_overlaps_of_exactly_the_limit_is_torchvisions(i
     rng = np.random.default_rng(3)
     corners = rng.integers(0, 8, (400, 4)).astype(np.float32)
     corners[:, 2:] += corners[:, :2]
-    scores = rng.integers(1, 20, 400).astype(np.float32) / 20
+    scores = (rng.integers(1, 20, 400) / 20).astype(np.float32)
     expected = torchvision.ops.nms(torch.from_numpy(corners), torch.from_numpy(scores), iou)
     found = non_maximum_suppression(corners, scores, np.zeros(400, np.int64), iou, 400)
     assert found.tolist() == expected.tolist()

@@ -15,7 +15,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -224,9 +224,9 @@ def test_too_large_an_object_is_not_fetched(bucket: Bucket, remote: Remote, monk
 
 
 def test_what_nobody_said_the_size_of_is_read_no_further_than_a_photo_may_be(monkeypatch: pytest.MonkeyPatch) -> None:
-    given = []
+    given: list[bytes] = []
 
-    class Endless(Store):
+    class Endless:
         @asynccontextmanager
         async def read(self, item: RemoteObject, start: int, stop: int | None) -> AsyncIterator[Body]:
             async def chunks() -> AsyncIterator[bytes]:
@@ -238,7 +238,7 @@ def test_what_nobody_said_the_size_of_is_read_no_further_than_a_photo_may_be(mon
 
     monkeypatch.setattr(remote_module, "MAX_BYTES", 1000)
     with pytest.raises(Unread, match="too much for a photo"):
-        asyncio.run(whole(Endless(), RemoteObject("a.jpg", None, "")))
+        asyncio.run(whole(cast(Store, Endless()), RemoteObject("a.jpg", None, "")))
     assert len(given) == 3
 
 

@@ -707,7 +707,7 @@ def test_a_pixel_whose_value_is_exactly_zero_is_background(pixels_a_cell: int) -
         found = Instances(box, box[:, 0], np.zeros(1, np.int64), [runs], side, side).mask(0)
         expected, values = dense_mask(logits[0], box[0], letterbox, 8 * cells)
         np.testing.assert_array_equal(found, expected)
-        zeros += np.count_nonzero(values == 0)
+        zeros += int(np.count_nonzero(values == 0))
     assert zeros > 100
 
 
