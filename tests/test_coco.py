@@ -17,7 +17,7 @@ from tests.test_stage import is_one_sentence, run_stage, with_params
 BAD_NAMES = (
     "/etc/passwd", "../secret.png", "..", ".", "", "images/../../secret.png", "sub/001.png", "..\\secret.png",
     "C:\\Windows\\win.ini", "C:/Windows/win.ini", "001.png\0.txt", "001.png\nSecond.png", "001", ".png",
-    "x" * 300 + ".png",
+    "x" * 300 + ".png", "x" * 252 + ".png", "a\u2028b.png", "a\u2029b.png",
 )  # fmt: skip
 
 
@@ -35,6 +35,7 @@ def test_a_name_that_leads_elsewhere_is_refused_wherever_images_are_read(name: s
 
 def test_plain_names_in_any_language_pass() -> None:
     names = ["001.png", "Bob's photo.jpg", "日本 👗.jpg", "a..b.png", "..hidden.png", "x: y.webp", "$(touch PWNED).png"]
+    names.append("x" * 251 + ".png")
     assert [ref.file_name for ref in coco_with(*names).image_refs()] == names
 
 

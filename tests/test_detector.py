@@ -27,10 +27,11 @@ from seamline.pictures import SUFFIXES, UNREAD_SUFFIXES
 from seamline.runtime import images
 from seamline.runtime.budget import PixelBudget
 from seamline.runtime.detector import Detector
-from seamline.runtime.images import ImageError, read_image
+from seamline.runtime.engines import open_engine
+from seamline.runtime.images import ImageError, letterbox_of, read_image
 from seamline.runtime.instances import Instances, non_maximum_suppression, outputs_to_instances
 from tests.conftest import PROJECT
-from tests.untrained import Untrained
+from tests.untrained import Untrained, canvas_of
 
 CONFIDENCE = 0.05
 ENGINES = ("pytorch", "onnx", "openvino", "bf16")
@@ -367,6 +368,102 @@ def test_no_more_pixels_are_under_way_than_the_budget_has() -> None:
     assert most[0] == 250
 
 
+def test_images_that_fill_the_budget_are_worked_on_together() -> None:
+    budget, both = PixelBudget(100), threading.Barrier(2)
+
+    def work() -> None:
+        with budget.taken(50):
+            both.wait(10)
+
+    workers = [threading.Thread(target=work) for _ in range(2)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    assert not both.broken
+
+
+def test_an_image_that_fails_gives_its_pixels_back() -> None:
+    budget, worked = PixelBudget(100), threading.Event()
+    with pytest.raises(ValueError, match="damaged"), budget.taken(100):
+        raise ValueError("damaged")
+
+    def work() -> None:
+        with budget.taken(100):
+            worked.set()
+
+    threading.Thread(target=work, daemon=True).start()
+    assert worked.wait(10)
+
+
+def test_a_large_image_is_not_overtaken_by_small_ones() -> None:
+    budget, order = PixelBudget(100), list[int]()
+
+    def work(pixels: int) -> None:
+        with budget.taken(pixels):
+            order.append(pixels)
+
+    workers = [threading.Thread(target=work, args=(pixels,)) for pixels in (100, 30)]
+    with budget.taken(60):
+        for worker in workers:
+            worker.start()
+            worker.join(0.05)
+        assert not order
+    for worker in workers:
+        worker.join()
+    assert order == [100, 30]
+
+
+@pytest.mark.parametrize("kind", ["bytes", "file", "large file", "pillow"])
+def test_an_image_is_decoded_while_its_pixels_are_taken(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    budget, seen = PixelBudget(), list[int]()
+
+    def recorded(decode: Any) -> Any:
+        def record(*arguments: Any) -> Any:
+            seen.append(budget._under_way)
+            return decode(*arguments)
+
+        return record
+
+    for name in ("decoded", "pillow_to_pixels"):
+        monkeypatch.setattr(images, name, recorded(getattr(images, name)))
+    path = tmp_path / "a.png"
+    PIL.Image.new("RGB", (30, 20)).save(path)
+    monkeypatch.setattr(images, "READ_AT_ONCE_BYTES", 10 if kind == "large file" else 1 << 20)
+    source: Any = path.read_bytes() if kind == "bytes" else PIL.Image.open(path) if kind == "pillow" else path
+    images.source_to_canvas(source, "image", 32, 1000, budget)
+    assert (seen, budget._under_way) == ([600], 0)
+    with pytest.raises(ImageError, match="has 30 x 20 pixels; at most 599 are read"):
+        images.source_to_canvas(source, "image", 32, 599, budget)
+
+
+@pytest.mark.parametrize("name", ["pytorch", "onnx"])
+def test_of_calls_for_all_threads_one_is_computed_at_a_time(
+    untrained: Untrained, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine: Any = open_engine(untrained.models()[name], threads=2)
+    compute, inside, most = engine._infer, list[int](), list[int]()
+
+    def slowly(*arguments: Any) -> Any:
+        inside.append(1)
+        most.append(len(inside))
+        time.sleep(0.005)
+        found = compute(*arguments)
+        inside.pop()
+        return found
+
+    monkeypatch.setattr(engine, "_infer", slowly)
+    canvases = canvas_of(untrained.images()[0])
+    workers = [threading.Thread(target=engine.infer, args=(canvases, len)) for _ in range(4)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    assert most == [1, 1, 1, 1]
+
+
 def bomb(side: int) -> bytes:
     """A PNG of one colour, some hundred times smaller than its pixels."""
     return cv2.imencode(".png", np.zeros((side, side), np.uint8), [cv2.IMWRITE_PNG_COMPRESSION, 9])[1].tobytes()
@@ -415,8 +512,6 @@ def test_a_large_photos_masks_are_those_of_ultralytics_and_take_little_memory() 
     """In strips: 6 megapixels are six of them; the reference enlarges all of it."""
     from ultralytics.utils import ops
 
-    from seamline.runtime.images import letterbox_of
-
     predictions, prototypes = near_full_frame(6)
     letterbox = letterbox_of(2000, 3000, 160)
     found = outputs_to_instances(predictions, prototypes, letterbox, 160, 6, 0.001, 0.7, 100)
@@ -445,6 +540,35 @@ def test_nms_is_torchvisions_at_every_size(count: int, most: int) -> None:
     )
     found = non_maximum_suppression(corners, scores, classes, 0.5, most)
     assert found.tolist() == expected[:most].tolist()
+
+
+@pytest.mark.parametrize("iou", [0.2, 0.25, 0.5, 0.6, 0.7])
+def test_nms_of_equal_scores_and_overlaps_of_exactly_the_limit_is_torchvisions(iou: float) -> None:
+    rng = np.random.default_rng(3)
+    corners = rng.integers(0, 8, (400, 4)).astype(np.float32)
+    corners[:, 2:] += corners[:, :2]
+    scores = (rng.integers(1, 20, 400) / 20).astype(np.float32)
+    expected = torchvision.ops.nms(torch.from_numpy(corners), torch.from_numpy(scores), iou)
+    found = non_maximum_suppression(corners, scores, np.zeros(400, np.int64), iou, 400)
+    assert found.tolist() == expected.tolist()
+
+
+def test_nms_looks_as_far_as_it_takes() -> None:
+    """A thousand boxes at one place are one detection; the others are weaker."""
+    corners = np.array([[0, 0, 10, 10]] * 1000 + [[20 * place, 50, 20 * place + 10, 60] for place in range(5)])
+    scores = np.linspace(0.9, 0.1, len(corners)).astype(np.float32)
+    found = non_maximum_suppression(corners.astype(np.float32), scores, np.zeros(len(corners), np.int64), 0.5, 4)
+    assert found.tolist() == [0, 1000, 1001, 1002]
+
+
+def test_a_score_of_exactly_the_confidence_is_left_out_as_by_ultralytics() -> None:
+    from ultralytics.utils.nms import non_max_suppression as theirs
+
+    predictions, prototypes = near_full_frame(7)
+    for confidence, count in ((0.5, 0), (0.49, 7)):
+        found = outputs_to_instances(predictions, prototypes, letterbox_of(160, 160, 160), 160, 7, confidence, 0.7, 9)
+        [expected] = theirs(torch.from_numpy(predictions)[None].clone(), conf_thres=confidence, iou_thres=0.7, nc=7)
+        assert len(found) == len(expected) == count
 
 
 def test_nms_of_33_600_candidates_takes_no_longer_than_torchvisions() -> None:

@@ -54,6 +54,14 @@ def test_a_name_is_seen_as_it_is_and_does_nothing(name: str) -> None:
     assert table.text.split() == ["a", "b", *shown.split(), "1"]
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_a_name_below_a_line_does_not_change_that_line(name: str) -> None:
+    """=== or --- below a line would make a heading of it."""
+    page = Page(READER.render(f"before\n{to_line(name)}"))
+    assert page.tags == ["p"]
+    assert page.text.split() == ["before", *name.split()]
+
+
 def test_addresses_do_not_become_links_where_bare_ones_would() -> None:
     """As GitHub shows Markdown: it looks for :// and www. in the text as written."""
     for name in ("https://example.com/x", "HTTP://example.com", "www.example.com", "WWW.example.com"):
@@ -67,7 +75,7 @@ def test_markdown_stays_as_it_is() -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["=1+1", "+1", "-1", "@SUM(A1)", "\t=1", "\r=1", " =1", '=HYPERLINK("http://x")', "-rf.jpg"]
+    "text", ["=1+1", "+1", "-1", "@SUM(A1)", "\t=1", "\r=1", " =1", "\tx", "\rx", '=HYPERLINK("http://x")', "-rf.jpg"]
 )
 def test_a_spreadsheet_does_not_calculate(text: str) -> None:
     stream = io.StringIO()

@@ -136,6 +136,8 @@ def test_a_folder_of_a_lower_layer_is_copied_aside(tmp_path: Path, monkeypatch: 
 
     monkeypatch.setattr(files, "exchange", refuse)
     monkeypatch.setattr(Path, "rename", rename_unless_lower)
+    (tmp_path / "f").mkdir()
+    (tmp_path / "f" / "link").symlink_to("nowhere")
     replace_a_with_b(tmp_path / "f")
 
 
@@ -155,9 +157,59 @@ def test_what_a_kill_between_two_names_left_is_mended_by_the_next_start(tmp_path
         raise ValueError("stop")  # a start that fails has mended it, too
     assert [path.name for path in tmp_path.rglob("*")] == ["f", "a"]
     old.mkdir()  # the new one has its name, and the old one was not deleted any more
+    with pytest.raises(ValueError, match="stop"), whole_folder(target):
+        raise ValueError("stop")
+    assert [path.name for path in tmp_path.rglob("*")] == ["f", "a"], "the new one was lost"
+    old.mkdir()
     with whole_folder(target) as folder:
         (folder / "b").touch()
     assert [path.name for path in tmp_path.rglob("*")] == ["f", "b"]
+
+
+def test_a_folder_that_was_half_deleted_is_the_old_one_again(tmp_path: Path) -> None:
+    """A kill while the old one of a lower layer, which has a copy by then, was deleted."""
+    for name, files_in_it in ((".f.old.tmp", "ab"), ("f", "b"), (".f.tmp", "c")):
+        (tmp_path / name).mkdir()
+        for file in files_in_it:
+            (tmp_path / name / file).touch()
+    with pytest.raises(ValueError, match="stop"), whole_folder(tmp_path / "f"):
+        raise ValueError("stop")
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["a", "b", "f"]
+
+
+def test_an_exchange_that_fails_otherwise_leaves_the_old_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(one: Path, other: Path) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO), str(other))
+
+    monkeypatch.setattr(files, "exchange", refuse)
+    with pytest.raises(OSError, match=os.strerror(errno.EIO)):
+        replace_a_with_b(tmp_path / "f")
+    assert [path.name for path in tmp_path.rglob("*")] == ["f", "a"]
+
+
+def test_of_a_link_the_link_is_deleted(tmp_path: Path) -> None:
+    (tmp_path / "kept").mkdir()
+    for leads_to in ("kept", "nowhere"):
+        link = tmp_path / "link"
+        link.symlink_to(tmp_path / leads_to)
+        files.delete(link)
+        assert [path.name for path in tmp_path.iterdir()] == ["kept"]
+
+
+def test_a_folder_that_may_not_be_written_to_is_deleted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder, rmtree = tmp_path / "f", shutil.rmtree
+    folder.mkdir(mode=0o500)
+
+    def strict(path: Path) -> None:
+        if not path.stat().st_mode & stat.S_IWUSR:
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        rmtree(path)
+
+    monkeypatch.setattr(shutil, "rmtree", strict)
+    files.delete(folder)
+    assert not folder.exists()
 
 
 def test_a_mount_point_is_refused_before_anything_is_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

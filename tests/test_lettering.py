@@ -261,6 +261,8 @@ def test_names_are_cut_and_wrapped_by_their_columns() -> None:
     assert shortened("") == ""
     assert wrapped("short sleeve top of cotton", 12) == "short sleeve\ntop of\ncotton"
     assert wrapped("短袖上衣棉质夏季", 8) == "短袖上衣\n棉质夏季"
+    england = "🏴\U000e0067\U000e0062\U000e0065\U000e006e\U000e0067\U000e007f"  # a black flag and what it says
+    assert text_to_letters(f"a{england}b") == ["a", england, "b"]
     assert text_to_letters("क्षि👩‍🦰e\u0301🇫🇷🇩🇪") == ["क्षि", "👩‍🦰", "e\u0301", "🇫🇷", "🇩🇪"]
 
 

@@ -53,6 +53,14 @@ def test_lines_are_found_again_and_the_last_one_counts(tmp_path: Path) -> None:
         assert journal.at(position) == done("two", height=3, width=4, instances=[{"score": 0.5}])
 
 
+def test_a_line_is_in_the_file_as_soon_as_it_is_added(tmp_path: Path) -> None:
+    """A kill loses nothing that Python still held back."""
+    with open_journal(tmp_path, {"model": "a"}) as journal:
+        for count, key in enumerate(("one", "two"), 1):
+            journal.add(done(key))
+            assert (tmp_path / "unfinished" / "done.jsonl").read_bytes().count(b"\n") == count
+
+
 def test_wherever_a_line_is_cut_the_others_stay(tmp_path: Path) -> None:
     path = tmp_path / "unfinished" / "done.jsonl"
     with open_journal(tmp_path, {"model": "a"}) as journal:
@@ -91,6 +99,8 @@ def test_another_run_is_refused_until_everything_is_delivered(tmp_path: Path) ->
         journal.finish(keep=True)
     with open_journal(tmp_path, {"model": "b", "confidence": 0.2}) as journal:
         assert not journal.known(), "two models' results were mixed"
+        with pytest.raises(SeamlineError, match="another predict is at work there"):
+            open_journal(tmp_path, {"model": "b", "confidence": 0.2}).__enter__()
         journal.finish(keep=False)
     assert not (tmp_path / "unfinished").exists()
 

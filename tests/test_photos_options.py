@@ -226,7 +226,23 @@ def test_what_a_run_has_made_is_not_found(tmp_path: Path, monkeypatch: pytest.Mo
 def test_a_folder_that_links_to_itself_has_an_end(tmp_path: Path) -> None:
     photos = write_photos(tmp_path / "photos", 2)
     (photos / "again").symlink_to(photos)
-    assert len(found_names(photos)) == 2
+    (photos / "film.mov").touch()
+    found = find_photos(words([str(photos)], []), tmp_path, Remote())
+    assert len(found) == 2
+    assert sum(found.passed_over.values()) == 1, "it was searched more than once"
+
+
+def test_a_photo_of_another_size_or_time_has_another_stamp(tmp_path: Path) -> None:
+    path = tmp_path / "a.jpg"
+
+    def stamp(data: bytes, time_ns: int) -> str:
+        path.write_bytes(data)
+        os.utime(path, ns=(time_ns, time_ns))
+        [photo] = find_photos(words([str(path)], []), tmp_path, Remote())
+        return photo.stamp
+
+    stamps = [stamp(data, 1_800_000_000_000_000_000 + time_ns) for data in (b"1", b"22") for time_ns in (0, 1000)]
+    assert len(set(stamps)) == 4
 
 
 def test_the_pixels_of_a_photo_may_be_limited(

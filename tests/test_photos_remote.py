@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import http.server
 import json
@@ -11,9 +12,10 @@ import sys
 import tempfile
 import threading
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -22,7 +24,8 @@ from seamline.errors import SeamlineError
 from seamline.photos import remote as remote_module
 from seamline.photos.finding import find_photos, words
 from seamline.photos.listing import Photo
-from seamline.photos.remote import Remote, Unread, star_to_pattern
+from seamline.photos.remote import Remote, Unread, star_to_pattern, whole
+from seamline.stores.objects import Body, Facts, RemoteObject, Store
 from tests.s3 import Bucket, Request, first, flipped, half_then_reset, status
 from tests.test_predicting import file_names, predict, rows_of
 from tests.untrained import Untrained
@@ -218,6 +221,32 @@ def test_too_large_an_object_is_not_fetched(bucket: Bucket, remote: Remote, monk
         remote.read(photo)
     assert not raised.value.again
     assert not bucket.proxy.fetched()
+
+
+def test_what_nobody_said_the_size_of_is_read_no_further_than_a_photo_may_be(monkeypatch: pytest.MonkeyPatch) -> None:
+    given: list[bytes] = []
+
+    class Endless:
+        @asynccontextmanager
+        async def read(self, item: RemoteObject, start: int, stop: int | None) -> AsyncIterator[Body]:
+            async def chunks() -> AsyncIterator[bytes]:
+                while len(given) < 100:
+                    given.append(b"1" * 400)
+                    yield given[-1]
+
+            yield Body(Facts(), chunks())
+
+    monkeypatch.setattr(remote_module, "MAX_BYTES", 1000)
+    with pytest.raises(Unread, match="too much for a photo"):
+        asyncio.run(whole(cast(Store, Endless()), RemoteObject("a.jpg", None, "")))
+    assert len(given) == 3
+
+
+@pytest.mark.parametrize("address", ["s3://me:secret@bucket/a.jpg", "s3:///a.jpg"])
+def test_an_address_of_no_bucket_is_one_sentence_without_secrets(remote: Remote, address: str) -> None:
+    with pytest.raises(SeamlineError, match="has to be s3://BUCKET/KEY, without a user or password in it") as error:
+        names(remote, address)
+    assert "secret" not in str(error.value)
 
 
 def test_nobody_there_is_said_once(bucket: Bucket, remote: Remote) -> None:

@@ -54,6 +54,7 @@ def photos(untrained: Untrained, tmp_path: Path) -> Path:
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_bytes(image.read_bytes())
     (folder / "notes.txt").write_text("no image")
+    (folder / "README").write_text("no suffix")
     (folder / "sub" / "._c.jpeg").write_bytes(b"left by a system")
     return folder
 
@@ -84,6 +85,8 @@ def found_names(*arguments: Path | str) -> list[str]:
 
 
 def test_a_folder_is_searched_to_its_end(photos: Path) -> None:
+    (photos / "sub" / "__MACOSX").mkdir()
+    (photos / "sub" / "__MACOSX" / "c.jpeg").write_bytes(b"left by an archive")
     names = ["a b.JPG", "b.jpg", "sub/deep er/c.jpeg", "ünï ✓.jpg"]
     assert found_names(photos) == [f"{photos}/{name}" for name in names]
     assert found_names(photos / "sub") == [f"{photos}/sub/deep er/c.jpeg"]

@@ -247,6 +247,14 @@ def test_runs_of_a_crop_are_pycocotools_rle_of_the_whole_mask(
     np.testing.assert_array_equal(again, whole)
 
 
+@given(small_masks.filter(lambda mask: bool(mask.any())))
+def test_a_crop_is_no_larger_than_its_pixels_ask_for(mask: npt.NDArray[np.uint8]) -> None:
+    crop, left, top = runs_to_crop(mask_to_runs(mask, 0, 0, len(mask)), len(mask))
+    rows, columns = np.nonzero(mask.any(axis=1))[0], np.nonzero(mask.any(axis=0))[0]
+    np.testing.assert_array_equal(crop, mask[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1])
+    assert (left, top) == (columns[0], rows[0])
+
+
 def test_no_mask_is_an_empty_rle_and_no_polygon() -> None:
     nothing = mask_to_runs(np.zeros((0, 0), np.uint8), 3, 4, 20)
     assert coco_mask.decode(runs_to_rle(nothing, 20, 10)).sum() == 0
@@ -684,6 +692,23 @@ def test_a_mask_is_the_sign_of_every_pixels_own_value(
     expected, values = dense_mask(prototypes[0], box[0], letterbox, imgsz)
     different = found.astype(bool) != expected
     assert not different[values > 1e-5].any()
+
+
+@pytest.mark.parametrize("pixels_a_cell", [1, 2, 4])
+def test_a_pixel_whose_value_is_exactly_zero_is_background(pixels_a_cell: int) -> None:
+    """All weights are whole eighths, so that nothing is rounded: as many zeros come before a mask as behind one."""
+    cells = 12
+    side, box = cells * pixels_a_cell, np.array([[0, 0, cells * pixels_a_cell, cells * pixels_a_cell]], np.float32)
+    letterbox = letterbox_of(side, side, 8 * cells)
+    zeros = 0
+    for seed in range(10):
+        logits = np.random.default_rng(seed).integers(-3, 4, (1, cells, cells)).astype(np.float32)
+        [runs] = decode_masks(np.ones((1, 1), np.float32), logits, box, letterbox, 8 * cells)
+        found = Instances(box, box[:, 0], np.zeros(1, np.int64), [runs], side, side).mask(0)
+        expected, values = dense_mask(logits[0], box[0], letterbox, 8 * cells)
+        np.testing.assert_array_equal(found, expected)
+        zeros += int(np.count_nonzero(values == 0))
+    assert zeros > 100
 
 
 def test_a_model_of_boxes_alone_and_one_that_was_refused_are_one_sentence(tmp_path: Path) -> None:
