@@ -149,6 +149,8 @@ def test_what_fails_stops_dvc_and_its_remedy_mends_it(
 ) -> None:
     (project.root / ".dvc" / "tmp").mkdir(exist_ok=True)
     breaks(project.root)
+    for role in ("AUTHOR", "COMMITTER"):  # whoever commits has told git who he is
+        project.environment |= {f"GIT_{role}_NAME": "someone", f"GIT_{role}_EMAIL": "someone@localhost"}
     assert project.run("dvc", "repro", "pull", check=False).returncode != 0
     done = run_doctor(project)
     assert findings_of(done)[name] == "FAIL"
