@@ -53,14 +53,10 @@ def are_equal(found: Instances | ImageError, expected: Instances | ImageError) -
     """To the last bit; times aside."""
     if isinstance(found, ImageError) or isinstance(expected, ImageError):
         return str(found) == str(expected)
-    return (
-        all(
-            np.array_equal(getattr(found, name), getattr(expected, name))
-            for name in ("boxes", "scores", "classes", "height", "width")
-        )
-        and len(found.runs) == len(expected.runs)
-        and all(map(np.array_equal, found.runs, expected.runs))
-    )
+    return all(
+        np.array_equal(getattr(found, name), getattr(expected, name))
+        for name in ("boxes", "scores", "classes", "height", "width")
+    ) and all(np.array_equal(found.runs(index), expected.runs(index)) for index in range(len(found)))
 
 
 def count_differences(

@@ -716,7 +716,7 @@ def test_a_model_of_boxes_alone_and_one_that_was_refused_are_one_sentence(tmp_pa
     with pytest.raises(SeamlineError, match=r"boxes\.pt: is a model of the task 'detect'; it has to be one of segm"):
         open_engine(tmp_path / "boxes.pt", 1)
     (tmp_path / NO_MODEL).write_text("INT8 costs too much.\n")
-    with pytest.raises(SeamlineError, match=r"there is not a model; INT8 costs too much\.$"):
+    with pytest.raises(SeamlineError, match=r"there is no model; INT8 costs too much\.$"):
         open_engine(tmp_path, 1)
 
 

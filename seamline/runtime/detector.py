@@ -41,6 +41,13 @@ class Prepared(NamedTuple):
     milliseconds: float  # that it took
 
 
+class Taken(NamedTuple):
+    """An image on its way, as the caller named it or ready for the model."""
+
+    source: Source | Prepared | ImageError
+    name: str
+
+
 class Limits(NamedTuple):
     """What is reported; see instances.outputs_to_instances."""
 
@@ -105,11 +112,14 @@ class Detector:
         self.confidence = facts.confidence if confidence is None else confidence
         self.nms_iou = facts.nms_iou if nms_iou is None else nms_iou
         self.max_detections = facts.max_detections if max_detections is None else max_detections
-        # With as many as cores, small images came 10% slower: they take the cores from each other and from the model.
-        self._readers = ThreadPoolExecutor(max(self.threads // 2, 1), thread_name_prefix="decode")
         self._making_callers = threading.Lock()
         self._process = os.getpid()
         self._is_closed = False
+
+    @property
+    def ahead(self) -> int:
+        """How many batches detect_all() has under way, so that no thread waits for the one who asks for results."""
+        return self.engine.callers + WAITING
 
     @property
     def precision(self) -> str:
@@ -150,24 +160,14 @@ class Detector:
             SeamlineError: after close(), or in another process.
         """
         limits = self._begin()
-        infer = functools.partial(self._infer_beside, limits=limits)
-        if is_unchanging(source):
-            return self._later(self._callers, lambda: infer(self._prepare(source, "image")))
-        try:
-            prepared = self._prepare(source, "image")
-            return self._later(self._callers, lambda: infer(prepared))
-        except ImageError as error:
-            unusable: Future[Instances] = Future()
-            unusable.set_exception(error)
-            return unusable
+        taken = self._take((0, source))
+        return self._later(lambda: instances_or_raise(self._detect_group([taken], limits)[0]))
 
     def close(self) -> None:
         """Wait for what is under way, and let threads go; what is asked after that is refused."""
         self._is_closed = True
         if os.getpid() == self._process:
-            self._readers.shutdown()
-            if "_callers" in self.__dict__:
-                self._callers.shutdown()
+            self._callers.shutdown()
 
     def __enter__(self) -> Detector:
         return self
@@ -185,50 +185,48 @@ class Detector:
             )
         return Limits(self.confidence, self.nms_iou, self.max_detections)
 
-    def _later(self, threads: ThreadPoolExecutor, work: Callable[[], R]) -> Future[R]:
+    def _later(self, work: Callable[[], R]) -> Future[R]:
         """Raises a SeamlineError where the detector was closed, or the process forked, since the call began."""
         self._begin()
         try:
-            return threads.submit(work)
+            return self._callers.submit(work)
         except RuntimeError:
             self._begin()  # closed meanwhile, by another thread
             raise
 
     @property
     def _callers(self) -> ThreadPoolExecutor:
-        """The threads that wait for the engine's streams."""
+        """The threads that decode images, wait for the engine's streams, and decode their outputs."""
         with self._making_callers:
             return self._made_callers
 
     @functools.cached_property
     def _made_callers(self) -> ThreadPoolExecutor:
-        return ThreadPoolExecutor(self.engine.callers, thread_name_prefix="infer")
+        return ThreadPoolExecutor(self.engine.callers, thread_name_prefix="detect")
 
     def _detect_all(self, sources: Iterable[Source], limits: Limits) -> Iterator[Instances | ImageError]:
-        ahead = 2 * max(self.threads, self.batch)
-        running: deque[tuple[list[Prepared | ImageError], Future[list[Instances]]]] = deque()
-        try:
-            for group in grouped(in_order(self._read_ahead, enumerate(sources, 1), ahead), self.batch):
-                good = [one for one in group if isinstance(one, Prepared)]
-                infer = functools.partial(self._infer, self.engine.infer_beside, good, limits)
-                running.append((group, self._later(self._callers, infer)))
-                if len(running) > self.engine.streams + WAITING:
-                    yield from put_together(*running.popleft())
-            while running:
-                yield from put_together(*running.popleft())
-        finally:
-            for _, future in running:  # nobody waits for them
-                future.cancel()
+        def begin(group: list[Taken]) -> Future[list[Instances | ImageError]]:
+            return self._later(functools.partial(self._detect_group, group, limits))
 
-    def _read_ahead(self, numbered: tuple[int, Source]) -> Future[Prepared | ImageError]:
+        for found in in_order(begin, grouped(map(self._take, enumerate(sources, 1)), self.batch), self.ahead):
+            yield from found
+
+    def _take(self, numbered: tuple[int, Source]) -> Taken:
+        """A source as it may wait, its owner doing with it what he likes; the 0th is the only one."""
         number, source = numbered
-        if is_unchanging(source):
-            return self._later(self._readers, functools.partial(self._prepared_or_error, source, f"image {number}"))
-        done: Future[Prepared | ImageError] = Future()
-        done.set_result(self._prepared_or_error(source, f"image {number}"))
-        return done
+        taken = Taken(source, f"image {number}" if number else "image")
+        return taken if is_unchanging(source) else taken._replace(source=self._prepared_or_error(*taken))
 
-    def _prepared_or_error(self, source: Source, name: str) -> Prepared | ImageError:
+    def _detect_group(self, group: list[Taken], limits: Limits) -> list[Instances | ImageError]:
+        """A batch from its sources to its instances, in one thread: handing it from thread to thread costs a tenth."""
+        ready = [
+            one.source if isinstance(one.source, Prepared | ImageError) else self._prepared_or_error(*one)
+            for one in group
+        ]
+        found = iter(self._infer(self.engine.infer_beside, [one for one in ready if isinstance(one, Prepared)], limits))
+        return [one if isinstance(one, ImageError) else next(found) for one in ready]
+
+    def _prepared_or_error(self, source: Any, name: str) -> Prepared | ImageError:
         try:
             return self._prepare(source, name)
         except ImageError as error:
@@ -238,10 +236,6 @@ class Detector:
         start = time.perf_counter()
         canvas, letterbox = source_to_canvas(source, name, self.imgsz, self.max_pixels, self.budget)
         return Prepared(canvas, letterbox, 1000 * (time.perf_counter() - start))
-
-    def _infer_beside(self, prepared: Prepared, limits: Limits) -> Instances:
-        [instances] = self._infer(self.engine.infer_beside, [prepared], limits)
-        return instances
 
     def _infer(self, infer: Callable[..., Any], group: list[Prepared], limits: Limits) -> list[Instances]:
         if not group:
@@ -262,12 +256,10 @@ class Detector:
         return found
 
 
-def put_together(
-    group: list[Prepared | ImageError], found: Future[list[Instances]]
-) -> Iterator[Instances | ImageError]:
-    """Instances and errors of a batch, in the order of its images."""
-    instances = iter(found.result())
-    return (one if isinstance(one, ImageError) else next(instances) for one in group)
+def instances_or_raise(found: Instances | ImageError) -> Instances:
+    if isinstance(found, ImageError):
+        raise found
+    return found
 
 
 def in_order(begin: Callable[[T], Future[R]], items: Iterable[T], ahead: int) -> Iterator[R]:

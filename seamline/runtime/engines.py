@@ -69,7 +69,7 @@ class Engine(Protocol):
 
     @property
     def callers(self) -> int:
-        """How many threads have to call infer_beside() for all streams to be at work."""
+        """How many threads have to call infer_beside() for all streams to be at work while others prepare images."""
 
     def infer(self, canvases: Canvases, decode: Callable[[Outputs], T]) -> T:
         """As soon as can be: on all threads; of several callers one after the other is computed."""
@@ -95,7 +95,9 @@ class TorchEngine:
             torch.backends.cudnn.allow_tf32 = False  # f32 is f32
         self.device, self.threads = device, threads
         self.one_at_a_time = threading.Lock()
-        self.streams = self.callers = 1 if device == "cuda" else min(streams or threads, threads)
+        self.streams = 1 if device == "cuda" else min(streams or threads, threads)
+        self.callers = self.streams + max(threads // 2, 1)
+        self.free_streams = threading.Semaphore(self.streams)
         model, checkpoint = load_weights(path, device, fuse=True)
         if "Segment" not in type(model.model[-1]).__name__:
             raise SeamlineError(f"{path}: is a model of the task {model.task!r}; it has to be one of segmentation.")
@@ -114,7 +116,9 @@ class TorchEngine:
         return decode(outputs)
 
     def infer_beside(self, canvases: Canvases, decode: Callable[[Outputs], T]) -> T:
-        return decode(self._infer(canvases, max(self.threads // self.streams, 1)))
+        with self.free_streams:
+            outputs = self._infer(canvases, max(self.threads // self.streams, 1))
+        return decode(outputs)
 
     def _infer(self, canvases: Canvases, threads: int) -> Outputs:
         import torch
@@ -168,7 +172,9 @@ class OnnxEngine:
     def __init__(self, path: Path, threads: int, streams: int | None, device: str = "cpu") -> None:
         keep_in_forks(self)
         self.path, self.threads, self.device = path, threads, device
-        self.streams = self.callers = 1 if device == "cuda" else min(streams or threads, threads)
+        self.streams = 1 if device == "cuda" else min(streams or threads, threads)
+        self.callers = self.streams + max(threads // 2, 1)
+        self.free_streams = threading.Semaphore(self.streams)
         self.one_at_a_time = threading.Lock()
         self.session = self._session(threads)
         self.facts = metadata_to_facts(self.session.get_modelmeta().custom_metadata_map, path)
@@ -183,7 +189,9 @@ class OnnxEngine:
     def infer_beside(self, canvases: Canvases, decode: Callable[[Outputs], T]) -> T:
         with self.one_at_a_time:
             session = self._shared_session  # made by the first who needs it
-        return decode(self._infer(session, canvases))
+        with self.free_streams:
+            outputs = self._infer(session, canvases)
+        return decode(outputs)
 
     @functools.cached_property
     def _shared_session(self) -> Any:

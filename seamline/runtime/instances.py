@@ -21,6 +21,8 @@ Runs = npt.NDArray[np.int64]
 NMS_BLOCK = 32  # boxes
 STRIP_VALUES = 1 << 17  # that are interpolated at once, so that they stay in a core's cache
 FEW_BOXES = 128
+SMALL_PIXELS = 1 << 17  # of a box whose mask is made pixel by pixel
+NO_RUNS: Runs = np.zeros(0, dtype=np.int64)
 
 
 class Crop(NamedTuple):
@@ -35,13 +37,14 @@ class Crop(NamedTuple):
 class Instances:
     """What was found in one image, best score first. `len()` is the number of instances.
 
-    Masks are kept as runs: as pixels, those of one large photo would fill the memory.
+    Large masks are kept as runs: as pixels, those of one large photo would fill the memory. Small ones are kept as the
+    pixels in their boxes, which take less time to make.
     """
 
     boxes: Floats  # (n, 4) as x1, y1, x2, y2 in pixels of the image
     scores: Floats  # (n,)
     classes: npt.NDArray[np.int64]  # (n,) index into the model's names
-    runs: list[Runs]  # n of them
+    shapes: list[Crop | Runs]  # n masks
     height: int  # of the image, in pixels
     width: int
     timings_ms: tuple[float, float, float] = (0.0, 0.0, 0.0)  # preprocess, inference, postprocess of its batch
@@ -62,12 +65,18 @@ class Instances:
         return mask
 
     def crop(self, index: int) -> Crop:
-        """One mask, no larger than its pixels ask for."""
-        return runs_to_crop(self.runs[index], self.height)
+        """The part of one mask outside of which there is none of it."""
+        shape = self.shapes[index]
+        return shape if isinstance(shape, Crop) else runs_to_crop(shape, self.height)
+
+    def runs(self, index: int) -> Runs:
+        """Where one mask's pixels begin and end in the image, column after column."""
+        shape = self.shapes[index]
+        return crop_to_runs(shape, self.height) if isinstance(shape, Crop) else shape
 
     def rle(self, index: int) -> Rle:
         """Compressed RLE with text counts, as COCO results files hold it."""
-        return runs_to_rle(self.runs[index], self.height, self.width)
+        return runs_to_rle(self.runs(index), self.height, self.width)
 
     def polygon(self, index: int) -> list[float]:
         """One closed COCO polygon, x and y in turn, holes and parts joined by bridges of no width; [] for no pixel."""
@@ -102,6 +111,14 @@ def toggles_to_runs(toggles: npt.NDArray[np.int64]) -> Runs:
     counts = np.diff(new, append=len(places))
     runs: Runs = places[new[counts % 2 == 1]]
     return runs
+
+
+def crop_to_runs(crop: Crop, height: int) -> Runs:
+    mask, left, top = crop
+    inside = np.zeros((mask.shape[1], mask.shape[0] + 1), dtype=np.uint8)  # every run ends in its own column
+    inside[:, :-1] = mask.T
+    column, row = np.divmod(np.flatnonzero(np.diff(inside.ravel(), prepend=0)), inside.shape[1])
+    return toggles_to_runs((left + column) * height + top + row)
 
 
 def runs_to_crop(runs: Runs, height: int) -> Crop:
@@ -173,8 +190,10 @@ def outputs_to_instances(
     corners, best, classes = corners[order], best[order], classes[order]
     coefficients = kept[order, 4 + class_count :]
     boxes = boxes_to_image(corners, letterbox)
-    runs = decode_masks(coefficients, prototypes, boxes, letterbox, imgsz)
-    return Instances(boxes, best.astype(np.float32), classes.astype(np.int64), runs, letterbox.height, letterbox.width)
+    shapes = decode_masks(coefficients, prototypes, boxes, letterbox, imgsz)
+    return Instances(
+        boxes, best.astype(np.float32), classes.astype(np.int64), shapes, letterbox.height, letterbox.width
+    )
 
 
 def non_maximum_suppression(
@@ -277,10 +296,11 @@ def pixels_to_cells(size: int, start: float, length: float, cell_count: int) -> 
 
 def decode_masks(
     coefficients: Floats, prototypes: Floats, boxes: Floats, letterbox: Letterbox, imgsz: int
-) -> list[Runs]:
+) -> list[Crop | Runs]:
     """Masks in the image's pixels: prototypes weighted, enlarged bilinearly, cut to the box, positive logits kept.
 
-    The same as ultralytics' process_mask_native (retina_masks=True), without an enlarged mask ever being made.
+    The same as ultralytics' process_mask_native (retina_masks=True), but enlarged inside the box only, and not at all
+    where that is large. A pixel belongs to a box where its index lies in it, as there.
     """
     count, height, width = prototypes.shape
     if not len(boxes):
@@ -289,8 +309,30 @@ def decode_masks(
     stride = imgsz / height
     rows = pixels_to_cells(letterbox.height, letterbox.top / stride, letterbox.scaled_height / stride, height)
     columns = pixels_to_cells(letterbox.width, letterbox.left / stride, letterbox.scaled_width / stride, width)
-    # Columns first, as runs go down them.
-    return logits_to_runs(logits.transpose(0, 2, 1), np.ceil(boxes).astype(np.int64).tolist(), rows, columns)
+    corners: list[list[int]] = np.ceil(boxes).astype(np.int64).tolist()
+    shapes: list[Crop | Runs] = []
+    large = []
+    for index, (x1, y1, x2, y2) in enumerate(corners):
+        if (x2 - x1) * (y2 - y1) > SMALL_PIXELS:
+            large.append(index)
+            shapes.append(NO_RUNS)
+        else:
+            shapes.append(logit_to_crop(logits[index], x1, y1, x2, y2, rows, columns))
+    if large:
+        # Columns first, as runs go down them.
+        runs = logits_to_runs(logits[large].transpose(0, 2, 1), [corners[index] for index in large], rows, columns)
+        for index, own in zip(large, runs, strict=True):
+            shapes[index] = own
+    return shapes
+
+
+def logit_to_crop(logit: Floats, x1: int, y1: int, x2: int, y2: int, rows: Cells, columns: Cells) -> Crop:
+    """One mask inside its box: bilinear enlargement is separable, rows @ logits @ columns."""
+    if x1 >= x2 or y1 >= y2:
+        return Crop(np.zeros((0, 0), np.uint8), x1, y1)
+    down, along = (slice(cells.low[a], cells.high[b - 1] + 1) for cells, a, b in ((rows, y1, y2), (columns, x1, x2)))
+    enlarged = rows.weights[y1:y2, down] @ logit[down, along] @ columns.weights[x1:x2, along].T
+    return Crop((enlarged > 0).view(np.uint8), x1, y1)
 
 
 def logits_to_runs(logits: Floats, boxes: list[list[int]], rows: Cells, columns: Cells) -> list[Runs]:
@@ -302,13 +344,12 @@ def logits_to_runs(logits: Floats, boxes: list[list[int]], rows: Cells, columns:
 
     Args:
         logits: (n, columns of cells, rows of cells).
-        boxes: n times the first column and row of pixels in the box, and those behind it (as in ultralytics a pixel
-            belongs to a box where its index lies in it).
+        boxes: n times the first column and row of pixels in the box, and those behind it.
         rows, columns: where the image's pixels lie among the cells.
     """
     filled = [(owner, *box) for owner, box in enumerate(boxes) if box[0] < box[2] and box[1] < box[3]]
     if not filled:
-        return [np.zeros(0, dtype=np.int64)] * len(boxes)
+        return [NO_RUNS] * len(boxes)
     top = min(rows.low[y1] for _, _, y1, _, _ in filled)
     bottom = max(rows.high[y2 - 1] for *_, y2 in filled) + 1
     height = len(rows.low)
