@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import cv2
+import matplotlib.pyplot as plt
 import numpy as np
 import numpy.typing as npt
 import pytest
@@ -306,3 +307,4 @@ def test_a_mask_that_was_edited_into_something_else_is_one_sentence(
     (tmp_path / "out").mkdir()
     with pytest.raises(SeamlineError, match=rf"annotation {number}: its segmentation .*{reason}"):
         write_data_charts(read_coco(folder / "instances.json"), ["train", "val"], folder / "photos", tmp_path / "out")
+    plt.close("all")  # what it was drawing; a stage ends with it
