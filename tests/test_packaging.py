@@ -200,3 +200,13 @@ def test_pip_install_into_an_empty_environment_predicts_and_reports_nothing(
     subprocess.run([python, "-c", alone], cwd=work, env=environment, check=True, capture_output=True)
     assert "google-analytics" in (tmp_path / "counter proof" / "asked for").read_text()
     assert "home/intel" in left(work)
+
+
+def test_git_takes_nothing_that_pip_or_a_test_leaves_for_source(tmp_path: Path) -> None:
+    """`pip install .` leaves build/, a copy of the package that was once committed, and built into later wheels."""
+    shutil.copy(PROJECT / ".gitignore", tmp_path)
+    subprocess.run(["git", "init", "--quiet", tmp_path], check=True)
+    left = ["build/lib/seamline/cli.py", "dist/seamline.whl", "seamline.egg-info/PKG-INFO", ".venv/bin/python"]
+    done = subprocess.run(["git", "check-ignore", *left], cwd=tmp_path, capture_output=True, text=True)
+    assert done.stdout.split() == left
+    assert subprocess.run(["git", "check-ignore", "seamline/cli.py"], cwd=tmp_path, capture_output=True).returncode == 1
