@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 import time
+import tracemalloc
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -523,6 +524,24 @@ def test_a_large_photos_masks_are_those_of_ultralytics_and_take_little_memory() 
     ).numpy()
     for our, their in zip(found.masks, theirs, strict=True):
         assert np.count_nonzero(our != their) < 0.005 * our.size
+
+
+def test_memory_does_not_grow_with_the_number_of_large_masks() -> None:
+    """24 megapixels, 640 px of input, 100 masks over the whole frame: logits of all of them alone would be 10 MB."""
+    from seamline.runtime.images import letterbox_of
+
+    letterbox = letterbox_of(4000, 6000, 640)
+    peaks = []
+    for count in (10, 100):
+        predictions, prototypes = near_full_frame(count, 160)
+        predictions[:4] *= 4
+        tracemalloc.start()
+        found = outputs_to_instances(predictions, prototypes, letterbox, 640, count, 0.001, 0.7, 100)
+        peaks.append(tracemalloc.get_traced_memory()[1] - sum(found.runs(index).nbytes for index in range(count)))
+        tracemalloc.stop()
+        assert len(found) == count
+    assert max(peaks) < 40e6
+    assert peaks[1] < 1.2 * peaks[0] + 1e6
 
 
 @pytest.mark.parametrize("most", [1, 7, 100, 5000])

@@ -21,6 +21,7 @@ Runs = npt.NDArray[np.int64]
 NMS_BLOCK = 32  # boxes
 STRIP_VALUES = 1 << 17  # that are interpolated at once, so that they stay in a core's cache
 FEW_BOXES = 128
+MASKS_AT_ONCE = 8  # so that memory does not grow with their number
 SMALL_PIXELS = 1 << 17  # of a box whose mask is made pixel by pixel
 NO_RUNS: Runs = np.zeros(0, dtype=np.int64)
 
@@ -302,17 +303,24 @@ def decode_masks(
     The same as ultralytics' process_mask_native (retina_masks=True), but enlarged inside the box only, and not at all
     where that is large. A pixel belongs to a box where its index lies in it, as there.
     """
-    count, height, width = prototypes.shape
-    if not len(boxes):
-        return []
-    logits = (coefficients @ prototypes.reshape(count, -1)).reshape(-1, height, width)
+    _, height, width = prototypes.shape
     stride = imgsz / height
     rows = pixels_to_cells(letterbox.height, letterbox.top / stride, letterbox.scaled_height / stride, height)
     columns = pixels_to_cells(letterbox.width, letterbox.left / stride, letterbox.scaled_width / stride, width)
     corners: list[list[int]] = np.ceil(boxes).astype(np.int64).tolist()
     shapes: list[Crop | Runs] = []
+    for start in range(0, len(corners), MASKS_AT_ONCE):
+        some = slice(start, start + MASKS_AT_ONCE)
+        logits = (coefficients[some] @ prototypes.reshape(len(prototypes), -1)).reshape(-1, height, width)
+        shapes += logits_to_shapes(logits, corners[some], rows, columns)
+    return shapes
+
+
+def logits_to_shapes(logits: Floats, boxes: list[list[int]], rows: Cells, columns: Cells) -> list[Crop | Runs]:
+    """Masks from their logits, (n, rows of cells, columns of cells), each in the way that suits its size."""
+    shapes: list[Crop | Runs] = []
     large = []
-    for index, (x1, y1, x2, y2) in enumerate(corners):
+    for index, (x1, y1, x2, y2) in enumerate(boxes):
         if (x2 - x1) * (y2 - y1) > SMALL_PIXELS:
             large.append(index)
             shapes.append(NO_RUNS)
@@ -320,7 +328,7 @@ def decode_masks(
             shapes.append(logit_to_crop(logits[index], x1, y1, x2, y2, rows, columns))
     if large:
         # Columns first, as runs go down them.
-        runs = logits_to_runs(logits[large].transpose(0, 2, 1), [corners[index] for index in large], rows, columns)
+        runs = logits_to_runs(logits[large].transpose(0, 2, 1), [boxes[index] for index in large], rows, columns)
         for index, own in zip(large, runs, strict=True):
             shapes[index] = own
     return shapes
