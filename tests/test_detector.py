@@ -126,7 +126,7 @@ def test_an_image_is_the_same_in_whatever_it_is_handed_over(untrained: Untrained
             assert are_equal(detector.detect(source), expected), type(source)
         grey = cv2.cvtColor(pixels, cv2.COLOR_BGR2GRAY)
         as_colour = detector.detect(cv2.cvtColor(grey, cv2.COLOR_GRAY2BGR))
-        for source in (grey, grey[:, :, None], PIL.Image.fromarray(grey)):
+        for source in (grey, grey[:, :, None], np.asmatrix(grey), PIL.Image.fromarray(grey)):
             assert are_equal(detector.detect(source), as_colour)
 
 

@@ -82,9 +82,9 @@ class TorchEngine:
     """A trained best.pt, its convolutions fused with their normalisations as ultralytics does for inference."""
 
     def __init__(self, path: Path, threads: int, streams: int | None, device: str = "cpu") -> None:
-        # Read when OpenMP loads. Left alone, its threads spin long at every barrier: where something else used a
-        # core, an inference of 20 ms took 2 s, and so 50 ms. Without any spinning it took 42 ms on idle cores.
-        os.environ.setdefault("GOMP_SPINCOUNT", "1000")
+        # Read when OpenMP loads. Left alone, its threads spin long at every barrier: an inference of 17 ms on two idle
+        # cores took 2 s where something else used one of them. With 10,000 it is 19 and 113 ms, with 1,000 41 and 40.
+        os.environ.setdefault("GOMP_SPINCOUNT", "10000")
         quiet_ultralytics()
         check_torch_process(path)
         import torch

@@ -247,6 +247,7 @@ def pillow_to_image(image: Pillow.Image) -> Image:
 
 def array_to_image(array: npt.NDArray[Any]) -> Image:
     """(height, width, 3), BGR, from an array of uint8: with 3 or 4 channels, blue first, or one or none, grey."""
+    array = np.asarray(array)  # kinds of their own, as np.matrix, take other shapes on the way
     channels = 1 if array.ndim == 2 else array.shape[2] if array.ndim == 3 else 0
     if channels not in (1, 3, 4) or array.dtype != np.uint8:
         raise NotAnImage(
