@@ -13,6 +13,7 @@ from typing import Any
 
 from seamline.errors import SeamlineError
 from seamline.runtime.detector import Detector
+from seamline.runtime.engines import SPIN_COUNT
 from seamline.stage import end_with_parent
 
 
@@ -45,7 +46,7 @@ class EngineProcess:
         context = multiprocessing.get_context("spawn")
         self.connection, theirs = context.Pipe()
         self.process = context.Process(target=serve, args=(theirs, open_detector, cores), daemon=True, name=name)
-        with environment({"OMP_NUM_THREADS": str(len(cores)), "GOMP_SPINCOUNT": "1000"}):  # see TorchEngine
+        with environment({"OMP_NUM_THREADS": str(len(cores)), "GOMP_SPINCOUNT": SPIN_COUNT}):
             self.process.start()
         theirs.close()
 

@@ -61,7 +61,7 @@ def test_processes_are_set_up_alike_and_end_with_the_block() -> None:
     with engine_processes() as processes:
         processes.append(started())
         pid = processes[0].ask(process_id)
-        assert processes[0].ask(environment_of) == ("1", "1000", set(CORES))
+        assert processes[0].ask(environment_of) == ("1", "10000", set(CORES))
         assert still_runs(pid)
         start = time.monotonic()
     assert time.monotonic() - start < 1.9, "it had to be killed"

@@ -41,6 +41,10 @@ MAX_IMGSZ = 8192
 CUDA_PROVIDER = "CUDAExecutionProvider"
 ONNX_PRECISIONS = {"tensor(float)": "f32", "tensor(float16)": "f16"}  # the provider computes in what the file has
 Requests = queue.LifoQueue[Any]  # of OpenVINO's, that are free
+# How long PyTorch's threads spin at a barrier, read when OpenMP loads. Left alone they do so long: an inference of 17
+# ms on two idle cores took 2 s where something else used one of them. With 10,000 it is 19 and 113 ms, with 1,000 it is
+# 41 and 40.
+SPIN_COUNT = "10000"
 WAITING = 4  # batches that lie ready, so that no stream waits for Python
 
 
@@ -82,9 +86,7 @@ class TorchEngine:
     """A trained best.pt, its convolutions fused with their normalisations as ultralytics does for inference."""
 
     def __init__(self, path: Path, threads: int, streams: int | None, device: str = "cpu") -> None:
-        # Read when OpenMP loads. Left alone, its threads spin long at every barrier: an inference of 17 ms on two idle
-        # cores took 2 s where something else used one of them. With 10,000 it is 19 and 113 ms, with 1,000 41 and 40.
-        os.environ.setdefault("GOMP_SPINCOUNT", "10000")
+        os.environ.setdefault("GOMP_SPINCOUNT", SPIN_COUNT)
         quiet_ultralytics()
         check_torch_process(path)
         import torch
