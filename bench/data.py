@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from seamline.files import whole_folder
+from seamline.base.files import whole_folder
 
 SAMPLE = Path("samples/garments.zip")
 PICTURES = 100  # of each size; 200,000 images are 2,000 links to each, and file systems allow 65,000

@@ -18,9 +18,9 @@ import numpy as np
 import numpy.typing as npt
 from pycocotools import mask as coco_mask
 
-from seamline.files import whole_folder, write_json
-from seamline.masks import mask_to_rle
-from seamline.stage import quiet_environment
+from seamline.base.files import whole_folder, write_json
+from seamline.base.process import quiet_environment
+from seamline.masks.outlines import mask_to_rle
 
 SIDE_PX = 640
 CLASSES = 13
@@ -97,9 +97,9 @@ def main() -> None:
     args = parser.parse_args()
     quiet_environment()
 
-    from seamline.evaluation import evaluate_files
-    from seamline.findings import write_evaluation
-    from seamline.params import load_params
+    from seamline.evaluation.explanation import write_evaluation
+    from seamline.evaluation.measure import evaluate_files
+    from seamline.params.loader import load_params
 
     params = load_params()
     params.evaluate = msgspec.structs.replace(params.evaluate, overlays=0)  # there are no photos to draw on

@@ -24,7 +24,7 @@ import numpy as np
 from tqdm import tqdm
 
 from bench.run import SCRATCH, in_turns, measured, show
-from seamline.files import write_json
+from seamline.base.files import write_json
 
 PORT = 5599
 ENDPOINT = f"http://127.0.0.1:{PORT}"
@@ -35,7 +35,10 @@ SETTINGS = {
     "AWS_DEFAULT_REGION": "us-east-1",
     "AWS_EC2_METADATA_DISABLED": "true",
 }
-OURS = "import sys; from pathlib import Path; from seamline.fetch import fetch; fetch(sys.argv[1], Path(sys.argv[2]))"
+OURS = (
+    "import sys; from pathlib import Path; from seamline.ingest.remote.fetch import fetch; "
+    "fetch(sys.argv[1], Path(sys.argv[2]))"
+)
 
 
 def start_server() -> subprocess.Popen[bytes]:

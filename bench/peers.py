@@ -35,7 +35,7 @@ def pycocotools_evaluate(annotations: Path, out: Path) -> None:
 
 
 def ultralytics_convert(annotations: Path, out: Path) -> None:
-    from seamline.stage import quiet_environment
+    from seamline.base.process import quiet_environment
 
     quiet_environment()
     from ultralytics.data.converter import convert_coco

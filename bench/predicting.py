@@ -19,8 +19,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from seamline.files import write_json
-from seamline.runtime.images import read_image
+from seamline.base.files import write_json
+from seamline.images.reading import read_image
 
 PROJECT = Path(__file__).parent.parent
 SIDE_PX = 320

@@ -27,9 +27,9 @@ import psutil
 
 from bench.data import write_dataset
 from bench.evaluation import write_predicted
-from seamline.coco import read_coco
-from seamline.files import write_json
-from seamline.masks import filled, line_to_trained_pixels, mask_iou, rle_to_mask, segmentation_to_rle
+from seamline.base.coco import read_coco
+from seamline.base.files import write_json
+from seamline.masks.outlines import filled, line_to_trained_pixels, mask_iou, rle_to_mask, segmentation_to_rle
 
 SCRATCH = Path(".seamline/bench")
 EVERY_S = 0.02
@@ -126,7 +126,7 @@ def mask_rows(data: Path) -> dict[str, Any]:
         ious = []
         for number, image in images.items():
             path = (Path(out_of(name)) / "labels" / image.file_name).with_suffix(".txt")
-            # Not read with seamline.labels, which refuses the coordinates outside the image that some write.
+            # Not read with seamline.masks.yolo_labels, which refuses the coordinates outside the image that some write.
             texts = path.read_text().splitlines() if path.exists() else []
             lines = [np.array(text.split()[1:], dtype=np.float64).reshape(-1, 2) for text in texts]
             size = (image.height, image.width)

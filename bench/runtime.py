@@ -22,17 +22,17 @@ from typing import Any
 
 import yaml
 
-from seamline.coco import Record
-from seamline.exporting import matched_share
-from seamline.files import link_or_copy, write_json
-from seamline.machine import instructions, usable_core_ids
-from seamline.masks import mask_to_rle
-from seamline.pictures import SUFFIXES
-from seamline.processes import EngineProcess, engine_processes
-from seamline.runtime.detector import Detector
-from seamline.runtime.engines import open_engine
-from seamline.runtime.images import ImageError
-from seamline.stage import quiet_environment
+from seamline.base.coco import Record
+from seamline.base.files import link_or_copy, write_json
+from seamline.base.process import quiet_environment
+from seamline.benchmark.engine_process import EngineProcess, engine_processes
+from seamline.benchmark.machine import instructions, usable_core_ids
+from seamline.export.yolo import matched_share
+from seamline.images.files import SUFFIXES
+from seamline.images.reading import ImageError
+from seamline.inference.detector import Detector
+from seamline.masks.outlines import mask_to_rle
+from seamline.models.engines import open_engine
 
 SCRATCH = Path(".seamline/bench/runtime")
 CONFIDENCE = 0.25
@@ -139,9 +139,9 @@ def benchmark_app(path: Path, precision: str, seconds: int) -> float:
 def first_image(path: Path, image: Path) -> tuple[float, float]:
     """Seconds and MB of a new process that opens a model and predicts one image."""
     code = (
-        "import sys; from pathlib import Path; from seamline.runtime.detector import Detector; "
+        "import sys; from pathlib import Path; from seamline.inference.detector import Detector; "
         "Detector(Path(sys.argv[1])).detect(Path(sys.argv[2])); "
-        "from seamline.machine import peak_rss_mb; print(peak_rss_mb())"
+        "from seamline.benchmark.machine import peak_rss_mb; print(peak_rss_mb())"
     )
     start = time.perf_counter()
     done = subprocess.run([sys.executable, "-c", code, path, image], check=True, capture_output=True, text=True)

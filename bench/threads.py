@@ -17,14 +17,14 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from seamline.exporting import model_paths
-from seamline.files import write_json
-from seamline.machine import instructions
-from seamline.runtime.detector import Detector
-from seamline.runtime.engines import NO_MODEL
-from seamline.runtime.images import ImageError
-from seamline.runtime.instances import Instances
-from seamline.stage import quiet_environment
+from seamline.base.files import write_json
+from seamline.base.process import quiet_environment
+from seamline.benchmark.machine import instructions
+from seamline.export.yolo import model_paths
+from seamline.images.reading import ImageError
+from seamline.inference.detector import Detector
+from seamline.models.engines import NO_MODEL
+from seamline.models.instances import Instances
 
 BF16 = "openvino_bf16"
 THREADS = (2, 4, 8, 16)

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 import yaml
 
-from seamline.files import read_json
+from seamline.base.files import read_json
 
 PROJECT = Path(__file__).resolve().parent.parent
 OWN, OF_TESTS = PROJECT / "params.yaml", PROJECT / "tests" / "workspace" / "params.yaml"

@@ -44,7 +44,7 @@ def test_no_stage_would_come_to_other_results() -> None:
 def test_what_is_missing_in_a_fresh_clone_is_no_reason_and_what_changed_is() -> None:
     missing = [{"changed deps": {"data/raw": "deleted"}}, {"changed outs": {"data/subset": "not in cache"}}]
     assert status_to_reasons({"subset": missing}) == []
-    changed = [{"changed deps": {"seamline/coco.py": "modified", "data/raw": "modified"}}, "changed command"]
+    changed = [{"changed deps": {"seamline/base/coco.py": "modified", "data/raw": "modified"}}, "changed command"]
     changed.append({"changed outs": {"reports/subset.json": "deleted"}})
     changed.append({"changed deps": {"params.yaml": {"subset.images": "modified"}}})
     assert len(status_to_reasons({"subset": changed})) == 5

@@ -1,4 +1,4 @@
-"""Make docs/parameters.md of params.yaml: its keys, defaults and comments, and what seamline.params allows.
+"""Make docs/parameters.md of params.yaml: its keys, defaults and comments, and what seamline.params.loader allows.
 
 Example: python docs/make_parameters.py
 """
@@ -9,8 +9,8 @@ from typing import Any
 import msgspec
 from msgspec import inspect
 
-from seamline.files import write_text
-from seamline.params import Params
+from seamline.base.files import write_text
+from seamline.params.loader import Params
 
 PROJECT = Path(__file__).resolve().parent.parent
 HEAD = """# Every parameter

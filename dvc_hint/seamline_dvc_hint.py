@@ -128,7 +128,7 @@ def pull_source() -> str:
 
 
 def shown(address: str) -> str:
-    """Without user, password and query: seamline.addresses.shown(), to which a test holds it."""
+    """Without user, password and query: seamline.base.urls.shown(), to which a test holds it."""
     try:
         parts = urlsplit(address)
     except ValueError:  # it is no address

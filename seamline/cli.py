@@ -5,9 +5,9 @@ import importlib
 import sys
 
 from seamline import __version__
-from seamline.errors import SeamlineError
-from seamline.escaping import to_terminal
-from seamline.stage import run
+from seamline.base.errors import SeamlineError
+from seamline.base.escaping import to_terminal
+from seamline.base.process import run
 
 # The module that has the verb's main(), and its line of help. What takes long to import is imported inside main().
 VERBS = {

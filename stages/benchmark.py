@@ -14,7 +14,14 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from seamline.benchmarking import (
+from seamline.base.coco import Record
+from seamline.base.errors import SeamlineError
+from seamline.base.files import write_bytes, write_json
+from seamline.base.process import run
+from seamline.benchmark.engine_process import engine_processes
+from seamline.benchmark.machine import conditions, instructions, machine_facts, snapshot, usable_core_ids
+from seamline.benchmark.tables import rows_to_table, write_benchmark
+from seamline.benchmark.timing import (
     WarmUp,
     best_way,
     facts_of,
@@ -34,15 +41,8 @@ from seamline.benchmarking import (
     warm_up,
     ways_to_try,
 )
-from seamline.coco import Record
-from seamline.errors import SeamlineError
-from seamline.exporting import evenly_spaced, image_files, megabytes, timed_models
-from seamline.files import write_bytes, write_json
-from seamline.machine import conditions, instructions, machine_facts, snapshot, usable_core_ids
-from seamline.params import load_params
-from seamline.processes import engine_processes
-from seamline.stage import run
-from seamline.tables import rows_to_table, write_benchmark
+from seamline.export.yolo import evenly_spaced, image_files, megabytes, timed_models
+from seamline.params.loader import load_params
 
 SLOWEST_S = 10  # an image, when accuracy is measured
 TRIED = 32  # images with which ways to run a row are tried
@@ -102,11 +102,11 @@ def main() -> None:
             process.left_s += SLOWEST_S * split_images  # of a test split of any size
             found[process.name] = process.ask(split_records, test, folder, limits)
 
-    from seamline.charts import FORMAT_LABELS, benchmark_figure
-    from seamline.drawing import save
-    from seamline.evaluation import difference_interval, groups_beside, measure
-    from seamline.formats import most_different, picture_of
-    from seamline.metrics import average_precision, read_ground_truth
+    from seamline.benchmark.differences import most_different, picture_of
+    from seamline.charts.results import FORMAT_LABELS, benchmark_figure
+    from seamline.evaluation.average_precision import average_precision, read_ground_truth
+    from seamline.evaluation.measure import difference_interval, groups_beside, measure
+    from seamline.images.drawing import save
 
     truth, groups = read_ground_truth(test), groups_beside(test)
     masks = {name: measure(truth, records, "mask", groups, limits) for name, records in found.items()}

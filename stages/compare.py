@@ -10,8 +10,8 @@ Example: python -m stages.compare main quick-lynx workspace
 import argparse
 from pathlib import Path
 
-from seamline.files import write_text
-from seamline.stage import SCRATCH, run
+from seamline.base.files import write_text
+from seamline.base.process import SCRATCH, run
 
 PICTURE_BYTES = 3_500_000
 
@@ -23,8 +23,8 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=SCRATCH / "compare.html", help="the page to write")
     args = parser.parse_args()
 
-    from seamline.charts import curve_figure
-    from seamline.comparing import (
+    from seamline.charts.results import curve_figure
+    from seamline.experiments.comparing import (
         Model,
         accuracy_differences,
         differences_to_lines,
@@ -32,8 +32,8 @@ def main() -> None:
         read_model,
         speed_differences,
     )
-    from seamline.page import bytes_to_data, figure_to_svg, render
-    from seamline.revisions import WORKSPACE, read_at, revision
+    from seamline.experiments.revisions import WORKSPACE, read_at, revision
+    from seamline.report.page import bytes_to_data, figure_to_svg, render
 
     names = list(dict.fromkeys(args.revisions))
     if len(names) == 1:

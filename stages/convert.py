@@ -14,13 +14,13 @@ from pathlib import Path
 from msgspec import Raw
 from tqdm import tqdm
 
-from seamline.coco import read_coco
-from seamline.conversion import Converted, fidelity_report, write_labels
-from seamline.errors import SeamlineError
-from seamline.files import beside, check_out, whole_folder, write_json
-from seamline.parallel import in_processes, usable_cores
-from seamline.params import load_params
-from seamline.stage import run
+from seamline.base.coco import read_coco
+from seamline.base.errors import SeamlineError
+from seamline.base.files import beside, check_out, whole_folder, write_json
+from seamline.base.parallel import in_processes, usable_cores
+from seamline.base.process import run
+from seamline.dataset.conversion import Converted, fidelity_report, write_labels
+from seamline.params.loader import load_params
 
 IMAGES_A_JOB = 200
 

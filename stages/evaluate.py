@@ -10,10 +10,10 @@ Example: python -m stages.evaluate models/train/best.pt data/split data/yolo dat
 import argparse
 from pathlib import Path
 
-from seamline.errors import SeamlineError
-from seamline.files import beside, check_out, whole_folder, write_json
-from seamline.params import load_params
-from seamline.stage import run
+from seamline.base.errors import SeamlineError
+from seamline.base.files import beside, check_out, whole_folder, write_json
+from seamline.base.process import run
+from seamline.params.loader import load_params
 
 
 def main() -> None:
@@ -36,11 +36,11 @@ def main() -> None:
     if report.exists() and not report.is_dir():
         raise SeamlineError(f"{report}: is no folder; --report names the folder that reports go to.")
 
-    from seamline.evaluation import KINDS, SPLITS, evaluate_files
-    from seamline.findings import write_evaluation
-    from seamline.metrics import results_of_kind
-    from seamline.predictions import predict_split
-    from seamline.runtime.detector import Detector
+    from seamline.evaluation.average_precision import results_of_kind
+    from seamline.evaluation.explanation import write_evaluation
+    from seamline.evaluation.measure import KINDS, SPLITS, evaluate_files
+    from seamline.inference.detector import Detector
+    from seamline.inference.predictions import predict_split
 
     limits = params.evaluate
     detector = Detector(args.model, limits.confidence, limits.nms_iou, limits.max_detections)

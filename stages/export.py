@@ -11,9 +11,11 @@ Example: python -m stages.export models/train/best.pt data/split data/yolo model
 import argparse
 from pathlib import Path
 
-from seamline.coco import Record
-from seamline.errors import SeamlineError
-from seamline.exporting import (
+from seamline.base.coco import Record
+from seamline.base.errors import SeamlineError
+from seamline.base.files import beside, check_out, read_json, sha256_of, whole_folder, write_json, write_text
+from seamline.base.process import run
+from seamline.export.yolo import (
     check_drift,
     evenly_spaced,
     image_files,
@@ -29,10 +31,8 @@ from seamline.exporting import (
     weights_to_onnx,
     why_no_int8,
 )
-from seamline.files import beside, check_out, read_json, sha256_of, whole_folder, write_json, write_text
-from seamline.params import load_params
-from seamline.runtime.engines import NO_MODEL, Engine, ModelFacts
-from seamline.stage import run
+from seamline.models.engines import NO_MODEL, Engine, ModelFacts
+from seamline.params.loader import load_params
 
 PARITY_IMAGES = 16  # val images whose raw outputs are compared
 
@@ -52,9 +52,9 @@ def main() -> None:
     params = load_params()
     limits = (params.evaluate.confidence, params.evaluate.nms_iou, params.evaluate.max_detections)
 
-    from seamline.metrics import average_precision, read_ground_truth
-    from seamline.predictions import predict_split
-    from seamline.runtime.detector import Detector
+    from seamline.evaluation.average_precision import average_precision, read_ground_truth
+    from seamline.inference.detector import Detector
+    from seamline.inference.predictions import predict_split
 
     val, train, images = args.split / "val.json", args.split / "train.json", args.yolo / "images"
     truth, val_images = read_ground_truth(val), image_files(val, images)

@@ -18,16 +18,16 @@ import argparse
 import shutil
 from pathlib import Path
 
-from seamline.addresses import is_remote
-from seamline.canonical import canonicalise
-from seamline.errors import SeamlineError
-from seamline.fetch import fetch
-from seamline.files import beside, check_out, copy, link_or_copy, sha256_of, whole_folder, write_json
-from seamline.kept import locked
-from seamline.manifest import write_manifest
-from seamline.params import Pull, load_params
-from seamline.sources.layouts import read_source
-from seamline.stage import SCRATCH, run
+from seamline.base.errors import SeamlineError
+from seamline.base.files import beside, check_out, copy, link_or_copy, sha256_of, whole_folder, write_json
+from seamline.base.process import SCRATCH, run
+from seamline.base.urls import is_remote
+from seamline.ingest.canonical.dataset import canonicalise
+from seamline.ingest.layouts.recognition import read_source
+from seamline.ingest.manifest import write_manifest
+from seamline.ingest.remote.cache import locked
+from seamline.ingest.remote.fetch import fetch
+from seamline.params.loader import Pull, load_params
 
 
 def main() -> None:

@@ -13,10 +13,10 @@ from typing import Any
 import msgspec
 from ruamel.yaml import YAML
 
-from seamline.errors import SeamlineError
-from seamline.files import write_text
-from seamline.params import Params, load_params
-from seamline.stage import run
+from seamline.base.errors import SeamlineError
+from seamline.base.files import write_text
+from seamline.base.process import run
+from seamline.params.loader import Params, load_params
 
 SECTIONS = {*(field.name for field in msgspec.structs.fields(Params)), "ratios", "int8"}
 

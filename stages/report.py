@@ -9,8 +9,11 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from seamline.coco import Record
-from seamline.facts import (
+from seamline.base.coco import Record
+from seamline.base.files import write_text
+from seamline.base.process import run
+from seamline.params.loader import load_params
+from seamline.report.contents import (
     as_fast,
     cautions,
     code_identity,
@@ -23,9 +26,6 @@ from seamline.facts import (
     recommended,
     rows_to_columns,
 )
-from seamline.files import write_text
-from seamline.params import load_params
-from seamline.stage import run
 
 PAGE_BYTES = 4_700_000  # overlays that do not fit are left in their folder
 CAPTION_BYTES = 1000
@@ -44,8 +44,8 @@ def main() -> None:
     args = parser.parse_args()
     params = load_params()
 
-    from seamline.charts import FORMAT_LABELS
-    from seamline.page import picture_to_data, render
+    from seamline.charts.results import FORMAT_LABELS
+    from seamline.report.page import picture_to_data, render
 
     facts = read_facts(args.reports)
     best = recommended(facts, params.export.int8.max_drop)
@@ -83,8 +83,8 @@ def main() -> None:
 
 def charts(facts: Record) -> dict[str, str]:
     """Each chart as SVG, drawn from the tables and not from pictures, so that it suits light and dark."""
-    from seamline import charts as draw
-    from seamline.page import figure_to_svg
+    from seamline.charts import results as draw
+    from seamline.report.page import figure_to_svg
 
     validation, losses = (rows_to_columns(facts[name]) for name in ("validation", "losses"))
     test = facts["per_class"]["test"]["mask"]
@@ -119,7 +119,7 @@ def charts(facts: Record) -> dict[str, str]:
 
 def overlays(facts: Record, folder: Path, room: int) -> tuple[dict[str, list[Record]], int]:
     """The worst and the sampled images with their pictures, as fit into so many bytes, and how many do not."""
-    from seamline.page import picture_to_data
+    from seamline.report.page import picture_to_data
 
     found: dict[str, list[Record]] = {"worst": [], "sample": []}
     left_out = 0

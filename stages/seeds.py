@@ -13,10 +13,10 @@ from pathlib import Path
 
 import msgspec
 
-from seamline.files import write_json
-from seamline.params import load_params
-from seamline.stage import run
-from seamline.trainings import KEPT_FINISHED, trainings_folder
+from seamline.base.files import write_json
+from seamline.base.process import run
+from seamline.params.loader import load_params
+from seamline.training.finished import KEPT_FINISHED, trainings_folder
 
 METRICS = ("mAP50_95", "mAP50")
 
@@ -34,11 +34,11 @@ def main() -> None:
         parser.error("a spread needs at least two different seeds, none below 0")
     params = load_params()
 
-    from seamline.machine import machine_facts, usable_core_ids  # torch; kept from --help
-    from seamline.metrics import average_precision, read_ground_truth
-    from seamline.predictions import predict_split
-    from seamline.runtime.detector import Detector
-    from seamline.training import finished_training
+    from seamline.benchmark.machine import machine_facts, usable_core_ids  # torch; kept from --help
+    from seamline.evaluation.average_precision import average_precision, read_ground_truth
+    from seamline.inference.detector import Detector
+    from seamline.inference.predictions import predict_split
+    from seamline.training.yolo import finished_training
 
     limits, most = params.evaluate, max(len(set(args.seeds)), KEPT_FINISHED)
     truth = {name: read_ground_truth(args.split / f"{name}.json") for name in ("val", "test")}

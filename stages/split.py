@@ -15,12 +15,12 @@ import numpy as np
 import yaml
 from tqdm import tqdm
 
-from seamline.coco import raw_to_record, read_coco, write_coco
-from seamline.files import beside, check_out, whole_folder, write_json, write_text
-from seamline.groups import field_groups
-from seamline.parallel import in_threads
-from seamline.params import Ratios, load_params
-from seamline.splits import (
+from seamline.base.coco import raw_to_record, read_coco, write_coco
+from seamline.base.files import beside, check_out, whole_folder, write_json, write_text
+from seamline.base.parallel import in_threads
+from seamline.base.process import run
+from seamline.dataset.groups import field_groups
+from seamline.dataset.splits import (
     FEWEST_GROUPS,
     SPLITS,
     fingerprint,
@@ -30,7 +30,7 @@ from seamline.splits import (
     split_report,
     stratified,
 )
-from seamline.stage import run
+from seamline.params.loader import Ratios, load_params
 
 
 def ratios_of(ratios: Ratios) -> list[float]:
@@ -48,7 +48,7 @@ def main() -> None:
     charts_folder = args.charts or beside(args.out, "charts")
     for folder, ours in ((args.out, ("*.txt", "*.json", "data.yaml")), (charts_folder, ("*.png", "*.csv"))):
         check_out(folder, ours, [args.subset, args.yolo])
-    from seamline.datacharts import write_data_charts  # matplotlib, which the stage's environment is for
+    from seamline.charts.data import write_data_charts  # matplotlib, which the stage's environment is for
 
     params = load_params().split
 

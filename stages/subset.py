@@ -14,13 +14,13 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from seamline.coco import link_image, raw_to_record, read_coco, write_coco
-from seamline.errors import SeamlineError
-from seamline.files import beside, check_out, whole_folder, write_json
-from seamline.groups import field_groups
-from seamline.params import load_params
-from seamline.selection import choose_balanced, merged_category, source_ids_by_class
-from seamline.stage import run
+from seamline.base.coco import link_image, raw_to_record, read_coco, write_coco
+from seamline.base.errors import SeamlineError
+from seamline.base.files import beside, check_out, whole_folder, write_json
+from seamline.base.process import run
+from seamline.dataset.groups import field_groups
+from seamline.dataset.selection import choose_balanced, merged_category, source_ids_by_class
+from seamline.params.loader import load_params
 
 
 def main() -> None:

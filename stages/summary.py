@@ -6,8 +6,8 @@ Example: python -m stages.summary
 import argparse
 from pathlib import Path
 
-from seamline.files import read_json
-from seamline.stage import run
+from seamline.base.files import read_json
+from seamline.base.process import run
 
 EXPORTED = ("onnx", "openvino", "openvino_f16", "openvino_int8")
 

@@ -19,12 +19,11 @@ import optuna
 from optuna.trial import TrialState
 from tqdm import tqdm
 
-from seamline.errors import SeamlineError
-from seamline.params import Sweep, load_params
-from seamline.revisions import head
-from seamline.snapshot import discard_copies, reset, take_experiment
-from seamline.stage import ENDS_WITH, SCRATCH, run
-from seamline.sweeping import (
+from seamline.base.errors import SeamlineError
+from seamline.base.process import ENDS_WITH, SCRATCH, run
+from seamline.experiments.revisions import head
+from seamline.experiments.snapshot import discard_copies, reset, take_experiment
+from seamline.experiments.sweeping import (
     Trials,
     best_to_lines,
     changed_since_start,
@@ -39,7 +38,8 @@ from seamline.sweeping import (
     study_key,
     validation_by_epoch,
 )
-from seamline.trial import DIVERGED, PROGRESS, stop_file
+from seamline.params.loader import Sweep, load_params
+from seamline.training.trial import DIVERGED, PROGRESS, stop_file
 
 POLL_S, OVER = 0.5, (TrialState.COMPLETE, TrialState.PRUNED)
 

@@ -12,10 +12,10 @@ Example: python -m stages.train data/split data/yolo models/train --report repor
 import argparse
 from pathlib import Path
 
-from seamline.files import beside, check_out, copy, whole_folder, write_json
-from seamline.params import load_params
-from seamline.stage import run
-from seamline.trainings import trainings_folder
+from seamline.base.files import beside, check_out, copy, whole_folder, write_json
+from seamline.base.process import run
+from seamline.params.loader import load_params
+from seamline.training.finished import trainings_folder
 
 
 def main() -> None:
@@ -29,7 +29,7 @@ def main() -> None:
     report = args.report or beside(args.out, "report")
     params = load_params().train
 
-    from seamline.training import finished_training, write_history  # torch; kept from --help
+    from seamline.training.yolo import finished_training, write_history  # torch; kept from --help
 
     with finished_training(params, args.split, args.yolo, trainings_folder()) as training:
         facts = training.facts

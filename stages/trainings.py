@@ -11,8 +11,15 @@ import argparse
 from datetime import datetime
 from pathlib import Path
 
-from seamline.stage import run
-from seamline.trainings import FINISHED, bytes_of, changed_ns, delete_unless_held, latest_first, trainings_folder
+from seamline.base.process import run
+from seamline.training.finished import (
+    FINISHED,
+    bytes_of,
+    changed_ns,
+    delete_unless_held,
+    latest_first,
+    trainings_folder,
+)
 
 
 def main() -> None:

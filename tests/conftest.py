@@ -19,7 +19,7 @@ import numpy as np
 import pytest
 import yaml
 
-from seamline.stage import quiet_environment
+from seamline.base.process import quiet_environment
 from tests import guard, warm
 
 PROJECT = guard.PROJECT
@@ -74,26 +74,66 @@ def merged(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
 
 # Files whose tests start processes (stages, DVC, git) or open models: seconds each, where others take milliseconds.
 PROCESSES = {
-    f"test_{name}.py"
-    for name in (
-        "bench", "benchmarking", "charts", "comparing", "containers", "conversion", "datacharts", "doctor",
-        "downloads", "evaluation", "exporting", "facts", "fetch", "machine", "photos_journal", "photos_options",
-        "photos_remote", "predicting", "processes", "reach", "recipes", "report", "reports", "repository", "repro",
-        "revisions", "runtime", "sample", "stage", "sweeping", "training", "troubleshooting", "warm", "workflows",
-        "coco", "security", "weights",
-    )
-}  # fmt: skip
+    "base/test_coco.py",
+    "benchmark/test_engine_process.py",
+    "benchmark/test_machine.py",
+    "benchmark/test_timing.py",
+    "charts/test_data.py",
+    "charts/test_results.py",
+    "dataset/test_conversion.py",
+    "doctor/test_doctor.py",
+    "doctor/test_reach.py",
+    "doctor/test_repository.py",
+    "evaluation/test_measure.py",
+    "experiments/test_comparing.py",
+    "experiments/test_revisions.py",
+    "experiments/test_sweeping.py",
+    "export/test_yolo.py",
+    "ingest/test_downloads.py",
+    "ingest/test_fetch.py",
+    "models/test_runtime.py",
+    "models/test_weights.py",
+    "photos/test_journal.py",
+    "photos/test_options.py",
+    "photos/test_predicting.py",
+    "photos/test_remote.py",
+    "project/test_bench.py",
+    "project/test_containers.py",
+    "project/test_sample.py",
+    "project/test_security.py",
+    "project/test_troubleshooting.py",
+    "project/test_warm.py",
+    "project/test_workflows.py",
+    "report/test_contents.py",
+    "report/test_report.py",
+    "stages/test_repro.py",
+    "stages/test_stage.py",
+    "tools/test_recipes.py",
+    "training/test_yolo.py",
+}
 
 
 # Files that take minutes, to begin with, so that at the end no core waits for another; the first two share nothing.
-LONGEST = [f"test_{name}.py" for name in ("bucket", "exporting", "pipeline", "docs", "bench", "sweeping")]
+LONGEST = [
+    "stages/test_bucket.py",
+    "export/test_yolo.py",
+    "stages/test_pipeline.py",
+    "project/test_docs.py",
+    "project/test_bench.py",
+    "experiments/test_sweeping.py",
+]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
-        if item.path.name in PROCESSES:
+        if name_of(item) in PROCESSES:
             item.add_marker(pytest.mark.process)
-    items.sort(key=lambda item: LONGEST.index(item.path.name) if item.path.name in LONGEST else len(LONGEST))
+    items.sort(key=lambda item: LONGEST.index(name_of(item)) if name_of(item) in LONGEST else len(LONGEST))
+
+
+def name_of(item: pytest.Item) -> str:
+    """Room and file of a test, such as masks/test_outlines.py."""
+    return f"{item.path.parent.name}/{item.path.name}"
 
 
 class Project:

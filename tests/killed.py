@@ -2,7 +2,7 @@
 
     python -m tests.killed FOLDER FILES MOMENTS [without]
 
-Without the exchange of names where that is said. Every line of seamline/files.py that runs is such a moment, and
+Without the exchange of names where that is said. Every line of seamline/base/files.py that runs is such a moment, and
 MOMENTS of those that delete. Prints how many there were, and where the folder was missing; anything else is an error.
 """
 
@@ -18,7 +18,7 @@ from pathlib import Path
 from types import FrameType, ModuleType
 from typing import Any
 
-from seamline import files
+from seamline.base import files
 
 
 def write(path: Path, source: Path, count: int) -> None:

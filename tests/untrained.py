@@ -13,11 +13,11 @@ import msgspec
 import numpy as np
 import pytest
 
-from seamline.exporting import model_metadata, model_paths, onnx_to_openvino, weights_to_onnx
-from seamline.files import sha256_of
-from seamline.params import Params, load_params
-from seamline.runtime.engines import Canvases, ModelFacts, TorchEngine, copied
-from seamline.runtime.images import canvases_to_tensor, image_to_canvas, read_image
+from seamline.base.files import sha256_of
+from seamline.export.yolo import model_metadata, model_paths, onnx_to_openvino, weights_to_onnx
+from seamline.images.reading import canvases_to_tensor, image_to_canvas, read_image
+from seamline.models.engines import Canvases, ModelFacts, TorchEngine, copied
+from seamline.params.loader import Params, load_params
 from tests.conftest import PARAMS, PROJECT
 
 NAMES = ["short sleeve top", "trousers"]

@@ -20,6 +20,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from seamline.base.errors import SeamlineError
+from seamline.base.process import SCRATCH
 from seamline.doctor.finding import AGAIN, Finding, attempt, some
 from seamline.doctor.hardware import check_cores, check_gpu, check_memory, check_processor, check_shared_memory
 from seamline.doctor.repository import (
@@ -34,12 +36,10 @@ from seamline.doctor.repository import (
     existing,
     locked_stages,
 )
-from seamline.errors import SeamlineError
-from seamline.stage import SCRATCH
 
 if TYPE_CHECKING:
     from seamline.doctor.reach import Size
-    from seamline.params import Params
+    from seamline.params.loader import Params
 
 PYTHONS = ((3, 11), (3, 15))  # from the first up to the second, which is none of them
 VENV = Path(".venv")
@@ -198,7 +198,7 @@ def check_params() -> Finding:
 
 
 def load_params() -> Params:
-    from seamline import params
+    from seamline.params import loader as params
 
     return params.load_params()
 
@@ -224,8 +224,8 @@ def check_source(source: str) -> Finding:
 
 def source_finding(source: str, found: Size | str, pulled: bool) -> Finding:
     """Args: found: how much it is, or why it cannot be read; pulled: whether data/raw is there from before."""
-    from seamline.addresses import is_remote, shown
-    from seamline.progress import size_text
+    from seamline.base.progress import size_text
+    from seamline.base.urls import is_remote, shown
 
     if isinstance(found, str):
         if not is_remote(source):
@@ -262,8 +262,8 @@ def check_disk(source: str) -> Finding:
 
 def pulled_before() -> Size | None:
     """How much the last pull was, where the source cannot be looked at."""
+    from seamline.base.files import read_json
     from seamline.doctor.reach import Size
-    from seamline.files import read_json
 
     try:
         last = read_json(Path("reports/pull.json"))["source"]
@@ -281,7 +281,7 @@ def disk_finding(source: Size | None, present_bytes: int, free_bytes: int, free_
         free_bytes: on the disk of data/ and the cache, the fuller one of two.
         free_files: that can still be made there; None: as many as there is room for.
     """
-    from seamline.progress import size_text
+    from seamline.base.progress import size_text
 
     free = f"{size_text(free_bytes)} free"
     remedy = (
@@ -306,7 +306,7 @@ def disk_finding(source: Size | None, present_bytes: int, free_bytes: int, free_
 
 
 def check_weights(model: str) -> Finding:
-    """train.model, looked for where seamline.training.find_model does, without importing ultralytics."""
+    """train.model, looked for where seamline.training.yolo.find_model does, without importing ultralytics."""
     package = importlib.util.find_spec("ultralytics")
     if package is None or package.origin is None:
         raise ImportError("ultralytics is not installed")

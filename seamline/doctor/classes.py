@@ -7,15 +7,15 @@ from pathlib import Path
 
 import msgspec
 
-from seamline.addresses import is_remote
-from seamline.archives import SUFFIXES, files_below, folder_of
-from seamline.coco import read_coco
+from seamline.base.coco import read_coco
+from seamline.base.errors import SeamlineError
+from seamline.base.urls import is_remote
+from seamline.dataset.selection import source_ids_by_class
 from seamline.doctor.finding import Finding
 from seamline.doctor.repository import locked_stages
-from seamline.errors import SeamlineError
-from seamline.params import Params, Pull, Subset
-from seamline.selection import source_ids_by_class
-from seamline.sources.layouts import category_names
+from seamline.ingest.archives import SUFFIXES, files_below, folder_of
+from seamline.ingest.layouts.recognition import category_names
+from seamline.params.loader import Params, Pull, Subset
 
 PULLED = Path("data/raw/annotations.json")
 

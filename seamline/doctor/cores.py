@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
-from seamline.machine import text_of
+from seamline.benchmark.machine import text_of
 
 ENDLESS_BYTES = 1 << 60  # from here on v1's figure, which rounds the largest number down to pages, means no limit
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Literal
 from seamline.doctor.finding import Finding
 
 if TYPE_CHECKING:
-    from seamline.params import Train
+    from seamline.params.loader import Train
 
 LOW_MEMORY_BYTES = 4e9
 LOW_SHARED_BYTES = 1e9
@@ -83,7 +83,7 @@ def check_shared_memory(train: Train) -> Finding:
 
 def shared_memory_finding(workers: int, total_bytes: int | None) -> Finding:
     """Through it the processes that load images hand them to the training; None: the system has none."""
-    from seamline.progress import size_text
+    from seamline.base.progress import size_text
 
     name = "shared memory"
     if not workers or total_bytes is None:
@@ -95,7 +95,7 @@ def shared_memory_finding(workers: int, total_bytes: int | None) -> Finding:
 
 
 def check_processor() -> Finding:
-    from seamline.machine import instructions, processor_fields
+    from seamline.benchmark.machine import instructions, processor_fields
 
     return processor_finding(instructions() if "flags" in processor_fields() else None)
 
@@ -117,8 +117,8 @@ def processor_finding(has: Sequence[str] | None) -> Finding:
 
 
 def check_cores(threads: int | None) -> Finding:
+    from seamline.benchmark.machine import usable_core_ids
     from seamline.doctor.cores import own_limits
-    from seamline.machine import usable_core_ids
 
     wanted = os.environ.get("OMP_NUM_THREADS", "")
     omp = int(wanted) if wanted.isdigit() else None
@@ -148,14 +148,14 @@ def cores_finding(cores: int, quota: float | None, threads: int | None, omp: int
 
 
 def check_memory() -> Finding:
+    from seamline.benchmark.machine import machine_memory_bytes
     from seamline.doctor.cores import own_limits
-    from seamline.machine import machine_memory_bytes
 
     return memory_finding(machine_memory_bytes(), own_limits().memory_bytes)
 
 
 def memory_finding(machine_bytes: int | None, limit_bytes: int | None) -> Finding:
-    from seamline.progress import size_text
+    from seamline.base.progress import size_text
 
     if machine_bytes is None:
         return Finding("ok", "memory", "how much there is is unknown: this system does not say")

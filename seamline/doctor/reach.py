@@ -10,11 +10,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from seamline.addresses import is_remote, shown
-from seamline.archives import PASSWORD_VARIABLE, first_line, folder_of, is_archive, password, walked
-from seamline.errors import SeamlineError
-from seamline.fetch import fetch, opened
-from seamline.stage import SCRATCH
+from seamline.base.errors import SeamlineError
+from seamline.base.process import SCRATCH
+from seamline.base.urls import is_remote, shown
+from seamline.ingest.archives import PASSWORD_VARIABLE, first_line, folder_of, is_archive, password, walked
+from seamline.ingest.remote.fetch import fetch, opened
 
 LIMIT_S = 10.0  # for an answer over the network
 LISTING_S = 4.0  # for counting; what was seen by then is "at least"
@@ -91,7 +91,7 @@ def bytes_below(folder: Path) -> int:
 
 def look_remotely(url: str, limit_s: float) -> Size:
     """In a process of its own, which can be ended: a name server that does not answer would hold up a thread."""
-    from seamline.patience import STAGES_GO_ON
+    from seamline.ingest.remote.retries import STAGES_GO_ON
 
     with multiprocessing.get_context("spawn").Pool(1) as pool:
         try:
@@ -107,9 +107,9 @@ def listed_size(url: str) -> Size:
 
 
 async def first_listing(url: str) -> Size:
-    from seamline.downloads import listed
-    from seamline.patience import Patience
-    from seamline.stores.s3 import S3Store
+    from seamline.ingest.remote.downloads import listed
+    from seamline.ingest.remote.retries import Patience
+    from seamline.ingest.remote.s3 import S3Store
 
     async with opened(url) as store:
         if isinstance(store, S3Store) and not store.single:
@@ -121,8 +121,8 @@ async def first_listing(url: str) -> Size:
 
 async def bucket_size(store: Any, until_s: float) -> Size:
     """Page by page, where store.listed() would go on to the end."""
-    from seamline.patience import Patience
-    from seamline.stores.s3 import translated
+    from seamline.ingest.remote.retries import Patience
+    from seamline.ingest.remote.s3 import translated
 
     patience = Patience()
     asked = {"Bucket": store.bucket, "Prefix": store.prefix}

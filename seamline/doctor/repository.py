@@ -12,8 +12,8 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from seamline.base.process import SCRATCH
 from seamline.doctor.finding import NAMED, Finding, some
-from seamline.stage import SCRATCH
 
 CODE = ("stages", "seamline", "architectures", "recipes", "samples")
 RWLOCKS = (Path(".dvc/tmp/rwlock"), Path(".dvc/tmp/exps/rwlock"))

@@ -11,13 +11,13 @@ from pathlib import PurePosixPath
 import cv2
 import numpy as np
 
-from seamline.coco import Record
-from seamline.drawing import class_colour, drawn, hex_to_bgr
-from seamline.files import folded
-from seamline.masks import rle_to_mask
-from seamline.overlays import JPEG_QUALITY, resized
-from seamline.runtime.images import Image
-from seamline.runtime.instances import Instances
+from seamline.base.coco import Record
+from seamline.base.files import folded
+from seamline.images.drawing import class_colour, drawn, hex_to_bgr
+from seamline.images.overlays import JPEG_QUALITY, resized
+from seamline.images.reading import Image
+from seamline.masks.outlines import rle_to_mask
+from seamline.models.instances import Instances
 
 # Photos of a shop are some 300 kB as cut-outs at either; the higher levels take up to ten times as long.
 PNG_COMPRESSION = 1

@@ -11,14 +11,14 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from seamline.addresses import is_remote, shown
-from seamline.errors import SeamlineError
-from seamline.files import mode_of, temporary_beside
+from seamline.base.errors import SeamlineError
+from seamline.base.files import mode_of, temporary_beside
+from seamline.base.progress import CountProgress
+from seamline.base.urls import is_remote, shown
+from seamline.images.files import SUFFIXES
 from seamline.photos.listing import Photo, PhotoList, key_of
 from seamline.photos.remote import Remote, check_scheme
 from seamline.photos.suffixes import check_named, is_wanted, passed_over_text, suffix_of
-from seamline.pictures import SUFFIXES
-from seamline.progress import CountProgress
 
 OURS = ("overlays", "crops", "unfinished")  # folders in OUT
 UNREADABLE = ("folder", "cannot be read")

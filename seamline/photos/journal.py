@@ -24,8 +24,8 @@ from typing import IO, Any
 
 import msgspec
 
-from seamline.errors import SeamlineError
-from seamline.files import write_json
+from seamline.base.errors import SeamlineError
+from seamline.base.files import write_json
 
 FOLDER = "unfinished"
 NAMES = {"run.json", ".run.json.tmp", "done.jsonl", "crops", "overlays", "lock"}

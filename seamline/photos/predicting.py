@@ -15,18 +15,18 @@ from typing import Any, NamedTuple
 
 from pycocotools import mask as coco_mask
 
-from seamline.addresses import is_remote
-from seamline.archives import files_below
-from seamline.errors import SeamlineError
-from seamline.files import sha256_of, whole_file
+from seamline.base.errors import SeamlineError
+from seamline.base.files import sha256_of, whole_file
+from seamline.base.progress import CountProgress
+from seamline.base.urls import is_remote
+from seamline.images.reading import ImageError, read_image
+from seamline.inference.detector import Detector, in_order
+from seamline.ingest.archives import files_below
+from seamline.models.instances import Instances
 from seamline.photos.drawing import crop_png, polygons
 from seamline.photos.journal import Done, Journal
 from seamline.photos.listing import Photo, PhotoList
 from seamline.photos.remote import Remote, Unread
-from seamline.progress import CountProgress
-from seamline.runtime.detector import Detector, in_order
-from seamline.runtime.images import ImageError, read_image
-from seamline.runtime.instances import Instances
 
 READERS = 8  # of remote photos, at once
 MOST_WRITERS = 4

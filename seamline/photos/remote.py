@@ -15,18 +15,18 @@ from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
 
-from seamline.addresses import is_remote, shown
-from seamline.errors import SeamlineError, not_installed
+from seamline.base.errors import SeamlineError, not_installed
+from seamline.base.urls import is_remote, shown
+from seamline.images.files import MAX_PIXELS
 from seamline.photos.listing import Photo, key_of
 from seamline.photos.suffixes import check_named, is_wanted, suffix_of
-from seamline.pictures import MAX_PIXELS
 
 if TYPE_CHECKING:
     from aiohttp import ClientSession
 
-    from seamline.patience import Patience
-    from seamline.stores.objects import Facts, RemoteObject, Store
-    from seamline.stores.s3 import S3Store
+    from seamline.ingest.remote.objects import Facts, RemoteObject, Store
+    from seamline.ingest.remote.retries import Patience
+    from seamline.ingest.remote.s3 import S3Store
 
 CONNECTIONS = 16
 CHUNK_BYTES = 1 << 20
@@ -98,8 +98,8 @@ class Remote:
         Raises:
             Unread: with the reason.
         """
-        from seamline.patience import GaveUp
-        from seamline.stores.objects import Changed
+        from seamline.ingest.remote.objects import Changed
+        from seamline.ingest.remote.retries import GaveUp
 
         try:
             data, stamp = self._run(self._read(photo), photo.name)
@@ -115,7 +115,7 @@ class Remote:
 
     def stamp(self, photo: Photo) -> str:
         """What a photo on the web is like now; "" where nobody can tell."""
-        from seamline.stores.objects import Changed
+        from seamline.ingest.remote.objects import Changed
 
         try:
             return self._run(self._web_item(photo), photo.name)[1].etag
@@ -144,7 +144,7 @@ class Remote:
 
     def _listed(self, work: Coroutine[Any, Any, T], address: str) -> T:
         """Raises a SeamlineError without the advice for those who pull."""
-        from seamline.patience import GaveUp
+        from seamline.ingest.remote.retries import GaveUp
 
         try:
             return self._run(work, address)
@@ -152,7 +152,7 @@ class Remote:
             raise SeamlineError(f"{address} {error.reason}.") from None
 
     async def _read(self, photo: Photo) -> tuple[bytes, str]:
-        from seamline.stores.objects import RemoteObject
+        from seamline.ingest.remote.objects import RemoteObject
 
         if photo.place.startswith("s3://"):
             bucket, _, key = photo.place.removeprefix("s3://").partition("/")
@@ -163,7 +163,7 @@ class Remote:
         return await patience.with_(functools.partial(whole, store, item), photo.name), item.etag
 
     async def _web_item(self, photo: Photo) -> tuple[Store, RemoteObject, Patience]:
-        from seamline.stores.web import WebStore
+        from seamline.ingest.remote.web import WebStore
 
         store = WebStore(photo.place, await self._web())
         patience = self._patience[urlsplit(photo.place).netloc]
@@ -171,7 +171,7 @@ class Remote:
         return store, item, patience
 
     async def _bucket(self, name: str) -> S3Store:
-        from seamline.stores.s3 import open_s3
+        from seamline.ingest.remote.s3 import open_s3
 
         async with self._opening:
             if name not in self._buckets:
@@ -180,7 +180,7 @@ class Remote:
         return self._buckets[name]
 
     async def _web(self) -> ClientSession:
-        from seamline.stores.web import open_session
+        from seamline.ingest.remote.web import open_session
 
         async with self._opening:
             if self._session is None:
@@ -202,7 +202,7 @@ class Remote:
             raise
 
     def _start(self) -> None:
-        from seamline.patience import Patience
+        from seamline.ingest.remote.retries import Patience
 
         self._loop = asyncio.new_event_loop()
         self._open = AsyncExitStack()
@@ -257,8 +257,8 @@ async def whole(store: Store, item: RemoteObject) -> bytes:
         Unread: when there are too many.
         Transient, Changed, SeamlineError: as the store does.
     """
-    from seamline.checksums import WRONG_ETAG, etag_parts
-    from seamline.stores.objects import Damaged
+    from seamline.ingest.remote.checksums import WRONG_ETAG, etag_parts
+    from seamline.ingest.remote.objects import Damaged
 
     check_size(item.size or 0)
     facts = await store.facts(item) if (etag_parts(item.etag) or 1) > 1 else None
@@ -278,7 +278,7 @@ async def whole(store: Store, item: RemoteObject) -> bytes:
 
 
 def contradiction_of(data: bytearray, facts: Facts, item: RemoteObject) -> str:
-    from seamline.checksums import Digests
+    from seamline.ingest.remote.checksums import Digests
 
     digests = Digests(facts)
     for start in range(0, len(data), CHUNK_BYTES):

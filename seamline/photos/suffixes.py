@@ -6,11 +6,11 @@ from collections import Counter
 from collections.abc import Iterable
 from pathlib import PurePosixPath
 
-from seamline.addresses import shown
-from seamline.archives import SUFFIXES as ARCHIVES
-from seamline.archives import is_junk
-from seamline.errors import SeamlineError
-from seamline.pictures import SUFFIXES, UNREAD_SUFFIXES
+from seamline.base.errors import SeamlineError
+from seamline.base.urls import shown
+from seamline.images.files import SUFFIXES, UNREAD_SUFFIXES
+from seamline.ingest.archives import SUFFIXES as ARCHIVES
+from seamline.ingest.archives import is_junk
 
 
 def is_wanted(name: str, passed_over: Counter[tuple[str, str]], asked: Iterable[str] = ()) -> bool:

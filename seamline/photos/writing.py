@@ -17,21 +17,21 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from seamline.addresses import is_remote
-from seamline.coco import Record
-from seamline.errors import SeamlineError
-from seamline.escaping import to_spreadsheet
-from seamline.exporting import evenly_spaced
-from seamline.files import link_or_copy, make_parent, whole_file, whole_folder
-from seamline.parallel import usable_cores
+from seamline.base.coco import Record
+from seamline.base.errors import SeamlineError
+from seamline.base.escaping import to_spreadsheet
+from seamline.base.files import link_or_copy, make_parent, whole_file, whole_folder
+from seamline.base.parallel import usable_cores
+from seamline.base.progress import CountProgress
+from seamline.base.urls import is_remote
+from seamline.export.yolo import evenly_spaced
+from seamline.images.reading import ImageError, read_image
+from seamline.inference.detector import in_order
 from seamline.photos.drawing import class_folders, overlay_jpeg, picture_name
 from seamline.photos.journal import Done, Journal
 from seamline.photos.listing import Photo, PhotoList, key_of
 from seamline.photos.predicting import Wanted, crop_path, text_of
 from seamline.photos.remote import Remote, Unread
-from seamline.progress import CountProgress
-from seamline.runtime.detector import in_order
-from seamline.runtime.images import ImageError, read_image
 
 OVERLAYS, CROPS = "overlays", "crops"
 COLUMNS = ("image_id", "file_name", "class", "score", "x", "y", "width", "height", "mask_area_px")

@@ -16,13 +16,13 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from seamline.errors import SeamlineError
-from seamline.escaping import to_terminal
+from seamline.base.errors import SeamlineError
+from seamline.base.escaping import to_terminal
 
 if TYPE_CHECKING:
+    from seamline.inference.detector import Detector
     from seamline.photos.listing import PhotoList
     from seamline.photos.writing import Summary
-    from seamline.runtime.detector import Detector
 
 Number = TypeVar("Number", int, float)
 MOST = 256  # threads, and images in a batch: more is a slip of the hand
@@ -106,9 +106,9 @@ def main(arguments: Sequence[str]) -> None:
         made.error("name images, or a file that lists them with --list")
 
     # matplotlib, OpenCV and the engines, for which --help does not wait.
+    from seamline.inference.detector import Detector
     from seamline.photos.finding import find_photos, words
     from seamline.photos.remote import Remote
-    from seamline.runtime.detector import Detector
 
     remote = Remote()
     try:

@@ -1,0 +1,199 @@
+"""COCO annotation files, read and written record by record.
+
+Images and annotations stay raw JSON until they are needed, so that a file of several hundred MB does not become
+Python objects all at once, and fields beyond COCO's (pair_id, scale, attributes, ...) pass through untouched.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any, TypeVar
+
+import msgspec
+
+from seamline.base.errors import SeamlineError
+from seamline.base.files import link_or_copy, whole_file
+
+Record = dict[str, Any]
+# As pull gives them: nothing that leads elsewhere or ends a line, and an ending.
+ODD = r"/\\\x00-\x1f\x7f\x85\u2028\u2029"
+PLAIN_NAME = re.compile(rf"[^{ODD}]*[^.{ODD}]\.+[^.{ODD}]*")
+CACHED = re.compile(r"/[0-9a-f]{2}/[0-9a-f]{30}$")  # what DVC may have put a link to in a file's place
+T = TypeVar("T")
+
+
+class Category(msgspec.Struct):
+    id: int
+    name: str
+
+
+class ImageRef(msgspec.Struct, gc=False):
+    """What selecting and converting need to know of an image record; its name is one of a file and leads nowhere."""
+
+    id: int
+    file_name: str
+    width: int
+    height: int
+
+    def __post_init__(self) -> None:
+        name = self.file_name
+        if not PLAIN_NAME.fullmatch(name) or (len(name) > 60 and len(name.encode()) > 255):
+            raise ValueError(f"the file_name {name[:80]!r} is not a file's plain name, as 0001.jpg is")
+
+
+class AnnotationRef(msgspec.Struct, gc=False):
+    """What selecting and counting need to know of an annotation record."""
+
+    id: int
+    image_id: int
+    category_id: int
+    iscrowd: int = 0
+    area: float = 0.0
+
+
+class Coco(msgspec.Struct):
+    """A COCO file whose records are still raw JSON; `attributes` is Fashionpedia's table of them."""
+
+    images: list[msgspec.Raw]
+    annotations: list[msgspec.Raw]
+    categories: list[msgspec.Raw]
+    attributes: msgspec.Raw = msgspec.Raw(b"[]")
+
+    def image_refs(self) -> list[ImageRef]:
+        """Raises SeamlineError unless each has an id and a plain name of its own; labels are called by it as well."""
+        refs = list(references(ImageRef, self.images))
+        if len({ref.id for ref in refs}) < len(refs):
+            raise not_canonical("two images have one id")
+        stems = [ref.file_name.rpartition(".")[0] for ref in refs]
+        if len(set(stems)) < len(stems):
+            stem = next(stem for stem, count in Counter(stems).items() if count > 1)
+            raise not_canonical(f"two images are called {stem!r}, and their labels would be one file")
+        return refs
+
+    def annotation_refs(self) -> Iterator[AnnotationRef]:
+        """Raises SeamlineError unless each is of an image and a category of the file."""
+        images = set(self.image_values("id"))
+        categories = {category.id for category in self.category_refs()}
+        for ref in references(AnnotationRef, self.annotations):
+            if ref.image_id not in images or ref.category_id not in categories:
+                raise not_canonical(f"annotation {ref.id} is of no image or no category of the file")
+            yield ref
+
+    def category_refs(self) -> list[Category]:
+        return list(references(Category, self.categories))
+
+    def image_values(self, field: str) -> list[Any]:
+        """One field of every image record; None where it is missing."""
+        kind = msgspec.defstruct("Field", [("value", Any, None)], rename={"value": field}, gc=False)
+        decoder = msgspec.json.Decoder(kind)
+        return [decoder.decode(raw).value for raw in self.images]  # type: ignore[attr-defined]
+
+
+def references(kind: type[T], records: Iterable[msgspec.Raw]) -> Iterator[T]:
+    """Records of canonical files as far as `kind` has them.
+
+    Raises:
+        SeamlineError: when one has an id of another type, or lacks a field: the file is not canonical.
+    """
+    try:
+        yield from map(msgspec.json.Decoder(kind).decode, records)
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        raise not_canonical(str(error)) from None
+
+
+def not_canonical(reason: str) -> SeamlineError:
+    return SeamlineError(f"the dataset is not canonical ({reason}); the pull stage makes it so.")
+
+
+def link_image(source: str, target: str, dataset: str) -> None:
+    """Give an image of a canonical dataset a second place.
+
+    Raises:
+        SeamlineError: when it is not there, or is a link to what is neither the dataset's nor DVC's.
+    """
+    # Paths as plain text: with 192,000 files a tenth of the time went into pathlib.
+    if os.path.islink(source):  # noqa: PTH114
+        place = os.path.realpath(source)
+        if place.startswith(f"{os.path.realpath(dataset)}{os.sep}"):
+            source = place  # the link itself may lead elsewhere from its second place
+        elif not CACHED.search(place):
+            raise SeamlineError(f"{source}: is a link to {place}, outside of the dataset; put the file there itself.")
+    try:
+        link_or_copy(source, target)
+    except FileNotFoundError:
+        raise SeamlineError(f"{source}: is not there, and the dataset's annotations.json names it.") from None
+
+
+def raw_to_record(raw: msgspec.Raw | bytes) -> Record:
+    """One record as a dictionary.
+
+    Raises:
+        SeamlineError: when it is no object, is not UTF-8, or has a number beyond the range of floats; reading the
+            file as a whole does not look into it.
+    """
+    try:
+        return msgspec.json.decode(raw, type=Record)
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        raise SeamlineError(f"the record {bytes(raw)[:80]!r} cannot be read ({error}).") from None
+
+
+def read_coco(path: Path) -> Coco:
+    """Read a COCO file; numbers that are none (NaN, Infinity) become null.
+
+    Raises:
+        SeamlineError: when the file is missing, is not JSON, or lacks images, annotations or categories.
+    """
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError:
+        raise SeamlineError(f"{path}: there is no such file.") from None
+    try:
+        return msgspec.json.decode(data, type=Coco)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        tolerant = tolerant_coco(data)
+        if tolerant is None:
+            raise SeamlineError(
+                f"{path}: is not a COCO file ({error}); it has to be a JSON object with the lists images, "
+                "annotations and categories."
+            ) from None
+        return tolerant
+
+
+def tolerant_coco(data: bytes) -> Coco | None:
+    """What Python's own JSON reader makes of it: it takes NaN and a byte-order mark, for ten times time and memory."""
+    encode = msgspec.json.encode
+    try:
+        document = json.loads(data.decode("utf-8-sig"), parse_constant=lambda name: None)
+        lists = {
+            key: [msgspec.Raw(encode(record)) for record in document[key]]
+            for key in ("images", "annotations", "categories")
+            if isinstance(document[key], list)
+        }
+        return Coco(**lists, attributes=msgspec.Raw(encode(document.get("attributes", []))))
+    except (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError):
+        return None
+
+
+def write_coco(
+    path: Path,
+    images: Iterable[Record | msgspec.Raw],
+    annotations: Iterable[Record | msgspec.Raw],
+    categories: list[Record],
+    attributes: msgspec.Raw | None = None,
+) -> None:
+    """Write a COCO file, a record a line so that it can be read and compared, records in the order given."""
+    encode = msgspec.json.encode
+    with whole_file(path) as temporary, temporary.open("wb") as stream:
+        for opening, records in ((b'{"images": [', images), (b'"annotations": [', annotations)):
+            stream.write(opening)
+            for index, record in enumerate(records):
+                stream.write((b",\n" if index else b"\n") + encode(record))
+            stream.write(b"\n],\n")
+        if attributes is not None and bytes(attributes) != b"[]":
+            stream.write(b'"attributes": ' + encode(attributes) + b",\n")
+        stream.write(b'"categories": ' + encode(categories) + b"\n}\n")

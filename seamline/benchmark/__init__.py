@@ -1,0 +1,1 @@
+"""Models timed side by side, on a machine that is described."""

@@ -1,0 +1,223 @@
+"""The machine that something is measured on: what it is, and whether it was left alone meanwhile."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import importlib.metadata
+import os
+import platform
+import subprocess
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from seamline.base.coco import Record
+from seamline.base.errors import SeamlineError
+
+PROC = Path("/proc")  # Linux's alone, as is the next
+GROUP_TIMES = Path("/sys/fs/cgroup/cpu.stat")
+LIBRARIES = ("torch", "ultralytics", "onnxruntime", "openvino", "nncf", "numpy", "opencv-python-headless")
+INSTRUCTIONS = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "avx512_fp16", "avx_vnni", "amx_bf16", "amx_int8")
+NOISY = 0.1  # spread of the pace
+BUSY = 0.05  # share of the cores' time
+SLOWER = 0.05  # the last third of the rounds beside the first
+
+
+def usable_core_ids(count: int | None) -> list[int]:
+    """The first `count` cores that this process may run on; all of them where count is None.
+
+    Raises:
+        SeamlineError: when there are not so many.
+    """
+    cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else list(range(os.cpu_count() or 1))
+    if count is not None and count > len(cores):
+        raise SeamlineError(f"benchmark.threads: {count} is more than the {len(cores)} cores this process may use.")
+    return cores[:count]
+
+
+def machine_facts(cores: Sequence[int]) -> Record:
+    """What the figures were measured on; no host name, user, path or date. None: the system does not tell."""
+    gpus = sorted((PROC / "driver/nvidia/gpus").glob("*/information"))
+    memory_bytes = machine_memory_bytes()
+    return {
+        "processor": processor_name(),
+        "instructions": instructions() if "flags" in processor_fields() else None,
+        "cores_used": len(cores),
+        "cores_of_machine": os.cpu_count(),
+        "memory_gb": None if memory_bytes is None else round(memory_bytes / 1e9, 1),
+        "os": f"{platform.system()} {platform.release()}",
+        "python": platform.python_version(),
+        "libraries": {name: installed_version(name) for name in LIBRARIES},
+        "gpus": [
+            line.partition(":")[2].strip()
+            for file in gpus
+            for line in file.read_text().splitlines()
+            if line.startswith("Model")
+        ],
+    }
+
+
+def installed_version(name: str) -> str | None:
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def processor_name() -> str:
+    name = processor_fields().get("model name", "")
+    if not name and platform.system() == "Darwin":
+        with contextlib.suppress(OSError):
+            command = ["sysctl", "-n", "machdep.cpu.brand_string"]
+            name = subprocess.run(command, capture_output=True, text=True).stdout.strip()
+    return name or platform.processor() or platform.machine()
+
+
+def machine_memory_bytes() -> int | None:
+    """None: the system does not tell."""
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (ValueError, OSError):
+        return None
+
+
+@functools.cache
+def processor_fields() -> dict[str, str]:
+    """/proc/cpuinfo of one core; {} where there is none."""
+    pairs = (line.partition(":") for line in text_of(PROC / "cpuinfo").splitlines())
+    return {key.strip(): value.strip() for key, _, value in pairs if value}
+
+
+def instructions() -> list[str]:
+    """Those of INSTRUCTIONS that the processor has; [] where the system does not tell."""
+    flags = processor_fields().get("flags", "").split()
+    return [flag for flag in INSTRUCTIONS if flag in flags]
+
+
+def peak_rss_mb() -> float:
+    """Peak resident memory of this process so far, in MB (10^6 bytes).
+
+    From /proc where there is one: a new process inherits getrusage's figure from the one that started it.
+    """
+    status = text_of(PROC / "self/status")
+    if status:
+        lines = dict(line.split(":", 1) for line in status.splitlines())
+        return int(lines["VmHWM"].split()[0]) * 1024 / 1e6
+    import resource
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / 1e6 if platform.system() == "Darwin" else peak * 1024 / 1e6
+
+
+class Snapshot(NamedTuple):
+    """Counters that only ever grow, in seconds."""
+
+    total_s: float  # of the cores used
+    idle_s: float
+    stolen_s: float  # by other virtual machines
+    own_s: float  # computed by our processes
+    throttled_s: float | None  # by the control group's limit; None: the system does not tell
+
+
+def snapshot(cores: Sequence[int], processes: Iterable[int]) -> Snapshot | None:
+    """Where the cores' time went so far; processes: ids of ours. None where the system does not tell."""
+    tick = os.sysconf("SC_CLK_TCK")
+    total = idle = stolen = 0.0
+    names = {f"cpu{core}" for core in cores}
+    for line in text_of(PROC / "stat").splitlines():
+        name, *values = line.split()
+        if name in names:
+            numbers = [int(value) / tick for value in values[:8]]  # user nice system idle iowait irq softirq steal
+            total, idle, stolen = total + sum(numbers), idle + numbers[3] + numbers[4], stolen + numbers[7]
+    if not total:
+        return None
+    own = 0.0
+    for process in (os.getpid(), *processes):
+        fields = text_of(PROC / str(process) / "stat").rpartition(")")[2].split()
+        own += (int(fields[11]) + int(fields[12])) / tick if fields else 0.0
+    limits = dict(line.split() for line in text_of(GROUP_TIMES).splitlines() if len(line.split()) == 2)
+    # A group without a limit has no line for it.
+    return Snapshot(total, idle, stolen, own, int(limits.get("throttled_usec", 0)) / 1e6 if limits else None)
+
+
+def text_of(path: Path) -> str:
+    """What a file says; "" where it cannot be read."""
+    try:
+        return path.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""
+
+
+def conditions(before: Snapshot | None, after: Snapshot | None, pace: Sequence[float]) -> Record:
+    """What disturbed a measurement between two snapshots.
+
+    Args:
+        pace: how long each round took beside the others, whoever computed; see benchmarking.turns_to_pace.
+
+    Returns:
+        Shares of the cores' time: stolen_share by other virtual machines, other_share by processes that are not ours,
+        throttled_share for which a limit held ours up; pace_spread, what lies between the 10th and 90th percentile of
+        the pace; pace_trend, how much longer the last third of the rounds took than the first, as a share; and
+        disturbances, what a reader has to know of these. A share is None where the system does not tell it.
+    """
+    third = max(len(pace) // 3, 1)
+    p10, median, p90 = np.percentile(pace, [10, 50, 90])
+    trend = np.median(pace[-third:]) / np.median(pace[:third]) - 1
+    found = {
+        **shares_of_others(before, after),
+        "pace_spread": round(float((p90 - p10) / median), 4),
+        "pace_trend": round(float(trend), 4),
+    }
+    return {**found, "disturbances": [*unknown(found), *disturbances(found)]}
+
+
+def shares_of_others(before: Snapshot | None, after: Snapshot | None) -> dict[str, float | None]:
+    """Of the cores' time between two snapshots; None where the system does not tell."""
+    if before is None or after is None or after.total_s == before.total_s:
+        return dict.fromkeys(("stolen_share", "other_share", "throttled_share"))
+    total = after.total_s - before.total_s
+    idle, stolen, own = after.idle_s - before.idle_s, after.stolen_s - before.stolen_s, after.own_s - before.own_s
+    throttled = None
+    if before.throttled_s is not None and after.throttled_s is not None:
+        throttled = round((after.throttled_s - before.throttled_s) / total, 4)
+    return {
+        "stolen_share": round(stolen / total, 4),
+        "other_share": round(max(total - idle - stolen - own, 0) / total, 4),
+        "throttled_share": throttled,
+    }
+
+
+def unknown(found: Mapping[str, float | None]) -> list[str]:
+    """What this system does not tell, or cannot do, and why, in sentences."""
+    told = []
+    if not hasattr(os, "sched_setaffinity"):
+        told.append("The formats were not kept to the same cores: this system has no way to.")
+    if found["other_share"] is None:
+        told.append(f"How much of the cores' time others took is not known: {PROC / 'stat'} does not tell.")
+    elif found["throttled_share"] is None:
+        told.append(f"Whether a limit on processor time held it up is not known: there is no {GROUP_TIMES}.")
+    return told
+
+
+def disturbances(found: Mapping[str, float | None]) -> list[str]:
+    """What a reader of the figures has to know of the conditions, in sentences; [] where the machine was left alone."""
+    told = []
+    stolen, other, throttled = (found[f"{name}_share"] or 0 for name in ("stolen", "other", "throttled"))
+    spread, trend = found["pace_spread"] or 0, found["pace_trend"] or 0
+    if stolen > BUSY:
+        told.append(f"Other virtual machines on the same host took {stolen:.0%} of the cores' time.")
+    if other > BUSY:
+        told.append(f"Other processes took {other:.0%} of the cores' time.")
+    if throttled > BUSY:
+        told.append(f"A limit on this container's processor time held it up for {throttled:.0%} of it.")
+    if trend > SLOWER:
+        told.append(
+            f"The machine became slower: every format took {trend:.0%} longer at the end than at the "
+            "beginning, as when a processor gets too hot."
+        )
+    if spread > NOISY:
+        told.append(f"The machine was not steady: some rounds took all formats {spread:.0%} longer than others.")
+    return told

@@ -1,0 +1,85 @@
+"""The benchmark's figures as files and as tables, for a terminal and to paste into Markdown."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from seamline.base.coco import Record
+from seamline.base.escaping import to_line, to_markdown
+from seamline.base.files import write_csv, write_json, write_text
+
+HEADER = (
+    "format",
+    "precision",
+    "images/s",
+    "range",
+    "p50 ms",
+    "range",
+    "p90",
+    "p99",
+    "MB",
+    "RSS MB",
+    "mask mAP",
+    "delta",
+)
+
+
+def rows_to_cells(rows: Mapping[str, Record]) -> list[tuple[str, ...]]:
+    return [
+        (
+            name + ("" if row["not_comparable"] is None else " *"),
+            row["precision"],
+            f"{row['throughput_img_s']:.1f}",
+            "{:.1f} to {:.1f}".format(*row["throughput_interval_img_s"]),
+            f"{row['latency_ms']['p50']:.2f}",
+            "{:.2f} to {:.2f}".format(*row["latency_p50_interval_ms"]),
+            f"{row['latency_ms']['p90']:.2f}",
+            f"{row['latency_ms']['p99']:.2f}",
+            f"{row['model_mb']:.1f}",
+            f"{row['peak_rss_mb']:.0f}",
+            f"{row['mask_mAP50_95']:.4f}",
+            f"{row['mask_mAP50_95_delta']:+.4f}",
+        )
+        for name, row in rows.items()
+    ]
+
+
+def rows_to_table(rows: Mapping[str, Record]) -> str:
+    """An aligned table for a terminal."""
+    lines = [HEADER, *rows_to_cells(rows)]
+    widths = [max(len(line[column]) for line in lines) for column in range(len(HEADER))]
+    return "\n".join(
+        "  ".join(cell.ljust(width) if column < 2 else cell.rjust(width) for column, (cell, width) in enumerate(pairs))
+        for pairs in (list(zip(line, widths, strict=True)) for line in lines)
+    )
+
+
+def rows_to_markdown(rows: Mapping[str, Record], facts: Record, remarks: Sequence[str]) -> str:
+    """The table to paste, with all that is needed to read it."""
+    reference, first = next(iter(rows.items()))
+    lines = [HEADER, ("---", "---", *["---:"] * (len(HEADER) - 2)), *rows_to_cells(rows)]
+    reasons = [f"{name} {row['not_comparable']}" for name, row in rows.items() if row["not_comparable"] is not None]
+    notes = [
+        f"{to_markdown(facts['processor'])}, {facts['cores_used']} cores for every row, {first['imgsz']} px, batch 1; "
+        f"{first['images']} test images, from the file to the masks, profile {first['profile']}. images/s: many images "
+        "under way at once; p50, p90, p99: one at a time; range: where the median of another run is to be "
+        "expected; "
+        "RSS: peak memory of the process, one image at a time; mask mAP: pycocotools' mAP50-95 on test; "
+        f"delta: to that of {reference}.",
+        *([f"\\* Not comparable as it stands: {'; '.join(reasons)}."] if reasons else []),
+        *map(to_line, remarks),
+    ]
+    return "\n".join(["| " + " | ".join(line) + " |" for line in lines] + [""] + ["\n\n".join(notes)]) + "\n"
+
+
+def write_benchmark(reports: Path, rows: Mapping[str, Record], facts: Record, conditions: Record) -> None:
+    """benchmark.json, .md and .csv, speed.json (one screen for dvc metrics), environment.json and conditions.json."""
+    write_json(reports / "benchmark.json", rows)
+    write_json(reports / "environment.json", facts)
+    write_json(reports / "conditions.json", conditions)
+    write_json(reports / "speed.json", {name: {"img_s": row["throughput_img_s"]} for name, row in rows.items()})
+    write_text(reports / "benchmark.md", rows_to_markdown(rows, facts, conditions["disturbances"]))
+    columns = ("throughput_img_s", "mask_mAP50_95")
+    cells = [(name, *(row[column] for column in columns)) for name, row in rows.items()]
+    write_csv(reports / "benchmark.csv", ("format", *columns), cells)

@@ -1,0 +1,223 @@
+"""The charts of a model's training, evaluation and benchmark: numbers as reports/ keeps them in, a figure out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from seamline.base.coco import Record
+from seamline.images.drawing import COLOURS, plain_axes, subplots
+from seamline.images.lettering import shortened
+
+Column = Sequence[float | None]
+CURVES = 8  # of classes on one chart; tables have them all
+CLASSES = 40  # rows on a chart; tables have them all
+LABEL_COLUMNS = 48  # of a slice: its field, its value and a count
+
+
+def curve_figure(x: Column, columns: Mapping[str, Column], title: str, *, xlabel: str, ylabel: str) -> Figure:
+    """Columns of a table over `x`, the first CURVES of them; what is no number leaves a gap."""
+    figure, axes = subplots(figsize=(5.5, 3.8))
+    at = numbers(x)
+    for index, (name, values) in enumerate(list(columns.items())[:CURVES]):
+        known = numbers(values)
+        shown = ~np.isnan(known)
+        if shown.any():
+            axes.plot(at[shown], known[shown], color=COLOURS[index % len(COLOURS)], linewidth=1.8, label=legible(name))
+    axes.set(xlabel=xlabel, ylabel=ylabel, title=title)
+    axes.set_ylim(bottom=0)
+    plain_axes(axes)
+    if axes.lines:
+        legend_below(axes)
+    return figure
+
+
+def precision_recall_figure(columns: Mapping[str, Column]) -> Figure:
+    """reports/evaluate/precision_recall.csv: recall, the mean precision of all classes, then that of each class."""
+    classes = {
+        name.removeprefix("precision "): values for name, values in columns.items() if name.startswith("precision ")
+    }
+    if len(classes) > CURVES:
+        classes = {"mean of the classes": columns["precision"]}
+    title = "Precision over recall, mask IoU 0.5"
+    figure = curve_figure(columns.get("recall", []), classes, title, xlabel="recall", ylabel="precision")
+    figure.axes[0].set(xlim=(0, 1), ylim=(0, 1.02))
+    return figure
+
+
+def confidence_figure(columns: Mapping[str, Column], threshold: float) -> Figure:
+    """reports/evaluate/confidence.csv: precision, recall and F1 of all classes over the score threshold."""
+    figure = curve_figure(
+        columns["confidence"],
+        {name: columns[name] for name in ("precision", "recall", "F1")},
+        "What a score threshold does, mask IoU 0.5",
+        xlabel="score threshold",
+        ylabel="mean of the classes",
+    )
+    axes = figure.axes[0]
+    axes.set(xlim=(0, 1), ylim=(0, 1.02))
+    axes.axvline(threshold, color="#808080", linestyle="--", linewidth=1.2)
+    axes.text(threshold, 1.03, f"{threshold:.2f}", ha="center", va="bottom", fontsize=8, color="#808080")
+    axes.set_title(axes.get_title(), pad=16)
+    return figure
+
+
+def reliability_figure(rows: Sequence[Mapping[str, Any]], error: float | None) -> Figure:
+    """reports/evaluate/reliability.csv: the share of right predictions beside their mean score."""
+    figure, axes = subplots(figsize=(5.5, 3.8))
+    known = [row for row in rows if row["predictions"]]
+    scores, shares = ([float(row[key]) for row in known] for key in ("mean_score", "right"))
+    most = max((int(row["predictions"]) for row in known), default=1)
+    sizes = [20 + 180 * int(row["predictions"]) / most for row in known]
+    axes.plot((0, 1), (0, 1), color="#808080", linestyle="--", linewidth=1.2)
+    axes.plot(scores, shares, color=COLOURS[0], linewidth=1.2)
+    axes.scatter(scores, shares, s=sizes, color=COLOURS[0], alpha=0.85, zorder=3, clip_on=False)
+    mean = "" if error is None else f" (mean distance {error:.3f})"
+    axes.set(xlabel="mean score of the bin", ylabel="share that is right", xlim=(0, 1), ylim=(0, 1.02))
+    axes.set_title(f"Do scores mean what they say?{mean}")
+    plain_axes(axes)
+    return figure
+
+
+def confusion_figure(names: Sequence[str], matrix: Any, threshold: float) -> Figure:
+    """Counts of instances, rows the truth; shaded by the share of the row."""
+    side = 1.6 + 0.9 * min(len(names), 16)
+    figure, axes = subplots(figsize=(side + 0.6, side))
+    shares = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
+    axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    size = 10 if len(names) <= 16 else 5
+    labels = [shortened(name) for name in names[:-1]]
+    for row in range(len(names)):
+        for column in range(len(names)):
+            if row == column == len(names) - 1:
+                continue
+            colour = "white" if shares[row, column] > 0.6 else "black"
+            axes.text(column, row, str(matrix[row, column]), ha="center", va="center", color=colour, fontsize=size)
+    axes.set_xticks(range(len(names)), [*labels, "missed"], rotation=35, ha="right", fontsize=size)
+    axes.set_yticks(range(len(names)), [*labels, "false alarm"], fontsize=size)
+    axes.set(xlabel="predicted", ylabel="actual", title=f"Test, score at least {threshold:.2f}, mask IoU 0.5")
+    axes.spines[:].set_visible(False)
+    return figure
+
+
+def interval_figure(
+    rows: Sequence[tuple[str, float | None, Sequence[float] | None]], title: str, xlabel: str
+) -> Figure:
+    """A dot and its interval for each (name, value, interval), from the top down; hollow where there is no interval."""
+    shown = [row for row in rows if row[1] is not None][:CLASSES]
+    figure, axes = subplots(figsize=(5.5, 0.9 + 0.27 * max(len(shown), 1)))
+    for height, (_, value, interval) in enumerate(shown):
+        if interval is not None:
+            axes.plot(interval, (height, height), color=COLOURS[0], linewidth=2.5, alpha=0.45, solid_capstyle="round")
+        face = "none" if interval is None else COLOURS[0]
+        axes.plot([value or 0.0], [height], "o", color=COLOURS[0], markerfacecolor=face, markersize=6)
+    axes.set_yticks(range(len(shown)), [shortened(name, LABEL_COLUMNS) for name, _, _ in shown])
+    axes.set(xlim=(0, 1), xlabel=xlabel, title=title)
+    axes.set_ylim(len(shown) - 0.4, -0.6)
+    plain_axes(axes)
+    axes.grid(axis="y", visible=False)
+    return figure
+
+
+def slices_figure(rows: Sequence[Mapping[str, Any]]) -> Figure:
+    """Rows of reports/evaluate/slices.csv of one split: mask mAP50-95 of each slice with its interval."""
+    return interval_figure(
+        [
+            (
+                f"{row['field']}: {row['value']} ({row['instances']})",
+                row["mask_mAP50_95"],
+                None if row["mask_mAP50_95_low"] is None else (row["mask_mAP50_95_low"], row["mask_mAP50_95_high"]),
+            )
+            for row in rows
+        ],
+        "Masks by slice on test (instances), with 95% intervals",
+        "mAP50-95",
+    )
+
+
+def mistakes_figure(counts: Mapping[str, int], title: str) -> Figure:
+    """Counts by kind of mistake."""
+    figure, axes = subplots(figsize=(5.5, 0.9 + 0.32 * len(counts)))
+    axes.barh(list(counts), list(counts.values()), color=COLOURS[1], height=0.6)
+    for height, count in enumerate(counts.values()):
+        axes.text(count, height, f" {count}", va="center", fontsize=9)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.set_xlim(0, max([*counts.values(), 1]) * 1.12)
+    axes.set(title=title)
+    axes.invert_yaxis()
+    plain_axes(axes)
+    axes.grid(axis="y", visible=False)
+    return figure
+
+
+FORMAT_LABELS = {
+    "pytorch": "PyTorch",
+    "onnx": "ONNX Runtime",
+    "openvino": "OpenVINO",
+    "openvino_bf16": "OpenVINO bf16",
+    "openvino_f16": "OpenVINO, f16 weights",
+    "openvino_int8": "OpenVINO INT8",
+    "pytorch_cuda": "PyTorch on the GPU",
+    "onnx_cuda": "ONNX Runtime on the GPU",
+}
+
+
+def benchmark_figure(rows: Mapping[str, Record]) -> Figure:
+    """Mask AP against throughput (with its 95% interval), and where an image's time goes; rows as in benchmark.json."""
+    figure, (scatter, bars) = subplots(1, 2, figsize=(11, 4.2), gridspec_kw={"wspace": 0.4})
+    precisions = [row["mask_mAP50_95"] for row in rows.values()]
+    for index, (name, row) in enumerate(rows.items()):
+        label = f"{FORMAT_LABELS.get(name, name)}: {row['throughput_img_s']:.0f} images/s"
+        low, high = row["throughput_interval_img_s"]
+        scatter.errorbar(
+            row["throughput_img_s"],
+            row["mask_mAP50_95"],
+            xerr=[[max(row["throughput_img_s"] - low, 0)], [max(high - row["throughput_img_s"], 0)]],
+            fmt="o" if row["not_comparable"] is None else "D",
+            markersize=8,
+            capsize=4,
+            color=COLOURS[index % len(COLOURS)],
+            zorder=3,
+            clip_on=False,
+            label=label + ("" if row["not_comparable"] is None else " *"),
+        )
+    scatter.set_xlim(0, max(row["throughput_interval_img_s"][1] for row in rows.values()) * 1.1)
+    # Wide, so that the noise of a small test split looks small; a point at 0 is drawn over the axis.
+    scatter.set_ylim(max(min(precisions) - 0.05, 0), max(precisions) + 0.05)
+    scatter.legend(frameon=False, loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=2, fontsize=9)
+    scatter.set(xlabel="images per second, from file to masks", ylabel="mask mAP50-95 on test")
+    scatter.set_title("Accuracy against speed")
+    plain_axes(scatter)
+
+    labels = [f"{FORMAT_LABELS.get(name, name)}\n{row['precision']}" for name, row in rows.items()]
+    ends = np.zeros(len(rows))
+    for colour, part in zip(("#56B4E9", "#0072B2", "#E69F00"), ("preprocess", "inference", "postprocess"), strict=True):
+        widths = np.array([row[f"{part}_ms"] for row in rows.values()])
+        bars.barh(labels, widths, left=ends, color=colour, label=part, height=0.6)
+        ends += widths
+    for height, end in enumerate(ends):
+        bars.text(end, height, f" {end:.1f} ms", va="center", fontsize=9)
+    bars.set_xlim(0, ends.max() * 1.18)
+    bars.set(xlabel="median ms, one image at a time", title="Where the time goes")
+    bars.invert_yaxis()
+    plain_axes(bars)
+    bars.grid(axis="y", visible=False)
+    bars.legend(frameon=False, loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=3)
+    return figure
+
+
+def numbers(values: Column) -> Any:
+    return np.array([np.nan if value is None else value for value in values], dtype=np.float64)
+
+
+def legible(name: str) -> str:
+    """matplotlib leaves names that begin with _ out of legends."""
+    return f" {shortened(name)}" if name.startswith("_") else shortened(name)
+
+
+def legend_below(axes: Any) -> None:
+    axes.legend(frameon=False, loc="upper center", bbox_to_anchor=(0.5, -0.17), ncols=3, fontsize=8)

@@ -1,0 +1,199 @@
+"""Average precision by pycocotools, the one official number, and the matches that it rests on."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
+
+from seamline.base.coco import Record
+from seamline.base.errors import SeamlineError
+from seamline.params.loader import IouThresholds
+
+METRIC_NAMES = (
+    "mAP50_95",
+    "mAP50",
+    "mAP75",
+    "mAP_small",
+    "mAP_medium",
+    "mAP_large",
+    "AR1",
+    "AR10",
+    "AR100",
+    "AR_small",
+    "AR_medium",
+    "AR_large",
+)
+IOU_TYPES = {"box": "bbox", "mask": "segm"}
+MAX_DETECTIONS = (1, 10, 100)  # of one class in one image; pycocotools' own, which its summary is written for
+
+Summary = dict[str, float | None]
+Bools = npt.NDArray[np.bool_]
+Ints = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.float64]
+
+
+class Curve(NamedTuple):
+    """A class's precision over recall at IoU 0.5, as pycocotools interpolates it."""
+
+    name: str
+    recall: list[float]
+    precision: list[float]
+
+
+class Matches(NamedTuple):
+    """Which prediction pycocotools matched to which instance: of all sizes, 100 detections an image and class.
+
+    Predictions (n) go by class, then by falling score, as pycocotools ranks them; instances (m) by their id.
+    """
+
+    names: list[str]  # of the classes
+    image_ids: Ints  # of the images, ascending
+    ious: Floats  # (t,): the thresholds
+    image: Ints  # (n,): index into image_ids
+    kind: Ints  # (n,): index into names
+    score: Floats  # (n,)
+    result: Ints  # (n,): index of the record among the results
+    instance: Ints  # (t, n): index of the instance matched, -1 where none
+    instance_id: Ints  # (m,)
+    instance_image: Ints  # (m,)
+    instance_kind: Ints  # (m,)
+    crowd: Bools  # (m,): what is matched to it counts neither way
+
+
+class Evaluation(NamedTuple):
+    summary: Summary  # pycocotools' twelve numbers; None where there is nothing to count
+    per_class: dict[str, dict[str, float | None]]  # class name -> mAP50_95, mAP50
+    curves: list[Curve]
+    matches: Matches
+
+
+def read_ground_truth(path: Path) -> COCO:
+    """A split's COCO file in pycocotools' index; nothing is printed.
+
+    Raises:
+        SeamlineError: when the file is missing or is none.
+    """
+    try:
+        with contextlib.redirect_stdout(io.StringIO()):
+            return COCO(str(path))
+    except FileNotFoundError:
+        raise SeamlineError(f"{path}: there is no such file; the split stage makes it.") from None
+    except (json.JSONDecodeError, UnicodeDecodeError, KeyError, AssertionError) as error:
+        raise SeamlineError(f"{path}: is not a COCO file ({error}); the split stage makes it.") from None
+
+
+def average_precision(truth: COCO, results: list[Record], kind: str, ious: IouThresholds) -> Evaluation:
+    """pycocotools' COCOeval with its own settings: 101 recalls, at most 1, 10 and 100 detections of a class.
+
+    Args:
+        truth: ground truth in the original images' pixels.
+        results: COCO results records, each with bbox and segmentation or the one that is asked for; left as they are.
+        kind: "box" or "mask".
+        ious: evaluate.iou_thresholds, pycocotools' 0.50:0.05:0.95 by default.
+    """
+    with contextlib.redirect_stdout(io.StringIO()):
+        evaluator = COCOeval(truth, results_index(truth, results_of_kind(results, kind)), IOU_TYPES[kind])
+        evaluator.params.iouThrs = ious.values()
+        evaluator.evaluate()
+        evaluator.accumulate()
+        evaluator.summarize()
+    summary = {name: number_or_none(value) for name, value in zip(METRIC_NAMES, evaluator.stats, strict=True)}
+    precision = evaluator.eval["precision"][:, :, :, 0, 2]  # IoU, recall, class; all areas, 100 detections
+    names = [truth.cats[number]["name"] for number in evaluator.params.catIds]
+    per_class: dict[str, dict[str, float | None]] = {}
+    curves = []
+    for index, name in enumerate(names):
+        per_class[name] = {
+            "mAP50_95": mean_or_none(precision[:, :, index]),
+            "mAP50": mean_or_none(precision[0, :, index]),
+        }
+        if (precision[0, :, index] > -1).any():
+            curves.append(Curve(name, evaluator.params.recThrs.tolist(), precision[0, :, index].tolist()))
+    return Evaluation(summary, per_class, curves, evaluator_to_matches(evaluator, names))
+
+
+def results_of_kind(results: list[Record], kind: str) -> list[Record]:
+    """COCO results for boxes or for masks alone.
+
+    With a box beside it pycocotools would take the box's area for the mask's, and sort masks into the wrong sizes.
+    """
+    left_out = "segmentation" if kind == "box" else "bbox"
+    return [{key: value for key, value in record.items() if key != left_out} for record in results]
+
+
+def results_index(truth: COCO, results: list[Record]) -> COCO:
+    """loadRes, which writes into the records and cannot read an empty list."""
+    if results:
+        return truth.loadRes(results)
+    empty = COCO()
+    empty.dataset = {
+        "images": truth.dataset["images"],
+        "categories": truth.dataset["categories"],
+        "annotations": [],
+    }
+    empty.createIndex()
+    return empty
+
+
+def evaluator_to_matches(evaluator: Any, names: Sequence[str]) -> Matches:
+    """What a COCOeval that has evaluated found, for all areas, in flat arrays."""
+    params = evaluator.params
+    image_ids, category_ids = np.array(params.imgIds, dtype=np.int64), list(params.catIds)
+    records = sorted(
+        (record for records in evaluator._gts.values() for record in records), key=lambda record: record["id"]
+    )
+    ids = np.array([record["id"] for record in records], dtype=np.int64)
+    of_class = {number: index for index, number in enumerate(category_ids)}
+    parts: list[tuple[Ints, Ints, Floats, Ints, Ints]] = []
+    for index in range(len(category_ids)):
+        # evalImgs runs over classes, then areas, of which "all" is the first, then images.
+        start = index * len(params.areaRng) * len(image_ids)
+        found = [
+            (row, one)
+            for row, one in enumerate(evaluator.evalImgs[start : start + len(image_ids)])
+            if one is not None and one["dtIds"]
+        ]
+        if not found:
+            continue
+        scores = np.concatenate([one["dtScores"] for _, one in found])
+        order = np.argsort(-scores, kind="mergesort")  # as in accumulate
+        rows = np.repeat([row for row, _ in found], [len(one["dtIds"]) for _, one in found])
+        results = np.concatenate([one["dtIds"] for _, one in found]).astype(np.int64) - 1  # loadRes counts from 1
+        matched = np.concatenate([one["dtMatches"] for _, one in found], axis=1).astype(np.int64)
+        instance = np.where(matched > 0, np.searchsorted(ids, matched), -1)
+        parts.append((rows[order], np.full(len(rows), index), scores[order], results[order], instance[:, order]))
+    return Matches(
+        names=list(names),
+        image_ids=image_ids,
+        ious=np.array(params.iouThrs, dtype=np.float64),
+        image=np.concatenate([part[0] for part in parts]) if parts else np.zeros(0, np.int64),
+        kind=np.concatenate([part[1] for part in parts]) if parts else np.zeros(0, np.int64),
+        score=np.concatenate([part[2] for part in parts]) if parts else np.zeros(0),
+        result=np.concatenate([part[3] for part in parts]) if parts else np.zeros(0, np.int64),
+        instance=np.concatenate([part[4] for part in parts], axis=1)
+        if parts
+        else np.zeros((len(params.iouThrs), 0), np.int64),
+        instance_id=ids,
+        instance_image=np.searchsorted(image_ids, np.array([record["image_id"] for record in records], np.int64)),
+        instance_kind=np.array([of_class[record["category_id"]] for record in records], dtype=np.int64),
+        crowd=np.array([bool(record["iscrowd"]) for record in records], dtype=np.bool_),
+    )
+
+
+def number_or_none(value: float) -> float | None:
+    """pycocotools says -1 where there is nothing to count; that is no number."""
+    return None if value < 0 else float(value)
+
+
+def mean_or_none(values: Floats) -> float | None:
+    counted = values[values > -1]
+    return float(counted.mean()) if counted.size else None

@@ -1,0 +1,168 @@
+"""How far an average precision can be trusted: the same figure over test sets drawn again from this one.
+
+Images are drawn with replacement, whole groups of them (photos of one item) together, since they are not independent
+(Efron's bootstrap). Nothing is evaluated again: pycocotools' matches are weighted by how often
+their image was drawn. The draws depend on the groups and the seed alone, so that two models measured on the same
+images are measured on the same draws, and the difference of the two, draw by draw, is that of a paired bootstrap.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from scipy.special import ndtr, stdtrit
+
+from seamline.evaluation.average_precision import Bools, Floats, Ints, Matches
+
+LEVEL = 0.95
+FEWEST = 15  # groups
+RECALLS = np.linspace(0, 1, 101)  # pycocotools'
+EPSILON = np.spacing(1)  # in its denominators as well
+AT_ONCE = 200_000  # samples times a class's predictions or instances: what fits a processor's cache is quickest
+
+
+class Ranking(NamedTuple):
+    """A class's predictions that count, best first, and which of them are right at each IoU threshold."""
+
+    kind: int  # index of the class
+    image: Ints  # (n,): index of the image of each, up to the last right one
+    hits: list[tuple[int, Ints]]  # IoU thresholds (indices), each with the positions in `image` of the right ones
+
+
+def draw_weights(groups: Ints, samples: int, seed: int) -> Ints:
+    """How often each image is drawn in each sample: (samples, images).
+
+    Args:
+        groups: (images,): the number of each image's group.
+        samples: so many test sets are drawn, each of as many groups as there are.
+        seed: of the random generator.
+    """
+    _, group = np.unique(groups, return_inverse=True)
+    count = int(group.max()) + 1 if len(group) else 0
+    random = np.random.default_rng(seed)
+    drawn = [np.bincount(random.integers(0, max(count, 1), count), minlength=count) for _ in range(samples)]
+    return np.array(drawn, dtype=np.int64).reshape(samples, count)[:, group]
+
+
+def rankings(matches: Matches, counted: Bools | None = None) -> list[Ranking]:
+    """What an average precision over the instances in `counted` (m,) needs; None: all but crowd regions.
+
+    Images that show no counted instance are left out when `counted` is given. In the others, predictions matched to
+    an instance that is not counted count neither way, as pycocotools does with crowd regions.
+    """
+    images = np.ones(len(matches.image_ids), dtype=np.bool_)
+    if counted is None:
+        counted = ~matches.crowd
+    else:
+        counted = counted & ~matches.crowd
+        images[:] = False
+        images[matches.instance_image[counted]] = True
+    with_none = np.append(counted, False)  # an instance of -1
+    found = []
+    for kind in range(len(matches.names)):
+        of_kind = np.flatnonzero((matches.kind == kind) & images[matches.image])
+        instance = matches.instance[:, of_kind]
+        right = with_none[instance]
+        dropped = (instance >= 0) & ~right
+        # Most often one and the same predictions are dropped at every threshold, and ranked once.
+        alike: dict[bytes, list[int]] = {}
+        for iou, pattern in enumerate(dropped):
+            alike.setdefault(pattern.tobytes(), []).append(iou)
+        for ious in alike.values():
+            kept = np.flatnonzero(~dropped[ious[0]])
+            hits = [(iou, np.flatnonzero(right[iou, kept])) for iou in ious]
+            # What comes after the last right one cannot lower any precision that counts.
+            end = max((int(at[-1]) + 1 for _, at in hits if len(at)), default=0)
+            found.append(Ranking(kind, matches.image[of_kind[kept[:end]]], hits))
+    return found
+
+
+def instance_counts(matches: Matches, weights: Ints, counted: Bools | None = None) -> Ints:
+    """Instances of each class in each sample, (samples, classes), of weights (samples, images)."""
+    chosen = ~matches.crowd if counted is None else counted & ~matches.crowd
+    images, count = matches.instance_image[chosen], len(matches.names)
+    of_image = np.zeros((len(matches.image_ids), count), dtype=np.int64)
+    np.add.at(of_image, (images, matches.instance_kind[chosen]), 1)
+    found: Ints = weights @ of_image
+    return found
+
+
+def groups_showing(matches: Matches, groups: Ints, counted: Bools | None = None) -> int:
+    """How many groups have an image that shows a counted instance (m,); None: any but a crowd region."""
+    chosen = ~matches.crowd if counted is None else counted & ~matches.crowd
+    return len(np.unique(groups[matches.instance_image[chosen]]))
+
+
+def class_precisions(ranked: Sequence[Ranking], instances: Ints, weights: Ints, thresholds: int) -> Floats:
+    """pycocotools' average precision of each class at each IoU threshold over weighted images, sample by sample.
+
+    Args:
+        ranked: of `rankings`.
+        instances: (samples, classes) of `instance_counts` with the same weights.
+        weights: (samples, images): how often each image counts.
+        thresholds: how many IoU thresholds there are.
+
+    Returns:
+        (samples, classes, thresholds); NaN where a class has no instance.
+    """
+    found = np.where(instances[:, :, None] > 0, np.zeros((*instances.shape, thresholds)), np.nan)
+    for ranking in ranked:
+        has = instances[:, ranking.kind] > 0
+        total = instances[has, ranking.kind, None]
+        # How many of RECALLS are reached with so many right ones.
+        recalls = np.searchsorted(RECALLS, np.arange(total.max(initial=0) + 1) / total, side="right")
+        weight = weights[has][:, ranking.image]
+        predicted = np.cumsum(weight, axis=1)
+        for iou, hits in ranking.hits:
+            if not len(hits):
+                continue
+            right = np.cumsum(weight[:, hits], axis=1)
+            precision = right / (predicted[:, hits] + EPSILON)
+            envelope = np.maximum.accumulate(precision[:, ::-1], axis=1)[:, ::-1]
+            new = np.diff(np.take_along_axis(recalls, right, axis=1), axis=1, prepend=0)
+            found[has, ranking.kind, iou] = np.einsum("ij,ij->i", envelope, new) / len(RECALLS)
+    return found
+
+
+def sample_precisions(matches: Matches, weights: Ints, counted: Bools | None = None) -> Floats:
+    """Average precision in every sample: (samples, classes, thresholds); see class_precisions."""
+    ranked = rankings(matches, counted)
+    longest = max((*(len(ranking.image) for ranking in ranked), *np.bincount(matches.instance_kind)), default=0)
+    parts = [
+        class_precisions(ranked, instance_counts(matches, part, counted), part, len(matches.ious))
+        for part in np.array_split(weights, len(weights) * longest // AT_ONCE + 1)
+    ]
+    return np.concatenate(parts)
+
+
+def mean_of_classes(precisions: Floats) -> Floats:
+    """Mean over the last two axes (classes, thresholds) of the classes that have instances; NaN where none has."""
+    present = ~np.isnan(precisions[..., 0])
+    totals = np.where(present, precisions.mean(axis=-1), 0).sum(axis=-1)
+    count = present.sum(axis=-1)
+    means: Floats = np.where(count > 0, totals / np.maximum(count, 1), np.nan)
+    return means
+
+
+def interval(values: Floats, groups: int, value: float | None) -> list[float] | None:
+    """The middle 95% of the samples as [low, high], six digits, a little widened; None where it would mislead.
+
+    Drawing again from few groups varies too little, so the percentiles are moved outwards as a t-interval's are
+    (Hesterberg 2015, "expanded percentile"). From fewer than FEWEST, or where every sample gives the same, as it does
+    when everything or nothing was found, drawing again would look like certainty. A mean over many classes of few
+    instances each is higher in most draws than it is, since draws repeat what was found and lack what was rare: where
+    the figure itself lies outside, there is no interval either.
+
+    Args:
+        values: a figure of each sample.
+        groups: how many groups there are to draw whose images show what is measured.
+        value: the figure itself.
+    """
+    known = values[~np.isnan(values)]
+    if groups < FEWEST or not len(known) or value is None:
+        return None
+    tail = float(ndtr(-np.sqrt(groups / (groups - 1)) * stdtrit(groups - 1, (1 + LEVEL) / 2)))
+    low, high = np.quantile(known, [tail, 1 - tail])
+    return [round(float(low), 6), round(float(high), 6)] if low < high and low <= value <= high else None

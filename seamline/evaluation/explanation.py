@@ -1,0 +1,262 @@
+"""What explains reports/metrics.json: tables, charts and pictures of an evaluation, written into one folder."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from pycocotools.coco import COCO
+from tqdm import tqdm
+
+from seamline.base.coco import Record
+from seamline.base.files import read_json, sha256_of, write_csv, write_json
+from seamline.base.parallel import in_processes, usable_cores
+from seamline.charts.results import (
+    confidence_figure,
+    confusion_figure,
+    interval_figure,
+    mistakes_figure,
+    precision_recall_figure,
+    reliability_figure,
+    slices_figure,
+)
+from seamline.evaluation.average_precision import MAX_DETECTIONS, read_ground_truth
+from seamline.evaluation.bootstrap import LEVEL, groups_showing, interval, mean_of_classes
+from seamline.evaluation.curves import (
+    RELIABILITY_HEADER,
+    best_f1_threshold,
+    curves_to_table,
+    matches_to_operating,
+    operating_to_point,
+    operating_to_table,
+    reliability,
+)
+from seamline.evaluation.measure import KINDS, MEASURES, SPLITS, Measured
+from seamline.evaluation.mistakes import (
+    FOUND_IOU,
+    MISTAKES,
+    RIGHT,
+    Judged,
+    confusion_matrix,
+    confusion_to_rows,
+    judge,
+    judged_to_record,
+    mistakes_by_class,
+    random_images,
+    worst_images,
+)
+from seamline.evaluation.slices import HEADER as SLICE_HEADER
+from seamline.evaluation.slices import enough_samples, field_of, job_to_rows
+from seamline.images.drawing import save
+from seamline.images.overlays import write_overlays
+from seamline.params.loader import Params
+
+LARGE_SLICES = 100_000  # predictions, over all fields; starting processes takes longer than fewer do
+
+
+def write_evaluation(
+    evaluations: dict[tuple[str, str], Measured],
+    model: Path,
+    split: Path,
+    predictions: Path,
+    images: Path,
+    params: Params,
+    out: Path,
+) -> None:
+    """Everything that explains reports/metrics.json, into the folder `out`.
+
+    Args:
+        evaluations: of evaluate_files.
+        model: what was evaluated.
+        split: folder with val.json and test.json.
+        predictions: folder with test_mask.json.
+        images: folder of the image files.
+        params: the section evaluate.
+        out: an empty folder.
+    """
+    truth = {name: read_ground_truth(split / f"{name}.json") for name in SPLITS}
+    masks = {name: evaluations[name, "mask"] for name in SPLITS}
+    operating = {name: matches_to_operating(found.matches) for name, found in masks.items()}
+    # The threshold is chosen on val, so that the confusion matrix and mistakes on test are not tuned on test.
+    threshold = best_f1_threshold(operating["val"])
+    write_json(out / "settings.json", settings(model, split, masks, params))
+    write_intervals(evaluations, out)
+    write_slices(masks, truth, params, out)
+
+    header, rows = curves_to_table(masks["test"].curves)
+    write_csv(out / "precision_recall.csv", header, rows)
+    save(precision_recall_figure(table_to_columns(header, rows)), out / "precision_recall.png")
+    header, rows = operating_to_table(operating["test"])
+    write_csv(out / "confidence.csv", header, rows)
+    save(confidence_figure(table_to_columns(header, rows), threshold), out / "confidence.png")
+    bins, error = reliability(masks["test"].matches)
+    write_csv(out / "reliability.csv", RELIABILITY_HEADER, bins)
+    save(
+        reliability_figure([dict(zip(RELIABILITY_HEADER, row, strict=True)) for row in bins], error),
+        out / "reliability.png",
+    )
+    write_json(
+        out / "operating_point.json",
+        {
+            "threshold": threshold,
+            "chosen_by": "best F1 of masks on val, mean of the classes, IoU 0.5",
+            **{name: operating_to_point(found, threshold) for name, found in operating.items()},
+            "test_calibration_error": error,
+        },
+    )
+
+    judged = judge(truth["test"], read_json(predictions / "test_mask.json"), masks["test"].matches, threshold)
+    write_mistakes(judged, {number: record["name"] for number, record in truth["test"].cats.items()}, threshold, out)
+    for folder, chosen in (
+        ("worst", worst_images(judged, params.evaluate.overlays)),
+        ("sample", random_images(judged, params.evaluate.overlays, params.evaluate.seed)),
+    ):
+        write_json(out / f"{folder}.json", [judged_to_record(image, truth["test"]) for image in chosen])
+        write_overlays(chosen, truth["test"], images, out / folder)
+
+
+def settings(model: Path, split: Path, masks: dict[str, Measured], params: Params) -> Record:
+    """What every figure was measured with and on."""
+    section = params.evaluate
+    return {
+        "model": str(model),
+        "model_sha256": {file.name: sha256_of(file) for file in sorted(model.iterdir())}
+        if model.is_dir()
+        else sha256_of(model),
+        "confidence": section.confidence,
+        "nms_iou": section.nms_iou,
+        "max_detections": section.max_detections,
+        "iou_thresholds": [round(float(value), 9) for value in section.iou_thresholds.values()],
+        "detections_counted_of_a_class": list(MAX_DETECTIONS),
+        "pycocotools": version("pycocotools"),
+        "interval": LEVEL,
+        "bootstrap_samples": section.bootstrap_samples,
+        "seed": section.seed,
+        **{
+            name: {
+                "images": len(found.matches.image_ids),
+                "instances": int((~found.matches.crowd).sum()),
+                "crowd_regions": int(found.matches.crowd.sum()),
+                "groups": len(np.unique(found.groups)),
+                "groups_sha256": hashlib.sha256(np.unique(found.groups, return_inverse=True)[1].tobytes()).hexdigest(),
+                "groups_showing_an_instance": groups_showing(found.matches, found.groups),
+                "samples_of_a_slice": enough_samples(found.matches, section.bootstrap_samples),
+                "sha256": sha256_of(split / f"{name}.json"),
+            }
+            for name, found in masks.items()
+        },
+    }
+
+
+def write_intervals(evaluations: dict[tuple[str, str], Measured], out: Path) -> None:
+    """intervals.json and per_class.json; bootstrap.csv, whose rows pair up with those of other models."""
+    names = {
+        f"{split}_{kind}_{measure}": mean_of_classes(evaluations[split, kind].sampled(measure))
+        for split in SPLITS
+        for kind in KINDS
+        for measure in MEASURES
+    }
+    groups = {
+        split: groups_showing(evaluations[split, "mask"].matches, evaluations[split, "mask"].groups) for split in SPLITS
+    }
+    write_csv(
+        out / "bootstrap.csv", list(names), zip(*(values.round(6).tolist() for values in names.values()), strict=True)
+    )
+    write_json(
+        out / "intervals.json",
+        {
+            split: {
+                kind: {
+                    measure: {
+                        "value": evaluations[split, kind].summary[measure],
+                        "interval": interval(
+                            names[f"{split}_{kind}_{measure}"],
+                            groups[split],
+                            evaluations[split, kind].summary[measure],
+                        ),
+                    }
+                    for measure in MEASURES
+                }
+                for kind in KINDS
+            }
+            for split in SPLITS
+        },
+    )
+    classes = {split: {kind: class_records(evaluations[split, kind]) for kind in KINDS} for split in SPLITS}
+    write_json(out / "per_class.json", classes)
+    rows = [(name, found["mAP50_95"], found["mAP50_95_interval"]) for name, found in classes["test"]["mask"].items()]
+    save(interval_figure(rows, "Masks of each class on test, with 95% intervals", "mAP50-95"), out / "per_class.png")
+
+
+def class_records(measured: Measured) -> dict[str, Record]:
+    """Of each class: instances, images that show it, and each measure with its interval."""
+    matches = measured.matches
+    found = {}
+    for index, (name, values) in enumerate(measured.per_class.items()):
+        own = (matches.instance_kind == index) & ~matches.crowd
+        record: Record = {
+            "instances": int(own.sum()),
+            "images": len(np.unique(matches.instance_image[own])),
+        }
+        for measure in MEASURES:
+            record[measure] = values[measure]
+            record[f"{measure}_interval"] = interval(
+                measured.sampled(measure)[:, index].mean(axis=-1),
+                groups_showing(matches, measured.groups, own),
+                values[measure],
+            )
+        found[name] = record
+    return found
+
+
+def write_slices(masks: dict[str, Measured], truth: dict[str, COCO], params: Params, out: Path) -> None:
+    """slices.csv and its chart, and slices.json, which says how many instances a field says nothing of."""
+    fields = {
+        split: [field_of(truth[split], masks[split].matches, *item) for item in params.evaluate.slices.items()]
+        for split in SPLITS
+    }
+    write_json(
+        out / "slices.json",
+        {
+            split: {
+                field.field: {"without_value": field.without_value, "in_smaller_slices": field.in_smaller_slices}
+                for field in found
+            }
+            for split, found in fields.items()
+        },
+    )
+    jobs = [
+        (split, field, masks[split].matches, masks[split].groups, masks[split].weights)
+        for split in SPLITS
+        for field in fields[split]
+    ]
+    large = sum(job[2].score.size for job in jobs) > LARGE_SLICES
+    done = in_processes(job_to_rows, jobs, min(usable_cores(), len(jobs)) if large else 1)
+    rows = [row for part in tqdm(done, "slices", len(jobs), unit="field", disable=None) for row in part]
+    write_csv(out / "slices.csv", SLICE_HEADER, rows)
+    shown = [dict(zip(SLICE_HEADER, row, strict=True)) for row in rows if row[0] == "test"]
+    save(slices_figure(shown), out / "slices.png")
+
+
+def write_mistakes(judged: list[Judged], names: dict[int, str], threshold: float, out: Path) -> None:
+    """mistakes.json by class, mistakes.csv in all, confusion.csv, and their charts."""
+    classes = mistakes_by_class(judged, names)
+    totals = {kind: sum(counts[kind] for counts in classes.values()) for kind in MISTAKES}
+    right = sum(counts[RIGHT] for counts in classes.values())
+    write_json(
+        out / "mistakes.json",
+        {"threshold": threshold, "iou": FOUND_IOU, "all": {RIGHT: right, **totals}, "classes": classes},
+    )
+    write_csv(out / "mistakes.csv", ("mistake", "count"), totals.items())
+    save(mistakes_figure(totals, f"Mistakes on test, score at least {threshold:.2f}"), out / "mistakes.png")
+    labels, matrix = confusion_matrix(judged, names)
+    write_csv(out / "confusion.csv", ("actual", "predicted"), confusion_to_rows(labels, matrix))
+    save(confusion_figure(labels, matrix, threshold), out / "confusion.png")
+
+
+def table_to_columns(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> dict[str, list[Any]]:
+    return {key: [row[at] for row in rows] for at, key in enumerate(header)}

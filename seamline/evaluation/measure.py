@@ -1,0 +1,109 @@
+"""The evaluate stage's figures: pycocotools over saved predictions, and how far each figure can be trusted."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from pycocotools.coco import COCO
+from tqdm import tqdm
+
+from seamline.base.coco import Record
+from seamline.base.errors import SeamlineError
+from seamline.base.files import read_json
+from seamline.base.parallel import in_processes, usable_cores
+from seamline.evaluation.average_precision import (
+    Curve,
+    Floats,
+    Ints,
+    Matches,
+    Summary,
+    average_precision,
+    read_ground_truth,
+)
+from seamline.evaluation.bootstrap import draw_weights, groups_showing, interval, mean_of_classes, sample_precisions
+from seamline.params.loader import Evaluate, Params
+
+SPLITS = ("val", "test")
+KINDS = ("box", "mask")
+MEASURES = ("mAP50_95", "mAP50")  # that intervals are given for
+LARGE_BYTES = 20_000_000  # of predictions; starting processes takes longer than fewer do
+
+
+class Job(NamedTuple):
+    """One of pycocotools' runs."""
+
+    truth: Path
+    results: Path
+    kind: str
+    params: Params
+
+
+class Measured(NamedTuple):
+    """What one of pycocotools' runs found, and what its figures are over test sets drawn again."""
+
+    summary: Summary
+    per_class: dict[str, dict[str, float | None]]
+    curves: list[Curve]
+    matches: Matches
+    groups: Ints  # (images,): what was drawn together
+    weights: Ints  # (samples, images)
+    samples: Floats  # (samples, classes, IoU thresholds): average precision
+
+    def sampled(self, measure: str) -> Floats:
+        """(samples, classes, thresholds that the measure means over)."""
+        return self.samples if measure == "mAP50_95" else self.samples[..., :1]
+
+
+def evaluate_files(split: Path, predictions: Path, params: Params) -> dict[tuple[str, str], Measured]:
+    """pycocotools over saved predictions, boxes and masks of val and test, as many at once as there are cores.
+
+    Args:
+        split: folder with val.json, test.json and groups.json.
+        predictions: folder with val_box.json, val_mask.json, test_box.json and test_mask.json.
+        params: the section evaluate.
+    """
+    # Masks take longer and are begun first.
+    wanted = [(name, kind) for kind in reversed(KINDS) for name in SPLITS]
+    jobs = [Job(split / f"{name}.json", predictions / f"{name}_{kind}.json", kind, params) for name, kind in wanted]
+    large = sum(job.results.stat().st_size for job in jobs) > LARGE_BYTES
+    done = in_processes(evaluate_file, jobs, min(usable_cores(), len(jobs)) if large else 1)
+    return dict(zip(wanted, tqdm(done, "pycocotools", len(jobs), unit="run", disable=None), strict=True))
+
+
+def evaluate_file(job: Job) -> Measured:
+    truth = read_ground_truth(job.truth)
+    return measure(truth, read_json(job.results), job.kind, groups_beside(job.truth), job.params.evaluate)
+
+
+def groups_beside(split_file: Path) -> dict[str, int]:
+    """The split stage's groups.json: image id, as text, -> number of its group."""
+    path = split_file.with_name("groups.json")
+    found = read_json(path)
+    if not isinstance(found, dict):
+        raise SeamlineError(f"{path}: is no list of groups; the split stage makes it.")
+    return found
+
+
+def measure(truth: COCO, results: list[Record], kind: str, group_of: dict[str, int], settings: Evaluate) -> Measured:
+    """One of pycocotools' runs, and its figures over the draws that every model measured on these images gets.
+
+    Raises:
+        SeamlineError: when an image is in no group.
+    """
+    found = average_precision(truth, results, kind, settings.iou_thresholds)
+    try:
+        groups = np.array([group_of[str(number)] for number in found.matches.image_ids.tolist()], dtype=np.int64)
+    except KeyError as error:
+        raise SeamlineError(f"groups.json: lacks image {error}; the split stage makes it.") from None
+    weights = draw_weights(groups, settings.bootstrap_samples, settings.seed)
+    return Measured(*found, groups, weights, sample_precisions(found.matches, weights))
+
+
+def difference_interval(first: Measured, other: Measured) -> list[float] | None:
+    """Of the difference in mAP50-95 of two models on the same images, draw by draw (a paired bootstrap)."""
+    differences = mean_of_classes(other.samples) - mean_of_classes(first.samples)
+    ours, theirs = first.summary["mAP50_95"], other.summary["mAP50_95"]
+    difference = None if ours is None or theirs is None else theirs - ours
+    return interval(differences, groups_showing(first.matches, first.groups), difference)

@@ -1,0 +1,124 @@
+"""Average precision of parts of a split: the instances that share the value of a field, as DeepFashion2's tables do.
+
+A slice is measured on the images that show at least one of its instances. Its instances alone count; a prediction
+matched to another one counts neither way, one matched to none is a false alarm.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+from pycocotools.coco import COCO
+
+from seamline.evaluation.average_precision import Bools, Ints, Matches
+from seamline.evaluation.bootstrap import groups_showing, interval, mean_of_classes, sample_precisions
+
+LARGEST = 20  # slices of a field, those with the most instances
+DRAWN_PREDICTIONS = 15_000_000  # in all samples of a slice; a large split, which needs fewer, gets fewer
+HEADER = (
+    "split", "field", "value", "images", "instances", "mask_mAP50_95", "mask_mAP50_95_low", "mask_mAP50_95_high",
+    "mask_mAP50", "mask_mAP50_low", "mask_mAP50_high",
+)  # fmt: skip
+Row = tuple[Any, ...]
+
+
+class Field(NamedTuple):
+    """A field's slices in the order of their values, and how many instances are in none of those."""
+
+    field: str
+    slices: list[tuple[str, Bools]]  # name of the value, instances that have it
+    without_value: int
+    in_smaller_slices: int
+
+
+def field_of(truth: COCO, matches: Matches, field: str, names: Mapping[str, str] | None) -> Field:
+    """The slices of a field of annotations, or where they lack it of images; a dot leads into an object.
+
+    Args:
+        truth: the split's records.
+        matches: says which instances are evaluated, in which order.
+        field: such as "occlusion", "attributes.colour", or "attribute_ids", a list, whose instances are in several.
+        names: of values, as text; None: Fashionpedia's table of attributes where the file has one, else the values.
+    """
+    if names is None and field == "attribute_ids":
+        names = {str(record["id"]): str(record["name"]) for record in truth.dataset.get("attributes", [])}
+    members: dict[str, list[int]] = {}  # by the name of the value, under which 1, 1.0 and "1" may be one
+    values_of: dict[str, Any] = {}
+    without = 0
+    for row, number in enumerate(matches.instance_id.tolist()):
+        if matches.crowd[row]:
+            continue
+        record = truth.anns[number]
+        value = value_at(record, field)
+        value = value_at(truth.imgs[record["image_id"]], field) if value is None else value
+        values = value if isinstance(value, list) else [value]
+        known = {label_of(one, names): one for one in values if is_value(one)}
+        without += not known
+        for label, one in sorted(known.items()):
+            values_of.setdefault(label, one)
+            members.setdefault(label, []).append(row)
+    largest = sorted(members, key=lambda label: (-len(members[label]), label))
+    slices = []
+    for label in sorted(largest[:LARGEST], key=lambda label: natural(values_of[label])):
+        counted = np.zeros(len(matches.instance_id), dtype=np.bool_)
+        counted[members[label]] = True
+        slices.append((label, counted))
+    return Field(field, slices, without, sum(len(members[label]) for label in largest[LARGEST:]))
+
+
+def is_value(value: Any) -> bool:
+    """Text, a truth value or a number that is one."""
+    return isinstance(value, str) or (isinstance(value, int | float) and abs(value) < float("inf"))
+
+
+def label_of(value: Any, names: Mapping[str, str] | None) -> str:
+    """A value's name: the one given, else the value as text, 1.0 as 1."""
+    if isinstance(value, float):
+        text = str(int(value)) if value.is_integer() and abs(value) < 1e15 else f"{value:g}"
+    else:
+        text = str(value)
+    return (names or {}).get(text, text)
+
+
+def value_at(record: Mapping[str, Any], field: str) -> Any:
+    """The value of a field; one with dots leads from object to object, unless a field has just that name."""
+    if field in record:
+        return record[field]
+    value: Any = record
+    for part in field.split("."):
+        value = value.get(part) if isinstance(value, Mapping) else None
+    return value
+
+
+def natural(value: Any) -> tuple[bool, float, str]:
+    """Numbers by size, then text."""
+    number = isinstance(value, int | float) and abs(value) < 1e300
+    return (not number, float(value) if number else 0.0, str(value))
+
+
+def job_to_rows(job: tuple[str, Field, Matches, Ints, Ints]) -> list[Row]:
+    """The rows under HEADER of one field: the split's name, the field, the split's matches, groups and draws."""
+    split, field, matches, groups, weights = job
+    return [(split, field.field, value, *figures(matches, groups, weights, counted)) for value, counted in field.slices]
+
+
+def enough_samples(matches: Matches, samples: int) -> int:
+    """How many of the samples a slice takes."""
+    return min(samples, max(100, DRAWN_PREDICTIONS // max(len(matches.score), 1)))
+
+
+def figures(matches: Matches, groups: Ints, weights: Ints, counted: Bools) -> Row:
+    """Images, instances, and each average precision with its interval; six digits, None where no sample has any."""
+    found = sample_precisions(matches, np.ones((1, len(matches.image_ids)), dtype=np.int64), counted)[0]
+    samples = sample_precisions(matches, weights[: enough_samples(matches, len(weights))], counted)
+    showing = groups_showing(matches, groups, counted)
+    values: list[float | None] = []
+    for part, parts in ((found, samples), (found[:, :1], samples[..., :1])):
+        values += [
+            round(float(mean_of_classes(part)), 6),
+            *(interval(mean_of_classes(parts), showing, float(mean_of_classes(part))) or (None, None)),
+        ]
+    images = len(np.unique(matches.instance_image[counted]))
+    return (images, int(counted.sum()), *values)

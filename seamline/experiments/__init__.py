@@ -1,0 +1,1 @@
+"""Experiments compared, searched and repeated with other seeds."""

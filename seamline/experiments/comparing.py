@@ -1,0 +1,234 @@
+"""Models side by side, and whether a difference means anything.
+
+Two noises are told apart. The test images could have been others: a paired bootstrap, which the evaluate stage has
+drawn for every model on the same images, says how far the difference goes then. And the same training with another
+seed gives another model: reports/train/seed_spread.json says how far apart those lie.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import yaml
+
+from seamline.base.coco import Record
+from seamline.base.errors import SeamlineError
+from seamline.evaluation.average_precision import Floats
+from seamline.evaluation.bootstrap import FEWEST, interval
+from seamline.experiments.revisions import Revision, read_at
+from seamline.report.contents import plain, text_to_rows
+
+SAME = "equal"
+IN_NOISE = "within noise"
+IN_SEEDS = "within the spread of seeds"
+OTHER_DATA = "not comparable"
+NOTHING = "nothing to measure"
+ONE_RUN = "not measured again"
+OTHER_TIME = "the machine was not as busy in both"  # rounds of one run say nothing of another day
+# What has to be the same for two models' draws to be pairs.
+PAIRED_BY = ("interval", "bootstrap_samples", "seed")
+MEASURED_BY = ("confidence", "nms_iou", "max_detections", "iou_thresholds")
+
+
+class Model(NamedTuple):
+    """What a revision's reports say of its model."""
+
+    revision: Revision
+    params: Record
+    settings: Record
+    metrics: Record
+    samples: dict[str, Floats]  # columns of bootstrap.csv
+    per_class: Record
+    benchmark: Record
+    environment: Record
+    validation: list[Record]
+    seed_spread: Record
+    sample: list[Record]
+
+    @property
+    def name(self) -> str:
+        return self.revision.name
+
+
+class Difference(NamedTuple):
+    """One measure of another model and of the first."""
+
+    measure: str
+    first: float | None
+    other: float | None
+    difference: float | None
+    interval: list[float] | None  # of the difference
+    seed_spread: float | None
+    verdict: str
+
+
+def read_model(revision: Revision, reports: Path) -> Model:
+    """The reports of a revision.
+
+    Raises:
+        SeamlineError: naming the revision and the file that it lacks.
+    """
+    evaluate = reports / "evaluate"
+    if not Path("params.yaml").is_file():
+        raise SeamlineError("params.yaml: there is no such file; run stages from the project's top folder.")
+
+    def read(path: Path) -> Any:
+        try:
+            return json.loads(read_at(revision, path))
+        except ValueError as error:
+            raise SeamlineError(f"{revision.name}: its {path} is not JSON ({error}).") from None
+
+    def rows(path: Path) -> list[Record]:
+        return text_to_rows(read_at(revision, path).decode(), f"{revision.name}: {path}")
+
+    samples = rows(evaluate / "bootstrap.csv")
+    settings = read(evaluate / "settings.json")
+    if not {"groups_sha256", "groups_showing_an_instance"} <= settings.get("test", {}).keys():
+        raise SeamlineError(f"{revision.name}: its reports are of another version of Seamline; run dvc repro there.")
+    columns = samples[0] if samples else {}
+    return Model(
+        revision=revision,
+        params=yaml.safe_load(read_at(revision, Path("params.yaml"))),
+        settings=settings,
+        metrics=read(reports / "metrics.json"),
+        samples={key: np.array([row[key] for row in samples], dtype=np.float64) for key in columns},
+        per_class=read(evaluate / "per_class.json"),
+        benchmark=read(reports / "benchmark.json"),
+        environment=read(reports / "environment.json"),
+        validation=rows(reports / "train" / "validation.csv"),
+        seed_spread=read(reports / "train" / "seed_spread.json"),
+        sample=read(evaluate / "sample.json"),
+    )
+
+
+def accuracy_differences(first: Model, other: Model) -> list[Difference]:
+    """Each measure of val and test, masks before boxes."""
+    found = []
+    for split in ("test", "val"):
+        why_not = why_not_comparable(first, other, split)
+        for kind in ("mask", "box"):
+            for measure in ("mAP50_95", "mAP50"):
+                found.append(difference_of(first, other, f"{split}_{kind}_{measure}", why_not))
+    return found
+
+
+def why_not_comparable(first: Model, other: Model, split: str) -> str:
+    """What two models were measured with that is not the same; "" where annotations and settings are."""
+    if first.settings[split]["sha256"] != other.settings[split]["sha256"]:
+        return f"other {split} photos or annotations"
+    differing = [f"evaluate.{key}" for key in MEASURED_BY if first.settings[key] != other.settings[key]]
+    return f"{', '.join(differing)} differ{'s' if len(differing) == 1 else ''}" if differing else ""
+
+
+def difference_of(first: Model, other: Model, measure: str, why_not: str) -> Difference:
+    split, kind, key = measure.split("_", 2)
+    ours, theirs = (model.metrics[split][kind][key] for model in (first, other))
+    spread = seed_spread_of((first, other), measure)
+    if ours is None or theirs is None:
+        return Difference(measure, ours, theirs, None, None, spread, NOTHING)
+    difference = theirs - ours
+    if why_not:
+        return Difference(measure, ours, theirs, difference, None, spread, f"{OTHER_DATA}: {why_not}")
+    paired = all(first.settings[key] == other.settings[key] for key in PAIRED_BY) and all(
+        first.settings[split][key] == other.settings[split][key] for key in ("groups", "groups_sha256")
+    )
+    groups = first.settings[split]["groups_showing_an_instance"]
+    draws = other.samples[measure] - first.samples[measure] if paired else None
+    span = None if draws is None else interval(draws, groups, difference)
+    if draws is None:
+        why_unknown = "test sets were drawn again in different ways"
+    elif groups < FEWEST:
+        why_unknown = f"{groups} groups of {split} photos, an interval needs {FEWEST}"
+    else:
+        why_unknown = "every draw of test sets gives the same"
+    said = verdict(difference, span, spread, why_unknown)
+    return Difference(measure, ours, theirs, difference, span, spread, said)
+
+
+def verdict(difference: float, span: Sequence[float] | None, spread: float | None, why_unknown: str) -> str:
+    """What a difference amounts to; without an interval nothing can be said but that it is there."""
+    if difference == 0:
+        return SAME
+    if span is None:
+        return f"unknown: {why_unknown}"
+    if span[0] <= 0 <= span[1]:
+        return IN_NOISE
+    direction = "better" if difference > 0 else "worse"
+    if spread is None:
+        return direction
+    return f"{direction}, but {IN_SEEDS}" if abs(difference) <= spread else direction
+
+
+def seed_spread_of(models: Sequence[Model], measure: str) -> float | None:
+    """How far apart seeds alone lie, where one of the models is among the trainings it was measured with."""
+    split, kind, key = measure.split("_", 2)
+    for model in models:
+        own = model.metrics[split][kind][key]
+        runs = model.seed_spread["seeds"].values()
+        if own is not None and any(abs(run.get(measure, -1.0) - own) < 1e-9 for run in runs):
+            return float(model.seed_spread["spread"][measure])
+    return None
+
+
+def speed_differences(first: Model, other: Model) -> list[Difference]:
+    """Images a second of each format that both have; no interval, since the two were run at different times."""
+    found = []
+    for name, row in first.benchmark.items():
+        if name not in other.benchmark:
+            continue
+        measure, theirs = f"{name} images/s", other.benchmark[name]
+        ours = row["throughput_img_s"]
+        if row == theirs:  # no two runs take the same time to the last digit
+            found.append(Difference(measure, ours, ours, None, None, None, ONE_RUN))
+            continue
+        noise = max(row["throughput_spread"], theirs["throughput_spread"])
+        difference = theirs["throughput_img_s"] - ours
+        if first.environment != other.environment:
+            said = f"{OTHER_DATA}: another machine, or other versions of libraries"
+        elif abs(difference) <= noise * ours:
+            said = f"{IN_NOISE}: rounds of one run differ by {noise:.0%}"
+        else:
+            said = f"{'faster' if difference > 0 else 'slower'}, or {OTHER_TIME}"
+        found.append(Difference(measure, ours, theirs["throughput_img_s"], difference, None, None, said))
+    return found
+
+
+def parameters_that_differ(models: Sequence[Model]) -> list[tuple[str, list[str]]]:
+    """Each parameter that has not one value everywhere, with its values."""
+    flat = [dict(flattened(model.params)) for model in models]
+    keys = sorted({key for one in flat for key in one})
+    rows = [(key, [one.get(key, "-") for one in flat]) for key in keys]
+    return [(key, values) for key, values in rows if len(set(values)) > 1]
+
+
+def flattened(values: Any, prefix: str = "") -> list[tuple[str, str]]:
+    if not isinstance(values, dict):
+        return [(prefix, plain(values))]
+    return [pair for key, one in values.items() for pair in flattened(one, f"{prefix}.{key}" if prefix else str(key))]
+
+
+def differences_to_lines(first: Model, other: Model, differences: Sequence[Difference]) -> list[str]:
+    """A table for the terminal."""
+    width = max(len(row.measure) for row in differences)
+    names = [shortened(model.name) for model in (first, other)]
+    lines = [f"{'':<{width}}  {names[0]:>12}  {names[1]:>12}  {'difference':>10}  {'95% interval':>18}  verdict"]
+    for row in differences:
+        figures = [
+            "-" if value is None else f"{value:.1f}" if "images/s" in row.measure else f"{value:.4f}"
+            for value in (row.first, row.other)
+        ]
+        digits = 1 if "images/s" in row.measure else 4
+        difference = "-" if row.difference is None else f"{row.difference:+.{digits}f}"
+        span = "" if row.interval is None else " to ".join(f"{value:+.{digits}f}" for value in row.interval)
+        lines.append(
+            f"{row.measure:<{width}}  {figures[0]:>12}  {figures[1]:>12}  {difference:>10}  {span:>18}  {row.verdict}"
+        )
+    return lines
+
+
+def shortened(name: str) -> str:
+    return name if len(name) <= 12 else f"{name[:11]}~"

@@ -1,0 +1,1 @@
+"""A trained model in other formats, each shown to predict what it predicted."""

@@ -1,0 +1,293 @@
+"""Images in: what a caller may hand over, decoding, and the letterboxed canvas that every engine is fed."""
+
+from __future__ import annotations
+
+import io
+import os
+import stat
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any, NamedTuple
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+from PIL import Image as Pillow
+
+from seamline.base.errors import SeamlineError
+from seamline.images.budget import PixelBudget
+from seamline.images.files import (
+    BROKEN,
+    MAX_PIXELS,
+    MIN_SIDE_PX,
+    OTHER_FORMATS,
+    SUFFIX_OF_FORMAT,
+    decoded,
+    decoded_by_pillow,
+    opened,
+    pictures_in,
+    pillow_to_pixels,
+)
+
+Image = npt.NDArray[np.uint8]  # (height, width, 3), BGR
+# Text is a path. Arrays are of uint8: (height, width, 3) or with 4 channels, blue first, or grey.
+Source = os.PathLike[str] | str | bytes | bytearray | memoryview | IO[bytes] | Pillow.Image | npt.NDArray[Any]
+PAD_VALUE = 114  # ultralytics' grey
+FORMATS = (*SUFFIX_OF_FORMAT, *OTHER_FORMATS)
+FORMAT_NAMES = ", ".join(sorted(set(FORMATS) - {"MPO"}))
+MAX_BYTES_A_PIXEL = 8  # in a file that is not compressed: four channels of 16 bits
+READ_AT_ONCE_BYTES = (
+    1 << 20
+)  # a file of more is opened for its header first, and read when there is room for its pixels
+HEIC_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx")
+HEIC = "is a HEIC photo, and pillow-heif, which reads those, is not installed; pip install pillow-heif"
+DAMAGED = "is not an image that can be decoded; it is damaged"
+TAKEN = "a path, bytes, a binary file, an image of Pillow's or an array of uint8"
+
+
+class ImageError(SeamlineError):
+    """One image cannot be used; the others can."""
+
+
+class NotAnImage(Exception):
+    """Why something cannot be used, without its name."""
+
+
+class Unread(NamedTuple):
+    """An image whose size is known, and that may be decoded."""
+
+    pixels: int
+    decode: Callable[[], Image]
+
+
+class Letterbox(NamedTuple):
+    """How an image of height x width was fitted into the square input: scaled to fit, then centred."""
+
+    height: int
+    width: int
+    scaled_height: int
+    scaled_width: int
+    top: int
+    left: int
+
+
+def read_image(source: Source, name: str = "image", max_pixels: int = MAX_PIXELS) -> Image:
+    """Decode an image to BGR, EXIF rotation applied.
+
+    Taken is what the pull stage takes: any JPEG, PNG, WebP, BMP or TIFF of one picture, greyscale, CMYK and 16 bits
+    included; and what Pillow reads on this machine of GIF, AVIF and HEIF. A side has at least MIN_SIDE_PX.
+
+    Raises:
+        ImageError: naming the file, or `name` for what has no path, when it is missing, cut short or none of these, or
+            has more than max_pixels.
+    """
+    with named(source, name):
+        return looked_at(source, max_pixels).decode()
+
+
+def source_to_canvas(
+    source: Source, name: str, imgsz: int, max_pixels: int, budget: PixelBudget
+) -> tuple[Image, Letterbox]:
+    """As read_image and image_to_canvas; between them the budget is held, and nothing of the image is kept after.
+
+    Raises:
+        ImageError: when it cannot be used.
+    """
+    with named(source, name):
+        unread = looked_at(source, max_pixels)
+        with budget.taken(unread.pixels):
+            return image_to_canvas(unread.decode(), imgsz)
+
+
+@contextmanager
+def named(source: Source, name: str) -> Iterator[None]:
+    """What is wrong with a source, as an ImageError that begins with its path or else its name."""
+    name = os.fspath(source) if isinstance(source, str | os.PathLike) else name
+    try:
+        yield
+    except NotAnImage as error:
+        raise ImageError(f"{name}: {error}.") from None
+    except MemoryError:
+        raise ImageError(f"{name}: does not fit into memory.") from None
+
+
+def is_unchanging(source: Source) -> bool:
+    """Whether a source may be read later: its owner cannot put another image into its place in memory."""
+    return isinstance(source, bytes | str | os.PathLike)
+
+
+def looked_at(source: Source, max_pixels: int) -> Unread:
+    """What can be known of an image before it is decoded.
+
+    Raises:
+        NotAnImage: when it cannot be used.
+    """
+    if isinstance(source, np.ndarray):
+        image = array_to_image(source)
+        return Unread(0, lambda: large_enough(image))  # decoded by its owner
+    if isinstance(source, Pillow.Image):
+        check_pixels(source.width, source.height, max_pixels)
+        return Unread(source.width * source.height, lambda: large_enough(pillow_to_image(source)))
+    if isinstance(source, str | os.PathLike):
+        return looked_at_file(Path(source), max_pixels)
+    if isinstance(source, bytes | bytearray | memoryview):
+        data = bytes(source)
+    elif callable(getattr(source, "read", None)):
+        data = stream_to_bytes(source, MAX_BYTES_A_PIXEL * max_pixels)
+    else:
+        raise NotAnImage(f"is of type {type(source).__name__}, which is not taken; it has to be {TAKEN}")
+    return looked_at_bytes(data, max_pixels)
+
+
+def looked_at_bytes(data: bytes, max_pixels: int) -> Unread:
+    image_format, pixels = examined(io.BytesIO(data), max_pixels)
+    return Unread(pixels, lambda: bytes_to_image(data, image_format))
+
+
+def looked_at_file(path: Path, max_pixels: int) -> Unread:
+    try:
+        status = os.stat(path)  # noqa: PTH116 (a quarter of the time, for each photo)
+        if not stat.S_ISREG(status.st_mode):  # opening a pipe would wait for whoever writes to it
+            raise NotAnImage("is not a file")
+        check_bytes(status.st_size, MAX_BYTES_A_PIXEL * max_pixels)
+        if status.st_size <= READ_AT_ONCE_BYTES:
+            return looked_at_bytes(path.read_bytes(), max_pixels)
+        with path.open("rb") as stream:
+            image_format, pixels = examined(stream, max_pixels)
+    except FileNotFoundError:
+        raise NotAnImage("there is no such file") from None
+    except OSError as error:
+        raise NotAnImage(f"cannot be read ({error.strerror})") from None
+    except ValueError:  # a NUL in the name, which each version of Python says in other words
+        raise NotAnImage("cannot be the name of a file") from None
+
+    def decode() -> Image:
+        try:
+            return bytes_to_image(path.read_bytes(), image_format)
+        except OSError as error:
+            raise NotAnImage(f"cannot be read ({error.strerror})") from None
+
+    return Unread(pixels, decode)
+
+
+def stream_to_bytes(stream: Any, most: int) -> bytes:
+    """What is left to read in a file object that its owner opened."""
+    try:
+        data = stream.read(most + 1)
+    except (OSError, ValueError) as error:
+        raise NotAnImage(f"cannot be read ({error})") from None
+    if not isinstance(data, bytes):
+        raise NotAnImage("is a file that was opened as text; it has to be opened with mode 'rb'")
+    check_bytes(len(data), most)
+    return data
+
+
+def examined(stream: IO[bytes], max_pixels: int) -> tuple[str, int]:
+    """Format and number of pixels, as its header says.
+
+    Raises:
+        NotAnImage: when it is of no format that is read, has too many pixels or more than one picture.
+    """
+    if not stream.read(1):
+        raise NotAnImage("is empty")
+    stream.seek(0)
+    try:
+        header = opened(stream, FORMATS)
+        if header is None:
+            raise NotAnImage(
+                HEIC if is_heic(stream) else f"{DAMAGED}, or not in a format that is read ({FORMAT_NAMES})"
+            )
+        check_pixels(header.width, header.height, max_pixels)
+        count = pictures_in(header)
+    except BROKEN:
+        raise NotAnImage(HEIC if "HEIF" not in FORMATS and is_heic(stream) else f"{DAMAGED}, or cut short") from None
+    if count > 1:
+        raise NotAnImage(
+            f"has {count} pictures (an animation, or pages); save the one that is meant in a file of its own"
+        )
+    return str(header.format), header.width * header.height
+
+
+def is_heic(stream: IO[bytes]) -> bool:
+    """Whether the file says so: its first box has the brand it is of, and others that it can be read as."""
+    stream.seek(0)
+    start = stream.read(64)
+    brands = start[8 : int.from_bytes(start[:4], "big")]
+    return start[4:8] == b"ftyp" and any(brands[at : at + 4] in HEIC_BRANDS for at in range(0, len(brands), 4))
+
+
+def check_pixels(width: int, height: int, most: int) -> None:
+    if width * height > most:
+        raise NotAnImage(f"has {width} x {height} pixels; at most {most:,} are read (max_pixels)")
+
+
+def check_bytes(size: int, most: int) -> None:
+    if size > most:
+        limit = f"{MAX_BYTES_A_PIXEL} for each pixel that max_pixels allows"
+        raise NotAnImage(f"has {size:,} bytes; at most {most:,} are read ({limit})")
+
+
+def bytes_to_image(data: bytes, image_format: str) -> Image:
+    try:
+        pixels = decoded(data) if image_format in SUFFIX_OF_FORMAT else decoded_by_pillow(data, image_format)
+    except BROKEN:
+        pixels = None
+    if pixels is None:
+        raise NotAnImage(f"{DAMAGED}, or cut short")
+    return large_enough(pixels)
+
+
+def pillow_to_image(image: Pillow.Image) -> Image:
+    try:
+        return pillow_to_pixels(image)
+    except BROKEN as error:  # it may not have been read from its file before
+        raise NotAnImage(f"cannot be read as an image of Pillow's ({error})") from None
+
+
+def array_to_image(array: npt.NDArray[Any]) -> Image:
+    """(height, width, 3), BGR, from an array of uint8: with 3 or 4 channels, blue first, or one or none, grey."""
+    array = np.asarray(array)  # kinds of their own, as np.matrix, take other shapes on the way
+    channels = 1 if array.ndim == 2 else array.shape[2] if array.ndim == 3 else 0
+    if channels not in (1, 3, 4) or array.dtype != np.uint8:
+        raise NotAnImage(
+            f"is an array of {array.dtype} and shape {array.shape}, which is not taken; it has to be of uint8 and "
+            "(height, width, 3), blue first, or with 4 channels, or grey with 1 or none"
+        )
+    if channels == 1:
+        return np.repeat(array.reshape(*array.shape[:2], 1), 3, axis=2)
+    return array[:, :, :3]
+
+
+def large_enough(image: Image) -> Image:
+    height, width = image.shape[:2]
+    if min(height, width) < MIN_SIDE_PX:
+        raise NotAnImage(f"has {width} x {height} pixels; a side needs at least {MIN_SIDE_PX}")
+    return image
+
+
+def letterbox_of(height: int, width: int, imgsz: int) -> Letterbox:
+    """Fit into imgsz x imgsz as ultralytics' LetterBox does (rounding included)."""
+    ratio = min(imgsz / height, imgsz / width)
+    scaled_height, scaled_width = max(round(height * ratio), 1), max(round(width * ratio), 1)
+    top, left = round((imgsz - scaled_height) / 2 - 0.1), round((imgsz - scaled_width) / 2 - 0.1)
+    return Letterbox(height, width, scaled_height, scaled_width, top, left)
+
+
+def image_to_canvas(image: Image, imgsz: int) -> tuple[Image, Letterbox]:
+    """The image fitted into (imgsz, imgsz, 3), still BGR from 0 to 255, and how it lies there."""
+    box = letterbox_of(image.shape[0], image.shape[1], imgsz)
+    canvas = np.full((imgsz, imgsz, 3), PAD_VALUE, dtype=np.uint8)
+    content = canvas[box.top : box.top + box.scaled_height, box.left : box.left + box.scaled_width]
+    if content.shape == image.shape:
+        content[:] = image
+    else:
+        # A view of other strides, as a part of an image or one with alpha, would not be taken by OpenCV.
+        image = np.ascontiguousarray(image)
+        cv2.resize(image, (box.scaled_width, box.scaled_height), dst=content, interpolation=cv2.INTER_LINEAR)
+    return canvas, box
+
+
+def canvases_to_tensor(canvases: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+    """What models take: (batch, 3, imgsz, imgsz), RGB from 0 to 1; from (batch, imgsz, imgsz, 3), BGR from 0 to 255."""
+    return np.asarray(cv2.dnn.blobFromImages(list(canvases), scalefactor=1 / 255, swapRB=True), dtype=np.float32)

@@ -1,0 +1,288 @@
+"""Detector: a model file and images in, instances out, the same way for every format, from any number of threads.
+
+Example:
+    detector = Detector(Path("models/export/openvino_int8"))
+    found = detector.detect(Path("photo.jpg"))
+    for path, found in zip(paths, detector.detect_all(paths)):
+        print(path, found if isinstance(found, ImageError) else len(found))
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, NamedTuple, TypeVar
+
+import cv2
+import numpy as np
+import threadpoolctl
+
+from seamline.base.errors import SeamlineError
+from seamline.base.parallel import usable_cores
+from seamline.images.budget import PIXELS_UNDER_WAY, PixelBudget
+from seamline.images.files import MAX_PIXELS
+from seamline.images.reading import Image, ImageError, Letterbox, Source, is_unchanging, source_to_canvas
+from seamline.models.engines import WAITING, Engine, Outputs, open_engine
+from seamline.models.instances import Instances, outputs_to_instances
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+class Prepared(NamedTuple):
+    canvas: Image
+    letterbox: Letterbox
+    milliseconds: float  # that it took
+
+
+class Taken(NamedTuple):
+    """An image on its way, as the caller named it or ready for the model."""
+
+    source: Source | Prepared | ImageError
+    name: str
+
+
+class Limits(NamedTuple):
+    """What is reported; see instances.outputs_to_instances."""
+
+    confidence: float
+    nms_iou: float
+    max_detections: int
+
+
+class Detector:
+    """Opens best.pt, an ONNX file or an OpenVINO folder; the model file itself says all that is needed.
+
+    detect(), detect_all() and submit() may be called from any number of threads, and give what they give alone. Not
+    after a fork: a process opens its own.
+
+    Attributes:
+        names: class names by index.
+        imgsz: side of the model's square input, in pixels.
+        confidence, nms_iou, max_detections: what is reported; see instances.outputs_to_instances. May be set; a call
+            goes by what they are when it begins.
+        max_pixels: larger images are refused.
+    """
+
+    def __init__(
+        self,
+        model: Path | str | Engine,
+        confidence: float | None = None,
+        nms_iou: float | None = None,
+        max_detections: int | None = None,
+        threads: int | None = None,
+        streams: int | None = None,
+        batch: int = 1,
+        precision: str = "f32",
+        device: str = "cpu",
+        max_pixels: int = MAX_PIXELS,
+        pixels_under_way: int = PIXELS_UNDER_WAY,
+    ) -> None:
+        """Open a model; thresholds left out are its own, the rest is for open_engine, all usable cores for threads.
+
+        Args:
+            max_pixels: the limit on one image.
+            pixels_under_way: the limit on all images that are decoded at the same time, whatever the number of threads;
+                an image of more waits until it is alone.
+
+        Raises:
+            SeamlineError: when there is no such model, or it cannot be read or not be run like this.
+        """
+        # Idle threads of numpy's matrix products and of OpenCV spin for some 20 ms, and took the cores from the next
+        # image's inference (OpenVINO's median on two cores: 24 ms; so 11 ms). Both have little to do here.
+        threadpoolctl.threadpool_limits(1, user_api="blas")
+        cv2.setNumThreads(1)
+        self.threads = threads or usable_cores()
+        self.batch = batch
+        self.max_pixels = max_pixels
+        self.budget = PixelBudget(pixels_under_way)
+        self.engine = (
+            open_engine(Path(model), self.threads, streams, batch, precision, device)
+            if isinstance(model, Path | str)
+            else model
+        )
+        facts = self.engine.facts
+        self.names, self.imgsz = facts.names, facts.imgsz
+        self.confidence = facts.confidence if confidence is None else confidence
+        self.nms_iou = facts.nms_iou if nms_iou is None else nms_iou
+        self.max_detections = facts.max_detections if max_detections is None else max_detections
+        self._making_callers = threading.Lock()
+        self._process = os.getpid()
+        self._is_closed = False
+
+    @property
+    def ahead(self) -> int:
+        """How many batches detect_all() has under way, so that no thread waits for the one who asks for results."""
+        return self.engine.callers + WAITING
+
+    @property
+    def precision(self) -> str:
+        """What the engine computes in, read back from it."""
+        return self.engine.precision
+
+    def detect(self, source: Source) -> Instances:
+        """Instances in one image, as soon as can be: every thread works on it.
+
+        Raises:
+            ImageError: when the image cannot be used.
+            SeamlineError: after close(), or in another process.
+        """
+        limits = self._begin()
+        prepared = self._prepare(source, "image")
+        [instances] = self._infer(self.engine.infer, [prepared], limits)
+        return instances
+
+    def detect_all(self, sources: Iterable[Source]) -> Iterator[Instances | ImageError]:
+        """Instances in each image, in their order; the error in the place of one that cannot be used.
+
+        As many images a second as can be: some are decoded, others inferred, the masks of others made, all at once.
+        Few are held at a time, however many there are. What is not a path or bytes is fitted into the model's input
+        when it is taken from `sources`, and may be changed after that.
+
+        Raises:
+            SeamlineError: after close(), or in another process.
+        """
+        return self._detect_all(sources, self._begin())
+
+    def submit(self, source: Source) -> Future[Instances]:
+        """Instances in one image, later: for services, which get many at once. As detect_all, but one by one.
+
+        The future raises ImageError where the image cannot be used. An image that is not a path or bytes is fitted into
+        the model's input before this returns, and may be changed after that.
+
+        Raises:
+            SeamlineError: after close(), or in another process.
+        """
+        limits = self._begin()
+        taken = self._take((0, source))
+        return self._later(lambda: instances_or_raise(self._detect_group([taken], limits)[0]))
+
+    def close(self) -> None:
+        """Wait for what is under way, and let threads go; what is asked after that is refused."""
+        self._is_closed = True
+        if os.getpid() == self._process:
+            self._callers.shutdown()
+
+    def __enter__(self) -> Detector:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _begin(self) -> Limits:
+        if self._is_closed:
+            raise SeamlineError("the detector is closed; open the model again.")
+        if os.getpid() != self._process:
+            raise SeamlineError(
+                f"the detector was opened in process {self._process} and does not work in {os.getpid()}, a fork of it, "
+                "which has none of its threads; open the model there."
+            )
+        return Limits(self.confidence, self.nms_iou, self.max_detections)
+
+    def _later(self, work: Callable[[], R]) -> Future[R]:
+        """Raises a SeamlineError where the detector was closed, or the process forked, since the call began."""
+        self._begin()
+        try:
+            return self._callers.submit(work)
+        except RuntimeError:
+            self._begin()  # closed meanwhile, by another thread
+            raise
+
+    @property
+    def _callers(self) -> ThreadPoolExecutor:
+        """The threads that decode images, wait for the engine's streams, and decode their outputs."""
+        with self._making_callers:
+            return self._made_callers
+
+    @functools.cached_property
+    def _made_callers(self) -> ThreadPoolExecutor:
+        return ThreadPoolExecutor(self.engine.callers, thread_name_prefix="detect")
+
+    def _detect_all(self, sources: Iterable[Source], limits: Limits) -> Iterator[Instances | ImageError]:
+        def begin(group: list[Taken]) -> Future[list[Instances | ImageError]]:
+            return self._later(functools.partial(self._detect_group, group, limits))
+
+        for found in in_order(begin, grouped(map(self._take, enumerate(sources, 1)), self.batch), self.ahead):
+            yield from found
+
+    def _take(self, numbered: tuple[int, Source]) -> Taken:
+        """A source as it may wait, its owner doing with it what he likes; the 0th is the only one."""
+        number, source = numbered
+        taken = Taken(source, f"image {number}" if number else "image")
+        return taken if is_unchanging(source) else taken._replace(source=self._prepared_or_error(*taken))
+
+    def _detect_group(self, group: list[Taken], limits: Limits) -> list[Instances | ImageError]:
+        """A batch from its sources to its instances, in one thread: handing it from thread to thread costs a tenth."""
+        ready = [
+            one.source if isinstance(one.source, Prepared | ImageError) else self._prepared_or_error(*one)
+            for one in group
+        ]
+        found = iter(self._infer(self.engine.infer_beside, [one for one in ready if isinstance(one, Prepared)], limits))
+        return [one if isinstance(one, ImageError) else next(found) for one in ready]
+
+    def _prepared_or_error(self, source: Any, name: str) -> Prepared | ImageError:
+        try:
+            return self._prepare(source, name)
+        except ImageError as error:
+            return error
+
+    def _prepare(self, source: Source, name: str) -> Prepared:
+        start = time.perf_counter()
+        canvas, letterbox = source_to_canvas(source, name, self.imgsz, self.max_pixels, self.budget)
+        return Prepared(canvas, letterbox, 1000 * (time.perf_counter() - start))
+
+    def _infer(self, infer: Callable[..., Any], group: list[Prepared], limits: Limits) -> list[Instances]:
+        if not group:
+            return []
+        canvases = group[0].canvas[None] if len(group) == 1 else np.stack([one.canvas for one in group])
+        start = time.perf_counter()
+
+        def decode(outputs: Outputs) -> list[Instances]:
+            inferred = time.perf_counter()
+            found = [
+                outputs_to_instances(predictions, prototypes, one.letterbox, self.imgsz, len(self.names), *limits)
+                for predictions, prototypes, one in zip(*outputs, group, strict=True)
+            ]
+            timings_ms = (1000 * (inferred - start), 1000 * (time.perf_counter() - inferred))
+            return [one.with_timings(own.milliseconds, *timings_ms) for one, own in zip(found, group, strict=True)]
+
+        found: list[Instances] = infer(canvases, decode)
+        return found
+
+
+def instances_or_raise(found: Instances | ImageError) -> Instances:
+    if isinstance(found, ImageError):
+        raise found
+    return found
+
+
+def in_order(begin: Callable[[T], Future[R]], items: Iterable[T], ahead: int) -> Iterator[R]:
+    """What is begun for each item, in the order of the items, so many of them ahead of what is asked for."""
+    waiting: deque[Future[R]] = deque()
+    try:
+        for item in items:
+            waiting.append(begin(item))
+            if len(waiting) > ahead:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+    finally:
+        for future in waiting:  # nobody waits for what was read ahead
+            future.cancel()
+
+
+def grouped(items: Iterable[T], size: int) -> Iterator[list[T]]:
+    group: list[T] = []
+    for item in items:
+        group.append(item)
+        if len(group) == size:
+            yield group
+            group = []
+    if group:
+        yield group

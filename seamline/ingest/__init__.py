@@ -1,0 +1,1 @@
+"""From a source as it is handed out to canonical COCO."""

@@ -1,0 +1,1 @@
+"""The canonical dataset: one form of data, and what was repaired or dropped on the way."""

@@ -1,0 +1,80 @@
+"""Which layout a source has, and its reading by the adapter of that layout."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from seamline.base.errors import SeamlineError
+from seamline.ingest.canonical.dataset import Source
+from seamline.ingest.layouts import ccp, coco, deepfashion2, fashionpedia
+
+
+def read_source(folder: Path, layout: str | None, annotations: str | Mapping[str, str] | None) -> Source:
+    """Read a dataset.
+
+    Args:
+        folder: with its files.
+        layout: pull.layout: coco, deepfashion2, fashionpedia or ccp; None to recognise it.
+        annotations: pull.annotations: the COCO file, or one a split; None to find it.
+
+    Raises:
+        SeamlineError: when nothing is recognised, or the files are not what the layout says.
+    """
+    layouts = possible_layouts(folder, layout, annotations)
+    if len(layouts) > 1:
+        print(f"the source looks like {layouts[0]} and is read as that; pull.layout chooses {' or '.join(layouts[1:])}")
+    match layouts[0]:
+        case "deepfashion2":
+            return deepfashion2.read(folder)
+        case "fashionpedia":
+            return fashionpedia.read(folder)
+        case "ccp":
+            return ccp.read(folder)
+        case _:
+            return coco.read(folder, annotations)
+
+
+def category_names(folder: Path, layout: str | None, annotations: str | Mapping[str, str] | None) -> list[str]:
+    """What a dataset's categories are called, without reading what may be a file an image.
+
+    Raises:
+        SeamlineError: as `read_source` does, where the annotations are not found.
+    """
+    match possible_layouts(folder, layout, annotations)[0]:
+        case "deepfashion2":
+            deepfashion2.found_split_folders(folder)
+            return list(deepfashion2.NAMES)
+        case "fashionpedia":
+            return coco.category_names(fashionpedia.found_annotation_files(folder))
+        case "ccp":
+            return ccp.category_names(folder)
+        case _:
+            return coco.category_names(coco.find_annotations(folder, annotations))
+
+
+def possible_layouts(folder: Path, layout: str | None, annotations: str | Mapping[str, str] | None) -> list[str]:
+    """The layout that is asked for, else those the folder may be of, the likeliest first.
+
+    Raises:
+        SeamlineError: when a COCO file is named for another layout.
+    """
+    if annotations is None:
+        return layouts_of(folder) if layout is None else [layout]
+    if layout not in (None, "coco"):
+        raise SeamlineError(f"pull.annotations: names a COCO file, but pull.layout is {layout}; one has to be null.")
+    return ["coco"]
+
+
+def layouts_of(folder: Path) -> list[str]:
+    """The layouts whose marks a folder bears, the likeliest first; coco where it bears none.
+
+    DeepFashion2 comes with COCO files for its key points, Fashionpedia's are COCO files: both go before coco. Label
+    maps go after it, since who has put a COCO file beside them means it to be used.
+    """
+    if deepfashion2.split_folders(folder):
+        return ["deepfashion2"]
+    if fashionpedia.annotation_files(folder):
+        return ["fashionpedia"]
+    label_maps = ["ccp"] if ccp.label_list(folder) is not None else []
+    return ["coco", *label_maps] if coco.coco_files(folder) else label_maps or ["coco"]

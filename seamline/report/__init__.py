@@ -1,0 +1,1 @@
+"""What the reports say, as a page and a model card."""

@@ -1,1 +1,0 @@
-"""One detector for every model format: the same preprocessing, NMS and mask decoding around three engines."""

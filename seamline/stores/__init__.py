@@ -1,1 +1,0 @@
-"""Where a source's objects are fetched from: S3 and the web."""

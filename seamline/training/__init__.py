@@ -1,0 +1,1 @@
+"""Trainings that survive a kill, and those that are finished and kept."""

@@ -1,0 +1,263 @@
+"""The evaluate stage's figures against plain pycocotools, and what its folder holds."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+
+import cv2
+import msgspec
+import numpy as np
+import pytest
+from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
+from ultralytics.data.utils import polygon2mask
+from ultralytics.utils.ops import resample_segments
+
+from seamline.base.errors import SeamlineError
+from seamline.evaluation import measure as evaluation
+from seamline.evaluation.average_precision import (
+    IOU_TYPES,
+    METRIC_NAMES,
+    average_precision,
+    read_ground_truth,
+    results_of_kind,
+)
+from seamline.evaluation.bootstrap import interval
+from seamline.evaluation.curves import best_f1_threshold, matches_to_operating, operating_to_point, reliability
+from seamline.evaluation.explanation import write_evaluation
+from seamline.evaluation.measure import difference_interval, evaluate_files, measure
+from seamline.evaluation.mistakes import Judged
+from seamline.images.drawing import COLOURS, hex_to_bgr
+from seamline.images.overlays import overlay
+from seamline.masks.outlines import mask_to_rle
+from seamline.params.loader import Params, load_params
+from tests.conftest import PARAMS, PROJECT, SHARED_DATA, Project, write_dataset
+from tests.dataset.test_conversion import loaded_by_ultralytics
+from tests.evaluation.test_average_precision import COCO_IOUS, noisy_results
+from tests.stages.test_stage import run_stage, with_params
+
+
+@pytest.fixture(scope="module")
+def params() -> Params:
+    found = load_params(PARAMS)
+    found.evaluate = msgspec.structs.replace(found.evaluate, overlays=3, bootstrap_samples=100)
+    return found
+
+
+@pytest.fixture(scope="module")
+def evaluated(params: Params, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with split/, predictions/, photos/ and what the stage makes of them in evaluate/."""
+    root = tmp_path_factory.mktemp("evaluated")
+    photos = write_dataset(root / "data", count=32) / "photos"
+    for folder in ("split", "predictions", "evaluate"):
+        (root / folder).mkdir()
+    (root / "model.pt").write_bytes(b"weights")
+    (root / "split" / "groups.json").write_text(json.dumps({str(number): number // 2 for number in range(1, 33)}))
+    for split, seed in (("val", 0), ("test", 1)):
+        (root / "split" / f"{split}.json").write_bytes((photos.parent / "instances.json").read_bytes())
+        results = noisy_results(read_ground_truth(root / "split" / f"{split}.json"), seed)
+        for kind in IOU_TYPES:
+            path = root / "predictions" / f"{split}_{kind}.json"
+            path.write_text(json.dumps(results_of_kind(results, kind)))
+    found = evaluate_files(root / "split", root / "predictions", params)
+    write_evaluation(found, root / "model.pt", root / "split", root / "predictions", photos, params, root / "evaluate")
+    return root
+
+
+def plain_run(truth_file: Path, results_file: Path, kind: str) -> list[float]:
+    """What anybody would write who has pycocotools and two files."""
+    truth = COCO(str(truth_file))
+    evaluator = COCOeval(truth, truth.loadRes(str(results_file)), IOU_TYPES[kind])
+    evaluator.evaluate()
+    evaluator.accumulate()
+    evaluator.summarize()
+    numbers: list[float] = evaluator.stats.tolist()
+    return numbers
+
+
+@pytest.mark.parametrize("split", ["val", "test"])
+@pytest.mark.parametrize("kind", ["box", "mask"])
+def test_the_numbers_are_plain_pycocotools_over_the_saved_files(
+    evaluated: Path, params: Params, split: str, kind: str
+) -> None:
+    found = evaluate_files(evaluated / "split", evaluated / "predictions", params)[split, kind].summary
+    expected = plain_run(
+        evaluated / "split" / f"{split}.json", evaluated / "predictions" / f"{split}_{kind}.json", kind
+    )
+    assert [-1 if found[name] is None else found[name] for name in METRIC_NAMES] == expected
+
+
+@pytest.mark.slow
+def test_of_the_whole_pipeline_as_well(finished: Project) -> None:
+    found = json.loads((finished.root / "reports" / "metrics.json").read_text())
+    for split in ("val", "test"):
+        for kind in IOU_TYPES:
+            results = finished.root / "data" / "predictions" / f"{split}_{kind}.json"
+            expected = plain_run(finished.root / "data" / "split" / f"{split}.json", results, kind)
+            assert [-1 if value is None else value for value in found[split][kind].values()] == expected
+
+
+def test_the_folder_explains_the_numbers(evaluated: Path) -> None:
+    folder = evaluated / "evaluate"
+    names = {path.name for path in folder.iterdir()}
+    charts = {"precision_recall", "confidence", "reliability", "confusion", "mistakes", "per_class", "slices"}
+    assert {f"{name}.png" for name in charts} <= names
+    settings = json.loads((folder / "settings.json").read_text())
+    assert settings["detections_counted_of_a_class"] == [1, 10, 100]
+    assert settings["iou_thresholds"] == [0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95]
+    assert settings["confidence"] == 0.001
+    assert settings["test"]["images"] == 32
+    assert settings["test"]["groups"] == settings["test"]["groups_showing_an_instance"] == 17
+    intervals = json.loads((folder / "intervals.json").read_text())
+    for split in ("val", "test"):
+        for kind in ("box", "mask"):
+            found = intervals[split][kind]["mAP50"]
+            assert found["interval"][0] <= found["value"] <= found["interval"][1]
+    with (folder / "bootstrap.csv").open() as stream:
+        rows = list(csv.DictReader(stream))
+    assert len(rows) == 100
+    means = np.array([float(row["test_mask_mAP50_95"]) for row in rows])
+    found = intervals["test"]["mask"]["mAP50_95"]
+    assert interval(means, 17, found["value"]) == pytest.approx(found["interval"], abs=1e-5)
+    classes = json.loads((folder / "per_class.json").read_text())["test"]["mask"]
+    assert {name: (row["instances"], row["images"]) for name, row in classes.items()} == {
+        "short sleeve top": (32, 32), "trousers": (32, 32),
+    }  # fmt: skip
+    mistakes = json.loads((folder / "mistakes.json").read_text())
+    assert mistakes["all"]["right"] + mistakes["all"]["missed"] == 64
+    assert mistakes["threshold"] == json.loads((folder / "operating_point.json").read_text())["threshold"]
+
+
+def test_what_is_chosen_is_chosen_on_val_and_what_is_measured_on_test(evaluated: Path, params: Params) -> None:
+    found = evaluate_files(evaluated / "split", evaluated / "predictions", params)
+    operating = {split: matches_to_operating(found[split, "mask"].matches) for split in ("val", "test")}
+    thresholds = {split: best_f1_threshold(one) for split, one in operating.items()}
+    assert thresholds["val"] != thresholds["test"]
+    point = json.loads((evaluated / "evaluate" / "operating_point.json").read_text())
+    assert point["threshold"] == thresholds["val"]
+    for split, one in operating.items():
+        assert point[split] == operating_to_point(one, thresholds["val"])
+    errors = {split: reliability(found[split, "mask"].matches)[1] for split in ("val", "test")}
+    assert errors["val"] != errors["test"]
+    assert point["test_calibration_error"] == errors["test"]
+
+
+def test_a_slice_of_everything_has_the_figures_of_everything(evaluated: Path) -> None:
+    """All instances have scale 2: the rows repeat what metrics.json says of val and of test."""
+    with (evaluated / "evaluate" / "slices.csv").open() as stream:
+        rows = {(row["split"], row["field"]): row for row in csv.DictReader(stream)}
+    intervals = json.loads((evaluated / "evaluate" / "intervals.json").read_text())
+    for split in ("val", "test"):
+        value = intervals[split]["mask"]["mAP50_95"]["value"]
+        assert float(rows[split, "scale"]["mask_mAP50_95"]) == pytest.approx(value, abs=1e-6)
+        assert rows[split, "scale"]["value"] == "modest"
+    assert intervals["val"]["mask"] != intervals["test"]["mask"]
+
+
+def test_truth_is_left_prediction_right(evaluated: Path) -> None:
+    truth = read_ground_truth(evaluated / "split" / "test.json")
+    whole = {"size": [60, 40], "counts": mask_to_rle(np.ones((60, 40), np.uint8))["counts"]}
+    prediction = {"image_id": 1, "category_id": 2, "score": 0.9, "segmentation": whole}
+    instances = [record for record in truth.imgToAnns[1] if record["category_id"] == 1]
+    judged = Judged(1, instances, [prediction], np.zeros((1, 1)), ["background"], [-1], [0], 0.0)
+    grey = np.full((60, 40, 3), 128, np.uint8)
+    picture = overlay(judged, truth, grey).astype(int)
+    left, right = picture[:, :256], picture[:, 262:]
+    changed = [np.abs(side - 128).max(axis=2) > 20 for side in (left, right)]
+    assert 0.1 < changed[0].mean() < 0.3  # the top covers a sixth
+    assert changed[1].mean() > 0.95
+    assert changed[0][:32].sum() == 0  # nothing of it in the first five of 60 rows
+    class_colours = [hex_to_bgr(COLOURS[0]), hex_to_bgr(COLOURS[1])]
+    for side, colour, at in ((left, class_colours[0], (60, 70)), (right, class_colours[1], (20, 20))):
+        expected = 0.55 * 128 + 0.45 * np.array(colour)
+        assert np.abs(side[at] - expected).max() <= 2
+
+
+def test_pictures_are_of_the_images_they_are_said_to_be(evaluated: Path) -> None:
+    for name in ("worst", "sample"):
+        records = json.loads((evaluated / "evaluate" / f"{name}.json").read_text())
+        pictures = {path.name for path in (evaluated / "evaluate" / name).iterdir()}
+        assert {f"{record['image_id']}.jpg" for record in records} == pictures
+        assert len(records) == 3
+    worst = json.loads((evaluated / "evaluate" / "worst.json").read_text())
+    qualities = [record["quality"] for record in worst]
+    assert qualities == sorted(qualities)
+    picture = cv2.imread(str(evaluated / "evaluate" / "worst" / f"{worst[0]['image_id']}.jpg"))
+    assert picture is not None
+    assert picture.shape == (384, 2 * 256 + 6, 3)  # of 40 x 60, twice
+
+
+def test_the_difference_of_two_models_is_taken_draw_by_draw(evaluated: Path, params: Params) -> None:
+    found = evaluate_files(evaluated / "split", evaluated / "predictions", params)
+    first, other = found["val", "mask"], found["test", "mask"]  # the same images, other predictions
+    assert difference_interval(first, first) is None  # nothing differs in any draw
+    low, high = difference_interval(first, other) or (0, 0)
+    assert difference_interval(other, first) == pytest.approx([-high, -low])
+    difference = (other.summary["mAP50_95"] or 0) - (first.summary["mAP50_95"] or 0)
+    assert low < difference < high
+
+
+def test_an_image_in_no_group_is_named(evaluated: Path, params: Params) -> None:
+    truth = read_ground_truth(evaluated / "split" / "val.json")
+    with pytest.raises(SeamlineError, match=r"groups\.json: lacks image '2'"):
+        measure(truth, [], "mask", {"1": 0}, params.evaluate)
+
+
+def test_in_processes_it_is_the_same(evaluated: Path, params: Params, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Large predictions are evaluated side by side."""
+    here = evaluate_files(evaluated / "split", evaluated / "predictions", params)
+    monkeypatch.setattr(evaluation, "LARGE_BYTES", 0)
+    monkeypatch.setattr(evaluation, "usable_cores", lambda: 2)
+    there = evaluate_files(evaluated / "split", evaluated / "predictions", params)
+    for key, found in here.items():
+        assert found.summary == there[key].summary
+        np.testing.assert_array_equal(found.samples, there[key].samples)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["sample", "ccp-mini"])
+def test_converting_there_and_back_costs_next_to_nothing(name: str, tmp_path: Path) -> None:
+    """What ultralytics fills from the labels, as predictions with score 1, against the masks as they were."""
+    source = PROJECT / "samples" / "garments.zip" if name == "sample" else SHARED_DATA / name
+    if not source.exists():
+        pytest.skip("needs the shared data")
+    with_params(tmp_path, {"subset": {"classes": None, "images": None, "background": 0.0, "group_by": None}})
+    for stage, folder, out in (
+        ("pull", f"--source={source}", "raw"),
+        ("subset", "raw", "subset"),
+        ("convert", "subset", "yolo"),
+    ):
+        done = run_stage(stage, tmp_path, folder, out)
+        assert done.returncode == 0, done.stderr
+    truth = read_ground_truth(tmp_path / "subset" / "annotations.json")
+    by_name = {image["file_name"]: image for image in truth.imgs.values()}
+    by_class = dict(enumerate(sorted(truth.cats)))
+    results = []
+    for label in loaded_by_ultralytics(
+        tmp_path / "yolo", {index: truth.cats[by_class[index]]["name"] for index in by_class}
+    )[0]:
+        image = by_name[Path(label["im_file"]).name]
+        size = (image["height"], image["width"])
+        for index, segment in zip(label["cls"].ravel(), label["segments"], strict=True):
+            points = resample_segments([segment], n=len(segment) + 1 if len(segment) > 1000 else 1000)[0]
+            mask = polygon2mask(size, [(points * np.array(size[::-1], np.float32)).reshape(-1)])
+            results.append(
+                {
+                    "image_id": image["id"],
+                    "category_id": by_class[int(index)],
+                    "score": 1.0,
+                    "segmentation": mask_to_rle(mask),
+                }
+            )
+    found = average_precision(truth, results, "mask", COCO_IOUS)
+    print(name, found.summary)
+    assert (found.summary["mAP50_95"] or 0) >= 0.98
+    shown = {record["category_id"] for record in truth.dataset["annotations"]}
+    nothing = average_precision(truth, [], "mask", COCO_IOUS)
+    assert nothing.summary["mAP50_95"] == 0
+    for number, category in truth.cats.items():
+        # No class without ground truth turns into a number.
+        assert (found.per_class[category["name"]]["mAP50_95"] is None) == (number not in shown)
+        assert nothing.per_class[category["name"]]["mAP50_95"] == (0 if number in shown else None)

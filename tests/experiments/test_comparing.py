@@ -1,0 +1,179 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from seamline.base.files import read_json, write_csv, write_json
+from seamline.experiments.comparing import (
+    Model,
+    accuracy_differences,
+    differences_to_lines,
+    parameters_that_differ,
+    read_model,
+    speed_differences,
+    verdict,
+)
+from seamline.experiments.revisions import WORKSPACE, Revision
+from tests.conftest import REPORTS, Project
+
+
+@pytest.fixture
+def model(monkeypatch: pytest.MonkeyPatch) -> Model:
+    monkeypatch.chdir(REPORTS.parent)
+    return read_model(Revision(WORKSPACE, None), Path("reports"))
+
+
+def shifted(model: Model, by: float, noise: float = 0.0, **changes: Any) -> Model:
+    """A model whose figures are higher, in every draw by about as much."""
+    rng = np.random.default_rng(0)
+    metrics = {
+        split: {
+            kind: {key: None if value is None else value + by for key, value in values.items()}
+            for kind, values in kinds.items()
+        }
+        for split, kinds in model.metrics.items()
+    }
+    samples = {key: values + by + rng.normal(0, noise, len(values)) for key, values in model.samples.items()}
+    return model._replace(revision=Revision("other", None), metrics=metrics, samples=samples, **changes)
+
+
+def verdicts(first: Model, other: Model) -> dict[str, str]:
+    return {row.measure: row.verdict for row in accuracy_differences(first, other)}
+
+
+def test_a_model_is_equal_to_itself(model: Model) -> None:
+    assert set(verdicts(model, model).values()) == {"equal"}
+    assert parameters_that_differ([model, model]) == []
+
+
+def test_pairs_see_what_the_intervals_of_each_alone_would_hide(model: Model) -> None:
+    """0.05 is within each model's own interval, but it is there in every draw."""
+    own = read_json(REPORTS / "evaluate" / "intervals.json")["test"]["mask"]["mAP50_95"]["interval"]
+    assert own[1] - own[0] > 0.1
+    better = shifted(model, 0.05, 0.002, seed_spread={"seeds": {}, "spread": {}})
+    first = model._replace(seed_spread={"seeds": {}, "spread": {}})
+    assert verdicts(first, better)["test_mask_mAP50_95"] == "better"
+    assert verdicts(better, first)["test_mask_mAP50_95"] == "worse"
+    row = next(row for row in accuracy_differences(first, better) if row.measure == "test_mask_mAP50_95")
+    assert row.difference == pytest.approx(0.05)
+    assert row.interval is not None
+    assert row.interval[0] < 0.05 < row.interval[1]
+
+
+def test_what_goes_either_way_is_noise(model: Model) -> None:
+    assert verdicts(model, shifted(model, 0.01, 0.05))["test_mask_mAP50_95"] == "within noise"
+
+
+def test_a_difference_as_small_as_that_of_seeds_is_said_to_be_one(model: Model) -> None:
+    own = {"test_mask_mAP50_95": model.metrics["test"]["mask"]["mAP50_95"]}
+    # The committed ones may be of trainings on another machine, which are none of this model.
+    model = model._replace(seed_spread={"spread": {"test_mask_mAP50_95": 0.04}, "seeds": {"0": own}})
+    spread = 0.04
+    assert "spread of seeds" in verdicts(model, shifted(model, spread / 2, 0.0001))["test_mask_mAP50_95"]
+    assert verdicts(model, shifted(model, spread * 1.5, 0.0001))["test_mask_mAP50_95"] == "better"
+
+
+def test_other_images_or_another_way_of_measuring_cannot_be_compared(model: Model) -> None:
+    settings = json.loads(json.dumps(model.settings))
+    settings["test"]["sha256"] = "0" * 64
+    found = verdicts(model, shifted(model, 0.3, settings=settings))
+    assert found["test_mask_mAP50_95"] == "not comparable: other test photos or annotations"
+    assert found["val_mask_mAP50_95"] == "better"
+    settings = {**model.settings, "confidence": 0.05}
+    assert set(verdicts(model, shifted(model, 0.3, settings=settings)).values()) == {
+        "not comparable: evaluate.confidence differs"
+    }
+    settings = json.loads(json.dumps(model.settings))
+    settings["test"]["groups_sha256"] = "0" * 64  # what was drawn together were other images
+    found = verdicts(model, shifted(model, 0.3, settings=settings))
+    assert "unknown" in found["test_mask_mAP50_95"]
+    assert found["val_mask_mAP50_95"] == "better"
+    settings = {**model.settings, "seed": 5}  # drawn otherwise: comparable, but not in pairs
+    assert "unknown" in verdicts(model, shifted(model, 0.3, settings=settings))["test_mask_mAP50_95"]
+
+
+def test_a_verdict_needs_an_interval() -> None:
+    assert verdict(0.1, [0.05, 0.15], None, "") == "better"
+    assert verdict(-0.1, [-0.15, -0.05], None, "") == "worse"
+    assert verdict(0.1, [-0.01, 0.21], None, "") == "within noise"
+    assert verdict(0.1, None, None, "few groups") == "unknown: few groups"
+
+
+def test_speed_is_compared_on_one_machine_only(model: Model) -> None:
+    benchmark = json.loads(json.dumps(model.benchmark))
+    for row in benchmark.values():
+        row["throughput_spread"] = 0.05
+    first = model._replace(benchmark=benchmark)
+    faster = json.loads(json.dumps(benchmark))
+    faster["onnx"]["throughput_img_s"] *= 1.5
+    faster["openvino"]["throughput_img_s"] *= 1.02
+    found = {row.measure: row.verdict for row in speed_differences(first, first._replace(benchmark=faster))}
+    assert found["onnx images/s"].startswith("faster, or the machine")
+    assert found["openvino images/s"] == "within noise: rounds of one run differ by 5%"
+    assert found["pytorch images/s"].startswith("not measured again")
+    elsewhere = first._replace(benchmark=faster, environment={**model.environment, "processor": "another"})
+    found = {row.measure: row.verdict for row in speed_differences(first, elsewhere)}
+    assert "another machine" in found["onnx images/s"]
+
+
+def test_parameters_that_differ_are_listed(model: Model) -> None:
+    other = json.loads(json.dumps(model.params))
+    other["train"]["lr0"] = 0.5
+    other["subset"]["classes"] = {"top": ["blouse"]}
+    other["train"]["mixup"] = 0.1
+    assert parameters_that_differ([model, model._replace(params=other)]) == [
+        ("subset.classes", ["short sleeve top, trousers", "-"]),
+        ("subset.classes.top", ["-", "blouse"]),
+        ("train.lr0", ["0.002", "0.5"]),
+        ("train.mixup", ["-", "0.1"]),
+    ]
+
+
+def test_the_table_fits_a_screen(model: Model) -> None:
+    other = shifted(model, 0.01, 0.05)._replace(revision=Revision("an experiment with a very long name", None))
+    lines = differences_to_lines(model, other, accuracy_differences(model, other) + speed_differences(model, other))
+    assert max(map(len, lines)) <= 130
+    assert len(lines) == 1 + 8 + len(model.benchmark)
+
+
+def test_reports_of_another_version_are_named(project: Project) -> None:
+    path = project.root / "reports" / "evaluate" / "settings.json"
+    settings = read_json(path)
+    for split in ("val", "test"):
+        del settings[split]["groups_sha256"]
+    write_json(path, settings)
+    done = project.run("python", "-m", "stages.compare", "main", check=False)
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: workspace: its reports are of another version of Seamline")
+    assert "Traceback" not in done.stderr
+
+
+def test_the_stage_prints_a_table_and_writes_a_page(project: Project) -> None:
+    reports = project.root / "reports"
+    metrics = read_json(reports / "metrics.json")
+    metrics["test"]["mask"]["mAP50_95"] += 0.2
+    write_json(reports / "metrics.json", metrics)
+    bootstrap = (reports / "evaluate" / "bootstrap.csv").read_text().splitlines()
+    header = bootstrap[0].split(",")
+    at = header.index("test_mask_mAP50_95")
+    rows = [line.split(",") for line in bootstrap[1:]]
+    for row in rows:
+        row[at] = str(float(row[at]) + 0.2)
+    write_csv(reports / "evaluate" / "bootstrap.csv", header, rows)
+    project.change({"train": {"lr0": 0.5}})
+    done = project.run("python", "-m", "stages.compare", "main", check=False)
+    assert done.returncode == 0, done.stderr
+    line = next(line for line in done.stdout.splitlines() if line.startswith("test_mask_mAP50_95"))
+    assert "+0.2000" in line
+    assert line.endswith("better")
+    assert "train.lr0: 0.002 (main), 0.5 (workspace)" in done.stdout
+    page = (project.root / ".seamline" / "compare.html").read_text()
+    assert page.count("data:image/jpeg") >= 4
+    assert 'class="text good">better' in page
+    done = project.run("python", "-m", "stages.compare", "main", "nowhere", check=False)
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: nowhere: is no commit")

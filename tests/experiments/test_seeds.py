@@ -1,0 +1,68 @@
+"""Seeds: every one is trained once, and what they differ by is told; trainings and models are stand-ins here."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pycocotools.coco import COCO
+
+from seamline.base.coco import Record
+from seamline.inference import detector, predictions
+from seamline.params.loader import Train
+from seamline.training import yolo as training
+from seamline.training.finished import KEPT_FINISHED, Training
+from stages import seeds
+from tests.untrained import run_stage, write_split
+
+
+def perfect(path: Path) -> list[Record]:
+    """What a model says that makes no mistake."""
+    truth = COCO(path)
+    return [
+        {**{key: record[key] for key in ("image_id", "category_id", "bbox")}, "score": 1.0,
+         "segmentation": truth.annToRLE(record)}
+        for record in truth.dataset["annotations"]
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("wanted", [[1, 0, 1], [5, 4, 3, 2, 1, 0]])
+def test_every_seed_is_trained_once_and_all_stay_for_the_next_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, wanted: list[int]
+) -> None:
+    write_split(tmp_path / "split", tmp_path / "images")
+    asked: list[tuple[int, int]] = []
+
+    @contextmanager
+    def finished(params: Train, split: Path, yolo: Path, scratch: Path, most: int) -> Iterator[Training]:
+        asked.append((params.seed, most))
+        yield Training(Path(str(params.seed)), {})
+
+    def found_by(model: Path, path: Path, images: Path, name: str) -> list[Record]:
+        return perfect(path) if model == Path("0") else []
+
+    monkeypatch.setattr(training, "finished_training", finished)
+    monkeypatch.setattr(detector, "Detector", lambda weights, *limits: weights)
+    monkeypatch.setattr(predictions, "predict_split", found_by)
+    out = tmp_path / "report" / "seed_spread.json"
+    numbers = map(str, wanted)
+    run_stage(monkeypatch, seeds.main, tmp_path / "split", tmp_path, "--report", out, "--seeds", *numbers)
+    most = max(len(set(wanted)), KEPT_FINISHED)
+    assert asked == [(seed, most) for seed in sorted(set(wanted))]
+    found = json.loads(out.read_text())
+    assert list(found["seeds"]) == [str(seed) for seed in sorted(set(wanted))]
+    assert "seed" not in found["train"]
+    assert set(found["spread"].values()) == {1}
+    assert set(found["mean"].values()) == {round(1 / len(found["seeds"]), 6)}
+    assert {f"{split}_{kind}_mAP50" for split in ("val", "test") for kind in ("box", "mask")} < set(found["mean"])
+
+
+@pytest.mark.parametrize("wanted", ["1", "1 1", "0 -1"])
+def test_one_seed_has_no_spread(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any, wanted: str) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        run_stage(monkeypatch, seeds.main, "split", "yolo", "--report", tmp_path / "x", "--seeds", *wanted.split())
+    assert "at least two different seeds, none below 0" in capsys.readouterr().err

@@ -1,0 +1,230 @@
+"""Archives are unpacked safely, with passwords and archives inside them, or refused by name."""
+
+from __future__ import annotations
+
+import io
+import tarfile
+import zipfile
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import pyzipper
+
+from seamline.base import files
+from seamline.base.errors import SeamlineError
+from seamline.ingest.archives import PASSWORD_VARIABLE, unpacked
+
+
+def make_zip(path: Path, members: dict[str, bytes]) -> Path:
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, data in members.items():
+            archive.writestr(name, data)
+    return path
+
+
+def make_tar(path: Path, members: dict[str, bytes], link: str | None = None) -> Path:
+    with tarfile.open(path, "w:gz") as archive:
+        for name, data in members.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(data)
+            archive.addfile(info, io.BytesIO(data))
+        if link:
+            info = tarfile.TarInfo("link")
+            info.type, info.linkname = tarfile.SYMTYPE, link
+            archive.addfile(info)
+    return path
+
+
+@pytest.mark.parametrize("make", [make_zip, make_tar])
+def test_an_archive_is_unpacked(tmp_path: Path, make: object) -> None:
+    name = "a.zip" if make is make_zip else "a.tar.gz"
+    maker = make_zip if make is make_zip else make_tar
+    archive = maker(tmp_path / name, {"x/1.txt": b"one", "2.txt": b"two"})
+    folder = unpacked(archive, tmp_path / "scratch")
+    assert (folder / "x" / "1.txt").read_bytes() == b"one"
+    assert (folder / "2.txt").read_bytes() == b"two"
+
+
+def test_archives_in_a_folder_are_unpacked_and_the_rest_is_linked_to(tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    (source / "more").mkdir(parents=True)
+    make_zip(source / "train.zip", {"image/1.jpg": b"one"})
+    make_tar(source / "more" / "val.tar.gz", {"image/1.jpg": b"two"})
+    (source / "a.json").write_bytes(b"{}")
+    folder = unpacked(source, tmp_path / "scratch")
+    assert (folder / "train" / "image" / "1.jpg").read_bytes() == b"one"
+    assert (folder / "more" / "val" / "image" / "1.jpg").read_bytes() == b"two"
+    assert (folder / "a.json").is_symlink()
+    assert sorted(path.name for path in source.rglob("*") if path.is_file()) == ["a.json", "train.zip", "val.tar.gz"]
+    assert unpacked(source / "more", tmp_path / "other") != source / "more"
+    (tmp_path / "plain").mkdir()
+    assert unpacked(tmp_path / "plain", tmp_path / "other") == tmp_path / "plain"
+
+
+def test_an_archive_beside_its_own_folder_is_not_unpacked_again(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    make_zip(tmp_path / "train.zip", {"1.jpg": b"one"})
+    make_zip(tmp_path / "._val.zip", {"1.jpg": b"one"})
+    (tmp_path / "train").mkdir()
+    assert unpacked(tmp_path, tmp_path / "train" / "scratch") == tmp_path
+    assert "train.zip is left alone" in capsys.readouterr().out
+
+
+def test_what_systems_leave_in_archives_is_passed_over(tmp_path: Path) -> None:
+    inner = make_zip(tmp_path / "train.zip", {"1.jpg": b"one"}).read_bytes()
+    archive = make_zip(
+        tmp_path / "a.zip", {"ds/train.zip": inner, "__MACOSX/ds/._train.zip": b"x", "12:30 a.png": b"2"}
+    )
+    folder = unpacked(archive, tmp_path / "scratch")
+    assert (folder / "ds" / "train" / "1.jpg").read_bytes() == b"one"
+    assert (folder / "12:30 a.png").read_bytes() == b"2"
+
+
+def test_archives_inside_an_archive_are_unpacked_next_to_what_is_there(tmp_path: Path) -> None:
+    inner = make_zip(tmp_path / "train.zip", {"1.jpg": b"one"}).read_bytes()
+    archive = make_zip(tmp_path / "all.zip", {"train.zip": inner, "train/2.jpg": b"two"})
+    folder = unpacked(archive, tmp_path / "scratch")
+    assert (folder / "train_" / "1.jpg").read_bytes() == b"one"
+    assert (folder / "train" / "2.jpg").read_bytes() == b"two"
+
+
+@pytest.mark.process
+@pytest.mark.parametrize("kind", ["zipcrypto", "aes"])
+def test_a_password_comes_from_the_environment(tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = {f"image/{number}.txt": str(number).encode() * 50 for number in range(700)}  # more than one process's share
+    archive = tmp_path / "a.zip"
+    if kind == "aes":
+        with pyzipper.AESZipFile(archive, "w", encryption=pyzipper.WZ_AES) as opened:
+            opened.setpassword(b"2019Deepfashion2")
+            for name, content in data.items():
+                opened.writestr(name, content)
+    else:
+        archive.write_bytes(zipcrypto(data, b"2019Deepfashion2"))
+    monkeypatch.delenv(PASSWORD_VARIABLE, raising=False)
+    with pytest.raises(SeamlineError, match=f"protected by a password; put it into the .* {PASSWORD_VARIABLE}"):
+        unpacked(archive, tmp_path / "scratch")
+    monkeypatch.setenv(PASSWORD_VARIABLE, "wrong")
+    with pytest.raises(SeamlineError, match=r"a\.zip: (the password|is not a readable archive)") as error:
+        unpacked(archive, tmp_path / "scratch")
+    assert "wrong" not in str(error.value)
+    monkeypatch.setenv(PASSWORD_VARIABLE, "2019Deepfashion2")
+    folder = unpacked(archive, tmp_path / "scratch")
+    assert {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*.txt")} == data
+
+
+def zipcrypto(members: dict[str, bytes], password: bytes) -> bytes:
+    """A zip with the usual encryption, which no library here can write (PKWARE APPNOTE 6.1), stored uncompressed."""
+    table = [0] * 256
+    for value in range(256):
+        crc = value
+        for _ in range(8):
+            crc = crc >> 1 ^ (0xEDB88320 if crc & 1 else 0)
+        table[value] = crc
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w") as opened:
+        for name, data in members.items():
+            opened.writestr(name, bytes(12) + data)
+    plain = bytearray(stream.getvalue())
+    with zipfile.ZipFile(io.BytesIO(bytes(plain))) as opened:
+        infos = opened.infolist()
+        directory = opened.start_dir
+    for info in infos:
+        keys = [0x12345678, 0x23456789, 0x34567890]
+
+        def update(byte: int, keys: list[int] = keys) -> None:
+            keys[0] = keys[0] >> 8 ^ table[(keys[0] ^ byte) & 0xFF]
+            keys[1] = ((keys[1] + (keys[0] & 0xFF)) * 134775813 + 1) & 0xFFFFFFFF
+            keys[2] = keys[2] >> 8 ^ table[(keys[2] ^ keys[1] >> 24) & 0xFF]
+
+        for byte in password:
+            update(byte)
+        data = members[info.filename]
+        crc = zlib.crc32(data)
+        begun = info.header_offset + 30 + len(info.filename)
+        for at, byte in enumerate(bytes(11) + bytes([crc >> 24]) + data):
+            mixed = keys[2] | 2
+            plain[begun + at] = byte ^ (mixed * (mixed ^ 1) >> 8 & 0xFF)
+            update(byte)
+        for header, flags_at, crc_at in ((info.header_offset, 6, 14), (directory, 8, 16)):
+            plain[header + flags_at] |= 1
+            plain[header + crc_at : header + crc_at + 4] = crc.to_bytes(4, "little")
+            size = len(data).to_bytes(4, "little")
+            plain[header + crc_at + 8 : header + crc_at + 12] = size
+        directory += 46 + len(info.filename)
+    return bytes(plain)
+
+
+@pytest.mark.parametrize("name", ["../out.txt", "/etc/out.txt", "a/../../out.txt", "c:\\out.txt"])
+@pytest.mark.parametrize("suffix", [".zip", ".tar.gz"])
+def test_a_member_that_leads_outside_is_refused(tmp_path: Path, name: str, suffix: str) -> None:
+    maker = make_zip if suffix == ".zip" else make_tar
+    archive = maker(tmp_path / f"a{suffix}", {"good.txt": b"1", name: b"bad"})
+    with pytest.raises(SeamlineError, match="leads outside"):
+        unpacked(archive, tmp_path / "scratch")
+    assert not list((tmp_path / "scratch").rglob("*.txt"))  # not even the good one
+
+
+def test_a_link_is_refused(tmp_path: Path) -> None:
+    archive = make_tar(tmp_path / "a.tar.gz", {"good.txt": b"1"}, link="/etc/passwd")
+    with pytest.raises(SeamlineError, match="'link' is a link"):
+        unpacked(archive, tmp_path / "scratch")
+    info = zipfile.ZipInfo("link")
+    info.external_attr = 0o120777 << 16
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as opened:
+        opened.writestr(info, "/etc/passwd")
+    with pytest.raises(SeamlineError, match="'link' is a link"):
+        unpacked(tmp_path / "a.zip", tmp_path / "scratch")
+
+
+@pytest.mark.parametrize("make", [make_zip, make_tar])
+def test_an_archive_that_unpacks_to_a_thousand_times_its_size_is_refused(tmp_path: Path, make: object) -> None:
+    name = "a.zip" if make is make_zip else "a.tar.gz"
+    maker = make_zip if make is make_zip else make_tar
+    archive = maker(tmp_path / name, {"1.txt": b"one", "zeros": bytes(8_000_000)})
+    with pytest.raises(SeamlineError, match=rf"{name}: unpacks to 8,000,\d+ bytes or more, over 250 times"):
+        unpacked(archive, tmp_path / "scratch")
+    assert not [path for path in (tmp_path / "scratch").rglob("*") if path.is_file()]
+
+
+def test_nor_may_archives_inside_it_together(tmp_path: Path) -> None:
+    inner = make_zip(tmp_path / "inner.zip", {"zeros": bytes(900_000)}).read_bytes()
+    archive = make_zip(tmp_path / "a.zip", {f"{number}.zip": inner for number in range(3)})
+    with pytest.raises(SeamlineError, match=r"\d\.zip: unpacks to 900,000 bytes or more"):
+        unpacked(archive, tmp_path / "scratch")
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "sentence"),
+    [
+        ("a.zip", b"no zip", "is not a readable archive"),
+        ("a.tar.gz", b"no tar", "is not a readable archive"),
+        ("a.zip", b"", "is not a readable archive"),
+    ],
+)
+def test_what_is_no_archive_is_one_sentence(tmp_path: Path, name: str, content: bytes, sentence: str) -> None:
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(SeamlineError, match=sentence):
+        unpacked(tmp_path / name, tmp_path / "scratch")
+
+
+def test_a_damaged_zip_is_one_sentence(tmp_path: Path) -> None:
+    archive = make_zip(tmp_path / "a.zip", {"x.txt": bytes(range(256)) * 100})
+    data = bytearray(archive.read_bytes())
+    data[60] ^= 0xFF
+    archive.write_bytes(data)
+    with pytest.raises(SeamlineError, match="is not a readable archive"):
+        unpacked(archive, tmp_path / "scratch")
+
+
+@pytest.mark.parametrize("make", [make_zip, make_tar])
+def test_members_that_would_be_one_file_are_refused_before_one_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, make: Callable[[Path, dict[str, bytes]], Path]
+) -> None:
+    monkeypatch.setattr(files, "tells_case", lambda folder: False)
+    archive = make(tmp_path / ("a.zip" if make is make_zip else "a.tar.gz"), {"A.jpg": b"1", "a.jpg": b"2"})
+    with pytest.raises(SeamlineError, match=r"'A\.jpg' and 'a\.jpg' are one file on this disk"):
+        unpacked(archive, tmp_path / "scratch")
+    assert list((tmp_path / "scratch").rglob("*.jpg")) == []

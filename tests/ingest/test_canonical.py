@@ -1,0 +1,932 @@
+"""Every row of the table in docs/data.md, and that nothing is lost silently whatever a file holds."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from PIL import Image
+from pycocotools import mask as coco_mask
+from pycocotools.coco import COCO
+
+from seamline.base.coco import Record
+from seamline.base.errors import SeamlineError
+from seamline.base.files import copy, link_or_copy
+from seamline.ingest.canonical.dataset import canonicalise, unique_stem
+from seamline.ingest.layouts.coco import read
+from tests.conftest import HAS_SHARED_DATA, PROJECT, SHARED_DATA, square, write_dataset
+
+Dataset = dict[str, Any]
+
+
+def canonical(folder: Path, target: Path) -> tuple[Record, Record]:
+    target.mkdir()
+    report = canonicalise(read(folder, None), target, copy)
+    return report, json.loads((target / "annotations.json").read_text())
+
+
+def rows_of_the_table() -> dict[str, tuple[str, str]]:
+    """What comes -> (kept, repaired, dropped, counted or error; the reason)."""
+    text = (PROJECT / "docs" / "data.md").read_text()
+    table = text.split("| What comes |")[1].split("\n\n")[0]
+    rows = {}
+    for line in table.splitlines()[2:]:
+        comes, _, counted = (cell.strip() for cell in line.strip("|").split("|"))
+        outcome, _, reason = counted.partition(" ")
+        rows[comes] = (outcome, reason.strip("`"))
+    return rows
+
+
+CASES: dict[str, Callable[[Dataset, Path], object]] = {}
+
+
+def case(row: str) -> Callable[[Callable[[Dataset, Path], object]], Callable[[Dataset, Path], object]]:
+    """The case of one row: changes a clean dataset of six images; may return a check of the canonical result."""
+
+    def put(change: Callable[[Dataset, Path], object]) -> Callable[[Dataset, Path], object]:
+        CASES[row] = change
+        return change
+
+    return put
+
+
+def picture(folder: Path, name: str) -> Image.Image:
+    return Image.open(folder / "photos" / name).convert("RGB")
+
+
+def exif(orientation: int) -> Image.Exif:
+    table = Image.Exif()
+    table[0x0112] = orientation
+    return table
+
+
+@case('image id as text (`"000001"`)')
+def _(coco: Dataset, folder: Path) -> object:
+    coco["images"][1]["id"] = "000002"
+
+    def check(found: Record) -> None:
+        assert (found["images"][1]["id"], found["images"][1]["source_id"]) == (2, "000002")
+        assert len(found["annotations"]) == 12
+
+    return check
+
+
+@case('image id that is no number (`"a-17"`)')
+def _(coco: Dataset, folder: Path) -> object:
+    coco["images"][1]["id"] = "a-17"
+    for record in coco["annotations"][2:4]:
+        record["image_id"] = "a-17"
+
+    def check(found: Record) -> None:
+        assert [image["id"] for image in found["images"]] == [1, 3, 4, 5, 6, 7]
+        assert [record["image_id"] for record in found["annotations"][2:4]] == [7, 7]
+
+    return check
+
+
+@case("one image listed twice")
+def _(coco: Dataset, folder: Path) -> None:
+    coco["images"].append(coco["images"][0])
+
+
+@case("two images with one id")
+def _(coco: Dataset, folder: Path) -> None:
+    coco["images"][1]["id"] = 1
+
+
+@case("image record that is no object, not UTF-8, or has a number beyond all range")
+def _(coco: Dataset, folder: Path) -> None:
+    coco["images"] += [17]
+
+
+@case("image record without `id` or `file_name`")
+def _(coco: Dataset, folder: Path) -> None:
+    coco["images"] += [{"id": 77, "width": 40, "height": 60}]
+
+
+@case("two image records of one file")
+def _(coco: Dataset, folder: Path) -> None:
+    coco["images"].append({**coco["images"][0], "id": 77})
+
+
+@case("image missing")
+def _(coco: Dataset, folder: Path) -> None:
+    coco["annotations"] = coco["annotations"][2:]
+    (folder / "photos" / "001.png").unlink()
+
+
+@case("image unreadable or cut short")
+def _(coco: Dataset, folder: Path) -> None:
+    coco["annotations"] = coco["annotations"][2:]
+    path = folder / "photos" / "001.png"
+    path.write_bytes(path.read_bytes()[:-200])
+
+
+@case("image of another format (GIF)")
+def _(coco: Dataset, folder: Path) -> None:
+    coco["annotations"] = coco["annotations"][2:]
+    picture(folder, "001.png").save(folder / "photos" / "001.gif")
+    (folder / "photos" / "001.png").unlink()
+    coco["images"][0]["file_name"] = "001.gif"
+
+
+@case("image with a side under 10 pixels")
+def _(coco: Dataset, folder: Path) -> None:
+    coco["annotations"] = coco["annotations"][2:]
+    picture(folder, "001.png").resize((40, 9)).save(folder / "photos" / "001.png")
+    coco["images"][0]["height"] = 9
+
+
+@case("image of more than 200 million pixels")
+def _(coco: Dataset, folder: Path) -> None:
+    coco["annotations"] = coco["annotations"][2:]
+    Image.new("1", (20_000, 10_001)).save(folder / "photos" / "001.png")
+
+
+@case("image of another size than its record says")
+def _(coco: Dataset, folder: Path) -> None:
+    coco["annotations"] = coco["annotations"][2:]
+    coco["images"][0]["width"] = 41
+
+
+@case("image record without size, or with NaN for it")
+def _(coco: Dataset, folder: Path) -> object:
+    coco["images"][0]["width"] = float("nan")
+
+    def check(found: Record) -> None:
+        assert (found["images"][0]["width"], found["images"][0]["height"]) == (40, 60)
+
+    return check
+
+
+@case("image turned by EXIF, record has the size as shown")
+def _(coco: Dataset, folder: Path) -> None:
+    picture(folder, "001.png").transpose(Image.Transpose.ROTATE_90).save(folder / "photos" / "001.png", exif=exif(6))
+
+
+@case("image turned by EXIF, record has the size as stored")
+def _(coco: Dataset, folder: Path) -> object:
+    original = picture(folder, "001.png")
+    (folder / "photos" / "001.png").unlink()
+    original.save(folder / "photos" / "001.jpg", exif=exif(6), quality=95)
+    coco["images"][0]["file_name"] = "001.jpg"
+
+    def check(found: Record) -> None:
+        seen = cv2.imread(str(folder.parent / "out" / "images" / "001.jpg"))
+        assert seen is not None
+        assert seen.shape == (60, 40, 3)
+        stored = cv2.imread(str(folder / "photos" / "001.jpg"), cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
+        assert np.array_equal(seen, np.asarray(stored))  # not encoded again
+        with Image.open(folder.parent / "out" / "images" / "001.jpg") as opened:
+            assert opened.getexif().get(0x0112, 1) == 1
+
+    return check
+
+
+@case("image turned by EXIF, sizes do not tell (square, 180 degrees)")
+def _(coco: Dataset, folder: Path) -> None:
+    coco["annotations"] = coco["annotations"][2:]
+    picture(folder, "001.png").save(folder / "photos" / "001.png", exif=exif(3))
+
+
+@case("greyscale, CMYK, 16 bits, palette or alpha; PNG, WebP, BMP, TIFF")
+def _(coco: Dataset, folder: Path) -> object:
+    original = picture(folder, "001.png")
+    wide = Image.fromarray(np.asarray(original.convert("L")).astype(np.uint16) * 257)
+    files: dict[str, Image.Image] = {
+        "grey.png": original.convert("L"), "cmyk.jpg": original.convert("CMYK"), "wide.png": wide,
+        "palette.png": original.convert("P"), "alpha.png": original.convert("RGBA"), "a.webp": original,
+        "a.bmp": original, "a.tif": original, "wide.tiff": wide, "bw.png": original.convert("1"),
+    }  # fmt: skip
+    for number, (name, image) in enumerate(files.items(), start=100):
+        image.save(folder / "photos" / f"{number}{name}")
+        coco["images"].append({"id": number, "file_name": f"{number}{name}", "width": 40, "height": 60})
+
+    def check(found: Record) -> None:
+        assert len(found["images"]) == 16
+
+    return check
+
+
+@case("bytes behind a JPEG's end, or no end marker")
+def _(coco: Dataset, folder: Path) -> object:
+    picture(folder, "001.png").save(folder / "photos" / "001.jpg")
+    (folder / "photos" / "001.png").unlink()
+    with (folder / "photos" / "001.jpg").open("ab") as stream:
+        stream.write(b"\0\0more")
+    coco["images"][0]["file_name"] = "001.jpg"
+
+    def check(found: Record) -> None:
+        assert (folder.parent / "out" / "images" / "001.jpg").read_bytes().endswith(b"\xff\xd9")
+
+    return check
+
+
+@case("file name with folders, or one that another image has")
+def _(coco: Dataset, folder: Path) -> object:
+    for image, part in zip(coco["images"], ("a", "b"), strict=False):
+        (folder / "photos" / part).mkdir()
+        (folder / "photos" / image["file_name"]).rename(folder / "photos" / part / "x.png")
+        image["file_name"] = f"{part}/x.png" if part == "a" else f"{part}\\x.png"
+
+    def check(found: Record) -> None:
+        assert [image["file_name"] for image in found["images"]][:2] == ["x.png", "b__x.png"]
+        assert [image.get("source_file_name") for image in found["images"]][:2] == ["a/x.png", "b\\x.png"]
+
+    return check
+
+
+@case("suffix of no known format on a file of one")
+def _(coco: Dataset, folder: Path) -> object:
+    (folder / "photos" / "001.png").rename(folder / "photos" / "001.jfif")
+    coco["images"][0]["file_name"] = "001.jfif"
+
+    def check(found: Record) -> None:
+        assert found["images"][0]["file_name"] == "001.png"
+
+    return check
+
+
+@case("file name that leads out of the source")
+def _(coco: Dataset, folder: Path) -> None:
+    coco["images"][0]["file_name"] = "../../etc/passwd"
+
+
+@case("file name that fits several files")
+def _(coco: Dataset, folder: Path) -> None:
+    for part in ("a", "b"):
+        (folder / part).mkdir()
+        (folder / part / "001.png").write_bytes((folder / "photos" / "001.png").read_bytes())
+
+
+@case("image files without a record")
+def _(coco: Dataset, folder: Path) -> None:
+    coco["images"].pop()
+    coco["annotations"] = coco["annotations"][:-2]
+
+
+@case("category ids from zero or with gaps")
+def _(coco: Dataset, folder: Path) -> object:
+    coco["categories"] = [{"id": 0, "name": "short sleeve top"}, {"id": 91, "name": "trousers"}]
+    for record in coco["annotations"]:
+        record["category_id"] = {1: 0, 2: 91}[record["category_id"]]
+
+    def check(found: Record) -> None:
+        assert {record["category_id"] for record in found["annotations"]} == {0, 91}
+
+    return check
+
+
+@case("category id as text")
+def _(coco: Dataset, folder: Path) -> object:
+    coco["categories"][1]["id"] = "2"
+
+    def check(found: Record) -> None:
+        assert [category["id"] for category in found["categories"]] == [1, 2]
+
+    return check
+
+
+@case("two categories with one id or one name")
+def _(coco: Dataset, folder: Path) -> None:
+    coco["categories"].append({"id": 9, "name": "trousers"})
+
+
+@case("category with a control character in its name")
+def _(coco: Dataset, folder: Path) -> None:
+    coco["categories"][1]["name"] = "trousers\x1b[2J"
+
+
+@case("category without id or name")
+def _(coco: Dataset, folder: Path) -> None:
+    coco["categories"].append({"id": 9})
+
+
+@case("annotation id missing, zero, text or used twice")
+def _(coco: Dataset, folder: Path) -> object:
+    coco["annotations"][4]["id"] = 1
+
+    def check(found: Record) -> None:
+        assert sorted(record["id"] for record in found["annotations"]) == [1, 2, 3, 4, 6, 7, 8, 9, 10, 11, 12, 13]
+        assert found["annotations"][-1]["source_id"] == 1
+
+    return check
+
+
+@case("annotation listed twice, letter by letter")
+def _(coco: Dataset, folder: Path) -> None:
+    coco["annotations"].append(coco["annotations"][0])
+
+
+def added(coco: Dataset, **changes: Any) -> None:
+    """One more annotation, a square unless told otherwise; a value of ... takes the key away."""
+    record = {
+        "id": 100, "image_id": 1, "category_id": 1, "segmentation": [square(1, 1, 5)], "bbox": [1, 1, 5, 5],
+        "area": 25, "iscrowd": 0,
+    }  # fmt: skip
+    coco["annotations"].append({key: value for key, value in {**record, **changes}.items() if value is not ...})
+
+
+@case("annotation that is no object, not UTF-8, or has a number beyond all range")
+def _(coco: Dataset, folder: Path) -> None:
+    coco["annotations"].append("none")
+
+
+@case("annotation of an unknown image")
+def _(coco: Dataset, folder: Path) -> None:
+    added(coco, image_id=77)
+
+
+@case("annotation of a dropped image")
+def _(coco: Dataset, folder: Path) -> None:
+    coco["images"].append({"id": 77, "width": 40, "height": 60, "file_name": "nowhere.png"})
+    added(coco, image_id=77)
+
+
+@case("annotation of an unknown category")
+def _(coco: Dataset, folder: Path) -> None:
+    added(coco, category_id=9)
+
+
+@case("ids in an annotation as text where the record has a number")
+def _(coco: Dataset, folder: Path) -> object:
+    added(coco, image_id="1", category_id="02")
+
+    def check(found: Record) -> None:
+        assert (found["annotations"][-1]["image_id"], found["annotations"][-1]["category_id"]) == (1, 2)
+
+    return check
+
+
+@case("annotation with a box only")
+def _(coco: Dataset, folder: Path) -> None:
+    added(coco, segmentation=[])
+
+
+@case("annotation without mask and box")
+def _(coco: Dataset, folder: Path) -> None:
+    added(coco, segmentation=..., bbox=...)
+
+
+@case("NaN, null or text as a coordinate")
+def _(coco: Dataset, folder: Path) -> None:
+    added(coco, segmentation=[[1, 1, 5, float("nan"), 5, 5]])
+
+
+@case("polygon with an odd number of coordinates")
+def _(coco: Dataset, folder: Path) -> None:
+    added(coco, segmentation=[[1, 1, 5, 1, 5, 5, 1]])
+
+
+@case("polygons of fewer than three points only")
+def _(coco: Dataset, folder: Path) -> None:
+    added(coco, segmentation=[[1, 1, 5, 5], []])
+
+
+@case("polygon of fewer than three points beside others")
+def _(coco: Dataset, folder: Path) -> None:
+    added(coco, segmentation=[square(1, 1, 5), [3, 3, 4, 4]])
+
+
+@case("polygon not in a list of polygons")
+def _(coco: Dataset, folder: Path) -> None:
+    added(coco, segmentation=square(1, 1, 5))
+
+
+@case("outline of hundreds of points, RLE not compressed")
+def _(coco: Dataset, folder: Path) -> object:
+    around = np.linspace(0, 2 * np.pi, 300, endpoint=False)
+    circle = np.stack((20 + 10 * np.cos(around), 30 + 15 * np.sin(around)), axis=1).round(2).ravel().tolist()
+    box = {"bbox": [10, 15, 20, 30], "area": 471}
+    added(coco, segmentation=[circle], **box)
+    rle = coco_mask.decode(coco_mask.frPyObjects([circle], 60, 40)[0])
+    runs = np.diff(np.flatnonzero(np.diff(rle.ravel(order="F"), prepend=0, append=1)), prepend=0).tolist()
+    added(coco, id=101, segmentation={"size": [60, 40], "counts": runs}, **box)
+
+    def check(found: Record) -> None:
+        for record in found["annotations"][-2:]:
+            assert isinstance(record["segmentation"]["counts"], str)
+            assert (coco_mask.decode(record["segmentation"]) == rle).all()
+        assert isinstance(found["annotations"][0]["segmentation"], list)
+
+    return check
+
+
+@case("polygon partly outside the image")
+def _(coco: Dataset, folder: Path) -> object:
+    added(coco, segmentation=[square(30, 50, 20)], bbox=[30, 50, 10, 10], area=100)
+
+    def check(found: Record) -> None:
+        assert found["annotations"][-1]["segmentation"] == [square(30, 50, 20)]
+
+    return check
+
+
+@case("polygon wholly outside the image")
+def _(coco: Dataset, folder: Path) -> None:
+    added(coco, segmentation=[square(100, 100, 20)])
+
+
+@case("coordinate more than ten image sides away")
+def _(coco: Dataset, folder: Path) -> None:
+    added(coco, segmentation=[[1, 1, 1e9, 1, 5, 5]])
+
+
+@case("polygon whose outline is over a thousand times as long as the image's sides")
+def _(coco: Dataset, folder: Path) -> None:
+    added(coco, segmentation=[[-300, 1, 390, 5] * 200])
+
+
+@case("RLE of another size than its image")
+def _(coco: Dataset, folder: Path) -> None:
+    added(coco, segmentation={"size": [40, 60], "counts": [0, 2400]})
+
+
+@case("RLE whose runs do not fill its size")
+def _(coco: Dataset, folder: Path) -> None:
+    added(coco, segmentation={"size": [60, 40], "counts": [10, 2000]})
+
+
+@case("`iscrowd` missing, `is_crowd`, in a list, true or false")
+def _(coco: Dataset, folder: Path) -> object:
+    added(coco, iscrowd=..., is_crowd=[1])
+
+    def check(found: Record) -> None:
+        assert found["annotations"][-1]["iscrowd"] == 1
+        assert "is_crowd" not in found["annotations"][-1]
+
+    return check
+
+
+@case("`iscrowd` of another value")
+def _(coco: Dataset, folder: Path) -> None:
+    added(coco, iscrowd="maybe")
+
+
+@case("box missing, empty, as corners, or of something else")
+def _(coco: Dataset, folder: Path) -> object:
+    added(coco, segmentation=[square(20, 20, 10)], bbox=[20, 20, 30, 30], area=100)
+
+    def check(found: Record) -> None:
+        assert found["annotations"][-1]["bbox"] == [20, 20, 10, 10]
+
+    return check
+
+
+@case("area missing, NaN, zero or negative")
+def _(coco: Dataset, folder: Path) -> object:
+    added(coco, area=-3)
+
+    def check(found: Record) -> None:
+        assert found["annotations"][-1]["area"] == 25
+
+    return check
+
+
+@case("area under half or over twice its mask's, such as a share of the image")
+def _(coco: Dataset, folder: Path) -> object:
+    added(coco, area=25 / 2400)
+
+    def check(found: Record) -> None:
+        assert found["annotations"][-1]["area"] == 25
+
+    return check
+
+
+@case("NaN anywhere in the JSON, a byte-order mark")
+def _(coco: Dataset, folder: Path) -> object:
+    coco["images"][0]["date"] = float("nan")
+
+    def check(found: Record) -> None:
+        assert found["images"][0]["date"] is None
+
+    return check
+
+
+@case("file that is no JSON, or lacks one of the three lists")
+def _(coco: Dataset, folder: Path) -> None:
+    del coco["categories"]
+
+
+def test_the_table_and_the_cases_are_the_same() -> None:
+    assert list(rows_of_the_table()) == list(CASES)
+
+
+@pytest.mark.parametrize("row", CASES)
+def test_row_of_the_table(tmp_path: Path, row: str) -> None:
+    outcome, reason = rows_of_the_table()[row]
+    folder = write_dataset(tmp_path / "in")
+    coco = json.loads((folder / "instances.json").read_text())
+    check = CASES[row](coco, folder)
+    text = json.dumps(coco)
+    (folder / "instances.json").write_text("\ufeff" + text if "byte-order" in row else text)
+    if outcome == "error":
+        with pytest.raises(SeamlineError, match=reason):
+            canonical(folder, tmp_path / "out")
+        assert not (tmp_path / "out" / "annotations.json").exists()
+        return
+    report, found = canonical(folder, tmp_path / "out")
+    check_account(report, coco)
+    expected_repairs = {reason: report["repaired"].get(reason, 0)} if outcome == "repaired" else {}
+    assert report["repaired"] == expected_repairs
+    assert all(count >= 1 for count in expected_repairs.values())
+    if outcome == "dropped":
+        assert report["dropped"].get(reason) == 1
+    else:
+        assert report["dropped"] == {}
+    assert report["files_without_record"] == (1 if outcome == "counted" else 0)
+    check_canonical(tmp_path / "out")
+    if callable(check):
+        check(found)
+
+
+def check_account(report: Record, document: Dataset) -> None:
+    """What is kept and what is dropped add up to what came."""
+    for kind in ("image", "annotation"):
+        lost = sum(count for reason, count in report["dropped"].items() if reason.startswith(f"{kind}:"))
+        assert report[f"{kind}s"] + lost == len(document[f"{kind}s"])
+
+
+def check_canonical(folder: Path) -> None:
+    """What every later stage relies on, looked at with pycocotools and OpenCV."""
+    coco = COCO(str(folder / "annotations.json"))
+    files = [image["file_name"] for image in coco.imgs.values()]
+    assert sorted(files) == sorted(path.name for path in (folder / "images").iterdir())
+    assert len({Path(name).stem for name in files}) == len(files)
+    for image in coco.imgs.values():
+        seen = cv2.imread(str(folder / "images" / image["file_name"]))
+        assert seen is not None
+        assert seen.shape[:2] == (image["height"], image["width"])
+    assert len(coco.anns) == len(coco.dataset["annotations"])
+    for record in coco.anns.values():
+        assert record["id"] >= 1
+        assert record["image_id"] in coco.imgs
+        assert record["category_id"] in coco.cats
+        assert record["iscrowd"] in (0, 1)
+        assert record["area"] > 0
+        assert coco.annToMask(record).any()
+        assert len(record["bbox"]) == 4
+
+
+def test_a_clean_dataset_passes_through_with_all_its_fields(tmp_path: Path) -> None:
+    report, coco = canonical(write_dataset(tmp_path / "in"), tmp_path / "out")
+    assert {key: value for key, value in report.items() if "sha256" not in key} == {
+        "layout": "coco", "images": 6, "annotations": 12, "categories": 2,
+        "files_without_record": 0, "repaired": {}, "dropped": {},
+    }  # fmt: skip
+    assert coco["images"][0] == {"id": 1, "file_name": "001.png", "width": 40, "height": 60, "pair_id": 1}
+    assert coco["annotations"][3]["scale"] == 2
+
+
+def test_hashes_name_the_images_and_the_annotations(tmp_path: Path) -> None:
+    """As sha256sum gives them; an image that changes by a byte, and nothing else, changes one of the two."""
+    folder = write_dataset(tmp_path / "in")
+    report, _ = canonical(folder, tmp_path / "out")
+    assert (
+        report["annotations_sha256"] == hashlib.sha256((tmp_path / "out" / "annotations.json").read_bytes()).hexdigest()
+    )
+    images = tmp_path / "out" / "images"
+    listed = subprocess.run(
+        ["sha256sum", *sorted(path.name for path in images.iterdir())], cwd=images, capture_output=True
+    )
+    assert report["images_sha256"] == hashlib.sha256(listed.stdout).hexdigest()
+    with (folder / "photos" / "003.png").open("ab") as stream:
+        stream.write(b"x")
+    again, _ = canonical(folder, tmp_path / "again")
+    assert again["images_sha256"] != report["images_sha256"]
+    assert again["annotations_sha256"] == report["annotations_sha256"]
+
+
+@pytest.mark.parametrize("orientation", range(2, 9))
+def test_other_images_tell_which_way_up_a_source_is(tmp_path: Path, orientation: int) -> None:
+    """One on its side whose size says stored: those turned upside down are taken as stored as well."""
+    for convention in ("shown", "stored"):
+        folder = write_dataset(tmp_path / convention, count=2)
+        coco = json.loads((folder / "instances.json").read_text())
+        first = picture(folder, "001.png")
+        if convention == "shown":
+            first = first.transpose(Image.Transpose.ROTATE_90)
+        first.save(folder / "photos" / "001.png", exif=exif(8))
+        second = picture(folder, "002.png").resize((50, 50))
+        second.save(folder / "photos" / "002.png", exif=exif(orientation))
+        coco["images"][1] |= {"width": 50, "height": 50}
+        (folder / "instances.json").write_text(json.dumps(coco))
+        report, _ = canonical(folder, tmp_path / f"out-{convention}")
+        assert report["dropped"] == {}
+        turned = cv2.imread(str(tmp_path / f"out-{convention}" / "images" / "002.png"))
+        plain = cv2.cvtColor(np.asarray(second), cv2.COLOR_RGB2BGR)
+        assert np.array_equal(np.asarray(turned), plain) == (convention == "stored")
+
+
+def test_files_that_differ_in_their_suffix_get_labels_of_their_own(tmp_path: Path) -> None:
+    folder = write_dataset(tmp_path / "in", count=2)
+    coco = json.loads((folder / "instances.json").read_text())
+    for image, name in zip(coco["images"], ("x.png", "x.bmp"), strict=True):
+        picture(folder, image["file_name"]).save(folder / "photos" / name)
+        image["file_name"] = name
+    (folder / "instances.json").write_text(json.dumps(coco))
+    _, mended = canonical(folder, tmp_path / "out")
+    assert [image["file_name"] for image in mended["images"]] == ["x.png", "x__2.bmp"]
+
+
+def test_a_record_whose_file_is_missing_does_not_take_anothers(tmp_path: Path) -> None:
+    folder = write_dataset(tmp_path / "in", count=2)
+    coco = json.loads((folder / "instances.json").read_text())
+    (folder / "val").mkdir()
+    (folder / "photos" / "001.png").rename(folder / "val" / "001.png")
+    coco["images"][0]["file_name"] = "train/001.png"  # not there
+    coco["images"][1]["file_name"] = "val/001.png"
+    (folder / "instances.json").write_text(json.dumps(coco))
+    report, mended = canonical(folder, tmp_path / "out")
+    assert report["dropped"]["image: file is missing"] == 1
+    assert [image["source_file_name"] for image in mended["images"]] == ["val/001.png"]
+
+
+def test_no_image_left_is_one_sentence_with_the_reasons(tmp_path: Path) -> None:
+    folder = write_dataset(tmp_path / "in", count=2)
+    for path in (folder / "photos").iterdir():
+        path.write_bytes(b"none")
+    with pytest.raises(
+        SeamlineError, match=r"no image of it can be used \(2 image: its format is none of BMP, JPEG, PNG, TIFF, WEBP\)"
+    ):
+        canonical(folder, tmp_path / "out")
+
+
+def test_records_that_cannot_be_read_are_counted_one_by_one(tmp_path: Path) -> None:
+    """Reading the file as a whole does not look into them."""
+    folder = write_dataset(tmp_path / "in", count=2)
+    path = folder / "instances.json"
+    data = path.read_bytes().replace(b'"area": 400', b'"area": 1e400', 1).replace(b'"scale": 2', b'"scale": "\xe4"', 2)
+    path.write_bytes(data.replace(b'"pair_id": 1}', b'"pair_id": 1e400}', 1))
+    report, _ = canonical(folder, tmp_path / "out")
+    assert report["dropped"] == {
+        "annotation: is no object, or cannot be read": 2,
+        "image: its record cannot be read": 1,
+    }
+    path.write_bytes(data.replace(b"trousers", b"trous\xe9"))
+    with pytest.raises(SeamlineError, match=r"the record .* cannot be read"):
+        canonical(folder, tmp_path / "again")
+
+
+def test_annotations_of_a_dropped_image_go_to_no_other_of_a_similar_id(tmp_path: Path) -> None:
+    folder = write_dataset(tmp_path / "in", count=2)
+    coco = json.loads((folder / "instances.json").read_text())
+    (folder / "photos" / "002.png").unlink()
+    for image, identity in zip(coco["images"], ("1", "001"), strict=True):
+        image["id"] = identity
+    for record in coco["annotations"]:
+        record["image_id"] = {1: "1", 2: "001"}[record["image_id"]]
+    (folder / "instances.json").write_text(json.dumps(coco))
+    report, _ = canonical(folder, tmp_path / "out")
+    assert report["dropped"] == {"annotation: its image was dropped": 2, "image: file is missing": 1}
+
+
+def test_a_folder_a_product_takes_no_longer_than_one_folder(tmp_path: Path) -> None:
+    """Every image is called 0.png: looking each up among all of them took hours at 192,000."""
+    first = write_dataset(tmp_path / "one", count=1) / "photos" / "001.png"
+    images = []
+    for number in range(4000):
+        (tmp_path / "in" / "images" / str(number)).mkdir(parents=True)
+        (tmp_path / "in" / "images" / str(number) / "0.png").hardlink_to(first)
+        images.append({"id": number, "file_name": f"{number}/0.png", "width": 40, "height": 60})
+    document = {"images": images, "annotations": [], "categories": []}
+    (tmp_path / "in" / "instances.json").write_text(json.dumps(document))
+    begun = time.process_time()
+    source = read(tmp_path / "in", None)
+    assert time.process_time() - begun < 3
+    assert [path and path.parent.name for path in source.parts[0].files] == [str(number) for number in range(4000)]
+
+
+@pytest.mark.parametrize("end", [b"", b"\0\0", b"\xff\xd0text", b"\xff\xd9\0\0", b"\xff\xd9\xff\xd9more"])
+def test_the_end_of_a_jpeg_is_put_right_or_the_image_dropped(tmp_path: Path, end: bytes) -> None:
+    folder = write_dataset(tmp_path / "in", count=2)
+    coco = json.loads((folder / "instances.json").read_text())
+    thumbnail = Image.Exif()
+    thumbnail[0x010E] = "x" * 200 + "\xff\xd9"
+    picture(folder, "001.png").save(folder / "photos" / "001.jpg", exif=thumbnail)
+    data = (folder / "photos" / "001.jpg").read_bytes()
+    (folder / "photos" / "001.jpg").write_bytes(data[:-2] + end)
+    coco["images"][0]["file_name"] = "001.jpg"
+    (folder / "instances.json").write_text(json.dumps(coco))
+    report, _ = canonical(folder, tmp_path / "out")
+    if report["dropped"]:
+        assert report["dropped"] == {"annotation: its image was dropped": 2, "image: cannot be decoded": 1}
+        return
+    assert report["repaired"] == {"image: the end of the JPEG put right": 1}
+    before, after = (cv2.imread(str(path / "001.jpg")) for path in (folder / "photos", tmp_path / "out" / "images"))
+    assert np.array_equal(np.asarray(before), np.asarray(after))
+    assert (tmp_path / "out" / "images" / "001.jpg").read_bytes().endswith(b"\xff\xd9")
+
+
+def test_an_orientation_that_opencv_does_not_obey_turns_nothing(tmp_path: Path) -> None:
+    """Pillow also finds one in XMP."""
+    folder = write_dataset(tmp_path / "in", count=1)
+    coco = json.loads((folder / "instances.json").read_text())
+    xmp = b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:Description tiff:Orientation="6"/></x:xmpmeta>'
+    picture(folder, "001.png").save(folder / "photos" / "001.jpg", xmp=xmp)
+    coco["images"][0]["file_name"] = "001.jpg"
+    (folder / "instances.json").write_text(json.dumps(coco))
+    report, _ = canonical(folder, tmp_path / "out")
+    assert report["dropped"] == report["repaired"] == {}
+    check_canonical(tmp_path / "out")
+
+
+def test_what_is_no_file_is_passed_over(tmp_path: Path) -> None:
+    folder = write_dataset(tmp_path / "in", count=2)
+    (folder / "a.json").mkdir()
+    (folder / "b.json").symlink_to("nowhere")
+    os.mkfifo(folder / "c.json")
+    os.mkfifo(folder / "photos" / "d.png")
+    (folder / "photos" / "e.png").mkdir()
+    Image.new("1", (1_100_000, 12)).save(folder / "photos" / "002.png")
+    report, _ = canonical(folder, tmp_path / "out")
+    assert report["dropped"] == {"annotation: its image was dropped": 2, "image: cannot be decoded": 1}
+
+
+def test_linked_folders_are_followed_and_loops_are_not(tmp_path: Path) -> None:
+    folder = write_dataset(tmp_path / "in", count=2)
+    (folder / "photos").rename(tmp_path / "store")
+    (folder / "photos").symlink_to(tmp_path / "store")
+    (tmp_path / "store" / "loop").symlink_to(folder)
+    report, _ = canonical(folder, tmp_path / "out")
+    assert (report["images"], report["dropped"]) == (2, {})
+
+
+def test_names_that_differ_in_case_alone_differ_in_more_afterwards() -> None:
+    """A.jpg and a.jpg are one file on most Macs, and data go from one machine to another."""
+    stems: set[str] = set()
+    assert [unique_stem(name, "", stems) for name in ("x/A.jpg", "y/a.jpg", "y/A.jpg")] == ["A", "y__a", "y__A__2"]
+
+
+def test_names_no_file_system_or_list_takes_are_made_plain(tmp_path: Path) -> None:
+    folder = write_dataset(tmp_path / "in", count=2)
+    coco = json.loads((folder / "instances.json").read_text())
+    for image, name in zip(coco["images"], ("a\u2028b\x85c.png", "ü" * 120 + ".png"), strict=True):
+        (folder / "photos" / image["file_name"]).rename(folder / "photos" / name)
+        image["file_name"] = name
+    (folder / "instances.json").write_text(json.dumps(coco))
+    _, mended = canonical(folder, tmp_path / "out")
+    assert [image["file_name"] for image in mended["images"]] == ["a_b_c.png", "ü" * 100 + ".png"]
+
+
+NUMBERS = st.one_of(
+    st.integers(-3, 70), st.floats(), st.integers(), st.sampled_from([0, 1, 2, 1e9, -1e12, 2**31, 2**53, 2**70])
+)
+POLYGONS = st.lists(
+    st.one_of(
+        st.lists(st.floats(-20, 80), min_size=6, max_size=12), st.lists(NUMBERS, max_size=9), st.just(square(2, 2, 10))
+    ),
+    max_size=3,
+)
+RLES = st.builds(
+    lambda counts, size: {"size": size, "counts": counts},
+    st.one_of(
+        st.none(), st.integers(), st.text(max_size=8), st.text("0123456789:;<=>?@PQo", max_size=12),
+        st.lists(st.integers(-5, 5000), max_size=5), st.just([100, 20, 2280]), st.just("PZ2P1"),
+    ),
+    st.sampled_from([[60, 40], [60, 40], [40, 60], [60], None, "x", [60.0, 40.0]]),
+)  # fmt: skip
+IDS = st.one_of(st.integers(-2, 4), st.sampled_from(["1", "000002", "x", "", 1.0, 1.5, True, None, 2**60]), NUMBERS)
+JSON = st.recursive(
+    st.one_of(st.none(), st.booleans(), NUMBERS, st.text(max_size=5)),
+    lambda inner: st.one_of(st.lists(inner, max_size=3), st.dictionaries(st.text(max_size=5), inner, max_size=3)),
+    max_leaves=5,
+)
+ANNOTATIONS = st.lists(
+    st.one_of(
+        st.fixed_dictionaries(
+            {
+                "image_id": st.integers(1, 2),
+                "category_id": st.integers(1, 2),
+                "segmentation": st.one_of(POLYGONS, RLES),
+            },
+            optional={
+                "id": IDS,
+                "bbox": st.one_of(JSON, st.lists(NUMBERS, min_size=4, max_size=4)),
+                "area": JSON,
+                "iscrowd": JSON,
+                "is_crowd": st.lists(st.integers(0, 1), max_size=2),
+            },
+        ),
+        st.dictionaries(
+            st.sampled_from(["id", "image_id", "category_id", "segmentation", "bbox", "area", "iscrowd"]),
+            st.one_of(IDS, POLYGONS, RLES, JSON),
+        ),
+        JSON,
+    ),
+    max_size=6,
+)
+IMAGES = st.lists(
+    st.one_of(
+        st.fixed_dictionaries(
+            {"id": IDS, "file_name": st.sampled_from(["001.png", "002.png", "photos/001.png", "x/003.png", "4.png"])},
+            optional={"width": st.sampled_from([40, 40, "40", 41, None]), "height": st.sampled_from([60, 60.0, 1])},
+        ),
+        st.just({"id": 1, "file_name": "001.png", "width": 40, "height": 60}),
+        st.dictionaries(st.sampled_from(["id", "file_name", "width", "height"]), JSON),
+        JSON,
+    ),
+    max_size=4,
+)
+CATEGORIES = st.one_of(
+    st.just([{"id": 1, "name": "short sleeve top"}, {"id": 2, "name": "trousers"}]),
+    st.lists(st.fixed_dictionaries({"id": IDS, "name": st.text(max_size=3)}), max_size=3),
+    st.lists(JSON, max_size=2),
+)
+DOCUMENTS = st.one_of(
+    st.fixed_dictionaries({"images": IMAGES, "annotations": ANNOTATIONS, "categories": CATEGORIES}),
+    st.fixed_dictionaries(
+        {
+            "images": st.just([{"id": n, "file_name": f"00{n}.png", "width": 40, "height": 60} for n in (1, 2)]),
+            "annotations": ANNOTATIONS,
+            "categories": st.just([{"id": 1, "name": "short sleeve top"}, {"id": 2, "name": "trousers"}]),
+        }
+    ),
+    st.dictionaries(st.sampled_from(["images", "annotations", "categories", "info"]), JSON),
+)
+
+
+def check_any_document(folder: Path, document: Any, target: Path) -> None:
+    """A canonical dataset and a full account, or one sentence; never anything else."""
+    (folder / "instances.json").write_text(json.dumps(document))
+    target.mkdir()
+    try:
+        report = canonicalise(read(folder, "instances.json"), target, link_or_copy)
+    except SeamlineError as error:
+        assert str(error).endswith(".")
+        assert "\n" not in str(error)
+        return
+    check_account(report, document)
+    check_canonical(target)
+
+
+@pytest.fixture(scope="module")
+def two_photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_dataset(tmp_path_factory.mktemp("any") / "in", count=2)
+
+
+@settings(max_examples=500, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(DOCUMENTS)
+def test_whatever_a_file_holds(two_photos: Path, document: Any) -> None:
+    with tempfile.TemporaryDirectory(dir=two_photos.parent) as out:
+        check_any_document(two_photos, document, Path(out) / "out")
+
+
+@pytest.mark.thorough
+@settings(max_examples=10_000, deadline=None, suppress_health_check=list(HealthCheck))
+@given(DOCUMENTS)
+def test_whatever_thousands_of_files_hold(two_photos: Path, document: Any) -> None:
+    # Not pytest's folders, which are numbered: finding the next number takes longer with each.
+    with tempfile.TemporaryDirectory(dir=two_photos.parent) as out:
+        check_any_document(two_photos, document, Path(out) / "out")
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"", b"[]", b"{", b"null", b"[" * 100_000, b'{"images": [], "annotations": [], "categories": ' + b"[" * 100_000,
+        b'{"images": [1e999], "annotations": [{"id": 1e999}], "categories": []}', "{}".encode("utf-16"),
+        b'{"images": [{"id": "\\ud800"}], "annotations": [], "categories": []}', b"\xff\xfe\x00",
+        b'{"images": [' + b"9" * 5000 + b'], "annotations": [], "categories": []}',
+    ],
+)  # fmt: skip
+def test_whatever_bytes_a_file_holds(tmp_path: Path, data: bytes) -> None:
+    folder = write_dataset(tmp_path / "in", count=1)
+    (folder / "instances.json").write_bytes(data)
+    (tmp_path / "out").mkdir()
+    with pytest.raises(SeamlineError, match=r"instances\.json"):
+        canonicalise(read(folder, "instances.json"), tmp_path / "out", copy)
+
+
+@pytest.mark.skipif(not HAS_SHARED_DATA, reason="the real photos are not on this machine")
+def test_real_photos(tmp_path: Path) -> None:
+    report, _ = canonical(SHARED_DATA / "ccp-mini", tmp_path / "out")
+    assert (report["images"], report["annotations"], report["categories"]) == (120, 400, 14)
+    assert report["dropped"] == report["repaired"] == {}
+
+
+@pytest.mark.skipif(not HAS_SHARED_DATA, reason="the real annotations are not on this machine")
+def test_real_annotations_of_somebody_elses_script(tmp_path: Path) -> None:
+    """String ids, is_crowd lists, no area: all mended, none lost. Its photos are not here: drawn in their sizes."""
+    coco = json.loads((SHARED_DATA / "deepfashion2-mini" / "instances.json").read_text())
+    (tmp_path / "in" / "photos").mkdir(parents=True)
+    (tmp_path / "in" / "instances.json").write_text(json.dumps(coco))
+    for image in coco["images"]:
+        Image.new("L", (image["width"], image["height"])).save(tmp_path / "in" / "photos" / image["file_name"])
+    report, found = canonical(tmp_path / "in", tmp_path / "out")
+    assert (report["images"], report["annotations"], report["dropped"]) == (250, 328, {})
+    assert re.fullmatch(r"0*" + str(found["images"][0]["id"]), found["images"][0]["source_id"])
+    assert all(record["landmarks"] for record in found["annotations"])

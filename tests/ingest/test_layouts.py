@@ -1,0 +1,265 @@
+"""Every layout, as it is handed out, through the same canonical form."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+from pycocotools.coco import COCO
+from scipy.io import loadmat, savemat
+
+from seamline.base.coco import Record
+from seamline.base.errors import SeamlineError
+from seamline.base.files import copy
+from seamline.ingest.canonical.dataset import canonicalise
+from seamline.ingest.layouts.coco import find_annotations, split_of_file
+from seamline.ingest.layouts.deepfashion2 import NAMES
+from seamline.ingest.layouts.recognition import layouts_of, read_source
+from seamline.masks.outlines import mask_to_rle, rle_to_mask, segmentation_to_rle
+from tests.conftest import HAS_SHARED_DATA, SHARED_DATA, square, write_dataset
+from tests.ingest.test_canonical import check_canonical
+
+
+def pulled(folder: Path, target: Path, layout: str | None = None, annotations: Any = None) -> tuple[Record, Record]:
+    target.mkdir()
+    report = canonicalise(read_source(folder, layout, annotations), target, copy)
+    check_canonical(target)
+    return report, json.loads((target / "annotations.json").read_text())
+
+
+def photo(path: Path, width: int = 40, height: int = 60, value: int = 90) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new("RGB", (width, height), (value, 120, 60)).save(path)
+
+
+def item(category_id: int, polygons: list[list[float]], **changes: Any) -> dict[str, Any]:
+    return {
+        "segmentation": polygons, "scale": 2, "viewpoint": 3, "zoom_in": 1, "occlusion": 1, "style": 4,
+        "landmarks": [10, 10, 2], "bounding_box": [5, 10, 25, 30], "category_id": category_id,
+        "category_name": NAMES[category_id - 1], **changes,
+    }  # fmt: skip
+
+
+def write_deepfashion2(folder: Path) -> Path:
+    for split, count in (("train", 3), ("validation", 2)):
+        for number in range(1, count + 1):
+            photo(folder / split / "image" / f"{number:06d}.jpg", value=number)
+            found = {
+                "source": "shop" if number == 1 else "user",
+                "pair_id": 7 if split == "train" else 8,
+                "item1": item(1, [square(5, 10, 20)]),
+                "item2": item(8, [square(5, 32, 20), square(10, 36, 8)], bounding_box=[5, 32, 25, 52]),
+            }
+            path = folder / split / "annos" / f"{number:06d}.json"
+            path.parent.mkdir(exist_ok=True)
+            path.write_text(json.dumps(found))
+    photo(folder / "test" / "image" / "000001.jpg")  # the official test split has no annotations
+    return folder
+
+
+def test_deepfashion2(tmp_path: Path) -> None:
+    report, coco = pulled(write_deepfashion2(tmp_path / "in"), tmp_path / "out")
+    assert report["layout"] == "deepfashion2"
+    assert report["official_splits"] == {"train": 3, "val": 2}
+    assert (report["images"], report["annotations"], report["categories"]) == (5, 10, 13)
+    assert report["dropped"] == {}
+    assert [image["file_name"] for image in coco["images"]] == [
+        "train__000001.jpg", "train__000002.jpg", "train__000003.jpg", "val__000001.jpg", "val__000002.jpg",
+    ]  # fmt: skip
+    assert coco["images"][3]["source_file_name"] == "validation/image/000001.jpg"
+    assert [(image["pair_id"], image["source"], image["split"]) for image in coco["images"]][2:4] == [
+        (7, "user", "train"),
+        (8, "shop", "val"),
+    ]
+    record = coco["annotations"][1]
+    assert record["bbox"] == [5, 32, 20, 20]
+    assert [record[key] for key in ("scale", "viewpoint", "zoom_in", "occlusion", "style", "item")] == [
+        2, 3, 1, 1, 4, "item2",
+    ]  # fmt: skip
+    assert [category["name"] for category in coco["categories"]] == list(NAMES)
+
+
+def test_deepfashion2_one_split_alone(tmp_path: Path) -> None:
+    folder = write_deepfashion2(tmp_path / "in")
+    report, coco = pulled(folder / "validation", tmp_path / "out")
+    assert (report["layout"], report["images"], report["official_splits"]) == ("deepfashion2", 2, {"val": 2})
+    assert [image["file_name"] for image in coco["images"]] == ["000001.jpg", "000002.jpg"]
+
+
+def test_deepfashion2_with_damage(tmp_path: Path) -> None:
+    folder = write_deepfashion2(tmp_path / "in")
+    annos = folder / "train" / "annos"
+    (annos / "000001.json").write_text("{broken")
+    (annos / "000002.json").write_text(
+        json.dumps({"pair_id": 1, "item1": item(1, [square(5, 10, 20)], category_name="vest")})
+    )
+    (annos / "000009.json").write_text(json.dumps({"pair_id": 1, "item1": item(1, [square(5, 10, 20)])}))
+    report, _ = pulled(folder, tmp_path / "out")
+    assert report["dropped"] == {
+        "annotation: its category is unknown": 1,  # its number and its name differ
+        "annotation: its image was dropped": 1,
+        "image: file is missing": 1,
+        "image: its annotation file cannot be read": 1,
+    }
+
+
+def write_fashionpedia(folder: Path) -> tuple[Path, dict[str, Any]]:
+    """Train in polygons, val in RLE, compressed and not, of the same masks; ids from 0."""
+    polygons = [[square(3, 4, 20)], [square(10, 30, 15), square(30, 40, 8)]]
+    for split, place in (("train", "train"), ("val", "test")):
+        images = [{"id": n, "file_name": f"{split}{n}.jpg", "width": 40, "height": 60} for n in range(2)]
+        for image in images:
+            photo(folder / place / str(image["file_name"]))
+        annotations = []
+        for number in range(4):
+            segmentation: Any = polygons[number % 2]
+            if split == "val":
+                rle = segmentation_to_rle(segmentation, 60, 40)
+                mask = rle_to_mask(rle)
+                flat = mask.flatten(order="F")
+                runs = np.diff([0, *(np.flatnonzero(np.diff(flat)) + 1), flat.size]).tolist()
+                segmentation = mask_to_rle(mask) if number < 2 else {"size": [60, 40], "counts": runs}
+            annotations.append(
+                {
+                    "id": number, "image_id": number // 2, "category_id": 3 * (number % 2), "iscrowd": 0, "area": 300,
+                    "attribute_ids": [number, 17], "segmentation": segmentation, "bbox": [3, 4, 20, 20],
+                }
+            )  # fmt: skip
+        document = {
+            "info": {}, "images": images, "annotations": annotations,
+            "categories": [{"id": 0, "name": "shirt, blouse"}, {"id": 3, "name": "cardigan"}],
+            "attributes": [{"id": 17, "name": "symmetrical", "supercategory": "silhouette"}],
+        }  # fmt: skip
+        (folder / f"instances_attributes_{split}2020.json").write_text(json.dumps(document))
+        (folder / f"attributes_{split}2020.json").write_text(json.dumps({**document, "annotations": []}))
+    return folder, {"polygons": polygons}
+
+
+def test_fashionpedia(tmp_path: Path) -> None:
+    folder, _ = write_fashionpedia(tmp_path / "in")
+    report, coco = pulled(folder, tmp_path / "out")
+    assert report["layout"] == "fashionpedia"
+    assert report["official_splits"] == {"train": 2, "val": 2}
+    assert (report["images"], report["annotations"], report["dropped"]) == (4, 8, {})
+    assert coco["attributes"][0]["name"] == "symmetrical"
+    assert [category["id"] for category in coco["categories"]] == [0, 3]
+    assert [record["attribute_ids"] for record in coco["annotations"]].count([1, 17]) == 2
+    masks = COCO(str(tmp_path / "out" / "annotations.json"))
+    by_split: dict[str, list[Any]] = {"train": [], "val": []}
+    for record in sorted(masks.anns.values(), key=lambda record: (record["image_id"], record["category_id"])):
+        by_split[masks.imgs[record["image_id"]]["split"]].append(masks.annToMask(record))
+    for first, second in zip(by_split["train"], by_split["val"], strict=True):
+        assert (first == second).all()  # the same from polygons and from RLE
+
+
+def write_ccp(folder: Path) -> Path:
+    labels = np.zeros((60, 40), np.uint8)
+    labels[5:20, 5:30], labels[40:50, 4:12], labels[40:50, 24:32] = 1, 2, 2
+    for number in (1, 7):
+        photo(folder / "photos" / f"{number:04d}.jpg")
+        path = folder / "annotations" / "pixel-level" / f"{number:04d}.mat"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        savemat(path, {"groundtruth": labels})
+    photo(folder / "photos" / "0009.jpg")  # with tags for the whole image only
+    names = np.empty((1, 3), object)
+    names[0] = [np.array([name]) for name in ("null", "shirt", "shoes")]
+    savemat(folder / "label_list.mat", {"label_list": names})
+    return folder
+
+
+def test_clothing_co_parsing(tmp_path: Path) -> None:
+    report, coco = pulled(write_ccp(tmp_path / "in"), tmp_path / "out")
+    assert report["layout"] == "ccp"
+    assert (report["images"], report["annotations"], report["files_without_record"]) == (2, 4, 1)
+    assert report["dropped"] == report["repaired"] == {}
+    assert [image["id"] for image in coco["images"]] == [1, 7]
+    assert coco["categories"] == [{"id": 1, "name": "shirt"}, {"id": 2, "name": "shoes"}]
+    shoes = rle_to_mask(coco["annotations"][1]["segmentation"])
+    assert shoes.sum() == 160  # both of them are one instance
+    (tmp_path / "in" / "annotations" / "pixel-level" / "0001.mat").write_bytes(b"no mat")
+    report, _ = pulled(tmp_path / "in", tmp_path / "again")
+    assert report["dropped"] == {"image: its label map cannot be read": 1}
+
+
+@pytest.mark.skipif(not HAS_SHARED_DATA, reason="the real label maps are not on this machine")
+def test_real_label_maps_pixel_by_pixel(tmp_path: Path) -> None:
+    report, _ = pulled(SHARED_DATA / "ccp-mini", tmp_path / "out", layout="ccp")
+    assert (report["images"], report["dropped"]) == (120, {})
+    coco = COCO(str(tmp_path / "out" / "annotations.json"))
+    for image_id in sorted(coco.imgs)[::10]:
+        labels = loadmat(SHARED_DATA / "ccp-mini" / "annotations" / "pixel-level" / f"{image_id:04d}.mat")[
+            "groundtruth"
+        ]
+        again = np.zeros_like(labels)
+        for record in coco.imgToAnns[image_id]:
+            again[coco.annToMask(record) > 0] = record["category_id"]
+        assert (again == labels).all()
+
+
+def test_coco_with_a_file_for_each_split(tmp_path: Path) -> None:
+    """As Roboflow exports it: the same names and ids in each folder, the annotation file beside the images."""
+    for split in ("train", "valid", "test"):
+        write_dataset(tmp_path / "in" / split, count=2)
+        (tmp_path / "in" / split / "instances.json").rename(tmp_path / "in" / split / "_annotations.coco.json")
+    report, coco = pulled(tmp_path / "in", tmp_path / "out")
+    assert report["official_splits"] == {"test": 2, "train": 2, "val": 2}
+    assert (report["images"], report["annotations"], report["dropped"]) == (6, 12, {})
+    assert [image["file_name"] for image in coco["images"]][:3] == ["train__001.png", "train__002.png", "val__001.png"]
+    assert len({record["id"] for record in coco["annotations"]}) == 12
+    _, named = pulled(tmp_path / "in", tmp_path / "named", annotations={"train": "valid/_annotations.coco.json"})
+    assert [image["split"] for image in named["images"]] == ["train", "train"]
+
+
+def test_annotation_files_are_found_or_named(tmp_path: Path) -> None:
+    folder = write_dataset(tmp_path / "in")
+    (folder / "other.json").write_text('{"licences": []}')
+    (folder / "__MACOSX").mkdir()
+    (folder / "__MACOSX" / "._instances.json").write_text((folder / "instances.json").read_text())
+    assert find_annotations(folder, None) == {None: folder / "instances.json"}
+    (folder / "second.json").write_text((folder / "instances.json").read_text())
+    with pytest.raises(SeamlineError, match=r"several COCO files \(instances.json, second.json\)"):
+        find_annotations(folder, None)
+    assert find_annotations(folder, "second.json") == {None: folder / "second.json"}
+    for name in ("third.json", "../in/second.json/..", "/etc/passwd"):
+        with pytest.raises(SeamlineError, match="is not a file of the source"):
+            find_annotations(folder, name)
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(SeamlineError, match="has no COCO annotation file"):
+        find_annotations(tmp_path / "empty", None)
+
+
+@pytest.mark.parametrize(
+    ("name", "split"),
+    [
+        ("annotations/instances_train2017.json", "train"), ("instances_attributes_val2020.json", "val"),
+        ("valid/_annotations.coco.json", "val"), ("training/a.json", "train"), ("trainers.json", None),
+        ("train_val.json", None), ("data/a.json", None), ("test.json", "test"),
+    ],
+)  # fmt: skip
+def test_the_split_that_a_name_says(name: str, split: str | None) -> None:
+    assert split_of_file(Path(name)) == split
+
+
+def test_a_layout_is_recognised_and_can_be_overridden(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    both = write_ccp(write_dataset(tmp_path / "both"))
+    assert layouts_of(both) == ["coco", "ccp"]
+    assert pulled(both, tmp_path / "a")[0]["layout"] == "coco"
+    assert "pull.layout chooses ccp" in capsys.readouterr().out
+    assert pulled(both, tmp_path / "b", layout="ccp")[0]["layout"] == "ccp"
+    deepfashion2 = write_deepfashion2(tmp_path / "df2")
+    write_dataset(deepfashion2 / "keypoints")  # COCO files of something else come with it
+    assert layouts_of(deepfashion2) == ["deepfashion2"]
+    assert pulled(deepfashion2, tmp_path / "c", annotations="keypoints/instances.json")[0]["layout"] == "coco"
+    for layout, sentence in (
+        ("fashionpedia", "one instances_attributes_"),
+        ("deepfashion2", "no folder with image/ and annos/"),
+        ("ccp", "no label_list.mat"),
+    ):
+        with pytest.raises(SeamlineError, match=sentence):
+            read_source(write_dataset(tmp_path / layout), layout, None)
+    with pytest.raises(SeamlineError, match="names a COCO file, but"):
+        read_source(both, "ccp", "instances.json")

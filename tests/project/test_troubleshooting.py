@@ -1,0 +1,1015 @@
+"""docs/troubleshooting.md: every message it names is provoked here, and reads as the page has it."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import importlib
+import io
+import json
+import os
+import re
+import shutil
+import socket
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import cv2
+import numpy as np
+import pytest
+import yaml
+from dvc.utils.hydra import apply_overrides
+
+from seamline.base import files
+from seamline.base import process as stage
+from seamline.base.parallel import in_processes
+from seamline.images import reading as images
+from seamline.ingest.remote import cache as kept
+from seamline.ingest.remote import retries as patience
+from seamline.verbs import predict
+from tests import warm
+from tests.base.test_parallel import square_of
+from tests.benchmark.test_engine_process import die, hang, started
+from tests.conftest import PROJECT, REPORTS, TINY, WORKSPACE, Project, checked_out, merged, square, write_dataset
+from tests.ingest.test_archives import make_zip
+from tests.s3 import CREDENTIALS, Bucket, Fault, first, status
+from tests.stages.test_stage import with_params
+
+PAGE = PROJECT / "docs" / "troubleshooting.md"
+NOT_OURS = "Not ours"
+NOT_PRODUCED = {
+    "permission denied while trying to connect to the Docker daemon socket at ...": "needs Docker's daemon",
+    'could not select device driver "" with capabilities: [[gpu]].': "needs Docker's daemon",
+    "The NVIDIA driver on your system is too old (found version ...).": "needs a GPU with an old driver",
+    "CUDA out of memory. Tried to allocate ...": "needs a GPU",
+}
+SMALLEST = {
+    "model": str(TINY), "epochs": 1, "imgsz": 32, "batch": 2, "val_period": 1, "device": "cpu",
+}  # fmt: skip
+TRIANGLE = "0.1 0.1 0.9 0.1 0.5 0.9"
+
+
+class Entry(NamedTuple):
+    section: str
+    pattern: str  # the message; "..." stands for anything
+    owner: str  # who says it; "" for us
+    text: str
+
+
+def entries() -> list[Entry]:
+    found = []
+    for section in PAGE.read_text().split("\n## ")[1:]:
+        title, *parts = section.split("\n### ")
+        for part in parts:
+            heading, _, text = part.partition("\n")
+            if head := re.fullmatch(r"`(.+)`(?: \((.+)'s\))?", heading):
+                found.append(Entry(title.partition("\n")[0], head[1], head[2] or "", text.strip()))
+    return found
+
+
+def says(text: str, pattern: str) -> bool:
+    """Whether one of the lines is the message, and nothing but it."""
+    wanted = ".+".join(re.escape(part) for part in pattern.split("..."))
+    return any(re.fullmatch(wanted, line.strip().removeprefix("error: ")) for line in text.splitlines())
+
+
+class Said(NamedTuple):
+    status: int
+    text: str
+
+
+class Bench:
+    """A folder of its own, which is the current one, and ways to run things in it as a user does."""
+
+    def __init__(self, request: pytest.FixtureRequest, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.request, self.folder, self.monkeypatch = request, folder, monkeypatch
+        monkeypatch.chdir(folder)
+        with_params(folder, {})
+        monkeypatch.setattr(stage, "end_when", lambda over: None)
+        monkeypatch.setattr(stage, "quiet_environment", lambda: None)
+
+    def run(self, main: Callable[[], Any]) -> Said:
+        """What a stage with this main() says, in this process."""
+        code: Any = 0
+        with contextlib.redirect_stderr(io.StringIO()) as stream:
+            try:
+                stage.run(main)
+            except SystemExit as end:
+                code = end.code
+        return Said(code, stream.getvalue())
+
+    def stage(self, name: str, *arguments: Path | str) -> Said:
+        self.monkeypatch.setattr(sys, "argv", [name, *map(str, arguments)])
+        return self.run(importlib.import_module(f"stages.{name}").main)
+
+    def predict(self, *arguments: Path | str) -> Said:
+        return self.run(lambda: predict.main([str(argument) for argument in arguments]))
+
+    def pulled(self, **changes: Any) -> Bench:
+        """With a dataset whose COCO file has these lists, pulled."""
+        write_dataset(self.folder / "in", **changes)
+        assert self.stage("pull", "data/raw", "--source", "in").status == 0
+        return self
+
+    def command(self, *words: str, folder: Path | None = None, **environment: str) -> Said:
+        done = subprocess.run(
+            words, cwd=folder or self.folder, env={**os.environ, **environment}, capture_output=True, text=True
+        )
+        return Said(done.returncode, done.stdout + done.stderr)
+
+    def project(self, **changes: Any) -> Project:
+        """A copy of the project, committed, with these changes to its parameters."""
+        clean: Project = self.request.getfixturevalue("clean")
+        project = clean.copy(self.folder / "project")
+        if changes:
+            project.change(changes)
+            project.commit("changes")
+        return project
+
+    def repository(self, commit: bool = True, **changes: Any) -> str:
+        """This folder as a git repository with what a sweep looks at; its commit."""
+        self.monkeypatch.setenv("PATH", str(Path(sys.executable).parent), prepend=os.pathsep)
+        with_params(self.folder, changes)
+        (self.folder / ".dvc").mkdir()
+        (self.folder / ".dvc" / "config").touch()
+        (self.folder / "dvc.yaml").touch()
+        shutil.copy(WORKSPACE / "dvc.lock", self.folder)
+        self.command("git", "init", "--quiet")
+        if commit:
+            identity = ("-c", "user.name=test", "-c", "user.email=test@localhost")
+            self.command("git", "add", ".dvc", "dvc.yaml", "dvc.lock", "params.yaml")
+            assert self.command("git", *identity, "commit", "--quiet", "--message", "x").status == 0
+        return self.command("git", "rev-parse", "HEAD").text.strip()
+
+    def bucket(self) -> Bucket:
+        """With a dataset in it; nobody waits long before trying again."""
+        self.monkeypatch.setattr(patience, "FIRST_DELAY_S", 0.001)
+        self.monkeypatch.setattr(patience, "LONGEST_DELAY_S", 0.001)
+        bucket: Bucket = self.request.getfixturevalue("bucket")
+        folder = write_dataset(self.folder / "in")
+        files = [path for path in folder.rglob("*") if path.is_file()]
+        bucket.put({f"data/{path.relative_to(folder).as_posix()}": path.read_bytes() for path in files})
+        return bucket
+
+    def train(self, **changes: Any) -> Said:
+        """The training of a handful of images, in which each class is shown."""
+        with_params(self.folder, {"train": merged(SMALLEST, changes)})
+        split, yolo = self.folder / "split", self.folder / "yolo"
+        for folder in (split, yolo / "images", yolo / "labels"):
+            folder.mkdir(parents=True)
+        for name in "abcd":
+            cv2.imwrite(str(yolo / "images" / f"{name}.png"), np.full((32, 32, 3), ord(name), np.uint8))
+            (yolo / "labels" / f"{name}.txt").write_text(f"0 {TRIANGLE}\n1 {TRIANGLE}\n")
+        for part in ("train", "val"):
+            (split / f"{part}.txt").write_text("".join(f"./../yolo/images/{name}.png\n" for name in "abcd"))
+        (split / "data.yaml").write_text("names: {0: top, 1: trousers}\n")
+        return self.stage("train", split, yolo, "models/train")
+
+
+@pytest.fixture(scope="module")
+def clean(tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """To be copied."""
+    return checked_out(tmp_path_factory.mktemp("clean") / "project")
+
+
+Provocation = Callable[[Bench], Said]
+CASES: dict[str, Provocation] = {}
+SLOW: set[str] = set()
+
+
+def produces(pattern: str, slow: bool = False) -> Callable[[Provocation], Provocation]:
+    def enter(provocation: Provocation) -> Provocation:
+        assert pattern not in CASES
+        CASES[pattern] = provocation
+        SLOW.update([pattern] if slow else [])
+        return provocation
+
+    return enter
+
+
+def raising(error: Exception) -> Callable[..., Any]:
+    def fail(*_: object, **__: object) -> None:
+        raise error
+
+    return fail
+
+
+# Set-up and parameters
+
+
+OLD_PYTHON = """#!/bin/sh
+exec {python} -c 'import collections, sys
+sys.version_info = collections.namedtuple("Version", "major minor")(3, 9)
+exec(sys.argv[2])' "$@"
+"""
+
+
+@produces("Python 3.11 to 3.14 is needed, ... is ...; run make PYTHON=python3.11 ...")
+def old_python(bench: Bench) -> Said:
+    for name in ("Makefile", "requirements.txt", "pyproject.toml"):
+        shutil.copy(PROJECT / name, bench.folder)
+    shutil.copytree(PROJECT / "dvc_hint", bench.folder / "dvc_hint")
+    python = bench.folder / "python3.9"
+    python.write_text(OLD_PYTHON.format(python=sys.executable))
+    python.chmod(0o755)
+    return bench.command("make", "setup", f"PYTHON={python}")
+
+
+@produces("ERROR: No matching distribution found for ...")
+def no_package_for_this_machine(bench: Bench) -> Said:
+    arguments = ["install", "--no-index", "--no-deps", "--disable-pip-version-check", "seamline-of-nowhere==1"]
+    return bench.command(sys.executable, "-m", "pip", *arguments)
+
+
+@produces("... dvc: command not found")
+def no_environment(bench: Bench) -> Said:
+    return bench.command(shutil.which("bash") or "bash", "-c", "dvc repro", PATH=str(bench.folder))
+
+
+@produces("ModuleNotFoundError: No module named '...'")
+def another_python(bench: Bench) -> Said:
+    return bench.command(sys.executable, "-E", "-S", "-m", "stages.split", "in", "out")
+
+
+@produces(
+    "seamline comes from ... and not from this folder; start stages in the project's top folder: python -m stages.NAME"
+)
+def code_of_another_checkout(bench: Bench) -> Said:
+    (bench.folder / "seamline").unlink()
+    return bench.stage("pull", "data/raw", "--source", "in")
+
+
+@produces("...: is the current folder or has it inside, and would be deleted; name another one.")
+def out_of_everything(bench: Bench) -> Said:
+    return bench.stage("subset", "data/raw", "..")
+
+
+@produces("...: has ..., which this stage has not made and would delete; name another.")
+def out_of_photos(bench: Bench) -> Said:
+    write_dataset(bench.folder / "in")
+    return bench.stage("convert", "data/subset", "in")
+
+
+@produces("...: would be replaced, and ... is read from it; name another folder.")
+def out_of_its_own_input(bench: Bench) -> Said:
+    (bench.folder / "data" / "raw").mkdir(parents=True)
+    return bench.stage("subset", "data/raw", "data/raw")
+
+
+@produces("...: is there already, outside of the project, and would be deleted; name another.")
+def out_of_a_dataset(bench: Bench) -> Said:
+    (bench.folder.parent / f"{bench.folder.name}-photos" / "images").mkdir(parents=True)
+    return bench.stage("subset", "data/raw", f"../{bench.folder.name}-photos")
+
+
+@produces("...: is a link, and a folder has to be made there; name the folder that it leads to.")
+def out_of_a_link(bench: Bench) -> Said:
+    (bench.folder / "link").symlink_to("elsewhere")
+    return bench.stage("subset", "data/raw", "link")
+
+
+@produces("params.yaml: there is no such file; run stages from the project's top folder.")
+def another_folder(bench: Bench) -> Said:
+    (bench.folder / "params.yaml").unlink()
+    return bench.stage("pull", "data/raw", "--source", "in")
+
+
+@produces("params.yaml: is not YAML (...).")
+def merge_conflict_in_params(bench: Bench) -> Said:
+    path = bench.folder / "params.yaml"
+    path.write_text(f"<<<<<<< HEAD\n{path.read_text()}")
+    return bench.stage("pull", "data/raw", "--source", "in")
+
+
+@produces("params.yaml: ...: unknown key; ...allowed here: ...")
+def typing_error(bench: Bench) -> Said:
+    with_params(bench.folder, {"train": {"epoch": 3}})
+    return bench.stage("pull", "data/raw", "--source", "in")
+
+
+@produces("params.yaml: ...: ... is not allowed; expected ...")
+def number_for_text(bench: Bench) -> Said:
+    with_params(bench.folder, {"train": {"device": 0}})
+    return bench.stage("pull", "data/raw", "--source", "in")
+
+
+@produces("... Could not override '...'.", slow=True)
+def override_of_nothing(bench: Bench) -> Said:
+    return dvc(bench.project(), "exp", "run", "-S", "train.mixup=0.1")
+
+
+@produces("ERROR: unexpected error - LexerNoViableAltException: ...", slow=True)
+def override_with_a_tilde(bench: Bench) -> Said:
+    project = bench.project()
+    quoted = dvc(project, "exp", "run", "-S", 'pull.source="/data/~old/photos"')
+    assert "pull.source: /data/~old/photos does not exist" in quoted.text
+    project.run("git", "checkout", "--quiet", ".")
+    return dvc(project, "exp", "run", "-S", "pull.source=~/photos")
+
+
+def queued(project: Project, *overrides: str) -> dict[str, Any]:
+    """params.yaml of the experiment that DVC makes of them."""
+    words = [word for override in overrides for word in ("-S", override)]
+    project.run("dvc", "exp", "run", "--queue", *words)
+    values: dict[str, Any] = yaml.safe_load(project.run("git", "show", "refs/exps/celery/stash:params.yaml").stdout)
+    return values
+
+
+@produces("ERROR: unexpected error - Error parsing override '...'", slow=True)
+def override_with_parentheses(bench: Bench) -> Said:
+    project = bench.project()
+    found = queued(project, 'report.title="Garments (2026)"', 'subset.classes=["coat (long)", dress]')
+    assert found["report"]["title"] == "Garments (2026)"
+    assert found["subset"]["classes"] == ["coat (long)", "dress"]
+    return dvc(project, "exp", "run", "-S", "report.title=Garments (2026)")
+
+
+@produces("ERROR: unexpected error - mismatched input '...' expecting ...", slow=True)
+def override_with_an_equals_sign(bench: Bench) -> Said:
+    project = bench.project()
+    assert queued(project, 'pull.source="year=2026"')["pull"]["source"] == "year=2026"
+    return dvc(project, "exp", "run", "-S", "pull.source=s3://my-bucket/year=2026")
+
+
+@produces("ERROR: Invalid ... value: Error merging override ...", slow=True)
+def override_of_a_list(bench: Bench) -> Said:
+    project, classes = bench.project(), {"skirt": ["skirt", "dress"]}
+    override = "subset.classes={skirt: [skirt, dress]}"
+    assert queued(project, "~subset.classes", f"+{override}")["subset"]["classes"] == classes
+    return dvc(project, "exp", "run", "-S", override)
+
+
+@pytest.mark.slow
+def test_a_mapping_is_emptied_as_the_page_says(
+    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project = Bench(request, tmp_path, monkeypatch).project()
+    slices = project.params()["evaluate"]["slices"]
+    assert queued(project, "evaluate.slices={}")["evaluate"]["slices"] == slices  # what the page is about
+    deleted = ("~evaluate.slices", "+evaluate.slices={}")
+    assert queued(project, *deleted)["evaluate"]["slices"] == {}
+    assert all(f"-S '{override}'" in PAGE.read_text() for override in deleted)
+    apply_overrides(str(project.root / "params.yaml"), ["~evaluate.slices.scale"])
+    assert project.params()["evaluate"]["slices"] == {key: slices[key] for key in slices if key != "scale"}
+
+
+@produces("...: cannot be written to (...); name a folder that can in SEAMLINE_SCRATCH.")
+def scratch_in_a_file(bench: Bench) -> Said:
+    scratch = str(bench.folder / "params.yaml" / "scratch")
+    return bench.command(sys.executable, "-m", "stages.summary", SEAMLINE_SCRATCH=scratch)
+
+
+@produces("...: is a mount point, and a new folder has to take its place; name a folder below it.")
+def volume_for_a_result(bench: Bench) -> Said:
+    write_dataset(bench.folder / "in")
+    bench.monkeypatch.setattr(Path, "is_mount", lambda path: path.name == "raw")
+    return bench.stage("pull", "data/raw", "--source", "in")
+
+
+@produces("...: No space left on device; nothing half-written is left.")
+def full_disk(bench: Bench) -> Said:
+    return pull_refused(bench, errno.ENOSPC)
+
+
+def pull_refused(bench: Bench, number: int) -> Said:
+    """What a pull says whose result the system does not let be put in its place."""
+    write_dataset(bench.folder / "in")
+    bench.monkeypatch.setattr(Path, "replace", raising(OSError(number, os.strerror(number), "data/raw")))
+    return bench.stage("pull", "data/raw", "--source", "in")
+
+
+# Source and S3
+
+
+@produces("pull.source: ... does not exist; it has to be a folder, an archive or a URL.")
+def no_source(bench: Bench) -> Said:
+    return bench.stage("pull", "data/raw", "--source", "nowhere.zip")
+
+
+@produces("...: is not a readable archive (...).")
+def page_saved_as_archive(bench: Bench) -> Said:
+    (bench.folder / "photos.zip").write_text("<html>404</html>")
+    return bench.stage("pull", "data/raw", "--source", "photos.zip")
+
+
+@produces("...: ... and ... are one file on this disk, which does not tell upper from lower case.")
+def names_that_are_one(bench: Bench) -> Said:
+    bench.monkeypatch.setattr(files, "tells_case", lambda folder: False)
+    make_zip(bench.folder / "photos.zip", {"A.jpg": b"1", "a.jpg": b"2"})
+    return bench.stage("pull", "data/raw", "--source", "photos.zip")
+
+
+@produces("...: is protected by a password; put it into the environment variable SEAMLINE_ARCHIVE_PASSWORD.")
+def protected_archive(bench: Bench) -> Said:
+    path = make_zip(bench.folder / "photos.zip", {"a.json": b"{}"})
+    data = bytearray(path.read_bytes())
+    for at in (data.index(b"PK\x03\x04") + 6, data.index(b"PK\x01\x02") + 8):
+        data[at] |= 1  # the flag in both headers
+    path.write_bytes(data)
+    bench.monkeypatch.delenv("SEAMLINE_ARCHIVE_PASSWORD", raising=False)
+    return bench.stage("pull", "data/raw", "--source", path)
+
+
+@produces("pull.source: no AWS credentials were found for ... (...); set AWS_PROFILE, or ...")
+def no_credentials(bench: Bench) -> Said:
+    bucket = bench.bucket()
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        bench.monkeypatch.delenv(name)
+    bench.monkeypatch.setenv("HOME", str(bench.folder))
+    return bench.stage("pull", "data/raw", "--source", bucket.url("data"))
+
+
+def pull_through(bench: Bench, fault: Fault, key: str) -> Said:
+    bucket = bench.bucket()
+    bucket.proxy.rules.append(first(1000, fault, key))
+    return bench.stage("pull", "data/raw", "--source", bucket.url("data"))
+
+
+@produces("pull.source: access to ... is denied (...); the AWS credentials in use ...")
+def denied(bench: Bench) -> Said:
+    return pull_through(bench, status(403, "AccessDenied"), "")
+
+
+@produces("pull.source: there is nothing at ....")
+def misspelt_prefix(bench: Bench) -> Said:
+    return bench.stage("pull", "data/raw", "--source", bench.bucket().url("dat"))
+
+
+@produces("pull.source: ... cannot be read: 8 attempts failed, the last with ...")
+def overloaded(bench: Bench) -> Said:
+    return pull_through(bench, status(503, "SlowDown"), "data/photos/001.png")
+
+
+@produces("pull.source: ... cannot be reached (...); ...")
+def unreachable(bench: Bench) -> Said:
+    bucket = bench.bucket()
+    with socket.socket() as taken:
+        bench.monkeypatch.setenv("AWS_ENDPOINT_URL", refusing(taken))
+        return bench.stage("pull", "data/raw", "--source", bucket.url("data"))
+
+
+def refusing(taken: socket.socket) -> str:
+    """An address at which connections are refused, as long as the socket is open."""
+    taken.bind(("127.0.0.1", 0))
+    return f"http://127.0.0.1:{taken.getsockname()[1]}"
+
+
+@produces("pull.source cannot be read just now: ...", slow=True)
+def unreachable_for_dvc(bench: Bench) -> Said:
+    project = bench.project(pull={"source": "s3://bucket/data"})
+    with socket.socket() as taken:
+        project.environment |= {**CREDENTIALS, "AWS_ENDPOINT_URL": refusing(taken), "AWS_MAX_ATTEMPTS": "1"}
+        return dvc(project, "status", "pull")
+
+
+@produces("pull.source: another pull is at work in ...; let it end first.")
+def two_pulls(bench: Bench) -> Said:
+    url = bench.bucket().url("data")
+    assert bench.stage("pull", "data/raw", "--source", url).status == 0
+    bench.monkeypatch.setattr(kept, "LOCK_WAIT_S", 1)
+    [lock] = (bench.folder / ".seamline" / "pull").glob("*/lock")
+    with lock.open("w") as stream:
+        fcntl.flock(stream, fcntl.LOCK_EX)
+        return bench.stage("pull", "data/raw", "--source", url)
+
+
+# Data
+
+
+@produces("pull.source: has no COCO annotation file (...).")
+def photos_alone(bench: Bench) -> Said:
+    (write_dataset(bench.folder / "in") / "instances.json").unlink()
+    return bench.stage("pull", "data/raw", "--source", "in")
+
+
+@produces("pull.source: has several COCO files (...); name one in pull.annotations, or one a split: ...")
+def two_coco_files(bench: Bench) -> Said:
+    folder = write_dataset(bench.folder / "in")
+    shutil.copy(folder / "instances.json", folder / "others.json")
+    return bench.stage("pull", "data/raw", "--source", "in")
+
+
+@produces("...: no image of it can be used (...).")
+def annotations_alone(bench: Bench) -> Said:
+    shutil.rmtree(write_dataset(bench.folder / "in") / "photos")
+    return bench.stage("pull", "data/raw", "--source", "in")
+
+
+@produces("...: no annotation of it can be used (...).")
+def boxes_alone(bench: Bench) -> Said:
+    boxes = [{"id": number, "image_id": number, "category_id": 1, "bbox": [8, 5, 20, 20]} for number in range(1, 7)]
+    write_dataset(bench.folder / "in", annotations=boxes)
+    said = bench.stage("pull", "data/raw", "--source", "in")
+    assert "(6 annotation: has a box and no mask)" in said.text
+    assert not (bench.folder / "data").exists() or not list((bench.folder / "data").iterdir())
+    return said
+
+
+@produces("the dataset is not canonical (...); the pull stage makes it so.")
+def a_name_edited_by_hand(bench: Bench) -> Said:
+    path = bench.pulled().folder / "data" / "raw" / "annotations.json"
+    path.write_text(path.read_text().replace("001.png", "../001.png"))
+    return bench.stage("subset", "data/raw", "data/subset")
+
+
+@produces("...: is a link to ..., outside of the dataset; put the file there itself.")
+def a_link_in_place_of_an_image(bench: Bench) -> Said:
+    image = bench.pulled().folder / "data" / "raw" / "images" / "001.png"
+    image.rename(bench.folder / "elsewhere.png")
+    image.symlink_to(bench.folder / "elsewhere.png")
+    return bench.stage("subset", "data/raw", "data/subset")
+
+
+@produces("subset.classes: the dataset has no category ...; it has ....")
+def misspelt_class(bench: Bench) -> Said:
+    bench.pulled()
+    with_params(bench.folder, {"subset": {"classes": ["trouser"]}})
+    return bench.stage("subset", "data/raw", "data/subset")
+
+
+@produces(
+    "mean IoU of the labels is ..., below convert.min_mean_iou ...; leave specks out with subset.min_area_px, or ..."
+)
+def mask_with_a_speck(bench: Bench) -> Said:
+    record = {"id": 1, "image_id": 1, "category_id": 2, "iscrowd": 0, "bbox": [8, 5, 24, 47], "area": 404}
+    bench.pulled(annotations=[{**record, "segmentation": [square(8, 5, 20), square(30, 50, 2)]}])
+    with_params(bench.folder, {"subset": {"classes": ["trousers"]}, "convert": {"min_mean_iou": 1.0}})
+    assert bench.stage("subset", "data/raw", "data/subset").status == 0
+    return bench.stage("convert", "data/subset", "data/yolo")
+
+
+@produces("a process was killed, most likely for want of memory; run the stage again.")
+def killed_worker(bench: Bench) -> Said:
+    return bench.run(lambda: list(in_processes(square_of, [1, -1, 2], 2)))
+
+
+# Training
+
+
+@produces("train.device: ... is not there; this machine has ... GPUs: use auto or cpu.")
+def no_gpu(bench: Bench) -> Said:
+    bench.monkeypatch.setattr("torch.cuda.device_count", lambda: 0)
+    return bench.train(device="0")
+
+
+@produces("train.model: the weights ... are neither here nor in ..., and could not be downloaded; ...")
+def no_internet(bench: Bench) -> Said:
+    bench.monkeypatch.setattr("seamline.training.yolo.attempt_download_asset", raising(ConnectionError("no internet")))
+    return bench.train(model="yolov9c-seg.pt")
+
+
+@produces("train.model: ... is no model of ultralytics' (...).")
+def pointer_in_place_of_weights(bench: Bench) -> Said:
+    (bench.folder / "mine.pt").write_text("version https://git-lfs.github.com/spec/v1\n")
+    return bench.train(model="mine.pt")
+
+
+@produces("...: is opened as data only, and it ...; set ULTRALYTICS_SAFE_LOAD=0 if you trust whoever made it: ...")
+def weights_of_a_stranger(bench: Bench) -> Said:
+    import torch
+
+    torch.save({"model": os.system}, bench.folder / "mine.pt")
+    return bench.train(model="mine.pt")
+
+
+def train_with(bench: Bench, spoil: Callable[[dict[str, Any]], dict[str, Any]]) -> Said:
+    """A training of which each batch is spoilt before the model sees it."""
+    from seamline.training.yolo import Trainer
+
+    original = Trainer.preprocess_batch
+    bench.monkeypatch.setattr(Trainer, "preprocess_batch", lambda self, batch: spoil(original(self, batch)))
+    return bench.train()
+
+
+@produces("train: memory is too small for train.batch ... at train.imgsz ...; ...", slow=True)
+def no_memory(bench: Bench) -> Said:
+    import torch
+
+    return train_with(bench, raising(torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB")))
+
+
+@produces("train: the loss is no number any more in epoch ...; train.lr0 ... may be too high. ...", slow=True)
+def diverged(bench: Bench) -> Said:
+    return train_with(bench, lambda batch: {**batch, "img": batch["img"] * np.nan})
+
+
+@produces("train: ultralytics stopped with ...: ... (... has all of it).", slow=True)
+def odd_batch(bench: Bench) -> Said:
+    return train_with(bench, lambda batch: {**batch, "img": batch["img"][:, :1]})
+
+
+@produces("...: the state of an interrupted training cannot be read (...); delete ... to train anew.")
+def damaged_state(bench: Bench) -> Said:
+    def cut(overrides: dict[str, Any], folder: Path) -> None:
+        (folder / "state.pt").write_bytes(b"PK\x03\x04")
+
+    bench.monkeypatch.setattr("seamline.training.yolo.run_trainer", cut)
+    return bench.train()
+
+
+# Evaluation, export, benchmark, predict
+
+
+def model_of_nothing(path: Path) -> Path:
+    """An ONNX file with our metadata that can be opened, and run on nothing."""
+    import onnx
+    from onnx import TensorProto, helper
+
+    ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [1, 3, 32, 32]) for name in ("images", "output0")]
+    graph = helper.make_graph([helper.make_node("Identity", ["images"], ["output0"])], "nothing", ends[:1], ends[1:])
+    model = helper.make_model(graph, ir_version=10, opset_imports=[helper.make_opsetid("", 20)])
+    facts = {"names": '["top", "trousers"]', "imgsz": "32", "confidence": "0.2", "nms_iou": "0.6"}
+    helper.set_model_props(model, {**facts, "max_detections": "50"})
+    onnx.save(model, path)
+    return path
+
+
+@produces("...: its classes are ..., but those of the model ...; ...")
+def other_classes(bench: Bench) -> Said:
+    write_dataset(bench.folder / "data")
+    (bench.folder / "data" / "instances.json").rename("data/val.json")
+    model = model_of_nothing(bench.folder / "model.onnx")
+    return bench.stage("evaluate", model, "data", "data", "out", "--report", "reports")
+
+
+@produces("...: there is no such file; run the stage that makes it (dvc repro), in the project's top folder.")
+def report_of_nothing(bench: Bench) -> Said:
+    (bench.folder / "reports").mkdir()
+    return bench.stage("report", "reports")
+
+
+@produces("...: its mask mAP50-95 on val differs by ... from PyTorch's, more than export.max_drift ...")
+def drifting_export(bench: Bench) -> Said:
+    from seamline.export.yolo import check_drift
+
+    return bench.run(lambda: check_drift("onnx", 0.0031, 0.002, 1.0, 0.99))
+
+
+@produces("...: there is no model; INT8 costs more mask mAP50-95 on val than export.int8.max_drop (...) allows: ...")
+def refused_int8(bench: Bench) -> Said:
+    from seamline.export.yolo import why_no_int8
+
+    (bench.folder / "photo.jpg").touch()
+    (bench.folder / "openvino_int8").mkdir()
+    reason = why_no_int8([{"rung": "full", "drop": 0.03, "precision": "int8"}], 0.01)
+    (bench.folder / "openvino_int8" / "no_model.txt").write_text(f"{reason}\n")
+    return bench.predict("openvino_int8", "photo.jpg")
+
+
+def ask(bench: Bench, function: Callable[[object], None], left_s: float) -> Said:
+    process = started()
+    process.left_s = left_s
+    try:
+        return bench.run(lambda: process.ask(function))
+    finally:
+        process.process.kill()
+        process.stop()
+
+
+@produces("...: took longer than benchmark.timeout_s (... s) and was stopped; ...")
+def hanging_engine(bench: Bench) -> Said:
+    return ask(bench, hang, 0)
+
+
+@produces("...: its process ended by itself, exit code ... (-9: most likely out of memory); ...")
+def dying_engine(bench: Bench) -> Said:
+    return ask(bench, die, 60)
+
+
+@produces("... of ... files cannot be used (...):")
+def damaged_photo(bench: Bench) -> Said:
+    (bench.folder / "photo.jpg").write_text("no photo")
+    return bench.predict(model_of_nothing(bench.folder / "model.onnx"), "photo.jpg")
+
+
+@produces("...: is an unfinished run with another ...; run its command again to finish it, ...")
+def unfinished_run_of_another_model(bench: Bench) -> Said:
+    from seamline.photos.journal import Done, open_journal
+
+    with open_journal(bench.folder / "predictions", {"model": "another"}) as journal:
+        journal.add(Done("photo", "stamp", "photo.jpg"))
+    (bench.folder / "photo.jpg").touch()
+    return bench.predict(model_of_nothing(bench.folder / "model.onnx"), "photo.jpg")
+
+
+@produces("...: another predict is at work there; let it end, or name another folder with --out.")
+def two_predictions_at_once(bench: Bench) -> Said:
+    from seamline.photos.journal import open_journal
+
+    (bench.folder / "photo.jpg").touch()
+    with open_journal(bench.folder / "predictions", {}):
+        return bench.predict(model_of_nothing(bench.folder / "model.onnx"), "photo.jpg")
+
+
+@produces("...: cannot be read; addresses begin with s3://, https:// or http://.")
+def address_of_another_kind(bench: Bench) -> Said:
+    return bench.predict("model.onnx", "zip://photo.jpg::https://example.org/photos.zip")
+
+
+@produces("...: is a video; save its frames as images and name their folder: ...")
+def video(bench: Bench) -> Said:
+    (bench.folder / "clip.mp4").touch()
+    return bench.predict("model.onnx", "clip.mp4")
+
+
+@produces("...: is a HEIC photo, and pillow-heif, which reads those, is not installed; pip install pillow-heif.")
+def heic_photo(bench: Bench) -> Said:
+    bench.monkeypatch.setattr(images, "FORMATS", [name for name in images.FORMATS if name != "HEIF"])
+    (bench.folder / "iphone.heic").write_bytes(b"\0\0\0\x18ftypheic" + bytes(100))
+    return bench.predict(model_of_nothing(bench.folder / "model.onnx"), "iphone.heic")
+
+
+@produces("--classes: the model has no class ...; it has ....")
+def unknown_class(bench: Bench) -> Said:
+    (bench.folder / "photo.jpg").touch()
+    model = model_of_nothing(bench.folder / "model.onnx")
+    return bench.predict(model, "photo.jpg", "--classes", "top,trouser")
+
+
+@produces("...: cannot be opened as a model (...).")
+def damaged_model(bench: Bench) -> Said:
+    for name in ("photo.jpg", "model.onnx"):
+        (bench.folder / name).write_text("neither")
+    return bench.predict("model.onnx", "photo.jpg")
+
+
+@produces("...: needs ..., which is not installed; docs/models.md says what brings it.")
+def package_of_an_extra(bench: Bench) -> Said:
+    bench.monkeypatch.setitem(sys.modules, "s3fs", None)
+    from_a_bucket = bench.predict("model.onnx", "s3://my-bucket/photos")
+    assert says(from_a_bucket.text, "s3://my-bucket/photos: needs s3fs, ...")
+    bench.monkeypatch.setitem(sys.modules, "torch", None)
+    for name in ("photo.jpg", "best.pt"):
+        (bench.folder / name).write_text("neither")
+    return bench.predict("best.pt", "photo.jpg")
+
+
+# DVC and git
+
+
+def dvc(project: Project, *arguments: str) -> Said:
+    done = project.run("dvc", *arguments, check=False)
+    return Said(done.returncode, done.stdout + done.stderr)
+
+
+@produces("ERROR: failed to reproduce '...': failed to run: ..., exited with ...", slow=True)
+def failing_stage(bench: Bench) -> Said:
+    return dvc(bench.project(pull={"layout": "ccp"}), "repro", "pull")
+
+
+NO_SUCH_FILE = "ERROR: failed to reproduce '...': [Errno 2] No such file or directory: "
+
+
+@produces(f"{NO_SUCH_FILE}'...'", slow=True)
+def missing_dependency(bench: Bench) -> Said:
+    said = dvc(bench.project(pull={"source": "../nowhere.zip"}), "repro", "pull")
+    assert (
+        said.text.count("pull.source: ../nowhere.zip does not exist; it has to be a folder, an archive or a URL") == 1
+    )
+    return said
+
+
+@produces(f"{NO_SUCH_FILE}'.../.dvc/tmp/exps/...'", slow=True)
+def experiment_without_its_source(bench: Bench) -> Said:
+    project = bench.project(pull={"source": "photos.zip"})
+    shutil.copy(project.root / "samples" / "garments.zip", project.root / "photos.zip")
+    return dvc(project, "exp", "run", "--temp", "pull")
+
+
+@produces(
+    "ERROR: Unable to acquire lock. Most likely another DVC process is running or was terminated abruptly. ...",
+    slow=True,
+)
+def held_lock(bench: Bench) -> Said:
+    project = bench.project()
+    (project.root / ".dvc" / "tmp").mkdir(exist_ok=True)
+    with (project.root / ".dvc" / "tmp" / "lock").open("w") as stream:
+        fcntl.flock(stream, fcntl.LOCK_EX)
+        return dvc(project, "status")
+
+
+@produces("ERROR: failed to reproduce '...': '...' is busy, it is being blocked by:", slow=True)
+def busy_output(bench: Bench) -> Said:
+    project = bench.project()
+    (project.root / ".dvc" / "tmp").mkdir(exist_ok=True)
+    info = {"pid": os.getpid(), "cmd": "dvc repro"}
+    text = json.dumps({"write": {str(project.root / "data" / "raw"): info}, "read": {}})
+    (project.root / ".dvc" / "tmp" / "rwlock").write_text(text)
+    return dvc(project, "repro", "pull")
+
+
+def status_with_lock(bench: Bench, change: Callable[[str], str]) -> Said:
+    project = bench.project()
+    lock = project.root / "dvc.lock"
+    lock.write_text(change(lock.read_text()))
+    return dvc(project, "status")
+
+
+@produces("'./dvc.lock' is invalid.", slow=True)
+def lock_cut_off(bench: Bench) -> Said:
+    return status_with_lock(bench, lambda text: text[: text.index("size:") + 2])
+
+
+@produces("'./dvc.lock' validation failed.", slow=True)
+def lock_cut_off_behind_a_colon(bench: Bench) -> Said:
+    return status_with_lock(bench, lambda text: text[: text.index("size:") + 6])
+
+
+@produces("'./dvc.lock' is invalid (possible merge conflicts).", slow=True)
+def conflict_in_lock(bench: Bench) -> Said:
+    return status_with_lock(bench, lambda text: f"<<<<<<< HEAD\n{text}")
+
+
+@produces("...: '...' does not exist as an output or a stage name in 'dvc.yaml': ...", slow=True)
+def no_such_output(bench: Bench) -> Said:
+    return dvc(bench.project(), "checkout", "models/exports")
+
+
+@produces("ERROR: Checkout failed for following targets:", slow=True)
+def empty_cache(bench: Bench) -> Said:
+    return dvc(bench.project(), "checkout", "data/raw")
+
+
+@produces("this folder is not in a git repository (a downloaded zip is not), and DVC needs one: ...")
+def folder_of_a_zip(bench: Bench) -> Said:
+    said = bench.stage("sweep")
+    assert said == bench.stage("compare", "main")
+    assert not (bench.folder / ".seamline" / "sweep").exists()
+    return said
+
+
+@produces("ERROR: ... is not a git repository", slow=True)
+def zip_and_dvc(bench: Bench) -> Said:
+    project = bench.project()
+    shutil.rmtree(project.root / ".git")
+    sentence = "git init && git add --all && git commit -m start"
+    assert sentence in dvc(project, "init").text
+    assert sentence in dvc(project, "exp", "run").text
+    said = dvc(project, "repro")
+    assert sentence in said.text
+    return said
+
+
+@produces("ERROR: failed to initiate DVC - '.dvc' exists. ...", slow=True)
+def second_init(bench: Bench) -> Said:
+    said = dvc(bench.project(), "init")
+    assert "set up for DVC already, go on with `dvc repro`; -f would delete" in said.text
+    return said
+
+
+@produces("this git repository has no commit yet; git add --all && git commit -m start makes the first.")
+def nothing_committed(bench: Bench) -> Said:
+    bench.repository(commit=False)
+    done = warm.run(["dvc", "exp", "run"], bench.folder)
+    assert "nothing has been committed yet: git add --all" in done.stderr
+    return bench.stage("sweep")
+
+
+def compare_with_experiments(bench: Bench, *starts: str) -> Said:
+    """Of one name, started from these commits."""
+    head = bench.repository()
+    for start in starts:
+        bench.command("git", "update-ref", f"refs/exps/{start[:2]}/{start[2:]}/quick-lynx", head)
+    return bench.stage("compare", "quick-lynx")
+
+
+@produces("...: is no commit, branch, tag or experiment of this project, nor 'workspace'...")
+def no_such_revision(bench: Bench) -> Said:
+    return compare_with_experiments(bench)
+
+
+@produces("...: is the name of ... experiments, none started from HEAD; write ....")
+def experiments_of_one_name(bench: Bench) -> Said:
+    return compare_with_experiments(bench, "1" * 40, "2" * 40)
+
+
+@produces("sweep: another one is running in this project; wait for it or stop it.")
+def two_sweeps(bench: Bench) -> Said:
+    bench.repository()
+    folder = bench.folder / ".seamline" / "sweep"
+    folder.mkdir(parents=True)
+    with (folder / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        return bench.stage("sweep")
+
+
+@produces("sweep: trials run in copies of the project, where pull.source ... is not; write ....")
+def sweep_of_photos_beside_git(bench: Bench) -> Said:
+    (bench.folder / "photos").mkdir()
+    bench.repository(pull={"source": "photos"})
+    return bench.stage("sweep")
+
+
+@produces("sweep: trials run in copies of what git has, and that lacks ...; git add ....")
+def sweep_without_a_lock_in_git(bench: Bench) -> Said:
+    bench.repository()
+    bench.command("git", "rm", "--quiet", "--cached", "dvc.lock")
+    return bench.stage("sweep")
+
+
+@produces(
+    "sweep: git no longer has the commit ... it began with (...); begin another: make sweep SWEEP='--name other'."
+)
+def sweep_of_a_lost_commit(bench: Bench) -> Said:
+    from seamline.experiments import snapshot
+
+    bench.repository()
+    return bench.run(lambda: snapshot.copy_of(snapshot.Snapshot("1" * 40, "2" * 40)))
+
+
+@produces("HEAD detached at ...")
+def no_branch(bench: Bench) -> Said:
+    project = bench.project()
+    project.run("git", "checkout", "--quiet", "--detach")
+    return Said(0, project.run("git", "status").stdout)
+
+
+@produces(
+    "ERROR: unexpected error - the index is locked; this might be due to a concurrent or crashed process", slow=True
+)
+def killed_git(bench: Bench) -> Said:
+    project = bench.project()
+    (project.root / ".git" / "index.lock").touch()
+    return dvc(project, "exp", "run", "-S", "train.epochs=3", "pull")
+
+
+# Containers and reports
+
+
+# A reader of images gets what the system sends where shared memory is used up.
+DYING = """
+import os, signal
+from torch.utils.data import DataLoader
+
+class Dying(list):
+    def __getitem__(self, index):
+        os.kill(os.getpid(), signal.SIGBUS)
+
+list(DataLoader(Dying([0]), num_workers=1, multiprocessing_context="fork"))
+"""
+
+
+@produces("ERROR: Unexpected bus error encountered in worker. This might be caused by insufficient ...", slow=True)
+def no_shared_memory(bench: Bench) -> Said:
+    return bench.command(sys.executable, "-c", DYING)
+
+
+@produces("...: Permission denied; nothing half-written is left.")
+def folder_of_another_user(bench: Bench) -> Said:
+    return pull_refused(bench, errno.EACCES)
+
+
+@produces("...: its reports are of another version of Seamline; run dvc repro there.")
+def old_reports(bench: Bench) -> Said:
+    from seamline.experiments.comparing import read_model
+    from seamline.experiments.revisions import WORKSPACE, Revision
+
+    shutil.copytree(REPORTS / "evaluate", bench.folder / "reports" / "evaluate")
+    (bench.folder / "reports" / "evaluate" / "settings.json").write_text("{}")
+    return bench.run(lambda: read_model(Revision(WORKSPACE, None), Path("reports")))
+
+
+# The page
+
+
+@pytest.mark.parametrize(
+    "pattern",
+    [
+        pytest.param(pattern, id=case.__name__, marks=[pytest.mark.slow] if pattern in SLOW else [])
+        for pattern, case in CASES.items()
+    ],
+)
+def test_a_message_is_said_as_the_page_has_it(
+    pattern: str, request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said = CASES[pattern](Bench(request, tmp_path, monkeypatch))
+    assert says(said.text, pattern), said.text
+    [entry] = [entry for entry in entries() if entry.pattern == pattern]
+    if not entry.owner:
+        assert said.status != 0
+        assert "Traceback" not in said.text
+
+
+def test_every_entry_is_produced_and_nothing_else() -> None:
+    found = entries()
+    patterns = [entry.pattern for entry in found]
+    assert len(set(patterns)) == len(patterns)
+    assert {entry.pattern for entry in found if entry.section != NOT_OURS} == CASES.keys()
+    assert {entry.pattern for entry in found if entry.section == NOT_OURS} == NOT_PRODUCED.keys()
+    assert all(entry.owner for entry in found if entry.section == NOT_OURS)
+
+
+def test_an_entry_says_enough_to_be_found_and_what_to_do() -> None:
+    for entry in entries():
+        assert len(entry.pattern.replace("...", "")) >= 15, entry.pattern
+        assert len(entry.text) >= 40, entry.pattern
+
+
+def test_a_pattern_is_a_whole_line() -> None:
+    assert says("error: a.zip: is broken (why).", "...: is broken (...).")
+    assert not says("error: a.zip: is broken (why), and more", "...: is broken (...).")
+    assert not says("error: a.zip: is torn (why).", "...: is broken (...).")

@@ -1,0 +1,186 @@
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from seamline.base.errors import SeamlineError
+from seamline.export.yolo import model_paths
+from seamline.params.loader import Params, load_params
+from seamline.report.contents import (
+    as_fast,
+    cautions,
+    code_identity,
+    how_to_run,
+    listed,
+    losses_of_data,
+    read_facts,
+    recommended,
+    text_to_rows,
+)
+from tests.conftest import PARAMS, REPORTS, Project
+
+
+@pytest.fixture
+def facts() -> Any:
+    return read_facts(REPORTS)
+
+
+@pytest.fixture
+def params() -> Params:
+    return load_params(PARAMS)
+
+
+def says(facts: Any, params: Params, words: str) -> bool:
+    return any(words in sentence for sentence in cautions(facts, params))
+
+
+def row(throughput: float, delta: float, spread: float = 0.05, device: str = "cpu") -> dict[str, Any]:
+    return {
+        "throughput_img_s": throughput,
+        "mask_mAP50_95_delta": delta,
+        "throughput_rounds_img_s": [throughput * (1 + spread * (-1) ** number) for number in range(16)],
+        "device": device,
+    }
+
+
+def test_the_fastest_that_keeps_its_accuracy_is_recommended() -> None:
+    rows = {"pytorch": row(50, 0), "onnx": row(100, 0.001), "int8": row(200, -0.03)}
+    assert recommended({"benchmark": rows}, 0.01) == "onnx"
+    assert recommended({"benchmark": rows}, 0.05) == "int8"
+    assert as_fast({"benchmark": rows}, "onnx") == ["int8"]  # which is faster still
+    rows["openvino"] = row(98, 0)
+    assert as_fast({"benchmark": rows}, "onnx") == ["int8"]  # always 2% slower, whatever slows both
+    rows["openvino"]["throughput_rounds_img_s"] = [95.0, 106.0, 99.0, 100.0] * 4
+    assert as_fast({"benchmark": rows}, "onnx") == ["int8", "openvino"]
+
+
+@pytest.mark.parametrize("name", ["pytorch", "onnx", "openvino", "openvino_bf16", "openvino_int8"])
+def test_each_row_can_be_run_as_it_was_measured(name: str) -> None:
+    command = how_to_run(name)
+    models = model_paths(Path("models/train/best.pt"), Path("models/export"))
+    assert models[name.removesuffix("_bf16")].as_posix() in command
+    assert ("--precision bf16" in command) == (name == "openvino_bf16")
+
+
+def test_a_gpu_is_never_recommended_for_the_processor() -> None:
+    rows = {"pytorch": row(50, 0), "onnx": row(100, 0), "onnx_cuda": row(900, 0, device="cuda")}
+    assert recommended({"benchmark": rows}, 0.01) == "onnx"
+    assert as_fast({"benchmark": rows}, "onnx") == []
+
+
+def test_tables_keep_names_as_they_are() -> None:
+    text = "split,field,value,instances,mask_mAP50\ntest,style,007,3,0.5\ntest,style,,1,\n"
+    assert text_to_rows(text, "t") == [
+        {"split": "test", "field": "style", "value": "007", "instances": 3, "mask_mAP50": 0.5},
+        {"split": "test", "field": "style", "value": "", "instances": 1, "mask_mAP50": None},
+    ]
+
+
+def test_a_table_with_gits_marks_in_it_is_named() -> None:
+    with pytest.raises(SeamlineError, match=r"slices\.csv: is not the table"):
+        text_to_rows("split,mask_mAP50\n<<<<<<< HEAD\ntest,what\n", "slices.csv")
+
+
+def test_the_sample_is_said_to_be_drawn(facts: Any, params: Params) -> None:
+    assert "drawn pictures" in cautions(facts, params)[0]
+    params.pull.source = "s3://bucket/garments"
+    assert not says(facts, params, "drawn pictures")
+
+
+def test_a_model_that_finds_nothing_is_not_recommended(facts: Any, params: Params) -> None:
+    assert not says(facts, params, "not fit for use")
+    facts["metrics"]["test"]["mask"]["mAP50"] = 0.04
+    assert says(facts, params, "not fit for use: mask mAP50 on test is 0.040")
+    facts["metrics"]["test"]["mask"]["mAP50"] = None
+    assert says(facts, params, "shows no instance")
+    assert not says(facts, params, "not fit for use")
+
+
+def test_a_wide_interval_is_a_reason_to_be_careful_and_none_as_well(facts: Any, params: Params) -> None:
+    assert says(facts, params, "means something between")
+    facts["intervals"]["test"]["mask"]["mAP50_95"] = {"value": 0.7, "interval": [0.69, 0.71]}
+    assert not says(facts, params, "means something between")
+    facts["intervals"]["test"]["mask"]["mAP50_95"] = {"value": 0.7, "interval": None}
+    assert says(facts, params, "every draw of test images gives the same")
+    facts["settings"]["test"]["groups_showing_an_instance"] = 3
+    assert says(facts, params, "from 3 groups of photos that do not belong together, and an interval needs 15")
+
+
+def test_only_a_slice_whose_whole_interval_lies_below_is_worse(facts: Any, params: Params) -> None:
+    facts["intervals"]["test"]["mask"]["mAP50_95"] = {"value": 0.7, "interval": [0.65, 0.75]}
+    base = {"split": "test", "field": "scale", "instances": 50, "images": 40}
+    figures = {"mask_mAP50_95": 0.5, "mask_mAP50_95_low": 0.4, "mask_mAP50_95_high": 0.6}
+    facts["slice_rows"] = [
+        base | {"value": "small"} | figures,
+        base | {"value": "large"} | figures | {"mask_mAP50_95_high": 0.71},
+        base | {"value": "unsure"} | figures | {"mask_mAP50_95_low": None, "mask_mAP50_95_high": None},
+        base | {"value": "of val", "split": "val"} | figures,
+        base | {"value": "better"} | figures | {"mask_mAP50_95_low": 0.8, "mask_mAP50_95_high": 0.9},
+    ]
+    found = [sentence for sentence in cautions(facts, params) if "Probably worse" in sentence]
+    assert len(found) == 1
+    assert "scale is small" in found[0]
+
+
+def test_what_was_dropped_is_told(facts: Any, params: Params) -> None:
+    assert losses_of_data(facts) == []
+    facts["pull"]["dropped"] = {"image: cannot be decoded": 3}
+    facts["subset"]["instances_left_out"]["crowd"] = 2
+    assert losses_of_data(facts) == [
+        ("pull", "dropped: image: cannot be decoded", 3), ("subset", "left out: crowd", 2),
+    ]  # fmt: skip
+    assert says(facts, params, "3 records of the source could not be used")
+
+
+def test_seeds_of_another_model_say_nothing(tmp_path: Path, params: Params) -> None:
+    """The committed ones may be of trainings on another machine; here one of them is this model, and then none is."""
+    reports = tmp_path / "reports"
+    shutil.copytree(REPORTS, reports)
+    spread = json.loads((reports / "train" / "seed_spread.json").read_text())
+    metrics = json.loads((reports / "metrics.json").read_text())
+    for difference, said in ((0.0, True), (0.001, False)):
+        spread["seeds"]["0"]["test_mask_mAP50_95"] = metrics["test"]["mask"]["mAP50_95"] + difference
+        for number in ("1", "2"):
+            spread["seeds"][number]["test_mask_mAP50_95"] = 0.5
+        (reports / "train" / "seed_spread.json").write_text(json.dumps(spread))
+        facts = read_facts(reports)
+        assert (facts["seed_spread"] is not None) == said
+        assert says(facts, params, "Another seed alone") == said
+
+
+def test_names_are_listed_and_not_endlessly() -> None:
+    assert listed([]) == "nothing"
+    assert listed(["a"]) == "a"
+    assert listed(["a", "b", "c"]) == "a, b and c"
+    assert listed([str(number) for number in range(100)]).endswith("8, 9 and 90 more")
+
+
+def test_the_code_is_named_by_the_commit_that_last_changed_it(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(project.root)
+    first = project.run("git", "rev-parse", "HEAD").stdout.strip()
+    clean = code_identity()
+    assert (clean["commit"], clean["changed_since"]) == (first[:12], [])
+    (project.root / "README.md").write_text("changed")
+    project.commit("a text")
+    assert code_identity() == clean
+    stage = project.root / "stages" / "split.py"
+    stage.write_text(stage.read_text() + "\n")
+    changed = code_identity()
+    assert (changed["commit"], changed["changed_since"]) == (first[:12], ["stages/split.py"])
+    assert changed["sha256"] != clean["sha256"]
+    (project.root / "seamline" / "new.py").touch()
+    assert code_identity()["changed_since"] == ["seamline/new.py", "stages/split.py"]
+    (project.root / "seamline" / "new.py").unlink()
+    (project.root / ".git").rename(project.root.parent / ".git")  # the project is in a subfolder of it
+    project.commit("moved")
+    stage.write_text(stage.read_text() + "\n")
+    assert code_identity()["changed_since"] == ["stages/split.py"]
+    stage.write_text(stage.read_text()[:-1])
+    shutil.rmtree(project.root.parent / ".git")
+    assert code_identity() == {"sha256": changed["sha256"], "commit": None, "changed_since": []}

@@ -1,0 +1,337 @@
+"""The report and the model card: every figure from a file, nothing from outside, readable by everyone."""
+
+from __future__ import annotations
+
+import html
+import json
+import re
+import shutil
+import subprocess
+import sys
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+from markdown_it import MarkdownIt
+
+from seamline.benchmark.machine import unknown
+from tests.browser import CHROMIUM, look_at
+from tests.conftest import PROJECT, REPORTS
+from tests.stages.test_stage import is_one_sentence, run_stage, with_params
+
+needs_chromium = pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium (Debian's package chromium)")
+VOID = {"meta", "link", "br", "img", "input", "hr", "path", "use", "rect", "stop", "circle"}
+
+
+class Page(HTMLParser):
+    """Addresses, elements that were left open, and the text of a page."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.addresses: list[str] = []
+        self.open: list[str] = []
+        self.words: list[str] = []
+        self.ids: list[str] = []
+        self.without_alt = 0
+        self.attributes: set[str] = set()
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        values = dict(attrs)
+        self.attributes |= values.keys()
+        self.addresses += [values[key] or "" for key in ("src", "href", "action", "data", "poster") if key in values]
+        self.ids += [values["id"] or ""] if "id" in values else []
+        self.without_alt += tag == "img" and not values.get("alt")
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag in self.open:
+            while self.open.pop() != tag:
+                pass
+
+    def handle_data(self, data: str) -> None:
+        self.words.append(data)
+
+    @property
+    def text(self) -> str:
+        return re.sub(r"\s+", " ", "".join(self.words))
+
+
+@pytest.fixture
+def workplace(tmp_path: Path) -> Path:
+    """A folder with reports, as the stage finds them."""
+    shutil.copytree(REPORTS, tmp_path / "reports")
+    for name in ("index.html", "MODEL_CARD.md"):
+        (tmp_path / "reports" / name).unlink(missing_ok=True)
+    with_params(tmp_path, {})
+    return tmp_path
+
+
+def made(workplace: Path) -> tuple[str, str]:
+    done = run_stage("report", workplace, "reports")
+    assert done.returncode == 0, done.stderr
+    return tuple((workplace / "reports" / name).read_text() for name in ("index.html", "MODEL_CARD.md"))  # type: ignore[return-value]
+
+
+def read(workplace: Path, name: str) -> Any:
+    return json.loads((workplace / "reports" / name).read_text())
+
+
+def test_one_file_that_needs_nothing_else(workplace: Path) -> None:
+    text, _ = made(workplace)
+    page = Page(text)
+    assert len(text.encode()) < 5_000_000
+    assert [address[:60] for address in page.addresses if not address.startswith(("data:", "#"))] == []
+    assert {address[1:] for address in page.addresses if address.startswith("#") and "svg" not in address} - set(
+        page.ids
+    ) == set()
+    assert "<script" not in text
+    assert "@import" not in text
+    assert re.findall(r"url\((?!#)", text) == []
+    assert page.open == []
+    assert page.without_alt == 0
+    assert "content=\"default-src 'none'; img-src data:; style-src 'unsafe-inline'\"" in text
+
+
+def test_every_figure_names_a_file_that_is_there(workplace: Path) -> None:
+    text, card = made(workplace)
+    body = text[text.index("<body>") :]
+    parts = [
+        part
+        for tag in ("table", "figure", "dd")
+        for part in re.findall(rf"<{tag}[ >].*?</{tag}>", body, flags=re.DOTALL)
+        if "What is meant" not in part
+    ]
+    # All tables, charts, pictures and tiles, and every paragraph with a number in it.
+    parts += [part for part in re.findall(r"<p>.*?</p>", body, flags=re.DOTALL) if re.search(r"\d", part)]
+    assert len(parts) > 40
+    for part in parts:
+        assert re.search(r"reports/\w|params\.yaml", part), part[:300]
+    for named in re.findall(r"reports/([\w./, -]+\.(?:json|csv|png|jpg))", text + card):
+        for name in named.split(", "):
+            assert (workplace / "reports" / name).is_file(), named
+
+
+def test_the_figures_are_those_of_the_files(workplace: Path) -> None:
+    text, card = made(workplace)
+    words = Page(text).text
+    metrics, benchmark = read(workplace, "metrics.json"), read(workplace, "benchmark.json")
+    intervals = read(workplace, "evaluate/intervals.json")
+    for split in ("val", "test"):
+        for kind in ("mask", "box"):
+            for key in ("mAP50_95", "mAP50"):
+                value = f"{metrics[split][kind][key]:.3f}"
+                assert value in words
+                assert value in card
+                low, high = intervals[split][kind][key]["interval"]
+                assert f"{low:.3f} to {high:.3f}" in words
+    for row in benchmark.values():
+        assert f"{row['throughput_img_s']:.1f}" in words
+        assert f"{row['latency_ms']['p99']:.1f}" in card
+    assert read(workplace, "pull.json")["annotations_sha256"] in words
+    point = read(workplace, "evaluate/operating_point.json")["test"]
+    assert f"of garments, {point['right']} of {point['right'] + point['missed']}" in words
+    rows = [row.split(",") for row in (workplace / "reports/evaluate/confusion.csv").read_text().splitlines()[1:]]
+    names = list(read(workplace, "evaluate/per_class.json")["test"]["mask"])
+    for actual in names:
+        counts = [rows.count([actual, predicted]) for predicted in (*names, "(background)")]
+        cells = re.search(rf'<th scope="row"><bdi>{actual}</bdi></th>((<td style="[^"]*">\d+</td>)+)</tr>', text)
+        assert cells is not None
+        assert [int(count) for count in re.findall(r">(\d+)<", cells[1])] == counts
+    assert read(workplace, "export.json")["weights_sha256"] in card
+    assert f"{point['right']} of {point['right'] + point['missed']} garments" in card
+    for kind, count in read(workplace, "evaluate/mistakes.json")["all"].items():
+        assert kind == "right" or f" {kind} {count}" in card
+
+
+def test_names_that_look_like_numbers_stay_names(workplace: Path) -> None:
+    evaluate = workplace / "reports" / "evaluate"
+    for name in ("per_class.json", "operating_point.json"):
+        text = (evaluate / name).read_text()
+        (evaluate / name).write_text(text.replace('"trousers"', '"007"').replace('"short sleeve top"', '"1e3"'))
+    text = (evaluate / "confusion.csv").read_text()
+    (evaluate / "confusion.csv").write_text(text.replace("trousers", "007").replace("short sleeve top", "1e3"))
+    text = (evaluate / "slices.csv").read_text()
+    (evaluate / "slices.csv").write_text(text.replace(",small,", ",nan,").replace(",frontal,", ",0012,"))
+    page, card = made(workplace)
+    count = read(workplace, "evaluate/operating_point.json")["test"]["classes"]["007"]["right"]
+    assert count > 0
+    assert re.search(
+        rf'<th scope="row"><bdi>007</bdi></th>(<td style="[^"]*">\d+</td>)*<td style="[^"]*">{count}</td>', page
+    )
+    for value in ("scale: nan", "viewpoint: 0012"):
+        assert value in page
+        assert value in card
+
+
+def test_the_same_files_give_the_same_page(workplace: Path) -> None:
+    assert made(workplace) == made(workplace)
+
+
+def test_a_name_cannot_break_out_of_the_page_or_of_a_table(workplace: Path) -> None:
+    name = '<script>alert(1)</script> | & "coat" $x$ [a](javascript:alert) `b` <svg onload=c> \' onerror=d'
+    path = workplace / "reports" / "evaluate" / "per_class.json"
+    classes = json.loads(path.read_text())
+    for split in classes.values():
+        for kind in split.values():
+            kind[name] = kind.pop("trousers")
+    path.write_text(json.dumps(classes))
+    path = workplace / "reports" / "evaluate" / "operating_point.json"
+    point = json.loads(path.read_text())
+    for split in ("val", "test"):
+        point[split]["classes"][name] = point[split]["classes"].pop("trousers")
+    path.write_text(json.dumps(point))
+    for file in ("formats.json", "evaluate/worst.json", "evaluate/sample.json"):
+        path = workplace / "reports" / file
+        path.write_text(
+            re.sub(r'"file_name": "[^"]*', lambda _: '"file_name": ' + json.dumps(name)[:-1], path.read_text())
+        )
+    with_params(workplace, {"pull": {"source": name}, "report": {"title": name, "purpose": "For <b>coats</b> & more"}})
+    text, card = made(workplace)
+    assert "<script" not in text
+    assert not [key for key in Page(text).attributes if key.startswith("on")]
+    shown = MarkdownIt("commonmark").enable("table").render(card)
+    assert not re.search("<(script|svg|a|b|img)[ >]", shown)
+    assert html.unescape(shown).count(name) >= 3  # the title, the source and the tables
+    assert "alert(1)" in Page(text).text
+    assert "For <b>coats</b> & more" in Page(text).text
+    rows = [line for line in card.splitlines() if "alert" in line and line.startswith("|")]
+    assert rows and all(len(re.findall(r"(?<!\\)\|", row)) == 9 for row in rows)
+
+
+def test_without_intervals_slices_or_seeds_it_is_still_a_report(workplace: Path) -> None:
+    """What a tiny dataset of other people gives: nothing certain, no field to slice by, seeds of another model."""
+    evaluate = workplace / "reports" / "evaluate"
+    intervals = json.loads((evaluate / "intervals.json").read_text())
+    for split in intervals.values():
+        for kind in split.values():
+            for measure in kind.values():
+                measure["interval"] = None
+    (evaluate / "intervals.json").write_text(json.dumps(intervals))
+    header = (evaluate / "slices.csv").read_text().splitlines()[0]
+    (evaluate / "slices.csv").write_text(header + "\n")
+    metrics = read(workplace, "metrics.json")
+    metrics["test"]["mask"] = {**metrics["test"]["mask"], "mAP50_95": 0.123, "mAP_small": None}
+    (workplace / "reports" / "metrics.json").write_text(json.dumps(metrics))
+    text, card = made(workplace)
+    words = Page(text).text
+    assert "95% interval not known" in words
+    assert "No instance on test has a value" in words
+    assert "Another seed alone" not in words + card
+
+
+def test_without_an_int8_model_the_report_says_why(workplace: Path) -> None:
+    benchmark, exported = read(workplace, "benchmark.json"), read(workplace, "export.json")
+    formats = read(workplace, "formats.json")
+    del benchmark["openvino_int8"], exported["openvino_int8"], formats["mean_iou"]["openvino_int8"]
+    (workplace / "reports" / "formats.json").write_text(json.dumps(formats))
+    exported["int8_refused"] = "INT8 costs more than export.int8.max_drop (0.01) allows: 0.2 with full."
+    (workplace / "reports" / "benchmark.json").write_text(json.dumps(benchmark))
+    (workplace / "reports" / "export.json").write_text(json.dumps(exported))
+    text, card = made(workplace)
+    assert "There is no INT8 model: INT8 costs more than" in Page(text).text
+    assert "There is no INT8 model: INT8 costs more than" in card
+    assert "OpenVINO INT8" not in Page(text).text + card
+    done = run_stage("summary", workplace)
+    assert "no INT8: INT8 costs more" in done.stdout
+    assert "models/export/{onnx,openvino,openvino_f16}" in done.stdout
+
+
+def test_what_the_system_did_not_tell_is_no_figure(workplace: Path) -> None:
+    """As on macOS."""
+    environment, conditions = read(workplace, "environment.json"), read(workplace, "conditions.json")
+    environment |= {"processor": "Apple M4", "instructions": None, "memory_gb": None}
+    conditions |= dict.fromkeys(("stolen_share", "other_share", "throttled_share"))
+    conditions["disturbances"] = unknown(conditions)
+    assert conditions["disturbances"]
+    (workplace / "reports" / "environment.json").write_text(json.dumps(environment))
+    (workplace / "reports" / "conditions.json").write_text(json.dumps(conditions))
+    words = Page(made(workplace)[0]).text
+    assert "Apple M4 (instructions unknown), " in words
+    assert ", memory unknown, " in words
+    assert "While speed was measured: how much of the cores' time others took is not known" in words
+
+
+def test_more_pictures_than_fit_stay_in_their_folder(workplace: Path) -> None:
+    evaluate = workplace / "reports" / "evaluate"
+    record = json.loads((evaluate / "worst.json").read_text())[0]
+    picture = (evaluate / "worst" / f"{record['image_id']}.jpg").read_bytes()
+    records = [{**record, "image_id": 10_000 + number} for number in range(60)]
+    for one in records:
+        # Bytes behind a JPEG's end are no part of the picture.
+        (evaluate / "worst" / f"{one['image_id']}.jpg").write_bytes(picture + bytes(60_000))
+    (evaluate / "worst.json").write_text(json.dumps(records))
+    text, _ = made(workplace)
+    assert len(text.encode()) < 5_000_000
+    assert re.search(r"\d+ more pictures are in reports/evaluate", Page(text).text)
+
+
+def test_what_is_missing_is_named(workplace: Path) -> None:
+    (workplace / "reports" / "evaluate" / "slices.csv").unlink()
+    assert is_one_sentence(run_stage("report", workplace, "reports"), "slices.csv", "dvc repro")
+    (workplace / "reports" / "evaluate" / "slices.csv").write_text("split,instances\n<<<<<<< HEAD\ntest,what\n")
+    assert is_one_sentence(run_stage("report", workplace, "reports"), "slices.csv", "is not the table")
+    shutil.copy(REPORTS / "evaluate" / "slices.csv", workplace / "reports" / "evaluate")
+    number = read(workplace, "evaluate/worst.json")[0]["image_id"]
+    (workplace / "reports" / "evaluate" / "worst" / f"{number}.jpg").unlink()
+    assert is_one_sentence(run_stage("report", workplace, "reports"), f"worst/{number}.jpg", "dvc repro")
+    (workplace / "reports" / "pull.json").unlink()
+    assert is_one_sentence(run_stage("report", workplace, "reports"), "pull.json")
+    assert is_one_sentence(run_stage("report", workplace, "params.yaml"), "params.yaml: is no folder")
+
+
+def test_evaluate_is_told_folders_and_says_so_before_it_works(workplace: Path) -> None:
+    arguments = ("models/none.pt", "reports/split.json", "data/yolo", "out")
+    assert is_one_sentence(run_stage("evaluate", workplace, *arguments), "reports/split.json: is no folder")
+    done = run_stage("evaluate", workplace, "models/none.pt", "reports", "data/yolo", "out", "--report", "params.yaml")
+    assert is_one_sentence(done, "params.yaml: is no folder")
+
+
+def test_the_card_says_which_code_it_is(workplace: Path) -> None:
+    assert made(workplace)[1].count(", not in git\n") == 1
+    (workplace / "stages").unlink()
+    shutil.copytree(PROJECT / "stages", workplace / "stages")
+    user = ("-c", "user.name=test", "-c", "user.email=test@localhost")
+    added = ("add", "stages", "seamline")
+    for command in (("init", "--quiet"), added, (*user, "commit", "--quiet", "--message", "code")):
+        subprocess.run(["git", *command], cwd=workplace, check=True)
+    (workplace / "stages" / "split.py").write_text("2")
+    assert re.search(r"built on git commit `\w{12}` with changes to stages/split\.py\n", made(workplace)[1])
+
+
+def test_a_summary_without_its_model_says_that_its_figures_are_of_an_earlier_run(workplace: Path) -> None:
+    command = [sys.executable, "-m", "stages.summary"]
+    lines = subprocess.run(command, cwd=workplace, capture_output=True, text=True, check=True).stdout.splitlines()
+    assert lines[1].startswith("Figures of an earlier run")
+    (workplace / "models" / "train").mkdir(parents=True)
+    (workplace / "models" / "train" / "best.pt").touch()
+    assert subprocess.run(command, cwd=workplace, capture_output=True, text=True).stdout.splitlines() == lines[2:]
+
+
+@needs_chromium
+@pytest.mark.parametrize(("width", "dark"), [(1200, False), (1200, True), (500, False)])
+def test_a_browser_finds_nothing_wrong(width: int, dark: bool, tmp_path: Path) -> None:
+    seen = look_at(PROJECT / "reports" / "index.html", tmp_path, width=width, dark=dark)
+    assert seen["console"] == seen["errors"] == seen["violations"] == seen["requests"] == []
+    assert seen["pictures"] == 0
+    assert seen["overflow"] <= 0
+    assert [found for found in seen["findings"] if found[0] in ("serious", "critical")] == []
+    assert seen["passes"] > 20
+    assert (seen["background"] == "rgb(18, 22, 28)") == dark
+
+
+@needs_chromium
+def test_a_browser_would_find_it(tmp_path: Path) -> None:
+    text = (PROJECT / "reports" / "index.html").read_text()
+    wrong = (
+        '<img src="data:image/png;base64,AAAA"><img src="https://example.org/x.png" alt="">'
+        '<p style="color: #aaa; background: #fff">pale</p><div style="width: 4000px">wide</div>'
+    )
+    (tmp_path / "wrong.html").write_text(text.replace("<main>", f"<main>{wrong}"))
+    seen = look_at(tmp_path / "wrong.html", tmp_path)
+    assert {"image-alt", "color-contrast"} <= {found[1] for found in seen["findings"]}
+    assert any("example.org" in address for address in seen["violations"])
+    assert seen["pictures"] >= 1
+    assert seen["overflow"] > 0
