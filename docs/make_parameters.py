@@ -21,8 +21,8 @@ allowed, and what it does. After a change, the stage of its section and those af
 `evaluate.slices`, `sweep.space`) have no rows of their own.
 
 Beside the parameters of `train` below, every other argument of
-[ultralytics' training](https://docs.ultralytics.com/usage/cfg) is allowed there. Those that would contradict the pipeline
-are refused with the reason.
+[ultralytics' training](https://docs.ultralytics.com/usage/cfg) is allowed there. Those that would contradict the
+pipeline are refused with the reason.
 """
 
 
