@@ -14,7 +14,7 @@ from seamline.base.coco import Record
 from seamline.images.drawing import class_colour, drawn, hex_to_bgr
 from seamline.images.overlays import GAP_PX, JPEG_QUALITY, resized
 from seamline.images.reading import Image, read_image
-from seamline.masks.outlines import rle_to_mask
+from seamline.masks.rle import rle_to_mask
 
 FONT = cv2.FONT_HERSHEY_SIMPLEX
 HEAD_PX = 26

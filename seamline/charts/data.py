@@ -21,7 +21,7 @@ from seamline.dataset.splits import SPLITS
 from seamline.images.drawing import class_colour, drawn, hex_to_bgr, plain_axes, save, subplots
 from seamline.images.lettering import shortened, wrapped
 from seamline.images.reading import Image, read_image
-from seamline.masks.outlines import Rle, rle_to_crop, rle_to_mask, segmentation_to_rle
+from seamline.masks.rle import Rle, rle_to_crop, rle_to_mask, segmentation_to_rle
 
 Counts = npt.NDArray[np.int64]
 Shares = npt.NDArray[np.float64]

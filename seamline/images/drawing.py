@@ -24,7 +24,7 @@ from seamline.images.lettering import (
     without_warnings,
 )
 from seamline.images.reading import Image
-from seamline.masks.outlines import Mask
+from seamline.masks.rle import Mask
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

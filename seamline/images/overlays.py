@@ -12,7 +12,7 @@ from pycocotools.coco import COCO
 from seamline.evaluation.mistakes import FALSE_KINDS, Judged
 from seamline.images.drawing import class_colour, drawn, hex_to_bgr
 from seamline.images.reading import Image, read_image
-from seamline.masks.outlines import Mask, rle_to_mask
+from seamline.masks.rle import Mask, rle_to_mask
 
 SIDE_PX = 384  # the longer side of each of the two
 GAP_PX = 6

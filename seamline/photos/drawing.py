@@ -16,7 +16,7 @@ from seamline.base.files import folded
 from seamline.images.drawing import class_colour, drawn, hex_to_bgr
 from seamline.images.overlays import JPEG_QUALITY, resized
 from seamline.images.reading import Image
-from seamline.masks.outlines import rle_to_mask
+from seamline.masks.rle import rle_to_mask
 from seamline.models.instances import Instances
 
 # Photos of a shop are some 300 kB as cut-outs at either; the higher levels take up to ten times as long.

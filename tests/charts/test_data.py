@@ -18,7 +18,7 @@ from seamline.base.errors import SeamlineError
 from seamline.charts.data import evenly, sheet_images, write_data_charts
 from seamline.dataset.splits import SPLITS
 from seamline.images.drawing import MASK_COLOURS, hex_to_bgr
-from seamline.masks.outlines import mask_to_rle
+from seamline.masks.rle import mask_to_rle
 from tests.conftest import square, write_dataset
 
 NAMES = ("classes", "instances", "areas", "cooccurrence", "positions")

@@ -31,7 +31,7 @@ from seamline.evaluation.measure import difference_interval, evaluate_files, mea
 from seamline.evaluation.mistakes import Judged
 from seamline.images.drawing import COLOURS, hex_to_bgr
 from seamline.images.overlays import overlay
-from seamline.masks.outlines import mask_to_rle
+from seamline.masks.rle import mask_to_rle
 from seamline.params.loader import Params, load_params
 from tests.conftest import PARAMS, PROJECT, SHARED_DATA, Project, write_dataset
 from tests.dataset.test_conversion import loaded_by_ultralytics

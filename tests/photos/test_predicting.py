@@ -23,7 +23,7 @@ from seamline.images.drawing import COLOURS, hex_to_bgr
 from seamline.images.overlays import SIDE_PX
 from seamline.images.reading import ImageError, read_image
 from seamline.inference.detector import Detector
-from seamline.masks.outlines import mask_to_rle
+from seamline.masks.rle import mask_to_rle
 from seamline.photos import writing
 from seamline.photos.drawing import overlay
 from seamline.photos.finding import find_photos, words
