@@ -103,10 +103,10 @@ def main() -> None:
             found[process.name] = process.ask(split_records, test, folder, limits)
 
     from seamline.benchmark.differences import most_different, picture_of
-    from seamline.charts.results import FORMAT_LABELS, benchmark_figure
+    from seamline.charts.benchmark import FORMAT_LABELS, benchmark_figure
+    from seamline.charts.style import save
     from seamline.evaluation.average_precision import average_precision, read_ground_truth
     from seamline.evaluation.measure import difference_interval, groups_beside, measure
-    from seamline.images.drawing import save
 
     truth, groups = read_ground_truth(test), groups_beside(test)
     masks = {name: measure(truth, records, "mask", groups, limits) for name, records in found.items()}

@@ -44,7 +44,7 @@ def main() -> None:
     args = parser.parse_args()
     params = load_params()
 
-    from seamline.charts.results import FORMAT_LABELS
+    from seamline.charts.benchmark import FORMAT_LABELS
     from seamline.report.page import picture_to_data, render
 
     facts = read_facts(args.reports)
@@ -83,7 +83,8 @@ def main() -> None:
 
 def charts(facts: Record) -> dict[str, str]:
     """Each chart as SVG, drawn from the tables and not from pictures, so that it suits light and dark."""
-    from seamline.charts import results as draw
+    from seamline.charts import benchmark as benchmark_chart
+    from seamline.charts import evaluation as draw
     from seamline.report.page import figure_to_svg
 
     validation, losses = (rows_to_columns(facts[name]) for name in ("validation", "losses"))
@@ -112,7 +113,7 @@ def charts(facts: Record) -> dict[str, str]:
             facts["reliability"], facts["operating_point"]["test_calibration_error"]
         ),
         "mistakes": draw.mistakes_figure(mistakes, "Mistakes on test"),
-        "benchmark": draw.benchmark_figure(facts["benchmark"]),
+        "benchmark": benchmark_chart.benchmark_figure(facts["benchmark"]),
     }  # fmt: skip
     return {name: figure_to_svg(figure) for name, figure in figures.items()}
 

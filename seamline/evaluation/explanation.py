@@ -15,7 +15,7 @@ from tqdm import tqdm
 from seamline.base.coco import Record
 from seamline.base.files import read_json, sha256_of, write_csv, write_json
 from seamline.base.parallel import in_processes, usable_cores
-from seamline.charts.results import (
+from seamline.charts.evaluation import (
     confidence_figure,
     confusion_figure,
     interval_figure,
@@ -24,6 +24,7 @@ from seamline.charts.results import (
     reliability_figure,
     slices_figure,
 )
+from seamline.charts.style import save
 from seamline.evaluation.average_precision import MAX_DETECTIONS, read_ground_truth
 from seamline.evaluation.bootstrap import LEVEL, groups_showing, interval, mean_of_classes
 from seamline.evaluation.curves import (
@@ -49,10 +50,9 @@ from seamline.evaluation.mistakes import (
     random_images,
     worst_images,
 )
+from seamline.evaluation.pictures import write_pictures
 from seamline.evaluation.slices import HEADER as SLICE_HEADER
 from seamline.evaluation.slices import enough_samples, field_of, job_to_rows
-from seamline.images.drawing import save
-from seamline.images.overlays import write_overlays
 from seamline.params.loader import Params
 
 LARGE_SLICES = 100_000  # predictions, over all fields; starting processes takes longer than fewer do
@@ -116,7 +116,7 @@ def write_evaluation(
         ("sample", random_images(judged, params.evaluate.overlays, params.evaluate.seed)),
     ):
         write_json(out / f"{folder}.json", [judged_to_record(image, truth["test"]) for image in chosen])
-        write_overlays(chosen, truth["test"], images, out / folder)
+        write_pictures(chosen, truth["test"], images, out / folder)
 
 
 def settings(model: Path, split: Path, masks: dict[str, Measured], params: Params) -> Record:
