@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 from pycocotools.coco import COCO
 
-from seamline.evaluation.mistakes import FALSE_KINDS, Judged
+from seamline.evaluation.mistakes import Judged, is_false
 from seamline.images.drawing import class_colour, drawn, hex_to_bgr
 from seamline.images.reading import Image, read_image
 from seamline.masks.outlines import Mask, rle_to_mask
@@ -46,7 +46,7 @@ def overlay(judged: Judged, truth: COCO, image: Image) -> Image:
             rle_to_mask(record["segmentation"]),
             colour_of[record["category_id"]],
             f"{name_of[record['category_id']]} {record['score']:.2f}"
-            + (f": {verdict}" if verdict in FALSE_KINDS else ""),
+            + (f": {verdict}" if is_false(verdict) else ""),
         )
         for record, verdict in zip(judged.predictions, judged.verdicts, strict=True)
     ]
