@@ -1,9 +1,9 @@
 """Evaluate: the trained model on val and test, boxes and masks, by pycocotools on the original annotations.
 
 Writes REPORT/metrics.json (twelve numbers each), REPORT/accuracy.json (what dvc metrics show prints), and in
-REPORT/evaluate what explains them: intervals, classes, slices, curves, confusion, mistakes and pictures, of masks, or of
-boxes where the model finds boxes only. The predictions are written to OUT as COCO results. The model can be best.pt, an
-ONNX file or an OpenVINO folder.
+REPORT/evaluate what explains them: intervals, classes, slices, curves, confusion, mistakes and pictures, of masks or,
+where the model finds boxes only, of boxes. The predictions go to OUT as COCO results. The model can be best.pt, an ONNX
+file or an OpenVINO folder.
 
 Example: python -m stages.evaluate models/train/best.pt data/split data/yolo data/predictions
 """
