@@ -47,17 +47,17 @@ def test_an_undisturbed_machine_has_nothing_to_say() -> None:
 
 
 @pytest.mark.parametrize(
-    ("after", "pace", "told"),
+    ("after", "pace", "words"),
     [
         (Snapshot(120, 55, 4, 22, 0), STEADY, "Other virtual machines on the same host took 15% of the cores' time."),
         (Snapshot(120, 55, 1, 17, 0), STEADY, "Other processes took 40% of the cores' time."),
-        (Snapshot(120, 55, 1, 25, 5), STEADY, "A limit on this container's processor time stopped the benchmark for 25% of the time."),
+        (Snapshot(120, 55, 1, 25, 5), STEADY, "processor time stopped the benchmark for 25% of the time."),
         (Snapshot(120, 55, 1, 25, 0), [1, 1, 1.04, 1.06, 1.09, 1.09], "every format took 9% longer at the end than"),
-        (Snapshot(120, 55, 1, 25, 0), [1, 1.3, 1, 1.3, 1, 1.3], "some rounds took 26% longer than others, for all formats."),
+        (Snapshot(120, 55, 1, 25, 0), [1, 1.3, 1, 1.3, 1, 1.3], "some rounds took 26% longer than others"),
     ],
 )
-def test_each_disturbance_has_a_sentence(after: Snapshot, pace: list[float], told: str) -> None:
-    [sentence] = [one for one in conditions(BEFORE, after, pace)["disturbances"] if told in one]
+def test_each_disturbance_has_a_sentence(after: Snapshot, pace: list[float], words: str) -> None:
+    [sentence] = [one for one in conditions(BEFORE, after, pace)["disturbances"] if words in one]
     assert sentence.endswith(".")
 
 
