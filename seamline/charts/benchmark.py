@@ -23,16 +23,16 @@ FORMAT_LABELS = {
 }
 
 
-def benchmark_figure(rows: Mapping[str, Record]) -> Figure:
-    """Mask AP against throughput (with its 95% interval), and where an image's time goes; rows as in benchmark.json."""
+def benchmark_figure(rows: Mapping[str, Record], kind: str = "mask") -> Figure:
+    """mAP50-95 over throughput (with its 95% interval), and where an image's time goes; rows as in benchmark.json."""
     figure, (scatter, bars) = subplots(1, 2, figsize=(11, 4.2), gridspec_kw={"wspace": 0.4})
-    precisions = [row["mask_mAP50_95"] for row in rows.values()]
+    precisions = [row[f"{kind}_mAP50_95"] for row in rows.values()]
     for index, (name, row) in enumerate(rows.items()):
         label = f"{FORMAT_LABELS.get(name, name)}: {row['throughput_img_s']:.0f} images/s"
         low, high = row["throughput_interval_img_s"]
         scatter.errorbar(
             row["throughput_img_s"],
-            row["mask_mAP50_95"],
+            row[f"{kind}_mAP50_95"],
             xerr=[[max(row["throughput_img_s"] - low, 0)], [max(high - row["throughput_img_s"], 0)]],
             fmt="o" if row["not_comparable"] is None else "D",
             markersize=8,
@@ -46,7 +46,8 @@ def benchmark_figure(rows: Mapping[str, Record]) -> Figure:
     # Wide, so that the noise of a small test split looks small; a point at 0 is drawn over the axis.
     scatter.set_ylim(max(min(precisions) - 0.05, 0), max(precisions) + 0.05)
     scatter.legend(frameon=False, loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=2, fontsize=9)
-    scatter.set(xlabel="images per second, from file to masks", ylabel="mask mAP50-95 on test")
+    shapes = "masks" if kind == "mask" else "boxes"
+    scatter.set(xlabel=f"images per second, from file to {shapes}", ylabel=f"{kind} mAP50-95 on test")
     scatter.set_title("Accuracy against speed")
     plain_axes(scatter)
 

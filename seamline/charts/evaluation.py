@@ -36,25 +36,25 @@ def curve_figure(x: Column, columns: Mapping[str, Column], title: str, *, xlabel
     return figure
 
 
-def precision_recall_figure(columns: Mapping[str, Column]) -> Figure:
+def precision_recall_figure(columns: Mapping[str, Column], kind: str = "mask") -> Figure:
     """reports/evaluate/precision_recall.csv: recall, the mean precision of all classes, then that of each class."""
     classes = {
         name.removeprefix("precision "): values for name, values in columns.items() if name.startswith("precision ")
     }
     if len(classes) > CURVES:
         classes = {"mean of the classes": columns["precision"]}
-    title = "Precision over recall, mask IoU 0.5"
+    title = f"Precision over recall, {kind} IoU 0.5"
     figure = curve_figure(columns.get("recall", []), classes, title, xlabel="recall", ylabel="precision")
     figure.axes[0].set(xlim=(0, 1), ylim=(0, 1.02))
     return figure
 
 
-def confidence_figure(columns: Mapping[str, Column], threshold: float) -> Figure:
+def confidence_figure(columns: Mapping[str, Column], threshold: float, kind: str = "mask") -> Figure:
     """reports/evaluate/confidence.csv: precision, recall and F1 of all classes over the score threshold."""
     figure = curve_figure(
         columns["confidence"],
         {name: columns[name] for name in ("precision", "recall", "F1")},
-        "What a score threshold does, mask IoU 0.5",
+        f"What a score threshold does, {kind} IoU 0.5",
         xlabel="score threshold",
         ylabel="mean of the classes",
     )
@@ -83,7 +83,7 @@ def reliability_figure(rows: Sequence[Mapping[str, Any]], error: float | None) -
     return figure
 
 
-def confusion_figure(names: Sequence[str], matrix: Any, threshold: float) -> Figure:
+def confusion_figure(names: Sequence[str], matrix: Any, threshold: float, kind: str = "mask") -> Figure:
     """Counts of instances, rows the truth; shaded by the share of the row."""
     side = 1.6 + 0.9 * min(len(names), 16)
     figure, axes = subplots(figsize=(side + 0.6, side))
@@ -99,7 +99,7 @@ def confusion_figure(names: Sequence[str], matrix: Any, threshold: float) -> Fig
             axes.text(column, row, str(matrix[row, column]), ha="center", va="center", color=colour, fontsize=size)
     axes.set_xticks(range(len(names)), [*labels, "missed"], rotation=35, ha="right", fontsize=size)
     axes.set_yticks(range(len(names)), [*labels, "false alarm"], fontsize=size)
-    axes.set(xlabel="predicted", ylabel="actual", title=f"Test, score at least {threshold:.2f}, mask IoU 0.5")
+    axes.set(xlabel="predicted", ylabel="actual", title=f"Test, score at least {threshold:.2f}, {kind} IoU 0.5")
     axes.spines[:].set_visible(False)
     return figure
 
@@ -123,18 +123,19 @@ def interval_figure(
     return figure
 
 
-def slices_figure(rows: Sequence[Mapping[str, Any]]) -> Figure:
-    """Rows of reports/evaluate/slices.csv of one split: mask mAP50-95 of each slice with its interval."""
+def slices_figure(rows: Sequence[Mapping[str, Any]], kind: str = "mask") -> Figure:
+    """Rows of reports/evaluate/slices.csv of one split: mAP50-95 of each slice with its interval."""
+    measure = f"{kind}_mAP50_95"
     return interval_figure(
         [
             (
                 f"{row['field']}: {row['value']} ({row['instances']})",
-                row["mask_mAP50_95"],
-                None if row["mask_mAP50_95_low"] is None else (row["mask_mAP50_95_low"], row["mask_mAP50_95_high"]),
+                row[measure],
+                None if row[f"{measure}_low"] is None else (row[f"{measure}_low"], row[f"{measure}_high"]),
             )
             for row in rows
         ],
-        "Masks by slice on test (instances), with 95% intervals",
+        f"{'Masks' if kind == 'mask' else 'Boxes'} by slice on test (instances), with 95% intervals",
         "mAP50-95",
     )
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from pycocotools.coco import COCO
 
-from seamline.evaluation.mistakes import FALSE_KINDS, Judged
+from seamline.evaluation.mistakes import Judged, is_false
 from seamline.images.colours import class_colour, hex_to_bgr
 from seamline.images.drawing import Shape
 from seamline.images.overlays import in_a_row, overlay, to_jpeg
@@ -42,7 +42,7 @@ def truth_beside_prediction(judged: Judged, truth: COCO, image: Image) -> Image:
             record,
             colour_of[record["category_id"]],
             name_of[record["category_id"]],
-            f" {record['score']:.2f}" + (f": {verdict}" if verdict in FALSE_KINDS else ""),
+            f" {record['score']:.2f}" + (f": {verdict}" if is_false(verdict) else ""),
         )
         for record, verdict in zip(judged.predictions, judged.verdicts, strict=True)
     ]
