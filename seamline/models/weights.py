@@ -12,16 +12,15 @@ import io
 import os
 import pickle  # taken apart, and nothing of it called  # nosec B403
 import re
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from seamline.base.errors import SeamlineError
 from seamline.base.process import SAFE_LOAD, quiet_ultralytics
+from seamline.models.ultralytics_patches import replaced_for_opening
 
 HOW_TO_TRUST = f"set {SAFE_LOAD}=0 if you trust whoever made it: its code is run then"
-_opening = threading.RLock()
 
 
 def load_weights(path: Path, device: str = "cpu", fuse: bool = False) -> tuple[Any, dict[str, Any]]:
@@ -52,10 +51,9 @@ def opened_as_data(path: Path) -> Iterator[None]:
     import torch
     import ultralytics
     from ultralytics.nn import tasks
-    from ultralytics.utils import checks
 
     if is_trusted():
-        with holding(checks, "AUTOINSTALL", False):
+        with replaced_for_opening(restricted=False):
             yield
         return
     if not hasattr(tasks, "SAFE_LOAD") or not hasattr(torch.serialization, "get_unsafe_globals_in_checkpoint"):
@@ -65,25 +63,13 @@ def opened_as_data(path: Path) -> Iterator[None]:
         )
     if path.suffix == ".pt" and path.is_file():
         check_pickle(path)
-    with holding(tasks, "SAFE_LOAD", True), holding(checks, "AUTOINSTALL", False):
+    with replaced_for_opening(restricted=True):
         try:
             yield
         except TypeError as error:
             if refused := refused_part(error):
                 raise not_data(path, f"it names {refused}") from None
             raise
-
-
-@contextlib.contextmanager
-def holding(module: Any, name: str, value: bool) -> Iterator[None]:
-    """Have a module's constant another value for a while; one at a time, or they would be put back in disorder."""
-    with _opening:
-        before = getattr(module, name)
-        setattr(module, name, value)
-        try:
-            yield
-        finally:
-            setattr(module, name, before)
 
 
 def refused_part(error: TypeError) -> str | None:
