@@ -16,7 +16,7 @@ import msgspec
 from seamline.base.files import write_json
 from seamline.base.process import run
 from seamline.params.loader import load_params
-from seamline.training.finished import KEPT_FINISHED, trainings_folder
+from seamline.training.finished import MAX_FINISHED, trainings_folder
 
 METRICS = ("mAP50_95", "mAP50")
 
@@ -38,9 +38,9 @@ def main() -> None:
     from seamline.evaluation.average_precision import average_precision, read_ground_truth
     from seamline.inference.detector import Detector
     from seamline.inference.predictions import predict_split
-    from seamline.training.yolo import finished_training
+    from seamline.training.run import finished_training
 
-    limits, most = params.evaluate, max(len(set(args.seeds)), KEPT_FINISHED)
+    limits, most = params.evaluate, max(len(set(args.seeds)), MAX_FINISHED)
     truth = {name: read_ground_truth(args.split / f"{name}.json") for name in ("val", "test")}
     runs: dict[str, dict[str, float]] = {}
     for seed in sorted(set(args.seeds)):

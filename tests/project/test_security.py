@@ -38,8 +38,8 @@ from seamline.ingest.remote.objects import RemoteObject
 from seamline.ingest.remote.web import check_secure
 from seamline.models.engines import OnnxEngine, OpenVinoEngine, open_engine
 from seamline.params.loader import load_params
-from seamline.training import yolo as training
 from seamline.training.checkpoints import STATE, read_state
+from seamline.training.yolo_data import linked_dataset
 from tests.conftest import PARAMS, PROJECT, Project, write_dataset
 from tests.stages.test_stage import is_one_sentence, run_stage, with_params
 from tests.untrained import Untrained
@@ -288,7 +288,7 @@ def test_nothing_that_lies_beside_the_data_is_opened_or_run(untrained: Untrained
     np.load(tmp_path / beside[0], allow_pickle=True)
     assert marker.exists()  # so they would do harm
     marker.unlink()
-    listing = training.linked_dataset(split, yolo, target)
+    listing = linked_dataset(split, yolo, target)
     loaded = YOLODataset(
         img_path=str(listing.with_name("train.txt")), data=yaml.safe_load(listing.read_text()), task="segment", imgsz=32
     )
