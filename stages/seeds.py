@@ -38,6 +38,7 @@ def main() -> None:
     from seamline.evaluation.average_precision import average_precision, read_ground_truth
     from seamline.inference.detector import Detector
     from seamline.inference.predictions import predict_split
+    from seamline.inference.threads import limit_other_threads
     from seamline.training.run import finished_training
 
     limits, most = params.evaluate, max(len(set(args.seeds)), MAX_FINISHED)
@@ -47,6 +48,7 @@ def main() -> None:
         seeded = msgspec.structs.replace(params.train, seed=seed)
         numbers = runs[str(seed)] = {}
         with finished_training(seeded, args.split, args.yolo, trainings_folder(), most) as training:
+            limit_other_threads()
             detector = Detector(training.weights, limits.confidence, limits.nms_iou, limits.max_detections)
         for name in truth:
             records = predict_split(detector, args.split / f"{name}.json", args.yolo / "images", name)

@@ -25,7 +25,7 @@ from ultralytics.utils import checks
 from seamline.base.errors import SeamlineError
 from seamline.base.process import SAFE_LOAD, quiet_environment
 from seamline.export.yolo import weights_to_onnx
-from seamline.models.engines import open_engine
+from seamline.models.engines.opening import open_engine
 from seamline.models.weights import calls_of, load_weights
 from seamline.training.yolo_trainer import Trainer
 from seamline.training.yolo_weights import check_weights

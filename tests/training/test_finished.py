@@ -274,7 +274,7 @@ def test_an_edit_outside_of_training_takes_over_and_one_of_training_trains_again
     assert summary["resumed_after_epochs"] == []
     left_out = {".seamline", ".dvc", "models"}
     shutil.copytree(project, copy, ignore=lambda folder, names: left_out if Path(folder) == project else set())
-    for module in ("params/loader.py", "base/files.py", "models/engines.py"):
+    for module in ("params/loader.py", "base/files.py", "models/nms.py"):
         edit(copy, module)
     said = stage(*TRAIN[:1], copy, *TRAIN[1:])
     assert "the same was trained before" in said
