@@ -41,13 +41,13 @@ def found_in(image: Image, records: Sequence[Record], names: Sequence[str]) -> I
 
 
 def crop_png(image: Image, found: Detections, index: int) -> bytes:
-    """An instance cut out by its mask, of its box's size; b"" for one without a pixel.
+    """An instance cut out by its mask, or by its box where there is none; of its box's size; b"" without a pixel.
 
-    What is not of the instance is transparent, and white for those who leave transparency aside.
+    What does not belong to the instance is transparent, and white for programs that ignore transparency.
     """
     x1, y1, x2, y2 = (float(side) for side in found.boxes[index])
     part = (slice(math.floor(y1), math.ceil(y2)), slice(math.floor(x1), math.ceil(x2)))
-    mask = found.mask(index)[part]
+    mask = found.mask(index)[part] if found.has_masks else np.ones(image[part].shape[:2], np.uint8)
     if not mask.any():
         return b""
     cut_out = np.full((*mask.shape, 4), WHITE, np.uint8)
