@@ -239,7 +239,7 @@ def test_without_an_int8_model_the_report_says_why(workplace: Path) -> None:
     assert "models/export/{onnx,openvino,openvino_f16}" in done.stdout
 
 
-def test_what_the_system_did_not_tell_is_no_figure(workplace: Path) -> None:
+def test_what_the_system_does_not_say_is_no_figure(workplace: Path) -> None:
     """As on macOS."""
     environment, conditions = read(workplace, "environment.json"), read(workplace, "conditions.json")
     environment |= {"processor": "Apple M4", "instructions": None, "memory_gb": None}
@@ -279,14 +279,14 @@ def test_what_is_missing_is_named(workplace: Path) -> None:
     assert is_one_sentence(run_stage("report", workplace, "reports"), f"worst/{number}.jpg", "dvc repro")
     (workplace / "reports" / "pull.json").unlink()
     assert is_one_sentence(run_stage("report", workplace, "reports"), "pull.json")
-    assert is_one_sentence(run_stage("report", workplace, "params.yaml"), "params.yaml: is no folder")
+    assert is_one_sentence(run_stage("report", workplace, "params.yaml"), "params.yaml: is not a folder")
 
 
-def test_evaluate_is_told_folders_and_says_so_before_it_works(workplace: Path) -> None:
+def test_evaluate_checks_its_folders_before_it_works(workplace: Path) -> None:
     arguments = ("models/none.pt", "reports/split.json", "data/yolo", "out")
-    assert is_one_sentence(run_stage("evaluate", workplace, *arguments), "reports/split.json: is no folder")
+    assert is_one_sentence(run_stage("evaluate", workplace, *arguments), "reports/split.json: is not a folder")
     done = run_stage("evaluate", workplace, "models/none.pt", "reports", "data/yolo", "out", "--report", "params.yaml")
-    assert is_one_sentence(done, "params.yaml: is no folder")
+    assert is_one_sentence(done, "params.yaml: is not a folder")
 
 
 def test_the_card_says_which_code_it_is(workplace: Path) -> None:

@@ -235,14 +235,14 @@ def test_an_edit_outside_of_training_takes_over_and_one_of_training_trains_again
     assert summary["threads"] == NUM_THREADS
     assert summary["resumed_after_epochs"] == []
     shutil.copytree(project, copy, ignore=shutil.ignore_patterns(".seamline", ".dvc", "models"))
-    for module in ("params.py", "files.py"):
+    for module in ("params/loader.py", "base/files.py"):
         edit(copy, module)
     said = stage(*TRAIN[:1], copy, *TRAIN[1:])
     assert "the same was trained before" in said
     assert "epoch 1/2" not in said
     assert made(copy) == made(project)
 
-    edit(copy, "training.py")
+    edit(copy, "training/yolo.py")
     assert "epoch 2/2" in stage(*TRAIN[:1], copy, *TRAIN[1:])
     assert made(copy) == made(project)  # another training all the same, of which the edit changed nothing
     listed = stage("trainings", project)
