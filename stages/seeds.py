@@ -16,7 +16,7 @@ import msgspec
 from seamline.base.files import write_json
 from seamline.base.process import run
 from seamline.params.loader import load_params
-from seamline.training.finished import KEPT_FINISHED, trainings_folder
+from seamline.training.finished import MAX_FINISHED, trainings_folder
 
 METRICS = ("mAP50_95", "mAP50")
 
@@ -38,15 +38,17 @@ def main() -> None:
     from seamline.evaluation.average_precision import average_precision, read_ground_truth
     from seamline.inference.detector import Detector
     from seamline.inference.predictions import predict_split
-    from seamline.training.yolo import finished_training
+    from seamline.inference.threads import limit_other_threads
+    from seamline.training.run import finished_training
 
-    limits, most = params.evaluate, max(len(set(args.seeds)), KEPT_FINISHED)
+    limits, most = params.evaluate, max(len(set(args.seeds)), MAX_FINISHED)
     truth = {name: read_ground_truth(args.split / f"{name}.json") for name in ("val", "test")}
     runs: dict[str, dict[str, float]] = {}
     for seed in sorted(set(args.seeds)):
         seeded = msgspec.structs.replace(params.train, seed=seed)
         numbers = runs[str(seed)] = {}
         with finished_training(seeded, args.split, args.yolo, trainings_folder(), most) as training:
+            limit_other_threads()
             detector = Detector(training.weights, limits.confidence, limits.nms_iou, limits.max_detections)
         for name in truth:
             records = predict_split(detector, args.split / f"{name}.json", args.yolo / "images", name)

@@ -306,7 +306,7 @@ def disk_finding(source: Size | None, present_bytes: int, free_bytes: int, free_
 
 
 def check_weights(model: str) -> Finding:
-    """train.model, looked for where seamline.training.yolo.find_model does, without importing ultralytics."""
+    """train.model, looked for where seamline.training.yolo_weights.find_model does, without importing ultralytics."""
     package = importlib.util.find_spec("ultralytics")
     if package is None or package.origin is None:
         raise ImportError("ultralytics is not installed")

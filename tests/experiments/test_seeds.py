@@ -14,8 +14,8 @@ from pycocotools.coco import COCO
 from seamline.base.coco import Record
 from seamline.inference import detector, predictions
 from seamline.params.loader import Train
-from seamline.training import yolo as training
-from seamline.training.finished import KEPT_FINISHED, Training
+from seamline.training import run as training
+from seamline.training.finished import MAX_FINISHED, Training
 from stages import seeds
 from tests.untrained import run_stage, write_split
 
@@ -40,7 +40,7 @@ def test_every_seed_is_trained_once_and_all_stay_for_the_next_time(
     @contextmanager
     def finished(params: Train, split: Path, yolo: Path, scratch: Path, most: int) -> Iterator[Training]:
         asked.append((params.seed, most))
-        yield Training(Path(str(params.seed)), {})
+        yield Training(Path(str(params.seed)), {}, [])
 
     def found_by(model: Path, path: Path, images: Path, name: str) -> list[Record]:
         return perfect(path) if model == Path("0") else []
@@ -51,7 +51,7 @@ def test_every_seed_is_trained_once_and_all_stay_for_the_next_time(
     out = tmp_path / "report" / "seed_spread.json"
     numbers = map(str, wanted)
     run_stage(monkeypatch, seeds.main, tmp_path / "split", tmp_path, "--report", out, "--seeds", *numbers)
-    most = max(len(set(wanted)), KEPT_FINISHED)
+    most = max(len(set(wanted)), MAX_FINISHED)
     assert asked == [(seed, most) for seed in sorted(set(wanted))]
     found = json.loads(out.read_text())
     assert list(found["seeds"]) == [str(seed) for seed in sorted(set(wanted))]

@@ -36,10 +36,12 @@ from seamline.ingest.remote.cache import KeptObjects
 from seamline.ingest.remote.fetch import fetch
 from seamline.ingest.remote.objects import RemoteObject
 from seamline.ingest.remote.web import check_secure
-from seamline.models.engines import OnnxEngine, OpenVinoEngine, open_engine
+from seamline.models.engines.onnx import OnnxEngine
+from seamline.models.engines.opening import open_engine
+from seamline.models.engines.openvino import OpenVinoEngine
 from seamline.params.loader import load_params
-from seamline.training import yolo as training
 from seamline.training.checkpoints import STATE, read_state
+from seamline.training.yolo_data import linked_dataset
 from tests.conftest import PARAMS, PROJECT, Project, write_dataset
 from tests.stages.test_stage import is_one_sentence, run_stage, with_params
 from tests.untrained import Untrained
@@ -288,7 +290,7 @@ def test_nothing_that_lies_beside_the_data_is_opened_or_run(untrained: Untrained
     np.load(tmp_path / beside[0], allow_pickle=True)
     assert marker.exists()  # so they would do harm
     marker.unlink()
-    listing = training.linked_dataset(split, yolo, target)
+    listing = linked_dataset(split, yolo, target)
     loaded = YOLODataset(
         img_path=str(listing.with_name("train.txt")), data=yaml.safe_load(listing.read_text()), task="segment", imgsz=32
     )
@@ -411,7 +413,7 @@ def test_no_variable_or_file_beside_it_has_an_engine_load_a_library(untrained: U
         "ORT_CUSTOM_OPS": "libevil.so", "ORT_DYLIB_PATH": str(tmp_path / "libevil.so"),
     }  # fmt: skip
     script = (
-        "import sys; from seamline.models.engines import open_engine; from pathlib import Path\n"
+        "import sys; from seamline.models.engines.opening import open_engine; from pathlib import Path\n"
         "for path in sys.argv[1:]: print(open_engine(Path(path), threads=1).facts.imgsz)\n"
     )
     models = [str(untrained.models()[name]) for name in ("onnx", "openvino")]
@@ -454,7 +456,7 @@ SHOWN_BY = {
     ],
     "Photos": [
         "project/test_security::test_a_photo_that_is_a_program_is_not_run",
-        "models/test_runtime::test_a_file_that_is_too_large_is_refused_before_it_is_decoded",
+        "images/test_reading::test_a_file_that_is_too_large_is_refused_before_it_is_decoded",
     ],
     "YAML and JSON": [
         "project/test_security::test_a_bomb_in_params_yaml_is_one_short_sentence",
@@ -494,14 +496,14 @@ SHOWN_BY = {
         "stages/test_stage::test_a_stage_of_another_checkout_is_refused",
     ],
     "Nothing phones home": [
-        "models/test_runtime::test_onnxruntime_reports_nothing",
+        "models/test_engines::test_onnxruntime_reports_nothing",
         "project/test_packaging::test_pip_install_into_an_empty_environment_predicts_and_reports_nothing",
         "project/test_security::test_no_variable_has_libraries_install_or_report",
     ],
     "The home folder": [
         "stages/test_pipeline::test_nothing_is_left_in_the_home",
         "project/test_packaging::test_an_empty_folder_has_the_output_and_nothing_else",
-        "models/test_runtime::test_ultralytics_settings_are_where_its_user_wants_them_and_never_in_the_home",
+        "models/test_engines::test_ultralytics_settings_are_where_its_user_wants_them_and_never_in_the_home",
         "stages/test_pipeline::test_training_needs_no_network_and_no_home_and_leaves_the_data_alone",
     ],
     ".seamline": [
