@@ -326,7 +326,7 @@ def _(coco: Dataset, folder: Path) -> object:
     return check
 
 
-@case("annotation listed twice, letter by letter")
+@case("annotation listed twice, identically")
 def _(coco: Dataset, folder: Path) -> None:
     coco["annotations"].append(coco["annotations"][0])
 
