@@ -88,7 +88,7 @@ def all_figures(
 def write_most_different(reports: Path, measured: Measured, first: str, split: SplitFiles, confidence: float) -> None:
     """formats.json and formats.jpg: the image on which the rows differ most."""
     from seamline.benchmark.differences import most_different, picture_of
-    from seamline.charts.results import FORMAT_LABELS
+    from seamline.charts.benchmark import FORMAT_LABELS
     from seamline.evaluation.average_precision import read_ground_truth
     from seamline.evaluation.kinds import primary_kind
 
@@ -102,9 +102,9 @@ def write_most_different(reports: Path, measured: Measured, first: str, split: S
 
 def write_results(reports: Path, figures: dict[str, Record], measured: Measured, cores: list[int]) -> None:
     """The tables and the chart; prints the table as well."""
-    from seamline.charts.results import benchmark_figure
+    from seamline.charts.benchmark import benchmark_figure
+    from seamline.charts.style import save
     from seamline.evaluation.kinds import primary_kind
-    from seamline.images.drawing import save
 
     write_benchmark(reports, figures, machine_facts(cores), measured.conditions)
     save(benchmark_figure(figures, primary_kind(measured.kinds)), reports / "benchmark.png")

@@ -23,7 +23,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=SCRATCH / "compare.html", help="the page to write")
     args = parser.parse_args()
 
-    from seamline.charts.results import curve_figure
+    from seamline.charts.evaluation import curve_figure
     from seamline.experiments.comparing import (
         Model,
         accuracy_differences,

@@ -12,10 +12,10 @@ from pycocotools.coco import COCO
 
 from seamline.base.coco import Record
 from seamline.evaluation.kinds import shape_of
-from seamline.images.drawing import class_colour, drawn, hex_to_bgr
-from seamline.images.overlays import GAP_PX, JPEG_QUALITY, resized
+from seamline.images.colours import class_colour, hex_to_bgr
+from seamline.images.overlays import in_a_row, overlay, to_jpeg
 from seamline.images.reading import Image, read_image
-from seamline.masks.outlines import rle_to_mask
+from seamline.masks.shapes import record_to_shape
 
 FONT = cv2.FONT_HERSHEY_SIMPLEX
 HEAD_PX = 26
@@ -80,26 +80,23 @@ def side_by_side(image: Image, found: Mapping[str, Sequence[Record]], truth: COC
     order = sorted(truth.cats)
     panels = []
     for name, records in found.items():
-        masks = [
-            (
-                rle_to_mask(record["segmentation"]),
+        shapes = [
+            record_to_shape(
+                record,
                 hex_to_bgr(class_colour(order.index(record["category_id"]))),
-                f"{truth.cats[record['category_id']]['name']} {record['score']:.2f}",
+                truth.cats[record["category_id"]]["name"],
+                f" {record['score']:.2f}",
             )
             for record in records
         ]
-        panel = drawn(*resized(image, masks))
+        panel = overlay(image, shapes)
         head = np.full((HEAD_PX, panel.shape[1], 3), 255, np.uint8)
         width = cv2.getTextSize(labels.get(name, name), FONT, 0.5, 1)[0][0]
         scale = 0.5 * min(1.0, (panel.shape[1] - 8) / width)
         cv2.putText(head, labels.get(name, name), (4, HEAD_PX - 9), FONT, scale, (0, 0, 0), 1, cv2.LINE_AA)
         panels.append(np.vstack([head, panel]))
-    gap = np.full((panels[0].shape[0], GAP_PX, 3), 255, np.uint8)
     panels += [np.full_like(panels[0], 255)] * (-len(panels) % COLUMNS)
-    rows = [
-        np.hstack([part for panel in panels[start : start + COLUMNS] for part in (panel, gap)][:-1])
-        for start in range(0, len(panels), COLUMNS)
-    ]
+    rows = [in_a_row(panels[start : start + COLUMNS]) for start in range(0, len(panels), COLUMNS)]
     return np.asarray(np.vstack(rows), dtype=np.uint8)
 
 
@@ -112,4 +109,4 @@ def picture_of(
         for name, records in found.items()
     }
     picture = side_by_side(read_image(images / record["file_name"]), shown, truth, labels)
-    return cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])[1].tobytes()
+    return to_jpeg(picture)

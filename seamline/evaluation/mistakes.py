@@ -17,7 +17,7 @@ from pycocotools.coco import COCO
 from seamline.base.coco import Record
 from seamline.evaluation.average_precision import Ints, Matches
 from seamline.evaluation.kinds import shape_of
-from seamline.masks.outlines import segmentation_to_rle
+from seamline.masks.rle import segmentation_to_rle
 
 FOUND_IOU = 0.5  # from here on an instance is found
 TOUCHED_IOU = 0.1  # from here on a prediction is about an instance

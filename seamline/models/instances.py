@@ -13,7 +13,8 @@ import numpy.typing as npt
 from pycocotools import mask as coco_mask
 
 from seamline.images.reading import Letterbox
-from seamline.masks.outlines import Mask, Rle, mask_to_corners
+from seamline.masks.outlines import mask_to_corners
+from seamline.masks.rle import Mask, Rle
 
 Floats = npt.NDArray[np.float32]
 # Where the pixels of a mask begin and end, in turn, in the image's pixels counted down the columns (COCO's order).

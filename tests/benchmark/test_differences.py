@@ -9,7 +9,7 @@ from seamline.base.coco import Record
 from seamline.benchmark.differences import COLUMNS, HEAD_PX, mean_iou, most_different, side_by_side
 from seamline.evaluation.average_precision import read_ground_truth
 from seamline.images.overlays import GAP_PX, SIDE_PX
-from seamline.masks.outlines import mask_to_rle
+from seamline.masks.rle import mask_to_rle
 from tests.untrained import Untrained
 
 

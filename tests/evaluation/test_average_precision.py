@@ -16,7 +16,7 @@ from seamline.evaluation.average_precision import (
     read_ground_truth,
     results_of_kind,
 )
-from seamline.masks.outlines import mask_to_rle
+from seamline.masks.rle import mask_to_rle
 from seamline.params.loader import IouThresholds
 from tests.conftest import write_dataset
 

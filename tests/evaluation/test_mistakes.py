@@ -25,7 +25,7 @@ from seamline.evaluation.mistakes import (
     random_images,
     worst_images,
 )
-from seamline.masks.outlines import mask_to_rle
+from seamline.masks.rle import mask_to_rle
 from tests.conftest import write_dataset
 from tests.evaluation.test_average_precision import COCO_IOUS, perfect_results
 

@@ -37,7 +37,7 @@ from seamline.export.yolo import (
     why_no_int8,
 )
 from seamline.images.reading import canvases_to_tensor
-from seamline.masks.outlines import mask_to_rle
+from seamline.masks.rle import mask_to_rle
 from seamline.models.engines import NO_MODEL, Engine, copied, open_engine, rt_info
 from stages import export
 from tests.conftest import PROJECT, TINY

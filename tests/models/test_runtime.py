@@ -41,7 +41,7 @@ from seamline.images.reading import (
     read_image,
 )
 from seamline.inference.detector import Detector
-from seamline.masks.outlines import mask_iou
+from seamline.masks.rle import mask_iou
 from seamline.models.engines import NO_MODEL, copied, open_engine, requests_of
 from seamline.models.instances import (
     Crop,
