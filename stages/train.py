@@ -4,7 +4,7 @@ Writes OUT/best.pt (final weights only; equal trainings give equal files), OUT/t
 all that was asked for, which exported models carry) and REPORT/losses.csv, REPORT/validation.csv and
 REPORT/summary.json. The validation figures there are the trainer's own, for watching; the official ones are the
 evaluate stage's. Killed, it goes on from the last finished epoch when data and parameters are the same. Finished
-trainings are kept in .seamline/train (`python -m stages.trainings` lists them): the same one is not trained twice.
+trainings are kept in .seamline/train (`seamline trainings` lists them): the same one is not trained twice.
 
 Example: python -m stages.train data/split data/yolo models/train --report reports/train
 """

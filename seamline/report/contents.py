@@ -19,9 +19,9 @@ import numpy as np
 from seamline.base.coco import Record
 from seamline.base.errors import SeamlineError
 from seamline.base.files import read_json, sha256_of
+from seamline.base.git import git
 from seamline.evaluation.bootstrap import FEWEST
 from seamline.evaluation.mistakes import background_label
-from seamline.experiments.revisions import git
 from seamline.params.loader import Params
 
 CODE = ("architectures", "seamline", "stages")
@@ -267,7 +267,7 @@ def cautions(facts: Record, params: Params) -> list[str]:
         found.append(
             f"The test split is small ({counted(settings['test']['images'], 'image')}): a mask mAP50-95 of "
             f"{test['value']:.3f} means something between {span[0]:.3f} and {span[1]:.3f}. Models that differ by less "
-            "may be equally good; `python -m stages.compare` says whether two of them are."
+            "may be equally good; `seamline compare` says whether two of them are."
         )
     spread = facts["seed_spread"]
     if spread is not None:
