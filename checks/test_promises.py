@@ -15,7 +15,9 @@ from typing import Any
 
 import pytest
 import yaml
+from PIL import Image
 
+from docs.make_picture import PICTURE, shown_figures
 from seamline.base.files import read_json
 
 PROJECT = Path(__file__).resolve().parent.parent
@@ -80,3 +82,8 @@ def test_the_readme_has_the_figures_of_the_reports() -> None:
     assert len(figures) >= 5
     for line in figures:
         assert f"    {line}\n" in readme, f"README.md lacks {line!r}"
+
+
+def test_the_picture_of_the_readme_shows_the_figures_of_the_reports() -> None:
+    with Image.open(PICTURE) as image:
+        assert image.info["figures"] == shown_figures(), "python docs/make_picture.py"
