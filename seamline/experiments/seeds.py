@@ -14,8 +14,8 @@ from seamline.evaluation.average_precision import average_precision, read_ground
 from seamline.inference.detector import Detector
 from seamline.inference.predictions import predict_split
 from seamline.params.loader import Evaluate, Params
-from seamline.training.finished import KEPT_FINISHED, trainings_folder
-from seamline.training.yolo import finished_training
+from seamline.training.finished import MAX_FINISHED, trainings_folder
+from seamline.training.run import finished_training
 
 SPLITS = ("val", "test")
 METRICS = ("mAP50_95", "mAP50")
@@ -27,7 +27,7 @@ def seed_spread(params: Params, split: Path, yolo: Path, seeds: Sequence[int]) -
     Raises:
         SeamlineError: what a training raises.
     """
-    most = max(len(seeds), KEPT_FINISHED)
+    most = max(len(seeds), MAX_FINISHED)
     by_seed: dict[str, dict[str, float]] = {}
     for seed in seeds:
         seeded = msgspec.structs.replace(params.train, seed=seed)

@@ -394,7 +394,7 @@ def test_models_that_are_not_there_fail(model: str, tmp_path: Path) -> None:
 def test_descriptions_are_found_as_the_training_finds_them() -> None:
     """All that ultralytics has, and what it has not, by the training's own search."""
     from seamline.base.errors import SeamlineError
-    from seamline.training.yolo import find_model
+    from seamline.training.yolo_weights import find_model
 
     for model in ("yolov9t-seg.yaml", "yolov9c-seg.yaml", "yolo11n-seg.yaml", "yolo26s-seg.yaml", "yolov7-seg.yaml"):
         try:

@@ -14,7 +14,7 @@ from pycocotools.coco import COCO
 from seamline.base.coco import Record
 from seamline.experiments import seeds
 from seamline.params.loader import Train
-from seamline.training.finished import KEPT_FINISHED, Training
+from seamline.training.finished import MAX_FINISHED, Training
 from seamline.verbs import seeds as verb
 from tests.conftest import PARAMS
 from tests.untrained import write_split
@@ -40,7 +40,7 @@ def test_every_seed_is_trained_once_and_all_stay_for_the_next_time(
     @contextmanager
     def finished(params: Train, split: Path, yolo: Path, scratch: Path, most: int) -> Iterator[Training]:
         asked.append((params.seed, most))
-        yield Training(Path(str(params.seed)), {})
+        yield Training(Path(str(params.seed)), {}, [])
 
     def found_by(model: Path, path: Path, images: Path, name: str) -> list[Record]:
         return perfect(path) if model == Path("0") else []
@@ -51,7 +51,7 @@ def test_every_seed_is_trained_once_and_all_stay_for_the_next_time(
     monkeypatch.setattr(seeds, "predict_split", found_by)
     out = tmp_path / "report" / "seed_spread.json"
     verb.main([str(tmp_path / "split"), str(tmp_path), "--report", str(out), "--seeds", *map(str, wanted)])
-    most = max(len(set(wanted)), KEPT_FINISHED)
+    most = max(len(set(wanted)), MAX_FINISHED)
     assert asked == [(seed, most) for seed in sorted(set(wanted))]
     found = json.loads(out.read_text())
     assert list(found["seeds"]) == [str(seed) for seed in sorted(set(wanted))]

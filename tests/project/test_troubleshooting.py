@@ -562,11 +562,13 @@ def no_gpu(bench: Bench) -> Said:
 
 @produces("train.model: the weights ... are neither here nor in ..., and could not be downloaded; ...")
 def no_internet(bench: Bench) -> Said:
-    bench.monkeypatch.setattr("seamline.training.yolo.attempt_download_asset", raising(ConnectionError("no internet")))
+    bench.monkeypatch.setattr(
+        "seamline.training.yolo_weights.attempt_download_asset", raising(ConnectionError("no internet"))
+    )
     return bench.train(model="yolov9c-seg.pt")
 
 
-@produces("train.model: ... is no model of ultralytics' (...).")
+@produces("train.model: ... is not a model of ultralytics' (...).")
 def pointer_in_place_of_weights(bench: Bench) -> Said:
     (bench.folder / "mine.pt").write_text("version https://git-lfs.github.com/spec/v1\n")
     return bench.train(model="mine.pt")
@@ -582,7 +584,7 @@ def weights_of_a_stranger(bench: Bench) -> Said:
 
 def train_with(bench: Bench, spoil: Callable[[dict[str, Any]], dict[str, Any]]) -> Said:
     """A training of which each batch is spoilt before the model sees it."""
-    from seamline.training.yolo import Trainer
+    from seamline.training.yolo_trainer import Trainer
 
     original = Trainer.preprocess_batch
     bench.monkeypatch.setattr(Trainer, "preprocess_batch", lambda self, batch: spoil(original(self, batch)))
@@ -596,7 +598,7 @@ def no_memory(bench: Bench) -> Said:
     return train_with(bench, raising(torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB")))
 
 
-@produces("train: the loss is no number any more in epoch ...; train.lr0 ... may be too high. ...", slow=True)
+@produces("train: the loss is NaN or infinite in epoch ...; train.lr0 ... may be too high. ...", slow=True)
 def diverged(bench: Bench) -> Said:
     return train_with(bench, lambda batch: {**batch, "img": batch["img"] * np.nan})
 
@@ -606,7 +608,7 @@ def odd_batch(bench: Bench) -> Said:
     return train_with(bench, lambda batch: {**batch, "img": batch["img"][:, :1]})
 
 
-@produces("...: the state of an interrupted training cannot be read (...); delete ... to train anew.")
+@produces("...: the state of an interrupted training cannot be read (...); delete ... to train from the start.")
 def damaged_state(bench: Bench) -> Said:
     def cut(overrides: dict[str, Any], folder: Path) -> None:
         (folder / "state.pt").write_bytes(b"PK\x03\x04")
