@@ -43,10 +43,12 @@ def main() -> None:
     from seamline.evaluation.measure import SPLITS, evaluate_files
     from seamline.inference.detector import Detector
     from seamline.inference.predictions import predict_split
+    from seamline.inference.threads import limit_other_threads
 
+    limit_other_threads()
     limits = params.evaluate
     detector = Detector(args.model, limits.confidence, limits.nms_iou, limits.max_detections)
-    kinds = kinds_of(getattr(detector, "has_masks", True))
+    kinds = kinds_of(detector.has_masks)
     with whole_folder(args.out) as out:
         for split in SPLITS:
             records = predict_split(detector, args.split / f"{split}.json", args.yolo / "images", split)

@@ -11,7 +11,7 @@ from typing import NamedTuple
 from seamline.base.coco import Record
 from seamline.benchmark.engine_process import EngineProcess
 from seamline.inference.detector import Detector
-from seamline.models.engines import CUDA_PROVIDER, import_onnxruntime
+from seamline.models.engines.onnx import CUDA_PROVIDER, import_onnxruntime
 from seamline.params.loader import Evaluate
 
 BF16 = {"avx512_bf16", "amx_bf16"}  # instructions, any of which makes bf16 worth a row
