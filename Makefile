@@ -66,11 +66,11 @@ $(VENV)/.done: requirements.txt pyproject.toml $(HINT) $(MOVED)
 
 repro: setup
 	$(RUN) dvc repro
-	@$(VENV)/bin/python -m stages.summary
+	@$(VENV)/bin/python -m seamline summary
 
-# Also where .venv's Python is gone: the system's then says so.
+# Also where the Python of .venv is gone: then the system's runs it.
 doctor: setup
-	@$(RUN) python3 -m stages.doctor
+	@$(RUN) python3 -m seamline doctor
 
 # On all cores, four at most, since more of them need more memory than many machines have; a file's tests stay together.
 # Bytecode is kept even where the environment forbids it: hundreds of processes would compile the same modules again.
@@ -125,21 +125,21 @@ lock: setup
 
 # A dataset's parameters from recipes/, and their run: make recipe NAME=deepfashion2-500 SOURCE=../deepfashion2
 recipe: setup
-	$(RUN) python -m stages.recipe "recipes/$(NAME).yaml" "$(SOURCE)"
+	$(RUN) python -m seamline recipe "recipes/$(NAME).yaml" "$(SOURCE)"
 	$(RUN) dvc repro
-	@$(VENV)/bin/python -m stages.summary
+	@$(VENV)/bin/python -m seamline summary
 
 # A search over hyperparameters, a DVC experiment a trial.
 sweep: setup
-	$(RUN) python -m stages.sweep $(SWEEP)
+	$(RUN) python -m seamline sweep $(SWEEP)
 
 # How far results lie apart by the seed alone: three trainings.
 seeds: setup
-	$(RUN) python -m stages.seeds data/split data/yolo --report reports/train/seed_spread.json
+	$(RUN) python -m seamline seeds data/split data/yolo --report reports/train/seed_spread.json
 
 # So that train trains again where the same was trained before.
 clear-trainings: setup
-	@$(RUN) python -m stages.trainings --clear
+	@$(RUN) python -m seamline trainings --clear
 
 # With buildah and as root: see containers/image_test.py.
 IMAGES ?= cpu

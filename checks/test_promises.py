@@ -75,7 +75,7 @@ def test_the_spread_of_seeds_is_of_these_parameters_and_this_model(params: Any) 
 
 
 def test_the_readme_has_the_figures_of_the_reports() -> None:
-    command = [sys.executable, "-m", "stages.summary"]
+    command = [sys.executable, "-m", "seamline", "summary"]
     lines = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, check=True).stdout.splitlines()
     figures = [line for line in lines if re.search(r"\d\.\d", line)]
     readme = (PROJECT / "README.md").read_text()

@@ -48,7 +48,7 @@ def main() -> None:
     limit_other_threads()
     limits = params.evaluate
     detector = Detector(args.model, limits.confidence, limits.nms_iou, limits.max_detections)
-    kinds = kinds_of(getattr(detector, "has_masks", True))
+    kinds = kinds_of(detector.has_masks)
     with whole_folder(args.out) as out:
         for split in SPLITS:
             records = predict_split(detector, args.split / f"{split}.json", args.yolo / "images", split)

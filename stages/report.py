@@ -88,8 +88,8 @@ def main() -> None:
 
 def charts(reports: Record, kind: str) -> dict[str, str]:
     """Each chart as SVG, drawn again from the tables, so that it suits light and dark pages."""
-    from seamline.charts import benchmark as benchmark_chart
     from seamline.charts import evaluation as draw
+    from seamline.charts.benchmark import benchmark_figure
     from seamline.report.page import figure_to_svg
 
     validation, losses = (rows_to_columns(reports[name]) for name in ("validation", "losses"))
@@ -118,7 +118,7 @@ def charts(reports: Record, kind: str) -> dict[str, str]:
             reports["reliability"], reports["operating_point"]["test_calibration_error"]
         ),
         "mistakes": draw.mistakes_figure(mistakes, "Mistakes on test"),
-        "benchmark": benchmark_chart.benchmark_figure(reports["benchmark"], kind),
+        "benchmark": benchmark_figure(reports["benchmark"], kind),
     }  # fmt: skip
     return {name: figure_to_svg(figure) for name, figure in figures.items()}
 

@@ -115,8 +115,8 @@ PROCESSES = {
     "report/test_report.py",
     "stages/test_repro.py",
     "stages/test_stage.py",
-    "tools/test_recipes.py",
     "training/test_yolo.py",
+    "verbs/test_recipe.py",
 }
 
 

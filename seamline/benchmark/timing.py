@@ -81,7 +81,7 @@ class Opened(NamedTuple):
 
 
 def describe(detector: Detector) -> Opened:
-    return Opened(detector.precision, detector.imgsz, kinds_of(getattr(detector, "has_masks", True)))
+    return Opened(detector.precision, detector.imgsz, kinds_of(detector.has_masks))
 
 
 def warm_up(detector: Detector, images: list[Path], seconds: float) -> WarmUp:

@@ -29,6 +29,7 @@ from seamline.evaluation.average_precision import MAX_DETECTIONS, read_ground_tr
 from seamline.evaluation.bootstrap import LEVEL, groups_showing, interval, mean_of_classes
 from seamline.evaluation.curves import (
     RELIABILITY_HEADER,
+    Operating,
     best_f1_threshold,
     curves_to_table,
     matches_to_operating,
@@ -88,27 +89,7 @@ def write_evaluation(
     write_intervals(evaluations, out)
     write_slices(primary, truth, params, kind, out)
 
-    header, rows = curves_to_table(primary["test"].curves)
-    write_csv(out / "precision_recall.csv", header, rows)
-    save(precision_recall_figure(table_to_columns(header, rows), kind), out / "precision_recall.png")
-    header, rows = operating_to_table(operating["test"])
-    write_csv(out / "confidence.csv", header, rows)
-    save(confidence_figure(table_to_columns(header, rows), threshold, kind), out / "confidence.png")
-    bins, error = reliability(primary["test"].matches)
-    write_csv(out / "reliability.csv", RELIABILITY_HEADER, bins)
-    save(
-        reliability_figure([dict(zip(RELIABILITY_HEADER, row, strict=True)) for row in bins], error),
-        out / "reliability.png",
-    )
-    write_json(
-        out / "operating_point.json",
-        {
-            "threshold": threshold,
-            "chosen_by": f"best F1 of {PLURALS[kind]} on val, mean of the classes, IoU 0.5",
-            **{name: operating_to_point(found, threshold) for name, found in operating.items()},
-            "test_calibration_error": error,
-        },
-    )
+    write_curves(primary["test"], operating, threshold, kind, out)
 
     results = read_json(predictions / f"test_{kind}.json")
     judged = judge(truth["test"], results, primary["test"].matches, threshold, kind)
@@ -119,7 +100,7 @@ def write_evaluation(
         ("sample", random_images(judged, params.evaluate.overlays, params.evaluate.seed)),
     ):
         write_json(out / f"{folder}.json", [judged_to_record(image, truth["test"], kind) for image in chosen])
-        write_pictures(chosen, truth["test"], images, out / folder)
+        write_pictures(chosen, truth["test"], kind, images, out / folder)
 
 
 def settings(model: Path, split: Path, primary: dict[str, Measured], params: Params) -> Record:
@@ -250,6 +231,31 @@ def write_slices(primary: dict[str, Measured], truth: dict[str, COCO], params: P
     write_csv(out / "slices.csv", header, rows)
     shown = [dict(zip(header, row, strict=True)) for row in rows if row[0] == "test"]
     save(slices_figure(shown, kind), out / "slices.png")
+
+
+def write_curves(test: Measured, operating: dict[str, Operating], threshold: float, kind: str, out: Path) -> None:
+    """The curves of precision, recall and F1, the threshold chosen on val, and whether scores are probabilities."""
+    header, rows = curves_to_table(test.curves)
+    write_csv(out / "precision_recall.csv", header, rows)
+    save(precision_recall_figure(table_to_columns(header, rows), kind), out / "precision_recall.png")
+    header, rows = operating_to_table(operating["test"])
+    write_csv(out / "confidence.csv", header, rows)
+    save(confidence_figure(table_to_columns(header, rows), threshold, kind), out / "confidence.png")
+    bins, error = reliability(test.matches)
+    write_csv(out / "reliability.csv", RELIABILITY_HEADER, bins)
+    save(
+        reliability_figure([dict(zip(RELIABILITY_HEADER, row, strict=True)) for row in bins], error),
+        out / "reliability.png",
+    )
+    write_json(
+        out / "operating_point.json",
+        {
+            "threshold": threshold,
+            "chosen_by": f"best F1 of {PLURALS[kind]} on val, mean of the classes, IoU 0.5",
+            **{name: operating_to_point(found, threshold) for name, found in operating.items()},
+            "test_calibration_error": error,
+        },
+    )
 
 
 def write_mistakes(judged: list[Judged], names: dict[int, str], threshold: float, kind: str, out: Path) -> None:

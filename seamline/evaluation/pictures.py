@@ -9,31 +9,31 @@ from pycocotools.coco import COCO
 
 from seamline.evaluation.mistakes import Judged, is_false
 from seamline.images.colours import class_colour, hex_to_bgr
-from seamline.images.drawing import Shape
 from seamline.images.overlays import in_a_row, overlay, to_jpeg
 from seamline.images.reading import Image, read_image
 from seamline.masks.shapes import record_to_shape
 
 
-def write_pictures(judged: Sequence[Judged], truth: COCO, images: Path, out: Path) -> None:
-    """A JPEG an image, named by the image's id, into `out`, which is made."""
+def write_pictures(judged: Sequence[Judged], truth: COCO, kind: str, images: Path, out: Path) -> None:
+    """A JPEG of each image, named by the image's id, into `out`, which is made."""
     out.mkdir(parents=True, exist_ok=True)
     for image in judged:
-        picture = truth_beside_prediction(image, truth, read_image(images / truth.imgs[image.image_id]["file_name"]))
+        photo = read_image(images / truth.imgs[image.image_id]["file_name"])
+        picture = truth_beside_prediction(image, truth, kind, photo)
         (out / f"{image.image_id}.jpg").write_bytes(to_jpeg(picture))
 
 
-def truth_beside_prediction(judged: Judged, truth: COCO, image: Image) -> Image:
-    """A class has one colour in all pictures."""
+def truth_beside_prediction(judged: Judged, truth: COCO, kind: str, image: Image) -> Image:
+    """Masks, or boxes, in the photo twice; a class has one colour in all pictures."""
     order = sorted(truth.cats)
     colour_of = {number: hex_to_bgr(class_colour(index)) for index, number in enumerate(order)}
     name_of = {number: truth.cats[number]["name"] for number in order}
     actual = [
-        Shape(
+        record_to_shape(
+            {"segmentation": truth.annToRLE(record)} if kind == "mask" else {"bbox": record["bbox"]},
             colour_of[record["category_id"]],
             name_of[record["category_id"]],
             ": missed" if index in judged.missed else "",
-            mask=truth.annToMask(record),
         )
         for index, record in enumerate(judged.instances)
     ]

@@ -19,10 +19,10 @@ import numpy as np
 from seamline.base.coco import Record
 from seamline.base.errors import SeamlineError
 from seamline.base.files import read_json, sha256_of
+from seamline.base.git import git
 from seamline.benchmark.tables import kind_of_rows
 from seamline.evaluation.kinds import primary_kind
 from seamline.evaluation.mistakes import background_label
-from seamline.experiments.revisions import git
 from seamline.params.loader import Params
 
 CODE = ("architectures", "seamline", "stages")

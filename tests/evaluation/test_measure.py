@@ -163,7 +163,7 @@ def test_truth_is_left_prediction_right(evaluated: Path) -> None:
     instances = [record for record in truth.imgToAnns[1] if record["category_id"] == 1]
     judged = Judged(1, instances, [prediction], np.zeros((1, 1)), ["background"], [-1], [0], 0.0)
     grey = np.full((60, 40, 3), 128, np.uint8)
-    picture = truth_beside_prediction(judged, truth, grey).astype(int)
+    picture = truth_beside_prediction(judged, truth, "mask", grey).astype(int)
     left, right = picture[:, :256], picture[:, 262:]
     changed = [np.abs(side - 128).max(axis=2) > 20 for side in (left, right)]
     assert 0.1 < changed[0].mean() < 0.3  # the top covers a sixth

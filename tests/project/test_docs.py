@@ -31,6 +31,7 @@ PROGRAMS = ("make", "dvc", "python", "seamline", "docker", "git", "source", "exp
 
 # What is run in place of what is written, and why.
 INSTEAD = [
+    (r"^seamline ", "python -m seamline "),  # the copy's own code, as where its own environment is active
     (r"^make (?!doctor|help)(.*)", r"make --dry-run \1"),  # minutes each; their recipes have tests of their own
     (r"^make doctor", "make --old-file=.venv/.done doctor"),  # packages are this Python's
     (r"\bsource \.venv/bin/activate", "true"),
