@@ -16,7 +16,7 @@ from seamline.base.files import folded
 from seamline.images.drawing import class_colour, drawn, hex_to_bgr
 from seamline.images.overlays import JPEG_QUALITY, resized
 from seamline.images.reading import Image
-from seamline.masks.outlines import rle_to_mask
+from seamline.masks.outlines import Mask, rle_to_mask
 from seamline.models.detections import Detections
 
 # Photos of a shop are some 300 kB as cut-outs at either; the higher levels take up to ten times as long.
@@ -31,10 +31,21 @@ def overlay(image: Image, records: Sequence[Record], names: Sequence[str]) -> Im
     masks = []
     for record in records:  # one mask at a time is as large as the photo
         index = record["category_id"] - 1
-        small = cv2.resize(rle_to_mask(record["segmentation"]), size, interpolation=cv2.INTER_NEAREST)
+        if "segmentation" in record:
+            small = cv2.resize(rle_to_mask(record["segmentation"]), size, interpolation=cv2.INTER_NEAREST)
+        else:
+            small = box_to_frame(record["bbox"], size[0] / image.shape[1], size)
         colour = hex_to_bgr(class_colour(index))
         masks.append((np.asarray(small, dtype=np.uint8), colour, f"{names[index]} {record['score']:.2f}"))
     return drawn(picture, masks)
+
+
+def box_to_frame(bbox: Sequence[float], scale: float, size: tuple[int, int]) -> Mask:
+    """The edge of a box, for models that find boxes only; size is width and height."""
+    x, y, width, height = (scale * side for side in bbox)
+    frame = np.zeros((size[1], size[0]), np.uint8)
+    cv2.rectangle(frame, (round(x), round(y)), (round(x + width) - 1, round(y + height) - 1), 1)
+    return frame
 
 
 def overlay_jpeg(image: Image, records: Sequence[Record], names: Sequence[str]) -> bytes:
@@ -43,13 +54,13 @@ def overlay_jpeg(image: Image, records: Sequence[Record], names: Sequence[str]) 
 
 
 def crop_png(image: Image, found: Detections, index: int) -> bytes:
-    """An instance cut out by its mask, of its box's size; b"" for one without a pixel.
+    """An instance cut out by its mask, or by its box where there is none; of its box's size; b"" without a pixel.
 
-    What is not of the instance is transparent, and white for those who leave transparency aside.
+    What does not belong to the instance is transparent, and white for programs that ignore transparency.
     """
     x1, y1, x2, y2 = (float(side) for side in found.boxes[index])
     part = (slice(math.floor(y1), math.ceil(y2)), slice(math.floor(x1), math.ceil(x2)))
-    mask = found.mask(index)[part]
+    mask = found.mask(index)[part] if found.has_masks else np.ones(image[part].shape[:2], np.uint8)
     if not mask.any():
         return b""
     cut_out = np.full((*mask.shape, 4), WHITE, np.uint8)

@@ -178,9 +178,10 @@ def found_to_done(item: tuple[Read, Detections | ImageError], wanted: Wanted, jo
 
 def instance(record: Mapping[str, Any], found: Detections, index: int, wanted: Wanted) -> dict[str, Any]:
     kept = {key: value for key, value in record.items() if key != "image_id"}
-    kept["area"] = int(coco_mask.area(kept["segmentation"]))
-    if wanted.polygons:
-        kept["polygons"] = polygons(found, index)
+    if found.has_masks:
+        kept["area"] = int(coco_mask.area(kept["segmentation"]))
+        if wanted.polygons:
+            kept["polygons"] = polygons(found, index)
     return kept
 
 
@@ -192,7 +193,7 @@ def write_crops(
     journal: Journal,
     max_pixels: int,
 ) -> None:
-    """A PNG for each instance that has a pixel, whose line then says so."""
+    """A PNG for each instance that has a pixel, which its line then says."""
     image = read_image(read.source, max_pixels=max_pixels)
     if image.shape[:2] != (found.height, found.width):
         raise ImageError("has changed while it was read.")

@@ -143,7 +143,7 @@ class Tables:
             self.results.write(self.before_result + text(record))
             self.before_result = ",\n"
             name = self.wanted.names[record["category_id"] - 1]
-            row = [one.number, one.photo.name, name, record["score"], *record["bbox"], kept["area"]]
+            row = [one.number, one.photo.name, name, record["score"], *record["bbox"], kept.get("area", "")]
             self.predictions.writerow(map(to_spreadsheet, [*row, *crops[index : index + 1]]))
 
     def end(self) -> None:
@@ -154,14 +154,11 @@ class Tables:
 
 
 def instance_to_record(number: int, kept: dict[str, Any], polygons: bool) -> Record:
-    """COCO's results record."""
-    return {
-        "image_id": number,
-        "category_id": kept["category_id"],
-        "bbox": kept["bbox"],
-        "score": kept["score"],
-        "segmentation": kept["polygons" if polygons else "segmentation"],
-    }
+    """COCO's results record; without a mask where the model finds boxes only."""
+    record = {"image_id": number, **{key: kept[key] for key in ("category_id", "bbox", "score")}}
+    if "segmentation" in kept:
+        record["segmentation"] = kept["polygons" if polygons else "segmentation"]
+    return record
 
 
 def text(value: Any) -> str:
