@@ -36,16 +36,17 @@ def main() -> None:
     if report.exists() and not report.is_dir():
         raise SeamlineError(f"{report}: is no folder; --report names the folder that reports go to.")
 
+    from seamline.base.splits import MEASURED_SPLITS
     from seamline.evaluation.average_precision import results_of_kind
     from seamline.evaluation.explanation import write_evaluation
-    from seamline.evaluation.measure import KINDS, SPLITS, evaluate_files
+    from seamline.evaluation.measure import KINDS, evaluate_files
     from seamline.inference.detector import Detector
     from seamline.inference.predictions import predict_split
 
     limits = params.evaluate
     detector = Detector(args.model, limits.confidence, limits.nms_iou, limits.max_detections)
     with whole_folder(args.out) as out:
-        for split in SPLITS:
+        for split in MEASURED_SPLITS:
             records = predict_split(detector, args.split / f"{split}.json", args.yolo / "images", split)
             for kind in KINDS:
                 write_json(out / f"{split}_{kind}.json", results_of_kind(records, kind))
@@ -53,19 +54,19 @@ def main() -> None:
     evaluations = evaluate_files(args.split, args.out, params)
     write_json(
         report / "metrics.json",
-        {split: {kind: evaluations[split, kind].summary for kind in KINDS} for split in SPLITS},
+        {split: {kind: evaluations[split, kind].summary for kind in KINDS} for split in MEASURED_SPLITS},
     )
     write_json(
         report / "accuracy.json",
         {
             split: {f"mask_{key}": evaluations[split, "mask"].summary[key] for key in ("mAP50_95", "mAP50")}
-            for split in SPLITS
+            for split in MEASURED_SPLITS
         },
     )
     with whole_folder(report / "evaluate") as folder:
         write_evaluation(evaluations, args.model, args.split, args.out, args.yolo / "images", params, folder)
 
-    for split in SPLITS:
+    for split in MEASURED_SPLITS:
         numbers = ", ".join(
             f"{kind} mAP50-95 {shown(found.summary['mAP50_95'])} mAP50 {shown(found.summary['mAP50'])}"
             for kind, found in ((kind, evaluations[split, kind]) for kind in KINDS)

@@ -19,17 +19,11 @@ from seamline.base.coco import raw_to_record, read_coco, write_coco
 from seamline.base.files import beside, check_out, whole_folder, write_json, write_text
 from seamline.base.parallel import in_threads
 from seamline.base.process import run
+from seamline.base.splits import SPLITS
 from seamline.dataset.groups import field_groups
-from seamline.dataset.splits import (
-    FEWEST_GROUPS,
-    SPLITS,
-    fingerprint,
-    joined_groups,
-    near_duplicates,
-    official_splits,
-    split_report,
-    stratified,
-)
+from seamline.dataset.near_duplicates import fingerprint, joined_groups, near_duplicates
+from seamline.dataset.splits import FEWEST_GROUPS, official_splits, split_report
+from seamline.dataset.stratification import stratified
 from seamline.params.loader import Ratios, load_params
 
 

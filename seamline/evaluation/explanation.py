@@ -15,6 +15,7 @@ from tqdm import tqdm
 from seamline.base.coco import Record
 from seamline.base.files import read_json, sha256_of, write_csv, write_json
 from seamline.base.parallel import in_processes, usable_cores
+from seamline.base.splits import MEASURED_SPLITS
 from seamline.charts.evaluation import (
     confidence_figure,
     confusion_figure,
@@ -36,7 +37,7 @@ from seamline.evaluation.curves import (
     operating_to_table,
     reliability,
 )
-from seamline.evaluation.measure import KINDS, MEASURES, SPLITS, Measured
+from seamline.evaluation.measure import KINDS, MEASURES, Measured
 from seamline.evaluation.mistakes import (
     FOUND_IOU,
     MISTAKES,
@@ -78,8 +79,8 @@ def write_evaluation(
         params: the section evaluate.
         out: an empty folder.
     """
-    truth = {name: read_ground_truth(split / f"{name}.json") for name in SPLITS}
-    masks = {name: evaluations[name, "mask"] for name in SPLITS}
+    truth = {name: read_ground_truth(split / f"{name}.json") for name in MEASURED_SPLITS}
+    masks = {name: evaluations[name, "mask"] for name in MEASURED_SPLITS}
     operating = {name: matches_to_operating(found.matches) for name, found in masks.items()}
     # The threshold is chosen on val, so that the confusion matrix and mistakes on test are not tuned on test.
     threshold = best_f1_threshold(operating["val"])
@@ -156,12 +157,13 @@ def write_intervals(evaluations: dict[tuple[str, str], Measured], out: Path) -> 
     """intervals.json and per_class.json; bootstrap.csv, whose rows pair up with those of other models."""
     names = {
         f"{split}_{kind}_{measure}": mean_of_classes(evaluations[split, kind].sampled(measure))
-        for split in SPLITS
+        for split in MEASURED_SPLITS
         for kind in KINDS
         for measure in MEASURES
     }
     groups = {
-        split: groups_showing(evaluations[split, "mask"].matches, evaluations[split, "mask"].groups) for split in SPLITS
+        split: groups_showing(evaluations[split, "mask"].matches, evaluations[split, "mask"].groups)
+        for split in MEASURED_SPLITS
     }
     write_csv(
         out / "bootstrap.csv", list(names), zip(*(values.round(6).tolist() for values in names.values()), strict=True)
@@ -183,10 +185,10 @@ def write_intervals(evaluations: dict[tuple[str, str], Measured], out: Path) -> 
                 }
                 for kind in KINDS
             }
-            for split in SPLITS
+            for split in MEASURED_SPLITS
         },
     )
-    classes = {split: {kind: class_records(evaluations[split, kind]) for kind in KINDS} for split in SPLITS}
+    classes = {split: {kind: class_records(evaluations[split, kind]) for kind in KINDS} for split in MEASURED_SPLITS}
     write_json(out / "per_class.json", classes)
     rows = [(name, found["mAP50_95"], found["mAP50_95_interval"]) for name, found in classes["test"]["mask"].items()]
     save(interval_figure(rows, "Masks of each class on test, with 95% intervals", "mAP50-95"), out / "per_class.png")
@@ -217,7 +219,7 @@ def write_slices(masks: dict[str, Measured], truth: dict[str, COCO], params: Par
     """slices.csv and its chart, and slices.json, which says how many instances a field says nothing of."""
     fields = {
         split: [field_of(truth[split], masks[split].matches, *item) for item in params.evaluate.slices.items()]
-        for split in SPLITS
+        for split in MEASURED_SPLITS
     }
     write_json(
         out / "slices.json",
@@ -231,7 +233,7 @@ def write_slices(masks: dict[str, Measured], truth: dict[str, COCO], params: Par
     )
     jobs = [
         (split, field, masks[split].matches, masks[split].groups, masks[split].weights)
-        for split in SPLITS
+        for split in MEASURED_SPLITS
         for field in fields[split]
     ]
     large = sum(job[2].score.size for job in jobs) > LARGE_SLICES

@@ -13,6 +13,7 @@ from seamline.base.coco import Record
 from seamline.base.errors import SeamlineError
 from seamline.base.files import read_json
 from seamline.base.parallel import in_processes, usable_cores
+from seamline.base.splits import MEASURED_SPLITS
 from seamline.evaluation.average_precision import (
     Curve,
     Floats,
@@ -25,7 +26,6 @@ from seamline.evaluation.average_precision import (
 from seamline.evaluation.bootstrap import draw_weights, groups_showing, interval, mean_of_classes, sample_precisions
 from seamline.params.loader import Evaluate, Params
 
-SPLITS = ("val", "test")
 KINDS = ("box", "mask")
 MEASURES = ("mAP50_95", "mAP50")  # that intervals are given for
 LARGE_BYTES = 20_000_000  # of predictions; starting processes takes longer than fewer do
@@ -65,7 +65,7 @@ def evaluate_files(split: Path, predictions: Path, params: Params) -> dict[tuple
         params: the section evaluate.
     """
     # Masks take longer and are begun first.
-    wanted = [(name, kind) for kind in reversed(KINDS) for name in SPLITS]
+    wanted = [(name, kind) for kind in reversed(KINDS) for name in MEASURED_SPLITS]
     jobs = [Job(split / f"{name}.json", predictions / f"{name}_{kind}.json", kind, params) for name, kind in wanted]
     large = sum(job.results.stat().st_size for job in jobs) > LARGE_BYTES
     done = in_processes(evaluate_file, jobs, min(usable_cores(), len(jobs)) if large else 1)

@@ -25,7 +25,8 @@ from pycocotools.coco import COCO
 from seamline.base.coco import Record
 from seamline.base.errors import SeamlineError
 from seamline.base.files import copy, link_or_copy
-from seamline.ingest.canonical.dataset import canonicalise, unique_stem
+from seamline.ingest.canonical.dataset import canonicalise
+from seamline.ingest.canonical.images import unique_stem
 from seamline.ingest.layouts.coco import read
 from tests.conftest import HAS_SHARED_DATA, PROJECT, SHARED_DATA, square, write_dataset
 

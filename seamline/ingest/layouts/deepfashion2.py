@@ -19,7 +19,7 @@ from tqdm import tqdm
 from seamline.base.coco import Record
 from seamline.base.errors import SeamlineError
 from seamline.ingest.archives import files_below, folders_below
-from seamline.ingest.canonical.dataset import Part, Source
+from seamline.ingest.canonical.source import Part, Source
 from seamline.ingest.layouts.coco import split_of_file
 
 NAMES = (
