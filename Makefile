@@ -14,7 +14,7 @@ help:
 	@echo "make coverage    how much of each module the tests reach; fails where too little of what matters"
 	@echo "make setup       only set up .venv; nothing to do takes no time"
 	@echo "make doctor      says what would fail and how to mend it, before hours are spent"
-	@echo "make lint        ruff, mypy, hadolint, the workflows' schema    (make hooks: before each commit)"
+	@echo "make lint        style, types, rooms, sizes, words, Dockerfiles, workflows    (make hooks: before each commit)"
 	@echo "make lock        pin what pyproject.toml asks for in requirements.txt and requirements-cpu.txt"
 	@echo "make recipe      parameters for a known dataset and a GPU, and their run: NAME=... SOURCE=... (docs/training.md)"
 	@echo "make sweep       search the hyperparameters of params.yaml's section sweep"
@@ -104,6 +104,9 @@ lint: setup
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
+	$(VENV)/bin/lint-imports --no-logo --no-cache
+	$(VENV)/bin/python -m checks.sizes
+	$(VENV)/bin/python -m checks.words
 	$(VENV)/bin/bandit --quiet --configfile pyproject.toml --recursive seamline stages dvc_hint
 	$(VENV)/bin/hadolint Dockerfile.cpu Dockerfile.gpu
 	$(VENV)/bin/check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml
