@@ -209,7 +209,7 @@ def run(main: Callable[[], None], anywhere: bool = False) -> None:
         sys.exit(1)
     except KeyboardInterrupt:
         print(
-            "interrupted; nothing half-written is left, run the same command again to go on",
+            "interrupted; nothing half-written is left, run the same command again to resume",
             file=sys.stderr,
             flush=True,
         )

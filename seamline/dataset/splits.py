@@ -31,7 +31,7 @@ def official_splits(values: Sequence[Any], official: Mapping[str, str]) -> Assig
     for ours, theirs in official.items():
         if theirs not in known:
             raise SeamlineError(
-                f"split.official: no image of the subset is of the source's split {theirs!r}, which {ours} shall be; "
+                f"split.official: no image of the subset is of the source's split {theirs!r}, which is to be {ours}; "
                 f"there are {', '.join(known) or 'none'}."
             )
     fixed = np.full(len(values), -1, dtype=np.int64)

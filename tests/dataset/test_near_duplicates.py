@@ -132,7 +132,7 @@ def on_white(photo: npt.NDArray[np.uint8], mask: npt.NDArray[np.uint8]) -> npt.N
 
 
 @pytest.mark.skipif(not HAS_SHARED_DATA, reason="the real photos are not on this machine")
-def test_different_garments_on_white_are_no_near_duplicates(tmp_path: Path) -> None:
+def test_different_garments_on_white_are_not_near_duplicates(tmp_path: Path) -> None:
     """346 of them, with 26 pairs whose hashes alone are 8 bits or less apart."""
     coco = json.loads((SHARED_DATA / "ccp-mini" / "instances.json").read_text())
     images = {image["id"]: image for image in coco["images"]}

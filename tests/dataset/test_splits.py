@@ -25,7 +25,7 @@ def test_the_least_number_of_groups_is_the_evaluations() -> None:
 def test_official_splits_are_taken_over() -> None:
     values = ["train", "val", "train", None]
     assert official_splits(values, {"test": "val"}).tolist() == [-1, SPLITS.index("test"), -1, -1]
-    with pytest.raises(SeamlineError, match=r"source's split 'dev', which test shall be; there are train, val"):
+    with pytest.raises(SeamlineError, match=r"source's split 'dev', which is to be test; there are train, val"):
         official_splits(values, {"test": "dev"})
     with pytest.raises(SeamlineError, match="nothing is left for val;"):
         official_splits(values[:3], {"train": "train", "test": "val"})

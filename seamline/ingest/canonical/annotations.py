@@ -19,7 +19,7 @@ def canonical_annotations(
     parts: Sequence[Part],
     entries: Sequence[Entry],
     category_ids: Sequence[Mapping[Any, int]],
-    kept: Counter[str],
+    counts: Counter[str],
     dropped: Counter[str],
     repaired: Counter[str],
 ) -> Iterator[Record]:
@@ -38,7 +38,7 @@ def canonical_annotations(
         try:
             record = record_of(raw)
             if record is None:
-                raise Unusable("annotation: is no object, or cannot be read")
+                raise Unusable("annotation: is not an object, or cannot be read")
             # Of all images, the dropped ones included: else its annotations might go to one with a similar id.
             position = found_in(positions[part], record.get("image_id"))
             if position is None:
@@ -58,7 +58,7 @@ def canonical_annotations(
             repairs.append("annotation: id numbered anew, as it was missing, zero, text or taken")
             record |= {} if identity is None else {"source_id": record.get("source_id", identity)}
         repaired.update(repairs)
-        kept["annotations"] += 1
+        counts["annotations"] += 1
         yield {**record, "id": numbers[index], "image_id": entry.number, "category_id": category}
 
 

@@ -50,21 +50,21 @@ def canonicalise(source: Source, target: Path, place: Callable[[Path, Path], Non
     number_entries(entries, source.parts, repaired)
     for entry in tqdm(entries, desc="images", unit="image", disable=None):
         place_image(entry, target / "images", place)
-    kept = Counter[str]()
+    counts = Counter[str]()
     write_coco(
         target / "annotations.json",
         (canonical_image(entry, source.parts[entry.part].split) for entry in entries),
-        canonical_annotations(source.parts, entries, category_ids, kept, dropped, repaired),
+        canonical_annotations(source.parts, entries, category_ids, counts, dropped, repaired),
         categories,
         source.attributes,
     )
     lost = Counter({reason: count for reason, count in dropped.items() if reason.startswith("annotation:")})
-    if lost and not kept["annotations"]:
+    if lost and not counts["annotations"]:
         raise SeamlineError(f"{title}: no annotation of it can be used ({reasons(lost)}).")
     report: Record = {
         "layout": source.layout,
         "images": len(entries),
-        "annotations": kept["annotations"],
+        "annotations": counts["annotations"],
         "categories": len(categories),
         "annotations_sha256": sha256_of(target / "annotations.json"),
         "images_sha256": hashlib.sha256(
@@ -90,7 +90,7 @@ def canonical_categories(parts: Sequence[Part], repaired: Counter[str]) -> tuple
     """The categories of all parts by name, and for each part what its ids have become.
 
     Raises:
-        SeamlineError: when a category has no name or no id, a name that is no text to print, or one of another's.
+        SeamlineError: when a category has no name or no id, a name that cannot be printed, or one of another's.
     """
     by_name: dict[str, Record] = {}
     for part in parts:

@@ -52,7 +52,7 @@ def is_identity(value: Any) -> bool:
 
 
 def record_of(raw: Raw) -> Record | None:
-    """A record; None where it is no object, is not UTF-8 or has a number out of range."""
+    """A record; None where it is not an object, is not UTF-8 or has a number out of range."""
     try:
         record: Record = msgspec.json.decode(raw, type=Record)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):

@@ -58,7 +58,7 @@ def usable_entries(parts: Sequence[Part], dropped: Counter[str]) -> list[Entry]:
     """Image records that say which image they mean, with files of their own.
 
     Raises:
-        SeamlineError: when two different images of a part have one id, so that their annotations cannot be told apart.
+        SeamlineError: when two different images of a part have one id: nothing says whose the annotations are.
     """
     entries = []
     for index, part in enumerate(parts):
@@ -78,7 +78,7 @@ def usable_entries(parts: Sequence[Part], dropped: Counter[str]) -> list[Entry]:
                 if other.file_name != head.file_name:
                     raise SeamlineError(
                         f"{part.title}: the images {other.file_name!r} and {head.file_name!r} have the same id "
-                        f"{head.id!r}; whose its annotations are cannot be told."
+                        f"{head.id!r}; nothing says whose its annotations are."
                     )
                 dropped["image: listed twice"] += 1
             elif path is None:
@@ -94,8 +94,8 @@ def usable_entries(parts: Sequence[Part], dropped: Counter[str]) -> list[Entry]:
 def readable_entries(entries: Sequence[Entry], dropped: Counter[str], repaired: Counter[str]) -> list[Entry]:
     """Those whose file can be read and has the size its record says; which way up, where EXIF turns it.
 
-    A tool wrote masks either on images as EXIF shows them or as they are stored. Which one is told by images lying on
-    their side, whose height and width change places; for the others it is taken over when all of those agree.
+    A tool wrote masks either on images as EXIF shows them or as they are stored. Images lying on their side, whose
+    height and width change places, show which; for the others it is taken over when all of those agree.
     """
     pictures = in_threads(lambda entry: inspect(entry.path), entries)
     progress = tqdm(zip(entries, pictures, strict=True), desc="reading images", total=len(entries), disable=None)
@@ -109,7 +109,7 @@ def readable_entries(entries: Sequence[Entry], dropped: Counter[str], repaired: 
             fits = [record_size(entry.head) == size for size in (size_of(picture), picture.stored_size)]
             shown, stored = shown + (fits == [True, False]), stored + (fits == [False, True])
         candidates.append(entry)
-    kept = []
+    usable = []
     for entry in candidates:
         reason = entry_problem(entry, shown, stored)
         if reason is not None:
@@ -121,8 +121,8 @@ def readable_entries(entries: Sequence[Entry], dropped: Counter[str], repaired: 
             repaired["image: size was missing, taken from the file"] += 1
         if entry.picture.wrong_end:
             repaired["image: the end of the JPEG put right"] += 1
-        kept.append(entry)
-    return kept
+        usable.append(entry)
+    return usable
 
 
 def entry_problem(entry: Entry, shown: int, stored: int) -> str | None:
