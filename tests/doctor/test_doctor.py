@@ -99,9 +99,7 @@ def test_without_any_package_it_says_what_to_run(tmp_path: Path) -> None:
     assert levels_of(done)["params"] == "note"
 
 
-def test_a_bucket_that_refuses_is_reported_as_pull_reports_it_and_without_secrets(
-    project: Project, bucket: Bucket
-) -> None:
+def test_a_bucket_that_refuses_is_reported_as_by_pull_and_without_secrets(project: Project, bucket: Bucket) -> None:
     bucket.put({"garments/a.jpg": b"x" * 1000})
     project.environment.update(bucket.environment)
     project.change({"pull": {"source": bucket.url("garments")}})
