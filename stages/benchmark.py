@@ -14,13 +14,15 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from seamline.base.coco import Record
+from seamline.base.coco import Record, images_of_split
 from seamline.base.errors import SeamlineError
-from seamline.base.files import write_bytes, write_json
+from seamline.base.files import megabytes, write_bytes, write_json
 from seamline.base.process import run
+from seamline.base.spacing import evenly_spaced
 from seamline.benchmark.engine_process import engine_processes
 from seamline.benchmark.machine import conditions, instructions, machine_facts, snapshot, usable_core_ids
 from seamline.benchmark.tables import rows_to_table, write_benchmark
+from seamline.benchmark.timed_models import timed_models
 from seamline.benchmark.timing import (
     WarmUp,
     best_way,
@@ -41,7 +43,6 @@ from seamline.benchmark.timing import (
     warm_up,
     ways_to_try,
 )
-from seamline.export.yolo import evenly_spaced, image_files, megabytes, timed_models
 from seamline.params.loader import load_params
 
 SLOWEST_S = 10  # an image, when accuracy is measured
@@ -67,7 +68,7 @@ def main() -> None:
             raise SeamlineError(f"{name}: {path} is missing; dvc repro makes it.")
     rows = rows_to_measure(models, instructions(), formats_on_gpu(models))
     test, folder = args.split / "test.json", args.yolo / "images"
-    files = image_files(test, folder)
+    files = images_of_split(test, folder)
     images, split_images = evenly_spaced(files, settings.images), len(files)
     cores = usable_core_ids(settings.threads)
     opened = partial(
