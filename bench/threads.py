@@ -63,7 +63,7 @@ def are_equal(found: Detections | ImageError, expected: Detections | ImageError)
 def count_differences(
     detector: Detector, kinds: Sequence[str], photos: Sequence[Path], threads: int, calls: int
 ) -> Counter[str]:
-    """Calls of these kinds from so many threads at once, each thread beginning with another photo.
+    """Calls of these kinds from this number of threads at once, each beginning with another photo.
 
     Returns:
         The number of calls under "calls", of results unlike those alone under "different", and of errors.

@@ -4,7 +4,7 @@ Writes OUT/best.pt (final weights only; equal trainings give equal files), OUT/t
 all that was asked for, which exported models carry), and REPORT/losses.csv, REPORT/validation.csv and
 REPORT/summary.json. The validation figures there are the trainer's own, to watch it by; the official ones come from the
 evaluate stage. After a kill it resumes from the last finished epoch, if data and parameters are the same. Finished
-trainings are stored in .seamline/train (`python -m stages.trainings` lists them): the same one is not trained twice.
+trainings are stored in .seamline/train (`seamline trainings` lists them): the same one is not trained twice.
 
 Example: python -m stages.train data/split data/yolo models/train --report reports/train
 """
@@ -49,7 +49,7 @@ def main() -> None:
             "device": facts["device"],
             "threads": facts["threads"],
             **origin,
-            **({"weights_sha256": facts["weights_sha256"]} if "weights_sha256" in facts else {}),
+            **{key: facts[key] for key in ("weights_sha256", "taken_over") if key in facts},
         },
     )
     print(f"best epoch {facts['best_epoch']} of {len(history)}: {args.out / 'best.pt'}")

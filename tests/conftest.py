@@ -80,8 +80,8 @@ PROCESSES = {
     "benchmark/test_engine_process.py",
     "benchmark/test_machine.py",
     "benchmark/test_timing.py",
-    "charts/test_data.py",
-    "charts/test_results.py",
+    "charts/test_dataset.py",
+    "charts/test_evaluation.py",
     "dataset/test_conversion.py",
     "doctor/test_doctor.py",
     "doctor/test_reach.py",
@@ -118,9 +118,9 @@ PROCESSES = {
     "report/test_report.py",
     "stages/test_repro.py",
     "stages/test_stage.py",
-    "tools/test_recipes.py",
     "training/test_keys.py",
     "training/test_yolo.py",
+    "verbs/test_recipe.py",
 }
 
 

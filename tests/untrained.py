@@ -19,7 +19,7 @@ from seamline.export.metadata import model_metadata
 from seamline.export.openvino import onnx_to_openvino
 from seamline.export.yolo import PREPROCESSING, weights_to_onnx
 from seamline.images.reading import read_image
-from seamline.masks.outlines import mask_iou
+from seamline.masks.rle import mask_iou
 from seamline.models.arrays import Canvases
 from seamline.models.detections import Detections
 from seamline.models.engines.engine import copied

@@ -8,7 +8,7 @@ import pytest
 from seamline.base.coco import Record
 from seamline.base.errors import SeamlineError
 from seamline.export.gates import check_drift, matched_share
-from seamline.masks.outlines import mask_to_rle
+from seamline.masks.rle import mask_to_rle
 
 
 def test_drift_in_either_direction_is_an_error() -> None:

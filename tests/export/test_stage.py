@@ -14,7 +14,7 @@ import pytest
 from seamline.base.coco import Record, images_of_split
 from seamline.base.errors import SeamlineError
 from seamline.base.files import sha256_of
-from seamline.benchmark.timed_models import timed_models
+from seamline.benchmark.rows import timed_models
 from seamline.export.int8 import RUNGS, quantise
 from seamline.export.openvino import onnx_to_openvino
 from seamline.export.yolo import weights_to_onnx

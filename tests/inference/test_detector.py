@@ -25,7 +25,7 @@ from bench.threads import CALLS, are_equal, count_differences
 from seamline.base.errors import SeamlineError
 from seamline.images.reading import ImageError, read_image
 from seamline.inference.detector import Detector
-from seamline.masks.outlines import mask_iou
+from seamline.masks.rle import mask_iou
 from seamline.models.detections import Detections
 from tests.conftest import PROJECT
 from tests.untrained import IMGSZ, Untrained, alike, steady_images
@@ -191,7 +191,7 @@ os.waitpid(child, 0)
 
 
 def forked(code: str, *words: Path) -> str:
-    """What a program that forks says; neither it nor its fork may go on for longer than a minute."""
+    """What a program that forks says; neither it nor its fork may take longer than a minute."""
     command = [sys.executable, "-c", code, *map(str, words)]
     process = subprocess.Popen(command, cwd=PROJECT, stdout=subprocess.PIPE, text=True, start_new_session=True)
     try:

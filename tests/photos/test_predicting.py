@@ -19,13 +19,13 @@ from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 
 from seamline.base.errors import SeamlineError
-from seamline.images.drawing import COLOURS, hex_to_bgr
+from seamline.images.colours import COLOURS, hex_to_bgr
 from seamline.images.overlays import SIDE_PX
 from seamline.images.reading import ImageError, read_image
 from seamline.inference.detector import Detector
-from seamline.masks.outlines import mask_to_rle
+from seamline.masks.rle import mask_to_rle
 from seamline.photos import writing
-from seamline.photos.drawing import overlay
+from seamline.photos.drawing import found_in
 from seamline.photos.finding import find_photos, words
 from seamline.photos.remote import Remote
 from seamline.verbs.predict import main
@@ -412,7 +412,7 @@ def test_a_picture_shows_each_class_in_its_colour() -> None:
         {"category_id": number, "score": 0.9, "segmentation": mask_to_rle(mask)}
         for number, mask in zip((2, 1), masks, strict=True)
     ]
-    picture = overlay(image, records, ["top", "trousers"])
+    picture = found_in(image, records, ["top", "trousers"])
     assert picture.shape == (SIDE_PX, SIDE_PX // 2, 3)
     scale = SIDE_PX / 1200
     for y, index in ((150, 1), (750, 0)):  # above the label
@@ -452,7 +452,7 @@ def test_a_photo_that_cannot_be_drawn_has_no_formula_in_the_table_either(
     assert row["file_name"] == "'=1+1.jpg" and "cannot be drawn" in row["reason"]
 
 
-def test_a_name_is_no_command_to_a_terminal(untrained: Untrained, tmp_path: Path) -> None:
+def test_a_name_is_not_a_command_to_a_terminal(untrained: Untrained, tmp_path: Path) -> None:
     """Photos come from anybody: one whose name would paint the terminal or begin a line of its own, and is damaged."""
     name = "x\x1b[31m\x1b]0;title\x07\nerror: all is lost\u202egpj.jpg"
     (tmp_path / name).write_bytes(untrained.images()[0].read_bytes()[:700])

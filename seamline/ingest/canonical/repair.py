@@ -15,7 +15,7 @@ import numpy as np
 from pycocotools import mask as coco_mask
 
 from seamline.base.coco import Record
-from seamline.masks.outlines import Rle, counts_to_runs, segmentation_to_rle
+from seamline.masks.rle import Rle, counts_to_runs, segmentation_to_rle
 
 MIN_BOX_IOU = 0.5  # a box that overlaps its mask's own less is another thing's, or corners instead of a size
 MIN_AREA_SHARE = 0.5  # likewise; polygons' own areas differ from their masks' by less, those in shares by far more
@@ -98,7 +98,7 @@ def counts_to_text(counts: bytes | str) -> str:
 def check_polygon(polygon: Any, height: int, width: int) -> None:
     """Raises Unusable when a coordinate is none, has no partner, or lies absurdly far outside the image."""
     if not isinstance(polygon, list) or not all(is_number(value) for value in polygon):
-        raise Unusable("annotation: a coordinate is no number")
+        raise Unusable("annotation: a coordinate is not a number")
     if len(polygon) % 2:
         raise Unusable("annotation: a polygon has an odd number of coordinates")
     # pycocotools' memory grows with the length of a polygon's edges, and beyond 2**31 it writes where it must not.

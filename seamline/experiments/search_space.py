@@ -1,0 +1,55 @@
+"""A sweep's search space from params.yaml for Optuna, and Optuna's choices for DVC."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import yaml
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+
+from seamline.base.errors import SeamlineError
+from seamline.params.loader import Params, Range
+
+
+def space_to_distributions(space: Mapping[str, Range | list[Any]]) -> dict[str, BaseDistribution]:
+    """A list is a choice; a range between two whole numbers gives whole numbers."""
+    found: dict[str, BaseDistribution] = {}
+    for key, values in space.items():
+        if isinstance(values, list):
+            found[key] = CategoricalDistribution(values)
+        elif isinstance(values.low, int) and isinstance(values.high, int):
+            found[key] = IntDistribution(values.low, values.high, log=values.log)
+        else:
+            found[key] = FloatDistribution(values.low, values.high, log=values.log)
+    return found
+
+
+def params_to_overrides(params: Mapping[str, Any]) -> list[str]:
+    """Such as train.lr0=0.003, for `dvc exp run -S`: values in JSON, floats with six digits."""
+    return [
+        f"{key}={json.dumps(float(f'{value:.6g}') if isinstance(value, float) else value)}"
+        for key, value in sorted(params.items())
+    ]
+
+
+def study_key(params: Params, lock: Path) -> str:
+    """Four hexadecimal digits of what makes trials comparable: data, evaluation, fixed parameters of train, the space.
+
+    Raises:
+        SeamlineError: when there is no data yet.
+    """
+    try:
+        stages = yaml.safe_load(lock.read_text(encoding="utf-8"))["stages"]
+        data = [out["md5"] for name in ("convert", "split") for out in stages[name]["outs"]]
+    except (FileNotFoundError, KeyError, TypeError):
+        raise SeamlineError(f"sweep: {lock} has no data yet; run dvc repro split first.") from None
+    sections = {name: msgspec.to_builtins(getattr(params, name)) for name in ("train", "evaluate")}
+    train = sections["train"] | sections["train"].pop("(others)")
+    sections["train"] = {key: value for key, value in train.items() if f"train.{key}" not in params.sweep.space}
+    text = json.dumps([data, sections, msgspec.to_builtins(params.sweep.space)], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:4]
