@@ -20,12 +20,12 @@ from tqdm import tqdm
 from seamline.base.files import write_json
 from seamline.base.process import quiet_environment
 from seamline.benchmark.machine import instructions
-from seamline.export.yolo import model_paths
 from seamline.images.reading import ImageError
 from seamline.inference.detector import Detector
 from seamline.inference.threads import limit_other_threads
 from seamline.models.detections import Detections
 from seamline.models.engines.opening import NO_MODEL
+from seamline.models.exported import model_paths
 
 BF16 = "openvino_bf16"
 THREADS = (2, 4, 8, 16)
