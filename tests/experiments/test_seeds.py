@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -30,9 +31,9 @@ def perfect(path: Path) -> list[Record]:
     ]  # fmt: skip
 
 
-@pytest.mark.parametrize("wanted", [[1, 0, 1], [5, 4, 3, 2, 1, 0]])
+@pytest.mark.parametrize(("wanted", "has_masks"), [([1, 0, 1], True), ([5, 4, 3, 2, 1, 0], True), ([1, 0], False)])
 def test_every_seed_is_trained_once_and_all_stay_for_the_next_time(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, wanted: list[int]
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, wanted: list[int], has_masks: bool
 ) -> None:
     write_split(tmp_path / "split", tmp_path / "images")
     asked: list[tuple[int, int]] = []
@@ -42,12 +43,12 @@ def test_every_seed_is_trained_once_and_all_stay_for_the_next_time(
         asked.append((params.seed, most))
         yield Training(Path(str(params.seed)), {}, [])
 
-    def found_by(model: Path, path: Path, images: Path, name: str) -> list[Record]:
-        return perfect(path) if model == Path("0") else []
+    def found_by(model: SimpleNamespace, path: Path, images: Path, name: str) -> list[Record]:
+        return perfect(path) if model.weights == Path("0") else []
 
     monkeypatch.chdir(PARAMS.parent)
     monkeypatch.setattr(seeds, "finished_training", finished)
-    monkeypatch.setattr(seeds, "Detector", lambda weights, *limits: weights)
+    monkeypatch.setattr(seeds, "Detector", lambda weights, *_: SimpleNamespace(weights=weights, has_masks=has_masks))
     monkeypatch.setattr(seeds, "predict_split", found_by)
     out = tmp_path / "report" / "seed_spread.json"
     verb.main([str(tmp_path / "split"), str(tmp_path), "--report", str(out), "--seeds", *map(str, wanted)])
@@ -56,9 +57,11 @@ def test_every_seed_is_trained_once_and_all_stay_for_the_next_time(
     found = json.loads(out.read_text())
     assert list(found["seeds"]) == [str(seed) for seed in sorted(set(wanted))]
     assert "seed" not in found["train"]
+    kinds = {"box", "mask"} if has_masks else {"box"}
+    assert {key.split("_")[1] for key in found["spread"]} == kinds
     assert set(found["spread"].values()) == {1}
     assert set(found["mean"].values()) == {round(1 / len(found["seeds"]), 6)}
-    assert {f"{split}_{kind}_mAP50" for split in ("val", "test") for kind in ("box", "mask")} < set(found["mean"])
+    assert {f"{split}_{kind}_mAP50" for split in ("val", "test") for kind in kinds} < set(found["mean"])
 
 
 @pytest.mark.parametrize("wanted", ["1", "1 1", "0 -1"])

@@ -68,6 +68,7 @@ def test_a_training_tells_its_epochs_and_stops_when_asked(tmp_path: Path, monkey
     monkeypatch.setenv(PROGRESS, str(progress))
     tell_progress(history)
     assert validation_by_epoch(json.loads(progress.read_text())) == [(2, 0.25)]
+    assert validation_by_epoch([{"epoch": 3, "val_box_mAP50_95": 0.5}]) == [(3, 0.5)]  # it finds boxes only
     stop_file(progress).touch()
     with pytest.raises(SeamlineError, match="the sweep stopped this trial after epoch 2"):
         tell_progress(history)
@@ -343,7 +344,7 @@ def killed_and_resumed(folder: Path, monkeypatch: pytest.MonkeyPatch, program: s
     expected = (asked, False) if began else (workspace, True)
     assert {(params, new) for _, params, new, _ in project.ran()} == {expected}
     for trial in complete:
-        assert experiment_value(commit_of(trial.user_attrs["experiment"])) == trial.value
+        assert experiment_value(commit_of(trial.user_attrs["experiment"])) == ("mask", trial.value)
     assert Path("params.yaml").read_text() == workspace
     assert not list(Path(".dvc/tmp/sweep").iterdir())
 
