@@ -5,7 +5,7 @@ images, so that what slows the machine down slows all of them. Latency (one imag
 way, in the way that proved best) are measured apart. Precision is asked for and read back; rows that are not comparable
 with PyTorch's are marked. Where torch is not installed, as in Dockerfile.cpu, ONNX takes its place.
 
-Example: python -m stages.benchmark models/train/best.pt models/export data/split data/yolo reports
+Example: python -m stages.benchmark models/train/best.pt models/export data/split data/subset/images reports
 """
 
 import argparse
@@ -42,6 +42,9 @@ from seamline.benchmark.timing import (
     ways_to_try,
 )
 from seamline.export.yolo import evenly_spaced, image_files, megabytes, timed_models
+from seamline.params.benchmark import Benchmark
+from seamline.params.evaluate import Evaluate
+from seamline.params.export import Export
 from seamline.params.loader import load_params
 
 SLOWEST_S = 10  # an image, when accuracy is measured
@@ -53,11 +56,11 @@ def main() -> None:
     parser.add_argument("weights", type=Path, help="trained model, such as models/train/best.pt")
     parser.add_argument("exported", type=Path, help="folder of the export stage, such as models/export")
     parser.add_argument("split", type=Path, help="folder with test.json, such as data/split")
-    parser.add_argument("yolo", type=Path, help="folder with images/, such as data/yolo")
+    parser.add_argument("images", type=Path, help="folder of the images, such as data/subset/images")
     parser.add_argument("reports", type=Path, help="folder for what was measured, such as reports")
     args = parser.parse_args()
     params = load_params()
-    settings, limits = params.benchmark, params.evaluate
+    settings, limits, confidence = params[Benchmark], params[Evaluate], params[Export].confidence
     profile = profile_of(settings)
 
     made = timed_models(args.weights, args.exported)
@@ -66,14 +69,14 @@ def main() -> None:
         if not path.exists():
             raise SeamlineError(f"{name}: {path} is missing; dvc repro makes it.")
     rows = rows_to_measure(models, instructions(), formats_on_gpu(models))
-    test, folder = args.split / "test.json", args.yolo / "images"
+    test, folder = args.split / "test.json", args.images
     files = image_files(test, folder)
     images, split_images = evenly_spaced(files, settings.images), len(files)
     cores = usable_core_ids(settings.threads)
     opened = partial(
         open_row,
         cores=cores,
-        confidence=params.export.confidence,
+        confidence=confidence,
         limits=limits,
         timeout_s=profile.timeout_s,
     )
@@ -128,8 +131,8 @@ def main() -> None:
             "not_comparable": not_comparable(figures[row.name], figures[first], warm[row.name].stable),
         }
 
-    shown = most_different(found, first, params.export.confidence, sorted(truth.imgs))
-    shown |= {"file_name": truth.imgs[shown["image_id"]]["file_name"], "confidence": params.export.confidence}
+    shown = most_different(found, first, confidence, sorted(truth.imgs))
+    shown |= {"file_name": truth.imgs[shown["image_id"]]["file_name"], "confidence": confidence}
     write_json(args.reports / "formats.json", shown)
     write_bytes(args.reports / "formats.jpg", picture_of(shown, found, truth, folder, FORMAT_LABELS))
     write_benchmark(args.reports, figures, machine_facts(cores), disturbed)

@@ -4,7 +4,7 @@ Writes REPORT/metrics.json (twelve numbers each), REPORT/accuracy.json (what dvc
 REPORT/evaluate what explains them: intervals, classes, slices, curves, confusion, mistakes and pictures. The
 predictions themselves are kept as COCO results below OUT. Any model will do: best.pt, an ONNX file, an OpenVINO folder.
 
-Example: python -m stages.evaluate models/train/best.pt data/split data/yolo data/predictions
+Example: python -m stages.evaluate models/train/best.pt data/split data/subset/images data/predictions
 """
 
 import argparse
@@ -13,6 +13,7 @@ from pathlib import Path
 from seamline.base.errors import SeamlineError
 from seamline.base.files import beside, check_out, whole_folder, write_json
 from seamline.base.process import run
+from seamline.params.evaluate import Evaluate
 from seamline.params.loader import load_params
 
 
@@ -20,15 +21,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model", type=Path, help="a model, such as models/train/best.pt")
     parser.add_argument("split", type=Path, help="folder with the splits, such as data/split")
-    parser.add_argument("yolo", type=Path, help="folder with images, such as data/yolo")
+    parser.add_argument("images", type=Path, help="folder of the images, such as data/subset/images")
     parser.add_argument("out", type=Path, help="folder for the predictions, such as data/predictions")
     parser.add_argument("--report", type=Path, help="folder for figures and charts (default: OUT-report)")
     args = parser.parse_args()
     report = args.report or beside(args.out, "report")
-    inputs = [args.model, args.split, args.yolo]
+    inputs = [args.model, args.split, args.images]
     check_out(args.out, ("*_box.json", "*_mask.json"), inputs)
     check_out(report / "evaluate", ("*.csv", "*.json", "*.png", "sample", "worst"), inputs)
-    params = load_params()
+    limits = load_params()[Evaluate]
     if not args.split.is_dir():
         raise SeamlineError(
             f"{args.split}: is no folder; give the one with val.json and test.json, such as data/split."
@@ -42,15 +43,14 @@ def main() -> None:
     from seamline.inference.detector import Detector
     from seamline.inference.predictions import predict_split
 
-    limits = params.evaluate
     detector = Detector(args.model, limits.confidence, limits.nms_iou, limits.max_detections)
     with whole_folder(args.out) as out:
         for split in SPLITS:
-            records = predict_split(detector, args.split / f"{split}.json", args.yolo / "images", split)
+            records = predict_split(detector, args.split / f"{split}.json", args.images, split)
             for kind in KINDS:
                 write_json(out / f"{split}_{kind}.json", results_of_kind(records, kind))
 
-    evaluations = evaluate_files(args.split, args.out, params)
+    evaluations = evaluate_files(args.split, args.out, limits)
     write_json(
         report / "metrics.json",
         {split: {kind: evaluations[split, kind].summary for kind in KINDS} for split in SPLITS},
@@ -63,7 +63,7 @@ def main() -> None:
         },
     )
     with whole_folder(report / "evaluate") as folder:
-        write_evaluation(evaluations, args.model, args.split, args.out, args.yolo / "images", params, folder)
+        write_evaluation(evaluations, args.model, args.split, args.out, args.images, limits, folder)
 
     for split in SPLITS:
         numbers = ", ".join(

@@ -5,7 +5,7 @@ INT8 is calibrated on train and may cost export.int8.max_drop; where full quanti
 f32, then NNCF's accuracy control looks for what does the harm, and if that fails there is no INT8 model but the reason
 in its place. Every model says in its metadata what it is. What was measured goes to REPORT.
 
-Example: python -m stages.export models/train/best.pt data/split data/yolo models/export
+Example: python -m stages.export models/train/best.pt data/split data/subset/images models/export
 """
 
 import argparse
@@ -32,6 +32,8 @@ from seamline.export.yolo import (
     why_no_int8,
 )
 from seamline.models.engines import NO_MODEL, Engine, ModelFacts
+from seamline.params.evaluate import Evaluate
+from seamline.params.export import Export
 from seamline.params.loader import load_params
 
 PARITY_IMAGES = 16  # val images whose raw outputs are compared
@@ -41,37 +43,38 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("weights", type=Path, help="trained model, such as models/train/best.pt")
     parser.add_argument("split", type=Path, help="folder with train.json and val.json, such as data/split")
-    parser.add_argument("yolo", type=Path, help="folder with images/, such as data/yolo")
+    parser.add_argument("images", type=Path, help="folder of the images, such as data/subset/images")
     parser.add_argument("out", type=Path, help="folder for a model of each format, such as models/export")
     parser.add_argument("--report", type=Path, help="what the gates measured (default: OUT-report.json)")
     args = parser.parse_args()
     for model in model_paths(args.weights, args.out).values():
         if model != args.weights:
             folder = model.parent if model.suffix else model
-            check_out(folder, ("model.*", NO_MODEL), [args.weights, args.split, args.yolo])
+            check_out(folder, ("model.*", NO_MODEL), [args.weights, args.split, args.images])
     params = load_params()
-    limits = (params.evaluate.confidence, params.evaluate.nms_iou, params.evaluate.max_detections)
+    settings, thresholds = params[Export], params[Evaluate]
+    limits = (thresholds.confidence, thresholds.nms_iou, thresholds.max_detections)
 
     from seamline.evaluation.average_precision import average_precision, read_ground_truth
     from seamline.inference.detector import Detector
     from seamline.inference.predictions import predict_split
 
-    val, train, images = args.split / "val.json", args.split / "train.json", args.yolo / "images"
+    val, train, images = args.split / "val.json", args.split / "train.json", args.images
     truth, val_images = read_ground_truth(val), image_files(val, images)
     parity_images = evenly_spaced(val_images, PARITY_IMAGES)
-    calibration_images = evenly_spaced(image_files(train, images), params.export.int8.calibration_images)
+    calibration_images = evenly_spaced(image_files(train, images), settings.int8.calibration_images)
 
     def predict_val(model: Path | Engine) -> tuple[Detector, list[Record], float]:
         detector = Detector(model, *limits)
         found = predict_split(detector, val, images, "val")
-        value = average_precision(truth, found, "mask", params.evaluate.iou_thresholds).summary["mAP50_95"]
+        value = average_precision(truth, found, "mask", thresholds.iou_thresholds).summary["mAP50_95"]
         if value is None:
             raise SeamlineError(f"{val}: has no instances, so that no export can be checked.")
         return detector, found, value
 
     pytorch, reference_found, reference_map = predict_val(args.weights)
     reference = raw_outputs(pytorch.engine, parity_images)
-    facts = ModelFacts(pytorch.names, pytorch.imgsz, params.export.confidence, *limits[1:])
+    facts = ModelFacts(pytorch.names, pytorch.imgsz, settings.confidence, *limits[1:])
     sha256, origin = sha256_of(args.weights), args.weights.with_name("training.json")
     metadata = model_metadata(facts, read_json(origin) if origin.exists() else {}, sha256)
     formats: dict[str, Record] = {}
@@ -90,19 +93,19 @@ def main() -> None:
         }
         print(f"{name}: {formats[name]['model_mb']:.1f} MB, mask mAP50-95 on val {value:.4f}", flush=True)
         if name != "openvino_int8":
-            check_drift(name, drop, params.export.max_drift, matched, params.export.min_matched)
+            check_drift(name, drop, settings.max_drift, matched, settings.min_matched)
 
     record("pytorch", args.weights)
     models = model_paths(args.weights, args.out)
     with whole_folder(args.out / "onnx") as folder:
-        weights_to_onnx(args.weights, folder / "model.onnx", params.export.opset, metadata)
+        weights_to_onnx(args.weights, folder / "model.onnx", settings.opset, metadata)
         record("onnx", folder, folder / "model.onnx")
     for name, precision in (("openvino", "f32"), ("openvino_f16", "f16")):
         with whole_folder(args.out / name) as folder:
             onnx_to_openvino(models["onnx"], folder, metadata, precision)
             record(name, folder)
     with whole_folder(args.out / "openvino_int8") as folder:
-        allowed = params.export.int8.max_drop
+        allowed = settings.int8.max_drop
 
         def make(rung: str) -> None:
             source, train_images = models["openvino"], calibration_images
@@ -129,7 +132,7 @@ def main() -> None:
     write_json(
         args.report or beside(args.out, "report.json"),
         {
-            "opset": params.export.opset,
+            "opset": settings.opset,
             "imgsz": pytorch.imgsz,
             "weights_sha256": sha256,
             "calibration_images": len(calibration_images),

@@ -12,8 +12,11 @@ from typing import Any
 from seamline.base.coco import Record
 from seamline.base.files import write_text
 from seamline.base.process import run
+from seamline.params.export import Export
 from seamline.params.loader import load_params
+from seamline.params.report import Report
 from seamline.report.contents import (
+    SECTIONS,
     as_fast,
     cautions,
     code_identity,
@@ -48,11 +51,11 @@ def main() -> None:
     from seamline.report.page import picture_to_data, render
 
     facts = read_facts(args.reports)
-    best = recommended(facts, params.export.int8.max_drop)
+    best = recommended(facts, params[Export].int8.max_drop)
     values: dict[str, Any] = {
         "facts": facts,
-        "params": params,
-        "title": params.report.title,
+        "params": {name: params[kind] for name, kind in SECTIONS.items()},
+        "title": params[Report].title,
         "purpose": purpose_of(facts, params),
         "cautions": cautions(facts, params),
         "code": code_identity(),

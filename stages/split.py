@@ -1,14 +1,14 @@
 """Split: divide the images into train, val and test so that nothing leaks and every class keeps its share.
 
-Images of one group (split.group_by) and near-duplicates stay together. OUT gets train.txt, val.txt and test.txt
-(image paths below data/yolo), a COCO file a split, data.yaml with the class names, and groups.json, which says what was
-kept together; REPORT the proof; CHARTS charts and tables of what the model will learn from.
+Images of one group (split.group_by) and near-duplicates stay together. OUT gets a COCO file for each split; train.txt,
+val.txt and test.txt, whose paths are relative to the folder that holds images/ and labels/; data.yaml with the names of
+the classes; and groups.json, which says what stayed together. REPORT is the proof, CHARTS is what the model will learn
+from.
 
-Example: python -m stages.split data/subset data/yolo data/split
+Example: python -m stages.split data/subset data/split
 """
 
 import argparse
-import os
 from pathlib import Path
 
 import numpy as np
@@ -30,7 +30,8 @@ from seamline.dataset.splits import (
     split_report,
     stratified,
 )
-from seamline.params.loader import Ratios, load_params
+from seamline.params.loader import load_params
+from seamline.params.split import Ratios, Split
 
 
 def ratios_of(ratios: Ratios) -> list[float]:
@@ -40,17 +41,16 @@ def ratios_of(ratios: Ratios) -> list[float]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("subset", type=Path, help="canonical COCO folder, such as data/subset")
-    parser.add_argument("yolo", type=Path, help="its images and labels for the trainer, such as data/yolo")
     parser.add_argument("out", type=Path, help="folder to make, such as data/split")
     parser.add_argument("--report", type=Path, help="the proof (default: OUT-report.json)")
     parser.add_argument("--charts", type=Path, help="folder for charts and tables (default: OUT-charts)")
     args = parser.parse_args()
     charts_folder = args.charts or beside(args.out, "charts")
     for folder, ours in ((args.out, ("*.txt", "*.json", "data.yaml")), (charts_folder, ("*.png", "*.csv"))):
-        check_out(folder, ours, [args.subset, args.yolo])
+        check_out(folder, ours, [args.subset])
     from seamline.charts.data import write_data_charts  # matplotlib, which the stage's environment is for
 
-    params = load_params().split
+    params, images_folder = load_params()[Split], args.subset / "images"
 
     coco = read_coco(args.subset / "annotations.json")
     images = coco.image_refs()
@@ -68,7 +68,7 @@ def main() -> None:
     if params.near_duplicate_bits is not None:
         found = tqdm(
             in_threads(
-                lambda image: fingerprint(args.yolo / "images" / image.file_name, min(image.height, image.width)),
+                lambda image: fingerprint(images_folder / image.file_name, min(image.height, image.width)),
                 images,
             ),
             desc="hashing", unit="image", total=len(images), disable=None,
@@ -87,12 +87,10 @@ def main() -> None:
         found_splits = stratified(numbers, instances[free], list(ratios / ratios.sum()), params.seed)
         assigned[free] = np.array(open_splits)[found_splits]
 
-    # "./" stands for the list's own folder: ultralytics reads such lists from any working directory.
-    images_at = Path(os.path.relpath(args.yolo / "images", args.out)).as_posix()
     with whole_folder(args.out) as out:
         for index, split in enumerate(SPLITS):
             kept = np.flatnonzero(assigned == index)
-            write_text(out / f"{split}.txt", "".join(f"./{images_at}/{images[at].file_name}\n" for at in kept))
+            write_text(out / f"{split}.txt", "".join(f"./images/{images[at].file_name}\n" for at in kept))
             write_coco(
                 out / f"{split}.json",
                 (coco.images[at] for at in kept),
@@ -106,7 +104,7 @@ def main() -> None:
         names = [category.name for category in categories]
         write_text(out / "data.yaml", yaml.safe_dump({**files_of, "names": dict(enumerate(names))}, sort_keys=False))
     with whole_folder(charts_folder) as charts:
-        write_data_charts(coco, [SPLITS[index] for index in assigned], args.yolo / "images", charts)
+        write_data_charts(coco, [SPLITS[index] for index in assigned], images_folder, charts)
     report = split_report(assigned, groups, instances, names, pairs, joined)
     write_json(args.report or beside(args.out, "report.json"), {"official": params.official, **report})
     print(", ".join(f"{split} {report[split]['images']} images ({report[split]['share']:.1%})" for split in SPLITS))

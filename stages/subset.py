@@ -21,6 +21,7 @@ from seamline.base.process import run
 from seamline.dataset.groups import field_groups
 from seamline.dataset.selection import choose_balanced, merged_category, source_ids_by_class
 from seamline.params.loader import load_params
+from seamline.params.subset import Subset
 
 
 def main() -> None:
@@ -30,7 +31,7 @@ def main() -> None:
     parser.add_argument("--report", type=Path, help="what was chosen (default: OUT-report.json)")
     args = parser.parse_args()
     check_out(args.out, ("annotations.json", "images"), [args.raw], inside=True)
-    params = load_params().subset
+    params = load_params()[Subset]
 
     coco = read_coco(args.raw / "annotations.json")
     images = coco.image_refs()

@@ -38,7 +38,8 @@ from seamline.experiments.sweeping import (
     study_key,
     validation_by_epoch,
 )
-from seamline.params.loader import Sweep, load_params
+from seamline.params.loader import load_params
+from seamline.params.sweep import Sweep
 from seamline.training.trial import DIVERGED, PROGRESS, stop_file
 
 POLL_S, OVER = 0.5, (TrialState.COMPLETE, TrialState.PRUNED)
@@ -52,6 +53,7 @@ def main() -> None:
     check_dvc()
     check_name(args.name)
     params = load_params()
+    sweep = params[Sweep]
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     folder = (SCRATCH / "sweep").resolve()
     folder.mkdir(parents=True, exist_ok=True)
@@ -67,14 +69,14 @@ def main() -> None:
             print(f"{name}: a new sweep; data, parameters or space are not those of {', '.join(others)}, which stays")
         study = optuna.create_study(study_name=name, storage=storage, load_if_exists=True, direction="maximize")
         # Else what a resumed sweep chose first would be what the killed one chose first.
-        study.sampler = optuna.samplers.TPESampler(seed=params.sweep.seed + len(study.trials))
-        study.pruner = optuna.pruners.MedianPruner(params.sweep.startup_trials, params.sweep.epochs_before_pruning)
-        if len(study.get_trials(states=OVER)) < params.sweep.trials:
+        study.sampler = optuna.samplers.TPESampler(seed=sweep.seed + len(study.trials))
+        study.pruner = optuna.pruners.MedianPruner(sweep.startup_trials, sweep.epochs_before_pruning)
+        if len(study.get_trials(states=OVER)) < sweep.trials:
             trials = Trials(*start_of(study), folder)
             for cut in study.get_trials(states=[TrialState.RUNNING]):
                 study.tell(cut.number, state=TrialState.FAIL)
                 study.enqueue_trial(cut.params)
-            search(study, params.sweep, trials)
+            search(study, sweep, trials)
             discard_copies()
 
     if not study.get_trials(states=[TrialState.COMPLETE]):

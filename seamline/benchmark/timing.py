@@ -28,7 +28,8 @@ from seamline.images.reading import ImageError
 from seamline.inference.detector import Detector
 from seamline.inference.predictions import predict_split
 from seamline.models.engines import CUDA_PROVIDER, import_onnxruntime
-from seamline.params.loader import Benchmark, Evaluate
+from seamline.params.benchmark import Benchmark
+from seamline.params.evaluate import Evaluate
 
 BF16 = {"avx512_bf16", "amx_bf16"}  # instructions, any of which makes bf16 worth a row
 RESAMPLES = 2000

@@ -16,7 +16,7 @@ from pycocotools.cocoeval import COCOeval
 
 from seamline.base.coco import Record
 from seamline.base.errors import SeamlineError
-from seamline.params.loader import IouThresholds
+from seamline.params.evaluate import IouThresholds
 
 METRIC_NAMES = (
     "mAP50_95",

@@ -53,7 +53,7 @@ from seamline.evaluation.slices import HEADER as SLICE_HEADER
 from seamline.evaluation.slices import enough_samples, field_of, job_to_rows
 from seamline.images.drawing import save
 from seamline.images.overlays import write_overlays
-from seamline.params.loader import Params
+from seamline.params.evaluate import Evaluate
 
 LARGE_SLICES = 100_000  # predictions, over all fields; starting processes takes longer than fewer do
 
@@ -64,7 +64,7 @@ def write_evaluation(
     split: Path,
     predictions: Path,
     images: Path,
-    params: Params,
+    params: Evaluate,
     out: Path,
 ) -> None:
     """Everything that explains reports/metrics.json, into the folder `out`.
@@ -112,16 +112,15 @@ def write_evaluation(
     judged = judge(truth["test"], read_json(predictions / "test_mask.json"), masks["test"].matches, threshold)
     write_mistakes(judged, {number: record["name"] for number, record in truth["test"].cats.items()}, threshold, out)
     for folder, chosen in (
-        ("worst", worst_images(judged, params.evaluate.overlays)),
-        ("sample", random_images(judged, params.evaluate.overlays, params.evaluate.seed)),
+        ("worst", worst_images(judged, params.overlays)),
+        ("sample", random_images(judged, params.overlays, params.seed)),
     ):
         write_json(out / f"{folder}.json", [judged_to_record(image, truth["test"]) for image in chosen])
         write_overlays(chosen, truth["test"], images, out / folder)
 
 
-def settings(model: Path, split: Path, masks: dict[str, Measured], params: Params) -> Record:
+def settings(model: Path, split: Path, masks: dict[str, Measured], section: Evaluate) -> Record:
     """What every figure was measured with and on."""
-    section = params.evaluate
     return {
         "model": str(model),
         "model_sha256": {file.name: sha256_of(file) for file in sorted(model.iterdir())}
@@ -213,10 +212,10 @@ def class_records(measured: Measured) -> dict[str, Record]:
     return found
 
 
-def write_slices(masks: dict[str, Measured], truth: dict[str, COCO], params: Params, out: Path) -> None:
+def write_slices(masks: dict[str, Measured], truth: dict[str, COCO], params: Evaluate, out: Path) -> None:
     """slices.csv and its chart, and slices.json, which says how many instances a field says nothing of."""
     fields = {
-        split: [field_of(truth[split], masks[split].matches, *item) for item in params.evaluate.slices.items()]
+        split: [field_of(truth[split], masks[split].matches, *item) for item in params.slices.items()]
         for split in SPLITS
     }
     write_json(

@@ -24,7 +24,11 @@ from seamline.doctor.finding import some
 from seamline.doctor.repository import untracked_code
 from seamline.experiments.revisions import git, head
 from seamline.experiments.snapshot import Snapshot, changed_since, copy_of, keep, snapshot_of_workspace
-from seamline.params.loader import Params, Range, load_params
+from seamline.params.evaluate import Evaluate
+from seamline.params.loader import Params, load_params
+from seamline.params.pull import Pull
+from seamline.params.sweep import Range, Sweep
+from seamline.params.train import Train
 
 NEEDED = ("dvc.yaml", "dvc.lock", "params.yaml")
 OBJECTIVE = "val_mask_mAP50_95"
@@ -62,10 +66,11 @@ def study_key(params: Params, lock: Path) -> str:
         data = [out["md5"] for name in ("convert", "split") for out in stages[name]["outs"]]
     except (FileNotFoundError, KeyError, TypeError):
         raise SeamlineError(f"sweep: {lock} has no data yet; run dvc repro split first.") from None
-    sections = {name: msgspec.to_builtins(getattr(params, name)) for name in ("train", "evaluate")}
+    space = params[Sweep].space
+    sections = {"train": msgspec.to_builtins(params[Train]), "evaluate": msgspec.to_builtins(params[Evaluate])}
     train = sections["train"] | sections["train"].pop("(others)")
-    sections["train"] = {key: value for key, value in train.items() if f"train.{key}" not in params.sweep.space}
-    text = json.dumps([data, sections, msgspec.to_builtins(params.sweep.space)], sort_keys=True)
+    sections["train"] = {key: value for key, value in train.items() if f"train.{key}" not in space}
+    text = json.dumps([data, sections, msgspec.to_builtins(space)], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:4]
 
 
@@ -130,7 +135,7 @@ def start_of(study: Study) -> tuple[Snapshot, Path]:
         start = snapshot_of_workspace()
         keep(start, study.study_name)
     project = copy_of(start)
-    check_source_reachable(load_params(project / "params.yaml").pull.source, project)
+    check_source_reachable(load_params(project / "params.yaml")[Pull].source, project)
     study.set_user_attr("start", list(start))
     return start, project
 

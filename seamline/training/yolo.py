@@ -44,7 +44,7 @@ from seamline.base.errors import SeamlineError
 from seamline.base.files import sha256_of, whole_file, write_csv, write_text
 from seamline.base.process import ENDS_WITH, SCRATCH, end_with_named
 from seamline.models.weights import load_weights, opened_as_data
-from seamline.params.loader import Train
+from seamline.params.train import Train
 from seamline.training.checkpoints import State, data_sha256, listed_images, read_state, run_key, write_state
 from seamline.training.finished import (
     KEPT_FINISHED,
@@ -425,7 +425,7 @@ def run_trainer(overrides: Record, folder: Path) -> None:
 
 
 def check_arguments(values: Record) -> None:
-    """Raises SeamlineError when ultralytics does not take an argument's value; params.py knows their names."""
+    """Raises SeamlineError when ultralytics does not take an argument's value; params/train.py knows their names."""
     for key, value in values.items():
         if key == "cache" and value not in (True, False, "ram"):
             raise SeamlineError(

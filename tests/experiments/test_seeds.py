@@ -13,7 +13,7 @@ from pycocotools.coco import COCO
 
 from seamline.base.coco import Record
 from seamline.inference import detector, predictions
-from seamline.params.loader import Train
+from seamline.params.train import Train
 from seamline.training import yolo as training
 from seamline.training.finished import KEPT_FINISHED, Training
 from stages import seeds
@@ -50,7 +50,9 @@ def test_every_seed_is_trained_once_and_all_stay_for_the_next_time(
     monkeypatch.setattr(predictions, "predict_split", found_by)
     out = tmp_path / "report" / "seed_spread.json"
     numbers = map(str, wanted)
-    run_stage(monkeypatch, seeds.main, tmp_path / "split", tmp_path, "--report", out, "--seeds", *numbers)
+    run_stage(
+        monkeypatch, seeds.main, tmp_path / "split", "yolo", tmp_path / "images", "--report", out, "--seeds", *numbers
+    )
     most = max(len(set(wanted)), KEPT_FINISHED)
     assert asked == [(seed, most) for seed in sorted(set(wanted))]
     found = json.loads(out.read_text())
@@ -64,5 +66,7 @@ def test_every_seed_is_trained_once_and_all_stay_for_the_next_time(
 @pytest.mark.parametrize("wanted", ["1", "1 1", "0 -1"])
 def test_one_seed_has_no_spread(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any, wanted: str) -> None:
     with pytest.raises(SystemExit, match="2"):
-        run_stage(monkeypatch, seeds.main, "split", "yolo", "--report", tmp_path / "x", "--seeds", *wanted.split())
+        run_stage(
+            monkeypatch, seeds.main, "split", "yolo", "images", "--report", tmp_path / "x", "--seeds", *wanted.split()
+        )
     assert "at least two different seeds, none below 0" in capsys.readouterr().err

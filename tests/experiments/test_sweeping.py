@@ -31,7 +31,8 @@ from seamline.experiments.sweeping import (
     study_key,
     validation_by_epoch,
 )
-from seamline.params.loader import Range, load_params
+from seamline.params.loader import load_params
+from seamline.params.sweep import Range
 from seamline.training.trial import DIVERGED, PROGRESS, stop_file, tell_progress
 from stages import sweep
 from tests import warm

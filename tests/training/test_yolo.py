@@ -109,7 +109,7 @@ def make_split(folder: Path, labels: dict[str, str]) -> tuple[Path, Path]:
     split.mkdir()
     for name, text in labels.items():
         (yolo / "labels" / f"{name}.txt").write_text(text)
-    lines = [f"./../yolo/images/{name}.jpg\n" for name in labels]
+    lines = [f"./images/{name}.jpg\n" for name in labels]
     (split / "train.txt").write_text("".join(lines))
     (split / "val.txt").write_text("".join(lines[:1]))
     (split / "data.yaml").write_text(yaml.safe_dump({"names": {0: "top", 1: "trousers"}}))
