@@ -22,9 +22,32 @@ from seamline.base.files import read_json, sha256_of
 from seamline.evaluation.bootstrap import FEWEST
 from seamline.evaluation.mistakes import background_label
 from seamline.experiments.revisions import git
+from seamline.params.benchmark import Benchmark
+from seamline.params.convert import Convert
+from seamline.params.evaluate import Evaluate
+from seamline.params.export import Export
 from seamline.params.loader import Params
+from seamline.params.pull import Pull
+from seamline.params.report import Report
+from seamline.params.split import Split
+from seamline.params.subset import Subset
+from seamline.params.train import Train
+from seamline.params.types import Section
 
-CODE = ("architectures", "seamline", "stages")
+# The pipeline's own sections of params.yaml, but for the report's.
+SECTIONS: dict[str, type[Section]] = {
+    "pull": Pull, "subset": Subset, "convert": Convert, "split": Split,
+    "train": Train, "evaluate": Evaluate, "export": Export, "benchmark": Benchmark,
+}  # fmt: skip
+# The code that the results come from: what dvc.yaml has as the report's dependencies.
+CODE = (
+    "architectures",
+    *(f"stages/{name}.py" for name in (*SECTIONS, "report")),
+    *(f"seamline/params/{name}.py" for name in ("loader", "sentences", "types", *SECTIONS, "report")),
+    "seamline/base", "seamline/benchmark", "seamline/charts", "seamline/dataset", "seamline/evaluation",
+    "seamline/experiments/revisions.py", "seamline/export", "seamline/images", "seamline/inference",
+    "seamline/ingest", "seamline/masks", "seamline/models", "seamline/report", "seamline/training",
+)  # fmt: skip
 CODE_SUFFIXES = {".html", ".md", ".py", ".yaml"}
 TEXT_COLUMNS = {"actual", "predicted", "split", "field", "value"}
 SAMPLE = "samples/garments.zip"
@@ -131,6 +154,11 @@ def spread_of_this_model(path: Path, metrics: Record) -> Record | None:
     return found if same else None
 
 
+def code_files() -> list[Path]:
+    found = (file for path in map(Path, CODE) for file in (path.rglob("*") if path.is_dir() else [path]))
+    return sorted(file for file in found if file.suffix in CODE_SUFFIXES)
+
+
 def code_identity() -> Record:
     """Which code this is: a hash of it, and the commit that it builds on, with the files changed since then.
 
@@ -138,7 +166,7 @@ def code_identity() -> Record:
     the model what it is. None where there is no git.
     """
     digest = hashlib.sha256()
-    for file in sorted(file for folder in CODE for file in Path(folder).rglob("*") if file.suffix in CODE_SUFFIXES):
+    for file in code_files():
         digest.update(f"{file.as_posix()} {sha256_of(file)}\n".encode())
     try:
         commit = git("log", "-1", "--format=%H", "--", *CODE).strip()
@@ -152,11 +180,10 @@ def code_identity() -> Record:
 
 
 def params_to_rows(params: Params) -> list[tuple[str, str]]:
-    """Every parameter of the pipeline as section.key and its value."""
+    """Every parameter that the results come from as section.key and its value."""
     rows = []
-    for section, values in msgspec.to_builtins(params).items():
-        if section in ("sweep", "report"):
-            continue
+    for section, kind in SECTIONS.items():
+        values = msgspec.to_builtins(params[kind])
         values |= values.pop("(others)", {})
         rows += [(f"{section}.{key}", plain(value)) for key, value in values.items()]
     return rows
@@ -175,8 +202,9 @@ def plain(value: Any) -> str:
 
 def purpose_of(facts: Record, params: Params) -> str:
     """report.purpose, or what the classes say."""
-    if params.report.purpose is not None:
-        return params.report.purpose
+    purpose = params[Report].purpose
+    if purpose is not None:
+        return purpose
     return f"Finds {listed(list(facts['subset']['classes']))} in photos and outlines each one with a mask."
 
 
@@ -243,7 +271,7 @@ def cautions(facts: Record, params: Params) -> list[str]:
     found = []
     test, benchmark = facts["intervals"]["test"]["mask"]["mAP50_95"], facts["benchmark"]
     settings = facts["settings"]
-    if params.pull.source == SAMPLE:
+    if params[Pull].source == SAMPLE:
         found.append("It was trained on the drawn pictures that come with Seamline, and is of no use on photos.")
     found_at_all = facts["metrics"]["test"]["mask"]["mAP50"]
     if found_at_all is None:
@@ -298,11 +326,11 @@ def cautions(facts: Record, params: Params) -> list[str]:
         )
     if facts["export"]["int8_refused"] is not None:
         found.append(f"There is no INT8 model: {facts['export']['int8_refused']}")
-    if params.train.imgsz < SMALL_INPUT_PX:
+    if params[Train].imgsz < SMALL_INPUT_PX:
         found.append(
-            f"Images are shrunk to {params.train.imgsz} px before the model sees them; small garments are lost."
+            f"Images are shrunk to {params[Train].imgsz} px before the model sees them; small garments are lost."
         )
-    if params.split.near_duplicate_bits is None:
+    if params[Split].near_duplicate_bits is None:
         found.append("Near-duplicates across splits were not looked for (split.near_duplicate_bits: null).")
     lost = sum(count for _, reason, count in losses_of_data(facts) if reason.startswith("dropped"))
     if lost:

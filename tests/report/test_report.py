@@ -283,9 +283,11 @@ def test_what_is_missing_is_named(workplace: Path) -> None:
 
 
 def test_evaluate_is_told_folders_and_says_so_before_it_works(workplace: Path) -> None:
-    arguments = ("models/none.pt", "reports/split.json", "data/yolo", "out")
+    arguments = ("models/none.pt", "reports/split.json", "data/subset/images", "out")
     assert is_one_sentence(run_stage("evaluate", workplace, *arguments), "reports/split.json: is no folder")
-    done = run_stage("evaluate", workplace, "models/none.pt", "reports", "data/yolo", "out", "--report", "params.yaml")
+    done = run_stage(
+        "evaluate", workplace, "models/none.pt", "reports", "data/subset/images", "out", "--report", "params.yaml"
+    )
     assert is_one_sentence(done, "params.yaml: is no folder")
 
 
