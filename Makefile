@@ -8,22 +8,22 @@ RUN := PATH="$(CURDIR)/$(VENV)/bin:$$PATH"
 	image-test clear-trainings
 
 help:
-	@echo "make repro       set up, run the pipeline, say where its results are"
-	@echo "make test        set up, run all tests        (make test-quick: those that take no minute in all)"
-	@echo "make check-results  do the committed results belong to the committed code?"
-	@echo "make coverage    how much of each module the tests reach; fails where too little of what matters"
-	@echo "make setup       only set up .venv; nothing to do takes no time"
-	@echo "make doctor      says what would fail and how to mend it, before hours are spent"
-	@echo "make lint        ruff, mypy, hadolint, the workflows' schema    (make hooks: before each commit)"
-	@echo "make lock        pin what pyproject.toml asks for in requirements.txt and requirements-cpu.txt"
-	@echo "make recipe      parameters for a known dataset and a GPU, and their run: NAME=... SOURCE=... (docs/training.md)"
-	@echo "make sweep       search the hyperparameters of params.yaml's section sweep"
-	@echo "make seeds       train with three seeds and state the spread (an hour on 2 older cores)"
+	@echo "make repro       set up, run the pipeline, print the results and where they are"
+	@echo "make test        set up, test the code        (make test-quick: in a minute; make test-thorough: what takes long)"
+	@echo "make check-results  check that the committed results belong to the committed code"
+	@echo "make coverage    print how much of each module the tests reach; fail if it is too little where it matters"
+	@echo "make setup       only set up .venv; takes no time if it is up to date"
+	@echo "make doctor      print what would fail and how to fix it, before hours are spent"
+	@echo "make lint        check style, types, Dockerfiles and workflows    (make hooks: before each commit)"
+	@echo "make lock        pin the packages of pyproject.toml in requirements.txt and requirements-cpu.txt"
+	@echo "make recipe      run the pipeline on a known dataset with a GPU: NAME=... SOURCE=... (docs/datasets.md)"
+	@echo "make sweep       search for the best hyperparameters, as section sweep of params.yaml says"
+	@echo "make seeds       train with three seeds and write how far the results differ (an hour on 2 older cores)"
 	@echo "make clear-trainings  list the finished trainings that are kept, and delete them"
-	@echo "make bench       compare time, memory and masks with other tools, at DeepFashion2's full size (25 minutes)"
-	@echo "make bucket      an S3 on this machine with the sample in it, to try the pipeline against (Ctrl-C ends it)"
-	@echo "make image-test  build the image for the CPU with buildah and try it (docs/containers.md)"
-	@echo "make audit       known vulnerabilities of the packages; needs internet"
+	@echo "make bench       compare time, memory and masks with other tools, at the full size of DeepFashion2 (25 minutes)"
+	@echo "make bucket      start an S3 server on this machine with the sample in it, to try the pipeline with (Ctrl-C ends it)"
+	@echo "make image-test  build the container image for the CPU with buildah and test it (docs/containers.md)"
+	@echo "make audit       look for known vulnerabilities of the packages; needs internet"
 	@echo "make sample      draw samples/garments.zip again"
 
 setup: $(VENV)/.done
@@ -66,11 +66,11 @@ $(VENV)/.done: requirements.txt pyproject.toml $(HINT) $(MOVED)
 
 repro: setup
 	$(RUN) dvc repro
-	@$(VENV)/bin/python -m stages.summary
+	@$(VENV)/bin/python -m seamline summary
 
-# Also where .venv's Python is gone: the system's then says so.
+# Also where the Python of .venv is gone: then the system's runs it.
 doctor: setup
-	@$(RUN) python3 -m stages.doctor
+	@$(RUN) python3 -m seamline doctor
 
 # On all cores, four at most, since more of them need more memory than many machines have; a file's tests stay together.
 # Bytecode is kept even where the environment forbids it: hundreds of processes would compile the same modules again.
@@ -125,21 +125,21 @@ lock: setup
 
 # A dataset's parameters from recipes/, and their run: make recipe NAME=deepfashion2-500 SOURCE=../deepfashion2
 recipe: setup
-	$(RUN) python -m stages.recipe "recipes/$(NAME).yaml" "$(SOURCE)"
+	$(RUN) python -m seamline recipe "recipes/$(NAME).yaml" "$(SOURCE)"
 	$(RUN) dvc repro
-	@$(VENV)/bin/python -m stages.summary
+	@$(VENV)/bin/python -m seamline summary
 
 # A search over hyperparameters, a DVC experiment a trial.
 sweep: setup
-	$(RUN) python -m stages.sweep $(SWEEP)
+	$(RUN) python -m seamline sweep $(SWEEP)
 
 # How far results lie apart by the seed alone: three trainings.
 seeds: setup
-	$(RUN) python -m stages.seeds data/split data/yolo data/subset/images --report reports/train/seed_spread.json
+	$(RUN) python -m seamline seeds data/split data/yolo data/subset/images --report reports/train/seed_spread.json
 
 # So that train trains again where the same was trained before.
 clear-trainings: setup
-	@$(RUN) python -m stages.trainings --clear
+	@$(RUN) python -m seamline trainings --clear
 
 # With buildah and as root: see containers/image_test.py.
 IMAGES ?= cpu

@@ -32,7 +32,7 @@ from seamline.images.files import SUFFIXES
 from seamline.images.reading import ImageError
 from seamline.inference.detector import Detector
 from seamline.masks.outlines import mask_to_rle
-from seamline.models.engines import open_engine
+from seamline.models.engines.opening import open_engine
 
 SCRATCH = Path(".seamline/bench/runtime")
 CONFIDENCE = 0.25

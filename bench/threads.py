@@ -23,33 +23,34 @@ from seamline.benchmark.machine import instructions
 from seamline.export.yolo import model_paths
 from seamline.images.reading import ImageError
 from seamline.inference.detector import Detector
-from seamline.models.engines import NO_MODEL
-from seamline.models.instances import Instances
+from seamline.inference.threads import limit_other_threads
+from seamline.models.detections import Detections
+from seamline.models.engines.opening import NO_MODEL
 
 BF16 = "openvino_bf16"
 THREADS = (2, 4, 8, 16)
 
 
-def by_detect(detector: Detector, photos: Sequence[Path]) -> list[Instances | ImageError]:
+def by_detect(detector: Detector, photos: Sequence[Path]) -> list[Detections | ImageError]:
     return [detector.detect(photo) for photo in photos]
 
 
-def by_detect_all(detector: Detector, photos: Sequence[Path]) -> list[Instances | ImageError]:
+def by_detect_all(detector: Detector, photos: Sequence[Path]) -> list[Detections | ImageError]:
     return list(detector.detect_all(photos))
 
 
-def by_submit(detector: Detector, photos: Sequence[Path]) -> list[Instances | ImageError]:
+def by_submit(detector: Detector, photos: Sequence[Path]) -> list[Detections | ImageError]:
     return [future.result() for future in [detector.submit(photo) for photo in photos]]
 
 
-CALLS: dict[str, Callable[[Detector, Sequence[Path]], list[Instances | ImageError]]] = {
+CALLS: dict[str, Callable[[Detector, Sequence[Path]], list[Detections | ImageError]]] = {
     "detect": by_detect,
     "detect_all": by_detect_all,
     "submit": by_submit,
 }
 
 
-def are_equal(found: Instances | ImageError, expected: Instances | ImageError) -> bool:
+def are_equal(found: Detections | ImageError, expected: Detections | ImageError) -> bool:
     """To the last bit; times aside."""
     if isinstance(found, ImageError) or isinstance(expected, ImageError):
         return str(found) == str(expected)
@@ -102,6 +103,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="the table as JSON")
     args = parser.parse_args()
     quiet_environment()
+    limit_other_threads()
 
     models = model_paths(args.weights, args.exported)
     models = {name: path for name, path in models.items() if path.exists() and not (path / NO_MODEL).exists()}

@@ -15,7 +15,9 @@ from typing import Any
 
 import pytest
 import yaml
+from PIL import Image
 
+from docs.make_picture import PICTURE, shown_figures
 from seamline.base.files import read_json
 
 PROJECT = Path(__file__).resolve().parent.parent
@@ -73,10 +75,15 @@ def test_the_spread_of_seeds_is_of_these_parameters_and_this_model(params: Any) 
 
 
 def test_the_readme_has_the_figures_of_the_reports() -> None:
-    command = [sys.executable, "-m", "stages.summary"]
+    command = [sys.executable, "-m", "seamline", "summary"]
     lines = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, check=True).stdout.splitlines()
     figures = [line for line in lines if re.search(r"\d\.\d", line)]
     readme = (PROJECT / "README.md").read_text()
     assert len(figures) >= 5
     for line in figures:
         assert f"    {line}\n" in readme, f"README.md lacks {line!r}"
+
+
+def test_the_picture_of_the_readme_shows_the_figures_of_the_reports() -> None:
+    with Image.open(PICTURE) as image:
+        assert image.info["figures"] == shown_figures(), "python docs/make_picture.py"

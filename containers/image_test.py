@@ -1,7 +1,7 @@
-"""Build the images with buildah, which needs no Docker engine, and try in them what docs/containers.md promises.
+"""Build the container images with buildah, which needs no Docker engine, and test in them what docs/containers.md says.
 
 Dockerfile.cpu is built and run on the models and the test split of the last `dvc repro`; Dockerfile.gpu is built and
-run as far as a base without a GPU allows. Needs root, buildah and, where no base image is named, debootstrap, which
+run as far as that is possible without a GPU. Needs root, buildah and, if no base image is named, debootstrap, which
 makes one from Debian's packages.
 
 Example: sudo apt-get install buildah debootstrap && sudo make image-test IMAGES="cpu gpu"
@@ -25,7 +25,7 @@ BLOCKED = ("torch", "ultralytics", "torchvision", "nncf", "dvc", "pip")
 
 
 def run(*command: str, quiet: bool = False) -> str:
-    """The command's output; where it fails, ends with what it said."""
+    """The output of the command; if it fails, this script ends."""
     done = subprocess.run(command, cwd=PROJECT, text=True, stdout=subprocess.PIPE if quiet else None)
     if done.returncode:
         sys.exit(f"error: {' '.join(command)} exited {done.returncode}; what it said is above.")
@@ -39,7 +39,7 @@ def check(what: str, right: bool, found: object = "") -> None:
 
 
 def debian_base(name: str) -> None:
-    """Make a base image with Python from Debian's packages alone, unless it is there."""
+    """Make a base image with Python from Debian's packages only, unless there is one."""
     if subprocess.run(["buildah", "inspect", "--type", "image", name], capture_output=True).returncode == 0:
         return
     with tempfile.TemporaryDirectory() as root:
@@ -53,7 +53,7 @@ def debian_base(name: str) -> None:
 
 
 def build(image: str, base: str, arguments: list[str]) -> None:
-    layers = "true" if image == "cpu" else "false"  # each takes the whole image's space here, several GB on a GPU's
+    layers = "true" if image == "cpu" else "false"  # a layer takes the whole image's space here: several GB for the GPU
     run(
         "buildah", "build", f"--layers={layers}", "--file", f"Dockerfile.{image}", "--build-arg", f"BASE={base}",
         *arguments, "--tag", f"localhost/seamline-{image}:test", ".",
@@ -61,7 +61,7 @@ def build(image: str, base: str, arguments: list[str]) -> None:
 
 
 class Container:
-    """A container of a built image, whose commands run as somebody without rights."""
+    """A container of a built image, whose commands run as a user without privileges."""
 
     def __init__(self, image: str) -> None:
         self.name = run("buildah", "from", f"localhost/seamline-{image}:test", quiet=True).strip()

@@ -15,12 +15,14 @@ from seamline.params.loader import file_type
 PROJECT = Path(__file__).resolve().parent.parent
 HEAD = """# Every parameter
 
-Made of [params.yaml](../params.yaml) by `python docs/make_parameters.py`: the default, what is allowed, what it does. A
-change reruns the stage of its section and those after it, no others; `dvc exp run -S train.epochs=60` tries one out.
-Keys of a mapping that users fill themselves (`subset.classes`, `evaluate.slices`, `sweep.space`) have no line each.
+`python docs/make_parameters.py` makes this page from [params.yaml](../params.yaml): each parameter's default, what is
+allowed, and what it does. After a change, the stage of its section and those after it run again, no others;
+`dvc exp run -S train.epochs=60` tries one out. The keys of mappings that you fill yourself (`subset.classes`,
+`evaluate.slices`, `sweep.space`) have no rows of their own.
 
-Beside those of `train`, every other argument of [ultralytics' training](https://docs.ultralytics.com/usage/cfg) is
-allowed there, but for those that would contradict the pipeline; they are refused with the reason.
+Beside the parameters of `train` below, every other argument of
+[ultralytics' training](https://docs.ultralytics.com/usage/cfg) is allowed there. Those that would contradict the
+pipeline are refused with the reason.
 """
 
 

@@ -1012,7 +1012,7 @@ def attributes(rng: Rng, g: Garment) -> dict[str, str]:
     words = {"hstripes": "striped", "vstripes": "striped", "checks": "checked", "dots": "dotted"}
     length = "sleeveless" if g.sleeve == 0 else "short" if g.sleeve < 0.4 else "half" if g.sleeve <= 0.5 else "long"
     values = {"neck_type": g.neck, "sleeve_length": length, "pattern": words.get(g.pattern, g.pattern)}
-    if rng.random() < 0.15:  # people forget fields: the importer has to cope
+    if rng.random() < 0.15:  # people forget fields: pull has to cope with that
         for name in rng.choice(list(values), int(rng.integers(1, 3)), replace=False):
             del values[str(name)]
     return values

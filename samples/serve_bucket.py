@@ -1,7 +1,7 @@
-"""An S3 on this machine with the embedded sample in it, to try the pipeline against: no account, nothing leaves here.
+"""Start an S3 server on this machine with the embedded sample in it, to try the pipeline without an account.
 
-It is moto's server. The bucket `garments` has the sample as a tree (sample/) and as an archive (garments.zip); both are
-in memory and gone when it ends.
+The server is moto's, and nothing leaves this machine. The bucket `garments` has the sample as a tree (sample/) and as
+an archive (garments.zip); both are in memory, and gone when the server ends.
 
 Example: python samples/serve_bucket.py --port 5555
 """
@@ -23,7 +23,7 @@ from tqdm import tqdm
 
 BUCKET = "garments"
 SAMPLE = Path(__file__).parent / "garments.zip"
-# Any will do: this server checks none.
+# Any values work: this server checks none.
 CREDENTIALS = {"AWS_ACCESS_KEY_ID": "local", "AWS_SECRET_ACCESS_KEY": "local", "AWS_DEFAULT_REGION": "us-east-1"}
 
 

@@ -1,17 +1,33 @@
-"""`seamline VERB ...`: the tools that are not stages of the pipeline, in any folder."""
+"""`seamline VERB ...`: the tools that are not stages of the pipeline."""
 
 import argparse
 import importlib
 import sys
+from typing import NamedTuple
 
 from seamline import __version__
 from seamline.base.errors import SeamlineError
 from seamline.base.escaping import to_terminal
 from seamline.base.process import run
 
-# The module that has the verb's main(), and its line of help. What takes long to import is imported inside main().
+
+class Verb(NamedTuple):
+    """A tool; its code is main() of seamline.verbs.VERB, which imports inside what takes long to import."""
+
+    help: str
+    anywhere: bool = False  # in any folder; all others only with the code of the project they are started in
+    writes: bool = True
+
+
 VERBS = {
-    "predict": ("seamline.verbs.predict", "find garments in your own photos: files, folders or a bucket"),
+    "predict": Verb("find garments in your own photos: files, folders or a bucket", anywhere=True),
+    "summary": Verb("the main figures of the last run, and where its results are"),
+    "compare": Verb("experiments or commits side by side: which differences are real"),
+    "doctor": Verb("what would fail, and how to fix it, before hours are spent", writes=False),
+    "sweep": Verb("search for better hyperparameters; each trial is a DVC experiment"),
+    "seeds": Verb("train with several seeds: how much results differ by chance"),
+    "recipe": Verb("copy the parameters of a recipe into params.yaml"),
+    "trainings": Verb("list the finished trainings, delete them, take one over"),
 }
 
 
@@ -20,14 +36,19 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         "seamline",
         usage="seamline VERB ... (seamline VERB --help says more)",
-        description="verbs:\n" + "\n".join(f"  {verb:{width}}  {line}" for verb, (_, line) in VERBS.items()),
+        description="verbs:\n" + "\n".join(f"  {name:{width}}  {verb.help}" for name, verb in VERBS.items()),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("verb", metavar="VERB", choices=VERBS, help=argparse.SUPPRESS)
     parser.add_argument("--version", action="version", version=f"seamline {__version__}")
-    verb = parser.parse_args(sys.argv[1:2]).verb
-    # Imported inside, so that an interrupt meanwhile is no traceback.
-    run(lambda: with_plain_errors(VERBS[verb][0]), anywhere=True)
+    name = parser.parse_args(sys.argv[1:2]).verb
+    wants_help = not {"-h", "--help"}.isdisjoint(sys.argv[2:])
+    # The verb is imported inside run(), so that an interrupt during the import is not a traceback.
+    run(
+        lambda: with_plain_errors(f"seamline.verbs.{name}"),
+        anywhere=VERBS[name].anywhere or wants_help,
+        writes=VERBS[name].writes and not wants_help,
+    )
 
 
 def with_plain_errors(module: str) -> None:

@@ -42,7 +42,9 @@ def main() -> None:
     from seamline.evaluation.measure import KINDS, SPLITS, evaluate_files
     from seamline.inference.detector import Detector
     from seamline.inference.predictions import predict_split
+    from seamline.inference.threads import limit_other_threads
 
+    limit_other_threads()
     detector = Detector(args.model, limits.confidence, limits.nms_iou, limits.max_detections)
     with whole_folder(args.out) as out:
         for split in SPLITS:

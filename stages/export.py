@@ -31,7 +31,9 @@ from seamline.export.yolo import (
     weights_to_onnx,
     why_no_int8,
 )
-from seamline.models.engines import NO_MODEL, Engine, ModelFacts
+from seamline.models.engines.engine import Engine
+from seamline.models.engines.opening import NO_MODEL
+from seamline.models.model_facts import ModelFacts
 from seamline.params.evaluate import Evaluate
 from seamline.params.export import Export
 from seamline.params.loader import load_params
@@ -58,7 +60,9 @@ def main() -> None:
     from seamline.evaluation.average_precision import average_precision, read_ground_truth
     from seamline.inference.detector import Detector
     from seamline.inference.predictions import predict_split
+    from seamline.inference.threads import limit_other_threads
 
+    limit_other_threads()
     val, train, images = args.split / "val.json", args.split / "train.json", args.images
     truth, val_images = read_ground_truth(val), image_files(val, images)
     parity_images = evenly_spaced(val_images, PARITY_IMAGES)

@@ -15,11 +15,11 @@ from seamline.base.process import run
 from seamline.params.export import Export
 from seamline.params.loader import load_params
 from seamline.params.report import Report
+from seamline.report.code import code_identity
 from seamline.report.contents import (
     SECTIONS,
     as_fast,
     cautions,
-    code_identity,
     confusion_table,
     how_to_run,
     losses_of_data,

@@ -1,10 +1,10 @@
-"""Train: an ultralytics segmentation model on the train split, the best epoch chosen by mask mAP on val.
+"""Train: a segmentation model on the train split; the best epoch is the one with the highest mask mAP on val.
 
 Writes OUT/best.pt (final weights only; equal trainings give equal files), OUT/training.json (hashes of its data and of
-all that was asked for, which exported models carry) and REPORT/losses.csv, REPORT/validation.csv and
-REPORT/summary.json. The validation figures there are the trainer's own, for watching; the official ones are the
-evaluate stage's. Killed, it goes on from the last finished epoch when data and parameters are the same. Finished
-trainings are kept in .seamline/train (`python -m stages.trainings` lists them): the same one is not trained twice.
+all that was asked for, which exported models carry), and REPORT/losses.csv, REPORT/validation.csv and
+REPORT/summary.json. The validation figures there are the trainer's own, to watch it by; the official ones come from the
+evaluate stage. After a kill it resumes from the last finished epoch, if data and parameters are the same. Finished
+trainings are stored in .seamline/train (`seamline trainings` lists them): the same one is not trained twice.
 
 Example: python -m stages.train data/split data/yolo models/train --report reports/train
 """
@@ -17,6 +17,7 @@ from seamline.base.process import run
 from seamline.params.loader import load_params
 from seamline.params.train import Train
 from seamline.training.finished import trainings_folder
+from seamline.training.history import write_history
 
 
 def main() -> None:
@@ -30,11 +31,10 @@ def main() -> None:
     report = args.report or beside(args.out, "report")
     params = load_params()[Train]
 
-    from seamline.training.yolo import finished_training, write_history  # torch; kept from --help
+    from seamline.training.run import finished_training  # imports torch, which --help does not need
 
     with finished_training(params, args.split, args.yolo, trainings_folder()) as training:
-        facts = training.facts
-        history, best_epoch = facts["history"], facts["best_epoch"]
+        facts, history = training.facts, training.history
         origin = {key: facts[key] for key in ("training_revision", "data_sha256")}
         with whole_folder(args.out) as out:
             copy(training.weights, out / "best.pt")
@@ -45,7 +45,7 @@ def main() -> None:
         {
             "model": params.model,
             "epochs": len(history),
-            "best_epoch": best_epoch,
+            "best_epoch": facts["best_epoch"],
             "resumed_after_epochs": facts["resumed_after"],
             "device": facts["device"],
             "threads": facts["threads"],
@@ -53,7 +53,7 @@ def main() -> None:
             **({"weights_sha256": facts["weights_sha256"]} if "weights_sha256" in facts else {}),
         },
     )
-    print(f"best epoch {best_epoch} of {len(history)}: {args.out / 'best.pt'}")
+    print(f"best epoch {facts['best_epoch']} of {len(history)}: {args.out / 'best.pt'}")
 
 
 if __name__ == "__main__":

@@ -20,6 +20,7 @@ import pytest
 import yaml
 
 from seamline.base.process import quiet_environment
+from seamline.inference.threads import limit_other_threads
 from tests import guard, warm
 
 PROJECT = guard.PROJECT
@@ -40,7 +41,8 @@ for variable in [name for name in os.environ if name.startswith("GIT_")]:
 for variable in ("PYTHONPATH", "PYTHONSAFEPATH", "XDG_CONFIG_HOME"):
     os.environ.pop(variable, None)
 os.environ |= {"GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_NOSYSTEM": "1"}
-os.environ.setdefault("GOMP_SPINCOUNT", "1000")  # as TorchEngine does, which is too late once torch is imported
+os.environ.setdefault("GOMP_SPINCOUNT", "1000")  # several tests at once: threads that spin take each other's cores
+limit_other_threads()
 
 
 TINY = PROJECT / "tests" / "tiny-seg.yaml"
@@ -91,7 +93,12 @@ PROCESSES = {
     "export/test_yolo.py",
     "ingest/test_downloads.py",
     "ingest/test_fetch.py",
-    "models/test_runtime.py",
+    "images/test_reading.py",
+    "inference/test_detector.py",
+    "inference/test_families.py",
+    "inference/test_process.py",
+    "models/test_engines.py",
+    "models/test_model_facts.py",
     "models/test_weights.py",
     "photos/test_journal.py",
     "photos/test_options.py",
@@ -108,8 +115,8 @@ PROCESSES = {
     "report/test_report.py",
     "stages/test_repro.py",
     "stages/test_stage.py",
-    "tools/test_recipes.py",
     "training/test_yolo.py",
+    "verbs/test_recipe.py",
 }
 
 

@@ -1,4 +1,4 @@
-"""Stages and DVC, which tests start hundreds of times, from a process that has imported before what takes long.
+"""Stages, verbs and DVC, which tests start hundreds of times, from a process that has imported before what takes long.
 
 multiprocessing's forkserver imports DVC, NumPy and the like once. Each run is a fork of it, a process of its own that
 goes on as a new Python would: with the working folder, the environment and the arguments it is given, output to files
@@ -56,8 +56,10 @@ def server() -> ForkServerContext | SpawnContext:
 
 
 def can_run(command: Sequence[str]) -> bool:
-    """`dvc ARGUMENTS` or `python -m stages.NAME ARGUMENTS`."""
-    return command[0] == "dvc" or (list(command[:2]) == ["python", "-m"] and command[2].startswith("stages."))
+    """`dvc ARGUMENTS`, `python -m stages.NAME ARGUMENTS` or `python -m seamline VERB ARGUMENTS`."""
+    if command[0] == "dvc":
+        return True
+    return list(command[:2]) == ["python", "-m"] and (command[2] == "seamline" or command[2].startswith("stages."))
 
 
 def start(command: Sequence[str], cwd: Path, environment: Mapping[str, str], out: Path, err: Path) -> BaseProcess:

@@ -1,5 +1,11 @@
 """The one exception a user is meant to see: a sentence that says what is wrong and what is allowed."""
 
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+NAMED = 4  # things in a sentence; of more, the rest is counted
+
 
 class SeamlineError(Exception):
     """Something the user can mend; its text is one sentence naming file, record, value and what is allowed."""
@@ -8,3 +14,9 @@ class SeamlineError(Exception):
 def not_installed(what: str, error: ModuleNotFoundError) -> SeamlineError:
     """For a package that not every installation has, since only some need it."""
     return SeamlineError(f"{what}: needs {error.name}, which is not installed; docs/models.md says what brings it.")
+
+
+def some(things: Sequence[str]) -> str:
+    """The first few, and how many more there are."""
+    more = len(things) - NAMED
+    return ", ".join(things[:NAMED]) + (f" and {more} more" if more > 0 else "")

@@ -174,16 +174,17 @@ def check_own_code() -> None:
     if not is_project(Path()):
         raise SeamlineError(
             f"seamline comes from {Path(__file__).parent.parent.parent} and not from this folder; "
-            "start stages in the project's top folder: python -m stages.NAME"
+            "start it in the project's top folder: python -m stages.NAME, python -m seamline VERB"
         )
 
 
-def run(main: Callable[[], None], anywhere: bool = False) -> None:
-    """Run a stage and exit: 0 done, 1 with one sentence on stderr for a user's error, 130 when interrupted.
+def run(main: Callable[[], None], anywhere: bool = False, writes: bool = True) -> None:
+    """Run a stage or a tool and exit: 0 done, 1 with one sentence on stderr for a user's error, 130 when interrupted.
 
     Args:
         main: what it does.
-        anywhere: it is a tool that may be started in any folder, and not a stage.
+        anywhere: it may be started in any folder, with the code of another.
+        writes: it may make the folders in which libraries keep their settings.
     """
     end_with_parent()
     end_with_named()
@@ -192,7 +193,8 @@ def run(main: Callable[[], None], anywhere: bool = False) -> None:
     try:
         if not anywhere:
             check_own_code()
-        quiet_environment()
+        if writes:
+            quiet_environment()
         main()
     except SeamlineError as error:
         print(f"error: {error}", file=sys.stderr, flush=True)

@@ -14,7 +14,7 @@ from typing import Any
 from seamline.base.errors import SeamlineError
 from seamline.base.process import end_with_parent
 from seamline.inference.detector import Detector
-from seamline.models.engines import SPIN_COUNT
+from seamline.inference.threads import SPIN_COUNT, limit_other_threads
 
 
 def serve(connection: Connection, open_detector: Callable[[], Detector], cores: list[int]) -> None:
@@ -23,6 +23,7 @@ def serve(connection: Connection, open_detector: Callable[[], Detector], cores: 
     end_with_parent()
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, cores)
+    limit_other_threads()
     with contextlib.suppress(EOFError, BrokenPipeError):
         try:
             detector = open_detector()

@@ -27,7 +27,7 @@ from seamline.benchmark.engine_process import EngineProcess, engine_processes
 from seamline.images.reading import ImageError
 from seamline.inference.detector import Detector
 from seamline.inference.predictions import predict_split
-from seamline.models.engines import CUDA_PROVIDER, import_onnxruntime
+from seamline.models.engines.onnx import CUDA_PROVIDER, import_onnxruntime
 from seamline.params.benchmark import Benchmark
 from seamline.params.evaluate import Evaluate
 

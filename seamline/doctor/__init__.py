@@ -1,1 +1,1 @@
-"""`make doctor`: what would fail, and how to mend it, before hours are spent on it."""
+"""`make doctor`: what would fail, and how to fix it, before hours are spent."""

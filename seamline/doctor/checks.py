@@ -1,7 +1,7 @@
-"""What would fail, before hours are spent on it, and how to mend it: the checks of `make doctor`.
+"""What would fail, and how to fix it, before hours are spent: the checks of `make doctor`.
 
-A check looks at one thing, returns one finding and changes nothing. Those of git and DVC are in repository.py, those of
-the machine in hardware.py.
+A check looks at one thing, returns one finding and changes nothing. The checks of git and DVC are in repository.py,
+those of the machine in hardware.py.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from seamline.base.errors import SeamlineError
+from seamline.base.errors import SeamlineError, some
 from seamline.base.process import SCRATCH
-from seamline.doctor.finding import AGAIN, Finding, attempt, some
+from seamline.doctor.finding import AGAIN, Finding, attempt
 from seamline.doctor.hardware import check_cores, check_gpu, check_memory, check_processor, check_shared_memory
 from seamline.doctor.repository import (
     cache_folder,
@@ -43,14 +43,14 @@ if TYPE_CHECKING:
     from seamline.params.pull import Pull
     from seamline.params.subset import Subset
 
-PYTHONS = ((3, 11), (3, 15))  # from the first up to the second, which is none of them
+PYTHONS = ((3, 11), (3, 15))  # the first one is allowed, the second one is not
 VENV = Path(".venv")
 OLD_PTH = "seamline-here.pth"  # of 0.9.0
-ANEW = f"`rm -r {VENV} && make setup`"
-# data/ and the cache together beside the images, at most; docs/data.md has what was measured (up to 1.24).
+NEW_VENV = f"`rm -r {VENV} && make setup`"
+# data/ and the cache together, as a multiple of the images: at most 1.24 was measured (docs/data.md).
 SPACE_FACTOR = 1.4
 MODELS_BYTES = 1e9  # models, exports, and the state of a training
-FILES_AN_IMAGE = 2  # the image, once, and its label; what is more are links
+FILES_AN_IMAGE = 2  # the image and its label; all others are links
 
 
 def examine() -> Iterator[Finding]:
@@ -70,8 +70,8 @@ def examine() -> Iterator[Finding]:
     params = load_params() if finding.level == "ok" else None
     source, threads = None, None
     if params is None:
-        told = "source, classes, disk, weights, GPU and shared memory, since params.yaml could not be read"
-        yield Finding("note", "not looked at", told, "mend that first")
+        found = "source, classes, disk, weights, GPU and shared memory, since params.yaml could not be read"
+        yield Finding("note", "not checked", found, "correct that first")
     else:
         from seamline.params.benchmark import Benchmark
         from seamline.params.pull import Pull
@@ -110,36 +110,36 @@ def check_environment() -> Finding:
 
 
 def environment_finding(venv: Path, prefix: Path, version: tuple[int, int]) -> Finding:
-    """Whether the project's environment is of this Python and of this folder.
+    """Whether the project's environment belongs to this Python and this folder.
 
     Args:
-        venv: where `make setup` makes it.
-        prefix: of the Python that runs.
-        version: of the Python that runs.
+        venv: where `make setup` creates it.
+        prefix: of the running Python.
+        version: of the running Python.
     """
     name = "environment"
     if not venv.is_dir():
-        return Finding("ok", name, f"no {venv.name} here; packages are those of {prefix}")
+        return Finding("ok", name, f"{venv.name} is not here; packages are those of {prefix}")
     if not (venv / "bin" / "python").exists():
-        return Finding("FAIL", name, f"the Python that {venv.name} was made by is gone", ANEW)
+        return Finding("FAIL", name, f"the Python that {venv.name} was made with is gone", NEW_VENV)
     command = venv / "bin" / "dvc"
     head = command.read_bytes()[:512].decode(errors="replace") if command.is_file() else ""
     if head and f"{venv}/bin/python" not in head:  # in its first line, or the second where the path is long
-        told = f"{venv.name} was made in another folder: its `dvc` starts that one's Python"
-        return Finding("FAIL", name, told, ANEW)
+        found = f"{venv.name} was made in another folder: its `dvc` starts the Python of that folder"
+        return Finding("FAIL", name, found, NEW_VENV)
     if prefix.resolve() != venv.resolve():
-        told = f"this is the Python of {prefix}, not {venv.name}'s"
-        return Finding("note", name, told, f"`source {venv.name}/bin/activate`")
+        found = f"this is the Python of {prefix}, not {venv.name}'s"
+        return Finding("note", name, found, f"`source {venv.name}/bin/activate`")
     made = re.search(r"^version\s*=\s*(\d+)\.(\d+)", (venv / "pyvenv.cfg").read_text(encoding="utf-8"), re.MULTILINE)
     if made and (int(made[1]), int(made[2])) != version:
-        told = f"{venv.name} was made by Python {made[1]}.{made[2]}, and runs {version[0]}.{version[1]} now"
-        return Finding("FAIL", name, told, ANEW)
+        found = f"{venv.name} was made with Python {made[1]}.{made[2]}, and runs {version[0]}.{version[1]} now"
+        return Finding("FAIL", name, found, NEW_VENV)
     return Finding("ok", name, f"{venv.name} is this folder's and this Python's")
 
 
 def check_packages() -> Finding:
-    if importlib.util.find_spec("packaging") is None:  # without which the others cannot be looked at
-        return Finding("FAIL", "packages", "not those of requirements.txt: packaging is missing", AGAIN)
+    if importlib.util.find_spec("packaging") is None:  # without it no version can be compared
+        return Finding("FAIL", "packages", "differ from requirements.txt: packaging is missing", AGAIN)
     from packaging.utils import canonicalize_name
 
     installed: dict[str, str] = {}
@@ -154,7 +154,7 @@ def lines_of(path: Path) -> list[str]:
 
 
 def packages_finding(pins: Sequence[str], excluded: Sequence[str], installed: Mapping[str, str]) -> Finding:
-    """Pins are a line of requirements.txt each; installed: versions by normalised names."""
+    """Args: pins: lines of requirements.txt; installed: versions by normalised names."""
     from packaging.requirements import Requirement
     from packaging.utils import canonicalize_name
 
@@ -167,11 +167,11 @@ def packages_finding(pins: Sequence[str], excluded: Sequence[str], installed: Ma
         elif not pin.specifier.contains(version, prereleases=True):
             wrong.append(f"{pin.name} is {version} instead of {str(pin.specifier).removeprefix('==')}")
     if wrong:
-        return Finding("FAIL", "packages", f"not those of requirements.txt: {some(wrong)}", AGAIN)
+        return Finding("FAIL", "packages", f"differ from requirements.txt: {some(wrong)}", AGAIN)
     unwanted = [name for name in excluded if canonicalize_name(name) in installed]
     if unwanted:
-        told = f"installed, though requirements.exclude leaves it out for a reason: {some(unwanted)}"
-        return Finding("FAIL", "packages", told, f"{ANEW}, since what it overwrote is broken once it is removed")
+        found = f"installed, though requirements.exclude excludes it for a reason: {some(unwanted)}"
+        return Finding("FAIL", "packages", found, f"{NEW_VENV}, since removing it breaks what it overwrote")
     return Finding("ok", "packages", f"the {len(wanted)} of requirements.txt")
 
 
@@ -180,41 +180,41 @@ def check_dvc_hint() -> Finding:
 
 
 def dvc_hint_finding(packages: Path, ours: Path) -> Finding:
-    """Whether DVC looks at a bucket again after pull, and executes nothing of the folder it is run in.
+    """Whether DVC looks at a bucket again after pull, and executes nothing in the folder it is started in.
 
     Args:
         packages: the environment's site-packages.
-        ours: the folder with what belongs there.
+        ours: the folder with the files that belong there.
     """
     name = "DVC"
     if (packages / OLD_PTH).exists():
-        told = f"{packages / OLD_PTH} has `dvc` and `pip` execute files of whatever folder they are run in"
-        return Finding("FAIL", name, told, AGAIN)
+        found = f"{packages / OLD_PTH} makes `dvc` and `pip` execute files of any folder they are started in"
+        return Finding("FAIL", name, found, AGAIN)
     for file in sorted(ours.glob("seamline_dvc_hint.*")):
         installed = packages / file.name
         if not installed.is_file() or installed.read_bytes() != file.read_bytes():
-            told = f"the environment lacks {file} as it is now: a bucket that changed during pull would go unnoticed"
-            return Finding("FAIL", name, told, AGAIN)
-    return Finding("ok", name, "looks at a bucket again after pull; says how to go on where it cannot be read")
+            found = f"{file} is not up to date in the environment: a bucket that changes during pull would go unnoticed"
+            return Finding("FAIL", name, found, AGAIN)
+    return Finding("ok", name, "looks at a bucket again after pull, and says what to do when it cannot be read")
 
 
 def check_params() -> Finding:
     try:
         load_params()
     except SeamlineError as error:
-        return Finding("FAIL", "params", str(error), "mend params.yaml as it says")
+        return Finding("FAIL", "params", str(error), "correct params.yaml as it says")
     return Finding("ok", "params", "params.yaml is valid")
 
 
 def load_params() -> Params:
-    from seamline.params import loader
+    from seamline.params import loader as params
 
-    return loader.load_params()
+    return params.load_params()
 
 
-@functools.cache  # two checks ask, and the network is asked once
+@functools.cache  # for two checks, one look over the network
 def size_or_fault(source: str) -> Size | str:
-    """How much a source is; else the sentence that says why it cannot be read."""
+    """The size of a source, or the sentence that says why it cannot be read."""
     from seamline.doctor.reach import look
 
     try:
@@ -232,17 +232,17 @@ def check_source(source: str) -> Finding:
 
 
 def source_finding(source: str, found: Size | str, pulled: bool) -> Finding:
-    """Args: found: how much it is, or why it cannot be read; pulled: whether data/raw is there from before."""
+    """Args: found: its size, or why it cannot be read; pulled: whether data/raw exists from an earlier pull."""
     from seamline.base.progress import size_text
     from seamline.base.urls import is_remote, shown
 
     if isinstance(found, str):
         if not is_remote(source):
-            return Finding("FAIL", "source", found, "mend pull.source in params.yaml, or what it names")
+            return Finding("FAIL", "source", found, "correct pull.source in params.yaml, or the files it names")
         if pulled:
             remedy = "`dvc repro --downstream subset` runs all other stages on data/raw as it is"
             return Finding("note", "source", found, remedy)
-        remedy = "mend the address, the AWS configuration or the network (docs/s3.md)"
+        remedy = "correct the address, the AWS configuration or the network (docs/s3.md)"
         return Finding("FAIL", "source", found, remedy)
     most = "" if found.whole else "at least "
     return Finding("ok", "source", f"{shown(source)}: {most}{size_text(found.bytes)}, {most}{found.files:,} files")
@@ -250,7 +250,7 @@ def source_finding(source: str, found: Size | str, pulled: bool) -> Finding:
 
 def check_classes(pull: Pull, subset: Subset) -> Finding:
     if isinstance(size_or_fault(pull.source), str) and not is_pulled():
-        return Finding("note", "classes", "not looked at, since the source cannot be read", "mend that first")
+        return Finding("note", "classes", "not checked, since the source cannot be read", "correct that first")
     from seamline.doctor.classes import classes_in_source
 
     return classes_in_source(pull, subset)
@@ -259,10 +259,10 @@ def check_classes(pull: Pull, subset: Subset) -> Finding:
 def check_disk(source: str) -> Finding:
     from seamline.doctor.reach import bytes_below
 
-    places = [existing(Path("data")), existing(cache_folder())]
-    free = min(shutil.disk_usage(place).free for place in places)
-    states = [os.statvfs(place) for place in places]
-    # A file system without a fixed number of files says 0.
+    folders = [existing(Path("data")), existing(cache_folder())]
+    free = min(shutil.disk_usage(folder).free for folder in folders)
+    states = [os.statvfs(folder) for folder in folders]
+    # f_files is 0 on a file system without a fixed number of files.
     free_files = min((state.f_favail for state in states if state.f_files), default=None)
     present = max(bytes_below(Path("data/raw")), bytes_below(SCRATCH / "pull"))
     found = size_or_fault(source)
@@ -270,7 +270,7 @@ def check_disk(source: str) -> Finding:
 
 
 def pulled_before() -> Size | None:
-    """How much the last pull was, where the source cannot be looked at."""
+    """The size of the last pull, for when the source cannot be read."""
     from seamline.base.files import read_json
     from seamline.doctor.reach import Size
 
@@ -282,40 +282,41 @@ def pulled_before() -> Size | None:
 
 
 def disk_finding(source: Size | None, present_bytes: int, free_bytes: int, free_files: int | None) -> Finding:
-    """Whether there is room for what is still to come.
+    """Whether the disk has room for the rest of the pipeline.
 
     Args:
-        source: how much it is; None: not known.
-        present_bytes: of it, pulled already.
-        free_bytes: on the disk of data/ and the cache, the fuller one of two.
-        free_files: that can still be made there; None: as many as there is room for.
+        source: its size; None: unknown.
+        present_bytes: how much of it was pulled already.
+        free_bytes: on the disk of data/ and the cache; of two disks, on the fuller one.
+        free_files: how many more files it can hold; None: no limit.
     """
     from seamline.base.progress import size_text
 
     free = f"{size_text(free_bytes)} free"
     remedy = (
-        f"make room: `rm -r {SCRATCH}/pull` (what pulls kept), `.venv/bin/dvc gc --workspace` (results of earlier runs)"
+        f"make room: `rm -r {SCRATCH}/pull` (downloads of earlier pulls), "
+        "`.venv/bin/dvc gc --workspace` (results of earlier runs)"
     )
     if source is None:
-        return Finding("note", "disk", f"{free}; how much the source needs is not known", "`df -h .`, and see yourself")
-    need_bytes = int(max(SPACE_FACTOR * source.bytes - present_bytes, 0) + source.kept_bytes + MODELS_BYTES)
+        return Finding("note", "disk", f"{free}; the size of the source is unknown", "`df -h .` shows the free space")
+    need_bytes = int(max(SPACE_FACTOR * source.bytes - present_bytes, 0) + source.archive_bytes + MODELS_BYTES)
     least = "" if source.whole else "at least "
-    told = (
+    found = (
         f"{free}; {least}{size_text(need_bytes)} needed ({SPACE_FACTOR:g} times the source's {size_text(source.bytes)}"
-        f"{', less what is here already' if present_bytes else ''}, {size_text(int(MODELS_BYTES))} for models)"
+        f"{', minus what is here already' if present_bytes else ''}, {size_text(int(MODELS_BYTES))} for models)"
     )
     if free_bytes < need_bytes:
-        return Finding("FAIL", "disk", told, remedy)
+        return Finding("FAIL", "disk", found, remedy)
     if free_files is not None and free_files < FILES_AN_IMAGE * source.files:
-        told = f"room for {free_files:,} more files, and {FILES_AN_IMAGE * source.files:,} are to come (`df -i .`)"
-        return Finding("FAIL", "disk", told, remedy)
+        found = f"room for {free_files:,} more files, and {FILES_AN_IMAGE * source.files:,} will be made (`df -i .`)"
+        return Finding("FAIL", "disk", found, remedy)
     if free_bytes < 2 * need_bytes:
-        return Finding("note", "disk", told, remedy)
-    return Finding("ok", "disk", told)
+        return Finding("note", "disk", found, remedy)
+    return Finding("ok", "disk", found)
 
 
 def check_weights(model: str) -> Finding:
-    """train.model, looked for where seamline.training.yolo.find_model does, without importing ultralytics."""
+    """train.model, found in the same way as by training, without importing ultralytics."""
     package = importlib.util.find_spec("ultralytics")
     if package is None or package.origin is None:
         raise ImportError("ultralytics is not installed")
@@ -334,13 +335,13 @@ def weights_finding(model: str, known: set[str], folders: Sequence[Path]) -> Fin
         remedy = f"train.model: one of {', '.join(sorted(known))}; or a .pt file"
         return Finding("FAIL", name, f"train.model: there is no {model!r}", remedy)
     if path.suffix != ".pt":
-        told = f"train.model: {model!r} is neither a description (.yaml) nor weights (.pt)"
-        return Finding("FAIL", name, told, "mend train.model in params.yaml")
-    here = next((place for place in (folders[0] / path, folders[1] / path.name) if place.is_file()), None)
+        found = f"train.model: {model!r} is neither a description (.yaml) nor weights (.pt)"
+        return Finding("FAIL", name, found, "correct train.model in params.yaml")
+    here = next((file for file in (folders[0] / path, folders[1] / path.name) if file.is_file()), None)
     if here is None:
-        told = f"{model} is not here and will be downloaded when the training begins, which needs internet"
-        return Finding("note", name, told, f"without internet put the file into {folders[1]}/")
+        found = f"{model} is not here and will be downloaded when training starts, which needs internet access"
+        return Finding("note", name, found, f"without internet access, put the file into {folders[1]}/")
     if not zipfile.is_zipfile(here):  # which torch writes
-        told = f"{here} holds no weights: it was cut off, or is a page or a pointer saved in their place"
-        return Finding("FAIL", name, told, f"`rm {shlex.quote(str(here))}`, and put the file there again")
+        found = f"{here} does not contain weights: it is truncated, or is a web page or a pointer file"
+        return Finding("FAIL", name, found, f"`rm {shlex.quote(str(here))}`, and put the file there again")
     return Finding("ok", name, f"{here}")

@@ -1,4 +1,4 @@
-"""The classes to learn, held against the source's names before it is pulled."""
+"""The classes to learn, compared with the names in the source before it is pulled."""
 
 from __future__ import annotations
 
@@ -22,29 +22,29 @@ PULLED = Path("data/raw/annotations.json")
 
 
 def classes_in_source(pull: Pull, subset: Subset) -> Finding:
-    """Whether the source has the classes, as far as that can be seen without fetching or unpacking it.
+    """Whether the source has the classes, as far as that is known without fetching or unpacking it.
 
-    Only names are compared: that a class has an instance, pull and subset will see.
+    Only names are compared; pull and subset check that each class has an instance.
     """
     try:
         names = pulled_names(pull) or names_in(pull)
         return classes_finding(subset, names)
     except SeamlineError as error:
-        return Finding("FAIL", "classes", str(error), "mend pull or subset in params.yaml, or the source")
+        return Finding("FAIL", "classes", str(error), "correct pull or subset in params.yaml, or the source")
 
 
 def classes_finding(subset: Subset, names: Sequence[str] | None) -> Finding:
-    """Raises SeamlineError, subset's own, when the source has no category of a name."""
+    """Raises subset's own SeamlineError when the source lacks a category."""
     if names is None:
-        told = "looked for when the source is pulled, since it is an archive or far away"
-        return Finding("ok", "classes", told)
+        found = "checked when the source is pulled, since it is an archive or remote"
+        return Finding("ok", "classes", found)
     ids = {name: number for number, name in enumerate(names)}
     classes = source_ids_by_class(subset.sources_by_class(names), ids, set(ids.values()))
     return Finding("ok", "classes", f"{len(classes)} to learn, and the source has them")
 
 
 def pulled_names(pull: Pull) -> list[str] | None:
-    """The categories of data/raw, where that is of this source."""
+    """The categories of data/raw; None when data/raw was pulled from another source."""
     entry = locked_stages().get("pull", {}).get("params")
     found = entry.get("params.yaml") if isinstance(entry, dict) else None
     if not isinstance(found, dict) or found.get("pull") != msgspec.to_builtins(pull) or not PULLED.is_file():
@@ -53,7 +53,7 @@ def pulled_names(pull: Pull) -> list[str] | None:
 
 
 def names_in(pull: Pull) -> list[str] | None:
-    """The categories of a folder; None of what would have to be fetched or unpacked."""
+    """The categories of a folder; None when something would have to be fetched or unpacked."""
     folder = Path(pull.source)
     if is_remote(pull.source) or not folder.is_dir():
         return None

@@ -1,4 +1,4 @@
-"""What a container or service may use of its machine: the limits of its control groups, old (v1) and new (v2)."""
+"""How many cores and how much memory a container may use: the limits of its control groups, v1 and v2."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ from typing import NamedTuple
 
 from seamline.benchmark.machine import text_of
 
-ENDLESS_BYTES = 1 << 60  # from here on v1's figure, which rounds the largest number down to pages, means no limit
+ENDLESS_BYTES = 1 << 60  # v1 writes about 2**63 where there is no limit
 
 
 class Limits(NamedTuple):
-    """None: there is no limit."""
+    """None: no limit."""
 
     cores: float | None
     memory_bytes: int | None
 
 
 def own_limits(mount: Path = Path("/sys/fs/cgroup"), groups: Path = Path("/proc/self/cgroup")) -> Limits:
-    """The tightest limits of this process's control groups and of those around them."""
+    """The lowest limits of this process's control groups and of the groups around them."""
     paths = group_paths(text_of(groups))
     cores, memories = [], []
     for folder in (*upwards(mount, paths.get("", "/")), *upwards(mount / "unified", paths.get("", "/"))):
@@ -37,15 +37,15 @@ def own_limits(mount: Path = Path("/sys/fs/cgroup"), groups: Path = Path("/proc/
 
 
 def group_paths(text: str) -> dict[str, str]:
-    """/proc/self/cgroup as controller -> path; the new kind, which is one for all controllers, has the name ""."""
+    """/proc/self/cgroup as controller -> path; v2, with one group for all controllers, has the name ""."""
     rows = [line.split(":", 2) for line in text.splitlines() if line.count(":") >= 2]
     return {controller: path for _, controllers, path in rows for controller in controllers.split(",")}
 
 
 def upwards(mount: Path, group: str) -> Iterator[Path]:
-    """A group's folder and those of the groups around it, whose limits hold for it too.
+    """A group's folder and the folders of the groups around it, whose limits apply as well.
 
-    Inside a container the path may be the host's and not be there; the mount itself is then the container's own group.
+    Inside a container the path may be the host's and not exist; then the mount itself is the container's own group.
     """
     path = PurePosixPath("/", group)
     for part in (path, *path.parents):
@@ -53,7 +53,7 @@ def upwards(mount: Path, group: str) -> Iterator[Path]:
 
 
 def quota_to_cores(text: str) -> float | None:
-    """Microseconds of computing in every so many, "150000 100000", as cores; "max" or -1: no limit."""
+    """Microseconds of computing in each period of microseconds, "150000 100000", as cores; "max" or -1: no limit."""
     fields = text.split()
     if len(fields) != 2 or fields[0] in ("max", "-1"):
         return None

@@ -10,11 +10,11 @@ from pathlib import Path
 # The oldest driver for each major version of CUDA; it runs all minor versions (NVIDIA: CUDA compatibility).
 OLDEST_DRIVERS = {11: (450, 80), 12: (525, 60), 13: (580, 65)}
 DRIVER = Path("/proc/driver/nvidia/version")
-WSL = Path("/dev/dxg")  # Windows' driver, as Linux on Windows sees it
+WSL = Path("/dev/dxg")  # Windows' driver, as WSL shows it
 
 
 def installed_driver() -> str | None:
-    """NVIDIA's driver's version; "" where there is one that does not say, None where there is none."""
+    """The version of NVIDIA's driver; "" when it is unknown, None without a driver."""
     try:
         return text_to_version(DRIVER.read_text(encoding="utf-8"))
     except OSError:
@@ -27,7 +27,7 @@ def text_to_version(text: str) -> str:
 
 
 def oldest_driver(cuda: str) -> tuple[int, int] | None:
-    """For a version of CUDA such as 13.0; None of one that is not known here."""
+    """For a version of CUDA such as 13.0; None for an unknown version."""
     return OLDEST_DRIVERS.get(int(cuda.partition(".")[0]))
 
 
@@ -39,10 +39,10 @@ def is_too_old(driver: str, cuda: str) -> bool:
 
 
 def torch_cuda() -> str | None:
-    """The CUDA that torch was built for, without importing it; None of a build for processors alone.
+    """The CUDA that torch was built for, without importing it; None for a CPU build.
 
     Raises:
-        ImportError: where torch is not installed.
+        ImportError: when torch is not installed.
     """
     package = find_spec("torch")
     if package is None or package.origin is None:
@@ -53,9 +53,9 @@ def torch_cuda() -> str | None:
 
 
 def usable_gpus() -> int:
-    """How many torch can use; takes seconds, since it imports torch."""
+    """How many GPUs torch can use; takes seconds, since it imports torch."""
     import torch
 
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # what torch says of drivers is said better by the check
+        warnings.simplefilter("ignore")  # the check's own message about drivers is clearer
         return torch.cuda.device_count() if torch.cuda.is_available() else 0

@@ -1,4 +1,4 @@
-"""A source before it is pulled: whether it can be read, and how much it is, within seconds and without fetching it."""
+"""Whether a source can be read, and how large it is, within seconds and without fetching it."""
 
 from __future__ import annotations
 
@@ -17,23 +17,23 @@ from seamline.ingest.archives import PASSWORD_VARIABLE, first_line, folder_of, i
 from seamline.ingest.remote.fetch import fetch, opened
 
 LIMIT_S = 10.0  # for an answer over the network
-LISTING_S = 4.0  # for counting; what was seen by then is "at least"
+LISTING_S = 4.0  # for counting; then the result is "at least"
 
 
 class Size(NamedTuple):
-    """How much a source is."""
+    """The size of a source."""
 
     files: int
     bytes: int  # unpacked
-    kept_bytes: int = 0  # of an archive that is kept beside what was unpacked from it
-    whole: bool = True  # False: there was no time to see all of it
+    archive_bytes: int = 0  # of an archive that is kept beside the unpacked files
+    whole: bool = True  # False: the time was too short to see all of it
 
 
 def look(source: str, limit_s: float = LIMIT_S) -> Size:
-    """Reach a source as pull would, and say how much it is.
+    """Reach a source as pull does; returns its size.
 
     Raises:
-        SeamlineError: pull's own sentence where it does not exist or cannot be read, or that no answer came in time.
+        SeamlineError: pull's own sentence when it does not exist or cannot be read; or that no answer came in time.
     """
     try:
         return look_remotely(source, limit_s) if is_remote(source) else look_locally(Path(source))
@@ -43,19 +43,19 @@ def look(source: str, limit_s: float = LIMIT_S) -> Size:
 
 def look_locally(source: Path) -> Size:
     if not source.is_dir() and not is_archive(source):
-        fetch(str(source), SCRATCH / "pull")  # refuses it with pull's sentence, before anything is written
+        fetch(str(source), SCRATCH / "pull")  # raises pull's error before anything is written
     if source.is_dir():
         return size_of(walked(source), time.monotonic() + LISTING_S)
     return archive_size(source)
 
 
 def size_of(paths: Iterator[Path], until_s: float) -> Size:
-    """Files and bytes, with archives as what is in them; as far as it comes until then."""
+    """Files and bytes, with archives counted as their contents; stops at that time."""
     files = size = 0
     for path in paths:
         if time.monotonic() > until_s:
             return Size(files, size, whole=False)
-        if is_archive(path) and not folder_of(path).is_dir():  # else it is unpacked there already
+        if is_archive(path) and not folder_of(path).is_dir():  # otherwise it is unpacked there already
             inside = archive_size(path)
             files, size = files + inside.files, size + inside.bytes
         elif path.is_file():
@@ -64,7 +64,7 @@ def size_of(paths: Iterator[Path], until_s: float) -> Size:
 
 
 def archive_size(path: Path) -> Size:
-    """What is in an archive; of a tar, which has no list at its end, about: photos hardly shrink."""
+    """The contents of an archive; of a tar, which has no directory, the size of the file: photos hardly shrink."""
     if not path.name.lower().endswith(".zip"):
         return Size(1, path.stat().st_size)
     try:
@@ -80,7 +80,7 @@ def archive_size(path: Path) -> Size:
 
 
 def bytes_below(folder: Path) -> int:
-    """As they lie there; of a folder that is not there 0, and as much as can be counted in time."""
+    """On the disk; 0 for a missing folder; stops when counting takes too long."""
     until_s, size = time.monotonic() + LISTING_S, 0
     for path in walked(folder):
         if time.monotonic() > until_s:
@@ -90,7 +90,7 @@ def bytes_below(folder: Path) -> int:
 
 
 def look_remotely(url: str, limit_s: float) -> Size:
-    """In a process of its own, which can be ended: a name server that does not answer would hold up a thread."""
+    """In a process of its own, which can be ended: a name server that does not answer would block a thread."""
     from seamline.ingest.remote.retries import STAGES_GO_ON
 
     with multiprocessing.get_context("spawn").Pool(1) as pool:
@@ -116,11 +116,11 @@ async def first_listing(url: str) -> Size:
             await Patience().with_(store.check_prefix, store.shown)
             return await bucket_size(store, time.monotonic() + LISTING_S)
         [archive] = await listed(store, Patience())
-        return Size(1, archive.size or 0, kept_bytes=archive.size or 0)
+        return Size(1, archive.size or 0, archive_bytes=archive.size or 0)
 
 
 async def bucket_size(store: Any, until_s: float) -> Size:
-    """Page by page, where store.listed() would go on to the end."""
+    """Page by page, so that it can stop; store.listed() lists everything."""
     from seamline.ingest.remote.retries import Patience
     from seamline.ingest.remote.s3 import translated
 

@@ -1,8 +1,8 @@
 """Models side by side, and whether a difference means anything.
 
-Two noises are told apart. The test images could have been others: a paired bootstrap, which the evaluate stage has
-drawn for every model on the same images, says how far the difference goes then. And the same training with another
-seed gives another model: reports/train/seed_spread.json says how far apart those lie.
+There are two kinds of noise. The test images could have been others: a paired bootstrap, which the evaluate stage draws
+for every model from the same images, says how much the difference varies then. And the same training with another
+seed gives another model: reports/train/seed_spread.json says how much those differ.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from seamline.base.coco import Record
 from seamline.base.errors import SeamlineError
 from seamline.evaluation.average_precision import Floats
 from seamline.evaluation.bootstrap import FEWEST, interval
-from seamline.experiments.revisions import Revision, read_at
+from seamline.experiments.revisions import WORKSPACE, Revision, read_at, revision
 from seamline.report.contents import plain, text_to_rows
 
 SAME = "equal"
@@ -28,14 +28,14 @@ IN_SEEDS = "within the spread of seeds"
 OTHER_DATA = "not comparable"
 NOTHING = "nothing to measure"
 ONE_RUN = "not measured again"
-OTHER_TIME = "the machine was not as busy in both"  # rounds of one run say nothing of another day
-# What has to be the same for two models' draws to be pairs.
+OTHER_TIME = "the machine was busier in one of them"  # the rounds of one run say nothing about another day
+# Two models' draws are pairs when these are equal.
 PAIRED_BY = ("interval", "bootstrap_samples", "seed")
 MEASURED_BY = ("confidence", "nms_iou", "max_detections", "iou_thresholds")
 
 
 class Model(NamedTuple):
-    """What a revision's reports say of its model."""
+    """A revision's reports on its model."""
 
     revision: Revision
     params: Record
@@ -55,7 +55,7 @@ class Model(NamedTuple):
 
 
 class Difference(NamedTuple):
-    """One measure of another model and of the first."""
+    """One measure of the first model and of another."""
 
     measure: str
     first: float | None
@@ -66,11 +66,44 @@ class Difference(NamedTuple):
     verdict: str
 
 
+class Comparison(NamedTuple):
+    """Models, the differences of each other one from the first, and the parameters whose values differ."""
+
+    models: list[Model]
+    tables: list[tuple[Model, list[Difference]]]
+    changed: list[tuple[str, list[str]]]
+
+
+def read_comparison(names: Sequence[str], reports: Path) -> Comparison:
+    """Revisions by name compared; a single one is compared with the workspace.
+
+    Raises:
+        SeamlineError: when a revision does not exist, or lacks a report.
+    """
+    names = list(dict.fromkeys(names))
+    if len(names) == 1:
+        names = [*names, WORKSPACE] if names != [WORKSPACE] else ["HEAD", WORKSPACE]
+    first, *others = (read_model(revision(name), reports) for name in names)
+    tables = [(other, accuracy_differences(first, other) + speed_differences(first, other)) for other in others]
+    return Comparison([first, *others], tables, parameters_that_differ([first, *others]))
+
+
+def comparison_to_lines(comparison: Comparison) -> list[str]:
+    """Every table and the changed parameters, for a terminal."""
+    lines = []
+    for other, differences in comparison.tables:
+        lines += [*differences_to_lines(comparison.models[0], other, differences), ""]
+    for key, values in comparison.changed:
+        pairs = zip(values, comparison.models, strict=True)
+        lines.append(f"{key}: {', '.join(f'{value} ({model.name})' for value, model in pairs)}")
+    return lines
+
+
 def read_model(revision: Revision, reports: Path) -> Model:
     """The reports of a revision.
 
     Raises:
-        SeamlineError: naming the revision and the file that it lacks.
+        SeamlineError: naming the revision and the missing file.
     """
     evaluate = reports / "evaluate"
     if not Path("params.yaml").is_file():
@@ -106,7 +139,7 @@ def read_model(revision: Revision, reports: Path) -> Model:
 
 
 def accuracy_differences(first: Model, other: Model) -> list[Difference]:
-    """Each measure of val and test, masks before boxes."""
+    """Each measure of test and val, masks before boxes."""
     found = []
     for split in ("test", "val"):
         why_not = why_not_comparable(first, other, split)
@@ -117,9 +150,9 @@ def accuracy_differences(first: Model, other: Model) -> list[Difference]:
 
 
 def why_not_comparable(first: Model, other: Model, split: str) -> str:
-    """What two models were measured with that is not the same; "" where annotations and settings are."""
+    """What differs in how two models were measured; "" when annotations and settings are equal."""
     if first.settings[split]["sha256"] != other.settings[split]["sha256"]:
-        return f"other {split} photos or annotations"
+        return f"different {split} photos or annotations"
     differing = [f"evaluate.{key}" for key in MEASURED_BY if first.settings[key] != other.settings[key]]
     return f"{', '.join(differing)} differ{'s' if len(differing) == 1 else ''}" if differing else ""
 
@@ -140,17 +173,16 @@ def difference_of(first: Model, other: Model, measure: str, why_not: str) -> Dif
     draws = other.samples[measure] - first.samples[measure] if paired else None
     span = None if draws is None else interval(draws, groups, difference)
     if draws is None:
-        why_unknown = "test sets were drawn again in different ways"
+        why_unknown = "the bootstraps drew different test sets"
     elif groups < FEWEST:
         why_unknown = f"{groups} groups of {split} photos, an interval needs {FEWEST}"
     else:
-        why_unknown = "every draw of test sets gives the same"
-    said = verdict(difference, span, spread, why_unknown)
-    return Difference(measure, ours, theirs, difference, span, spread, said)
+        why_unknown = "every drawn test set gives the same difference"
+    return Difference(measure, ours, theirs, difference, span, spread, verdict(difference, span, spread, why_unknown))
 
 
 def verdict(difference: float, span: Sequence[float] | None, spread: float | None, why_unknown: str) -> str:
-    """What a difference amounts to; without an interval nothing can be said but that it is there."""
+    """What a difference means; without an interval that is unknown."""
     if difference == 0:
         return SAME
     if span is None:
@@ -164,7 +196,7 @@ def verdict(difference: float, span: Sequence[float] | None, spread: float | Non
 
 
 def seed_spread_of(models: Sequence[Model], measure: str) -> float | None:
-    """How far apart seeds alone lie, where one of the models is among the trainings it was measured with."""
+    """How much seeds alone differ; None unless one of the models is among the trainings that were measured."""
     split, kind, key = measure.split("_", 2)
     for model in models:
         own = model.metrics[split][kind][key]
@@ -175,20 +207,20 @@ def seed_spread_of(models: Sequence[Model], measure: str) -> float | None:
 
 
 def speed_differences(first: Model, other: Model) -> list[Difference]:
-    """Images a second of each format that both have; no interval, since the two were run at different times."""
+    """Images a second of each format that both have; without interval, since they ran at different times."""
     found = []
     for name, row in first.benchmark.items():
         if name not in other.benchmark:
             continue
         measure, theirs = f"{name} images/s", other.benchmark[name]
         ours = row["throughput_img_s"]
-        if row == theirs:  # no two runs take the same time to the last digit
+        if row == theirs:  # two runs never take the same time to the last digit
             found.append(Difference(measure, ours, ours, None, None, None, ONE_RUN))
             continue
         noise = max(row["throughput_spread"], theirs["throughput_spread"])
         difference = theirs["throughput_img_s"] - ours
         if first.environment != other.environment:
-            said = f"{OTHER_DATA}: another machine, or other versions of libraries"
+            said = f"{OTHER_DATA}: different machines or versions of libraries"
         elif abs(difference) <= noise * ours:
             said = f"{IN_NOISE}: rounds of one run differ by {noise:.0%}"
         else:
@@ -198,7 +230,7 @@ def speed_differences(first: Model, other: Model) -> list[Difference]:
 
 
 def parameters_that_differ(models: Sequence[Model]) -> list[tuple[str, list[str]]]:
-    """Each parameter that has not one value everywhere, with its values."""
+    """Each parameter whose value is not the same everywhere, with its values."""
     flat = [dict(flattened(model.params)) for model in models]
     keys = sorted({key for one in flat for key in one})
     rows = [(key, [one.get(key, "-") for one in flat]) for key in keys]

@@ -1,71 +1,31 @@
-"""Files as they are in other revisions of this project: commits, branches, tags and DVC experiments."""
+"""Files in other revisions of this project: commits, branches, tags and DVC experiments."""
 
 from __future__ import annotations
 
-import subprocess
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from seamline.base.errors import SeamlineError
+from seamline.base.git import git, git_bytes, head
 
-WORKSPACE = "workspace"  # the files as they lie here, committed or not; DVC calls it so too
-NO_GIT = (
-    "this folder is not in a git repository (a downloaded zip is not), and DVC needs one: "
-    "git init && git add --all && git commit -m start"
-)
-NO_COMMIT = "this git repository has no commit yet; git add --all && git commit -m start makes the first."
+WORKSPACE = "workspace"  # the files as they are here, committed or not; DVC's word too
 
 
 class Revision(NamedTuple):
-    """A name as it was given, and its commit, which stays the same while the name may come to mean another."""
+    """A name as it was given, and the commit it stood for then; later it may stand for another."""
 
     name: str
     commit: str | None  # None: the workspace
 
 
-def git(*arguments: str, folder: Path | None = None) -> str:
-    """What git prints.
-
-    Raises:
-        SeamlineError: with git's own words when it fails or is not there.
-    """
-    return run_git(*arguments, folder=folder).decode(errors="surrogateescape")
-
-
-def run_git(*arguments: str, folder: Path | None = None) -> bytes:
-    try:
-        done = subprocess.run(["git", *arguments], cwd=folder, capture_output=True)
-    except OSError as error:
-        raise SeamlineError(f"git cannot be run ({error.strerror}).") from None
-    if done.returncode != 0:
-        reason = " ".join(done.stderr.decode(errors="replace").split())
-        if "not a git repository" in reason:
-            raise SeamlineError(f"{NO_GIT}.")
-        raise SeamlineError(f"git {' '.join(arguments)} failed ({reason}).")
-    return done.stdout
-
-
-def head() -> str:
-    """The commit that this project stands on.
-
-    Raises:
-        SeamlineError: when there is no git repository, or nothing was committed yet.
-    """
-    git("rev-parse", "--git-dir")
-    try:
-        return git("rev-parse", "--verify", "--quiet", "HEAD^{commit}").strip()
-    except SeamlineError:
-        raise SeamlineError(NO_COMMIT) from None
-
-
 def repository() -> Any:
-    """This project's git, as DVC has it.
+    """This project's git repository, as DVC opens it.
 
     Raises:
-        SeamlineError: when there is none, or nothing was committed yet.
+        SeamlineError: when there is none, or no commit yet.
     """
     head()
-    from dvc.scm import SCM  # only where revisions are asked for
+    from dvc.scm import SCM  # takes a second
 
     return SCM(str(Path.cwd()))
 
@@ -74,7 +34,7 @@ def experiments() -> dict[str, list[str]]:
     """Names of DVC's experiments in this checkout, each with its commits: one for each commit it was started from.
 
     Raises:
-        SeamlineError: when there is no git repository, or below refs/exps is what DVC does not take either.
+        SeamlineError: when there is no git repository, or DVC cannot read a reference below refs/exps.
     """
     scm = repository()
     from dvc.exceptions import DvcException
@@ -92,13 +52,13 @@ def experiments() -> dict[str, list[str]]:
 
 
 def commit_of(name: str) -> str:
-    """The commit that DVC takes a name for.
+    """The commit that DVC finds for a name.
 
-    That is git's branch, tag or commit of this name; else the branch of one remote; else the experiment: of several
+    That is git's branch, tag or commit of this name; else the branch of a remote; else the experiment, of several
     the one that was started from HEAD.
 
     Raises:
-        SeamlineError: when there is no such revision, or several; it names what there is.
+        SeamlineError: when there is no such revision, or several; it lists what there is.
     """
     scm = repository()
     from dvc.exceptions import DvcException
@@ -116,18 +76,18 @@ def commit_of(name: str) -> str:
             f"{name}: is the name of {len(commits)} experiments, none started from HEAD; write {shown}."
         )
     if ambiguous:
-        raise SeamlineError(
-            f"{name}: is ambiguous, as the beginning of several commits or a branch of several remotes."
-        )
+        raise SeamlineError(f"{name}: is ambiguous: the beginning of several commits, or a branch of several remotes.")
     names = f"; experiments: {', '.join(sorted(known))}" if known else ""
-    raise SeamlineError(f"{name}: is no commit, branch, tag or experiment of this project, nor {WORKSPACE!r}{names}.")
+    raise SeamlineError(
+        f"{name}: is not a commit, branch, tag or experiment of this project, nor {WORKSPACE!r}{names}."
+    )
 
 
 def revision(name: str) -> Revision:
-    """What a name means now.
+    """What a name stands for now.
 
     Raises:
-        SeamlineError: when it means nothing, or several things.
+        SeamlineError: when it stands for nothing, or for several things.
     """
     return Revision(name, None if name == WORKSPACE else commit_of(name))
 
@@ -141,7 +101,7 @@ def read_at(revision: Revision, path: Path) -> bytes:
     try:
         if revision.commit is None:
             return path.read_bytes()
-        return run_git("show", f"{revision.commit}:./{path.as_posix()}")  # ./: seen from here, also in a subfolder
+        return git_bytes("show", f"{revision.commit}:./{path.as_posix()}")  # ./: relative to this folder
     except (OSError, SeamlineError) as error:
         if isinstance(error, SeamlineError) and "git show" not in str(error):
             raise

@@ -1,7 +1,7 @@
-"""The project as it was when something began, to be worked with whatever becomes of the workspace meanwhile.
+"""The project as it was at some moment, in copies that later changes of the workspace do not reach.
 
-A snapshot is the commit that HEAD was, and one more with what was changed beside it in files that git has, as `git
-stash create` makes it. A reference of git's keeps both from being tidied away.
+A snapshot is the commit of HEAD, and a second commit with the uncommitted changes of tracked files, as `git stash
+create` makes it. A reference in git keeps both from being collected as garbage.
 """
 
 from __future__ import annotations
@@ -12,28 +12,29 @@ from pathlib import Path
 from typing import NamedTuple
 
 from seamline.base.errors import SeamlineError
-from seamline.experiments.revisions import git, head
+from seamline.base.git import git, git_or_empty, head
 
-# Below .dvc, by which a training knows that it runs in a copy (trainings.project_around).
+# Below .dvc, by which a training knows that it runs in a copy (finished.project_around).
 COPIES = Path(".dvc/tmp/sweep")
-# Of git's settings a copy takes who commits, where experiments are pushed, how lines end; not what is about this place.
+# A copy takes git's settings of who commits, where experiments are pushed and how lines end, not those of this folder.
 NOT_COPIED = (
     "core.bare", "core.worktree", "core.repositoryformatversion", "core.sparsecheckout", "core.fsmonitor",
     "extensions.", "include.", "includeif.",
 )  # fmt: skip
 RESULTS = (":(exclude)reports", ":(exclude)dvc.lock")
 WITHOUT_HOOKS = ("-c", "core.hooksPath=/dev/null")
+CODE = ("stages", "seamline", "architectures", "recipes", "samples")  # what experiments may need beside their data
 
 
 class Snapshot(NamedTuple):
-    """What to have in a copy."""
+    """What a copy contains."""
 
-    commit: str  # what experiments in it are started from
-    files: str  # a commit: the files as they were, committed or not
+    commit: str  # where experiments in it start from
+    files: str  # a commit: the files as they were, uncommitted changes included
 
 
 def snapshot_of_workspace() -> Snapshot:
-    """Raises SeamlineError where git has no commit yet, or a merge is not finished."""
+    """Raises SeamlineError when git has no commit yet, or a merge is not finished."""
     commit = head()
     return Snapshot(commit, git("stash", "create").strip() or commit)
 
@@ -42,8 +43,15 @@ def keep(snapshot: Snapshot, name: str) -> None:
     git("update-ref", f"refs/seamline/{name}", snapshot.files)
 
 
+def untracked_code() -> list[str]:
+    """Files of code that git does not track, so that copies of the project lack them."""
+    return sorted(
+        filter(None, git_or_empty("ls-files", "-z", "--others", "--exclude-standard", "--", *CODE).split("\0"))
+    )
+
+
 def changed_since(snapshot: Snapshot) -> list[str]:
-    """Files of this project that git has here or there and that are not the same, less results.
+    """Tracked files of this project that differ from the snapshot, results left out.
 
     Raises:
         SeamlineError: when git no longer has the snapshot.
@@ -55,9 +63,9 @@ def changed_since(snapshot: Snapshot) -> list[str]:
 
 
 def copy_of(snapshot: Snapshot) -> Path:
-    """The project's folder in a new copy of its git repository; copies of earlier are deleted.
+    """The project's folder in a new copy of its git repository; earlier copies are deleted.
 
-    Objects are shared and data are the cache's, so that a copy takes the space of the files in git.
+    Git's objects are shared, and data comes from DVC's cache: a copy takes the space of the tracked files.
 
     Raises:
         SeamlineError: when git no longer has the snapshot.
@@ -87,7 +95,7 @@ def discard_copies() -> None:
 
 
 def reset(folder: Path, snapshot: Snapshot) -> None:
-    """Have the files in a copy as they were, whatever a command that was killed there has left."""
+    """Restore the files in a copy, whatever a killed command has left there."""
     Path(folder, git("rev-parse", "--git-path", "index.lock", folder=folder).rstrip("\n")).unlink(missing_ok=True)
     shutil.rmtree(folder / ".dvc" / "tmp", ignore_errors=True)
     try:
@@ -105,7 +113,7 @@ def lost(snapshot: Snapshot, error: SeamlineError) -> SeamlineError:
 
 
 def configure_dvc(project: Path) -> None:
-    """Have a copy use this project's cache, and what is configured for this machine alone."""
+    """Give a copy this project's cache and its settings for this machine."""
     from dvc.config import Config, ConfigError
 
     try:
@@ -119,7 +127,7 @@ def configure_dvc(project: Path) -> None:
 
 
 def take_experiment(project: Path, snapshot: Snapshot, name: str) -> str:
-    """Bring an experiment from a copy into this git; its commit."""
+    """Fetch an experiment from a copy into this git; returns its commit."""
     ref = f"refs/exps/{snapshot.commit[:2]}/{snapshot.commit[2:]}/{name}"
     copy = git("rev-parse", "--show-toplevel", folder=project).rstrip("\n")
     git("fetch", "--quiet", "--no-tags", copy, f"{ref}:{ref}")

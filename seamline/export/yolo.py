@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import logging
 import re
 import shutil
@@ -20,19 +19,14 @@ from pycocotools import mask as coco_mask
 
 from seamline.base.coco import Record, read_coco
 from seamline.base.errors import SeamlineError
-from seamline.images.reading import canvases_to_tensor, image_to_canvas, read_image
-from seamline.models.engines import (
-    NO_MODEL,
-    Canvases,
-    Engine,
-    Floats,
-    ModelFacts,
-    Outputs,
-    copied,
-    metadata_to_facts,
-    rt_info,
-)
+from seamline.images.reading import read_image
+from seamline.models.arrays import Canvases, Floats, Outputs
+from seamline.models.engines.engine import Engine, copied
+from seamline.models.engines.opening import NO_MODEL
+from seamline.models.engines.openvino import rt_info
+from seamline.models.model_facts import ModelFacts, facts_to_metadata, metadata_to_facts
 from seamline.models.weights import opened_as_data
+from seamline.models.yolo import canvases_to_tensor, image_to_canvas
 
 Item = TypeVar("Item")
 T = TypeVar("T")
@@ -101,8 +95,7 @@ def model_metadata(facts: ModelFacts, training: Mapping[str, str], weights_sha25
             is nothing.
     """
     return {
-        **{key: str(value) for key, value in facts._asdict().items()},
-        "names": json.dumps(facts.names, ensure_ascii=False),
+        **facts_to_metadata(facts),
         "preprocessing": PREPROCESSING,
         "weights_sha256": weights_sha256,
         **{key: training.get(key, "unknown") for key in ("training_revision", "data_sha256")},
@@ -229,7 +222,7 @@ def quantise(
     ]
 
     def tensor_of(path: Path) -> Floats:
-        return canvases_to_tensor(image_to_canvas(read_image(path), facts.imgsz)[0][None])
+        return canvases_to_tensor(image_to_canvas(read_image(path), facts)[0][None])
 
     def validation_fn(compiled: Any, items: Iterable[Path]) -> float:
         for _ in items:  # NNCF counts them; the metric is of all images or none
@@ -365,7 +358,7 @@ def raw_outputs(engine: Engine, images: list[Path]) -> list[Outputs]:
     """Of the same canvas whoever computes."""
     found = []
     for image in images:
-        canvas, _ = image_to_canvas(read_image(image), engine.facts.imgsz)
+        canvas, _ = image_to_canvas(read_image(image), engine.facts)
         found.append(engine.infer(canvas[None], copied))
     return found
 

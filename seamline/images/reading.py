@@ -1,4 +1,4 @@
-"""Images in: what a caller may hand over, decoding, and the letterboxed canvas that every engine is fed."""
+"""Images in: what a caller may hand over, and decoding it within limits."""
 
 from __future__ import annotations
 
@@ -8,9 +8,8 @@ import stat
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any, NamedTuple
+from typing import IO, Any, NamedTuple, TypeVar
 
-import cv2
 import numpy as np
 import numpy.typing as npt
 from PIL import Image as Pillow
@@ -33,17 +32,16 @@ from seamline.images.files import (
 Image = npt.NDArray[np.uint8]  # (height, width, 3), BGR
 # Text is a path. Arrays are of uint8: (height, width, 3) or with 4 channels, blue first, or grey.
 Source = os.PathLike[str] | str | bytes | bytearray | memoryview | IO[bytes] | Pillow.Image | npt.NDArray[Any]
-PAD_VALUE = 114  # ultralytics' grey
 FORMATS = (*SUFFIX_OF_FORMAT, *OTHER_FORMATS)
 FORMAT_NAMES = ", ".join(sorted(set(FORMATS) - {"MPO"}))
 MAX_BYTES_A_PIXEL = 8  # in a file that is not compressed: four channels of 16 bits
-READ_AT_ONCE_BYTES = (
-    1 << 20
-)  # a file of more is opened for its header first, and read when there is room for its pixels
+# A file of more is opened for its header first, and read when there is room for its pixels.
+READ_AT_ONCE_BYTES = 1 << 20
 HEIC_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx")
 HEIC = "is a HEIC photo, and pillow-heif, which reads those, is not installed; pip install pillow-heif"
 DAMAGED = "is not an image that can be decoded; it is damaged"
 TAKEN = "a path, bytes, a binary file, an image of Pillow's or an array of uint8"
+T = TypeVar("T")
 
 
 class ImageError(SeamlineError):
@@ -61,17 +59,6 @@ class Unread(NamedTuple):
     decode: Callable[[], Image]
 
 
-class Letterbox(NamedTuple):
-    """How an image of height x width was fitted into the square input: scaled to fit, then centred."""
-
-    height: int
-    width: int
-    scaled_height: int
-    scaled_width: int
-    top: int
-    left: int
-
-
 def read_image(source: Source, name: str = "image", max_pixels: int = MAX_PIXELS) -> Image:
     """Decode an image to BGR, EXIF rotation applied.
 
@@ -86,10 +73,8 @@ def read_image(source: Source, name: str = "image", max_pixels: int = MAX_PIXELS
         return looked_at(source, max_pixels).decode()
 
 
-def source_to_canvas(
-    source: Source, name: str, imgsz: int, max_pixels: int, budget: PixelBudget
-) -> tuple[Image, Letterbox]:
-    """As read_image and image_to_canvas; between them the budget is held, and nothing of the image is kept after.
+def read_within_budget(source: Source, name: str, max_pixels: int, budget: PixelBudget, use: Callable[[Image], T]) -> T:
+    """What `use` makes of an image, read as by read_image; the budget is held until it has, and the image no longer.
 
     Raises:
         ImageError: when it cannot be used.
@@ -97,7 +82,7 @@ def source_to_canvas(
     with named(source, name):
         unread = looked_at(source, max_pixels)
         with budget.taken(unread.pixels):
-            return image_to_canvas(unread.decode(), imgsz)
+            return use(unread.decode())
 
 
 @contextmanager
@@ -264,30 +249,3 @@ def large_enough(image: Image) -> Image:
     if min(height, width) < MIN_SIDE_PX:
         raise NotAnImage(f"has {width} x {height} pixels; a side needs at least {MIN_SIDE_PX}")
     return image
-
-
-def letterbox_of(height: int, width: int, imgsz: int) -> Letterbox:
-    """Fit into imgsz x imgsz as ultralytics' LetterBox does (rounding included)."""
-    ratio = min(imgsz / height, imgsz / width)
-    scaled_height, scaled_width = max(round(height * ratio), 1), max(round(width * ratio), 1)
-    top, left = round((imgsz - scaled_height) / 2 - 0.1), round((imgsz - scaled_width) / 2 - 0.1)
-    return Letterbox(height, width, scaled_height, scaled_width, top, left)
-
-
-def image_to_canvas(image: Image, imgsz: int) -> tuple[Image, Letterbox]:
-    """The image fitted into (imgsz, imgsz, 3), still BGR from 0 to 255, and how it lies there."""
-    box = letterbox_of(image.shape[0], image.shape[1], imgsz)
-    canvas = np.full((imgsz, imgsz, 3), PAD_VALUE, dtype=np.uint8)
-    content = canvas[box.top : box.top + box.scaled_height, box.left : box.left + box.scaled_width]
-    if content.shape == image.shape:
-        content[:] = image
-    else:
-        # A view of other strides, as a part of an image or one with alpha, would not be taken by OpenCV.
-        image = np.ascontiguousarray(image)
-        cv2.resize(image, (box.scaled_width, box.scaled_height), dst=content, interpolation=cv2.INTER_LINEAR)
-    return canvas, box
-
-
-def canvases_to_tensor(canvases: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
-    """What models take: (batch, 3, imgsz, imgsz), RGB from 0 to 1; from (batch, imgsz, imgsz, 3), BGR from 0 to 255."""
-    return np.asarray(cv2.dnn.blobFromImages(list(canvases), scalefactor=1 / 255, swapRB=True), dtype=np.float32)

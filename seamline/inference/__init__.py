@@ -1,1 +1,1 @@
-"""Detector: images in, instances out, the same way for every format; and the predictions of a split."""
+"""Detector: images in, detections out, the same way for every format; and the predictions of a split."""

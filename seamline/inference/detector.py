@@ -1,4 +1,4 @@
-"""Detector: a model file and images in, instances out, the same way for every format, from any number of threads.
+"""Detector: a model file and images in, detections out, the same way for every format, from any number of threads.
 
 Example:
     detector = Detector(Path("models/export/openvino_int8"))
@@ -19,25 +19,27 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
-import cv2
 import numpy as np
-import threadpoolctl
 
 from seamline.base.errors import SeamlineError
 from seamline.base.parallel import usable_cores
 from seamline.images.budget import PIXELS_UNDER_WAY, PixelBudget
 from seamline.images.files import MAX_PIXELS
-from seamline.images.reading import Image, ImageError, Letterbox, Source, is_unchanging, source_to_canvas
-from seamline.models.engines import WAITING, Engine, Outputs, open_engine
-from seamline.models.instances import Instances, outputs_to_instances
+from seamline.images.reading import ImageError, Source, is_unchanging, read_within_budget
+from seamline.models.arrays import Canvas, Outputs
+from seamline.models.detections import Detections
+from seamline.models.engines.engine import WAITING, Engine
+from seamline.models.engines.opening import open_engine
+from seamline.models.families import FAMILIES
+from seamline.models.model_facts import Limits
 
 T = TypeVar("T")
 R = TypeVar("R")
 
 
 class Prepared(NamedTuple):
-    canvas: Image
-    letterbox: Letterbox
+    canvas: Canvas
+    placement: Any  # how the image lies in it, as its family says
     milliseconds: float  # that it took
 
 
@@ -46,14 +48,6 @@ class Taken(NamedTuple):
 
     source: Source | Prepared | ImageError
     name: str
-
-
-class Limits(NamedTuple):
-    """What is reported; see instances.outputs_to_instances."""
-
-    confidence: float
-    nms_iou: float
-    max_detections: int
 
 
 class Detector:
@@ -65,8 +59,9 @@ class Detector:
     Attributes:
         names: class names by index.
         imgsz: side of the model's square input, in pixels.
-        confidence, nms_iou, max_detections: what is reported; see instances.outputs_to_instances. May be set; a call
-            goes by what they are when it begins.
+        has_masks: whether detections have masks; False where the model finds boxes only.
+        confidence, nms_iou, max_detections: what is reported; see model_facts.Limits. May be set; a call goes by what
+            they are when it begins.
         max_pixels: larger images are refused.
     """
 
@@ -94,10 +89,6 @@ class Detector:
         Raises:
             SeamlineError: when there is no such model, or it cannot be read or not be run like this.
         """
-        # Idle threads of numpy's matrix products and of OpenCV spin for some 20 ms, and took the cores from the next
-        # image's inference (OpenVINO's median on two cores: 24 ms; so 11 ms). Both have little to do here.
-        threadpoolctl.threadpool_limits(1, user_api="blas")
-        cv2.setNumThreads(1)
         self.threads = threads or usable_cores()
         self.batch = batch
         self.max_pixels = max_pixels
@@ -108,7 +99,8 @@ class Detector:
             else model
         )
         facts = self.engine.facts
-        self.names, self.imgsz = facts.names, facts.imgsz
+        self.family = FAMILIES[facts.family]
+        self.names, self.imgsz, self.has_masks = facts.names, facts.imgsz, facts.masks
         self.confidence = facts.confidence if confidence is None else confidence
         self.nms_iou = facts.nms_iou if nms_iou is None else nms_iou
         self.max_detections = facts.max_detections if max_detections is None else max_detections
@@ -126,8 +118,8 @@ class Detector:
         """What the engine computes in, read back from it."""
         return self.engine.precision
 
-    def detect(self, source: Source) -> Instances:
-        """Instances in one image, as soon as can be: every thread works on it.
+    def detect(self, source: Source) -> Detections:
+        """What is found in one image, as soon as can be: every thread works on it.
 
         Raises:
             ImageError: when the image cannot be used.
@@ -135,11 +127,11 @@ class Detector:
         """
         limits = self._begin()
         prepared = self._prepare(source, "image")
-        [instances] = self._infer(self.engine.infer, [prepared], limits)
-        return instances
+        [found] = self._infer(self.engine.infer, [prepared], limits)
+        return found
 
-    def detect_all(self, sources: Iterable[Source]) -> Iterator[Instances | ImageError]:
-        """Instances in each image, in their order; the error in the place of one that cannot be used.
+    def detect_all(self, sources: Iterable[Source]) -> Iterator[Detections | ImageError]:
+        """What is found in each image, in their order; the error in the place of one that cannot be used.
 
         As many images a second as can be: some are decoded, others inferred, the masks of others made, all at once.
         Few are held at a time, however many there are. What is not a path or bytes is fitted into the model's input
@@ -150,8 +142,8 @@ class Detector:
         """
         return self._detect_all(sources, self._begin())
 
-    def submit(self, source: Source) -> Future[Instances]:
-        """Instances in one image, later: for services, which get many at once. As detect_all, but one by one.
+    def submit(self, source: Source) -> Future[Detections]:
+        """What is found in one image, later: for services, which get many at once. As detect_all, but one by one.
 
         The future raises ImageError where the image cannot be used. An image that is not a path or bytes is fitted into
         the model's input before this returns, and may be changed after that.
@@ -161,7 +153,7 @@ class Detector:
         """
         limits = self._begin()
         taken = self._take((0, source))
-        return self._later(lambda: instances_or_raise(self._detect_group([taken], limits)[0]))
+        return self._later(lambda: detections_or_raise(self._detect_group([taken], limits)[0]))
 
     def close(self) -> None:
         """Wait for what is under way, and let threads go; what is asked after that is refused."""
@@ -204,8 +196,8 @@ class Detector:
     def _made_callers(self) -> ThreadPoolExecutor:
         return ThreadPoolExecutor(self.engine.callers, thread_name_prefix="detect")
 
-    def _detect_all(self, sources: Iterable[Source], limits: Limits) -> Iterator[Instances | ImageError]:
-        def begin(group: list[Taken]) -> Future[list[Instances | ImageError]]:
+    def _detect_all(self, sources: Iterable[Source], limits: Limits) -> Iterator[Detections | ImageError]:
+        def begin(group: list[Taken]) -> Future[list[Detections | ImageError]]:
             return self._later(functools.partial(self._detect_group, group, limits))
 
         for found in in_order(begin, grouped(map(self._take, enumerate(sources, 1)), self.batch), self.ahead):
@@ -217,8 +209,8 @@ class Detector:
         taken = Taken(source, f"image {number}" if number else "image")
         return taken if is_unchanging(source) else taken._replace(source=self._prepared_or_error(*taken))
 
-    def _detect_group(self, group: list[Taken], limits: Limits) -> list[Instances | ImageError]:
-        """A batch from its sources to its instances, in one thread: handing it from thread to thread costs a tenth."""
+    def _detect_group(self, group: list[Taken], limits: Limits) -> list[Detections | ImageError]:
+        """A batch from its sources to its detections, in one thread: handing it from thread to thread costs a tenth."""
         ready = [
             one.source if isinstance(one.source, Prepared | ImageError) else self._prepared_or_error(*one)
             for one in group
@@ -234,36 +226,39 @@ class Detector:
 
     def _prepare(self, source: Source, name: str) -> Prepared:
         start = time.perf_counter()
-        canvas, letterbox = source_to_canvas(source, name, self.imgsz, self.max_pixels, self.budget)
-        return Prepared(canvas, letterbox, 1000 * (time.perf_counter() - start))
+        facts = self.engine.facts
+        canvas, placement = read_within_budget(
+            source, name, self.max_pixels, self.budget, lambda image: self.family.image_to_canvas(image, facts)
+        )
+        return Prepared(canvas, placement, 1000 * (time.perf_counter() - start))
 
-    def _infer(self, infer: Callable[..., Any], group: list[Prepared], limits: Limits) -> list[Instances]:
+    def _infer(self, infer: Callable[..., Any], group: list[Prepared], limits: Limits) -> list[Detections]:
         if not group:
             return []
         canvases = group[0].canvas[None] if len(group) == 1 else np.stack([one.canvas for one in group])
         start = time.perf_counter()
 
-        def decode(outputs: Outputs) -> list[Instances]:
+        def decode(outputs: Outputs) -> list[Detections]:
             inferred = time.perf_counter()
             found = [
-                outputs_to_instances(predictions, prototypes, one.letterbox, self.imgsz, len(self.names), *limits)
-                for predictions, prototypes, one in zip(*outputs, group, strict=True)
+                self.family.outputs_to_detections(own, one.placement, self.engine.facts, limits)
+                for own, one in zip(zip(*outputs, strict=True), group, strict=True)
             ]
             timings_ms = (1000 * (inferred - start), 1000 * (time.perf_counter() - inferred))
             return [one.with_timings(own.milliseconds, *timings_ms) for one, own in zip(found, group, strict=True)]
 
-        found: list[Instances] = infer(canvases, decode)
+        found: list[Detections] = infer(canvases, decode)
         return found
 
 
-def instances_or_raise(found: Instances | ImageError) -> Instances:
+def detections_or_raise(found: Detections | ImageError) -> Detections:
     if isinstance(found, ImageError):
         raise found
     return found
 
 
 def in_order(begin: Callable[[T], Future[R]], items: Iterable[T], ahead: int) -> Iterator[R]:
-    """What is begun for each item, in the order of the items, so many of them ahead of what is asked for."""
+    """What is begun for each item, in the order of the items; up to `ahead` items more than were asked for."""
     waiting: deque[Future[R]] = deque()
     try:
         for item in items:

@@ -13,7 +13,7 @@ from seamline.inference.detector import Detector
 
 
 def predict_split(detector: Detector, split_file: Path, images: Path, label: str) -> list[Record]:
-    """COCO results of every image of a split, in the order of the image ids.
+    """COCO results of every image of a split, in the order of the image ids; without masks where the model has none.
 
     Args:
         detector: its confidence and limits decide what is reported.
@@ -35,8 +35,8 @@ def predict_split(detector: Detector, split_file: Path, images: Path, label: str
     refs = sorted(coco.image_refs(), key=lambda ref: ref.id)
     found = detector.detect_all(images / ref.file_name for ref in refs)
     results: list[Record] = []
-    for ref, instances in tqdm(zip(refs, found, strict=True), label, len(refs), unit="image", disable=None):
-        if isinstance(instances, ImageError):
-            raise instances
-        results += instances.to_coco(ref.id, category_ids)
+    for ref, detections in tqdm(zip(refs, found, strict=True), label, len(refs), unit="image", disable=None):
+        if isinstance(detections, ImageError):
+            raise detections
+        results += detections.to_coco(ref.id, category_ids)
     return results

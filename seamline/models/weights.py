@@ -12,16 +12,16 @@ import io
 import os
 import pickle  # taken apart, and nothing of it called  # nosec B403
 import re
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from seamline.base.errors import SeamlineError
 from seamline.base.process import SAFE_LOAD, quiet_ultralytics
+from seamline.models.model_facts import YOLO
+from seamline.models.ultralytics_patches import replaced_for_opening
 
 HOW_TO_TRUST = f"set {SAFE_LOAD}=0 if you trust whoever made it: its code is run then"
-_opening = threading.RLock()
 
 
 def load_weights(path: Path, device: str = "cpu", fuse: bool = False) -> tuple[Any, dict[str, Any]]:
@@ -52,10 +52,9 @@ def opened_as_data(path: Path) -> Iterator[None]:
     import torch
     import ultralytics
     from ultralytics.nn import tasks
-    from ultralytics.utils import checks
 
     if is_trusted():
-        with holding(checks, "AUTOINSTALL", False):
+        with replaced_for_opening(restricted=False):
             yield
         return
     if not hasattr(tasks, "SAFE_LOAD") or not hasattr(torch.serialization, "get_unsafe_globals_in_checkpoint"):
@@ -65,25 +64,13 @@ def opened_as_data(path: Path) -> Iterator[None]:
         )
     if path.suffix == ".pt" and path.is_file():
         check_pickle(path)
-    with holding(tasks, "SAFE_LOAD", True), holding(checks, "AUTOINSTALL", False):
+    with replaced_for_opening(restricted=True):
         try:
             yield
         except TypeError as error:
             if refused := refused_part(error):
                 raise not_data(path, f"it names {refused}") from None
             raise
-
-
-@contextlib.contextmanager
-def holding(module: Any, name: str, value: bool) -> Iterator[None]:
-    """Have a module's constant another value for a while; one at a time, or they would be put back in disorder."""
-    with _opening:
-        before = getattr(module, name)
-        setattr(module, name, value)
-        try:
-            yield
-        finally:
-            setattr(module, name, before)
 
 
 def refused_part(error: TypeError) -> str | None:
@@ -108,7 +95,7 @@ def check_pickle(path: Path) -> None:
     """Look at what a .pt file would have called, and call nothing.
 
     torch lets a file call the classes that ultralytics permits, with arguments of its choice: models that fetch their
-    parts by name, from anywhere. A file that torch.save wrote makes layers without calling them, so none loses by it.
+    parts by name, from anywhere. A file that torch.save wrote makes layers without calling them, so none is refused.
 
     Raises:
         SeamlineError: when it is not torch.save's kind of file, or calls a layer's class.
@@ -131,8 +118,29 @@ def check_pickle(path: Path) -> None:
             raise not_data(path, f"it calls {module}.{name}")
 
 
+def weights_to_family(path: Path) -> str:
+    """What a .pt file has under "family", as text; YOLO's, which are ultralytics' own, have nothing there.
+
+    What cannot be read is left to the reader of YOLO's, which says what is wrong with it.
+    """
+    import torch
+
+    try:
+        reader = torch._C.PyTorchFileReader(str(path))
+        content, _ = looked_through(reader.get_record("data.pkl"))
+    except Exception:
+        return YOLO
+    family = content.get("family") if isinstance(content, dict) else None
+    return family if isinstance(family, str) else YOLO
+
+
 def calls_of(data: bytes) -> set[tuple[str, str]]:
     """What a pickle would have called with arguments (module, name); nothing of it is imported or called."""
+    return looked_through(data)[1]
+
+
+def looked_through(data: bytes) -> tuple[Any, set[tuple[str, str]]]:
+    """What is in a pickle, with stand-ins for all that is not plain data, and what it would have called."""
     called: set[tuple[str, str]] = set()
 
     class Named(type):
@@ -163,5 +171,4 @@ def calls_of(data: bytes) -> set[tuple[str, str]]:
         def persistent_load(self, pid: Any) -> Any:
             return Empty()
 
-    Reader(io.BytesIO(data)).load()
-    return called
+    return Reader(io.BytesIO(data)).load(), called

@@ -17,7 +17,7 @@ from seamline.images.drawing import class_colour, drawn, hex_to_bgr
 from seamline.images.overlays import JPEG_QUALITY, resized
 from seamline.images.reading import Image
 from seamline.masks.outlines import rle_to_mask
-from seamline.models.instances import Instances
+from seamline.models.detections import Detections
 
 # Photos of a shop are some 300 kB as cut-outs at either; the higher levels take up to ten times as long.
 PNG_COMPRESSION = 1
@@ -42,7 +42,7 @@ def overlay_jpeg(image: Image, records: Sequence[Record], names: Sequence[str]) 
     return cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])[1].tobytes()
 
 
-def crop_png(image: Image, found: Instances, index: int) -> bytes:
+def crop_png(image: Image, found: Detections, index: int) -> bytes:
     """An instance cut out by its mask, of its box's size; b"" for one without a pixel.
 
     What is not of the instance is transparent, and white for those who leave transparency aside.
@@ -75,7 +75,7 @@ def class_folders(names: Sequence[str]) -> list[str]:
     return folders
 
 
-def polygons(found: Instances, index: int) -> list[list[float]]:
+def polygons(found: Detections, index: int) -> list[list[float]]:
     """COCO's segmentation as polygons: one, and for a mask without a pixel one that covers none.
 
     An empty list would be right, and pycocotools cannot read it.

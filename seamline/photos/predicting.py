@@ -22,7 +22,7 @@ from seamline.base.urls import is_remote
 from seamline.images.reading import ImageError, read_image
 from seamline.inference.detector import Detector, in_order
 from seamline.ingest.archives import files_below
-from seamline.models.instances import Instances
+from seamline.models.detections import Detections
 from seamline.photos.drawing import crop_png, polygons
 from seamline.photos.journal import Done, Journal
 from seamline.photos.listing import Photo, PhotoList
@@ -113,7 +113,7 @@ def predict_missing(
 
 def predicted(
     detector: Detector, numbered: Iterator[tuple[int, Photo]], remote: Remote
-) -> Generator[tuple[Read, Instances | ImageError], None, None]:
+) -> Generator[tuple[Read, Detections | ImageError], None, None]:
     """Each photo with its instances, or with the error; few are held at a time.
 
     Raises:
@@ -154,7 +154,7 @@ def predicted(
         remote.close()  # nobody waits for what was read ahead
 
 
-def found_to_done(item: tuple[Read, Instances | ImageError], wanted: Wanted, journal: Journal) -> tuple[int, Done]:
+def found_to_done(item: tuple[Read, Detections | ImageError], wanted: Wanted, journal: Journal) -> tuple[int, Done]:
     """A photo's number and line; its crops are written before."""
     read, found = item
     photo = read.photo
@@ -176,7 +176,7 @@ def found_to_done(item: tuple[Read, Instances | ImageError], wanted: Wanted, jou
     return read.number, done
 
 
-def instance(record: Mapping[str, Any], found: Instances, index: int, wanted: Wanted) -> dict[str, Any]:
+def instance(record: Mapping[str, Any], found: Detections, index: int, wanted: Wanted) -> dict[str, Any]:
     kept = {key: value for key, value in record.items() if key != "image_id"}
     kept["area"] = int(coco_mask.area(kept["segmentation"]))
     if wanted.polygons:
@@ -186,7 +186,7 @@ def instance(record: Mapping[str, Any], found: Instances, index: int, wanted: Wa
 
 def write_crops(
     read: Read,
-    found: Instances,
+    found: Detections,
     chosen: Sequence[int],
     instances: Sequence[dict[str, Any]],
     journal: Journal,

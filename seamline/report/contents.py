@@ -6,7 +6,6 @@ Facts are read from files in reports/ and from params.yaml alone; nothing is mea
 from __future__ import annotations
 
 import csv
-import hashlib
 import io
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -18,10 +17,9 @@ import numpy as np
 
 from seamline.base.coco import Record
 from seamline.base.errors import SeamlineError
-from seamline.base.files import read_json, sha256_of
+from seamline.base.files import read_json
 from seamline.evaluation.bootstrap import FEWEST
 from seamline.evaluation.mistakes import background_label
-from seamline.experiments.revisions import git
 from seamline.params.benchmark import Benchmark
 from seamline.params.convert import Convert
 from seamline.params.evaluate import Evaluate
@@ -39,16 +37,6 @@ SECTIONS: dict[str, type[Section]] = {
     "pull": Pull, "subset": Subset, "convert": Convert, "split": Split,
     "train": Train, "evaluate": Evaluate, "export": Export, "benchmark": Benchmark,
 }  # fmt: skip
-# The code that the results come from: what dvc.yaml has as the report's dependencies.
-CODE = (
-    "architectures",
-    *(f"stages/{name}.py" for name in (*SECTIONS, "report")),
-    *(f"seamline/params/{name}.py" for name in ("loader", "sentences", "types", *SECTIONS, "report")),
-    "seamline/base", "seamline/benchmark", "seamline/charts", "seamline/dataset", "seamline/evaluation",
-    "seamline/experiments/revisions.py", "seamline/export", "seamline/images", "seamline/inference",
-    "seamline/ingest", "seamline/masks", "seamline/models", "seamline/report", "seamline/training",
-)  # fmt: skip
-CODE_SUFFIXES = {".html", ".md", ".py", ".yaml"}
 TEXT_COLUMNS = {"actual", "predicted", "split", "field", "value"}
 SAMPLE = "samples/garments.zip"
 FEW_INSTANCES = 30  # of a class on test, below which its figure is hardly one
@@ -154,33 +142,8 @@ def spread_of_this_model(path: Path, metrics: Record) -> Record | None:
     return found if same else None
 
 
-def code_files() -> list[Path]:
-    found = (file for path in map(Path, CODE) for file in (path.rglob("*") if path.is_dir() else [path]))
-    return sorted(file for file in found if file.suffix in CODE_SUFFIXES)
-
-
-def code_identity() -> Record:
-    """Which code this is: a hash of it, and the commit that it builds on, with the files changed since then.
-
-    The commit is the last one that changed the code, not HEAD: one that changes a text or only records results leaves
-    the model what it is. None where there is no git.
-    """
-    digest = hashlib.sha256()
-    for file in code_files():
-        digest.update(f"{file.as_posix()} {sha256_of(file)}\n".encode())
-    try:
-        commit = git("log", "-1", "--format=%H", "--", *CODE).strip()
-        # Seen from this folder, which may be one of several in a git repository.
-        changed = git("diff", "--name-only", "--relative", "HEAD", "--", *CODE)
-        changed += git("ls-files", "--others", "--exclude-standard", "--", *CODE)
-    except SeamlineError:
-        commit, changed = "", ""
-    files = sorted(changed.splitlines())
-    return {"sha256": digest.hexdigest(), "commit": commit[:12] or None, "changed_since": files if commit else []}
-
-
 def params_to_rows(params: Params) -> list[tuple[str, str]]:
-    """Every parameter that the results come from as section.key and its value."""
+    """Every parameter of the pipeline as section.key and its value."""
     rows = []
     for section, kind in SECTIONS.items():
         values = msgspec.to_builtins(params[kind])
@@ -295,7 +258,7 @@ def cautions(facts: Record, params: Params) -> list[str]:
         found.append(
             f"The test split is small ({counted(settings['test']['images'], 'image')}): a mask mAP50-95 of "
             f"{test['value']:.3f} means something between {span[0]:.3f} and {span[1]:.3f}. Models that differ by less "
-            "may be equally good; `python -m stages.compare` says whether two of them are."
+            "may be equally good; `seamline compare` says whether two of them are."
         )
     spread = facts["seed_spread"]
     if spread is not None:

@@ -1,1 +1,1 @@
-"""Trainings that survive a kill, and those that are finished and kept."""
+"""Trainings that survive a kill: one trainer a family, and the store of those that are finished."""

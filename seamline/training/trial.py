@@ -1,4 +1,4 @@
-"""How a sweep and the training it watches talk to each other: through two files, in other processes and folders."""
+"""The channel between a sweep and the training it watches, in other processes and folders: two files."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from seamline.base.coco import Record
 from seamline.base.errors import SeamlineError
 from seamline.base.files import write_json
 
-DIVERGED = "the loss is no number any more"  # what a training says whose hyperparameters are at fault
-PROGRESS = "SEAMLINE_PROGRESS"  # environment variable: the file that a training tells its epochs in
+DIVERGED = "the loss is NaN or infinite"  # in the error of a training whose hyperparameters are at fault
+PROGRESS = "SEAMLINE_PROGRESS"  # environment variable: the file into which a training writes its epochs
 
 
 class Stopped(SeamlineError):
-    """The sweep has seen enough of this training."""
+    """The sweep has stopped this training."""
 
 
 def stop_file(progress: Path) -> Path:
@@ -22,10 +22,10 @@ def stop_file(progress: Path) -> Path:
 
 
 def tell_progress(history: list[Record]) -> None:
-    """Tell a sweep, where one is watching, how far the training is.
+    """Write, for the sweep that is watching, how far the training is; nothing where none is watching.
 
     Raises:
-        Stopped: when the sweep wants the training stopped.
+        Stopped: when the sweep has asked for it.
     """
     if PROGRESS not in os.environ:
         return

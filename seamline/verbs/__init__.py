@@ -1,1 +1,1 @@
-"""The verbs of `seamline`: a module each, with a main() that takes the words behind the verb; cli.py lists them."""
+"""The verbs of `seamline`: a module each, whose main() takes the words after the verb; cli.py lists them."""

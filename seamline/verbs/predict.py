@@ -107,9 +107,11 @@ def main(arguments: Sequence[str]) -> None:
 
     # matplotlib, OpenCV and the engines, for which --help does not wait.
     from seamline.inference.detector import Detector
+    from seamline.inference.threads import limit_other_threads
     from seamline.photos.finding import find_photos, words
     from seamline.photos.remote import Remote
 
+    limit_other_threads()
     remote = Remote()
     try:
         photos = find_photos(words(args.images, args.list), args.out, remote)

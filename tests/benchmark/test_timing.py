@@ -43,7 +43,7 @@ from seamline.benchmark.timing import (
 )
 from seamline.images.reading import read_image
 from seamline.inference.detector import Detector
-from seamline.models.engines import NO_MODEL
+from seamline.models.engines.opening import NO_MODEL
 from seamline.params.benchmark import Benchmark
 from seamline.params.loader import load_params
 from stages import benchmark

@@ -18,7 +18,7 @@ from seamline.params.loader import load_params
 from seamline.params.pull import Pull
 from seamline.params.subset import Subset
 from tests.conftest import Project, write_dataset
-from tests.doctor.test_doctor import findings_of, run_doctor
+from tests.doctor.test_doctor import levels_of, run_doctor
 from tests.ingest.test_layouts import pulled, write_ccp, write_deepfashion2, write_fashionpedia
 from tests.params.test_loader import DEFAULTS
 
@@ -41,7 +41,7 @@ def looked_at(source: Path | str, classes: Any, **pull: Any) -> Finding:
 
 
 @pytest.mark.parametrize(
-    ("classes", "level", "told"),
+    ("classes", "level", "expected"),
     [
         (["trousers"], "ok", "1 to learn, and the source has them"),
         (None, "ok", "2 to learn, and the source has them"),
@@ -51,12 +51,12 @@ def looked_at(source: Path | str, classes: Any, **pull: Any) -> Finding:
     ],
 )
 def test_a_class_that_is_not_in_the_source_fails(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, classes: Any, level: str, told: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, classes: Any, level: str, expected: str
 ) -> None:
     monkeypatch.chdir(tmp_path)
     found = looked_at(write_dataset(tmp_path / "in"), classes)
     assert found.level == level
-    assert told in found.found
+    assert expected in found.found
 
 
 def test_a_source_without_annotations_fails_as_pull_would(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -80,9 +80,9 @@ def test_what_would_have_to_be_unpacked_is_left_to_pull(tmp_path: Path, monkeypa
     source = write_dataset(tmp_path / "in")
     archive = Path(shutil.make_archive(str(tmp_path / "garments"), "zip", source))
     found = looked_at(archive, ["trouser"])
-    assert (found.level, found.found[:10]) == ("ok", "looked for")
+    assert (found.level, found.found[:10]) == ("ok", "checked wh")
     shutil.move(archive, source / "more.zip")
-    assert looked_at(source, ["trouser"]).found[:10] == "looked for"
+    assert looked_at(source, ["trouser"]).found[:10] == "checked wh"
     (source / "more").mkdir()  # where it is unpacked, pull leaves the archive alone
     assert looked_at(source, ["trouser"]).level == "FAIL"
 
@@ -100,7 +100,7 @@ def test_what_was_pulled_is_looked_at_while_it_is_of_this_source(
     assert looked_at(archive, ["trouser"]).level == "FAIL"
     assert looked_at(archive, ["trousers"]).found == "1 to learn, and the source has them"
     other = shutil.copy(archive, tmp_path / "other.zip")
-    assert looked_at(other, ["trouser"]).found[:10] == "looked for"
+    assert looked_at(other, ["trouser"]).found[:10] == "checked wh"
     assert msgspec.to_builtins(load_params()[Pull])["source"] == str(other)
 
 
@@ -110,9 +110,9 @@ def test_a_user_is_told(project: Project) -> None:
     project.change({"pull": {"source": "photos"}, "subset": {"classes": ["skirt"]}})
     done = run_doctor(project)
     assert done.returncode == 1
-    assert findings_of(done)["classes"] == "FAIL"
+    assert levels_of(done)["classes"] == "FAIL"
     assert "the dataset has no category 'skirt'; it has short sleeve top, trousers." in done.stdout
     project.change({"pull": {"source": "photos/instances.json"}})
     done = run_doctor(project)
-    assert (findings_of(done)["source"], findings_of(done)["classes"]) == ("FAIL", "note")
-    assert findings_of(done)["untracked"] == "ok"  # what would do nowhere is not missed in a copy
+    assert (levels_of(done)["source"], levels_of(done)["classes"]) == ("FAIL", "note")
+    assert levels_of(done)["untracked"] == "ok"  # what would do nowhere is not missed in a copy

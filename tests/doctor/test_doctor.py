@@ -12,27 +12,28 @@ from pathlib import Path
 
 import pytest
 
+from seamline.base.errors import some
 from seamline.doctor import checks, finding
-from seamline.doctor.finding import Finding, attempt, conclusion, finding_lines, some
+from seamline.doctor.finding import Finding, attempt, conclusion, finding_lines
 from seamline.doctor.reach import Size
 from tests.conftest import PROJECT, Project
 from tests.s3 import CREDENTIALS, Bucket, first, status
 
 
-def findings_of(done: subprocess.CompletedProcess[str]) -> dict[str, str]:
+def levels_of(done: subprocess.CompletedProcess[str]) -> dict[str, str]:
     """Check -> its level, from what the script printed."""
     rows = re.findall(r"^(ok|note|FAIL) +(\S+(?: \S+)*?)  +\S", done.stdout, re.MULTILINE)
     return {name: level for level, name in rows}
 
 
 def remedy_of(done: subprocess.CompletedProcess[str], name: str) -> str:
-    """The first command that is told below a check's line."""
+    """The first command below a check's line."""
     [remedy] = re.findall(rf"^(?:note|FAIL) +{re.escape(name)} .*\n +(.*)", done.stdout, re.MULTILINE)
     return str(re.findall(r"`([^`]*)`", remedy)[0])
 
 
 def run_doctor(project: Project) -> subprocess.CompletedProcess[str]:
-    return project.run("python", "-m", "stages.doctor", check=False)
+    return project.run("python", "-m", "seamline", "doctor", check=False)
 
 
 # As a user runs it
@@ -51,9 +52,9 @@ def test_a_project_that_is_well_passes_and_is_left_as_it_was(project: Project) -
     assert time.monotonic() - begun < 10
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stderr == ""
-    assert len(findings_of(done)) == 21
-    assert "FAIL" not in findings_of(done).values()
-    assert re.search(r"^21 things looked at: nothing would fail", done.stdout.splitlines()[-1])
+    assert len(levels_of(done)) == 21
+    assert "FAIL" not in levels_of(done).values()
+    assert re.search(r"^21 checks: nothing would fail", done.stdout.splitlines()[-1])
     assert "\x1b" not in done.stdout
     assert files() == before
 
@@ -69,32 +70,33 @@ def test_everything_broken_at_once_is_told_line_by_line(project: Project) -> Non
     done = run_doctor(project)
     assert done.returncode == 1
     assert done.stderr == ""
-    found = findings_of(done)
+    found = levels_of(done)
     failing = {name for name, level in found.items() if level == "FAIL"}
     assert failing == {"git", "dvc.yaml", "dvc.lock", "rwlock", "params"}
-    assert found["not looked at"] == "note"
+    assert found["not checked"] == "note"
     assert "pull.source: 3 is not allowed; expected text" in done.stdout
     assert "5 would fail (git, dvc.yaml, dvc.lock, rwlock, params)" in done.stdout.splitlines()[-1]
 
 
 def test_outside_of_the_project_it_says_so(tmp_path: Path) -> None:
-    command = [sys.executable, str(PROJECT / "stages" / "doctor.py")]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    done = subprocess.run([sys.executable, "-m", "seamline", "doctor"], cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 1
-    assert "run stages from the project's top folder" in done.stdout
+    assert done.stdout == ""
+    assert f"seamline comes from {PROJECT} and not from this folder" in done.stderr
     assert list(tmp_path.iterdir()) == []
 
 
 def test_without_any_package_it_says_what_to_run(tmp_path: Path) -> None:
     """As where .venv is gone and make takes the system's Python."""
     command = [sys.executable, "-I", "-S", "-c", "import sys; sys.path.insert(0, sys.argv.pop(1)); "
-               "import runpy; runpy.run_module('stages.doctor', run_name='__main__')", str(PROJECT)]  # fmt: skip
+               "sys.argv[1:] = ['doctor']; import runpy; runpy.run_module('seamline', run_name='__main__')",
+               str(PROJECT)]  # fmt: skip
     done = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True)
     assert done.returncode == 1
     assert done.stderr == ""
-    assert findings_of(done)["packages"] == "FAIL"
+    assert levels_of(done)["packages"] == "FAIL"
     assert remedy_of(done, "packages") == "make -B setup"
-    assert findings_of(done)["params"] == "note"
+    assert levels_of(done)["params"] == "note"
 
 
 def test_a_bucket_that_refuses_is_told_as_pull_tells_it_and_without_secrets(project: Project, bucket: Bucket) -> None:
@@ -102,13 +104,13 @@ def test_a_bucket_that_refuses_is_told_as_pull_tells_it_and_without_secrets(proj
     project.environment.update(bucket.environment)
     project.change({"pull": {"source": bucket.url("garments")}})
     done = run_doctor(project)
-    assert findings_of(done)["source"] == "ok"
+    assert levels_of(done)["source"] == "ok"
     assert "1.0 kB, 1 files" in done.stdout
 
     bucket.proxy.rules.append(first(99, status(403, "AccessDenied")))
     done = run_doctor(project)
     assert done.returncode == 1
-    assert findings_of(done)["source"] == "FAIL"
+    assert levels_of(done)["source"] == "FAIL"
     assert "is denied (AccessDenied); the AWS credentials in use" in done.stdout
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
         assert CREDENTIALS[name] not in done.stdout + done.stderr
@@ -116,7 +118,7 @@ def test_a_bucket_that_refuses_is_told_as_pull_tells_it_and_without_secrets(proj
     (project.root / "data" / "raw").mkdir(parents=True)
     (project.root / "data" / "raw" / "annotations.json").write_text("{}")
     done = run_doctor(project)
-    assert findings_of(done)["source"] == "note"
+    assert levels_of(done)["source"] == "note"
     assert remedy_of(done, "source") == "dvc repro --downstream subset"
 
 
@@ -149,13 +151,13 @@ def test_what_fails_stops_dvc_and_its_remedy_mends_it(
 ) -> None:
     (project.root / ".dvc" / "tmp").mkdir(exist_ok=True)
     breaks(project.root)
-    for role in ("AUTHOR", "COMMITTER"):  # whoever commits has told git who he is
+    for role in ("AUTHOR", "COMMITTER"):  # whoever commits has given git a name
         project.environment |= {f"GIT_{role}_NAME": "someone", f"GIT_{role}_EMAIL": "someone@localhost"}
     assert project.run("dvc", "repro", "pull", check=False).returncode != 0
     done = run_doctor(project)
-    assert findings_of(done)[name] == "FAIL"
+    assert levels_of(done)[name] == "FAIL"
     project.run("bash", "-c", remedy_of(done, name))
-    assert findings_of(run_doctor(project))[name] == "ok"
+    assert levels_of(run_doctor(project))[name] == "ok"
     project.run("dvc", "repro", "pull")
 
 
@@ -166,12 +168,12 @@ def test_make_has_it_and_a_remedy_installs_again(project: Project) -> None:
     (done.parent / "bin").mkdir()
     (done.parent / "bin" / "python").symlink_to(sys.executable)
     assert "make doctor" in project.run("make", "help").stdout
-    assert "python3 -m stages.doctor" in project.run("make", "--dry-run", "doctor").stdout
+    assert "python3 -m seamline doctor" in project.run("make", "--dry-run", "doctor").stdout
     assert "pip install" not in project.run("make", "--dry-run", "setup").stdout
     assert "pip install" in project.run("bash", "-c", f"{finding.AGAIN.strip('`')} --dry-run").stdout
 
 
-# How findings are told
+# How findings are shown
 
 
 def test_a_line_a_finding_and_one_for_its_remedy() -> None:
@@ -183,9 +185,9 @@ def test_a_line_a_finding_and_one_for_its_remedy() -> None:
 
 def test_the_conclusion_counts_and_names() -> None:
     well, known, failing = Finding("ok", "a", ""), Finding("note", "b", ""), Finding("FAIL", "c", "")
-    assert conclusion([well]) == "1 things looked at: nothing would fail."
-    assert conclusion([well, known]) == "2 things looked at: nothing would fail; 1 to know of."
-    assert conclusion([failing, well, known]) == "3 things looked at: 1 would fail (c); 1 to know of."
+    assert conclusion([well]) == "1 checks: nothing would fail."
+    assert conclusion([well, known]) == "2 checks: nothing would fail; 1 note."
+    assert conclusion([failing, well, known]) == "3 checks: 1 would fail (c); 1 note."
 
 
 def test_many_things_are_named_by_the_first_few() -> None:
@@ -199,11 +201,11 @@ def test_a_check_that_cannot_be_made_ends_nothing(capsys: pytest.CaptureFixture[
 
     error: Exception = ImportError("No module named 'x'")
     missing = Finding(
-        "note", "this thing", "not looked at, since a package is missing (No module named 'x')", "`make -B setup`"
+        "note", "this thing", "not checked, since a package is missing (No module named 'x')", "`make -B setup`"
     )
     assert attempt(check_this_thing) == missing
     error = PermissionError(13, "Permission denied", "dvc.lock")
-    assert attempt(check_this_thing).found == "not looked at ([Errno 13] Permission denied: 'dvc.lock')"
+    assert attempt(check_this_thing).found == "not checked ([Errno 13] Permission denied: 'dvc.lock')"
     assert capsys.readouterr().err == ""
     error = KeyError("x")
     mistake = attempt(check_this_thing)
@@ -234,17 +236,17 @@ def test_the_packages_of_the_pins_are_well() -> None:
 
 
 @pytest.mark.parametrize(
-    ("changes", "told"),
+    ("changes", "expected"),
     [
         ({"numpy": "2.4.5"}, "numpy is 2.4.5 instead of 2.4.6"),
         ({"torch": "2.14.0"}, "torch is 2.14.0 instead of 2.14.1"),
-        ({"opencv-python": "5"}, "requirements.exclude leaves it out for a reason: opencv-python"),
+        ({"opencv-python": "5"}, "requirements.exclude excludes it for a reason: opencv-python"),
     ],
 )
-def test_packages_that_are_others_fail(changes: dict[str, str], told: str) -> None:
+def test_packages_that_are_others_fail(changes: dict[str, str], expected: str) -> None:
     found = checks.packages_finding(PINS, ["opencv-python"], {**INSTALLED, **changes})
     assert found.level == "FAIL"
-    assert told in found.found
+    assert expected in found.found
     assert "make" in found.remedy
 
 
@@ -252,7 +254,7 @@ def test_packages_that_are_missing_fail() -> None:
     found = checks.packages_finding(PINS, [], {"numpy": "2.4.6"})
     assert (found.level, found.found) == (
         "FAIL",
-        "not those of requirements.txt: torch is missing, ruamel-yaml is missing",
+        "differ from requirements.txt: torch is missing, ruamel-yaml is missing",
     )
 
 
@@ -274,12 +276,12 @@ def test_an_environment_of_this_folder_and_python_is_well(tmp_path: Path) -> Non
 def test_an_environment_of_another_python_fails(tmp_path: Path) -> None:
     venv = make_venv(tmp_path)
     found = checks.environment_finding(venv, venv, (3, 12))
-    assert (found.level, found.found) == ("FAIL", ".venv was made by Python 3.11, and runs 3.12 now")
+    assert (found.level, found.found) == ("FAIL", ".venv was made with Python 3.11, and runs 3.12 now")
     assert found.remedy == "`rm -r .venv && make setup`"
     assert checks.environment_finding(venv, tmp_path, (3, 11)).level == "note"
     (venv / "bin" / "python").unlink()
     (venv / "bin" / "python").symlink_to(tmp_path / "gone")
-    assert checks.environment_finding(venv, venv, (3, 11)).found == "the Python that .venv was made by is gone"
+    assert checks.environment_finding(venv, venv, (3, 11)).found == "the Python that .venv was made with is gone"
 
 
 def test_an_environment_that_was_copied_with_its_folder_fails(tmp_path: Path) -> None:
@@ -305,7 +307,7 @@ def test_what_ran_code_of_the_current_folder_has_to_go(tmp_path: Path) -> None:
     (tmp_path / "seamline-here.pth").touch()
     found = checks.dvc_hint_finding(tmp_path, tmp_path)
     assert (found.level, found.remedy) == ("FAIL", "`make -B setup`")
-    assert "execute files of whatever folder" in found.found
+    assert "execute files of any folder" in found.found
 
 
 # What params.yaml names
@@ -348,7 +350,7 @@ GB = 10**9
         (14, Size(1000, 10 * GB), 0, "FAIL"),
         (14, Size(1000, 10 * GB), 10, "ok"),  # 4 more and the models
         (4, Size(1000, 10 * GB), 10, "FAIL"),
-        (24, Size(1, 10 * GB, kept_bytes=10 * GB), 0, "FAIL"),  # an archive beside what is unpacked from it
+        (24, Size(1, 10 * GB, archive_bytes=10 * GB), 0, "FAIL"),  # an archive beside what is unpacked from it
         (1, Size(1, 1000), 10, "note"),
         (100, None, 0, "note"),
     ],
@@ -363,7 +365,7 @@ def test_disks(free_gb: int, source: Size | None, present_gb: int, level: str) -
 def test_a_disk_without_room_for_more_files_fails() -> None:
     assert checks.disk_finding(Size(1000, GB), 0, 100 * GB, 2000).level == "ok"
     found = checks.disk_finding(Size(1000, GB), 0, 100 * GB, 1999)
-    assert (found.level, found.found) == ("FAIL", "room for 1,999 more files, and 2,000 are to come (`df -i .`)")
+    assert (found.level, found.found) == ("FAIL", "room for 1,999 more files, and 2,000 will be made (`df -i .`)")
 
 
 def test_the_size_of_the_last_pull_stands_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -392,7 +394,7 @@ def test_models_that_are_not_there_fail(model: str, tmp_path: Path) -> None:
 def test_descriptions_are_found_as_the_training_finds_them() -> None:
     """All that ultralytics has, and what it has not, by the training's own search."""
     from seamline.base.errors import SeamlineError
-    from seamline.training.yolo import find_model
+    from seamline.training.yolo_weights import find_model
 
     for model in ("yolov9t-seg.yaml", "yolov9c-seg.yaml", "yolo11n-seg.yaml", "yolo26s-seg.yaml", "yolov7-seg.yaml"):
         try:
@@ -404,11 +406,11 @@ def test_descriptions_are_found_as_the_training_finds_them() -> None:
 
 
 def test_weights_are_looked_into_or_will_be_downloaded(tmp_path: Path) -> None:
-    kept = tmp_path / "kept"
-    kept.mkdir()
-    found = checks.weights_finding("yolov9c-seg.pt", KNOWN, (tmp_path, kept))
-    assert (found.level, found.remedy) == ("note", f"without internet put the file into {kept}/")
-    (kept / "yolov9c-seg.pt").write_text("<html>not found</html>")
-    assert checks.weights_finding("yolov9c-seg.pt", KNOWN, (tmp_path, kept)).level == "FAIL"
-    shutil.copy(PROJECT / "samples" / "garments.zip", kept / "yolov9c-seg.pt")  # torch writes zip files
-    assert checks.weights_finding("yolov9c-seg.pt", KNOWN, (tmp_path, kept)).level == "ok"
+    weights = tmp_path / "weights"
+    weights.mkdir()
+    found = checks.weights_finding("yolov9c-seg.pt", KNOWN, (tmp_path, weights))
+    assert (found.level, found.remedy) == ("note", f"without internet access, put the file into {weights}/")
+    (weights / "yolov9c-seg.pt").write_text("<html>not found</html>")
+    assert checks.weights_finding("yolov9c-seg.pt", KNOWN, (tmp_path, weights)).level == "FAIL"
+    shutil.copy(PROJECT / "samples" / "garments.zip", weights / "yolov9c-seg.pt")  # torch writes zip files
+    assert checks.weights_finding("yolov9c-seg.pt", KNOWN, (tmp_path, weights)).level == "ok"

@@ -15,29 +15,29 @@ from tests.conftest import PARAMS
 
 
 @pytest.mark.parametrize(
-    ("device", "driver", "cuda", "usable", "level", "told"),
+    ("device", "driver", "cuda", "usable", "level", "expected"),
     [
-        ("auto", None, "13.0", 0, "ok", "training runs on the processor"),
+        ("auto", None, "13.0", 0, "ok", "training runs on the CPU"),
         ("cpu", "580.65.06", "13.0", 1, "ok", "train.device is cpu"),
         ("auto", "580.65.06", "13.0", 1, "ok", "1 that torch can use; driver 580.65.06, CUDA 13.0"),
         ("auto", "", "13.0", 1, "ok", "1 that torch can use; a driver, CUDA 13.0"),
         ("0,1", "580.65.06", "13.0", 2, "ok", "2 that torch can use"),
-        ("0", None, "13.0", 0, "FAIL", "train.device: '0' is not there; this machine has no NVIDIA driver"),
-        ("auto", "580.65.06", None, 0, "note", "torch is a build for processors alone"),
-        ("0", "580.65.06", None, 0, "FAIL", "torch is a build for processors alone"),
+        ("0", None, "13.0", 0, "FAIL", "train.device: '0' does not exist; this machine has no NVIDIA driver"),
+        ("auto", "580.65.06", None, 0, "note", "torch is a CPU build"),
+        ("0", "580.65.06", None, 0, "FAIL", "torch is a CPU build"),
         ("auto", "535.104.05", "13.0", 0, "FAIL", "driver 535.104.05 is older than torch's CUDA 13.0 needs (580.65)"),
         ("auto", "535.104.05", "12.8", 1, "ok", "driver 535.104.05"),
         ("auto", "580.65.06", "13.0", 0, "note", "sees no GPU"),
         ("0", "580.65.06", "13.0", 0, "FAIL", "sees no GPU"),
-        ("1", "580.65.06", "13.0", 1, "FAIL", "train.device: '1' is not there; this machine has 1 GPUs"),
-        ("gpu", "580.65.06", "13.0", 1, "FAIL", "train.device: 'gpu' is not there"),
+        ("1", "580.65.06", "13.0", 1, "FAIL", "train.device: '1' does not exist; this machine has 1 GPUs"),
+        ("gpu", "580.65.06", "13.0", 1, "FAIL", "train.device: 'gpu' does not exist"),
         ("auto", "580.65.06", "99.0", 1, "ok", "CUDA 99.0"),
     ],
 )
-def test_gpus(device: str, driver: str | None, cuda: str | None, usable: int, level: str, told: str) -> None:
+def test_gpus(device: str, driver: str | None, cuda: str | None, usable: int, level: str, expected: str) -> None:
     found = hardware.gpu_finding(device, 8, driver, cuda, usable)
     assert found.level == level
-    assert told in found.found
+    assert expected in found.found
     assert bool(found.remedy) == (level != "ok")
 
 
@@ -92,19 +92,23 @@ def test_shared_memory_is_looked_at_where_it_is_used() -> None:
 
 
 @pytest.mark.parametrize(
-    ("has", "level", "told"),
+    ("has", "level", "expected"),
     [
-        (["avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_bf16", "amx_int8"], "ok", "AVX2; VNNI: INT8 is at its"),
+        (
+            ["avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_bf16", "amx_int8"],
+            "ok",
+            "AVX2; VNNI: INT8 is fastest",
+        ),
         (["avx2"], "ok", "AVX2; no VNNI: INT8 gains less; no BF16: the benchmark has no row for it; no AMX"),
-        (["avx2", "avx_vnni"], "ok", "AVX2; VNNI: INT8 is at its fastest; no BF16"),
+        (["avx2", "avx_vnni"], "ok", "AVX2; VNNI: INT8 is fastest; no BF16"),
         ([], "note", "no AVX2: everything is slow"),
         (None, "ok", "its instructions are unknown"),
     ],
 )
-def test_processors(has: list[str] | None, level: str, told: str) -> None:
+def test_processors(has: list[str] | None, level: str, expected: str) -> None:
     found = hardware.processor_finding(has)
     assert found.level == level
-    assert found.found.startswith(told)
+    assert found.found.startswith(expected)
 
 
 @pytest.mark.parametrize(
@@ -135,12 +139,12 @@ def test_less_than_a_core_is_one_thread() -> None:
 def test_memory() -> None:
     gb = 10**9
     assert hardware.memory_finding(16 * gb, None) == ("ok", "memory", "16.0 GB", "")
-    assert hardware.memory_finding(16 * gb, 8 * gb).found == "8.0 GB, by the control group's limit"
+    assert hardware.memory_finding(16 * gb, 8 * gb).found == "8.0 GB, limited by the control group"
     assert hardware.memory_finding(16 * gb, 64 * gb).found == "16.0 GB"
     assert hardware.memory_finding(16 * gb, 2 * gb).level == "note"
     assert hardware.memory_finding(2 * gb, None).level == "note"
     unknown = hardware.memory_finding(None, None)
-    assert (unknown.level, unknown.found) == ("ok", "how much there is is unknown: this system does not say")
+    assert (unknown.level, unknown.found) == ("ok", "unknown: this system does not report it")
 
 
 # Control groups

@@ -88,7 +88,7 @@ def test_buckets(bucket: Bucket) -> None:
     bucket.put({"garments/a.jpg": b"x" * 10, "garments/b/c.jpg": b"x" * 20, "garments/b/": b"", "other": b"x"})
     bucket.put({"all.zip": b"x" * 50})
     assert look(bucket.url("garments")) == Size(2, 30)
-    assert look(bucket.url("all.zip")) == Size(1, 50, kept_bytes=50)
+    assert look(bucket.url("all.zip")) == Size(1, 50, archive_bytes=50)
     with pytest.raises(SeamlineError, match=f"there is nothing at {bucket.url('nothing')}"):
         look(bucket.url("nothing"))
     with pytest.raises(SeamlineError, match="there is no such bucket"):
@@ -118,7 +118,7 @@ def test_a_bucket_is_counted_to_its_end_or_as_far_as_there_is_time() -> None:
 
 def test_the_web() -> None:
     web = Web(b"x" * 70)
-    assert look(web.url) == Size(1, 70, kept_bytes=70)
+    assert look(web.url) == Size(1, 70, archive_bytes=70)
     with pytest.raises(SeamlineError, match=f"there is nothing at {web.url}.nothing.zip"):
         look(f"{web.url}.nothing.zip")
     web.shutdown()

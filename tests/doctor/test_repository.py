@@ -85,7 +85,7 @@ def test_a_merge_that_conflicts_fails_and_names_the_file(small: Path) -> None:
         git("merge", "other")
     assert repository.check_git().found == "a merge left conflicts in dvc.lock"
     found = repository.check_dvc_lock()
-    assert (found.level, found.found) == ("FAIL", "has the marks of a merge conflict in it")
+    assert (found.level, found.found) == ("FAIL", "contains the marks of a merge conflict")
 
 
 def test_a_clone_without_its_history_is_a_note(small: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -161,7 +161,7 @@ def test_a_dvc_yaml_that_dvc_cannot_read_fails(small: Path, text: str) -> None:
     (small / "dvc.yaml").write_text(text)
     assert repository.check_dvc_yaml().level == "FAIL"
     (small / "dvc.yaml").unlink()
-    assert repository.check_dvc_yaml().found == "there is none in this folder"
+    assert repository.check_dvc_yaml().found == "is not in this folder"
 
 
 def test_a_dvc_lock_cut_off_anywhere_is_noticed(small: Path) -> None:
@@ -178,7 +178,7 @@ def test_a_dvc_lock_that_is_missing_is_a_note_where_git_has_it(small: Path) -> N
     (small / "dvc.lock").unlink()
     assert repository.check_dvc_lock().level == "note"
     git("rm", "--quiet", "--cached", "dvc.lock")
-    assert repository.check_dvc_lock() == ("ok", "dvc.lock", "none yet: every stage will run", "")
+    assert repository.check_dvc_lock() == ("ok", "dvc.lock", "does not exist yet: every stage will run", "")
 
 
 @pytest.mark.parametrize("text", ["", "3", "stages: 3", "stages: {pull: 3}", "a: [", "\0"])
@@ -216,7 +216,7 @@ def test_a_dvc_at_work_and_a_number_that_another_has_now_are_told_apart(small: P
         found = repository.check_rwlock()
         other.kill()
     assert (found.level, found.remedy) == ("FAIL", f"`rm .dvc/tmp/{name}`")
-    assert f"the process {other.pid}, which is sleep now" in found.found
+    assert f"names process {other.pid}, which is sleep now" in found.found
 
     command = [sys.executable, "-c", "print(flush=True); import time; time.sleep(60)", "dvc", "repro"]
     with subprocess.Popen(command, stdout=subprocess.PIPE) as dvc:
@@ -321,17 +321,17 @@ def test_a_source_that_experiments_would_miss_is_a_note(small: Path) -> None:
     (small / "photos").mkdir()
     (small / "photos" / "1.jpg").touch()
     found = repository.check_untracked("photos")
-    assert (found.level, found.remedy) == ("note", f"`pull.source: {small / 'photos'}`, which copies find too")
+    assert (found.level, found.remedy) == ("note", f"`pull.source: {small / 'photos'}`, which copies find as well")
     assert repository.check_untracked(str(small / "photos")).level == "ok"
     assert repository.check_untracked("not there").level == "ok"
     (small.parent / "beside").mkdir()
     assert (
         repository.check_untracked("../beside").remedy
-        == f"`pull.source: {small.parent / 'beside'}`, which copies find too"
+        == f"`pull.source: {small.parent / 'beside'}`, which copies find as well"
     )
     (small / "photos.dvc").touch()
     assert repository.check_untracked("photos").level == "ok"
 
 
 def test_without_git_it_is_skipped(no_git: Path) -> None:
-    assert repository.check_untracked("photos").found == "skipped, since there is no git here"
+    assert repository.check_untracked("photos").found == "not checked, since there is no git repository here"

@@ -81,7 +81,7 @@ def test_other_images_or_another_way_of_measuring_cannot_be_compared(model: Mode
     settings = json.loads(json.dumps(model.settings))
     settings["test"]["sha256"] = "0" * 64
     found = verdicts(model, shifted(model, 0.3, settings=settings))
-    assert found["test_mask_mAP50_95"] == "not comparable: other test photos or annotations"
+    assert found["test_mask_mAP50_95"] == "not comparable: different test photos or annotations"
     assert found["val_mask_mAP50_95"] == "better"
     settings = {**model.settings, "confidence": 0.05}
     assert set(verdicts(model, shifted(model, 0.3, settings=settings)).values()) == {
@@ -117,7 +117,7 @@ def test_speed_is_compared_on_one_machine_only(model: Model) -> None:
     assert found["pytorch images/s"].startswith("not measured again")
     elsewhere = first._replace(benchmark=faster, environment={**model.environment, "processor": "another"})
     found = {row.measure: row.verdict for row in speed_differences(first, elsewhere)}
-    assert "another machine" in found["onnx images/s"]
+    assert "different machines" in found["onnx images/s"]
 
 
 def test_parameters_that_differ_are_listed(model: Model) -> None:
@@ -146,13 +146,13 @@ def test_reports_of_another_version_are_named(project: Project) -> None:
     for split in ("val", "test"):
         del settings[split]["groups_sha256"]
     write_json(path, settings)
-    done = project.run("python", "-m", "stages.compare", "main", check=False)
+    done = project.run("python", "-m", "seamline", "compare", "main", check=False)
     assert done.returncode == 1
     assert done.stderr.startswith("error: workspace: its reports are of another version of Seamline")
     assert "Traceback" not in done.stderr
 
 
-def test_the_stage_prints_a_table_and_writes_a_page(project: Project) -> None:
+def test_it_prints_a_table_and_writes_a_page(project: Project) -> None:
     reports = project.root / "reports"
     metrics = read_json(reports / "metrics.json")
     metrics["test"]["mask"]["mAP50_95"] += 0.2
@@ -165,7 +165,7 @@ def test_the_stage_prints_a_table_and_writes_a_page(project: Project) -> None:
         row[at] = str(float(row[at]) + 0.2)
     write_csv(reports / "evaluate" / "bootstrap.csv", header, rows)
     project.change({"train": {"lr0": 0.5}})
-    done = project.run("python", "-m", "stages.compare", "main", check=False)
+    done = project.run("python", "-m", "seamline", "compare", "main", check=False)
     assert done.returncode == 0, done.stderr
     line = next(line for line in done.stdout.splitlines() if line.startswith("test_mask_mAP50_95"))
     assert "+0.2000" in line
@@ -174,6 +174,6 @@ def test_the_stage_prints_a_table_and_writes_a_page(project: Project) -> None:
     page = (project.root / ".seamline" / "compare.html").read_text()
     assert page.count("data:image/jpeg") >= 4
     assert 'class="text good">better' in page
-    done = project.run("python", "-m", "stages.compare", "main", "nowhere", check=False)
+    done = project.run("python", "-m", "seamline", "compare", "main", "nowhere", check=False)
     assert done.returncode == 1
-    assert done.stderr.startswith("error: nowhere: is no commit")
+    assert done.stderr.startswith("error: nowhere: is not a commit")

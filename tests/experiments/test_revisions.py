@@ -10,7 +10,8 @@ import dvc.api
 import pytest
 
 from seamline.base.errors import SeamlineError
-from seamline.experiments.revisions import WORKSPACE, Revision, commit_of, experiments, head, read_at, revision
+from seamline.base.git import head
+from seamline.experiments.revisions import WORKSPACE, Revision, commit_of, experiments, read_at, revision
 
 
 class Repository:
@@ -145,7 +146,7 @@ def test_what_is_no_revision_is_one_sentence(repository: Repository) -> None:
         with pytest.raises(SeamlineError) as error:
             commit_of(name)
         assert str(error.value) == (
-            f"{name}: is no commit, branch, tag or experiment of this project, nor 'workspace'; "
+            f"{name}: is not a commit, branch, tag or experiment of this project, nor 'workspace'; "
             "experiments: quick-lynx."
         )
 
@@ -170,7 +171,7 @@ def test_clones_without_history_and_worktrees(repository: Repository, monkeypatc
     repository.git("clone", "--quiet", "--depth", "1", f"file://{repository.root}", str(clone))
     monkeypatch.chdir(clone / below)
     assert [number_of("main"), number_of("HEAD")] == [2, 2]
-    with pytest.raises(SeamlineError, match=r"^HEAD~1: is no commit"):
+    with pytest.raises(SeamlineError, match=r"^HEAD~1: is not a commit"):
         commit_of("HEAD~1")
     repository.experiment("quick-lynx")
     repository.git("worktree", "add", "--quiet", "-b", "other", str(tree), "HEAD~1")

@@ -1,4 +1,4 @@
-"""Seeds: every one is trained once, and what they differ by is told; trainings and models are stand-ins here."""
+"""Every seed is trained once, and the spread is reported; trainings and models are stand-ins here."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ import pytest
 from pycocotools.coco import COCO
 
 from seamline.base.coco import Record
-from seamline.inference import detector, predictions
+from seamline.experiments import seeds
 from seamline.params.train import Train
-from seamline.training import yolo as training
-from seamline.training.finished import KEPT_FINISHED, Training
-from stages import seeds
-from tests.untrained import run_stage, write_split
+from seamline.training.finished import MAX_FINISHED, Training
+from seamline.verbs import seeds as verb
+from tests.conftest import PARAMS
+from tests.untrained import write_split
 
 
 def perfect(path: Path) -> list[Record]:
-    """What a model says that makes no mistake."""
+    """The output of a model that makes no mistake."""
     truth = COCO(path)
     return [
         {**{key: record[key] for key in ("image_id", "category_id", "bbox")}, "score": 1.0,
@@ -40,20 +40,20 @@ def test_every_seed_is_trained_once_and_all_stay_for_the_next_time(
     @contextmanager
     def finished(params: Train, split: Path, yolo: Path, scratch: Path, most: int) -> Iterator[Training]:
         asked.append((params.seed, most))
-        yield Training(Path(str(params.seed)), {})
+        yield Training(Path(str(params.seed)), {}, [])
 
     def found_by(model: Path, path: Path, images: Path, name: str) -> list[Record]:
         return perfect(path) if model == Path("0") else []
 
-    monkeypatch.setattr(training, "finished_training", finished)
-    monkeypatch.setattr(detector, "Detector", lambda weights, *limits: weights)
-    monkeypatch.setattr(predictions, "predict_split", found_by)
+    monkeypatch.chdir(PARAMS.parent)
+    monkeypatch.setattr(seeds, "finished_training", finished)
+    monkeypatch.setattr(seeds, "Detector", lambda weights, *limits: weights)
+    monkeypatch.setattr(seeds, "predict_split", found_by)
     out = tmp_path / "report" / "seed_spread.json"
-    numbers = map(str, wanted)
-    run_stage(
-        monkeypatch, seeds.main, tmp_path / "split", "yolo", tmp_path / "images", "--report", out, "--seeds", *numbers
+    verb.main(
+        [str(tmp_path / "split"), "yolo", str(tmp_path / "images"), "--report", str(out), "--seeds", *map(str, wanted)]
     )
-    most = max(len(set(wanted)), KEPT_FINISHED)
+    most = max(len(set(wanted)), MAX_FINISHED)
     assert asked == [(seed, most) for seed in sorted(set(wanted))]
     found = json.loads(out.read_text())
     assert list(found["seeds"]) == [str(seed) for seed in sorted(set(wanted))]
@@ -64,9 +64,7 @@ def test_every_seed_is_trained_once_and_all_stay_for_the_next_time(
 
 
 @pytest.mark.parametrize("wanted", ["1", "1 1", "0 -1"])
-def test_one_seed_has_no_spread(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any, wanted: str) -> None:
+def test_one_seed_has_no_spread(tmp_path: Path, capsys: Any, wanted: str) -> None:
     with pytest.raises(SystemExit, match="2"):
-        run_stage(
-            monkeypatch, seeds.main, "split", "yolo", "images", "--report", tmp_path / "x", "--seeds", *wanted.split()
-        )
+        verb.main(["split", "yolo", "images", "--report", str(tmp_path / "x"), "--seeds", *wanted.split()])
     assert "at least two different seeds, none below 0" in capsys.readouterr().err

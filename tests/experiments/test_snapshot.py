@@ -130,7 +130,7 @@ def test_an_experiment_of_a_copy_is_taken_over_and_found_by_its_name(
     assert commit_of("quick-lynx") == tried
     assert git("show", f"{tried}:./code.py") == "tried"
     monkeypatch.chdir(copy_of(snapshot))
-    assert project_around() == project  # where finished trainings are kept
+    assert project_around() == project  # where finished trainings are
 
 
 @pytest.mark.parametrize("project", ["top"], indirect=True)

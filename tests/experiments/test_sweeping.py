@@ -19,22 +19,21 @@ from dvc.utils.hydra import apply_overrides
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
 from seamline.base.errors import SeamlineError
+from seamline.experiments import sweeping
 from seamline.experiments.revisions import commit_of
+from seamline.experiments.search_space import params_to_overrides, space_to_distributions, study_key
 from seamline.experiments.sweeping import (
     changed_since_start,
     check_dvc,
     check_name,
     experiment_value,
     free_name,
-    params_to_overrides,
-    space_to_distributions,
-    study_key,
     validation_by_epoch,
 )
 from seamline.params.loader import load_params
 from seamline.params.sweep import Range
 from seamline.training.trial import DIVERGED, PROGRESS, stop_file, tell_progress
-from stages import sweep
+from seamline.verbs import sweep
 from tests import warm
 from tests.conftest import PARAMS, WORKSPACE, Project, code_in, merged
 
@@ -81,7 +80,7 @@ import json, os, pathlib, signal, subprocess, sys, time
 overrides = dict(word.removeprefix("++train.").split("=") for word in sys.argv if word.startswith("++"))
 progress = pathlib.Path(os.environ["SEAMLINE_PROGRESS"])
 lr0 = float(overrides["lr0"])
-with open({told!r}, "a") as stream:
+with open({ran!r}, "a") as stream:
     params = pathlib.Path("params.yaml").read_text()
     stream.write(json.dumps([lr0, params, pathlib.Path("new.txt").exists(), os.getcwd()]) + "\\n")
 if lr0 > 0.9:
@@ -111,14 +110,13 @@ class Sweep:
         self, folder: Path, monkeypatch: pytest.MonkeyPatch, lr0s: list[float], kind: str = "", **fake: Any
     ) -> None:
         self.folder = folder / "git" / "work" / "garments"
-        self.told = folder / "told"
+        self.ran_file = folder / "ran"
         (folder / "bin").mkdir()
-        values = {"python": sys.executable, "diverged": DIVERGED, "told": str(self.told), "epochs": 1, "pause": 0.0}
+        values = {"python": sys.executable, "diverged": DIVERGED, "ran": str(self.ran_file), "epochs": 1, "pause": 0.0}
         (folder / "bin" / "dvc").write_text(FAKE_DVC.format(**(values | fake)))
         (folder / "bin" / "dvc").chmod(0o755)
         monkeypatch.setenv("PATH", str(folder / "bin"), prepend=os.pathsep)
-        monkeypatch.setattr(sys, "argv", ["sweep.py"])
-        monkeypatch.setattr(sweep, "POLL_S", 0.02)
+        monkeypatch.setattr(sweeping, "POLL_S", 0.02)
         (self.folder / ".dvc").mkdir(parents=True)
         (self.folder / ".dvc" / "config").touch()
         (self.folder / ".dvc" / ".gitignore").write_text("/tmp\n/config.local\n")
@@ -180,21 +178,21 @@ class Sweep:
 
     def ran(self) -> list[list[Any]]:
         """Of each trial: its learning rate, params.yaml, whether new.txt was there, and its folder."""
-        return [json.loads(line) for line in self.told.read_text().splitlines()]
+        return [json.loads(line) for line in self.ran_file.read_text().splitlines()]
 
 
 def test_a_trial_that_lags_behind_is_stopped_early(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     project = Sweep(tmp_path, monkeypatch, [0.5, 0.1, 0.6, 0.95], epochs=6, pause=0.2)  # the last one diverges
-    sweep.main()
+    sweep.main([])
     study = project.study()
     assert [trial.state.name for trial in study.trials] == ["COMPLETE", "PRUNED", "COMPLETE", "PRUNED"]
     assert len(study.trials[0].intermediate_values) == 6
     assert len(study.trials[1].intermediate_values) < 6
     said = capsys.readouterr().out
     assert "stopped early  train.lr0=0.1" in said
-    assert f"take it over with: dvc exp apply {study.study_name}-002 && dvc repro" in said
+    assert f"to use it: dvc exp apply {study.study_name}-002 && dvc repro" in said
 
 
 def test_a_trial_that_fails_is_left_out_and_three_in_a_row_are_one_sentence(
@@ -203,7 +201,7 @@ def test_a_trial_that_fails_is_left_out_and_three_in_a_row_are_one_sentence(
     sentence = r"sweep-\w+-004 failed \(error: train\.batch: 0 is not allowed\); see .*\.log"
     with pytest.raises(SeamlineError, match=sentence):
         project = Sweep(tmp_path, monkeypatch, [0.99, 0.5, 0.98, 0.99, 0.98])
-        sweep.main()
+        sweep.main([])
     assert capsys.readouterr().out.count(" failed (error: ") == 3
     assert project.states() == ["FAIL", "COMPLETE", "FAIL", "FAIL", "FAIL"]
 
@@ -220,17 +218,17 @@ def test_a_second_sweep_at_once_and_a_source_out_of_reach_are_one_sentence(
     with (project.folder / ".seamline" / "sweep" / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         with pytest.raises(SeamlineError, match="another one is running in this project"):
-            sweep.main()
+            sweep.main([])
     project.change(pull={"source": "garments"})
     Path("garments").mkdir()
     with pytest.raises(
-        SeamlineError, match=f"where pull.source 'garments' is not; write {project.folder / 'garments'}"
+        SeamlineError, match=f"where pull.source 'garments' does not exist; write {project.folder / 'garments'}"
     ):
-        sweep.main()
+        sweep.main([])
     project.git("rm", "--quiet", "--cached", "dvc.lock")
-    with pytest.raises(SeamlineError, match=r"that lacks dvc\.lock; git add dvc\.lock\.$"):
-        sweep.main()
-    assert not project.told.exists()
+    with pytest.raises(SeamlineError, match=r"and dvc\.lock is not; git add dvc\.lock\.$"):
+        sweep.main([])
+    assert not project.ran_file.exists()
 
 
 def test_what_becomes_of_the_workspace_changes_no_trial(
@@ -244,7 +242,7 @@ def test_what_becomes_of_the_workspace_changes_no_trial(
     project.git("add", "staged.txt")
     asked = Path("params.yaml").read_text()
     before = project.git("status", "--porcelain")
-    real = sweep.run_trial
+    real = sweeping.run_trial
 
     def run_and_change(trial: Any, experiment: str, *arguments: Any) -> float | None:
         value = real(trial, experiment, *arguments)
@@ -255,8 +253,8 @@ def test_what_becomes_of_the_workspace_changes_no_trial(
             project.commit()
         return value
 
-    monkeypatch.setattr(sweep, "run_trial", run_and_change)
-    sweep.main()
+    monkeypatch.setattr(sweeping, "run_trial", run_and_change)
+    sweep.main([])
     ran = project.ran()
     assert [(lr0, params, new) for lr0, params, new, _ in ran] == [(lr0, asked, False) for lr0 in (0.2, 0.3, 0.4)]
     assert len({folder for *_, folder in ran}) == 1
@@ -268,9 +266,7 @@ def test_what_becomes_of_the_workspace_changes_no_trial(
         assert trial.value == (0.2, 0.3, 0.4)[number]
     said = capsys.readouterr().out
     assert "resumes from" not in said
-    assert (
-        "take it over with: dvc exp run -S ++train.lr0=0.4  (dvc exp apply would also take new.txt, params.yaml" in said
-    )
+    assert "to use it: dvc exp run -S ++train.lr0=0.4  (dvc exp apply would also set new.txt, params.yaml back" in said
 
 
 @pytest.mark.thorough
@@ -280,12 +276,12 @@ def test_a_sweep_runs_in_every_kind_of_checkout(tmp_path: Path, monkeypatch: pyt
         monkeypatch.setenv(variable, "test")
     project = Sweep(tmp_path, monkeypatch, [0.2], kind)
     start = project.git("rev-parse", "HEAD")
-    sweep.main()
+    sweep.main([])
     [trial] = project.study().trials
     assert trial.value == 0.2
     assert project.git("rev-parse", f"{commit_of(trial.user_attrs['experiment'])}~1") == start
     assert project.git("status", "--porcelain") == ""
-    sweep.main()  # nothing is left to do
+    sweep.main([])  # nothing is left to do
     assert len(project.ran()) == 1
 
 
@@ -302,7 +298,7 @@ exec {program} "$@"
 def test_a_sweep_killed_anywhere_resumes_from_what_it_began_with(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    killed_and_resumed(tmp_path, monkeypatch, "git", "fetch", 2)  # the trial has ended, and is not told
+    killed_and_resumed(tmp_path, monkeypatch, "git", "fetch", 2)  # the trial has ended, and Optuna does not know
 
 
 @pytest.mark.thorough
@@ -327,7 +323,7 @@ def killed_and_resumed(folder: Path, monkeypatch: pytest.MonkeyPatch, program: s
     (folder / "killing" / program).write_text(killing.replace('*" * "*', "*"))
     (folder / "killing" / program).chmod(0o755)
     path = os.environ["PATH"]
-    command = ["python", "-m", "stages.sweep"]
+    command = ["python", "-m", "seamline", "sweep"]
     done = warm.run(command, project.folder, {**os.environ, "PATH": f"{folder / 'killing'}{os.pathsep}{path}"})
     assert done.returncode == -signal.SIGKILL, done.stdout + done.stderr
     began = "start" in project.study().user_attrs
@@ -341,9 +337,8 @@ def killed_and_resumed(folder: Path, monkeypatch: pytest.MonkeyPatch, program: s
     assert done.returncode == 0, done.stderr
     said = [line for line in done.stdout.splitlines() if "resumes from" in line]
     assert len(said) == began
-    assert all(
-        f"commit {start[:10]}, and not from the workspace (new.txt, params.yaml since then)" in line for line in said
-    )
+    changed = "not from the workspace (new.txt, params.yaml changed since then)"
+    assert all(f"commit {start[:10]}, {changed}" in line for line in said)
     complete = [trial for trial in project.study().trials if trial.state.name == "COMPLETE"]
     assert sorted(trial.value or 0 for trial in complete) == [0.2, 0.3, 0.4]
     expected = (asked, False) if began else (workspace, True)
@@ -360,13 +355,13 @@ def test_a_sweep_in_which_all_failed_begins_again_and_other_parameters_are_anoth
     project = Sweep(tmp_path, monkeypatch, [0.99, 0.99, 0.99])
     project.change(sweep={"trials": 1})
     with pytest.raises(SeamlineError, match=r"train\.batch: 0 is not allowed"):
-        sweep.main()
+        sweep.main([])
     capsys.readouterr()
     dvc = tmp_path / "bin" / "dvc"
     dvc.write_text(dvc.read_text().replace("if lr0 > 0.9", "if not pathlib.Path('mended').exists()"))
     Path("mended").touch()
     project.commit()
-    sweep.main()
+    sweep.main([])
     first = project.study()
     assert project.states() == ["FAIL", "FAIL", "FAIL", "COMPLETE"]
     said = capsys.readouterr().out
@@ -375,16 +370,16 @@ def test_a_sweep_in_which_all_failed_begins_again_and_other_parameters_are_anoth
 
     assert changed_since_start(optuna.create_study()) == []  # as an older version left it
     first.set_user_attr("start", ["1" * 40, "2" * 40])  # as in another clone
-    sweep.main()
-    assert f"take it over with: dvc exp apply {first.study_name}-003 && dvc repro" in capsys.readouterr().out
+    sweep.main([])
+    assert f"to use it: dvc exp apply {first.study_name}-003 && dvc repro" in capsys.readouterr().out
     project.change(sweep={"trials": 2})
     with pytest.raises(SeamlineError, match=r"^sweep: git no longer has the commit 1111111111 it began with"):
-        sweep.main()
+        sweep.main([])
 
     project.change(train={"epochs": 3}, sweep={"trials": 1})
-    sweep.main()
+    sweep.main([])
     said = capsys.readouterr().out
-    assert f": a new sweep; data, parameters or space are not those of {first.study_name}, which stays" in said
+    assert f": a new sweep; data, parameters or space differ from those of {first.study_name}, which stays" in said
     assert len(project.ran()) == 5
 
 
@@ -406,7 +401,7 @@ def test_names_of_a_deleted_sweep_are_not_used_again(tmp_path: Path, monkeypatch
 
 @pytest.mark.parametrize("name", ["", "a/b", "../x", "-x", "a b", "a..b", "a~", "a:b", "x.lock/", "\n", "a\\b", "@{"])
 def test_a_name_that_dvc_would_not_take_is_one_sentence(name: str) -> None:
-    with pytest.raises(SeamlineError, match=r"^--name: .* is not allowed; letters, digits"):
+    with pytest.raises(SeamlineError, match=r"^--name: .* is not allowed; use letters, digits"):
         check_name(name)
     check_name("läufe_2")
 
@@ -451,7 +446,7 @@ def in_a_subfolder(finished: Project, root: Path) -> Project:
 
 @pytest.mark.thorough
 def test_a_sweep_is_killed_resumes_and_its_winner_is_taken_over(finished: Project, tmp_path: Path) -> None:
-    """In a subfolder of a git repository, with a commit and an edit that is no YAML while it runs."""
+    """In a subfolder of a git repository, with a commit and an edit that is not YAML while it runs."""
     project = in_a_subfolder(finished, tmp_path / "git")
     values = merged(project.params(), {"train": {"epochs": 4}, "sweep": SMALL_SWEEP})
     values["sweep"]["space"] = SMALL_SWEEP["space"]
@@ -461,7 +456,7 @@ def test_a_sweep_is_killed_resumes_and_its_winner_is_taken_over(finished: Projec
     start = project.run("git", "rev-parse", "HEAD").stdout.strip()
     before = (project.root / "models" / "train" / "best.pt").read_bytes()
 
-    command = [sys.executable, "-m", "stages.sweep"]
+    command = [sys.executable, "-m", "seamline", "sweep"]
     running = subprocess.Popen(
         command, cwd=project.root, env=project.environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     )
@@ -489,7 +484,7 @@ def test_a_sweep_is_killed_resumes_and_its_winner_is_taken_over(finished: Projec
     assert running.returncode == 0, said
     assert "best: sweep-" in said
     assert f"resumes from the code and parameters of its start, commit {start[:10]}" in said
-    assert "(params.yaml since then)" in said
+    assert "(params.yaml changed since then)" in said
     project.run("git", "checkout", "--quiet", "params.yaml")
 
     study = optuna.load_study(**the_study(project.root))
@@ -504,13 +499,15 @@ def test_a_sweep_is_killed_resumes_and_its_winner_is_taken_over(finished: Projec
     name = study.best_trial.user_attrs["experiment"]
     assert name in project.run("dvc", "exp", "show", "--rev", start, "--only-changed", "--no-pager", "--csv").stdout
     assert project.run("git", "rev-parse", f"refs/exps/{start[:2]}/{start[2:]}/{name}~1").stdout.strip() == start
-    assert "train.lr0: " in project.run("python", "-m", "stages.compare", "HEAD", name).stdout
+    assert "train.lr0: " in project.run("python", "-m", "seamline", "compare", "HEAD", name).stdout
     project.run("dvc", "exp", "apply", name)
     assert project.params()["train"]["lr0"] == pytest.approx(study.best_trial.params["train.lr0"], rel=1e-5)
     assert project.params()["benchmark"]["rounds"] == 1
     found = json.loads((project.root / "reports" / "accuracy.json").read_text())["val"]["mask_mAP50_95"]
     assert found == pytest.approx(study.best_trial.value)
     revision = json.loads((project.root / "models" / "train" / "training.json").read_text())["training_revision"]
-    kept = (project.root / ".seamline" / "train" / "finished").glob("*/facts.json")  # of the copies, in the project
-    assert revision in [json.loads(path.read_text())["training_revision"] for path in kept]
+    finished_facts = (project.root / ".seamline" / "train" / "finished").glob(
+        "*/facts.json"
+    )  # of the copies, in the project
+    assert revision in [json.loads(path.read_text())["training_revision"] for path in finished_facts]
     assert project.run(*command).stdout.startswith(f"best: {name}, ")  # nothing is left to do but say who won

@@ -36,9 +36,11 @@ from seamline.export.yolo import (
     weights_to_onnx,
     why_no_int8,
 )
-from seamline.images.reading import canvases_to_tensor
 from seamline.masks.outlines import mask_to_rle
-from seamline.models.engines import NO_MODEL, Engine, copied, open_engine, rt_info
+from seamline.models.engines.engine import Engine, copied
+from seamline.models.engines.opening import NO_MODEL, open_engine
+from seamline.models.engines.openvino import rt_info
+from seamline.models.yolo import canvases_to_tensor
 from stages import export
 from tests.conftest import PROJECT, TINY
 from tests.untrained import (

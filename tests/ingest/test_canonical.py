@@ -84,7 +84,7 @@ def _(coco: Dataset, folder: Path) -> object:
     return check
 
 
-@case('image id that is no number (`"a-17"`)')
+@case('image id that is not a number (`"a-17"`)')
 def _(coco: Dataset, folder: Path) -> object:
     coco["images"][1]["id"] = "a-17"
     for record in coco["annotations"][2:4]:
@@ -102,12 +102,12 @@ def _(coco: Dataset, folder: Path) -> None:
     coco["images"].append(coco["images"][0])
 
 
-@case("two images with one id")
+@case("two images with the same id")
 def _(coco: Dataset, folder: Path) -> None:
     coco["images"][1]["id"] = 1
 
 
-@case("image record that is no object, not UTF-8, or has a number beyond all range")
+@case("image record that is not an object, is not UTF-8, or has a number out of range")
 def _(coco: Dataset, folder: Path) -> None:
     coco["images"] += [17]
 
@@ -117,12 +117,12 @@ def _(coco: Dataset, folder: Path) -> None:
     coco["images"] += [{"id": 77, "width": 40, "height": 60}]
 
 
-@case("two image records of one file")
+@case("two image records for one file")
 def _(coco: Dataset, folder: Path) -> None:
     coco["images"].append({**coco["images"][0], "id": 77})
 
 
-@case("image missing")
+@case("image file missing")
 def _(coco: Dataset, folder: Path) -> None:
     coco["annotations"] = coco["annotations"][2:]
     (folder / "photos" / "001.png").unlink()
@@ -135,7 +135,7 @@ def _(coco: Dataset, folder: Path) -> None:
     path.write_bytes(path.read_bytes()[:-200])
 
 
-@case("image of another format (GIF)")
+@case("image in another format (GIF)")
 def _(coco: Dataset, folder: Path) -> None:
     coco["annotations"] = coco["annotations"][2:]
     picture(folder, "001.png").save(folder / "photos" / "001.gif")
@@ -156,13 +156,13 @@ def _(coco: Dataset, folder: Path) -> None:
     Image.new("1", (20_000, 10_001)).save(folder / "photos" / "001.png")
 
 
-@case("image of another size than its record says")
+@case("image whose size differs from its record")
 def _(coco: Dataset, folder: Path) -> None:
     coco["annotations"] = coco["annotations"][2:]
     coco["images"][0]["width"] = 41
 
 
-@case("image record without size, or with NaN for it")
+@case("image record without a size, or with NaN")
 def _(coco: Dataset, folder: Path) -> object:
     coco["images"][0]["width"] = float("nan")
 
@@ -196,7 +196,7 @@ def _(coco: Dataset, folder: Path) -> object:
     return check
 
 
-@case("image turned by EXIF, sizes do not tell (square, 180 degrees)")
+@case("image turned by EXIF, and the size does not show which is meant (square, 180 degrees)")
 def _(coco: Dataset, folder: Path) -> None:
     coco["annotations"] = coco["annotations"][2:]
     picture(folder, "001.png").save(folder / "photos" / "001.png", exif=exif(3))
@@ -221,7 +221,7 @@ def _(coco: Dataset, folder: Path) -> object:
     return check
 
 
-@case("bytes behind a JPEG's end, or no end marker")
+@case("bytes after a JPEG's end, or no end marker")
 def _(coco: Dataset, folder: Path) -> object:
     picture(folder, "001.png").save(folder / "photos" / "001.jpg")
     (folder / "photos" / "001.png").unlink()
@@ -235,7 +235,7 @@ def _(coco: Dataset, folder: Path) -> object:
     return check
 
 
-@case("file name with folders, or one that another image has")
+@case("file name with folders, or used by another image")
 def _(coco: Dataset, folder: Path) -> object:
     for image, part in zip(coco["images"], ("a", "b"), strict=False):
         (folder / "photos" / part).mkdir()
@@ -249,7 +249,7 @@ def _(coco: Dataset, folder: Path) -> object:
     return check
 
 
-@case("suffix of no known format on a file of one")
+@case("a known format with an unknown suffix")
 def _(coco: Dataset, folder: Path) -> object:
     (folder / "photos" / "001.png").rename(folder / "photos" / "001.jfif")
     coco["images"][0]["file_name"] = "001.jfif"
@@ -300,7 +300,7 @@ def _(coco: Dataset, folder: Path) -> object:
     return check
 
 
-@case("two categories with one id or one name")
+@case("two categories with the same id or name")
 def _(coco: Dataset, folder: Path) -> None:
     coco["categories"].append({"id": 9, "name": "trousers"})
 
@@ -340,7 +340,7 @@ def added(coco: Dataset, **changes: Any) -> None:
     coco["annotations"].append({key: value for key, value in {**record, **changes}.items() if value is not ...})
 
 
-@case("annotation that is no object, not UTF-8, or has a number beyond all range")
+@case("annotation that is not an object, is not UTF-8, or has a number out of range")
 def _(coco: Dataset, folder: Path) -> None:
     coco["annotations"].append("none")
 
@@ -361,7 +361,7 @@ def _(coco: Dataset, folder: Path) -> None:
     added(coco, category_id=9)
 
 
-@case("ids in an annotation as text where the record has a number")
+@case("ids as text in an annotation and as numbers in the records")
 def _(coco: Dataset, folder: Path) -> object:
     added(coco, image_id="1", category_id="02")
 
@@ -445,7 +445,7 @@ def _(coco: Dataset, folder: Path) -> None:
     added(coco, segmentation=[[1, 1, 1e9, 1, 5, 5]])
 
 
-@case("polygon whose outline is over a thousand times as long as the image's sides")
+@case("polygon whose outline is over a thousand times as long as the sides of the image")
 def _(coco: Dataset, folder: Path) -> None:
     added(coco, segmentation=[[-300, 1, 390, 5] * 200])
 
@@ -476,7 +476,7 @@ def _(coco: Dataset, folder: Path) -> None:
     added(coco, iscrowd="maybe")
 
 
-@case("box missing, empty, as corners, or of something else")
+@case("box missing, empty, as corners, or not that of the mask")
 def _(coco: Dataset, folder: Path) -> object:
     added(coco, segmentation=[square(20, 20, 10)], bbox=[20, 20, 30, 30], area=100)
 
@@ -496,7 +496,7 @@ def _(coco: Dataset, folder: Path) -> object:
     return check
 
 
-@case("area under half or over twice its mask's, such as a share of the image")
+@case("area under half or over twice that of the mask, such as a share of the image")
 def _(coco: Dataset, folder: Path) -> object:
     added(coco, area=25 / 2400)
 
@@ -516,7 +516,7 @@ def _(coco: Dataset, folder: Path) -> object:
     return check
 
 
-@case("file that is no JSON, or lacks one of the three lists")
+@case("file that is not JSON, or lacks one of the three lists")
 def _(coco: Dataset, folder: Path) -> None:
     del coco["categories"]
 

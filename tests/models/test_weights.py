@@ -25,9 +25,10 @@ from ultralytics.utils import checks
 from seamline.base.errors import SeamlineError
 from seamline.base.process import SAFE_LOAD, quiet_environment
 from seamline.export.yolo import weights_to_onnx
-from seamline.models.engines import open_engine
+from seamline.models.engines.opening import open_engine
 from seamline.models.weights import calls_of, load_weights
-from seamline.training import yolo as training
+from seamline.training.yolo_trainer import Trainer
+from seamline.training.yolo_weights import check_weights
 from tests.untrained import Untrained
 
 
@@ -180,7 +181,7 @@ def test_every_opener_refuses(tmp_path: Path, marker: Path) -> None:
     in_the_file(TRICKS["system"](marker), path)
     openers: dict[str, Callable[[], Any]] = {
         "predictions": lambda: open_engine(path, threads=1),
-        "train": lambda: training.check_weights(path),
+        "train": lambda: check_weights(path),
         "export": lambda: weights_to_onnx(path, tmp_path / "model.onnx", 17, {"imgsz": "32"}),
     }
     for opener in openers.values():
@@ -242,7 +243,7 @@ def described(folder: Path, **changes: Any) -> Path:
 
 def build(path: Path) -> Any:
     """As a training does."""
-    trainer = training.Trainer.__new__(training.Trainer)
+    trainer = Trainer.__new__(Trainer)
     trainer.args = SimpleNamespace(model=str(path), pretrained=False, distill_model=None)
     trainer.model, trainer.resume, trainer.data = str(path), False, {"nc": 1, "channels": 3}
     trainer.setup_model()
@@ -288,7 +289,7 @@ def test_the_description_inside_weights_is_data(tmp_path: Path, monkeypatch: pyt
         torch.save(checkpoint_of(changed), tmp_path / "mine.pt")
         load_weights(tmp_path / "mine.pt")  # what is in the weights is the model, made already
         with pytest.raises((SeamlineError, KeyError)):
-            training.check_weights(tmp_path / "mine.pt")
+            check_weights(tmp_path / "mine.pt")
             build(tmp_path / "mine.pt")
         assert not (tmp_path / "PWNED").exists()
 

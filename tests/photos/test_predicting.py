@@ -318,7 +318,7 @@ def test_options_out_of_range_are_refused(capsys: Any, option: str, value: str) 
 def test_a_model_that_fails_is_one_sentence(
     untrained: Untrained, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from seamline.models.engines import OnnxEngine
+    from seamline.models.engines.onnx import OnnxEngine
 
     def fail(*_: Any) -> Any:
         raise RuntimeError("out of\nmemory")

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 import pytest
 import yaml
+from PIL import Image
 
 from docs.make_parameters import page, params_to_rows
 from seamline.params.loader import load_params
@@ -30,6 +31,7 @@ PROGRAMS = ("make", "dvc", "python", "seamline", "docker", "git", "source", "exp
 
 # What is run in place of what is written, and why.
 INSTEAD = [
+    (r"^seamline ", "python -m seamline "),  # the copy's own code, as where its own environment is active
     (r"^make (?!doctor|help)(.*)", r"make --dry-run \1"),  # minutes each; their recipes have tests of their own
     (r"^make doctor", "make --old-file=.venv/.done doctor"),  # packages are this Python's
     (r"\bsource \.venv/bin/activate", "true"),
@@ -180,6 +182,18 @@ def test_the_readme_leads_to_every_page() -> None:
 
 def test_the_readme_is_short() -> None:
     assert len((PROJECT / "README.md").read_text().splitlines()) <= 90
+
+
+def test_the_readme_opens_with_a_picture_of_at_most_300_kb() -> None:
+    lines = [line for line in (PROJECT / "README.md").read_text().splitlines() if line]
+    assert lines[0] == "# Seamline"
+    link = re.fullmatch(r"!\[.{20,}\]\((docs/[\w.]+)\)", lines[1])
+    assert link
+    path = PROJECT / link[1]
+    assert path.stat().st_size <= 300_000
+    with Image.open(path) as image:
+        image.load()  # a damaged file raises
+        assert image.width > image.height > 500
 
 
 def test_every_parameter_has_its_line_and_a_sentence() -> None:

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from dvc_hint.seamline_dvc_hint import NO_GIT, error_to_hint, pull_source, shown
+from seamline.base import git
 from seamline.base import urls as addresses
-from seamline.experiments import revisions
 from tests import warm
 from tests.conftest import PROJECT
 
@@ -254,4 +254,4 @@ def test_a_folder_without_git_is_told_what_helps_where_it_is_a_project(
         (tmp_path / "dvc.yaml").touch()
     hint = error_to_hint(ValueError(f"{tmp_path} is not a git repository"))
     assert hint == (NO_GIT if folder_is_dvcs else "")
-    assert NO_GIT.replace("\n", " ") == revisions.NO_GIT
+    assert NO_GIT.replace("\n", " ") == git.NO_GIT

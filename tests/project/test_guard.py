@@ -30,6 +30,6 @@ def test_code_may_be_read(name: str) -> None:
 def test_so_does_a_stage_that_reads_it(tmp_path: Path) -> None:
     code_in(tmp_path)
     (tmp_path / "params.yaml").symlink_to(PROJECT / "tests" / "workspace" / "params.yaml")
-    done = warm.run(["python", "-m", "stages.summary", "--report", str(PROJECT / "reports")], tmp_path)
+    done = warm.run(["python", "-m", "seamline", "summary", "--report", str(PROJECT / "reports")], tmp_path)
     assert done.returncode == 1
     assert "which is the workspace's" in done.stderr

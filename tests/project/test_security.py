@@ -36,10 +36,12 @@ from seamline.ingest.remote.cache import KeptObjects
 from seamline.ingest.remote.fetch import fetch
 from seamline.ingest.remote.objects import RemoteObject
 from seamline.ingest.remote.web import check_secure
-from seamline.models.engines import OnnxEngine, OpenVinoEngine, open_engine
+from seamline.models.engines.onnx import OnnxEngine
+from seamline.models.engines.opening import open_engine
+from seamline.models.engines.openvino import OpenVinoEngine
 from seamline.params.loader import load_params
-from seamline.training import yolo as training
 from seamline.training.checkpoints import STATE, read_state
+from seamline.training.yolo_data import linked_dataset
 from tests.conftest import PARAMS, PROJECT, Project, write_dataset
 from tests.stages.test_stage import is_one_sentence, run_stage, with_params
 from tests.untrained import Untrained
@@ -288,7 +290,7 @@ def test_nothing_that_lies_beside_the_data_is_opened_or_run(untrained: Untrained
     np.load(tmp_path / beside[0], allow_pickle=True)
     assert marker.exists()  # so they would do harm
     marker.unlink()
-    listing = training.linked_dataset(split, yolo, target)
+    listing = linked_dataset(split, yolo, target)
     loaded = YOLODataset(
         img_path=str(listing.with_name("train.txt")), data=yaml.safe_load(listing.read_text()), task="segment", imgsz=32
     )
@@ -411,7 +413,7 @@ def test_no_variable_or_file_beside_it_has_an_engine_load_a_library(untrained: U
         "ORT_CUSTOM_OPS": "libevil.so", "ORT_DYLIB_PATH": str(tmp_path / "libevil.so"),
     }  # fmt: skip
     script = (
-        "import sys; from seamline.models.engines import open_engine; from pathlib import Path\n"
+        "import sys; from seamline.models.engines.opening import open_engine; from pathlib import Path\n"
         "for path in sys.argv[1:]: print(open_engine(Path(path), threads=1).facts.imgsz)\n"
     )
     models = [str(untrained.models()[name]) for name in ("onnx", "openvino")]
@@ -426,93 +428,99 @@ def test_no_variable_or_file_beside_it_has_an_engine_load_a_library(untrained: U
 
 SHOWN_BY = {
     "Weights": [
-        "test_weights::test_no_weights_are_executed", "test_weights::test_every_opener_refuses",
-        "test_weights::test_no_package_is_installed_for_a_file",
+        "models/test_weights::test_no_weights_are_executed", "models/test_weights::test_every_opener_refuses",
+        "models/test_weights::test_no_package_is_installed_for_a_file",
     ],
     "Descriptions of models": [
-        "test_weights::test_no_description_is_executed", "test_weights::test_no_tag_of_yaml_makes_an_object",
+        "models/test_weights::test_no_description_is_executed",
+        "models/test_weights::test_no_tag_of_yaml_makes_an_object",
     ],
     "ONNX and OpenVINO models": [
-        "test_security::test_onnx_reads_no_weights_from_elsewhere", "test_security::test_openvino_resolves_no_entity",
-        "test_security::test_openvino_takes_nothing_but_its_own_layers_and_weights",
-        "test_security::test_no_variable_or_file_beside_it_has_an_engine_load_a_library",
+        "project/test_security::test_onnx_reads_no_weights_from_elsewhere",
+        "project/test_security::test_openvino_resolves_no_entity",
+        "project/test_security::test_openvino_takes_nothing_but_its_own_layers_and_weights",
+        "project/test_security::test_no_variable_or_file_beside_it_has_an_engine_load_a_library",
     ],
     "Archives": [
-        "test_archives::test_a_member_that_leads_outside_is_refused", "test_archives::test_a_link_is_refused",
-        "test_archives::test_an_archive_that_unpacks_to_a_thousand_times_its_size_is_refused",
-        "test_security::test_a_tar_makes_no_link_and_no_device",
-        "test_archives::test_nor_may_archives_inside_it_together",
+        "ingest/test_archives::test_a_member_that_leads_outside_is_refused",
+        "ingest/test_archives::test_a_link_is_refused",
+        "ingest/test_archives::test_an_archive_that_unpacks_to_a_thousand_times_its_size_is_refused",
+        "project/test_security::test_a_tar_makes_no_link_and_no_device",
+        "ingest/test_archives::test_nor_may_archives_inside_it_together",
     ],
-    "Names in a bucket": ["test_downloads::test_keys_that_are_no_file_names_are_refused_and_nothing_is_fetched"],
+    "Names in a bucket": ["ingest/test_downloads::test_keys_that_are_no_file_names_are_refused_and_nothing_is_fetched"],
     "Annotations": [
-        "test_coco::test_stages_take_nothing_from_elsewhere", "test_coco::test_a_link_that_leads_outside_is_refused",
-        "test_coco::test_a_name_that_leads_elsewhere_is_refused_wherever_images_are_read",
+        "base/test_coco::test_stages_take_nothing_from_elsewhere",
+        "base/test_coco::test_a_link_that_leads_outside_is_refused",
+        "base/test_coco::test_a_name_that_leads_elsewhere_is_refused_wherever_images_are_read",
     ],
     "Photos": [
-        "test_security::test_a_photo_that_is_a_program_is_not_run",
-        "test_runtime::test_a_file_that_is_too_large_is_refused_before_it_is_decoded",
+        "project/test_security::test_a_photo_that_is_a_program_is_not_run",
+        "images/test_reading::test_a_file_that_is_too_large_is_refused_before_it_is_decoded",
     ],
     "YAML and JSON": [
-        "test_security::test_a_bomb_in_params_yaml_is_one_short_sentence",
-        "test_security::test_a_tag_in_params_yaml_makes_no_object", "test_security::test_nor_in_a_recipe",
-        "test_coco::test_json_that_is_nested_without_end_is_one_sentence",
+        "project/test_security::test_a_bomb_in_params_yaml_is_one_short_sentence",
+        "project/test_security::test_a_tag_in_params_yaml_makes_no_object",
+        "project/test_security::test_nor_in_a_recipe",
+        "base/test_coco::test_json_that_is_nested_without_end_is_one_sentence",
     ],
     "Names in commands": [
-        "test_pipeline::test_no_command_of_dvc_yaml_takes_a_value_of_the_users",
-        "test_pipeline::test_a_folders_name_is_only_a_name",
+        "stages/test_pipeline::test_no_command_of_dvc_yaml_takes_a_value_of_the_users",
+        "stages/test_pipeline::test_a_folders_name_is_only_a_name",
     ],
     "Names in what people open": [
-        "test_report::test_a_name_cannot_break_out_of_the_page_or_of_a_table",
-        "test_escaping::test_a_name_is_seen_as_it_is_and_does_nothing",
-        "test_security::test_a_name_is_no_command_to_a_terminal",
-        "test_predicting::test_a_name_is_no_command_to_a_terminal",
-        "test_predicting::test_a_table_for_people_has_no_formula_and_files_for_programs_every_name_as_it_is",
+        "report/test_report::test_a_name_cannot_break_out_of_the_page_or_of_a_table",
+        "base/test_escaping::test_a_name_is_seen_as_it_is_and_does_nothing",
+        "project/test_security::test_a_name_is_no_command_to_a_terminal",
+        "photos/test_predicting::test_a_name_is_no_command_to_a_terminal",
+        "photos/test_predicting::test_a_table_for_people_has_no_formula_and_files_for_programs_every_name_as_it_is",
     ],
-    "What lies beside the data": ["test_security::test_nothing_that_lies_beside_the_data_is_opened_or_run"],
+    "What lies beside the data": ["project/test_security::test_nothing_that_lies_beside_the_data_is_opened_or_run"],
     "Addresses": [
-        "test_predicting::test_what_names_nothing_is_one_sentence",
-        "test_fetch::test_a_source_that_is_not_there_is_one_sentence",
+        "photos/test_predicting::test_what_names_nothing_is_one_sentence",
+        "ingest/test_fetch::test_a_source_that_is_not_there_is_one_sentence",
     ],
     "Servers": [
-        "test_security::test_a_redirect_does_not_leave_the_web",
-        "test_security::test_a_redirect_takes_no_password_to_another_host",
-        "test_security::test_a_redirect_from_https_to_http_is_refused",
+        "project/test_security::test_a_redirect_does_not_leave_the_web",
+        "project/test_security::test_a_redirect_takes_no_password_to_another_host",
+        "project/test_security::test_a_redirect_from_https_to_http_is_refused",
     ],
     "Secrets": [
-        "test_addresses::test_an_address_is_shown_without_secrets", "test_containers::test_labels_and_no_secret",
-        "test_params::test_a_wrong_value_is_one_sentence_with_its_key",
-        "test_bucket::test_no_secret_is_in_the_lock_or_anywhere_in_git",
+        "base/test_urls::test_an_address_is_shown_without_secrets",
+        "project/test_containers::test_labels_and_no_secret",
+        "params/test_loader::test_a_wrong_value_is_one_sentence_with_its_key",
+        "stages/test_bucket::test_no_secret_is_in_the_lock_or_anywhere_in_git",
     ],
     "No code of the current folder": [
-        "test_dvc_hint::test_nothing_of_the_current_folder_is_executed",
-        "test_stage::test_a_stage_of_another_checkout_is_refused",
+        "project/test_dvc_hint::test_nothing_of_the_current_folder_is_executed",
+        "stages/test_stage::test_a_stage_of_another_checkout_is_refused",
     ],
     "Nothing phones home": [
-        "test_runtime::test_onnxruntime_reports_nothing",
-        "test_packaging::test_pip_install_into_an_empty_environment_predicts_and_reports_nothing",
-        "test_security::test_no_variable_has_libraries_install_or_report",
+        "models/test_engines::test_onnxruntime_reports_nothing",
+        "project/test_packaging::test_pip_install_into_an_empty_environment_predicts_and_reports_nothing",
+        "project/test_security::test_no_variable_has_libraries_install_or_report",
     ],
     "The home folder": [
-        "test_pipeline::test_nothing_is_left_in_the_home",
-        "test_packaging::test_an_empty_folder_has_the_output_and_nothing_else",
-        "test_runtime::test_ultralytics_settings_are_where_its_user_wants_them_and_never_in_the_home",
-        "test_pipeline::test_training_needs_no_network_and_no_home_and_leaves_the_data_alone",
+        "stages/test_pipeline::test_nothing_is_left_in_the_home",
+        "project/test_packaging::test_an_empty_folder_has_the_output_and_nothing_else",
+        "models/test_engines::test_ultralytics_settings_are_where_its_user_wants_them_and_never_in_the_home",
+        "stages/test_pipeline::test_training_needs_no_network_and_no_home_and_leaves_the_data_alone",
     ],
     ".seamline": [
-        "test_security::test_an_index_edited_by_hand_reaches_nothing",
-        "test_downloads::test_what_is_kept_is_not_believed",
-        "test_security::test_a_state_of_training_is_opened_as_data",
+        "project/test_security::test_an_index_edited_by_hand_reaches_nothing",
+        "ingest/test_downloads::test_what_is_kept_is_not_believed",
+        "project/test_security::test_a_state_of_training_is_opened_as_data",
     ],
-    "Container images": ["test_containers::test_it_runs_as_a_user_by_number_who_is_not_root"],
+    "Container images": ["project/test_containers::test_it_runs_as_a_user_by_number_who_is_not_root"],
     "Packages": [
-        "test_containers::test_both_requirements_pin_the_same_versions",
-        "test_workflows::test_every_make_target_is_there",
-        "test_workflows::test_the_hooks_are_what_make_lint_checks",
+        "project/test_containers::test_both_requirements_pin_the_same_versions",
+        "project/test_workflows::test_every_make_target_is_there",
+        "project/test_workflows::test_the_hooks_are_what_make_lint_checks",
     ],
-    "The code": ["test_security::test_dvc_runs_what_dvc_yaml_says"],
-    "ULTRALYTICS_SAFE_LOAD=0": ["test_weights::test_who_trusts_a_file_says_so"],
-    "Your own folders": ["test_archives::test_archives_in_a_folder_are_unpacked_and_the_rest_is_linked_to"],
-    "Who gets the report": ["test_report::test_more_pictures_than_fit_stay_in_their_folder"],
+    "The code": ["project/test_security::test_dvc_runs_what_dvc_yaml_says"],
+    "ULTRALYTICS_SAFE_LOAD=0": ["models/test_weights::test_who_trusts_a_file_says_so"],
+    "Your own folders": ["ingest/test_archives::test_archives_in_a_folder_are_unpacked_and_the_rest_is_linked_to"],
+    "Who gets the report": ["report/test_report::test_more_pictures_than_fit_stay_in_their_folder"],
 }  # fmt: skip
 
 

@@ -30,7 +30,6 @@ from seamline.base.parallel import in_processes
 from seamline.images import reading as images
 from seamline.ingest.remote import cache as kept
 from seamline.ingest.remote import retries as patience
-from seamline.verbs import predict
 from tests import warm
 from tests.base.test_parallel import square_of
 from tests.benchmark.test_engine_process import die, hang, started
@@ -106,8 +105,12 @@ class Bench:
         self.monkeypatch.setattr(sys, "argv", [name, *map(str, arguments)])
         return self.run(importlib.import_module(f"stages.{name}").main)
 
+    def verb(self, name: str, *arguments: Path | str) -> Said:
+        verb = importlib.import_module(f"seamline.verbs.{name}")
+        return self.run(lambda: verb.main([str(argument) for argument in arguments]))
+
     def predict(self, *arguments: Path | str) -> Said:
-        return self.run(lambda: predict.main([str(argument) for argument in arguments]))
+        return self.verb("predict", *arguments)
 
     def pulled(self, **changes: Any) -> Bench:
         """With a dataset whose COCO file has these lists, pulled."""
@@ -236,7 +239,8 @@ def another_python(bench: Bench) -> Said:
 
 
 @produces(
-    "seamline comes from ... and not from this folder; start stages in the project's top folder: python -m stages.NAME"
+    "seamline comes from ... and not from this folder; "
+    "start it in the project's top folder: python -m stages.NAME, python -m seamline VERB"
 )
 def code_of_another_checkout(bench: Bench) -> Said:
     (bench.folder / "seamline").unlink()
@@ -360,7 +364,7 @@ def test_a_mapping_is_emptied_as_the_page_says(
 @produces("...: cannot be written to (...); name a folder that can in SEAMLINE_SCRATCH.")
 def scratch_in_a_file(bench: Bench) -> Said:
     scratch = str(bench.folder / "params.yaml" / "scratch")
-    return bench.command(sys.executable, "-m", "stages.summary", SEAMLINE_SCRATCH=scratch)
+    return bench.command(sys.executable, "-m", "seamline", "summary", SEAMLINE_SCRATCH=scratch)
 
 
 @produces("...: is a mount point, and a new folder has to take its place; name a folder below it.")
@@ -558,11 +562,13 @@ def no_gpu(bench: Bench) -> Said:
 
 @produces("train.model: the weights ... are neither here nor in ..., and could not be downloaded; ...")
 def no_internet(bench: Bench) -> Said:
-    bench.monkeypatch.setattr("seamline.training.yolo.attempt_download_asset", raising(ConnectionError("no internet")))
+    bench.monkeypatch.setattr(
+        "seamline.training.yolo_weights.attempt_download_asset", raising(ConnectionError("no internet"))
+    )
     return bench.train(model="yolov9c-seg.pt")
 
 
-@produces("train.model: ... is no model of ultralytics' (...).")
+@produces("train.model: ... is not a model of ultralytics' (...).")
 def pointer_in_place_of_weights(bench: Bench) -> Said:
     (bench.folder / "mine.pt").write_text("version https://git-lfs.github.com/spec/v1\n")
     return bench.train(model="mine.pt")
@@ -578,7 +584,7 @@ def weights_of_a_stranger(bench: Bench) -> Said:
 
 def train_with(bench: Bench, spoil: Callable[[dict[str, Any]], dict[str, Any]]) -> Said:
     """A training of which each batch is spoilt before the model sees it."""
-    from seamline.training.yolo import Trainer
+    from seamline.training.yolo_trainer import Trainer
 
     original = Trainer.preprocess_batch
     bench.monkeypatch.setattr(Trainer, "preprocess_batch", lambda self, batch: spoil(original(self, batch)))
@@ -592,7 +598,7 @@ def no_memory(bench: Bench) -> Said:
     return train_with(bench, raising(torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB")))
 
 
-@produces("train: the loss is no number any more in epoch ...; train.lr0 ... may be too high. ...", slow=True)
+@produces("train: the loss is NaN or infinite in epoch ...; train.lr0 ... may be too high. ...", slow=True)
 def diverged(bench: Bench) -> Said:
     return train_with(bench, lambda batch: {**batch, "img": batch["img"] * np.nan})
 
@@ -602,7 +608,7 @@ def odd_batch(bench: Bench) -> Said:
     return train_with(bench, lambda batch: {**batch, "img": batch["img"][:, :1]})
 
 
-@produces("...: the state of an interrupted training cannot be read (...); delete ... to train anew.")
+@produces("...: the state of an interrupted training cannot be read (...); delete ... to train from the start.")
 def damaged_state(bench: Bench) -> Said:
     def cut(overrides: dict[str, Any], folder: Path) -> None:
         (folder / "state.pt").write_bytes(b"PK\x03\x04")
@@ -836,8 +842,8 @@ def empty_cache(bench: Bench) -> Said:
 
 @produces("this folder is not in a git repository (a downloaded zip is not), and DVC needs one: ...")
 def folder_of_a_zip(bench: Bench) -> Said:
-    said = bench.stage("sweep")
-    assert said == bench.stage("compare", "main")
+    said = bench.verb("sweep")
+    assert said == bench.verb("compare", "main")
     assert not (bench.folder / ".seamline" / "sweep").exists()
     return said
 
@@ -866,7 +872,7 @@ def nothing_committed(bench: Bench) -> Said:
     bench.repository(commit=False)
     done = warm.run(["dvc", "exp", "run"], bench.folder)
     assert "nothing has been committed yet: git add --all" in done.stderr
-    return bench.stage("sweep")
+    return bench.verb("sweep")
 
 
 def compare_with_experiments(bench: Bench, *starts: str) -> Said:
@@ -874,10 +880,10 @@ def compare_with_experiments(bench: Bench, *starts: str) -> Said:
     head = bench.repository()
     for start in starts:
         bench.command("git", "update-ref", f"refs/exps/{start[:2]}/{start[2:]}/quick-lynx", head)
-    return bench.stage("compare", "quick-lynx")
+    return bench.verb("compare", "quick-lynx")
 
 
-@produces("...: is no commit, branch, tag or experiment of this project, nor 'workspace'...")
+@produces("...: is not a commit, branch, tag or experiment of this project, nor 'workspace'...")
 def no_such_revision(bench: Bench) -> Said:
     return compare_with_experiments(bench)
 
@@ -894,21 +900,21 @@ def two_sweeps(bench: Bench) -> Said:
     folder.mkdir(parents=True)
     with (folder / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        return bench.stage("sweep")
+        return bench.verb("sweep")
 
 
-@produces("sweep: trials run in copies of the project, where pull.source ... is not; write ....")
+@produces("sweep: trials run in copies of the project, where pull.source ... does not exist; write ....")
 def sweep_of_photos_beside_git(bench: Bench) -> Said:
     (bench.folder / "photos").mkdir()
     bench.repository(pull={"source": "photos"})
-    return bench.stage("sweep")
+    return bench.verb("sweep")
 
 
-@produces("sweep: trials run in copies of what git has, and that lacks ...; git add ....")
+@produces("sweep: trials run in copies of the files in git, and ... is not; git add ....")
 def sweep_without_a_lock_in_git(bench: Bench) -> Said:
     bench.repository()
     bench.command("git", "rm", "--quiet", "--cached", "dvc.lock")
-    return bench.stage("sweep")
+    return bench.verb("sweep")
 
 
 @produces(

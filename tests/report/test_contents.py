@@ -11,10 +11,10 @@ from seamline.base.errors import SeamlineError
 from seamline.export.yolo import model_paths
 from seamline.params.loader import Params, load_params
 from seamline.params.pull import Pull
+from seamline.report.code import code_identity
 from seamline.report.contents import (
     as_fast,
     cautions,
-    code_identity,
     how_to_run,
     listed,
     losses_of_data,

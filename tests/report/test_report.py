@@ -304,7 +304,7 @@ def test_the_card_says_which_code_it_is(workplace: Path) -> None:
 
 
 def test_a_summary_without_its_model_says_that_its_figures_are_of_an_earlier_run(workplace: Path) -> None:
-    command = [sys.executable, "-m", "stages.summary"]
+    command = [sys.executable, "-m", "seamline", "summary"]
     lines = subprocess.run(command, cwd=workplace, capture_output=True, text=True, check=True).stdout.splitlines()
     assert lines[1].startswith("Figures of an earlier run")
     (workplace / "models" / "train").mkdir(parents=True)

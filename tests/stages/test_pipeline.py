@@ -353,7 +353,7 @@ def test_an_experiment_in_a_fresh_clone(finished: Project) -> None:
         assert plots["data"][name][0]["revisions"] == ["HEAD~1", "first"], name
     pictures = [name for name in plots["data"] if name.startswith("reports/evaluate/sample/")]
     assert len(pictures) >= finished.params()["evaluate"]["overlays"]
-    compared = finished.run("python", "-m", "stages.compare", "HEAD~1", "first").stdout
+    compared = finished.run("python", "-m", "seamline", "compare", "HEAD~1", "first").stdout
     assert "not comparable" in compared  # the test images are others
     assert "train.epochs: 13 (HEAD~1), 12 (first)" in compared
 

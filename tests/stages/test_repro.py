@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 import yaml
 
-from seamline.report.contents import CODE, code_files
+from seamline.report.code import CODE, code_files
 from tests.conftest import PROJECT, Project, checked_out
 
 STAGES = ["pull", "subset", "convert", "split", "train", "evaluate", "export", "benchmark", "report"]

@@ -211,7 +211,7 @@ select.poll = Poll
 @pytest.mark.parametrize("system", ["", OF_MACOS], ids=["here", "macos"])
 @pytest.mark.parametrize(("work", "told"), [("print('many lines')", 0), ("raise BrokenPipeError", 1)])
 def test_a_reader_that_has_seen_enough_is_no_error(tmp_path: Path, work: str, told: int, system: str) -> None:
-    """As in `python -m stages.summary | head`; a pipe of our own that breaks is a fault, and is told."""
+    """As in `seamline summary | head`; a pipe of our own that breaks is a fault, and is told."""
     code = (
         f"{system}\nfrom seamline.base.process import run\ndef work():\n    for _ in range(100_000): {work}\nrun(work)"
     )
@@ -333,7 +333,7 @@ def test_a_folder_that_cannot_be_written_to_is_one_sentence(tmp_path: Path) -> N
     place = tmp_path / "file"
     place.write_text("")
     environment = {**os.environ, "SEAMLINE_SCRATCH": str(place / "scratch")}
-    command = [sys.executable, "-m", "stages.summary"]
+    command = [sys.executable, "-m", "seamline", "summary"]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, cwd=PROJECT)
     assert done.returncode == 1
     reason = "cannot be written to (Not a directory); name a folder that can in SEAMLINE_SCRATCH."

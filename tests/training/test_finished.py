@@ -1,4 +1,4 @@
-"""Trainings that are kept: how many, for how long, and by whom; the stage in processes of its own."""
+"""Trainings that are stored: how many, for how long, and by whom; the stage in processes of its own."""
 
 from __future__ import annotations
 
@@ -19,30 +19,31 @@ from ultralytics.utils import NUM_THREADS
 from seamline.training import finished as trainings
 from seamline.training.finished import (
     FINISHED,
-    KEPT_FINISHED,
-    KEPT_UNFINISHED,
+    MAX_FINISHED,
+    MAX_UNFINISHED,
+    Training,
     discard_finished,
     discard_unfinished,
     holding,
-    keep_training,
-    kept_training,
     latest_first,
+    store_training,
+    stored_training,
     trainings_folder,
 )
 from tests.conftest import PARAMS, PROJECT, TINY, merged
-from tests.training.test_checkpoints import SMALLEST, data  # noqa: F401
+from tests.training.test_run import SMALLEST
 
 
 def key(number: int) -> str:
     return f"{number:016x}"
 
 
-def make_finished(scratch: Path, number: int, size: int = 10, most: int = KEPT_FINISHED) -> Path:
-    """Trained so many seconds after 1970."""
+def make_finished(scratch: Path, number: int, size: int = 10, most: int = MAX_FINISHED) -> Path:
+    """Trained `number` seconds after 1970."""
     made = scratch / key(number) / "best-00001.pt"
     made.parent.mkdir(parents=True)
     made.write_bytes(bytes(size))
-    keep_training(scratch, key(number), made, {"number": number}, most)
+    store_training(scratch, key(number), Training(made, {"number": number}, []), most)
     folder = scratch / FINISHED / key(number)
     os.utime(folder, (number, number))
     return folder
@@ -52,42 +53,42 @@ def numbers(folder: Path) -> list[int]:
     return [int(path.name, 16) for path in latest_first(folder)]
 
 
-def test_the_latest_finished_trainings_are_kept_as_far_as_there_is_room(
+def test_the_latest_finished_trainings_are_stored_as_far_as_there_is_room(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for number in range(1, KEPT_FINISHED + 3):
+    for number in range(1, MAX_FINISHED + 3):
         make_finished(tmp_path, number)
-    kept = list(range(KEPT_FINISHED + 2, 2, -1))
-    assert numbers(tmp_path / FINISHED) == kept
-    used = kept_training(tmp_path, key(kept[-1]))  # the last one used is the latest
+    latest = list(range(MAX_FINISHED + 2, 2, -1))
+    assert numbers(tmp_path / FINISHED) == latest
+    used = stored_training(tmp_path, key(latest[-1]))  # the last one used is the latest
     assert used is not None
-    assert used.facts == {"number": kept[-1]}
+    assert used.facts == {"number": latest[-1]}
     size = sum(path.stat().st_size for path in used.weights.parent.iterdir())
-    make_finished(tmp_path, KEPT_FINISHED + 3, most=2)  # another number, as where there are more seeds
-    assert numbers(tmp_path / FINISHED) == [kept[-1], KEPT_FINISHED + 3]
-    monkeypatch.setattr(trainings, "KEPT_BYTES", 2 * size)
+    make_finished(tmp_path, MAX_FINISHED + 3, most=2)  # another number, as where there are more seeds
+    assert numbers(tmp_path / FINISHED) == [latest[-1], MAX_FINISHED + 3]
+    monkeypatch.setattr(trainings, "MAX_FINISHED_BYTES", 2 * size)
     discard_finished(tmp_path)
-    assert numbers(tmp_path / FINISHED) == [kept[-1], KEPT_FINISHED + 3]
-    monkeypatch.setattr(trainings, "KEPT_BYTES", 1)
+    assert numbers(tmp_path / FINISHED) == [latest[-1], MAX_FINISHED + 3]
+    monkeypatch.setattr(trainings, "MAX_FINISHED_BYTES", 1)
     discard_finished(tmp_path)
-    assert numbers(tmp_path / FINISHED) == [kept[-1]]
+    assert numbers(tmp_path / FINISHED) == [latest[-1]]
 
 
-def test_the_latest_unfinished_trainings_are_kept(tmp_path: Path) -> None:
+def test_the_latest_unfinished_trainings_are_stored(tmp_path: Path) -> None:
     for number in range(6):
         (tmp_path / key(number)).mkdir()
         os.utime(tmp_path / key(number), (number, number))
     (tmp_path / "weights").mkdir()
     with holding(tmp_path, key(1)):
         discard_unfinished(tmp_path, key(0))
-    assert sorted(numbers(tmp_path)) == [0, 1, *range(6 - KEPT_UNFINISHED, 6)]  # of 1 a process is at work
+    assert sorted(numbers(tmp_path)) == [0, 1, *range(6 - MAX_UNFINISHED, 6)]  # of 1 a process is at work
     assert (tmp_path / "weights").is_dir()
 
 
 def test_what_a_process_uses_is_not_deleted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     make_finished(tmp_path, 1)
     make_finished(tmp_path, 2)
-    monkeypatch.setattr(trainings, "KEPT_BYTES", 1)
+    monkeypatch.setattr(trainings, "MAX_FINISHED_BYTES", 1)
     with holding(tmp_path, key(1)):
         discard_finished(tmp_path)
     assert numbers(tmp_path / FINISHED) == [2, 1]
@@ -96,11 +97,11 @@ def test_what_a_process_uses_is_not_deleted(tmp_path: Path, monkeypatch: pytest.
 def test_who_comes_second_waits_and_takes_what_the_first_has_made(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    found: list[trainings.Training | None] = []
+    found: list[Training | None] = []
 
     def second() -> None:
         with holding(tmp_path, key(1)):
-            found.append(kept_training(tmp_path, key(1)))
+            found.append(stored_training(tmp_path, key(1)))
 
     with holding(tmp_path, key(1)):
         thread = threading.Thread(target=second)
@@ -109,7 +110,7 @@ def test_who_comes_second_waits_and_takes_what_the_first_has_made(
         assert thread.is_alive()
         make_finished(tmp_path, 1)
     thread.join(10)
-    assert found == [trainings.Training(tmp_path / FINISHED / key(1) / "best.pt", {"number": 1})]
+    assert found == [Training(tmp_path / FINISHED / key(1) / "best.pt", {"number": 1}, [])]
     assert "another process is at work on the same training; waiting for it" in capsys.readouterr().out
 
 
@@ -127,7 +128,7 @@ def test_a_process_that_was_forked_meanwhile_does_not_keep_it_held(tmp_path: Pat
 
 
 @pytest.mark.parametrize("kind", ["file", "link", "dangling link"])
-def test_what_somebody_put_in_the_place_of_a_kept_training_is_replaced(
+def test_what_somebody_put_in_the_place_of_a_stored_training_is_replaced(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], kind: str
 ) -> None:
     (tmp_path / FINISHED).mkdir()
@@ -139,46 +140,83 @@ def test_what_somebody_put_in_the_place_of_a_kept_training_is_replaced(
     if kind == "link":
         elsewhere.mkdir()
         (elsewhere / "of somebody").touch()
-    assert kept_training(tmp_path, key(1)) is None
+    assert stored_training(tmp_path, key(1)) is None
     assert "is damaged; it is trained again" in capsys.readouterr().out
     place.symlink_to(elsewhere)  # and once more, while it was trained
     make_finished(tmp_path, 1)
-    assert kept_training(tmp_path, key(1)) is not None
+    assert stored_training(tmp_path, key(1)) is not None
     assert not place.is_symlink()
     assert (elsewhere / "of somebody").exists() == (kind == "link")
 
 
 def test_a_clock_that_was_wrong_does_not_keep_a_training_for_good(tmp_path: Path) -> None:
     to_come = int(time.time()) + 10 * 24 * 3600
-    for number in range(1, KEPT_FINISHED + 1):
+    for number in range(1, MAX_FINISHED + 1):
         os.utime(make_finished(tmp_path, number), (to_come, to_come))
-    make_finished(tmp_path, KEPT_FINISHED + 1)
-    make_finished(tmp_path, KEPT_FINISHED + 2)
-    assert set(numbers(tmp_path / FINISHED)) >= {KEPT_FINISHED + 1, KEPT_FINISHED + 2}
+    make_finished(tmp_path, MAX_FINISHED + 1)
+    make_finished(tmp_path, MAX_FINISHED + 2)
+    assert set(numbers(tmp_path / FINISHED)) >= {MAX_FINISHED + 1, MAX_FINISHED + 2}
 
 
-def test_what_a_kill_between_keeping_and_deleting_leaves_goes_with_the_next_use(tmp_path: Path) -> None:
+def test_what_a_kill_between_storing_and_deleting_leaves_goes_with_the_next_use(tmp_path: Path) -> None:
     make_finished(tmp_path, 1)
     (tmp_path / key(1)).mkdir()
-    assert kept_training(tmp_path, key(1)) is not None
+    assert stored_training(tmp_path, key(1)) is not None
     assert [path.name for path in tmp_path.iterdir()] == [FINISHED]
+
+
+KILLED = """
+import sys
+from pathlib import Path
+from seamline.base import files
+from seamline.training import finished
+from tests.killed import killed, lines_of
+
+scratch, key, tried = Path(sys.argv[1]), "0" * 16, 0
+
+def store(text):
+    made = scratch / key / "best-00001.pt"
+    made.parent.mkdir(parents=True, exist_ok=True)
+    made.write_text(text)
+    finished.store_training(scratch, key, finished.Training(made, {"text": text}, []))
+
+store("old")
+left = set()
+for module in (finished, files):
+    for moment in range(1, lines_of(lambda: store("old"), module) + 1):
+        assert killed(lambda: store("new"), module, moment)
+        found = finished.stored_training(scratch, key)
+        assert found is not None, (module.__name__, moment)
+        assert found.weights.read_text() == found.facts["text"], (module.__name__, moment)
+        left.add(found.facts["text"])
+        store("old")
+        tried += 1
+assert left == {"old", "new"} and tried > 50, (left, tried)
+"""
+
+
+@pytest.mark.process
+def test_a_kill_at_any_moment_leaves_the_old_training_or_the_new_one(tmp_path: Path) -> None:
+    done = subprocess.run([sys.executable, "-c", KILLED, str(tmp_path)], cwd=PROJECT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == ""  # none was damaged
 
 
 @pytest.mark.parametrize(
     ("name", "content"),
     [("best.pt", None), ("facts.json", None), ("sha256.json", None), ("sha256.json", "{}"), ("sha256.json", "[]")],
 )
-def test_a_kept_training_that_lacks_a_file_or_a_hash_is_none(
+def test_a_stored_training_that_lacks_a_file_or_a_hash_is_none(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str, content: str | None
 ) -> None:
     folder = make_finished(tmp_path, 1)
     (folder / name).unlink()
     if content is not None:
         (folder / name).write_text(content)
-    assert kept_training(tmp_path, key(1)) is None
-    assert capsys.readouterr().out == f"{folder}: the training that was kept here is damaged; it is trained again\n"
+    assert stored_training(tmp_path, key(1)) is None
+    assert capsys.readouterr().out == f"{folder}: the training that was stored here is damaged; it is trained again\n"
     assert not folder.exists()
-    assert kept_training(tmp_path, key(1)) is None
+    assert stored_training(tmp_path, key(1)) is None
     assert capsys.readouterr().out == ""
 
 
@@ -209,7 +247,7 @@ MADE = ("train/best.pt", "train/training.json", *(f"train-report/{name}" for nam
 @pytest.mark.process
 def test_an_edit_outside_of_training_takes_over_and_one_of_training_trains_again(
     tmp_path: Path,
-    data: tuple[Path, Path],  # noqa: F811
+    data: tuple[Path, Path],
 ) -> None:
     project = tmp_path / "project"
     shutil.copytree(data[0].parent, project)
@@ -234,15 +272,16 @@ def test_an_edit_outside_of_training_takes_over_and_one_of_training_trains_again
     assert summary["device"].startswith("CPU, ")
     assert summary["threads"] == NUM_THREADS
     assert summary["resumed_after_epochs"] == []
-    shutil.copytree(project, copy, ignore=shutil.ignore_patterns(".seamline", ".dvc", "models"))
-    for module in ("params.py", "files.py"):
+    left_out = {".seamline", ".dvc", "models"}
+    shutil.copytree(project, copy, ignore=lambda folder, names: left_out if Path(folder) == project else set())
+    for module in ("params/loader.py", "base/files.py", "models/nms.py"):
         edit(copy, module)
     said = stage(*TRAIN[:1], copy, *TRAIN[1:])
     assert "the same was trained before" in said
     assert "epoch 1/2" not in said
     assert made(copy) == made(project)
 
-    edit(copy, "training.py")
+    edit(copy, "models/weights.py")
     assert "epoch 2/2" in stage(*TRAIN[:1], copy, *TRAIN[1:])
     assert made(copy) == made(project)  # another training all the same, of which the edit changed nothing
     listed = stage("trainings", project)

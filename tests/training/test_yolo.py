@@ -3,16 +3,17 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-import cv2
-import numpy as np
 import pytest
 import torch
-import ultralytics.engine.trainer
 import yaml
 from ultralytics.utils import ROOT as ULTRALYTICS
 
 from seamline.base.errors import SeamlineError
-from seamline.training import yolo as training
+from seamline.training import yolo_weights
+from seamline.training.devices import find_device
+from seamline.training.history import write_history
+from seamline.training.yolo import check_arguments
+from seamline.training.yolo_weights import check_weights, find_model
 from tests.conftest import PROJECT
 
 
@@ -22,13 +23,13 @@ def in_the_project(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_models_are_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(training, "check_weights", lambda _: None)
-    assert training.find_model("yolov9t-seg.yaml", tmp_path) == Path("architectures/yolov9t-seg.yaml")
-    assert training.find_model("yolov9c-seg.yaml", tmp_path).name == "yolov9c-seg.yaml"
-    assert training.find_model("yolov8n-seg.yaml", tmp_path) == Path("yolov8n-seg.yaml")  # a size of yolov8-seg.yaml
+    monkeypatch.setattr(yolo_weights, "check_weights", lambda _: None)
+    assert find_model("yolov9t-seg.yaml", tmp_path) == Path("architectures/yolov9t-seg.yaml")
+    assert find_model("yolov9c-seg.yaml", tmp_path).name == "yolov9c-seg.yaml"
+    assert find_model("yolov8n-seg.yaml", tmp_path) == Path("yolov8n-seg.yaml")  # a size of yolov8-seg.yaml
     (tmp_path / "mine.pt").write_bytes(b"")
-    assert training.find_model(str(tmp_path / "mine.pt"), tmp_path / "w") == tmp_path / "mine.pt"
-    assert training.find_model("mine.pt", tmp_path) == tmp_path / "mine.pt"
+    assert find_model(str(tmp_path / "mine.pt"), tmp_path / "w") == tmp_path / "mine.pt"
+    assert find_model("mine.pt", tmp_path) == tmp_path / "mine.pt"
 
 
 def test_weights_of_another_kind_or_broken_are_one_sentence(tmp_path: Path) -> None:
@@ -39,15 +40,15 @@ def test_weights_of_another_kind_or_broken_are_one_sentence(tmp_path: Path) -> N
         ("detect.pt", DetectionModel("yolov8n.yaml", nc=2, verbose=False)),
     ):
         torch.save({"model": model, "train_args": {}, "version": "8", "epoch": -1}, tmp_path / name)
-    training.check_weights(tmp_path / "seg.pt")
+    check_weights(tmp_path / "seg.pt")
     with pytest.raises(SeamlineError, match=r"detect\.pt is a model for the task detect; training needs a -seg model"):
-        training.check_weights(tmp_path / "detect.pt")
+        check_weights(tmp_path / "detect.pt")
     torch.save({"weights": torch.zeros(3)}, tmp_path / "foreign.pt")
     (tmp_path / "cut.pt").write_bytes((tmp_path / "seg.pt").read_bytes()[:5000])
     (tmp_path / "empty.pt").touch()
     for name in ("foreign.pt", "cut.pt", "empty.pt"):
-        with pytest.raises(SeamlineError, match=rf"{name} is no model of ultralytics'") as error:
-            training.check_weights(tmp_path / name)
+        with pytest.raises(SeamlineError, match=rf"{name} is not a model of ultralytics'") as error:
+            check_weights(tmp_path / name)
         assert "\n" not in str(error.value)
 
 
@@ -61,7 +62,7 @@ def test_weights_of_another_kind_or_broken_are_one_sentence(tmp_path: Path) -> N
 )
 def test_a_value_that_ultralytics_refuses_is_one_sentence(values: dict[str, object], sentence: str) -> None:
     with pytest.raises(SeamlineError, match=re.escape(sentence)) as error:
-        training.check_arguments(values)
+        check_arguments(values)
     assert "\n" not in str(error.value)
 
 
@@ -82,78 +83,23 @@ def test_a_model_that_is_not_there_is_one_sentence(
     def no_internet(*_: object, **__: object) -> str:
         raise ConnectionError("no internet")
 
-    monkeypatch.setattr(training, "attempt_download_asset", no_internet)
+    monkeypatch.setattr(yolo_weights, "attempt_download_asset", no_internet)
     with pytest.raises(SeamlineError, match=sentence):
-        training.find_model(name, tmp_path / "weights")
+        find_model(name, tmp_path / "weights")
 
 
 def test_devices(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
-    assert training.find_device("auto", 8) == training.find_device("cpu", 8) == "cpu"
+    assert find_device("auto", 8) == find_device("cpu", 8) == "cpu"
     for name in ("0", "gpu"):
         with pytest.raises(SeamlineError, match="this machine has 0 GPUs"):
-            training.find_device(name, 8)
+            find_device(name, 8)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
-    assert training.find_device("auto", 8) == "0"
-    assert training.find_device("1", 8) == "1"
-    assert training.find_device("0, 1", 8) == "0,1"
+    assert find_device("auto", 8) == "0"
+    assert find_device("1", 8) == "1"
+    assert find_device("0, 1", 8) == "0,1"
     with pytest.raises(SeamlineError, match="9 cannot be shared out evenly over the 2 GPUs '0,1'"):
-        training.find_device("0,1", 9)
-
-
-def make_split(folder: Path, labels: dict[str, str]) -> tuple[Path, Path]:
-    """A split of images 0, 1, ... into train with these label texts, val with the first of them."""
-    split, yolo = folder / "split", folder / "yolo"
-    for kind in ("images", "labels"):
-        (yolo / kind).mkdir(parents=True)
-    split.mkdir()
-    for name, text in labels.items():
-        (yolo / "labels" / f"{name}.txt").write_text(text)
-    lines = [f"./images/{name}.jpg\n" for name in labels]
-    (split / "train.txt").write_text("".join(lines))
-    (split / "val.txt").write_text("".join(lines[:1]))
-    (split / "data.yaml").write_text(yaml.safe_dump({"names": {0: "top", 1: "trousers"}}))
-    return split, yolo
-
-
-TRIANGLE = "0.1 0.1 0.9 0.1 0.5 0.9\n"
-
-
-def test_the_trainer_sees_links_so_that_its_cache_falls_into_scratch(tmp_path: Path) -> None:
-    split, yolo = make_split(tmp_path, {"a": f"0 {TRIANGLE}1 {TRIANGLE}", "b": ""})
-    data = yaml.safe_load(training.linked_dataset(split, yolo, tmp_path / "scratch").read_text())
-    assert data["names"] == {0: "top", 1: "trousers"}
-    listed = (tmp_path / "scratch" / "train.txt").read_text().splitlines()
-    assert listed == [str(tmp_path / "scratch" / "train" / "images" / f"{name}.jpg") for name in "ab"]
-    assert (tmp_path / "scratch" / "train" / "labels").resolve() == yolo / "labels"
-
-
-def test_the_trainer_leaves_the_images_as_they_are(tmp_path: Path) -> None:
-    """ultralytics re-encodes a JPEG that has bytes after its end, as some phones write them, in its place."""
-    from ultralytics.data.utils import check_image
-
-    cv2.imwrite(str(tmp_path / "a.jpg"), np.zeros((20, 20, 3), np.uint8))
-    data = (tmp_path / "a.jpg").read_bytes() + b"phone"
-    (tmp_path / "a.jpg").write_bytes(data)
-    training.keep_to_scratch()
-    check_image(str(tmp_path / "a.jpg"))
-    assert (tmp_path / "a.jpg").read_bytes() == data
-
-
-def test_mixed_precision_is_for_gpus() -> None:
-    """On a CPU it would mean bf16, which is slow where the processor has none, and other weights where it has."""
-    training.keep_to_scratch()
-    assert ultralytics.engine.trainer.check_amp(torch.nn.Linear(1, 1)) is False
-
-
-def test_a_class_nobody_shows_and_an_empty_split_are_one_sentence(tmp_path: Path) -> None:
-    split, yolo = make_split(tmp_path, {"a": f"0 {TRIANGLE}"})
-    with pytest.raises(SeamlineError, match="no training image shows 'trousers'"):
-        training.linked_dataset(split, yolo, tmp_path / "scratch")
-    (split / "val.txt").write_text("")
-    (yolo / "labels" / "a.txt").write_text(f"0 {TRIANGLE}1 {TRIANGLE}")
-    with pytest.raises(SeamlineError, match=r"val\.txt: is empty"):
-        training.linked_dataset(split, yolo, tmp_path / "scratch")
+        find_device("0,1", 9)
 
 
 def test_the_default_model_is_a_yolov9t_with_a_segmentation_head() -> None:
@@ -171,6 +117,6 @@ def test_history_becomes_two_tables(tmp_path: Path) -> None:
         {"epoch": 1, "box_loss": 2.0, "lr": 0.1},
         {"epoch": 2, "box_loss": 1.0, "lr": 0.05, "val_mask_mAP50_95": 0.5},
     ]
-    training.write_history(history, tmp_path / "losses.csv", tmp_path / "validation.csv")
+    write_history(history, tmp_path / "losses.csv", tmp_path / "validation.csv")
     assert (tmp_path / "losses.csv").read_text() == "epoch,box_loss,lr\n1,2.0,0.1\n2,1.0,0.05\n"
     assert (tmp_path / "validation.csv").read_text() == "epoch,val_mask_mAP50_95\n2,0.5\n"

@@ -1,8 +1,7 @@
-"""A training that was interrupted and goes on is the one that was not, bit for bit; a broken state is one sentence."""
+"""A training that was interrupted and resumed is, bit for bit, one that was not; a broken state is one sentence."""
 
 from __future__ import annotations
 
-import ast
 import hashlib
 import shutil
 from collections.abc import Callable
@@ -13,7 +12,6 @@ import cv2
 import numpy as np
 import pytest
 import torch
-import yaml
 from ultralytics.models.yolo.segment import SegmentationTrainer
 from ultralytics.utils import NUM_THREADS
 
@@ -21,18 +19,18 @@ from seamline.base.coco import Record
 from seamline.base.errors import SeamlineError
 from seamline.params.loader import load_params
 from seamline.params.train import Train
-from seamline.training import checkpoints
-from seamline.training import yolo as training
-from seamline.training.checkpoints import STATE, State, data_sha256, read_state, run_key, write_state
+from seamline.training import run, yolo, yolo_weights
+from seamline.training.checkpoints import STATE, State, read_state, write_state
 from seamline.training.finished import (
     FINISHED,
-    KEPT_FINISHED,
-    KEPT_UNFINISHED,
+    MAX_FINISHED,
+    MAX_UNFINISHED,
     holding,
     latest_first,
     trainings_folder,
 )
 from seamline.training.trial import PROGRESS, stop_file
+from seamline.training.yolo_trainer import Trainer
 from tests.conftest import PARAMS, PROJECT, TINY
 
 SMALLEST = {
@@ -47,26 +45,6 @@ def in_the_project(monkeypatch: pytest.MonkeyPatch) -> None:
     torch.set_num_threads(1)
 
 
-@pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    """A split of ten images, each with a rectangle of two classes."""
-    root = tmp_path_factory.mktemp("data")
-    rng = np.random.default_rng(0)
-    for kind in ("images", "labels"):
-        (root / "yolo" / kind).mkdir(parents=True)
-    (root / "split").mkdir()
-    names = [f"{number:02d}" for number in range(10)]
-    for number, name in enumerate(names):
-        image = rng.integers(0, 255, (40, 40, 3), dtype=np.uint8)
-        cv2.rectangle(image, (8, 8), (30, 30), (255 * (number % 2), 40, 200), -1)
-        cv2.imwrite(str(root / "yolo" / "images" / f"{name}.png"), image)
-        (root / "yolo" / "labels" / f"{name}.txt").write_text(f"{number % 2} 0.2 0.2 0.75 0.2 0.75 0.75 0.2 0.75\n")
-    for part, members in (("train", names[:7]), ("val", names[7:])):
-        (root / "split" / f"{part}.txt").write_text("".join(f"./images/{name}.png\n" for name in members))
-    (root / "split" / "data.yaml").write_text(yaml.safe_dump({"names": {0: "a", 1: "b"}}))
-    return root / "split", root / "yolo"
-
-
 def small_params(**changes: Any) -> Train:
     params = load_params(PARAMS)[Train]
     for key, value in {**SMALLEST, **changes}.items():
@@ -75,23 +53,23 @@ def small_params(**changes: Any) -> Train:
 
 
 def trained(data: tuple[Path, Path], scratch: Path, **changes: Any) -> tuple[bytes, Record]:
-    """The bytes of the best weights, and the facts."""
-    with training.finished_training(small_params(**changes), *data, scratch) as found:
-        return found.weights.read_bytes(), found.facts
+    """The bytes of the best weights, and the facts with the history."""
+    with run.finished_training(small_params(**changes), *data, scratch) as found:
+        return found.weights.read_bytes(), {**found.facts, "history": found.history}
 
 
 @pytest.fixture
 def ends(monkeypatch: pytest.MonkeyPatch) -> list[tuple[State, list[str]]]:
     """The last states of the trainings in a test, each with the names of the weights that lie beside it."""
     found: list[tuple[State, list[str]]] = []
-    original = training.train_to_the_end
+    original = yolo.train_to_the_end
 
-    def spy(*arguments: Any) -> State:
-        state, folder = original(*arguments), arguments[-1]
+    def spy(plan: yolo.Plan, folder: Path) -> State:
+        state = original(plan, folder)
         found.append((state, sorted(path.name for path in folder.glob("*.pt"))))
         return state
 
-    monkeypatch.setattr(training, "train_to_the_end", spy)
+    monkeypatch.setattr(yolo, "train_to_the_end", spy)
     return found
 
 
@@ -101,21 +79,21 @@ class Killed(BaseException):
 
 def killed_at(monkeypatch: pytest.MonkeyPatch, step: int) -> Callable[[], None]:
     """Let the training die in the batch of this number, over all epochs; returns what undoes it."""
-    original = training.Trainer.on_train_batch_start
+    original = Trainer.on_train_batch_start
 
-    def die(trainer: training.Trainer) -> None:
+    def die(trainer: Trainer) -> None:
         original(trainer)
         if trainer.step_number == step:
             raise Killed
 
-    monkeypatch.setattr(training.Trainer, "on_train_batch_start", die)
-    return lambda: monkeypatch.setattr(training.Trainer, "on_train_batch_start", original)
+    monkeypatch.setattr(Trainer, "on_train_batch_start", die)
+    return lambda: monkeypatch.setattr(Trainer, "on_train_batch_start", original)
 
 
 # Two batches an epoch. nbs 12 sums gradients over three of them, so that a step falls across the epochs' ends.
 @pytest.mark.slow
 @pytest.mark.parametrize("nbs", [4, 12])
-def test_what_goes_on_is_bit_for_bit_what_was_never_interrupted(
+def test_a_resumed_training_is_bit_for_bit_one_that_was_never_interrupted(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     data: tuple[Path, Path],
@@ -141,7 +119,7 @@ def test_what_goes_on_is_bit_for_bit_what_was_never_interrupted(
 
 
 @pytest.mark.slow
-def test_a_project_that_was_moved_goes_on_as_one_that_was_not(
+def test_a_project_that_was_moved_resumes_like_one_that_was_not(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, data: tuple[Path, Path], ends: list[tuple[State, list[str]]]
 ) -> None:
     """Two clones: one is left alone, the other killed and moved. Nothing in either says where it lies."""
@@ -175,42 +153,41 @@ def test_a_project_that_was_moved_goes_on_as_one_that_was_not(
 def test_what_is_finished_is_not_trained_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, data: tuple[Path, Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with monkeypatch.context() as patch:  # killed when the state is whole and nothing is kept yet
-        patch.setattr(training, "keep_training", raising_killed)
+    with monkeypatch.context() as patch:  # killed when the state is whole and nothing is stored yet
+        patch.setattr(run, "store_training", raising_killed)
         with pytest.raises(Killed):
             trained(data, tmp_path, epochs=1)
     with monkeypatch.context() as patch:
-        patch.setattr(training, "run_trainer", lambda *_: pytest.fail("trained again"))
+        patch.setattr(yolo, "run_trainer", lambda *_: pytest.fail("trained again"))
         first = trained(data, tmp_path, epochs=1)
         assert trained(data, tmp_path, epochs=1) == first
     assert not list(tmp_path.glob(f"*/{STATE}"))
     assert "the same was trained before" in capsys.readouterr().out
-    [kept] = (tmp_path / FINISHED).iterdir()
+    [folder] = (tmp_path / FINISHED).iterdir()
     for name in ("best.pt", "facts.json"):
-        content = (kept / name).read_bytes()
-        (kept / name).write_bytes(content[:-2] + b"0" + content[-1:])
+        content = (folder / name).read_bytes()
+        (folder / name).write_bytes(content[:-2] + b"0" + content[-1:])
         assert trained(data, tmp_path, epochs=1) == first
-        assert f"{kept}: the training that was kept here is damaged; it is trained again" in capsys.readouterr().out
-        assert (kept / name).read_bytes() == content
+        assert f"{folder}: the training that was stored here is damaged; it is trained again" in capsys.readouterr().out
+        assert (folder / name).read_bytes() == content
 
 
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Trains nothing: what is asked of a training's key, its lock and what is kept takes no weights."""
+    """Trains nothing: a training's key, its lock and the store take no real weights."""
 
-    def done(*arguments: Any) -> State:
-        folder = arguments[-1]
+    def done(plan: yolo.Plan, folder: Path) -> State:
         with holding(folder.parent, folder.name, wait=False) as free:
             assert not free
         folder.mkdir(parents=True)
-        training.best_weights(folder, 1).touch()
+        yolo_weights.best_weights(folder, 1).touch()
         return {"best_epoch": 1, "resumed_after": [], "history": [], "threads": 1}
 
-    monkeypatch.setattr(training, "train_to_the_end", done)
-    monkeypatch.setattr(training, "check_weights", lambda path: None)
+    monkeypatch.setattr(yolo, "train_to_the_end", done)
+    monkeypatch.setattr(yolo_weights, "check_weights", lambda path: None)
 
 
-def kept(scratch: Path) -> list[str]:
+def stored(scratch: Path) -> list[str]:
     return sorted(path.name for path in (scratch / FINISHED).iterdir())
 
 
@@ -224,7 +201,7 @@ def test_weights_to_begin_with_count_by_their_bytes_and_not_by_their_name(
         assert facts["weights_sha256"] == hashlib.sha256(content).hexdigest()
         revisions.append(facts["training_revision"])
     assert revisions[0] == revisions[1] != revisions[2]
-    assert len(kept(tmp_path / "scratch")) == 2
+    assert len(stored(tmp_path / "scratch")) == 2
 
 
 def test_a_description_counts_by_its_name_too_from_which_ultralytics_takes_the_size(
@@ -233,7 +210,7 @@ def test_a_description_counts_by_its_name_too_from_which_ultralytics_takes_the_s
     for name in ("yolov8n-seg.yaml", "yolov8s-seg.yaml"):
         shutil.copy(TINY, tmp_path / name)
         trained(data, tmp_path / "scratch", model=str(tmp_path / name))
-    assert len(kept(tmp_path / "scratch")) == 2
+    assert len(stored(tmp_path / "scratch")) == 2
 
 
 @pytest.mark.parametrize("library", [np, cv2])
@@ -243,21 +220,21 @@ def test_another_version_of_what_computes_is_another_training_of_the_same_revisi
     facts = trained(data, tmp_path)[1]
     monkeypatch.setattr(library, "__version__", "of tomorrow")
     assert trained(data, tmp_path)[1] == facts
-    assert len(kept(tmp_path)) == 2
+    assert len(stored(tmp_path)) == 2
 
 
-def test_a_training_is_held_while_it_is_used_and_as_many_are_kept_as_were_asked_for(
+def test_a_training_is_held_while_it_is_used_and_as_many_are_stored_as_were_asked_for(
     tmp_path: Path, quick: None, data: tuple[Path, Path]
 ) -> None:
-    for number in range(KEPT_UNFINISHED + 2):
+    for number in range(MAX_UNFINISHED + 2):
         (tmp_path / f"{number:016x}").mkdir()
-    for seed in range(KEPT_FINISHED + 2):
-        with training.finished_training(small_params(seed=seed), *data, tmp_path, KEPT_FINISHED + 2) as found:
+    for seed in range(MAX_FINISHED + 2):
+        with run.finished_training(small_params(seed=seed), *data, tmp_path, MAX_FINISHED + 2) as found:
             key = found.weights.parent.name
             with holding(tmp_path, key, wait=False) as free:
                 assert not free
-    assert len(kept(tmp_path)) == KEPT_FINISHED + 2
-    assert len(latest_first(tmp_path)) == KEPT_UNFINISHED
+    assert len(stored(tmp_path)) == MAX_FINISHED + 2
+    assert len(latest_first(tmp_path)) == MAX_UNFINISHED
 
 
 def raising_killed(*_: object) -> None:
@@ -317,33 +294,37 @@ def test_a_state_of_another_model_a_nan_and_no_memory_are_one_sentence(
     with pytest.raises(SeamlineError, match=r"the state there is not this model's .* delete the folder"):
         trained(data, tmp_path, epochs=2)
 
-    original = training.Trainer.preprocess_batch
+    original = Trainer.preprocess_batch
 
-    def none_left(trainer: training.Trainer, batch: Any) -> Any:
+    def none_left(trainer: Trainer, batch: Any) -> Any:
         if trainer.epoch == 1:
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB")
         return original(trainer, batch)
 
-    def broken(trainer: training.Trainer, batch: Any) -> Any:
+    def broken(trainer: Trainer, batch: Any) -> Any:
         if trainer.epoch == 1:
             raise RuntimeError("mat1 and mat2\ncannot be multiplied")
         return original(trainer, batch)
 
-    def no_numbers(trainer: training.Trainer, batch: Any) -> Any:
+    def not_a_number(trainer: Trainer, batch: Any) -> Any:
         batch = original(trainer, batch)
         return {**batch, "img": batch["img"] * np.nan} if trainer.epoch == 1 else batch
 
     for fault, epochs, sentence in (
         (none_left, 3, r"memory is too small for train.batch 4 at train.imgsz 32; .* What was trained is in "),
         (broken, 5, r"ultralytics stopped with RuntimeError: mat1 and mat2 \(.*error\.txt has all of it\) *"),
-        (no_numbers, 4, r"no number any more in epoch 2; train.lr0 0.002 may be too high\. What was trained before "),
+        (
+            not_a_number,
+            4,
+            r"the loss is NaN or infinite in epoch 2; train.lr0 0.002 may be too high\. What was trained before ",
+        ),
     ):
-        monkeypatch.setattr(training.Trainer, "preprocess_batch", fault)
+        monkeypatch.setattr(Trainer, "preprocess_batch", fault)
         with pytest.raises(SeamlineError, match=sentence) as error:
             trained(data, tmp_path, epochs=epochs)
         assert "\n" not in str(error.value)
-    kept = [read_state(path.parent) for path in tmp_path.glob(f"*/{STATE}")]
-    assert [state and state["epoch"] for state in kept] == [1, 1, 1, 1]
+    states = [read_state(path.parent) for path in tmp_path.glob(f"*/{STATE}")]
+    assert [state and state["epoch"] for state in states] == [1, 1, 1, 1]
     assert "cannot be multiplied" in next(tmp_path.glob("*/error.txt")).read_text()
 
 
@@ -354,11 +335,11 @@ def test_a_batch_too_large_for_the_memory_is_not_made_smaller(
     """ultralytics would halve it in the first epoch, up to three times, and train with another than was asked for."""
     tried: list[int] = []
 
-    def none_left(trainer: training.Trainer, batch: Any) -> Any:
+    def none_left(trainer: Trainer, batch: Any) -> Any:
         tried.append(len(batch["img"]))
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB")
 
-    monkeypatch.setattr(training.Trainer, "preprocess_batch", none_left)
+    monkeypatch.setattr(Trainer, "preprocess_batch", none_left)
     with pytest.raises(SeamlineError, match=r"memory is too small for train\.batch 4 at train\.imgsz 32"):
         trained(data, tmp_path)
     assert tried == [4]
@@ -366,75 +347,7 @@ def test_a_batch_too_large_for_the_memory_is_not_made_smaller(
 
 def test_other_processes_than_the_first_get_no_metrics(monkeypatch: pytest.MonkeyPatch) -> None:
     """Of several GPUs' processes ultralytics gives them to the first one only."""
-    trainer = training.Trainer.__new__(training.Trainer)
+    trainer = Trainer.__new__(Trainer)
     trainer.best_fitness, trainer.epoch = None, 3
     monkeypatch.setattr(SegmentationTrainer, "validate", lambda self: (None, None))
     assert trainer.validate() == (None, None)
-
-
-def test_the_data_hash_changes_with_every_byte_and_with_no_place(data: tuple[Path, Path], tmp_path: Path) -> None:
-    split, yolo = tmp_path / "elsewhere" / "my split", tmp_path / "my yolo"
-    shutil.copytree(data[0], split)
-    shutil.copytree(data[1], yolo)
-    before = data_sha256(*data)
-    assert data_sha256(split, yolo) == before
-    files = [split / "data.yaml", *sorted(yolo.rglob("*.png")), *sorted(yolo.rglob("*.txt"))]
-    assert len(files) == 1 + 2 * 10
-    for path in files:
-        content = path.read_bytes()
-        path.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
-        assert data_sha256(split, yolo) != before, path
-        path.write_bytes(content)
-    assert data_sha256(split, yolo) == before
-    lines = (split / "train.txt").read_text().splitlines(keepends=True)
-    (split / "train.txt").write_text("".join(lines[:-1]))
-    without = data_sha256(split, yolo)
-    (split / "val.txt").write_text((split / "val.txt").read_text() + lines[-1])
-    assert len({before, without, data_sha256(split, yolo)}) == 3
-
-
-def test_the_data_hash_knows_the_names_of_images_and_which_part_they_are_of(
-    data: tuple[Path, Path], tmp_path: Path
-) -> None:
-    """Names give the order in which the trainer takes them."""
-    shutil.copytree(data[0].parent, tmp_path, dirs_exist_ok=True)
-    split, yolo = tmp_path / "split", tmp_path / "yolo"
-    before = data_sha256(split, yolo)
-    train, val = ((split / f"{part}.txt").read_text().splitlines(keepends=True) for part in ("train", "val"))
-    (split / "train.txt").write_text("".join(train[:-1]))
-    (split / "val.txt").write_text("".join([train[-1], *val]))
-    moved = data_sha256(split, yolo)
-    for kind, ending in (("images", "png"), ("labels", "txt")):
-        (yolo / kind / f"00.{ending}").rename(yolo / kind / f"zz.{ending}")
-    (split / "train.txt").write_text("".join(train[:-1]).replace("00.png", "zz.png"))
-    assert len({before, moved, data_sha256(split, yolo)}) == 3
-
-
-def test_the_key_changes_with_values_contents_and_libraries_and_with_no_place(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for name, text in (("a", "1"), ("b", "2"), ("c/d/e", "1"), ("c/f", "2")):
-        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / name).write_text(text)
-    a, b, other_a, other_b = (tmp_path / name for name in ("a", "b", "c/d/e", "c/f"))
-    key = run_key({"lr0": 0.1}, [a, b])
-    assert key == run_key({"lr0": 0.1}, [b, a]) == run_key({"lr0": 0.1}, [other_a, other_b])
-    assert len({key, run_key({"lr0": 0.2}, [a, b]), run_key({"lr0": 0.1}, [a]), run_key({"lr0": 0.1}, [a, a])}) == 4
-    keys = set()
-    for torch_version, ultralytics_version in (("2", "8"), ("3", "8"), ("2", "9")):
-        installed = {"torch": torch_version, "ultralytics": ultralytics_version}
-        monkeypatch.setattr(checkpoints, "version", installed.__getitem__)
-        keys.add(run_key({"lr0": 0.1}, [a, b]))
-    assert len(keys) == 3
-
-
-def test_the_code_of_training_is_all_that_it_imports_but_for_what_knows_nothing_of_it() -> None:
-    """An edit of it trains again; the rest is of the room base, opens weights, or is of params, hashed by value."""
-    imported = set()
-    for module in (PROJECT / "seamline" / "training").glob("*.py"):
-        for node in ast.walk(ast.parse(module.read_text())):
-            if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("seamline."):
-                imported.add(node.module)
-    others = {name for name in imported if not name.startswith(("seamline.training.", "seamline.base."))}
-    assert others == {"seamline.models.weights", "seamline.params.train"}
-    assert set(training.own_modules()) == set((PROJECT / "seamline" / "training").glob("*.py"))

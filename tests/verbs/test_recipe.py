@@ -20,7 +20,7 @@ RECIPES = sorted((PROJECT / "recipes").glob("*.yaml"))
 
 def take_over(folder: Path, recipe: Path) -> subprocess.CompletedProcess[str]:
     code_in(folder)
-    command = [sys.executable, "-m", "stages.recipe", str(recipe), "../photos"]
+    command = [sys.executable, "-m", "seamline", "recipe", str(recipe), "../photos"]
     return subprocess.run(command, cwd=folder, capture_output=True, text=True)
 
 

@@ -1,0 +1,70 @@
+"""The same training with several seeds, and how much the results differ."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Sequence
+from pathlib import Path
+
+import msgspec
+
+from seamline.base.coco import Record
+from seamline.benchmark.machine import machine_facts, usable_core_ids
+from seamline.evaluation.average_precision import average_precision, read_ground_truth
+from seamline.inference.detector import Detector
+from seamline.inference.predictions import predict_split
+from seamline.params.evaluate import Evaluate
+from seamline.params.loader import Params
+from seamline.params.train import Train
+from seamline.training.finished import MAX_FINISHED, trainings_folder
+from seamline.training.run import finished_training
+
+SPLITS = ("val", "test")
+METRICS = ("mAP50_95", "mAP50")
+
+
+def seed_spread(params: Params, split: Path, yolo: Path, images: Path, seeds: Sequence[int]) -> Record:
+    """Metrics of every seed's model, their spread and mean, and what they were trained with and on.
+
+    Raises:
+        SeamlineError: what a training raises.
+    """
+    most = max(len(seeds), MAX_FINISHED)
+    by_seed: dict[str, dict[str, float]] = {}
+    for seed in seeds:
+        seeded = msgspec.structs.replace(params[Train], seed=seed)
+        with finished_training(seeded, split, yolo, trainings_folder(), most) as training:
+            by_seed[str(seed)] = measured(training.weights, params[Evaluate], split, images)
+        print(f"seed {seed}: test mask mAP50-95 {by_seed[str(seed)]['test_mask_mAP50_95']:.3f}", flush=True)
+
+    train = msgspec.to_builtins(params[Train])
+    train |= train.pop("(others)")
+    columns = {key: [metrics[key] for metrics in by_seed.values()] for key in next(iter(by_seed.values()))}
+    return {
+        "spread": {key: round(max(column) - min(column), 6) for key, column in columns.items()},
+        "mean": {key: round(statistics.mean(column), 6) for key, column in columns.items()},
+        "seeds": by_seed,
+        "train": {key: value for key, value in train.items() if key != "seed"},
+        "machine": machine_facts(usable_core_ids(None)),
+    }
+
+
+def measured(weights: Path, limits: Evaluate, split: Path, images: Path) -> dict[str, float]:
+    """The evaluate stage's metrics of a model on val and test."""
+    detector = Detector(weights, limits.confidence, limits.nms_iou, limits.max_detections)
+    metrics: dict[str, float] = {}
+    for name in SPLITS:
+        truth = read_ground_truth(split / f"{name}.json")
+        records = predict_split(detector, split / f"{name}.json", images, name)
+        for kind in ("box", "mask"):
+            summary = average_precision(truth, records, kind, limits.iou_thresholds).summary
+            metrics |= {f"{name}_{kind}_{key}": summary[key] or 0.0 for key in METRICS}
+    return metrics
+
+
+def spread_to_lines(spread: Record) -> list[str]:
+    lines = []
+    for key in ("val_mask_mAP50_95", "test_mask_mAP50_95"):
+        values = [metrics[key] for metrics in spread["seeds"].values()]
+        lines.append(f"{key}: {min(values):.3f} to {max(values):.3f} over {len(values)} seeds")
+    return lines

@@ -1,0 +1,44 @@
+"""What every engine is: batches of canvases in, a model's raw outputs out, from any number of threads."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol, TypeVar
+
+from seamline.models.arrays import Canvases, Outputs
+from seamline.models.model_facts import ModelFacts
+
+T = TypeVar("T")
+WAITING = 4  # batches that lie ready, so that no stream waits for Python
+
+
+class Engine(Protocol):
+    """One batch in, and what decode makes of the outputs: they are the engine's own, and decode may not keep them.
+
+    infer() and infer_beside() may be called from any number of threads.
+    """
+
+    facts: ModelFacts
+
+    @property
+    def precision(self) -> str:
+        """What it computes in, as read back from it: f32, bf16, int8."""
+
+    @property
+    def streams(self) -> int:
+        """How many batches are computed at once by infer_beside()."""
+
+    @property
+    def callers(self) -> int:
+        """How many threads have to call infer_beside() for all streams to be at work while others prepare images."""
+
+    def infer(self, canvases: Canvases, decode: Callable[[Outputs], T]) -> T:
+        """As soon as can be: on all threads; of several callers one after the other is computed."""
+
+    def infer_beside(self, canvases: Canvases, decode: Callable[[Outputs], T]) -> T:
+        """As many batches a second as can be: on the threads of one stream."""
+
+
+def copied(outputs: Outputs) -> Outputs:
+    """For infer(): raw outputs that may be kept."""
+    return tuple(output.copy() for output in outputs)

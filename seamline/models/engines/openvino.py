@@ -1,0 +1,150 @@
+"""OpenVINO: a folder with model.xml and model.bin on its CPU plugin."""
+
+from __future__ import annotations
+
+import functools
+import queue
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+
+from seamline.base.process import without_openvino_telemetry
+from seamline.models.arrays import Canvases, Outputs
+from seamline.models.engines.engine import WAITING
+from seamline.models.families import Family, family_of
+from seamline.models.forks import keep_in_forks
+from seamline.models.model_facts import metadata_to_facts
+
+T = TypeVar("T")
+Requests = queue.LifoQueue[Any]  # of OpenVINO's, that are free
+importing = threading.Lock()
+
+
+def import_openvino() -> Any:
+    """openvino, kept from reporting to its maker that it was imported."""
+    without_openvino_telemetry()
+    with importing:
+        import openvino
+
+        # Its first array is turned into a tensor here, by one thread: two that did so at once have waited for each
+        # other without end, one with Python's lock and the other with that of a table which OpenVINO makes then.
+        _ = openvino.Tensor(np.zeros(1, np.uint8), shared_memory=True).data
+    return openvino
+
+
+class OpenVinoEngine:
+    """A model of static shapes, in the precision that was asked for.
+
+    Left alone, OpenVINO computes in bf16 where the processor can; beside f32 engines that is not a fair row, so the
+    precision is always set. Shapes are static, whatever the file allows: INT8 models of dynamic shape have
+    crashed on AMX processors.
+    """
+
+    def __init__(self, path: Path, threads: int, streams: int | None, precision: str = "f32", batch: int = 1) -> None:
+        openvino = import_openvino()
+        keep_in_forks(self)
+        self.core = openvino.Core()
+        model = self.core.read_model(path / "model.xml")
+        self.facts = metadata_to_facts(rt_info(model), path)
+        self.family = family_of(self.facts.family, path)
+        self.model, self.batch = model, batch
+        self.compiling = threading.Lock()
+        self.wanted = {"INFERENCE_PRECISION_HINT": precision, "INFERENCE_NUM_THREADS": threads}
+        self.many: dict[str, Any] = {"PERFORMANCE_HINT": "THROUGHPUT", "ENABLE_CPU_PINNING": True}
+        if streams:
+            self.many["NUM_STREAMS"] = min(streams, threads)
+
+    @property
+    def precision(self) -> str:
+        """Of the kernels that compute the convolutions, whatever the file says."""
+        with self.compiling:
+            compiled = self._beside[0] if "_beside" in self.__dict__ else self._alone[0]
+        kernels = {
+            node.get_rt_info()["primitiveType"].astype(str).rpartition("_")[2].lower()
+            for node in compiled.get_runtime_model().get_ops()
+            if node.get_rt_info()["layerType"].astype(str) == "Convolution"
+        }
+        return "int8" if kernels & {"u8", "i8"} else "bf16" if "bf16" in kernels else "/".join(sorted(kernels))
+
+    @property
+    def streams(self) -> int:
+        with self.compiling:
+            return int(self._beside[0].get_property("NUM_STREAMS"))
+
+    @property
+    def callers(self) -> int:
+        return self.streams + WAITING
+
+    def infer(self, canvases: Canvases, decode: Callable[[Outputs], T]) -> T:
+        with self.compiling:
+            _, requests = self._alone
+        return infer_with(requests, canvases, len(canvases), decode)
+
+    def infer_beside(self, canvases: Canvases, decode: Callable[[Outputs], T]) -> T:
+        with self.compiling:
+            _, requests = self._beside
+        count = len(canvases)
+        if count < self.batch:  # the last ones; the shape is static
+            canvases = np.concatenate([canvases, np.zeros((self.batch - count, *canvases.shape[1:]), np.uint8)])
+        return infer_with(requests, canvases, count, decode)
+
+    @functools.cached_property
+    def _alone(self) -> tuple[Any, Requests]:
+        """Compiled for one image at a time; with two requests, one is computed while the other is decoded."""
+        compiled = self.core.compile_model(
+            with_canvas_input(self.model, self.family, 1), "CPU", self.wanted | {"PERFORMANCE_HINT": "LATENCY"}
+        )
+        return compiled, requests_of(compiled, 2)
+
+    @functools.cached_property
+    def _beside(self) -> tuple[Any, Requests]:
+        compiled = self.core.compile_model(
+            with_canvas_input(self.model, self.family, self.batch), "CPU", self.wanted | self.many
+        )
+        return compiled, requests_of(compiled, int(compiled.get_property("NUM_STREAMS")) + WAITING)
+
+
+def requests_of(compiled: Any, count: int) -> Requests:
+    """Requests to take, use and put back; the one used last is taken first, whose memory is still in the caches."""
+    requests: Requests = queue.LifoQueue()
+    for _ in range(count):
+        requests.put(compiled.create_infer_request())
+    return requests
+
+
+def infer_with(requests: Requests, canvases: Canvases, count: int, decode: Callable[[Outputs], T]) -> T:
+    """Wait for a request, and keep it until its outputs, which are its own memory, are decoded."""
+    request = requests.get()
+    try:
+        # Not infer(), for which OpenVINO makes threads of each caller's own.
+        request.start_async([canvases], share_inputs=True)
+        request.wait()
+        return decode(tuple(tensor.data[:count] for tensor in request.output_tensors))
+    finally:
+        requests.put(request)
+
+
+def rt_info(model: Any) -> dict[str, str]:
+    """What the export stage stored inside an OpenVINO model; {} where it did not make it."""
+    if not model.has_rt_info(["seamline"]):
+        return {}
+    return {key: str(value) for key, value in model.get_rt_info(["seamline"]).value.items()}
+
+
+def with_canvas_input(model: Any, family: Family, batch: int) -> Any:
+    """The model with a batch of canvases for its input, so that OpenVINO itself makes tensors of them."""
+    import openvino
+    from openvino.preprocess import ColorFormat, PrePostProcessor
+
+    model = model.clone()
+    model.reshape([batch, *list(model.input().partial_shape)[1:]])
+    processor = PrePostProcessor(model)
+    tensor = processor.input().tensor()
+    tensor.set_element_type(openvino.Type.u8).set_layout(openvino.Layout("NHWC")).set_color_format(ColorFormat.BGR)
+    processor.input().model().set_layout(openvino.Layout("NCHW"))
+    steps = processor.input().preprocess()
+    family.add_openvino_steps(steps.convert_element_type(openvino.Type.f32))
+    return processor.build()

@@ -1,0 +1,48 @@
+"""Families of models: what the engines and Detector need to know of one, and the families there are.
+
+A family is a module of this room with the functions below. Another one is such a module, a line in FAMILIES, and its
+training and export in those rooms; Detector, evaluation and the benchmark stay as they are.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Protocol
+
+from seamline.base.errors import SeamlineError
+from seamline.images.reading import Image
+from seamline.models import yolo
+from seamline.models.arrays import Canvas, Canvases, Floats, Outputs
+from seamline.models.detections import Detections
+from seamline.models.model_facts import YOLO, Limits, ModelFacts
+
+
+class Family(Protocol):
+    """From an image to the model's input, and from the model's outputs to detections."""
+
+    def image_to_canvas(self, image: Image, facts: ModelFacts) -> tuple[Canvas, Any]:
+        """The image fitted into the model's input, and its placement: how it lies there."""
+
+    def canvases_to_tensor(self, canvases: Canvases) -> Floats:
+        """What the model takes, as NCHW."""
+
+    def add_openvino_steps(self, steps: Any) -> None:
+        """The same for OpenVINO's preprocessing, where canvases are f32 and BGR already and become NCHW after it."""
+
+    def outputs_to_detections(self, outputs: Outputs, placement: Any, facts: ModelFacts, limits: Limits) -> Detections:
+        """Decode one image's raw outputs, of which nothing may be kept."""
+
+    def load_module(self, path: Path, device: str) -> tuple[Any, ModelFacts]:
+        """The torch module in a .pt file, which makes a tuple of outputs from a tensor; the batch is the first axis."""
+
+
+FAMILIES: dict[str, Family] = {YOLO: yolo}
+
+
+def family_of(name: str, path: Path) -> Family:
+    """Raises SeamlineError, naming the model file, for a family that there is not."""
+    if name not in FAMILIES:
+        raise SeamlineError(
+            f"{path}: is a model of the family {name!r}; this version of Seamline opens {', '.join(FAMILIES)}."
+        )
+    return FAMILIES[name]

@@ -1,0 +1,20 @@
+"""Summary: the main figures of the last run, and where its results are; reads reports/, changes nothing.
+
+Example: seamline summary
+"""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+
+def main(arguments: Sequence[str]) -> None:
+    parser = argparse.ArgumentParser(
+        "seamline summary", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--report", type=Path, default=Path("reports"), help="folder of the reports (default: reports)")
+    args = parser.parse_args(arguments)
+
+    from seamline.report.summary import reports_to_lines
+
+    print("\n".join(reports_to_lines(args.report, Path("models/train/best.pt"))))

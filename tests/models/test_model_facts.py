@@ -1,0 +1,40 @@
+"""What a model file says of itself, and what of it is believed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from seamline.base.errors import SeamlineError
+from seamline.inference.detector import Detector
+from tests.untrained import IMGSZ, NAMES, Untrained
+
+
+def test_a_detector_asks_nothing_that_the_model_file_does_not_say(untrained: Untrained) -> None:
+    for name in ("onnx", "openvino"):
+        detector = Detector(untrained.models()[name])
+        assert (detector.names, detector.imgsz) == (NAMES, IMGSZ)
+        assert (detector.confidence, detector.nms_iou, detector.max_detections) == (0.2, 0.6, 50)
+    assert Detector(untrained.models()["onnx"], 0.0).confidence == 0.0
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"names": '["dress", "\\u001b]0;owned\\u0007"]'}, r"the class '\\x1b\]0;owned\\x07' has a control character"),
+        ({"imgsz": "1000000"}, r"says that its input has 1000000 px a side; it has to be 1 to 8192"),
+        ({"imgsz": "0"}, r"says that its input has 0 px a side"),
+    ],
+)
+def test_what_a_model_file_says_of_itself_is_not_believed_blindly(
+    untrained: Untrained, tmp_path: Path, changed: dict[str, str], message: str
+) -> None:
+    import onnx
+
+    model = onnx.load(untrained.models()["onnx"])
+    for entry in model.metadata_props:
+        entry.value = changed.get(entry.key, entry.value)
+    onnx.save(model, tmp_path / "model.onnx")
+    with pytest.raises(SeamlineError, match=message):
+        Detector(tmp_path / "model.onnx")

@@ -1,0 +1,82 @@
+"""What identifies a training."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from seamline.training import keys
+from seamline.training.keys import code_hashes, code_of_training, run_key
+from tests.conftest import PROJECT
+
+
+def test_the_key_changes_with_values_contents_and_libraries_and_with_no_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, text in (("a", "1"), ("b", "2"), ("c/d/e", "1"), ("c/f", "2")):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+    a, b, other_a, other_b = (tmp_path / name for name in ("a", "b", "c/d/e", "c/f"))
+    key = run_key({"lr0": 0.1}, [a, b])
+    assert key == run_key({"lr0": 0.1}, [b, a]) == run_key({"lr0": 0.1}, [other_a, other_b])
+    assert len({key, run_key({"lr0": 0.2}, [a, b]), run_key({"lr0": 0.1}, [a]), run_key({"lr0": 0.1}, [a, a])}) == 4
+    found = set()
+    for torch_version, ultralytics_version in (("2", "8"), ("3", "8"), ("2", "9")):
+        installed = {"torch": torch_version, "ultralytics": ultralytics_version}
+        monkeypatch.setattr(keys, "version", installed.__getitem__)
+        found.add(run_key({"lr0": 0.1}, [a, b]))
+    assert len(found) == 3
+
+
+IMPORTS = """
+import importlib, pathlib, sys
+for path in pathlib.Path("seamline/training").glob("*.py"):
+    importlib.import_module("seamline.training" + ("" if path.name == "__init__.py" else f".{path.stem}"))
+found = [name for name, module in sys.modules.items() if not hasattr(module, "__path__")]
+print(*(name for name in found if name.startswith("seamline.")))
+"""
+
+
+def test_the_code_of_a_training_is_its_room_and_what_that_imports() -> None:
+    """Compared with what Python itself imports. Imports inside of functions count as well."""
+    done = subprocess.run([sys.executable, "-c", IMPORTS], cwd=PROJECT, capture_output=True, text=True, check=True)
+    imported = {name for name in done.stdout.split() if not name.startswith(("seamline.base.", "seamline.params."))}
+    assert {"seamline.models.weights", "seamline.models.ultralytics_patches", "seamline.training.run"} <= imported
+    assert set(code_of_training()) >= imported | {"seamline.training.__init__"}
+    assert not any(name.startswith(("seamline.base", "seamline.params")) for name in code_of_training())
+
+
+def test_an_edit_of_any_module_that_makes_a_training_gives_another_key_and_no_other_edit_does(tmp_path: Path) -> None:
+    package = tmp_path / "elsewhere" / "seamline"
+    shutil.copytree(PROJECT / "seamline", package, ignore=shutil.ignore_patterns("__pycache__"))
+    before = code_hashes(package)
+    assert before == code_hashes()  # wherever the project lies
+    changing = {path.relative_to(package).as_posix() for path in code_of_training(package).values()}
+    assert {"training/run.py", "models/weights.py"} <= changing
+    for room in ("training", "models", "base", "params", "images"):
+        for path in sorted((package / room).rglob("*.py")):
+            content = path.read_bytes()
+            path.write_bytes(content + b"# another line\n")
+            name = path.relative_to(package).as_posix()
+            assert (code_hashes(package) != before) == (name in changing), name
+            path.write_bytes(content)
+    (package / "training" / "another.py").write_text("import seamline.images.reading\n")
+    added = set(code_hashes(package)) - set(before)
+    assert {"seamline.training.another", "seamline.images.reading"} <= added
+
+
+def test_code_counts_by_its_name_too(tmp_path: Path) -> None:
+    """Two modules that swap their contents are another program."""
+    package = tmp_path / "seamline"
+    shutil.copytree(PROJECT / "seamline" / "training", package / "training")
+    for one, other in (("a.py", "b.py"), ("b.py", "a.py")):
+        (package / "training" / one).write_text(f"NAME = {other!r}\n")
+    swapped = code_hashes(package)
+    for one in ("a.py", "b.py"):
+        (package / "training" / one).write_text(f"NAME = {one!r}\n")
+    assert sorted(swapped.values()) == sorted(code_hashes(package).values())
+    assert run_key({"code": swapped}, []) != run_key({"code": code_hashes(package)}, [])
