@@ -20,7 +20,7 @@ from pycocotools import mask as coco_mask
 
 from seamline.base.files import whole_folder, write_json
 from seamline.base.process import quiet_environment
-from seamline.masks.outlines import mask_to_rle
+from seamline.masks.rle import mask_to_rle
 
 SIDE_PX = 640
 CLASSES = 13

@@ -29,7 +29,8 @@ from bench.data import write_dataset
 from bench.evaluation import write_predicted
 from seamline.base.coco import read_coco
 from seamline.base.files import write_json
-from seamline.masks.outlines import filled, line_to_trained_pixels, mask_iou, rle_to_mask, segmentation_to_rle
+from seamline.masks.filling import filled, line_to_trained_pixels
+from seamline.masks.rle import mask_iou, rle_to_mask, segmentation_to_rle
 
 SCRATCH = Path(".seamline/bench")
 EVERY_S = 0.02

@@ -31,7 +31,7 @@ from seamline.export.yolo import matched_share
 from seamline.images.files import SUFFIXES
 from seamline.images.reading import ImageError
 from seamline.inference.detector import Detector
-from seamline.masks.outlines import mask_to_rle
+from seamline.masks.rle import mask_to_rle
 from seamline.models.engines.opening import open_engine
 
 SCRATCH = Path(".seamline/bench/runtime")

@@ -1,8 +1,9 @@
 """Evaluate: the trained model on val and test, boxes and masks, by pycocotools on the original annotations.
 
-Writes REPORT/metrics.json (twelve numbers each), REPORT/accuracy.json (what dvc metrics show prints), and below
-REPORT/evaluate what explains them: intervals, classes, slices, curves, confusion, mistakes and pictures. The
-predictions themselves are kept as COCO results below OUT. Any model will do: best.pt, an ONNX file, an OpenVINO folder.
+Writes REPORT/metrics.json (twelve numbers each), REPORT/accuracy.json (what dvc metrics show prints), and in
+REPORT/evaluate what explains them: intervals, classes, slices, curves, confusion, mistakes and pictures, of masks or,
+where the model finds boxes only, of boxes. The predictions go to OUT as COCO results. The model can be best.pt, an ONNX
+file or an OpenVINO folder.
 
 Example: python -m stages.evaluate models/train/best.pt data/split data/subset/images data/predictions
 """
@@ -32,35 +33,36 @@ def main() -> None:
     limits = load_params()[Evaluate]
     if not args.split.is_dir():
         raise SeamlineError(
-            f"{args.split}: is no folder; give the one with val.json and test.json, such as data/split."
+            f"{args.split}: is not a folder; give the one with val.json and test.json, such as data/split."
         )
     if report.exists() and not report.is_dir():
-        raise SeamlineError(f"{report}: is no folder; --report names the folder that reports go to.")
+        raise SeamlineError(f"{report}: is not a folder; --report names the folder for the reports.")
 
     from seamline.evaluation.average_precision import results_of_kind
     from seamline.evaluation.explanation import write_evaluation
-    from seamline.evaluation.measure import KINDS, SPLITS, evaluate_files
+    from seamline.evaluation.kinds import kinds_of, primary_kind
+    from seamline.evaluation.measure import SPLITS, evaluate_files
     from seamline.inference.detector import Detector
     from seamline.inference.predictions import predict_split
     from seamline.inference.threads import limit_other_threads
 
     limit_other_threads()
     detector = Detector(args.model, limits.confidence, limits.nms_iou, limits.max_detections)
+    kinds = kinds_of(detector.has_masks)
     with whole_folder(args.out) as out:
         for split in SPLITS:
             records = predict_split(detector, args.split / f"{split}.json", args.images, split)
-            for kind in KINDS:
+            for kind in kinds:
                 write_json(out / f"{split}_{kind}.json", results_of_kind(records, kind))
 
     evaluations = evaluate_files(args.split, args.out, limits)
-    write_json(
-        report / "metrics.json",
-        {split: {kind: evaluations[split, kind].summary for kind in KINDS} for split in SPLITS},
-    )
+    metrics = {split: {kind: evaluations[split, kind].summary for kind in kinds} for split in SPLITS}
+    primary = primary_kind(kinds)
+    write_json(report / "metrics.json", metrics)
     write_json(
         report / "accuracy.json",
         {
-            split: {f"mask_{key}": evaluations[split, "mask"].summary[key] for key in ("mAP50_95", "mAP50")}
+            split: {f"{primary}_{key}": metrics[split][primary][key] for key in ("mAP50_95", "mAP50")}
             for split in SPLITS
         },
     )
@@ -69,8 +71,8 @@ def main() -> None:
 
     for split in SPLITS:
         numbers = ", ".join(
-            f"{kind} mAP50-95 {shown(found.summary['mAP50_95'])} mAP50 {shown(found.summary['mAP50'])}"
-            for kind, found in ((kind, evaluations[split, kind]) for kind in KINDS)
+            f"{kind} mAP50-95 {shown(summary['mAP50_95'])} mAP50 {shown(summary['mAP50'])}"
+            for kind, summary in metrics[split].items()
         )
         print(f"{split}: {numbers}")
 

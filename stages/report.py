@@ -1,6 +1,6 @@
-"""Report: reports/index.html, one file to open with a double click, and the model card with the same facts.
+"""Report: reports/index.html, one file to open with a double click, and the model card with the same figures.
 
-The page needs no network and nothing beside it. Every figure comes from a file in reports/, which is named with it.
+The page needs neither a network nor other files. Every figure comes from a file in reports/, which is named beside it.
 
 Example: python -m stages.report reports
 """
@@ -12,25 +12,27 @@ from typing import Any
 from seamline.base.coco import Record
 from seamline.base.files import write_text
 from seamline.base.process import run
+from seamline.evaluation.kinds import KINDS, PLURALS
 from seamline.params.export import Export
 from seamline.params.loader import load_params
 from seamline.params.report import Report
+from seamline.report.cautions import cautions
 from seamline.report.code import code_identity
 from seamline.report.contents import (
     SECTIONS,
     as_fast,
-    cautions,
     confusion_table,
     how_to_run,
+    kind_of,
     losses_of_data,
     params_to_rows,
     purpose_of,
-    read_facts,
+    read_reports,
     recommended,
     rows_to_columns,
 )
 
-PAGE_BYTES = 4_700_000  # overlays that do not fit are left in their folder
+PAGE_BYTES = 4_700_000  # overlays that do not fit stay in their folder
 CAPTION_BYTES = 1000
 SHEET_PX = 1600
 DATA_CHARTS = {
@@ -47,51 +49,55 @@ def main() -> None:
     args = parser.parse_args()
     params = load_params()
 
-    from seamline.charts.results import FORMAT_LABELS
+    from seamline.charts.benchmark import FORMAT_LABELS
     from seamline.report.page import picture_to_data, render
 
-    facts = read_facts(args.reports)
-    best = recommended(facts, params[Export].int8.max_drop)
+    reports = read_reports(args.reports)
+    best, kind = recommended(reports, params[Export].int8.max_drop), kind_of(reports)
     values: dict[str, Any] = {
-        "facts": facts,
+        "reports": reports,
         "params": {name: params[kind] for name, kind in SECTIONS.items()},
+        "kind": kind,
+        "kinds": [one for one in reversed(KINDS) if one in reports["metrics"]["test"]],
+        "shapes": PLURALS[kind],
         "title": params[Report].title,
-        "purpose": purpose_of(facts, params),
-        "cautions": cautions(facts, params),
+        "purpose": purpose_of(reports, params),
+        "cautions": cautions(reports, params),
         "code": code_identity(),
-        "losses_of_data": losses_of_data(facts),
+        "losses_of_data": losses_of_data(reports),
         "parameters": params_to_rows(params),
         "recommended": best,
-        "as_fast": [FORMAT_LABELS.get(name, name) for name in as_fast(facts, best)],
+        "as_fast": [FORMAT_LABELS.get(name, name) for name in as_fast(reports, best)],
         "labels": FORMAT_LABELS,
         "how_to_run": how_to_run(best),
     }
     write_text(args.reports / "MODEL_CARD.md", render("model_card.md", **values))
 
     values |= {
-        "charts": charts(facts),
+        "charts": charts(reports, kind),
         "formats_picture": picture_to_data(args.reports / "formats.jpg"),
-        "confusion": confusion_table(facts["confusion"], list(facts["per_class"]["test"]["mask"])),
+        "confusion": confusion_table(reports["confusion"], list(reports["per_class"]["test"][kind])),
         "contact_sheet": picture_to_data(args.reports / "data" / "contact_sheet.png", SHEET_PX),
         "data_charts": [
             (title, name, picture_to_data(args.reports / "data" / f"{name}.png")) for name, title in DATA_CHARTS.items()
         ],
     }
     without_overlays = render("report.html", **values, pictures={"worst": [], "sample": []}, pictures_left_out=0)
-    pictures, left_out = overlays(facts, args.reports / "evaluate", PAGE_BYTES - len(without_overlays.encode()))
+    pictures, left_out = overlays(reports, args.reports / "evaluate", PAGE_BYTES - len(without_overlays.encode()))
     page = render("report.html", **values, pictures=pictures, pictures_left_out=left_out)
     write_text(args.reports / "index.html", page)
     print(f"{args.reports / 'index.html'}: {len(page.encode()) / 1e6:.1f} MB")
 
 
-def charts(facts: Record) -> dict[str, str]:
-    """Each chart as SVG, drawn from the tables and not from pictures, so that it suits light and dark."""
-    from seamline.charts import results as draw
+def charts(reports: Record, kind: str) -> dict[str, str]:
+    """Each chart as SVG, drawn again from the tables, so that it suits light and dark pages."""
+    from seamline.charts import evaluation as draw
+    from seamline.charts.benchmark import benchmark_figure
     from seamline.report.page import figure_to_svg
 
-    validation, losses = (rows_to_columns(facts[name]) for name in ("validation", "losses"))
-    test = facts["per_class"]["test"]["mask"]
-    mistakes = {kind: count for kind, count in facts["mistakes"]["all"].items() if kind != "right"}
+    validation, losses = (rows_to_columns(reports[name]) for name in ("validation", "losses"))
+    test = reports["per_class"]["test"][kind]
+    mistakes = {name: count for name, count in reports["mistakes"]["all"].items() if name != "right"}
     figures = {
         "losses": draw.curve_figure(
             losses["epoch"],
@@ -104,37 +110,37 @@ def charts(facts: Record) -> dict[str, str]:
         ),
         "per_class": draw.interval_figure(
             [(name, row["mAP50_95"], row["mAP50_95_interval"]) for name, row in test.items()],
-            "Masks of each class on test", "mAP50-95",
+            f"{PLURALS[kind].capitalize()} of each class on test", "mAP50-95",
         ),
-        "slices": draw.slices_figure([row for row in facts["slice_rows"] if row["split"] == "test"]),
-        "precision_recall": draw.precision_recall_figure(rows_to_columns(facts["precision_recall"])),
+        "slices": draw.slices_figure([row for row in reports["slice_rows"] if row["split"] == "test"], kind),
+        "precision_recall": draw.precision_recall_figure(rows_to_columns(reports["precision_recall"]), kind),
         "confidence": draw.confidence_figure(
-            rows_to_columns(facts["confidence"]), facts["operating_point"]["threshold"]
+            rows_to_columns(reports["confidence"]), reports["operating_point"]["threshold"], kind
         ),
         "reliability": draw.reliability_figure(
-            facts["reliability"], facts["operating_point"]["test_calibration_error"]
+            reports["reliability"], reports["operating_point"]["test_calibration_error"]
         ),
         "mistakes": draw.mistakes_figure(mistakes, "Mistakes on test"),
-        "benchmark": draw.benchmark_figure(facts["benchmark"]),
+        "benchmark": benchmark_figure(reports["benchmark"], kind),
     }  # fmt: skip
     return {name: figure_to_svg(figure) for name, figure in figures.items()}
 
 
-def overlays(facts: Record, folder: Path, room: int) -> tuple[dict[str, list[Record]], int]:
-    """The worst and the sampled images with their pictures, as fit into so many bytes, and how many do not."""
+def overlays(reports: Record, folder: Path, room: int) -> tuple[dict[str, list[Record]], int]:
+    """The worst and the random images with their pictures, as many as fit into `room` bytes, and how many do not."""
     from seamline.report.page import picture_to_data
 
     found: dict[str, list[Record]] = {"worst": [], "sample": []}
     left_out = 0
-    for place in range(max(len(facts["worst"]), len(facts["sample"]))):
-        for kind in found:
-            for record in facts[kind][place : place + 1]:
-                data = picture_to_data(folder / kind / f"{record['image_id']}.jpg")
+    for index in range(max(len(reports["worst"]), len(reports["sample"]))):
+        for name in found:
+            for record in reports[name][index : index + 1]:
+                data = picture_to_data(folder / name / f"{record['image_id']}.jpg")
                 if len(data) + CAPTION_BYTES > room:
                     left_out += 1
                     continue
                 room -= len(data) + CAPTION_BYTES
-                found[kind].append({**record, "picture": data})
+                found[name].append({**record, "picture": data})
     return found, left_out
 
 

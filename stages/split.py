@@ -48,7 +48,7 @@ def main() -> None:
     charts_folder = args.charts or beside(args.out, "charts")
     for folder, ours in ((args.out, ("*.txt", "*.json", "data.yaml")), (charts_folder, ("*.png", "*.csv"))):
         check_out(folder, ours, [args.subset])
-    from seamline.charts.data import write_data_charts  # matplotlib, which the stage's environment is for
+    from seamline.charts.dataset import write_data_charts  # matplotlib, which the stage's environment is for
 
     params, images_folder = load_params()[Split], args.subset / "images"
 

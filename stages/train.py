@@ -50,7 +50,7 @@ def main() -> None:
             "device": facts["device"],
             "threads": facts["threads"],
             **origin,
-            **({"weights_sha256": facts["weights_sha256"]} if "weights_sha256" in facts else {}),
+            **{key: facts[key] for key in ("weights_sha256", "taken_over") if key in facts},
         },
     )
     print(f"best epoch {facts['best_epoch']} of {len(history)}: {args.out / 'best.pt'}")

@@ -17,7 +17,7 @@ import pytest
 from seamline.base.files import sha256_of
 from seamline.export.yolo import model_metadata, model_paths, onnx_to_openvino, weights_to_onnx
 from seamline.images.reading import read_image
-from seamline.masks.outlines import mask_iou
+from seamline.masks.rle import mask_iou
 from seamline.models.arrays import Canvases
 from seamline.models.detections import Detections
 from seamline.models.engines.engine import copied

@@ -9,8 +9,10 @@ import re
 
 # Where a spreadsheet takes text for a formula; TAB and CR are left out before it looks.
 FORMULA = re.compile(r"^[\t\r\n ]*[=+\-@]|^[\t\r]")
+# Marks of direction, which turn round what is shown behind them.
+DIRECTION = r"\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069"
 # What a terminal obeys, or shows at another place: control characters, separators of lines, marks of direction.
-OBEYED = re.compile(r"[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
+OBEYED = re.compile(rf"[\x00-\x1f\x7f-\x9f\u2028\u2029{DIRECTION}]")
 # What may have a meaning to some reader of Markdown: CommonMark, GitHub's tables, links and formulas.
 MARKED = re.compile(r"([\\`*_\[\]|~$&])")
 BEGINS_A_BLOCK = re.compile(r"^(\d+)?([#+\-=.)])")
@@ -59,3 +61,8 @@ def to_spreadsheet(value: object) -> object:
 def to_terminal(value: object) -> str:
     """On one line of a terminal, which would obey a file's name that has control characters in it."""
     return OBEYED.sub(lambda found: found[0].encode("unicode_escape").decode(), str(value))
+
+
+def without_direction_marks(text: str) -> str:
+    """For pictures, where a mark in a name would turn round the score behind it; letters have directions without."""
+    return re.sub(f"[{DIRECTION}]", "", text)

@@ -11,10 +11,11 @@ from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 
 from seamline.base.coco import Record
-from seamline.images.drawing import class_colour, drawn, hex_to_bgr
-from seamline.images.overlays import GAP_PX, JPEG_QUALITY, resized
+from seamline.evaluation.kinds import shape_of
+from seamline.images.colours import class_colour, hex_to_bgr
+from seamline.images.overlays import in_a_row, overlay, to_jpeg
 from seamline.images.reading import Image, read_image
-from seamline.masks.outlines import rle_to_mask
+from seamline.masks.shapes import record_to_shape
 
 FONT = cv2.FONT_HERSHEY_SIMPLEX
 HEAD_PX = 26
@@ -22,30 +23,33 @@ COLUMNS = 3
 
 
 def most_different(
-    found: Mapping[str, Sequence[Record]], reference: str, confidence: float, image_ids: Sequence[int]
+    found: Mapping[str, Sequence[Record]], reference: str, confidence: float, image_ids: Sequence[int], kind: str
 ) -> Record:
     """The image on which the formats differ most from the reference, the lowest id of several.
 
     Args:
         found: COCO results of each format on the same images.
-        reference: the format that the others are held to.
-        confidence: detections below it are left out.
+        reference: the format that the others are compared with.
+        confidence: detections with a lower score are left out.
         image_ids: of the images; at least one.
+        kind: "box" or "mask", what is compared.
 
     Returns:
-        image_id, and of each other format mean_iou: the mean over the detections of both of the best IoU that a
-        mask has with one of the same class in the other; None where neither has one.
+        image_id, and mean_iou of each other format: for each detection of either the best IoU with a detection of the
+        same class by the other, and the mean of these; None where neither has a detection.
     """
     of_image: dict[int, dict[str, list[Record]]] = {image_id: {name: [] for name in found} for image_id in image_ids}
     for name, records in found.items():
         for record in records:
-            if record["score"] >= confidence and coco_mask.area(record["segmentation"]) > 0:
+            if record["score"] >= confidence and area_of(record, kind) > 0:
                 of_image[record["image_id"]][name].append(record)
     candidates: list[Record] = [
         {
             "image_id": image_id,
             "mean_iou": {
-                name: mean_iou(records[reference], others) for name, others in records.items() if name != reference
+                name: mean_iou(records[reference], others, kind)
+                for name, others in records.items()
+                if name != reference
             },
         }
         for image_id, records in sorted(of_image.items())
@@ -53,42 +57,46 @@ def most_different(
     return min(candidates, key=lambda one: sum(1 if iou is None else iou for iou in one["mean_iou"].values()))
 
 
-def mean_iou(first: Sequence[Record], other: Sequence[Record]) -> float | None:
+def area_of(record: Record, kind: str) -> float:
+    if kind == "mask":
+        return float(coco_mask.area(record["segmentation"]))
+    _, _, width, height = record["bbox"]
+    return float(width * height)
+
+
+def mean_iou(first: Sequence[Record], other: Sequence[Record], kind: str) -> float | None:
     """See most_different; None where neither has a detection, 0 where only one has."""
     best = []
     for ours, theirs in ((first, other), (other, first)):
         for record in ours:
-            masks = [one["segmentation"] for one in theirs if one["category_id"] == record["category_id"]]
-            ious = coco_mask.iou([record["segmentation"]], masks, [0] * len(masks)) if masks else np.zeros(1)
+            shapes = [shape_of(one, kind) for one in theirs if one["category_id"] == record["category_id"]]
+            ious = coco_mask.iou([shape_of(record, kind)], shapes, [0] * len(shapes)) if shapes else np.zeros(1)
             best.append(float(ious.max()))
     return round(sum(best) / len(best), 5) if best else None
 
 
 def side_by_side(image: Image, found: Mapping[str, Sequence[Record]], truth: COCO, labels: Mapping[str, str]) -> Image:
-    """The image once a format, its name above it, three in a row; a class has one colour in all of them."""
+    """The image once for each format with its name above it, three in a row; a class has one colour in all of them."""
     order = sorted(truth.cats)
     panels = []
     for name, records in found.items():
-        masks = [
-            (
-                rle_to_mask(record["segmentation"]),
+        shapes = [
+            record_to_shape(
+                record,
                 hex_to_bgr(class_colour(order.index(record["category_id"]))),
-                f"{truth.cats[record['category_id']]['name']} {record['score']:.2f}",
+                truth.cats[record["category_id"]]["name"],
+                f" {record['score']:.2f}",
             )
             for record in records
         ]
-        panel = drawn(*resized(image, masks))
+        panel = overlay(image, shapes)
         head = np.full((HEAD_PX, panel.shape[1], 3), 255, np.uint8)
         width = cv2.getTextSize(labels.get(name, name), FONT, 0.5, 1)[0][0]
         scale = 0.5 * min(1.0, (panel.shape[1] - 8) / width)
         cv2.putText(head, labels.get(name, name), (4, HEAD_PX - 9), FONT, scale, (0, 0, 0), 1, cv2.LINE_AA)
         panels.append(np.vstack([head, panel]))
-    gap = np.full((panels[0].shape[0], GAP_PX, 3), 255, np.uint8)
     panels += [np.full_like(panels[0], 255)] * (-len(panels) % COLUMNS)
-    rows = [
-        np.hstack([part for panel in panels[start : start + COLUMNS] for part in (panel, gap)][:-1])
-        for start in range(0, len(panels), COLUMNS)
-    ]
+    rows = [in_a_row(panels[start : start + COLUMNS]) for start in range(0, len(panels), COLUMNS)]
     return np.asarray(np.vstack(rows), dtype=np.uint8)
 
 
@@ -101,4 +109,4 @@ def picture_of(
         for name, records in found.items()
     }
     picture = side_by_side(read_image(images / record["file_name"]), shown, truth, labels)
-    return cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])[1].tobytes()
+    return to_jpeg(picture)

@@ -1,4 +1,4 @@
-"""A model open in a process of its own, that answers one request after the other, within a time limit."""
+"""A model that is open in a process of its own, and answers one request after the other within a time limit."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class EngineProcess:
 
     Attributes:
         name: the format, for messages.
-        left_s: how much longer it may take, of all requests together.
+        left_s: how much longer all requests together may take.
     """
 
     def __init__(self, name: str, open_detector: Callable[[], Detector], cores: list[int], timeout_s: float) -> None:
@@ -70,7 +70,7 @@ class EngineProcess:
             self.process.join(5)
             raise SeamlineError(
                 f"{self.name}: its process ended by itself, exit code {self.process.exitcode} (-9: most likely out of "
-                "memory); its last words are above, and dvc repro -s benchmark tries again."
+                "memory); what it last printed is above. dvc repro -s benchmark tries again."
             ) from None
         self.left_s -= time.monotonic() - start
         if isinstance(answer, SeamlineError):
@@ -82,7 +82,7 @@ class EngineProcess:
         return self.process.pid or 0
 
     def stop(self) -> None:
-        """End the process: by itself, as its pipe is closed, or the hard way when it is busy."""
+        """Close the pipe, on which the process ends; kill it when it is busy."""
         self.connection.close()
         self.process.join(2)
         self.process.kill()
@@ -91,7 +91,7 @@ class EngineProcess:
 
 @contextlib.contextmanager
 def engine_processes() -> Iterator[list[EngineProcess]]:
-    """A list to put processes in; none of them outlives the block."""
+    """A list for processes; all of them end with the block."""
     processes: list[EngineProcess] = []
     try:
         yield processes

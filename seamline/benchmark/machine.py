@@ -1,4 +1,4 @@
-"""The machine that something is measured on: what it is, and whether it was left alone meanwhile."""
+"""The machine that something is measured on: what it is, and whether anything else used it meanwhile."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ import numpy as np
 from seamline.base.coco import Record
 from seamline.base.errors import SeamlineError
 
-PROC = Path("/proc")  # Linux's alone, as is the next
+PROC = Path("/proc")  # on Linux only, like the next one
 GROUP_TIMES = Path("/sys/fs/cgroup/cpu.stat")
 LIBRARIES = ("torch", "ultralytics", "onnxruntime", "openvino", "nncf", "numpy", "opencv-python-headless")
 INSTRUCTIONS = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "avx512_fp16", "avx_vnni", "amx_bf16", "amx_int8")
@@ -30,7 +30,7 @@ def usable_core_ids(count: int | None) -> list[int]:
     """The first `count` cores that this process may run on; all of them where count is None.
 
     Raises:
-        SeamlineError: when there are not so many.
+        SeamlineError: when there are fewer.
     """
     cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else list(range(os.cpu_count() or 1))
     if count is not None and count > len(cores):
@@ -39,7 +39,7 @@ def usable_core_ids(count: int | None) -> list[int]:
 
 
 def machine_facts(cores: Sequence[int]) -> Record:
-    """What the figures were measured on; no host name, user, path or date. None: the system does not tell."""
+    """What the figures were measured on; no host name, user, path or date. None: the system does not say."""
     gpus = sorted((PROC / "driver/nvidia/gpus").glob("*/information"))
     memory_bytes = machine_memory_bytes()
     return {
@@ -77,7 +77,7 @@ def processor_name() -> str:
 
 
 def machine_memory_bytes() -> int | None:
-    """None: the system does not tell."""
+    """None: the system does not say."""
     try:
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     except (ValueError, OSError):
@@ -92,7 +92,7 @@ def processor_fields() -> dict[str, str]:
 
 
 def instructions() -> list[str]:
-    """Those of INSTRUCTIONS that the processor has; [] where the system does not tell."""
+    """Those of INSTRUCTIONS that the processor has; [] where the system does not say."""
     flags = processor_fields().get("flags", "").split()
     return [flag for flag in INSTRUCTIONS if flag in flags]
 
@@ -119,11 +119,11 @@ class Snapshot(NamedTuple):
     idle_s: float
     stolen_s: float  # by other virtual machines
     own_s: float  # computed by our processes
-    throttled_s: float | None  # by the control group's limit; None: the system does not tell
+    throttled_s: float | None  # by the control group's limit; None: the system does not say
 
 
 def snapshot(cores: Sequence[int], processes: Iterable[int]) -> Snapshot | None:
-    """Where the cores' time went so far; processes: ids of ours. None where the system does not tell."""
+    """Where the cores' time went so far; processes: ids of ours. None where the system does not say."""
     tick = os.sysconf("SC_CLK_TCK")
     total = idle = stolen = 0.0
     names = {f"cpu{core}" for core in cores}
@@ -155,13 +155,13 @@ def conditions(before: Snapshot | None, after: Snapshot | None, pace: Sequence[f
     """What disturbed a measurement between two snapshots.
 
     Args:
-        pace: how long each round took beside the others, whoever computed; see benchmarking.turns_to_pace.
+        pace: how long each round took beside the others, for all rows together; see figures.measurements_to_pace.
 
     Returns:
         Shares of the cores' time: stolen_share by other virtual machines, other_share by processes that are not ours,
-        throttled_share for which a limit held ours up; pace_spread, what lies between the 10th and 90th percentile of
-        the pace; pace_trend, how much longer the last third of the rounds took than the first, as a share; and
-        disturbances, what a reader has to know of these. A share is None where the system does not tell it.
+        throttled_share for which a limit stopped ours. pace_spread: the distance from the 10th to the 90th percentile
+        of the pace. pace_trend: how much longer the last third of the rounds took than the first, as a share.
+        disturbances: what a reader has to know of these. A share is None where the system does not say.
     """
     third = max(len(pace) // 3, 1)
     p10, median, p90 = np.percentile(pace, [10, 50, 90])
@@ -175,7 +175,7 @@ def conditions(before: Snapshot | None, after: Snapshot | None, pace: Sequence[f
 
 
 def shares_of_others(before: Snapshot | None, after: Snapshot | None) -> dict[str, float | None]:
-    """Of the cores' time between two snapshots; None where the system does not tell."""
+    """Of the cores' time between two snapshots; None where the system does not say."""
     if before is None or after is None or after.total_s == before.total_s:
         return dict.fromkeys(("stolen_share", "other_share", "throttled_share"))
     total = after.total_s - before.total_s
@@ -191,33 +191,39 @@ def shares_of_others(before: Snapshot | None, after: Snapshot | None) -> dict[st
 
 
 def unknown(found: Mapping[str, float | None]) -> list[str]:
-    """What this system does not tell, or cannot do, and why, in sentences."""
-    told = []
+    """What this system does not say or cannot do, and why, in sentences."""
+    sentences = []
     if not hasattr(os, "sched_setaffinity"):
-        told.append("The formats were not kept to the same cores: this system has no way to.")
+        sentences.append("The formats were not bound to the same cores: this system cannot do that.")
     if found["other_share"] is None:
-        told.append(f"How much of the cores' time others took is not known: {PROC / 'stat'} does not tell.")
+        sentences.append(f"How much of the cores' time others took is not known: {PROC / 'stat'} does not say.")
     elif found["throttled_share"] is None:
-        told.append(f"Whether a limit on processor time held it up is not known: there is no {GROUP_TIMES}.")
-    return told
+        sentences.append(
+            f"Whether a limit on processor time slowed the benchmark is not known: there is no {GROUP_TIMES}."
+        )
+    return sentences
 
 
 def disturbances(found: Mapping[str, float | None]) -> list[str]:
-    """What a reader of the figures has to know of the conditions, in sentences; [] where the machine was left alone."""
-    told = []
+    """What a reader of the figures has to know of the conditions, in sentences; [] where nothing disturbed them."""
+    sentences = []
     stolen, other, throttled = (found[f"{name}_share"] or 0 for name in ("stolen", "other", "throttled"))
     spread, trend = found["pace_spread"] or 0, found["pace_trend"] or 0
     if stolen > BUSY:
-        told.append(f"Other virtual machines on the same host took {stolen:.0%} of the cores' time.")
+        sentences.append(f"Other virtual machines on the same host took {stolen:.0%} of the cores' time.")
     if other > BUSY:
-        told.append(f"Other processes took {other:.0%} of the cores' time.")
+        sentences.append(f"Other processes took {other:.0%} of the cores' time.")
     if throttled > BUSY:
-        told.append(f"A limit on this container's processor time held it up for {throttled:.0%} of it.")
+        sentences.append(
+            f"A limit on this container's processor time stopped the benchmark for {throttled:.0%} of the time."
+        )
     if trend > SLOWER:
-        told.append(
+        sentences.append(
             f"The machine became slower: every format took {trend:.0%} longer at the end than at the "
             "beginning, as when a processor gets too hot."
         )
     if spread > NOISY:
-        told.append(f"The machine was not steady: some rounds took all formats {spread:.0%} longer than others.")
-    return told
+        sentences.append(
+            f"The machine was not steady: some rounds took {spread:.0%} longer than others, for all formats."
+        )
+    return sentences

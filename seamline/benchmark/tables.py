@@ -8,25 +8,21 @@ from pathlib import Path
 from seamline.base.coco import Record
 from seamline.base.escaping import to_line, to_markdown
 from seamline.base.files import write_csv, write_json, write_text
+from seamline.evaluation.kinds import PLURALS, primary_kind
 
-HEADER = (
-    "format",
-    "precision",
-    "images/s",
-    "range",
-    "p50 ms",
-    "range",
-    "p90",
-    "p99",
-    "MB",
-    "RSS MB",
-    "mask mAP",
-    "delta",
-)
+COLUMNS = ("format", "precision", "images/s", "range", "p50 ms", "range", "p90", "p99", "MB", "RSS MB")
+
+
+def kind_of_rows(rows: Mapping[str, Record]) -> str:
+    """The kind of shapes that the rows' accuracy is about, "box" or "mask"."""
+    return primary_kind(next(iter(rows.values())))
 
 
 def rows_to_cells(rows: Mapping[str, Record]) -> list[tuple[str, ...]]:
-    return [
+    """The header, then a line for each row."""
+    kind = kind_of_rows(rows)
+    header: tuple[str, ...] = (*COLUMNS, f"{kind} mAP", "delta")
+    return [header] + [
         (
             name + ("" if row["not_comparable"] is None else " *"),
             row["precision"],
@@ -38,8 +34,8 @@ def rows_to_cells(rows: Mapping[str, Record]) -> list[tuple[str, ...]]:
             f"{row['latency_ms']['p99']:.2f}",
             f"{row['model_mb']:.1f}",
             f"{row['peak_rss_mb']:.0f}",
-            f"{row['mask_mAP50_95']:.4f}",
-            f"{row['mask_mAP50_95_delta']:+.4f}",
+            f"{row[f'{kind}_mAP50_95']:.4f}",
+            f"{row[f'{kind}_mAP50_95_delta']:+.4f}",
         )
         for name, row in rows.items()
     ]
@@ -47,8 +43,8 @@ def rows_to_cells(rows: Mapping[str, Record]) -> list[tuple[str, ...]]:
 
 def rows_to_table(rows: Mapping[str, Record]) -> str:
     """An aligned table for a terminal."""
-    lines = [HEADER, *rows_to_cells(rows)]
-    widths = [max(len(line[column]) for line in lines) for column in range(len(HEADER))]
+    lines = rows_to_cells(rows)
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     return "\n".join(
         "  ".join(cell.ljust(width) if column < 2 else cell.rjust(width) for column, (cell, width) in enumerate(pairs))
         for pairs in (list(zip(line, widths, strict=True)) for line in lines)
@@ -56,16 +52,18 @@ def rows_to_table(rows: Mapping[str, Record]) -> str:
 
 
 def rows_to_markdown(rows: Mapping[str, Record], facts: Record, remarks: Sequence[str]) -> str:
-    """The table to paste, with all that is needed to read it."""
+    """The table to paste, with what is needed to read it."""
     reference, first = next(iter(rows.items()))
-    lines = [HEADER, ("---", "---", *["---:"] * (len(HEADER) - 2)), *rows_to_cells(rows)]
+    kind = kind_of_rows(rows)
+    header, *cells = rows_to_cells(rows)
+    lines = [header, ("---", "---", *["---:"] * (len(header) - 2)), *cells]
     reasons = [f"{name} {row['not_comparable']}" for name, row in rows.items() if row["not_comparable"] is not None]
     notes = [
         f"{to_markdown(facts['processor'])}, {facts['cores_used']} cores for every row, {first['imgsz']} px, batch 1; "
-        f"{first['images']} test images, from the file to the masks, profile {first['profile']}. images/s: many images "
-        "under way at once; p50, p90, p99: one at a time; range: where the median of another run is to be "
+        f"{first['images']} test images, from the file to the {PLURALS[kind]}, profile {first['profile']}. images/s: "
+        "many images under way at once; p50, p90, p99: one at a time; range: where the median of another run is to be "
         "expected; "
-        "RSS: peak memory of the process, one image at a time; mask mAP: pycocotools' mAP50-95 on test; "
+        f"RSS: peak memory of the process, one image at a time; {kind} mAP: pycocotools' mAP50-95 on test; "
         f"delta: to that of {reference}.",
         *([f"\\* Not comparable as it stands: {'; '.join(reasons)}."] if reasons else []),
         *map(to_line, remarks),
@@ -80,6 +78,6 @@ def write_benchmark(reports: Path, rows: Mapping[str, Record], facts: Record, co
     write_json(reports / "conditions.json", conditions)
     write_json(reports / "speed.json", {name: {"img_s": row["throughput_img_s"]} for name, row in rows.items()})
     write_text(reports / "benchmark.md", rows_to_markdown(rows, facts, conditions["disturbances"]))
-    columns = ("throughput_img_s", "mask_mAP50_95")
+    columns = ("throughput_img_s", f"{kind_of_rows(rows)}_mAP50_95")
     cells = [(name, *(row[column] for column in columns)) for name, row in rows.items()]
     write_csv(reports / "benchmark.csv", ("format", *columns), cells)

@@ -13,13 +13,9 @@ import numpy as np
 import numpy.typing as npt
 
 from seamline.base.coco import link_image
-from seamline.masks.outlines import (
-    filled,
-    line_to_trained_pixels,
-    mask_to_corners,
-    rle_to_crop,
-    segmentation_to_rle,
-)
+from seamline.masks.filling import filled, line_to_trained_pixels
+from seamline.masks.outlines import mask_to_corners
+from seamline.masks.rle import rle_to_crop, segmentation_to_rle
 from seamline.masks.yolo_labels import corners_to_line, corners_to_text, precision_px
 
 

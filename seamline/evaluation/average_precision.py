@@ -16,6 +16,7 @@ from pycocotools.cocoeval import COCOeval
 
 from seamline.base.coco import Record
 from seamline.base.errors import SeamlineError
+from seamline.evaluation.kinds import COCO_KEYS
 from seamline.params.evaluate import IouThresholds
 
 METRIC_NAMES = (
@@ -33,7 +34,7 @@ METRIC_NAMES = (
     "AR_large",
 )
 IOU_TYPES = {"box": "bbox", "mask": "segm"}
-MAX_DETECTIONS = (1, 10, 100)  # of one class in one image; pycocotools' own, which its summary is written for
+MAX_DETECTIONS = (1, 10, 100)  # of one class in one image: pycocotools' defaults, which its summary needs
 
 Summary = dict[str, float | None]
 Bools = npt.NDArray[np.bool_]
@@ -50,23 +51,23 @@ class Curve(NamedTuple):
 
 
 class Matches(NamedTuple):
-    """Which prediction pycocotools matched to which instance: of all sizes, 100 detections an image and class.
+    """Which prediction pycocotools matched to which instance: all sizes, at most 100 detections per image and class.
 
-    Predictions (n) go by class, then by falling score, as pycocotools ranks them; instances (m) by their id.
+    Predictions (n) are sorted by class, then by falling score, as pycocotools ranks them; instances (m) by their id.
     """
 
     names: list[str]  # of the classes
     image_ids: Ints  # of the images, ascending
     ious: Floats  # (t,): the thresholds
     image: Ints  # (n,): index into image_ids
-    kind: Ints  # (n,): index into names
+    class_index: Ints  # (n,): index into names
     score: Floats  # (n,)
     result: Ints  # (n,): index of the record among the results
     instance: Ints  # (t, n): index of the instance matched, -1 where none
     instance_id: Ints  # (m,)
     instance_image: Ints  # (m,)
-    instance_kind: Ints  # (m,)
-    crowd: Bools  # (m,): what is matched to it counts neither way
+    instance_class: Ints  # (m,): index into names
+    crowd: Bools  # (m,): a prediction matched to one counts as neither right nor wrong
 
 
 class Evaluation(NamedTuple):
@@ -80,7 +81,7 @@ def read_ground_truth(path: Path) -> COCO:
     """A split's COCO file in pycocotools' index; nothing is printed.
 
     Raises:
-        SeamlineError: when the file is missing or is none.
+        SeamlineError: when the file is missing or is not a COCO file.
     """
     try:
         with contextlib.redirect_stdout(io.StringIO()):
@@ -96,7 +97,7 @@ def average_precision(truth: COCO, results: list[Record], kind: str, ious: IouTh
 
     Args:
         truth: ground truth in the original images' pixels.
-        results: COCO results records, each with bbox and segmentation or the one that is asked for; left as they are.
+        results: COCO results with the key of that kind, and perhaps the other's; they are left as they are.
         kind: "box" or "mask".
         ious: evaluate.iou_thresholds, pycocotools' 0.50:0.05:0.95 by default.
     """
@@ -122,11 +123,11 @@ def average_precision(truth: COCO, results: list[Record], kind: str, ious: IouTh
 
 
 def results_of_kind(results: list[Record], kind: str) -> list[Record]:
-    """COCO results for boxes or for masks alone.
+    """COCO results with boxes alone or masks alone.
 
     With a box beside it pycocotools would take the box's area for the mask's, and sort masks into the wrong sizes.
     """
-    left_out = "segmentation" if kind == "box" else "bbox"
+    left_out = COCO_KEYS["mask" if kind == "box" else "box"]
     return [{key: value for key, value in record.items() if key != left_out} for record in results]
 
 
@@ -176,7 +177,7 @@ def evaluator_to_matches(evaluator: Any, names: Sequence[str]) -> Matches:
         image_ids=image_ids,
         ious=np.array(params.iouThrs, dtype=np.float64),
         image=np.concatenate([part[0] for part in parts]) if parts else np.zeros(0, np.int64),
-        kind=np.concatenate([part[1] for part in parts]) if parts else np.zeros(0, np.int64),
+        class_index=np.concatenate([part[1] for part in parts]) if parts else np.zeros(0, np.int64),
         score=np.concatenate([part[2] for part in parts]) if parts else np.zeros(0),
         result=np.concatenate([part[3] for part in parts]) if parts else np.zeros(0, np.int64),
         instance=np.concatenate([part[4] for part in parts], axis=1)
@@ -184,13 +185,13 @@ def evaluator_to_matches(evaluator: Any, names: Sequence[str]) -> Matches:
         else np.zeros((len(params.iouThrs), 0), np.int64),
         instance_id=ids,
         instance_image=np.searchsorted(image_ids, np.array([record["image_id"] for record in records], np.int64)),
-        instance_kind=np.array([of_class[record["category_id"]] for record in records], dtype=np.int64),
+        instance_class=np.array([of_class[record["category_id"]] for record in records], dtype=np.int64),
         crowd=np.array([bool(record["iscrowd"]) for record in records], dtype=np.bool_),
     )
 
 
 def number_or_none(value: float) -> float | None:
-    """pycocotools says -1 where there is nothing to count; that is no number."""
+    """None for pycocotools' -1, which stands for "nothing to count"."""
     return None if value < 0 else float(value)
 
 

@@ -1,9 +1,9 @@
-"""How far an average precision can be trusted: the same figure over test sets drawn again from this one.
+"""How far an average precision can be trusted: the same figure over test sets resampled from this one.
 
-Images are drawn with replacement, whole groups of them (photos of one item) together, since they are not independent
-(Efron's bootstrap). Nothing is evaluated again: pycocotools' matches are weighted by how often
-their image was drawn. The draws depend on the groups and the seed alone, so that two models measured on the same
-images are measured on the same draws, and the difference of the two, draw by draw, is that of a paired bootstrap.
+Images are drawn with replacement, whole groups of them (photos of one item) together, since those are not independent
+(Efron's bootstrap). Nothing is evaluated again: pycocotools' matches are weighted by how often their image was drawn.
+The draws depend only on the groups and the seed. Two models measured on the same images are therefore measured on the
+same draws, and their difference, draw by draw, is a paired bootstrap.
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ from scipy.special import ndtr, stdtrit
 from seamline.evaluation.average_precision import Bools, Floats, Ints, Matches
 
 LEVEL = 0.95
-FEWEST = 15  # groups
+FEWEST = 15  # groups that an interval needs
 RECALLS = np.linspace(0, 1, 101)  # pycocotools'
 EPSILON = np.spacing(1)  # in its denominators as well
-AT_ONCE = 200_000  # samples times a class's predictions or instances: what fits a processor's cache is quickest
+AT_ONCE = 200_000  # samples times a class's predictions or instances: fastest when it fits the processor's cache
 
 
 class Ranking(NamedTuple):
     """A class's predictions that count, best first, and which of them are right at each IoU threshold."""
 
-    kind: int  # index of the class
+    class_index: int
     image: Ints  # (n,): index of the image of each, up to the last right one
     hits: list[tuple[int, Ints]]  # IoU thresholds (indices), each with the positions in `image` of the right ones
 
@@ -36,7 +36,7 @@ def draw_weights(groups: Ints, samples: int, seed: int) -> Ints:
 
     Args:
         groups: (images,): the number of each image's group.
-        samples: so many test sets are drawn, each of as many groups as there are.
+        samples: how many test sets are drawn, each of as many groups as there are.
         seed: of the random generator.
     """
     _, group = np.unique(groups, return_inverse=True)
@@ -61,21 +61,21 @@ def rankings(matches: Matches, counted: Bools | None = None) -> list[Ranking]:
         images[matches.instance_image[counted]] = True
     with_none = np.append(counted, False)  # an instance of -1
     found = []
-    for kind in range(len(matches.names)):
-        of_kind = np.flatnonzero((matches.kind == kind) & images[matches.image])
-        instance = matches.instance[:, of_kind]
+    for class_index in range(len(matches.names)):
+        of_class = np.flatnonzero((matches.class_index == class_index) & images[matches.image])
+        instance = matches.instance[:, of_class]
         right = with_none[instance]
         dropped = (instance >= 0) & ~right
-        # Most often one and the same predictions are dropped at every threshold, and ranked once.
+        # Usually the same predictions are dropped at every threshold, and are ranked once.
         alike: dict[bytes, list[int]] = {}
         for iou, pattern in enumerate(dropped):
             alike.setdefault(pattern.tobytes(), []).append(iou)
         for ious in alike.values():
-            kept = np.flatnonzero(~dropped[ious[0]])
-            hits = [(iou, np.flatnonzero(right[iou, kept])) for iou in ious]
+            ranked = np.flatnonzero(~dropped[ious[0]])
+            hits = [(iou, np.flatnonzero(right[iou, ranked])) for iou in ious]
             # What comes after the last right one cannot lower any precision that counts.
             end = max((int(at[-1]) + 1 for _, at in hits if len(at)), default=0)
-            found.append(Ranking(kind, matches.image[of_kind[kept[:end]]], hits))
+            found.append(Ranking(class_index, matches.image[of_class[ranked[:end]]], hits))
     return found
 
 
@@ -84,7 +84,7 @@ def instance_counts(matches: Matches, weights: Ints, counted: Bools | None = Non
     chosen = ~matches.crowd if counted is None else counted & ~matches.crowd
     images, count = matches.instance_image[chosen], len(matches.names)
     of_image = np.zeros((len(matches.image_ids), count), dtype=np.int64)
-    np.add.at(of_image, (images, matches.instance_kind[chosen]), 1)
+    np.add.at(of_image, (images, matches.instance_class[chosen]), 1)
     found: Ints = weights @ of_image
     return found
 
@@ -109,9 +109,9 @@ def class_precisions(ranked: Sequence[Ranking], instances: Ints, weights: Ints, 
     """
     found = np.where(instances[:, :, None] > 0, np.zeros((*instances.shape, thresholds)), np.nan)
     for ranking in ranked:
-        has = instances[:, ranking.kind] > 0
-        total = instances[has, ranking.kind, None]
-        # How many of RECALLS are reached with so many right ones.
+        has = instances[:, ranking.class_index] > 0
+        total = instances[has, ranking.class_index, None]
+        # How many of RECALLS each number of right ones reaches.
         recalls = np.searchsorted(RECALLS, np.arange(total.max(initial=0) + 1) / total, side="right")
         weight = weights[has][:, ranking.image]
         predicted = np.cumsum(weight, axis=1)
@@ -122,14 +122,14 @@ def class_precisions(ranked: Sequence[Ranking], instances: Ints, weights: Ints, 
             precision = right / (predicted[:, hits] + EPSILON)
             envelope = np.maximum.accumulate(precision[:, ::-1], axis=1)[:, ::-1]
             new = np.diff(np.take_along_axis(recalls, right, axis=1), axis=1, prepend=0)
-            found[has, ranking.kind, iou] = np.einsum("ij,ij->i", envelope, new) / len(RECALLS)
+            found[has, ranking.class_index, iou] = np.einsum("ij,ij->i", envelope, new) / len(RECALLS)
     return found
 
 
 def sample_precisions(matches: Matches, weights: Ints, counted: Bools | None = None) -> Floats:
     """Average precision in every sample: (samples, classes, thresholds); see class_precisions."""
     ranked = rankings(matches, counted)
-    longest = max((*(len(ranking.image) for ranking in ranked), *np.bincount(matches.instance_kind)), default=0)
+    longest = max((*(len(ranking.image) for ranking in ranked), *np.bincount(matches.instance_class)), default=0)
     parts = [
         class_precisions(ranked, instance_counts(matches, part, counted), part, len(matches.ious))
         for part in np.array_split(weights, len(weights) * longest // AT_ONCE + 1)
@@ -149,15 +149,15 @@ def mean_of_classes(precisions: Floats) -> Floats:
 def interval(values: Floats, groups: int, value: float | None) -> list[float] | None:
     """The middle 95% of the samples as [low, high], six digits, a little widened; None where it would mislead.
 
-    Drawing again from few groups varies too little, so the percentiles are moved outwards as a t-interval's are
-    (Hesterberg 2015, "expanded percentile"). From fewer than FEWEST, or where every sample gives the same, as it does
-    when everything or nothing was found, drawing again would look like certainty. A mean over many classes of few
-    instances each is higher in most draws than it is, since draws repeat what was found and lack what was rare: where
-    the figure itself lies outside, there is no interval either.
+    Samples of few groups vary too little, so the percentiles are moved outwards as a t-interval's are (Hesterberg 2015,
+    "expanded percentile"). With fewer than FEWEST groups, or when every sample gives the same figure (everything was
+    found, or nothing), an interval would look like certainty. A mean over many classes with few instances each is
+    higher in most samples than in the test set, since samples repeat what was found and lack what was rare: where the
+    figure itself lies outside, there is no interval either.
 
     Args:
         values: a figure of each sample.
-        groups: how many groups there are to draw whose images show what is measured.
+        groups: how many groups have images that show what is measured.
         value: the figure itself.
     """
     known = values[~np.isnan(values)]

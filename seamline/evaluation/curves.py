@@ -1,7 +1,7 @@
 """What a score threshold does: precision, recall and F1 over it, the best one, and whether scores can be believed.
 
-At mask IoU 0.5 and from pycocotools' matches: a prediction is right when it is matched to an instance; what is
-matched to a crowd region counts neither way.
+From pycocotools' matches at IoU 0.5: a prediction is right when it is matched to an instance; one matched to a crowd
+region is neither right nor wrong.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ THRESHOLDS = np.round(np.linspace(0, 1, 101), 2)
 USUAL_THRESHOLD = 0.25
 BINS = 10
 RELIABILITY_HEADER = ("score_from", "score_to", "predictions", "mean_score", "right")
-# Scores below it are left out of the calibration error: hundreds of boxes that nobody will ever be shown.
+# Lower scores are left out of the calibration error: hundreds of predictions that nobody is ever shown.
 CALIBRATION_FLOOR = 0.05
 
 
@@ -64,15 +64,15 @@ def matches_to_operating(matches: Matches) -> Operating:
     step = np.searchsorted(THRESHOLDS, matches.score, side="right") - 1
     counts = []
     for chosen in (right, counted):
-        cells = matches.kind[chosen] * len(THRESHOLDS) + step[chosen]
+        cells = matches.class_index[chosen] * len(THRESHOLDS) + step[chosen]
         at = np.bincount(cells, minlength=classes * len(THRESHOLDS)).reshape(classes, -1)
         counts.append(np.cumsum(at[:, ::-1], axis=1)[:, ::-1].astype(np.int64))
-    instances = np.bincount(matches.instance_kind[~matches.crowd], minlength=classes).astype(np.int64)
+    instances = np.bincount(matches.instance_class[~matches.crowd], minlength=classes).astype(np.int64)
     return Operating(matches.names, counts[0], counts[1], instances)
 
 
 def mean_of_shown(operating: Operating, values: Floats) -> Floats:
-    """Mean of values (classes, thresholds) over the classes with instances, as far as they are numbers; else NaN."""
+    """Mean of values (classes, thresholds) over the classes with instances, without NaN; NaN where nothing is left."""
     shown = values[operating.instances > 0]
     known = ~np.isnan(shown)
     found: Floats = ratio(np.where(known, shown, 0).sum(axis=0), known.sum(axis=0))
@@ -80,7 +80,7 @@ def mean_of_shown(operating: Operating, values: Floats) -> Floats:
 
 
 def best_f1_threshold(operating: Operating) -> float:
-    """The lowest of THRESHOLDS with the best F1, averaged over the classes; the usual one where nothing is right."""
+    """The lowest of THRESHOLDS with the best mean F1 of the classes; USUAL_THRESHOLD where nothing is right."""
     f1 = np.nan_to_num(mean_of_shown(operating, operating.f1()))
     return float(THRESHOLDS[int(f1.argmax())]) if f1.max() > 0 else USUAL_THRESHOLD
 
@@ -88,7 +88,7 @@ def best_f1_threshold(operating: Operating) -> float:
 def operating_to_point(operating: Operating, threshold: float) -> dict[str, Any]:
     """Precision, recall and F1 at one of THRESHOLDS, averaged over the classes with instances, and for each class.
 
-    None where undefined; beside them what they are made of, counted over all classes and for each.
+    None where undefined. Beside them the counts that they come from, of all classes together and of each.
     """
     at = int(np.searchsorted(THRESHOLDS, threshold))
     kinds = {"precision": operating.precision(), "recall": operating.recall(), "F1": operating.f1()}
@@ -115,7 +115,7 @@ def number(value: float) -> float | None:
 
 
 def operating_to_table(operating: Operating) -> tuple[list[str], list[list[Any]]]:
-    """A row a threshold: precision, recall and F1, averaged over the classes, then F1 of each class; header and rows.
+    """Header and one row per threshold: mean precision, recall and F1 of the classes, then F1 of each class.
 
     Only classes with instances; a cell is empty where nothing is predicted.
     """
@@ -129,8 +129,8 @@ def operating_to_table(operating: Operating) -> tuple[list[str], list[list[Any]]
 def reliability(matches: Matches) -> tuple[list[tuple[Any, ...]], float | None]:
     """Whether scores mean what they say: a row under RELIABILITY_HEADER for each bin of scores, and the mean error.
 
-    The expected calibration error is the mean distance of score and share right over bins, weighted by predictions
-    (Guo et al. 2017), of scores from CALIBRATION_FLOOR on; None where there are none.
+    The expected calibration error (Guo et al. 2017) is the mean difference over bins between score and share of right
+    predictions, weighted by predictions, for scores of at least CALIBRATION_FLOOR; None where there are none.
     """
     right, counted = right_and_counted(matches)
     chosen = counted & (matches.score >= CALIBRATION_FLOOR)
@@ -153,7 +153,7 @@ def rounded(value: float | None) -> float | None:
 
 
 def curves_to_table(curves: Sequence[Curve]) -> tuple[list[str], list[list[float]]]:
-    """A row a recall point: the mean precision of all classes, then each class's, as header and rows."""
+    """Header and one row per recall: the mean precision of the classes, then that of each class."""
     recalls = curves[0].recall if curves else []
     rows = []
     for index, recall in enumerate(recalls):

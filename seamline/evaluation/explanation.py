@@ -15,7 +15,7 @@ from tqdm import tqdm
 from seamline.base.coco import Record
 from seamline.base.files import read_json, sha256_of, write_csv, write_json
 from seamline.base.parallel import in_processes, usable_cores
-from seamline.charts.results import (
+from seamline.charts.evaluation import (
     confidence_figure,
     confusion_figure,
     interval_figure,
@@ -24,10 +24,12 @@ from seamline.charts.results import (
     reliability_figure,
     slices_figure,
 )
+from seamline.charts.style import save
 from seamline.evaluation.average_precision import MAX_DETECTIONS, read_ground_truth
 from seamline.evaluation.bootstrap import LEVEL, groups_showing, interval, mean_of_classes
 from seamline.evaluation.curves import (
     RELIABILITY_HEADER,
+    Operating,
     best_f1_threshold,
     curves_to_table,
     matches_to_operating,
@@ -35,10 +37,10 @@ from seamline.evaluation.curves import (
     operating_to_table,
     reliability,
 )
-from seamline.evaluation.measure import KINDS, MEASURES, SPLITS, Measured
+from seamline.evaluation.kinds import KINDS, PLURALS, primary_kind
+from seamline.evaluation.measure import MEASURES, SPLITS, Measured
 from seamline.evaluation.mistakes import (
     FOUND_IOU,
-    MISTAKES,
     RIGHT,
     Judged,
     confusion_matrix,
@@ -46,16 +48,15 @@ from seamline.evaluation.mistakes import (
     judge,
     judged_to_record,
     mistakes_by_class,
+    mistakes_of,
     random_images,
     worst_images,
 )
-from seamline.evaluation.slices import HEADER as SLICE_HEADER
-from seamline.evaluation.slices import enough_samples, field_of, job_to_rows
-from seamline.images.drawing import save
-from seamline.images.overlays import write_overlays
+from seamline.evaluation.pictures import write_pictures
+from seamline.evaluation.slices import enough_samples, field_of, header_of, job_to_rows
 from seamline.params.evaluate import Evaluate
 
-LARGE_SLICES = 100_000  # predictions, over all fields; starting processes takes longer than fewer do
+LARGE_SLICES = 100_000  # predictions, over all fields; fewer take less time than starting processes
 
 
 def write_evaluation(
@@ -70,56 +71,39 @@ def write_evaluation(
     """Everything that explains reports/metrics.json, into the folder `out`.
 
     Args:
-        evaluations: of evaluate_files.
+        evaluations: of evaluate_files; masks are explained where they were evaluated, else boxes.
         model: what was evaluated.
         split: folder with val.json and test.json.
-        predictions: folder with test_mask.json.
+        predictions: folder with test_mask.json or test_box.json.
         images: folder of the image files.
         params: the section evaluate.
         out: an empty folder.
     """
     truth = {name: read_ground_truth(split / f"{name}.json") for name in SPLITS}
-    masks = {name: evaluations[name, "mask"] for name in SPLITS}
-    operating = {name: matches_to_operating(found.matches) for name, found in masks.items()}
+    kind = primary_kind(kind for _, kind in evaluations)
+    primary = {name: evaluations[name, kind] for name in SPLITS}
+    operating = {name: matches_to_operating(found.matches) for name, found in primary.items()}
     # The threshold is chosen on val, so that the confusion matrix and mistakes on test are not tuned on test.
     threshold = best_f1_threshold(operating["val"])
-    write_json(out / "settings.json", settings(model, split, masks, params))
+    write_json(out / "settings.json", settings(model, split, primary, params))
     write_intervals(evaluations, out)
-    write_slices(masks, truth, params, out)
+    write_slices(primary, truth, params, kind, out)
 
-    header, rows = curves_to_table(masks["test"].curves)
-    write_csv(out / "precision_recall.csv", header, rows)
-    save(precision_recall_figure(table_to_columns(header, rows)), out / "precision_recall.png")
-    header, rows = operating_to_table(operating["test"])
-    write_csv(out / "confidence.csv", header, rows)
-    save(confidence_figure(table_to_columns(header, rows), threshold), out / "confidence.png")
-    bins, error = reliability(masks["test"].matches)
-    write_csv(out / "reliability.csv", RELIABILITY_HEADER, bins)
-    save(
-        reliability_figure([dict(zip(RELIABILITY_HEADER, row, strict=True)) for row in bins], error),
-        out / "reliability.png",
-    )
-    write_json(
-        out / "operating_point.json",
-        {
-            "threshold": threshold,
-            "chosen_by": "best F1 of masks on val, mean of the classes, IoU 0.5",
-            **{name: operating_to_point(found, threshold) for name, found in operating.items()},
-            "test_calibration_error": error,
-        },
-    )
+    write_curves(primary["test"], operating, threshold, kind, out)
 
-    judged = judge(truth["test"], read_json(predictions / "test_mask.json"), masks["test"].matches, threshold)
-    write_mistakes(judged, {number: record["name"] for number, record in truth["test"].cats.items()}, threshold, out)
+    results = read_json(predictions / f"test_{kind}.json")
+    judged = judge(truth["test"], results, primary["test"].matches, threshold, kind)
+    names = {number: record["name"] for number, record in truth["test"].cats.items()}
+    write_mistakes(judged, names, threshold, kind, out)
     for folder, chosen in (
         ("worst", worst_images(judged, params.overlays)),
         ("sample", random_images(judged, params.overlays, params.seed)),
     ):
-        write_json(out / f"{folder}.json", [judged_to_record(image, truth["test"]) for image in chosen])
-        write_overlays(chosen, truth["test"], images, out / folder)
+        write_json(out / f"{folder}.json", [judged_to_record(image, truth["test"], kind) for image in chosen])
+        write_pictures(chosen, truth["test"], kind, images, out / folder)
 
 
-def settings(model: Path, split: Path, masks: dict[str, Measured], section: Evaluate) -> Record:
+def settings(model: Path, split: Path, primary: dict[str, Measured], section: Evaluate) -> Record:
     """What every figure was measured with and on."""
     return {
         "model": str(model),
@@ -146,24 +130,29 @@ def settings(model: Path, split: Path, masks: dict[str, Measured], section: Eval
                 "samples_of_a_slice": enough_samples(found.matches, section.bootstrap_samples),
                 "sha256": sha256_of(split / f"{name}.json"),
             }
-            for name, found in masks.items()
+            for name, found in primary.items()
         },
     }
 
 
 def write_intervals(evaluations: dict[tuple[str, str], Measured], out: Path) -> None:
     """intervals.json and per_class.json; bootstrap.csv, whose rows pair up with those of other models."""
-    names = {
+    kinds = [kind for kind in KINDS if ("test", kind) in evaluations]
+    primary = primary_kind(kinds)
+    samples = {
         f"{split}_{kind}_{measure}": mean_of_classes(evaluations[split, kind].sampled(measure))
         for split in SPLITS
-        for kind in KINDS
+        for kind in kinds
         for measure in MEASURES
     }
     groups = {
-        split: groups_showing(evaluations[split, "mask"].matches, evaluations[split, "mask"].groups) for split in SPLITS
+        split: groups_showing(evaluations[split, primary].matches, evaluations[split, primary].groups)
+        for split in SPLITS
     }
     write_csv(
-        out / "bootstrap.csv", list(names), zip(*(values.round(6).tolist() for values in names.values()), strict=True)
+        out / "bootstrap.csv",
+        list(samples),
+        zip(*(values.round(6).tolist() for values in samples.values()), strict=True),
     )
     write_json(
         out / "intervals.json",
@@ -173,30 +162,31 @@ def write_intervals(evaluations: dict[tuple[str, str], Measured], out: Path) -> 
                     measure: {
                         "value": evaluations[split, kind].summary[measure],
                         "interval": interval(
-                            names[f"{split}_{kind}_{measure}"],
+                            samples[f"{split}_{kind}_{measure}"],
                             groups[split],
                             evaluations[split, kind].summary[measure],
                         ),
                     }
                     for measure in MEASURES
                 }
-                for kind in KINDS
+                for kind in kinds
             }
             for split in SPLITS
         },
     )
-    classes = {split: {kind: class_records(evaluations[split, kind]) for kind in KINDS} for split in SPLITS}
+    classes = {split: {kind: class_records(evaluations[split, kind]) for kind in kinds} for split in SPLITS}
     write_json(out / "per_class.json", classes)
-    rows = [(name, found["mAP50_95"], found["mAP50_95_interval"]) for name, found in classes["test"]["mask"].items()]
-    save(interval_figure(rows, "Masks of each class on test, with 95% intervals", "mAP50-95"), out / "per_class.png")
+    rows = [(name, found["mAP50_95"], found["mAP50_95_interval"]) for name, found in classes["test"][primary].items()]
+    title = f"{PLURALS[primary].capitalize()} of each class on test, with 95% intervals"
+    save(interval_figure(rows, title, "mAP50-95"), out / "per_class.png")
 
 
 def class_records(measured: Measured) -> dict[str, Record]:
-    """Of each class: instances, images that show it, and each measure with its interval."""
+    """For each class: instances, images that show it, and each measure with its interval."""
     matches = measured.matches
     found = {}
     for index, (name, values) in enumerate(measured.per_class.items()):
-        own = (matches.instance_kind == index) & ~matches.crowd
+        own = (matches.instance_class == index) & ~matches.crowd
         record: Record = {
             "instances": int(own.sum()),
             "images": len(np.unique(matches.instance_image[own])),
@@ -212,10 +202,10 @@ def class_records(measured: Measured) -> dict[str, Record]:
     return found
 
 
-def write_slices(masks: dict[str, Measured], truth: dict[str, COCO], params: Evaluate, out: Path) -> None:
-    """slices.csv and its chart, and slices.json, which says how many instances a field says nothing of."""
+def write_slices(primary: dict[str, Measured], truth: dict[str, COCO], params: Evaluate, kind: str, out: Path) -> None:
+    """slices.csv and its chart, and slices.json, which counts the instances that no slice of a field shows."""
     fields = {
-        split: [field_of(truth[split], masks[split].matches, *item) for item in params.slices.items()]
+        split: [field_of(truth[split], primary[split].matches, *item) for item in params.slices.items()]
         for split in SPLITS
     }
     write_json(
@@ -229,22 +219,48 @@ def write_slices(masks: dict[str, Measured], truth: dict[str, COCO], params: Eva
         },
     )
     jobs = [
-        (split, field, masks[split].matches, masks[split].groups, masks[split].weights)
+        (split, field, primary[split].matches, primary[split].groups, primary[split].weights)
         for split in SPLITS
         for field in fields[split]
     ]
     large = sum(job[2].score.size for job in jobs) > LARGE_SLICES
     done = in_processes(job_to_rows, jobs, min(usable_cores(), len(jobs)) if large else 1)
     rows = [row for part in tqdm(done, "slices", len(jobs), unit="field", disable=None) for row in part]
-    write_csv(out / "slices.csv", SLICE_HEADER, rows)
-    shown = [dict(zip(SLICE_HEADER, row, strict=True)) for row in rows if row[0] == "test"]
-    save(slices_figure(shown), out / "slices.png")
+    header = header_of(kind)
+    write_csv(out / "slices.csv", header, rows)
+    shown = [dict(zip(header, row, strict=True)) for row in rows if row[0] == "test"]
+    save(slices_figure(shown, kind), out / "slices.png")
 
 
-def write_mistakes(judged: list[Judged], names: dict[int, str], threshold: float, out: Path) -> None:
-    """mistakes.json by class, mistakes.csv in all, confusion.csv, and their charts."""
-    classes = mistakes_by_class(judged, names)
-    totals = {kind: sum(counts[kind] for counts in classes.values()) for kind in MISTAKES}
+def write_curves(test: Measured, operating: dict[str, Operating], threshold: float, kind: str, out: Path) -> None:
+    """The curves of precision, recall and F1, the threshold chosen on val, and whether scores are probabilities."""
+    header, rows = curves_to_table(test.curves)
+    write_csv(out / "precision_recall.csv", header, rows)
+    save(precision_recall_figure(table_to_columns(header, rows), kind), out / "precision_recall.png")
+    header, rows = operating_to_table(operating["test"])
+    write_csv(out / "confidence.csv", header, rows)
+    save(confidence_figure(table_to_columns(header, rows), threshold, kind), out / "confidence.png")
+    bins, error = reliability(test.matches)
+    write_csv(out / "reliability.csv", RELIABILITY_HEADER, bins)
+    save(
+        reliability_figure([dict(zip(RELIABILITY_HEADER, row, strict=True)) for row in bins], error),
+        out / "reliability.png",
+    )
+    write_json(
+        out / "operating_point.json",
+        {
+            "threshold": threshold,
+            "chosen_by": f"best F1 of {PLURALS[kind]} on val, mean of the classes, IoU 0.5",
+            **{name: operating_to_point(found, threshold) for name, found in operating.items()},
+            "test_calibration_error": error,
+        },
+    )
+
+
+def write_mistakes(judged: list[Judged], names: dict[int, str], threshold: float, kind: str, out: Path) -> None:
+    """mistakes.json by class, mistakes.csv over all classes, confusion.csv, and their charts."""
+    classes = mistakes_by_class(judged, names, kind)
+    totals = {mistake: sum(counts[mistake] for counts in classes.values()) for mistake in mistakes_of(kind)}
     right = sum(counts[RIGHT] for counts in classes.values())
     write_json(
         out / "mistakes.json",
@@ -254,7 +270,7 @@ def write_mistakes(judged: list[Judged], names: dict[int, str], threshold: float
     save(mistakes_figure(totals, f"Mistakes on test, score at least {threshold:.2f}"), out / "mistakes.png")
     labels, matrix = confusion_matrix(judged, names)
     write_csv(out / "confusion.csv", ("actual", "predicted"), confusion_to_rows(labels, matrix))
-    save(confusion_figure(labels, matrix, threshold), out / "confusion.png")
+    save(confusion_figure(labels, matrix, threshold, kind), out / "confusion.png")
 
 
 def table_to_columns(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> dict[str, list[Any]]:

@@ -1,4 +1,4 @@
-"""The evaluate stage's figures: pycocotools over saved predictions, and how far each figure can be trusted."""
+"""The evaluate stage's figures: pycocotools over saved predictions, and how far each one can be trusted."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ from seamline.evaluation.average_precision import (
     read_ground_truth,
 )
 from seamline.evaluation.bootstrap import draw_weights, groups_showing, interval, mean_of_classes, sample_precisions
+from seamline.evaluation.kinds import kinds_of_predictions
 from seamline.params.evaluate import Evaluate
 
 SPLITS = ("val", "test")
-KINDS = ("box", "mask")
 MEASURES = ("mAP50_95", "mAP50")  # that intervals are given for
-LARGE_BYTES = 20_000_000  # of predictions; starting processes takes longer than fewer do
+LARGE_BYTES = 20_000_000  # of predictions; fewer take less time than starting processes
 
 
 class Job(NamedTuple):
@@ -41,7 +41,7 @@ class Job(NamedTuple):
 
 
 class Measured(NamedTuple):
-    """What one of pycocotools' runs found, and what its figures are over test sets drawn again."""
+    """What one of pycocotools' runs found, and its average precision over resampled test sets."""
 
     summary: Summary
     per_class: dict[str, dict[str, float | None]]
@@ -57,15 +57,19 @@ class Measured(NamedTuple):
 
 
 def evaluate_files(split: Path, predictions: Path, params: Evaluate) -> dict[tuple[str, str], Measured]:
-    """pycocotools over saved predictions, boxes and masks of val and test, as many at once as there are cores.
+    """pycocotools over saved predictions of val and test, in as many processes as there are cores.
 
     Args:
         split: folder with val.json, test.json and groups.json.
-        predictions: folder with val_box.json, val_mask.json, test_box.json and test_mask.json.
+        predictions: folder with val_box.json and test_box.json, and where the model finds masks with val_mask.json and
+            test_mask.json.
         params: the section evaluate.
+
+    Returns:
+        What was measured of each split and kind.
     """
-    # Masks take longer and are begun first.
-    wanted = [(name, kind) for kind in reversed(KINDS) for name in SPLITS]
+    # Masks take longer and start first.
+    wanted = [(name, kind) for kind in reversed(kinds_of_predictions(predictions)) for name in SPLITS]
     jobs = [Job(split / f"{name}.json", predictions / f"{name}_{kind}.json", kind, params) for name, kind in wanted]
     large = sum(job.results.stat().st_size for job in jobs) > LARGE_BYTES
     done = in_processes(evaluate_file, jobs, min(usable_cores(), len(jobs)) if large else 1)
@@ -82,7 +86,7 @@ def groups_beside(split_file: Path) -> dict[str, int]:
     path = split_file.with_name("groups.json")
     found = read_json(path)
     if not isinstance(found, dict):
-        raise SeamlineError(f"{path}: is no list of groups; the split stage makes it.")
+        raise SeamlineError(f"{path}: is not a list of groups; the split stage makes it.")
     return found
 
 

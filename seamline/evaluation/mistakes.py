@@ -1,6 +1,7 @@
 """What a model gets wrong at a score threshold: the confusion of classes, mistakes by kind, and the worst images.
 
-Kinds of mistakes follow TIDE (Bolya et al. 2020), by the mask IoU of a prediction with the instances of its image.
+Mistakes follow TIDE (Bolya et al. 2020): a prediction's IoU with the instances of its image tells which one it is. The
+IoU is that of masks, or of boxes where the model finds boxes only.
 """
 
 from __future__ import annotations
@@ -15,16 +16,14 @@ from pycocotools.coco import COCO
 
 from seamline.base.coco import Record
 from seamline.evaluation.average_precision import Ints, Matches
-from seamline.masks.outlines import segmentation_to_rle
+from seamline.evaluation.kinds import shape_of
+from seamline.masks.rle import segmentation_to_rle
 
 FOUND_IOU = 0.5  # from here on an instance is found
 TOUCHED_IOU = 0.1  # from here on a prediction is about an instance
 RIGHT = "right"
 IN_CROWD = "in a crowd region"
 MISSED = "missed"
-# Of predictions; the order is that in which they are looked for.
-FALSE_KINDS = ("duplicate", "wrong class", "poor mask", "wrong class and poor mask", "background")
-MISTAKES = (*FALSE_KINDS, MISSED)
 
 
 class Judged(NamedTuple):
@@ -33,15 +32,37 @@ class Judged(NamedTuple):
     image_id: int
     instances: list[Record]  # those that count
     predictions: list[Record]  # from the threshold on, best first
-    overlaps: npt.NDArray[np.float64]  # mask IoU, predictions x instances
-    verdicts: list[str]  # of each prediction: RIGHT, IN_CROWD or one of FALSE_KINDS
-    found: list[int]  # of each prediction: index of the instance it is right about, -1 where it is about none
-    missed: list[int]  # index of each instance that no prediction is right about
+    overlaps: npt.NDArray[np.float64]  # IoU, predictions x instances
+    verdicts: list[str]  # of each prediction: RIGHT, IN_CROWD or one of false_verdicts
+    found: list[int]  # of each prediction: index of the instance that it found, -1 where it found none
+    missed: list[int]  # index of each instance that no prediction found
     quality: float  # panoptic quality, 1 is perfect
 
 
-def judge(truth: COCO, results: Sequence[Record], matches: Matches, confidence: float) -> list[Judged]:
-    """Every image of a split, by id; matches are those of the results' masks, and decide what is right."""
+def false_verdicts(kind: str) -> tuple[str, ...]:
+    """What can be wrong with a prediction, in the order in which it is looked for."""
+    return ("duplicate", "wrong class", f"poor {kind}", f"wrong class and poor {kind}", "background")
+
+
+def mistakes_of(kind: str) -> tuple[str, ...]:
+    """Every mistake that a model can make."""
+    return (*false_verdicts(kind), MISSED)
+
+
+def is_false(verdict: str) -> bool:
+    return verdict not in (RIGHT, IN_CROWD)
+
+
+def judge(truth: COCO, results: Sequence[Record], matches: Matches, confidence: float, kind: str) -> list[Judged]:
+    """Every image of a split, by id.
+
+    Args:
+        truth: the split's records.
+        results: COCO results with shapes of that kind.
+        matches: of the results by the IoU of that kind; they decide what is right.
+        confidence: predictions with a lower score are left out.
+        kind: "box" or "mask".
+    """
     by_image: dict[int, list[int]] = {number: [] for number in matches.image_ids.tolist()}
     matched = {
         result: instance
@@ -58,40 +79,42 @@ def judge(truth: COCO, results: Sequence[Record], matches: Matches, confidence: 
         instances = [record for record in truth.imgToAnns[image_id] if not record["iscrowd"]]
         rows = {row_of[record["id"]]: index for index, record in enumerate(instances)}
         predictions = [results[index] for index in ranked]
-        overlaps = mask_overlaps(predictions, instances, truth.imgs[image_id])
+        overlaps = shape_overlaps(predictions, instances, truth.imgs[image_id], kind)
         verdicts, found = [], []
         for position, index in enumerate(ranked):
             instance = matched.get(index)
             found.append(rows.get(instance, -1) if instance is not None else -1)
             if instance is None:
-                verdicts.append(kind_of_mistake(predictions[position], instances, overlaps[position]))
+                verdicts.append(false_verdict(predictions[position], instances, overlaps[position], kind))
             elif instance in rows:
                 verdicts.append(RIGHT)
             else:
                 verdicts.append(IN_CROWD)
         missed = [index for index in range(len(instances)) if index not in found]
         hits = [float(overlaps[position, index]) for position, index in enumerate(found) if index >= 0]
-        wrong = sum(verdict in FALSE_KINDS for verdict in verdicts)
+        wrong = sum(map(is_false, verdicts))
         quality = panoptic_quality(hits, wrong, len(missed))
         judged.append(Judged(image_id, instances, predictions, overlaps, verdicts, found, missed, quality))
     return judged
 
 
-def mask_overlaps(predictions: list[Record], instances: list[Record], image: Record) -> npt.NDArray[np.float64]:
-    """IoU of masks, predictions x instances."""
+def shape_overlaps(
+    predictions: list[Record], instances: list[Record], image: Record, kind: str
+) -> npt.NDArray[np.float64]:
+    """IoU of masks or of boxes, predictions x instances."""
     if not predictions or not instances:
         return np.zeros((len(predictions), len(instances)))
-    height, width = image["height"], image["width"]
+    actual = [shape_of(record, kind) for record in instances]
+    if kind == "mask":
+        actual = [segmentation_to_rle(segmentation, image["height"], image["width"]) for segmentation in actual]
     overlaps: npt.NDArray[np.float64] = coco_mask.iou(
-        [record["segmentation"] for record in predictions],
-        [segmentation_to_rle(record["segmentation"], height, width) for record in instances],
-        [0] * len(instances),
+        [shape_of(record, kind) for record in predictions], actual, [0] * len(instances)
     )
     return overlaps
 
 
-def kind_of_mistake(prediction: Record, instances: list[Record], overlaps: npt.NDArray[np.float64]) -> str:
-    """Why a prediction is matched to no instance; overlaps (instances,) are its mask's."""
+def false_verdict(prediction: Record, instances: list[Record], overlaps: npt.NDArray[np.float64], kind: str) -> str:
+    """What is wrong with a prediction that is matched to no instance; overlaps (instances,) are its own."""
     same_class = np.array([record["category_id"] == prediction["category_id"] for record in instances], dtype=np.bool_)
     own = overlaps[same_class].max(initial=0)
     other = overlaps[~same_class].max(initial=0)
@@ -100,8 +123,8 @@ def kind_of_mistake(prediction: Record, instances: list[Record], overlaps: npt.N
     if other >= FOUND_IOU:
         return "wrong class"
     if own >= TOUCHED_IOU:
-        return "poor mask"
-    return "wrong class and poor mask" if other >= TOUCHED_IOU else "background"
+        return f"poor {kind}"
+    return f"wrong class and poor {kind}" if other >= TOUCHED_IOU else "background"
 
 
 def panoptic_quality(hits: Sequence[float], wrong: int, missed: int) -> float:
@@ -110,12 +133,12 @@ def panoptic_quality(hits: Sequence[float], wrong: int, missed: int) -> float:
     return float(sum(hits) / whole) if whole else 1.0
 
 
-def mistakes_by_class(judged: Iterable[Judged], names: dict[int, str]) -> dict[str, dict[str, int]]:
+def mistakes_by_class(judged: Iterable[Judged], names: dict[int, str], kind: str) -> dict[str, dict[str, int]]:
     """How often each class is predicted right, predicted wrongly in each way, and missed.
 
-    A wrong prediction counts under the class it names, a miss under that of the instance.
+    A wrong prediction counts for the class that it names, a missed instance for its own class.
     """
-    counts = {name: dict.fromkeys((RIGHT, *MISTAKES), 0) for _, name in sorted(names.items())}
+    counts = {name: dict.fromkeys((RIGHT, *mistakes_of(kind)), 0) for _, name in sorted(names.items())}
     for image in judged:
         for prediction, verdict in zip(image.predictions, image.verdicts, strict=True):
             if verdict != IN_CROWD:
@@ -128,9 +151,9 @@ def mistakes_by_class(judged: Iterable[Judged], names: dict[int, str]) -> dict[s
 def confusion_matrix(judged: Iterable[Judged], names: dict[int, str]) -> tuple[list[str], Ints]:
     """What each instance was taken for: rows the truth, columns the prediction, background last.
 
-    Each prediction that is right goes to its instance. The others go, best first, to the instance that is left, of
-    whatever class, whose mask overlaps most, at IoU 0.5 at least; what is left over is missed or a false alarm.
-    Predictions in a crowd region are left out.
+    Each right prediction belongs to its instance. The others, best first, are each paired with the instance that
+    overlaps them most, of any class, among those that are left, if the IoU is at least 0.5. What remains is missed or a
+    false alarm. Predictions in a crowd region are left out.
     """
     numbers = sorted(names)
     position = {number: index for index, number in enumerate(numbers)}
@@ -165,7 +188,7 @@ def background_label(classes: Sequence[str]) -> str:
 
 
 def confusion_to_rows(names: Sequence[str], matrix: Ints) -> list[tuple[str, str]]:
-    """A row an instance, actual and predicted name, as DVC's confusion template counts them."""
+    """One row per instance, its actual and predicted name, as DVC's confusion template counts them."""
     return [
         (names[row], names[column])
         for row in range(len(names))
@@ -175,29 +198,29 @@ def confusion_to_rows(names: Sequence[str], matrix: Ints) -> list[tuple[str, str
 
 
 def worst_images(judged: Sequence[Judged], count: int) -> list[Judged]:
-    """Those of the lowest quality below 1, the worst first; of equal ones those with more mistakes, then by id."""
+    """At most `count` images with a quality below 1, the worst first; ties by the number of mistakes, then by id."""
     flawed = [image for image in judged if image.quality < 1]
     return sorted(flawed, key=lambda image: (image.quality, -mistakes_in(image), image.image_id))[:count]
 
 
 def mistakes_in(image: Judged) -> int:
-    return len(image.missed) + sum(verdict in FALSE_KINDS for verdict in image.verdicts)
+    return len(image.missed) + sum(map(is_false, image.verdicts))
 
 
 def random_images(judged: Sequence[Judged], count: int, seed: int) -> list[Judged]:
-    """So many at random, by id; the same ones for every model that is measured on these images."""
+    """At most `count` images at random, by id; the same ones for every model that is measured on these images."""
     chosen = np.random.default_rng(seed).choice(len(judged), min(count, len(judged)), replace=False)
     return [judged[index] for index in sorted(chosen.tolist())]
 
 
-def judged_to_record(image: Judged, truth: COCO) -> Record:
+def judged_to_record(image: Judged, truth: COCO, kind: str) -> Record:
     """What is said of an image beside its picture."""
-    kinds = [verdict for verdict in image.verdicts if verdict in FALSE_KINDS] + [MISSED] * len(image.missed)
+    mistakes = [verdict for verdict in image.verdicts if is_false(verdict)] + [MISSED] * len(image.missed)
     return {
         "image_id": image.image_id,
         "file_name": truth.imgs[image.image_id]["file_name"],
         "quality": round(image.quality, 4),
         "instances": len(image.instances),
         RIGHT: image.verdicts.count(RIGHT),
-        "mistakes": {kind: kinds.count(kind) for kind in MISTAKES if kind in kinds},
+        "mistakes": {name: mistakes.count(name) for name in mistakes_of(kind) if name in mistakes},
     }

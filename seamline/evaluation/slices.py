@@ -1,7 +1,7 @@
 """Average precision of parts of a split: the instances that share the value of a field, as DeepFashion2's tables do.
 
-A slice is measured on the images that show at least one of its instances. Its instances alone count; a prediction
-matched to another one counts neither way, one matched to none is a false alarm.
+A slice is measured on the images that show at least one of its instances. Only its instances count: a prediction
+matched to another instance is neither right nor wrong, one matched to none is a false alarm.
 """
 
 from __future__ import annotations
@@ -15,12 +15,8 @@ from pycocotools.coco import COCO
 from seamline.evaluation.average_precision import Bools, Ints, Matches
 from seamline.evaluation.bootstrap import groups_showing, interval, mean_of_classes, sample_precisions
 
-LARGEST = 20  # slices of a field, those with the most instances
-DRAWN_PREDICTIONS = 15_000_000  # in all samples of a slice; a large split, which needs fewer, gets fewer
-HEADER = (
-    "split", "field", "value", "images", "instances", "mask_mAP50_95", "mask_mAP50_95_low", "mask_mAP50_95_high",
-    "mask_mAP50", "mask_mAP50_low", "mask_mAP50_high",
-)  # fmt: skip
+LARGEST = 20  # slices of a field: those with the most instances
+DRAWN_PREDICTIONS = 15_000_000  # in all samples of a slice; a large split needs fewer samples
 Row = tuple[Any, ...]
 
 
@@ -33,12 +29,18 @@ class Field(NamedTuple):
     in_smaller_slices: int
 
 
+def header_of(kind: str) -> tuple[str, ...]:
+    """The columns of reports/evaluate/slices.csv."""
+    measures = [f"{kind}_{measure}{end}" for measure in ("mAP50_95", "mAP50") for end in ("", "_low", "_high")]
+    return ("split", "field", "value", "images", "instances", *measures)
+
+
 def field_of(truth: COCO, matches: Matches, field: str, names: Mapping[str, str] | None) -> Field:
-    """The slices of a field of annotations, or where they lack it of images; a dot leads into an object.
+    """The slices of a field of annotations, or of images where annotations lack it; a dot leads into an object.
 
     Args:
         truth: the split's records.
-        matches: says which instances are evaluated, in which order.
+        matches: which instances are evaluated, in which order.
         field: such as "occlusion", "attributes.colour", or "attribute_ids", a list, whose instances are in several.
         names: of values, as text; None: Fashionpedia's table of attributes where the file has one, else the values.
     """
@@ -69,12 +71,12 @@ def field_of(truth: COCO, matches: Matches, field: str, names: Mapping[str, str]
 
 
 def is_value(value: Any) -> bool:
-    """Text, a truth value or a number that is one."""
+    """Text, true or false, or a finite number."""
     return isinstance(value, str) or (isinstance(value, int | float) and abs(value) < float("inf"))
 
 
 def label_of(value: Any, names: Mapping[str, str] | None) -> str:
-    """A value's name: the one given, else the value as text, 1.0 as 1."""
+    """A value's name: the given one, else the value as text, 1.0 as 1."""
     if isinstance(value, float):
         text = str(int(value)) if value.is_integer() and abs(value) < 1e15 else f"{value:g}"
     else:
@@ -99,18 +101,18 @@ def natural(value: Any) -> tuple[bool, float, str]:
 
 
 def job_to_rows(job: tuple[str, Field, Matches, Ints, Ints]) -> list[Row]:
-    """The rows under HEADER of one field: the split's name, the field, the split's matches, groups and draws."""
+    """One field's rows under header_of, from the split's name, the field, the split's matches, groups and samples."""
     split, field, matches, groups, weights = job
     return [(split, field.field, value, *figures(matches, groups, weights, counted)) for value, counted in field.slices]
 
 
 def enough_samples(matches: Matches, samples: int) -> int:
-    """How many of the samples a slice takes."""
+    """How many of the samples are taken for a slice."""
     return min(samples, max(100, DRAWN_PREDICTIONS // max(len(matches.score), 1)))
 
 
 def figures(matches: Matches, groups: Ints, weights: Ints, counted: Bools) -> Row:
-    """Images, instances, and each average precision with its interval; six digits, None where no sample has any."""
+    """Images, instances, and each average precision with its interval; six digits, None where there is no interval."""
     found = sample_precisions(matches, np.ones((1, len(matches.image_ids)), dtype=np.int64), counted)[0]
     samples = sample_precisions(matches, weights[: enough_samples(matches, len(weights))], counted)
     showing = groups_showing(matches, groups, counted)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from seamline.charts.results import curve_figure
+from seamline.charts.evaluation import curve_figure
 from seamline.experiments.comparing import Comparison, Model
 from seamline.experiments.revisions import read_at
 from seamline.report.page import bytes_to_data, figure_to_svg, render

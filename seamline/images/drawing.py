@@ -1,109 +1,92 @@
-"""What every picture in reports/ shares: colours, axes, masks on a photo, and files that are equal when charts are."""
+"""Instances drawn into a photo: masks or boxes, tinted and outlined, each with its label."""
 
 from __future__ import annotations
 
 import functools
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
 
 import cv2
-import matplotlib
 import numpy as np
+import numpy.typing as npt
 import PIL.Image
 import PIL.ImageDraw
 import PIL.ImageFont
 
-from seamline.base.files import whole_file
-from seamline.images.lettering import (
-    columns_of,
-    dejavu,
-    prepare_charts,
-    say_missing,
-    shortened,
-    text_to_mask,
-    without_warnings,
-)
+from seamline.images.colours import Bgr
+from seamline.images.lettering import columns_of, dejavu, shortened, text_to_mask
 from seamline.images.reading import Image
-from seamline.masks.outlines import Mask
 
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
-matplotlib.rcParams["text.parse_math"] = False  # a name with two dollar signs is no formula
-# Told apart by the colour-blind too (Okabe and Ito).
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#F0E442", "#000000")
-# More of them, for masks, on which black is hard to see.
-MASK_COLOURS = (
-    *COLOURS[:-1], "#E6194B", "#911EB4", "#BCF60C", "#46F0F0", "#9A6324", "#F032E6", "#AAFFC3", "#800000",
-    "#FABEBE", "#008080", "#808000", "#E6BEFF", "#000075", "#808080",
-)  # fmt: skip
-DPI = 120
 BOLD = "DejaVuSans-Bold"  # on photos
 SMALLEST_PX = 6
 
 
-def save(figure: Figure, path: Path) -> None:
-    """Save as PNG without the date and version matplotlib puts in, so that equal charts are equal files."""
-    import matplotlib.pyplot as plt  # looks at every font there is, which pictures of photos do not need
+class Shape(NamedTuple):
+    """An instance as it is drawn: its mask, or where there is none its box."""
 
-    with whole_file(path) as temporary, without_warnings():
-        figure.savefig(temporary, format="png", dpi=DPI, metadata={"Software": None}, bbox_inches="tight")
-    say_missing(figure_to_text(figure))
-    plt.close(figure)
+    colour: Bgr
+    name: str  # of its class, of any length
+    note: str = ""  # behind the name, such as a score; never shortened before the name is
+    mask: npt.NDArray[np.uint8] | None = None  # (height, width) of the photo, 0 or 1
+    box: Sequence[float] | None = None  # x1, y1, x2, y2 in pixels of the photo
 
-
-def subplots(rows: int = 1, columns: int = 1, **options: Any) -> tuple[Figure, Any]:
-    """pyplot's, with letters of all languages."""
-    import matplotlib.pyplot as plt
-
-    prepare_charts()
-    return plt.subplots(rows, columns, **options)
+    @property
+    def text(self) -> str:
+        """The label on one line."""
+        return " ".join(f"{shortened(self.name)}{self.note}".split())
 
 
-def figure_to_text(figure: Figure) -> str:
-    """All that is written in a figure."""
-    from matplotlib.text import Text
-
-    return "".join(text.get_text() for text in figure.findobj(Text) if isinstance(text, Text))
-
-
-def plain_axes(axes: Any) -> None:
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.grid(alpha=0.25)
-
-
-def drawn(image: Image, masks: list[tuple[Mask, tuple[int, int, int], str]]) -> Image:
-    """The image with tinted, outlined masks, each with its text in the middle of it, smaller where it is long."""
+def drawn(image: Image, shapes: Iterable[Shape]) -> Image:
+    """The image with each shape and its label in the middle of it, in smaller letters where it is long."""
     canvas: Image = image.copy()
     thickness = max(1, round(max(image.shape[:2]) / 300))
-    for mask, colour, _ in masks:
-        canvas[mask > 0] = (0.55 * canvas[mask > 0] + 0.45 * np.array(colour)).astype(np.uint8)
-        outlines, _ = cv2.findContours(mask, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
-        cv2.drawContours(canvas, outlines, -1, colour, thickness)
-    written = PIL.Image.fromarray(canvas)
-    room = image.shape[1] - 8
+    labels: list[tuple[str, float, float]] = []  # text and the middle of its shape
+    for shape in shapes:
+        middle = draw_mask(canvas, shape, thickness) if shape.mask is not None else draw_box(canvas, shape, thickness)
+        if shape.text and middle is not None:
+            labels.append((shape.text, *middle))
+    picture = PIL.Image.fromarray(canvas)
     taken: list[tuple[float, float, float]] = []  # left end, right end and middle height of each text
-    for mask, _, words in masks:  # after all masks, so that none covers a text
-        text = " ".join(words.split())
-        ys, xs = np.nonzero(mask)
-        if text and len(ys):
-            size = max(max(image.shape[:2]) / 26, SMALLEST_PX)
-            width = width_of(text, size)
-            if width > room:
-                size = max(size * room / width, SMALLEST_PX)
-                width = width_of(text, size)
-            if width > room + 1 and size == SMALLEST_PX:
-                text = shortened(text, int(columns_of(text) * room / width))
-                width = width_of(text, size)
-            left = min(max(float(xs.mean()) - width / 2, 4), max(image.shape[1] - width - 4, 0))
-            height = float(ys.mean())
-            while any(
-                left < end and begin < left + width and abs(height - other) < size for begin, end, other in taken
-            ):
-                height += size / 4
-            taken.append((left, left + width, height))
-            write(written, text, size, left, height, 2 * thickness)
-    return np.asarray(written)
+    for text, x, y in labels:  # after all shapes, so that none covers a text
+        text, size = fitted(text, max(image.shape[:2]) / 26, image.shape[1] - 8)
+        width = width_of(text, size)
+        left = min(max(x - width / 2, 4), max(image.shape[1] - width - 4, 0))
+        while any(left < end and begin < left + width and abs(y - other) < size for begin, end, other in taken):
+            y += size / 4
+        taken.append((left, left + width, y))
+        write(picture, text, size, left, y, 2 * thickness)
+    return np.asarray(picture)
+
+
+def draw_mask(canvas: Image, shape: Shape, thickness: int) -> tuple[float, float] | None:
+    """Tint and outline a mask; its middle, or None where it has no pixel."""
+    mask = np.asarray(shape.mask)
+    canvas[mask > 0] = (0.55 * canvas[mask > 0] + 0.45 * np.array(shape.colour)).astype(np.uint8)
+    outlines, _ = cv2.findContours(mask, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+    cv2.drawContours(canvas, outlines, -1, shape.colour, thickness)
+    ys, xs = np.nonzero(mask)
+    return (float(xs.mean()), float(ys.mean())) if len(ys) else None
+
+
+def draw_box(canvas: Image, shape: Shape, thickness: int) -> tuple[float, float] | None:
+    """Outline a box; its middle, or None where there is no box either."""
+    if shape.box is None:
+        return None
+    x1, y1, x2, y2 = (round(float(side)) for side in shape.box)
+    cv2.rectangle(canvas, (x1, y1), (x2 - 1, y2 - 1), shape.colour, 2 * thickness)
+    return (x1 + x2) / 2, (y1 + y2) / 2
+
+
+def fitted(text: str, size_px: float, room_px: int) -> tuple[str, float]:
+    """The text and its size, smaller where it would be too wide, and cut where it would get too small to read."""
+    size = max(size_px, SMALLEST_PX)
+    width = width_of(text, size)
+    if width > room_px:
+        size = max(size * room_px / width, SMALLEST_PX)
+        width = width_of(text, size)
+    if width > room_px + 1 and size == SMALLEST_PX:
+        text = shortened(text, int(columns_of(text) * room_px / width))
+    return text, size
 
 
 def write(picture: PIL.Image.Image, text: str, size_px: float, left: float, middle: float, edge_px: int) -> None:
@@ -140,12 +123,3 @@ def is_plain(text: str) -> bool:
 def font_of(size_px: float) -> PIL.ImageFont.FreeTypeFont:
     """matplotlib's own font, which has more letters than OpenCV's and is the same on every machine."""
     return PIL.ImageFont.truetype(str(dejavu(BOLD)), size_px)
-
-
-def class_colour(index: int) -> str:
-    """A class's colour in all pictures, by its place among the dataset's classes."""
-    return MASK_COLOURS[index % len(MASK_COLOURS)]
-
-
-def hex_to_bgr(colour: str) -> tuple[int, int, int]:
-    return int(colour[5:7], 16), int(colour[3:5], 16), int(colour[1:3], 16)

@@ -25,6 +25,8 @@ import numpy as np
 import numpy.typing as npt
 from matplotlib.ft2font import FT2Font, LoadFlags
 
+from seamline.base.escaping import without_direction_marks
+
 # The extra `fonts`: letters and emoji as Noto publishes them; Chinese, Japanese and Korean, the same file as Debian's.
 PACKAGES = ("manimgx_fonts", "noto_cjk_sans_otc")
 # Of the faces in the last file: each has all letters, and those that countries write in different ways as one of them
@@ -127,10 +129,13 @@ def has(letter: str) -> bool:
 def shortened(text: str, limit: int = 32) -> str:
     """Cut in the middle, since file names and classes differ at both ends; no letter is cut from its marks.
 
+    Marks of direction are left out, whatever the length.
+
     Args:
         text: a name.
         limit: columns it may take; a Chinese letter takes two.
     """
+    text = without_direction_marks(text)
     letters = text_to_letters(text)
     columns = list(itertools.accumulate(map(columns_of_letter, letters)))
     if not columns or columns[-1] <= limit:
@@ -141,7 +146,7 @@ def shortened(text: str, limit: int = 32) -> str:
 
 
 def wrapped(text: str, limit: int) -> str:
-    """In lines of so many columns."""
+    """In lines of at most `limit` columns."""
     wide = any(columns_of_letter(letter) > 1 for letter in text)
     return "\n".join(textwrap.wrap(text, limit // 2 if wide else limit))
 

@@ -1,69 +1,45 @@
-"""Pictures of single images: the truth on the left, what was predicted on the right, mistakes by name."""
+"""Overlays: photos with what was found in them, small enough for a report; the one writer of such pictures."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Iterable, Sequence
 
 import cv2
 import numpy as np
-from pycocotools.coco import COCO
 
-from seamline.evaluation.mistakes import FALSE_KINDS, Judged
-from seamline.images.drawing import class_colour, drawn, hex_to_bgr
-from seamline.images.reading import Image, read_image
-from seamline.masks.outlines import Mask, rle_to_mask
+from seamline.images.drawing import Shape, drawn
+from seamline.images.reading import Image
 
-SIDE_PX = 384  # the longer side of each of the two
+SIDE_PX = 384  # the longer side of a photo
 GAP_PX = 6
 JPEG_QUALITY = 82
 
 
-def write_overlays(judged: Sequence[Judged], truth: COCO, images: Path, out: Path) -> None:
-    """A JPEG an image, named by the image's id, into `out`, which is made."""
-    out.mkdir(parents=True, exist_ok=True)
-    for image in judged:
-        picture = overlay(image, truth, read_image(images / truth.imgs[image.image_id]["file_name"]))
-        data = cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])[1].tobytes()
-        (out / f"{image.image_id}.jpg").write_bytes(data)
+def overlay(image: Image, shapes: Iterable[Shape]) -> Image:
+    """The photo with shapes in it.
 
-
-def overlay(judged: Judged, truth: COCO, image: Image) -> Image:
-    """Truth and prediction side by side; a class has one colour in all pictures."""
-    order = sorted(truth.cats)
-    colour_of = {number: hex_to_bgr(class_colour(index)) for index, number in enumerate(order)}
-    name_of = {number: truth.cats[number]["name"] for number in order}
-    actual = [
-        (
-            truth.annToMask(record),
-            colour_of[record["category_id"]],
-            name_of[record["category_id"]] + (": missed" if index in judged.missed else ""),
-        )
-        for index, record in enumerate(judged.instances)
-    ]
-    found = [
-        (
-            rle_to_mask(record["segmentation"]),
-            colour_of[record["category_id"]],
-            f"{name_of[record['category_id']]} {record['score']:.2f}"
-            + (f": {verdict}" if verdict in FALSE_KINDS else ""),
-        )
-        for record, verdict in zip(judged.predictions, judged.verdicts, strict=True)
-    ]
-    left, right = (drawn(*resized(image, masks)) for masks in (actual, found))
-    gap = np.full((left.shape[0], GAP_PX, 3), 255, np.uint8)
-    return np.hstack([left, gap, right])
-
-
-Labelled = list[tuple[Mask, tuple[int, int, int], str]]
-
-
-def resized(image: Image, masks: Labelled) -> tuple[Image, Labelled]:
-    """To the picture's size before anything is drawn, so that lines and letters stay sharp."""
+    Everything is resized before it is drawn, so that lines and letters stay sharp; shapes one by one, since a mask is
+    as large as the photo.
+    """
     scale = SIDE_PX / max(image.shape[:2])
     size = (max(round(image.shape[1] * scale), 1), max(round(image.shape[0] * scale), 1))
-    smaller = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
-    return np.asarray(cv2.resize(image, size, interpolation=smaller), dtype=np.uint8), [
-        (np.asarray(cv2.resize(mask, size, interpolation=cv2.INTER_NEAREST), dtype=np.uint8), colour, text)
-        for mask, colour, text in masks
-    ]
+    interpolation = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
+    picture = np.asarray(cv2.resize(image, size, interpolation=interpolation), dtype=np.uint8)
+    return drawn(picture, (resized(shape, size, scale) for shape in shapes))
+
+
+def resized(shape: Shape, size: tuple[int, int], scale: float) -> Shape:
+    mask, box = shape.mask, shape.box
+    if mask is not None:
+        mask = np.asarray(cv2.resize(mask, size, interpolation=cv2.INTER_NEAREST), dtype=np.uint8)
+    return shape._replace(mask=mask, box=None if box is None else [scale * side for side in box])
+
+
+def in_a_row(pictures: Sequence[Image]) -> Image:
+    """Pictures of one height side by side, with a white gap between them."""
+    gap = np.full((pictures[0].shape[0], GAP_PX, 3), 255, np.uint8)
+    return np.hstack([part for picture in pictures for part in (picture, gap)][:-1])
+
+
+def to_jpeg(picture: Image) -> bytes:
+    return cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])[1].tobytes()

@@ -1,26 +1,20 @@
-"""Masks: COCO polygons and RLE, rasters, and the one closed polygon that the trainer fills.
+"""A mask as the one closed polygon that the trainer fills.
 
-A YOLO label holds one polygon an instance, and ultralytics fills it with OpenCV's even-odd rule. COCO's masks are
-unions of polygons that may overlap, come in several parts, or have holes. So the union is rasterised as pycocotools
-does, its outlines are traced, and outlines and holes are joined into one closed walk by bridges that are crossed
-twice and so enclose nothing.
+A YOLO label holds one polygon an instance, and ultralytics fills it with OpenCV's even-odd rule. Masks may come in
+several parts, or have holes. So the outlines of the raster are traced, and outlines and holes are joined into one
+closed walk by bridges that are crossed twice and so enclose nothing.
 """
 
 from __future__ import annotations
 
-import functools
-from typing import Any
-
 import cv2
 import numpy as np
 import numpy.typing as npt
-from pycocotools import mask as coco_mask
 
-Mask = npt.NDArray[np.uint8]  # (height, width), 0 or 1
+from seamline.masks.rle import Mask
+
 Corners = npt.NDArray[np.int32]  # (points, 2): column and row of pixels; closed, the first not repeated
 Indices = npt.NDArray[np.int64]
-Line = npt.NDArray[np.float64]  # (points, 2) as x, y, each a share of width or height
-Rle = dict[str, Any]  # {"size": [height, width], "counts": bytes or str}
 
 # What leaving out corners may cost of a mask, and how far one may be off. On DeepFashion2's masks it costs half of
 # that, and labels take a fifth of the space; small masks keep every corner. On Clothing Co-Parsing mean IoU is 0.995 at
@@ -29,85 +23,6 @@ LOST_SHARE = 0.0095
 SPECKS_SHARE = 0.001
 MAX_RINGS = 2000  # joining takes time by their square; a mask of more is noise
 MAX_TOLERANCE_PX = 1.5
-
-
-def segmentation_to_rle(segmentation: Any, height: int, width: int) -> Rle:
-    """The union of COCO polygons, or RLE (compressed or not), as one compressed RLE.
-
-    Raises:
-        ValueError: when the segmentation is none of these, or an RLE of another size than the image.
-    """
-    if isinstance(segmentation, list):
-        polygons = [polygon for polygon in segmentation if isinstance(polygon, list) and len(polygon) >= 6]
-        if not polygons:
-            raise ValueError("has no polygon of at least three points")
-        rles = coco_mask.frPyObjects(polygons, height, width)
-        return dict(rles[0]) if len(rles) == 1 else union_of(rles)
-    if isinstance(segmentation, dict) and "counts" in segmentation:
-        if list(segmentation.get("size", [])) != [height, width]:
-            raise ValueError(f"has an RLE of size {segmentation.get('size')} on an image of {[height, width]}")
-        if isinstance(segmentation["counts"], list):
-            return dict(coco_mask.frPyObjects(segmentation, height, width))
-        return dict(segmentation)
-    raise ValueError("has no polygons and no RLE")
-
-
-def union_of(rles: list[Rle]) -> Rle:
-    """COCO's meaning of several polygons: a pixel in any of them is in the mask."""
-    return dict(coco_mask.merge(rles, intersect=False))
-
-
-def rle_to_mask(rle: Rle) -> Mask:
-    mask: Mask = coco_mask.decode(rle)
-    return mask
-
-
-def rle_to_crop(rle: Rle) -> tuple[Mask, int, int]:
-    """The mask inside its bounding box, and that box's left and top; 0 x 0 for an empty mask.
-
-    Most of an image is no garment: half the time of a conversion went into decoding and comparing background.
-    """
-    left, top, columns, rows = (int(side) for side in coco_mask.toBbox(rle))
-    if not rows:
-        return np.zeros((0, 0), np.uint8), 0, 0
-    height = int(rle["size"][0])
-    low, high = left * height, (left + columns) * height  # runs go down the columns
-    ends = np.cumsum(counts_to_runs(rle["counts"]))
-    clipped = np.minimum(np.maximum(ends, low), high)
-    lengths = clipped - np.concatenate(([low], clipped[:-1]))
-    values = (np.arange(len(lengths)) & 1).astype(np.uint8)
-    band = np.repeat(values, lengths).reshape(columns, height)
-    return np.asarray(cv2.transpose(band[:, top : top + rows]), dtype=np.uint8), left, top
-
-
-def counts_to_runs(counts: str | bytes) -> Indices:
-    """Run lengths, background first, from compressed RLE text (pycocotools' rleFrString).
-
-    A number is written in groups of five bits, lowest first, each a character from "0" on; a sixth bit says that
-    more follow, the last group's fifth is the sign; from the fourth number on it is the difference to the last but one.
-    """
-    codes = np.frombuffer(counts.encode("ascii") if isinstance(counts, str) else counts, np.uint8).astype(np.int64) - 48
-    ends = np.flatnonzero(codes & 0x20 == 0)
-    starts = np.concatenate(([0], ends[:-1] + 1))
-    lengths = ends - starts + 1
-    shifts = 5 * (np.arange(lengths.sum()) - np.repeat(starts, lengths))
-    runs = np.add.reduceat((codes[: len(shifts)] & 0x1F) << shifts, starts)
-    runs -= np.where(codes[ends] & 0x10, 1 << (5 * lengths), 0)
-    runs[1::2] = np.cumsum(runs[1::2])
-    runs[2::2] = np.cumsum(runs[2::2])
-    return runs
-
-
-def mask_to_rle(mask: Mask) -> Rle:
-    """Compressed RLE with text counts, as COCO results files hold it."""
-    rle = coco_mask.encode(np.asfortranarray(mask))
-    return {"size": [int(side) for side in rle["size"]], "counts": rle["counts"].decode("ascii")}
-
-
-def mask_iou(first: Mask, second: Mask) -> float:
-    """Intersection over union; 1 for two empty masks."""
-    union = cv2.countNonZero(cv2.bitwise_or(first, second))
-    return cv2.countNonZero(cv2.bitwise_and(first, second)) / union if union else 1.0
 
 
 def mask_to_corners(mask: Mask) -> Corners | None:
@@ -120,20 +35,20 @@ def mask_to_corners(mask: Mask) -> Corners | None:
     simple, hierarchy = cv2.findContours(mask, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_SIMPLE)
     if not simple:
         return None
-    kept = [0]
+    rings_left = [0]
     if len(simple) > 1:
         area = cv2.countNonZero(mask)
         sizes = [ring_pixels(np.asarray(ring, dtype=np.int32).reshape(-1, 2)) for ring in simple]
-        kept = worth_a_ring(sizes, hierarchy[0, :, 3].tolist(), SPECKS_SHARE * area)
-    if len(kept) == 1:
-        ring = np.asarray(simple[kept[0]], dtype=np.int32).reshape(-1, 2)
+        rings_left = worth_a_ring(sizes, hierarchy[0, :, 3].tolist(), SPECKS_SHARE * area)
+    if len(rings_left) == 1:
+        ring = np.asarray(simple[rings_left[0]], dtype=np.int32).reshape(-1, 2)
         length = outline_px(ring)
         corners = thinned(np.concatenate((ring, ring[:1])), tolerance_px(cv2.contourArea(ring), length))[:-1]
     else:
         contours, _ = cv2.findContours(mask, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)  # the same, with every pixel
-        rings = [np.asarray(contours[index], dtype=np.int32).reshape(-1, 2) for index in kept]
-        position = {index: place for place, index in enumerate(kept)}
-        parents = [position.get(int(hierarchy[0, index, 3]), -1) for index in kept]
+        rings = [np.asarray(contours[index], dtype=np.int32).reshape(-1, 2) for index in rings_left]
+        position = {index: place for place, index in enumerate(rings_left)}
+        parents = [position.get(int(hierarchy[0, index, 3]), -1) for index in rings_left]
         corners = rings_to_corners(rings, parents, mask)
     return corners if len(corners) >= 3 else np.resize(corners, (3, 2))  # a mask of one or two pixels
 
@@ -235,12 +150,12 @@ def worthwhile(
             value[int(part_of[inside])] += gained
             worth.append((inside, reached))
     reachable = {root}
-    kept = []
+    connected = []
     for inside, reached in reversed(worth):
         if part_of[inside] in reachable:
             reachable.add(int(part_of[reached]))
-            kept.append((inside, reached))
-    return kept
+            connected.append((inside, reached))
+    return connected
 
 
 def ring_pixels(ring: Corners) -> float:
@@ -274,7 +189,7 @@ def walk_over(
     """Walk once around the first ring, and at each bridge over it, around what lies beyond, and back.
 
     A bridge runs diagonally and then straight: the trainer puts further points on it and cuts them to whole pixels,
-    which on any other slope would make the way back another one than the way there.
+    which on any other slope would make the way back differ from the way there.
     """
     across: dict[int, list[tuple[int, Corners]]] = {}
     for a, b in bridges:
@@ -340,42 +255,9 @@ def straightened(walk: Corners) -> Corners:
     straight = (sizes[:, 0] == sizes[:, 1]) | (sizes.min(axis=1) == 0)
     steps[straight] = np.sign(steps[straight])
     turns = steps ^ np.concatenate((steps[-1:], steps[:-1]))
-    kept: Corners = walk[(turns[:, 0] | turns[:, 1]) != 0]
-    return kept
+    corners: Corners = walk[(turns[:, 0] | turns[:, 1]) != 0]
+    return corners
 
 
 def following(walk: Corners) -> Corners:
     return np.concatenate((walk[1:], walk[:1]))
-
-
-def line_to_trained_pixels(line: Line, height: int, width: int) -> Corners:
-    """The corners that ultralytics' dataset makes of a label line at the image's own size.
-
-    Follows ultralytics' resample_segments (1,000 points, or one more than there are) and polygon2mask (coordinates
-    cut to int32); a test holds it to both.
-    """
-    points = line.astype(np.float32)
-    if len(points) < 1000:
-        closed = np.concatenate((points, points[:1]))
-        at, wanted = resampled_positions(len(points))
-        points = np.empty((len(wanted), 2), dtype=np.float32)
-        for axis in range(2):
-            points[:, axis] = np.interp(wanted, at, closed[:, axis])
-    return (points * np.array([width, height], dtype=np.float32)).astype(np.int32)
-
-
-@functools.lru_cache(maxsize=1024)
-def resampled_positions(count: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]:
-    """Where on a closed line of `count` corners ultralytics puts its 1,000 points: on them and evenly between."""
-    at = np.arange(count + 1)
-    if count + 1 >= 1000:
-        return at, np.linspace(0, count, 1000)
-    wanted = np.linspace(0, count, 1000 - (count + 1))
-    return at, np.insert(wanted, np.searchsorted(wanted, at), at)
-
-
-def filled(corners: Corners, height: int, width: int, left: int = 0, top: int = 0) -> Mask:
-    """Fill a closed polygon even-odd as ultralytics does, on a canvas whose first pixel is (left, top)."""
-    mask = np.zeros((height, width), dtype=np.uint8)
-    cv2.fillPoly(mask, [corners - np.array([left, top], dtype=np.int32)], 1)
-    return mask

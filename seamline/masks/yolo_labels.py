@@ -7,7 +7,9 @@ import functools
 import numpy as np
 import numpy.typing as npt
 
-from seamline.masks.outlines import Corners, Line, outline_px, tolerance_px
+from seamline.masks.outlines import Corners, outline_px, tolerance_px
+
+Line = npt.NDArray[np.float64]  # (points, 2) as x, y, each a share of width or height
 
 # How far from its pixel's centre a corner may be written. Labels take as much space as their digits, and what is off
 # shifts points between corners that lie far apart into the pixel beside: on a thin mask that is much of it.

@@ -10,7 +10,8 @@ import numpy.typing as npt
 from pycocotools import mask as coco_mask
 
 from seamline.base.errors import SeamlineError
-from seamline.masks.outlines import Mask, Rle, mask_to_corners
+from seamline.masks.outlines import mask_to_corners
+from seamline.masks.rle import Mask, Rle
 from seamline.models.arrays import Floats
 
 # Where the pixels of a mask begin and end, in turn, in the image's pixels counted down the columns (COCO's order).

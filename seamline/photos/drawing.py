@@ -13,10 +13,10 @@ import numpy as np
 
 from seamline.base.coco import Record
 from seamline.base.files import folded
-from seamline.images.drawing import class_colour, drawn, hex_to_bgr
-from seamline.images.overlays import JPEG_QUALITY, resized
+from seamline.images.colours import class_colour, hex_to_bgr
+from seamline.images.overlays import overlay, to_jpeg
 from seamline.images.reading import Image
-from seamline.masks.outlines import rle_to_mask
+from seamline.masks.shapes import record_to_shape
 from seamline.models.detections import Detections
 
 # Photos of a shop are some 300 kB as cut-outs at either; the higher levels take up to ten times as long.
@@ -24,22 +24,20 @@ PNG_COMPRESSION = 1
 WHITE = 255
 
 
-def overlay(image: Image, records: Sequence[Record], names: Sequence[str]) -> Image:
-    """The photo with what was found in it; a class has one colour in all pictures."""
-    picture, _ = resized(image, [])
-    size = (picture.shape[1], picture.shape[0])
-    masks = []
-    for record in records:  # one mask at a time is as large as the photo
-        index = record["category_id"] - 1
-        small = cv2.resize(rle_to_mask(record["segmentation"]), size, interpolation=cv2.INTER_NEAREST)
-        colour = hex_to_bgr(class_colour(index))
-        masks.append((np.asarray(small, dtype=np.uint8), colour, f"{names[index]} {record['score']:.2f}"))
-    return drawn(picture, masks)
-
-
 def overlay_jpeg(image: Image, records: Sequence[Record], names: Sequence[str]) -> bytes:
-    picture = overlay(image, records, names)
-    return cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])[1].tobytes()
+    return to_jpeg(found_in(image, records, names))
+
+
+def found_in(image: Image, records: Sequence[Record], names: Sequence[str]) -> Image:
+    """The photo with what was found in it; a class has one colour in all pictures."""
+    numbered = ((record["category_id"] - 1, record) for record in records)
+    return overlay(
+        image,
+        (
+            record_to_shape(record, hex_to_bgr(class_colour(index)), names[index], f" {record['score']:.2f}")
+            for index, record in numbered
+        ),
+    )
 
 
 def crop_png(image: Image, found: Detections, index: int) -> bytes:

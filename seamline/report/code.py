@@ -26,10 +26,10 @@ CODE_SUFFIXES = {".html", ".md", ".py", ".yaml"}
 
 
 def code_identity() -> Record:
-    """Which code this is: a hash of it, and the commit that it builds on, with the files changed since then.
+    """Which code this is: a hash of it, the commit that it builds on, and the files changed since then.
 
-    The commit is the last one that changed the code, not HEAD: one that changes a text or only records results leaves
-    the model what it is. None where there is no git.
+    The commit is the last one that changed the code, not HEAD: a commit that changes only a text or only results leaves
+    the model as it is. None where there is no git.
     """
     digest = hashlib.sha256()
     for file in code_files():

@@ -24,7 +24,7 @@ PICTURE_QUALITY = 80
 
 
 def figure_to_svg(figure: Figure) -> str:
-    """The figure as an SVG element: black becomes the text's colour, so that it is seen on dark pages too.
+    """The figure as an SVG element: black becomes the text's colour, so that it is visible on dark pages too.
 
     The same figure always gives the same text: no date, no random ids.
     """
@@ -45,7 +45,7 @@ def figure_to_svg(figure: Figure) -> str:
 
 
 def picture_to_data(path: Path, longest_px: int | None = None) -> str:
-    """A picture as a data: address; with longest_px as a JPEG that is no longer than that.
+    """A picture as a data: address; with longest_px as a JPEG, scaled down to that length at most.
 
     Raises:
         SeamlineError: when there is no such file.
@@ -72,9 +72,9 @@ def bytes_to_data(data: bytes, kind: str) -> str:
 
 
 def render(template: str, **values: Any) -> str:
-    """A template of seamline/templates, filled in; all values are escaped, as HTML or as Markdown.
+    """A template of report/templates, filled in; all values are escaped, as HTML or as Markdown.
 
-    A value that the template asks for and does not get is an error.
+    A value that the template needs and does not get is an error.
     """
     environment = Environment(  # Markdown is escaped by as_markdown  # nosec B701
         loader=FileSystemLoader(TEMPLATES),
@@ -97,7 +97,7 @@ def render(template: str, **values: Any) -> str:
 
 
 def to_figure(value: float | None, digits: int = 3) -> str:
-    """A number with so many digits; a dash where there is none."""
+    """A number with that many digits; a dash where there is none."""
     return "-" if value is None else f"{value:.{digits}f}"
 
 

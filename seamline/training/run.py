@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -21,6 +22,23 @@ from seamline.training.finished import (
     stored_training,
 )
 from seamline.training.keys import code_hashes, run_key
+
+
+class Identity(NamedTuple):
+    """What a training is known by."""
+
+    key: str  # changes with everything that makes it, our code included
+    # The same wherever the same was asked for of the same data, also when our code has changed since.
+    revision: str
+    data_sha256: str
+    device: str  # its kind
+
+
+def identity_of(plan: family.Plan) -> Identity:
+    asked, kind = plan.values(), device_kind(plan.device)
+    made_by = {"device": kind, "numpy": np.__version__, "opencv": cv2.__version__, "code": code_hashes()}
+    key, revision = run_key({**asked, **made_by}, plan.files()), run_key(asked, plan.files())
+    return Identity(key, revision, asked["data_sha256"], kind)
 
 
 @contextmanager
@@ -41,20 +59,13 @@ def finished_training(
             argument is not allowed, memory is short, or the loss is NaN.
     """
     plan = family.plan_training(params, split, labelled)
-    asked, kind = plan.values(), device_kind(plan.device)
-    made_by = {"device": kind, "numpy": np.__version__, "opencv": cv2.__version__, "code": code_hashes()}
-    key = run_key({**asked, **made_by}, plan.files())
+    key, revision, data_sha256, kind = identity_of(plan)
     with holding(scratch, key):
         training = stored_training(scratch, key)
         if training is None:
             discard_unfinished(scratch, key)
             made = family.train(plan, scratch / key)
-            facts = {
-                "device": kind,
-                # The same wherever the same was asked for of the same data, also when our code has changed since.
-                "training_revision": run_key(asked, plan.files()),
-                "data_sha256": asked["data_sha256"],
-            }
+            facts = {"device": kind, "training_revision": revision, "data_sha256": data_sha256}
             training = store_training(scratch, key, made._replace(facts=facts | made.facts), most)
         else:
             print(f"the same was trained before; taken from {training.weights.parent}", flush=True)

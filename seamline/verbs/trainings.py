@@ -1,10 +1,15 @@
-"""Trainings: list the finished ones, and delete them.
+"""Trainings: list the finished ones, delete them, or take over one of an earlier version.
 
 The latest five, or 5 GB of them, whichever is less, stay in .seamline/train/finished, so that the same training is not
 run twice; the latest three interrupted ones stay too, to be resumed. `--clear` deletes the finished ones, so that
 `dvc repro -f train` really trains (`make clear-trainings`).
 
-Example: seamline trainings --clear
+`--take FOLDER` stores weights that an earlier version of Seamline has trained, as the training of params.yaml: then
+`dvc repro` uses them and trains nothing. Data, parameters, torch and ultralytics have to be the same, so that only the
+code differs. reports/train/summary.json says "taken_over" from then on.
+
+Examples: seamline trainings
+          seamline trainings --take models/train
 """
 
 import argparse
@@ -16,12 +21,27 @@ def main(arguments: Sequence[str]) -> None:
     parser = argparse.ArgumentParser(
         "seamline trainings", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--clear", action="store_true", help="delete the finished ones")
+    add = parser.add_argument
+    add("--clear", action="store_true", help="delete the finished ones")
+    add("--take", type=Path, metavar="FOLDER", help="folder with best.pt and training.json, such as models/train")
+    add("--report", type=Path, default=Path("reports/train"), help="of --take: train's report (default: reports/train)")
+    add("--split", type=Path, default=Path("data/split"), help="of --take: the splits (default: data/split)")
+    add("--yolo", type=Path, default=Path("data/yolo"), help="of --take: images and labels (default: data/yolo)")
     args = parser.parse_args(arguments)
+    if args.clear and args.take:
+        parser.error("--clear and --take contradict each other")
 
     from seamline.training.finished import FINISHED, latest_first, trainings_folder
 
     scratch = trainings_folder()
+    if args.take:
+        from seamline.experiments.taking_over import take_over  # torch
+        from seamline.params.loader import load_params
+        from seamline.params.train import Train
+
+        folder = take_over(load_params()[Train], args.take, args.report, (args.split, args.yolo), scratch)
+        print(f"{args.take / 'best.pt'} is stored in {folder}; dvc repro uses it and trains nothing")
+        return
     finished, unfinished = latest_first(scratch / FINISHED), latest_first(scratch)
     print("\n".join(trainings_to_lines(finished, unfinished)))
     if args.clear:

@@ -9,7 +9,7 @@ from seamline.base.coco import Record
 from seamline.benchmark.differences import COLUMNS, HEAD_PX, mean_iou, most_different, side_by_side
 from seamline.evaluation.average_precision import read_ground_truth
 from seamline.images.overlays import GAP_PX, SIDE_PX
-from seamline.masks.outlines import mask_to_rle
+from seamline.masks.rle import mask_to_rle
 from tests.untrained import Untrained
 
 
@@ -20,23 +20,28 @@ def found(image_id: int, score: float, rows: int, category_id: int = 1) -> Recor
 
 
 def test_mean_iou_counts_what_either_has() -> None:
-    assert mean_iou([], []) is None
-    assert mean_iou([found(1, 0.9, 50)], []) == 0
-    assert mean_iou([found(1, 0.9, 50)], [found(1, 0.3, 40)]) == 0.8
-    assert mean_iou([found(1, 0.9, 50)], [found(1, 0.9, 50, 2)]) == 0  # of another class
-    assert mean_iou([found(1, 0.9, 50)], [found(1, 0.9, 50), found(1, 0.9, 25)]) == pytest.approx(2.5 / 3, abs=1e-5)
+    assert mean_iou([], [], "mask") is None
+    assert mean_iou([found(1, 0.9, 50)], [], "mask") == 0
+    assert mean_iou([found(1, 0.9, 50)], [found(1, 0.3, 40)], "mask") == 0.8
+    assert mean_iou([found(1, 0.9, 50)], [found(1, 0.9, 50, 2)], "mask") == 0  # of another class
+    assert mean_iou([found(1, 0.9, 50)], [found(1, 0.9, 50), found(1, 0.9, 25)], "mask") == pytest.approx(
+        2.5 / 3, abs=1e-5
+    )
 
 
 def test_the_image_on_which_formats_differ_most_is_shown() -> None:
     reference = [found(1, 0.9, 50), found(2, 0.9, 50), found(3, 0.9, 50)]
     same = {"pytorch": reference, "onnx": reference, "int8": reference}
-    assert most_different(same, "pytorch", 0.25, [1, 2, 3]) == {"image_id": 1, "mean_iou": {"onnx": 1.0, "int8": 1.0}}
+    assert most_different(same, "pytorch", 0.25, [1, 2, 3], "mask") == {
+        "image_id": 1,
+        "mean_iou": {"onnx": 1.0, "int8": 1.0},
+    }
     other = [found(1, 0.9, 49), found(2, 0.9, 40), found(3, 0.9, 50)]
-    shown = most_different({**same, "int8": other}, "pytorch", 0.25, [1, 2, 3])
+    shown = most_different({**same, "int8": other}, "pytorch", 0.25, [1, 2, 3], "mask")
     assert shown == {"image_id": 2, "mean_iou": {"onnx": 1.0, "int8": 0.8}}
     faint = [*other, found(3, 0.2, 10)]  # below the confidence it is nothing
-    assert most_different({**same, "int8": faint}, "pytorch", 0.25, [1, 2, 3])["image_id"] == 2
-    nothing = most_different({"pytorch": [], "onnx": []}, "pytorch", 0.25, [7])
+    assert most_different({**same, "int8": faint}, "pytorch", 0.25, [1, 2, 3], "mask")["image_id"] == 2
+    nothing = most_different({"pytorch": [], "onnx": []}, "pytorch", 0.25, [7], "mask")
     assert nothing == {"image_id": 7, "mean_iou": {"onnx": None}}
 
 

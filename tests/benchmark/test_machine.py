@@ -28,7 +28,7 @@ def test_more_threads_than_cores_is_refused() -> None:
         usable_core_ids(9999)
 
 
-def test_machine_facts_tell_nothing_private() -> None:
+def test_machine_facts_hold_nothing_private() -> None:
     facts = machine_facts([0, 1])
     assert facts["cores_used"] == 2
     assert facts["libraries"]["numpy"]
@@ -36,7 +36,7 @@ def test_machine_facts_tell_nothing_private() -> None:
     assert str(Path.home()) not in json.dumps(facts)
 
 
-def test_a_machine_that_was_left_alone_has_nothing_to_tell() -> None:
+def test_an_undisturbed_machine_has_nothing_to_say() -> None:
     found = conditions(BEFORE, Snapshot(120, 55, 1.1, 24.8, 0.2), STEADY)
     assert found["disturbances"] == []
     assert found["stolen_share"] == pytest.approx(0.005)
@@ -47,21 +47,21 @@ def test_a_machine_that_was_left_alone_has_nothing_to_tell() -> None:
 
 
 @pytest.mark.parametrize(
-    ("after", "pace", "told"),
+    ("after", "pace", "words"),
     [
         (Snapshot(120, 55, 4, 22, 0), STEADY, "Other virtual machines on the same host took 15% of the cores' time."),
         (Snapshot(120, 55, 1, 17, 0), STEADY, "Other processes took 40% of the cores' time."),
-        (Snapshot(120, 55, 1, 25, 5), STEADY, "A limit on this container's processor time held it up for 25% of it."),
+        (Snapshot(120, 55, 1, 25, 5), STEADY, "processor time stopped the benchmark for 25% of the time."),
         (Snapshot(120, 55, 1, 25, 0), [1, 1, 1.04, 1.06, 1.09, 1.09], "every format took 9% longer at the end than"),
-        (Snapshot(120, 55, 1, 25, 0), [1, 1.3, 1, 1.3, 1, 1.3], "some rounds took all formats 26% longer than others."),
+        (Snapshot(120, 55, 1, 25, 0), [1, 1.3, 1, 1.3, 1, 1.3], "some rounds took 26% longer than others"),
     ],
 )
-def test_each_disturbance_is_told_in_a_sentence(after: Snapshot, pace: list[float], told: str) -> None:
-    [sentence] = [one for one in conditions(BEFORE, after, pace)["disturbances"] if told in one]
+def test_each_disturbance_has_a_sentence(after: Snapshot, pace: list[float], words: str) -> None:
+    [sentence] = [one for one in conditions(BEFORE, after, pace)["disturbances"] if words in one]
     assert sentence.endswith(".")
 
 
-# What only Linux tells, as it is on macOS: unknown, with the reason, and no zero that looks measured.
+# What only Linux says, as it is on macOS: unknown, with the reason, and no zero that looks measured.
 
 
 @pytest.fixture
@@ -78,7 +78,7 @@ def test_without_proc_it_is_not_known_what_others_took(without_proc: None) -> No
     assert [found[f"{name}_share"] for name in ("stolen", "other", "throttled")] == [None] * 3
     assert found["pace_spread"] == pytest.approx(0.02)
     [sentence] = found["disturbances"]
-    assert sentence == f"How much of the cores' time others took is not known: {machine.PROC / 'stat'} does not tell."
+    assert sentence == f"How much of the cores' time others took is not known: {machine.PROC / 'stat'} does not say."
 
 
 def test_nor_where_the_cores_have_other_numbers_there() -> None:
@@ -101,7 +101,7 @@ def test_without_a_control_group_it_is_not_known_whether_a_limit_held_it_up(
 def test_without_a_way_to_keep_to_cores_it_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delattr(os, "sched_setaffinity")
     [sentence] = conditions(BEFORE, Snapshot(120, 55, 1.1, 24.8, 0.2), STEADY)["disturbances"]
-    assert sentence.startswith("The formats were not kept to the same cores")
+    assert sentence.startswith("The formats were not bound to the same cores")
 
 
 def test_without_a_list_of_usable_cores_it_takes_all(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -27,7 +27,7 @@ from seamline.dataset.splits import (
     stratified,
 )
 from seamline.evaluation import bootstrap
-from seamline.masks.outlines import rle_to_mask, segmentation_to_rle
+from seamline.masks.rle import rle_to_mask, segmentation_to_rle
 from tests.conftest import HAS_SHARED_DATA, SHARED_DATA
 
 RATIOS = (0.7, 0.2, 0.1)

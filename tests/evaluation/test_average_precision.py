@@ -16,7 +16,7 @@ from seamline.evaluation.average_precision import (
     read_ground_truth,
     results_of_kind,
 )
-from seamline.masks.outlines import mask_to_rle
+from seamline.masks.rle import mask_to_rle
 from seamline.params.evaluate import IouThresholds
 from tests.conftest import write_dataset
 
@@ -163,11 +163,11 @@ def test_matches_are_pycocotools_own(truth_file: Path, seed: int, kind: str) -> 
     assert len(found.score) == len(results) == len(expected)
     with_none = [*found.instance_id.tolist(), 0]
     for row, result in enumerate(found.result.tolist()):
-        image, category = int(found.image_ids[found.image[row]]), int(found.kind[row]) + 1
+        image, category = int(found.image_ids[found.image[row]]), int(found.class_index[row]) + 1
         matched = [with_none[at] for at in found.instance[:, row]]
         assert expected[category, image, result, found.score[row]] == matched
-    for kind_number in range(3):  # best first within a class
-        scores = found.score[found.kind == kind_number]
+    for class_index in range(3):  # best first within a class
+        scores = found.score[found.class_index == class_index]
         assert (np.diff(scores) <= 0).all()
     assert found.instance_id[found.crowd].tolist() == [truth.dataset["annotations"][4]["id"]]
 

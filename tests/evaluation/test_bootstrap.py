@@ -215,9 +215,10 @@ def test_the_interval_holds_the_truth_about_as_often_as_it_says() -> None:
     for number in range(120):
         found = np.flatnonzero(random.random(30) < 0.7)
         matches = Matches(
-            names=["top"], image_ids=images, ious=np.array([0.5]), image=found, kind=np.zeros(len(found), np.int64),
+            names=["top"], image_ids=images, ious=np.array([0.5]), image=found,
+            class_index=np.zeros(len(found), np.int64),
             score=np.linspace(1, 0.5, len(found)), result=np.arange(len(found)), instance=found[None],
-            instance_id=images + 1, instance_image=images, instance_kind=np.zeros(30, np.int64),
+            instance_id=images + 1, instance_image=images, instance_class=np.zeros(30, np.int64),
             crowd=np.zeros(30, dtype=np.bool_),
         )  # fmt: skip
         low, high = interval(

@@ -21,7 +21,7 @@ from seamline.evaluation.curves import (
     operating_to_table,
     reliability,
 )
-from seamline.masks.outlines import mask_to_rle
+from seamline.masks.rle import mask_to_rle
 from tests.conftest import write_dataset
 from tests.evaluation.test_average_precision import COCO_IOUS, noisy_results, perfect_results
 

@@ -29,9 +29,9 @@ from seamline.evaluation.curves import best_f1_threshold, matches_to_operating, 
 from seamline.evaluation.explanation import write_evaluation
 from seamline.evaluation.measure import difference_interval, evaluate_files, measure
 from seamline.evaluation.mistakes import Judged
-from seamline.images.drawing import COLOURS, hex_to_bgr
-from seamline.images.overlays import overlay
-from seamline.masks.outlines import mask_to_rle
+from seamline.evaluation.pictures import truth_beside_prediction
+from seamline.images.colours import COLOURS, hex_to_bgr
+from seamline.masks.rle import mask_to_rle
 from seamline.params.evaluate import Evaluate
 from seamline.params.loader import load_params
 from tests.conftest import PARAMS, PROJECT, SHARED_DATA, Project, write_dataset
@@ -162,7 +162,7 @@ def test_truth_is_left_prediction_right(evaluated: Path) -> None:
     instances = [record for record in truth.imgToAnns[1] if record["category_id"] == 1]
     judged = Judged(1, instances, [prediction], np.zeros((1, 1)), ["background"], [-1], [0], 0.0)
     grey = np.full((60, 40, 3), 128, np.uint8)
-    picture = overlay(judged, truth, grey).astype(int)
+    picture = truth_beside_prediction(judged, truth, "mask", grey).astype(int)
     left, right = picture[:, :256], picture[:, 262:]
     changed = [np.abs(side - 128).max(axis=2) > 20 for side in (left, right)]
     assert 0.1 < changed[0].mean() < 0.3  # the top covers a sixth

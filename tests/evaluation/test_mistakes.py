@@ -10,7 +10,6 @@ from pycocotools.coco import COCO
 from seamline.base.coco import Record
 from seamline.evaluation.average_precision import average_precision, read_ground_truth
 from seamline.evaluation.mistakes import (
-    FALSE_KINDS,
     IN_CROWD,
     MISSED,
     RIGHT,
@@ -18,6 +17,7 @@ from seamline.evaluation.mistakes import (
     background_label,
     confusion_matrix,
     confusion_to_rows,
+    false_verdicts,
     judge,
     judged_to_record,
     mistakes_by_class,
@@ -25,7 +25,7 @@ from seamline.evaluation.mistakes import (
     random_images,
     worst_images,
 )
-from seamline.masks.outlines import mask_to_rle
+from seamline.masks.rle import mask_to_rle
 from tests.conftest import write_dataset
 from tests.evaluation.test_average_precision import COCO_IOUS, perfect_results
 
@@ -45,7 +45,7 @@ def prediction(image_id: int, category_id: int, score: float, segmentation: Any)
 
 def judged(truth: COCO, results: list[Record], confidence: float = 0.5) -> list[Judged]:
     matches = average_precision(truth, results, "mask", COCO_IOUS).matches
-    return judge(truth, results, matches, confidence)
+    return judge(truth, results, matches, confidence, "mask")
 
 
 @pytest.fixture
@@ -97,9 +97,10 @@ def test_each_class_counts_what_it_names_and_what_it_misses(truth: COCO) -> None
     results = perfect_results(truth)
     results[0]["category_id"] = TROUSERS  # the top of the first image
     del results[3]  # the trousers of the second
-    counts = mistakes_by_class(judged(truth, results), {TOP: "top", TROUSERS: "trousers"})
-    assert counts["top"] == {RIGHT: 7, **dict.fromkeys(FALSE_KINDS, 0), MISSED: 1}
-    assert counts["trousers"] == {RIGHT: 7, **dict.fromkeys(FALSE_KINDS, 0), "wrong class": 1, MISSED: 1}
+    counts = mistakes_by_class(judged(truth, results), {TOP: "top", TROUSERS: "trousers"}, "mask")
+    nothing_wrong = dict.fromkeys(false_verdicts("mask"), 0)
+    assert counts["top"] == {RIGHT: 7, **nothing_wrong, MISSED: 1}
+    assert counts["trousers"] == {RIGHT: 7, **nothing_wrong, "wrong class": 1, MISSED: 1}
 
 
 def test_confusion_counts_every_instance_once(truth: COCO) -> None:
@@ -151,7 +152,7 @@ def test_the_worst_are_the_worst_and_the_sample_is_always_the_same(truth: COCO) 
     results.append(prediction(6, TOP, 0.9, band(50, 60)))
     found = judged(truth, results)
     assert [image.image_id for image in worst_images(found, 5)] == [6, 4, 7]  # 6 also has a false alarm; others none
-    assert judged_to_record(found[5], truth) == {
+    assert judged_to_record(found[5], truth, "mask") == {
         "image_id": 6, "file_name": "006.png", "quality": 0.0, "instances": 2, "right": 0,
         "mistakes": {"background": 1, "missed": 2},
     }  # fmt: skip

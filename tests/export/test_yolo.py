@@ -36,7 +36,7 @@ from seamline.export.yolo import (
     weights_to_onnx,
     why_no_int8,
 )
-from seamline.masks.outlines import mask_to_rle
+from seamline.masks.rle import mask_to_rle
 from seamline.models.engines.engine import Engine, copied
 from seamline.models.engines.opening import NO_MODEL, open_engine
 from seamline.models.engines.openvino import rt_info

@@ -14,10 +14,11 @@ import numpy.typing as npt
 import pytest
 from matplotlib.figure import Figure
 
-from seamline.charts.data import classes_chart, cooccurrence_chart, positions_chart
-from seamline.charts.results import confusion_figure, curve_figure, interval_figure
+from seamline.charts.dataset import classes_chart, cooccurrence_chart, positions_chart
+from seamline.charts.evaluation import confusion_figure, curve_figure, interval_figure
+from seamline.charts.style import save
 from seamline.images import drawing, lettering
-from seamline.images.drawing import drawn, save
+from seamline.images.drawing import Shape, drawn
 from seamline.images.lettering import columns_of, dejavu, shortened, text_to_letters, text_to_mask, wrapped
 from seamline.report.page import figure_to_svg
 
@@ -135,8 +136,8 @@ def test_names_in_overlays_are_legible_and_inside(name: str, capsys: pytest.Capt
     for at in ((0, 0), (140, 90), (290, 190)):
         mask = np.zeros((300, 200), np.uint8)
         mask[at[0] : at[0] + 10, at[1] : at[1] + 10] = 1
-        found = drawn(image, [(mask, (0, 0, 0), f"{name} 0.87")])
-        changed = (found != drawn(image, [(mask, (0, 0, 0), "")])).any(axis=2)
+        found = drawn(image, [Shape((0, 0, 0), name, " 0.87", mask)])
+        changed = (found != drawn(image, [Shape((0, 0, 0), "", mask=mask)])).any(axis=2)
         assert (found == 255).all(axis=2).sum() > 30
         assert (found == 0).all(axis=2).sum() > 100
         assert not changed[:, :1].any() and not changed[:, -1:].any()
@@ -147,7 +148,7 @@ def test_a_name_that_fits_no_picture_is_cut_and_its_score_stays() -> None:
     image = np.full((400, 120, 3), 100, np.uint8)
     mask = np.ones((400, 120), np.uint8)
     for name in LONG:
-        first, second = (drawn(image, [(mask, (0, 0, 0), f"{name * 3} {score}")]) for score in ("0.87", "0.11"))
+        first, second = (drawn(image, [Shape((0, 0, 0), name * 3, f" {score}", mask)]) for score in ("0.87", "0.11"))
         columns = np.flatnonzero((first != second).any(axis=(0, 2)))
         assert 0 < len(columns) < 60, name
         assert columns[0] > 1 and columns[-1] < 119, name
@@ -201,10 +202,16 @@ def test_pictures_with_latin_names_are_the_same_with_the_fonts_and_without(
     names = ["short sleeve top", "Röcke, été", "юбка — “x”", "φόρεμα"]
     mask = np.ones((100, 300), np.uint8)
     image = np.full((100, 300, 3), 90, np.uint8)
-    with_fonts = write_charts(names, tmp_path / "with"), [drawn(image, [(mask, (0, 0, 0), name)]) for name in names]
+    with_fonts = (
+        write_charts(names, tmp_path / "with"),
+        [drawn(image, [Shape((0, 0, 0), name, mask=mask)]) for name in names],
+    )
     svg = [figure_to_svg(figure) for figure in figures(names).values()]
     request.getfixturevalue("without_fonts")
-    without = write_charts(names, tmp_path / "without"), [drawn(image, [(mask, (0, 0, 0), name)]) for name in names]
+    without = (
+        write_charts(names, tmp_path / "without"),
+        [drawn(image, [Shape((0, 0, 0), name, mask=mask)]) for name in names],
+    )
     assert with_fonts[0] == without[0]
     assert all((one == other).all() for one, other in zip(with_fonts[1], without[1], strict=True))
     assert svg == [figure_to_svg(figure) for figure in figures(names).values()]
@@ -215,7 +222,7 @@ def test_without_the_fonts_one_sentence_says_so_and_what_brings_them(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     image = np.full((100, 300, 3), 90, np.uint8)
-    drawn(image, [(np.ones((100, 300), np.uint8), (0, 0, 0), name) for name in ("قميص", "юбка", "上衣 0.87")])
+    drawn(image, [Shape((0, 0, 0), name, mask=np.ones((100, 300), np.uint8)) for name in ("قميص", "юбка", "上衣 0.87")])
     write_charts(["短袖", "छोटी"], tmp_path / "a")
     [line] = capsys.readouterr().err.splitlines()
     assert line == (

@@ -25,7 +25,7 @@ from bench.threads import CALLS, are_equal, count_differences
 from seamline.base.errors import SeamlineError
 from seamline.images.reading import ImageError, read_image
 from seamline.inference.detector import Detector
-from seamline.masks.outlines import mask_iou
+from seamline.masks.rle import mask_iou
 from seamline.models.detections import Detections
 from tests.conftest import PROJECT
 from tests.untrained import IMGSZ, Untrained, alike, steady_images

@@ -19,7 +19,7 @@ from seamline.ingest.canonical.dataset import canonicalise
 from seamline.ingest.layouts.coco import find_annotations, split_of_file
 from seamline.ingest.layouts.deepfashion2 import NAMES
 from seamline.ingest.layouts.recognition import layouts_of, read_source
-from seamline.masks.outlines import mask_to_rle, rle_to_mask, segmentation_to_rle
+from seamline.masks.rle import mask_to_rle, rle_to_mask, segmentation_to_rle
 from tests.conftest import HAS_SHARED_DATA, SHARED_DATA, square, write_dataset
 from tests.ingest.test_canonical import check_canonical
 

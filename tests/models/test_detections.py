@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from pycocotools import mask as coco_mask
 
-from seamline.masks.outlines import mask_iou
+from seamline.masks.rle import mask_iou
 from seamline.models.detections import Crop, Detections, crop_to_polygon, runs_to_crop, runs_to_rle, toggles_to_runs
 
 

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from ultralytics.utils import ops
 
-from seamline.masks.outlines import mask_iou
+from seamline.masks.rle import mask_iou
 from seamline.models.arrays import Floats
 from seamline.models.detections import Detections
 from seamline.models.letterbox import Letterbox, letterbox_of

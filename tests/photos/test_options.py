@@ -21,7 +21,7 @@ from seamline.base.progress import CountProgress
 from seamline.images.files import MAX_PIXELS
 from seamline.images.reading import read_image
 from seamline.inference.detector import Detector
-from seamline.masks.outlines import rle_to_mask
+from seamline.masks.rle import rle_to_mask
 from seamline.photos.drawing import class_folders, crop_png, polygons
 from seamline.photos.finding import find_photos, words
 from seamline.photos.remote import Remote

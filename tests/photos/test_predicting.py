@@ -19,13 +19,13 @@ from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 
 from seamline.base.errors import SeamlineError
-from seamline.images.drawing import COLOURS, hex_to_bgr
+from seamline.images.colours import COLOURS, hex_to_bgr
 from seamline.images.overlays import SIDE_PX
 from seamline.images.reading import ImageError, read_image
 from seamline.inference.detector import Detector
-from seamline.masks.outlines import mask_to_rle
+from seamline.masks.rle import mask_to_rle
 from seamline.photos import writing
-from seamline.photos.drawing import overlay
+from seamline.photos.drawing import found_in
 from seamline.photos.finding import find_photos, words
 from seamline.photos.remote import Remote
 from seamline.verbs.predict import main
@@ -412,7 +412,7 @@ def test_a_picture_shows_each_class_in_its_colour() -> None:
         {"category_id": number, "score": 0.9, "segmentation": mask_to_rle(mask)}
         for number, mask in zip((2, 1), masks, strict=True)
     ]
-    picture = overlay(image, records, ["top", "trousers"])
+    picture = found_in(image, records, ["top", "trousers"])
     assert picture.shape == (SIDE_PX, SIDE_PX // 2, 3)
     scale = SIDE_PX / 1200
     for y, index in ((150, 1), (750, 0)):  # above the label

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from bench.data import sample_shapes, with_overlapping_part, write_dataset
-from seamline.masks.outlines import mask_iou, rle_to_mask, segmentation_to_rle
+from seamline.masks.rle import mask_iou, rle_to_mask, segmentation_to_rle
 from tests.conftest import PROJECT
 from tests.stages.test_stage import with_params
 

@@ -15,7 +15,7 @@ import pytest
 from pycocotools import mask as coco_mask
 
 from samples.make_garments import SEED, make_group, plan_groups
-from seamline.masks.outlines import segmentation_to_rle
+from seamline.masks.rle import segmentation_to_rle
 from tests.conftest import PROJECT
 
 ZIP = PROJECT / "samples" / "garments.zip"

@@ -11,14 +11,14 @@ from seamline.base.errors import SeamlineError
 from seamline.export.yolo import model_paths
 from seamline.params.loader import Params, load_params
 from seamline.params.pull import Pull
+from seamline.report.cautions import cautions
 from seamline.report.code import code_identity
 from seamline.report.contents import (
     as_fast,
-    cautions,
     how_to_run,
     listed,
     losses_of_data,
-    read_facts,
+    read_reports,
     recommended,
     text_to_rows,
 )
@@ -26,8 +26,8 @@ from tests.conftest import PARAMS, REPORTS, Project
 
 
 @pytest.fixture
-def facts() -> Any:
-    return read_facts(REPORTS)
+def reports() -> Any:
+    return read_reports(REPORTS)
 
 
 @pytest.fixture
@@ -35,8 +35,8 @@ def params() -> Params:
     return load_params(PARAMS)
 
 
-def says(facts: Any, params: Params, words: str) -> bool:
-    return any(words in sentence for sentence in cautions(facts, params))
+def says(reports: Any, params: Params, words: str) -> bool:
+    return any(words in sentence for sentence in cautions(reports, params))
 
 
 def row(throughput: float, delta: float, spread: float = 0.05, device: str = "cpu") -> dict[str, Any]:
@@ -86,71 +86,71 @@ def test_a_table_with_gits_marks_in_it_is_named() -> None:
         text_to_rows("split,mask_mAP50\n<<<<<<< HEAD\ntest,what\n", "slices.csv")
 
 
-def test_the_sample_is_said_to_be_drawn(facts: Any, params: Params) -> None:
-    assert "drawn pictures" in cautions(facts, params)[0]
+def test_the_sample_is_said_to_be_drawn(reports: Any, params: Params) -> None:
+    assert "drawn pictures" in cautions(reports, params)[0]
     params[Pull].source = "s3://bucket/garments"
-    assert not says(facts, params, "drawn pictures")
+    assert not says(reports, params, "drawn pictures")
 
 
-def test_a_model_that_finds_nothing_is_not_recommended(facts: Any, params: Params) -> None:
-    assert not says(facts, params, "not fit for use")
-    facts["metrics"]["test"]["mask"]["mAP50"] = 0.04
-    assert says(facts, params, "not fit for use: mask mAP50 on test is 0.040")
-    facts["metrics"]["test"]["mask"]["mAP50"] = None
-    assert says(facts, params, "shows no instance")
-    assert not says(facts, params, "not fit for use")
+def test_a_model_that_finds_nothing_is_not_recommended(reports: Any, params: Params) -> None:
+    assert not says(reports, params, "not fit for use")
+    reports["metrics"]["test"]["mask"]["mAP50"] = 0.04
+    assert says(reports, params, "not fit for use: mask mAP50 on test is 0.040")
+    reports["metrics"]["test"]["mask"]["mAP50"] = None
+    assert says(reports, params, "shows no instance")
+    assert not says(reports, params, "not fit for use")
 
 
-def test_a_wide_interval_is_a_reason_to_be_careful_and_none_as_well(facts: Any, params: Params) -> None:
-    assert says(facts, params, "means something between")
-    facts["intervals"]["test"]["mask"]["mAP50_95"] = {"value": 0.7, "interval": [0.69, 0.71]}
-    assert not says(facts, params, "means something between")
-    facts["intervals"]["test"]["mask"]["mAP50_95"] = {"value": 0.7, "interval": None}
-    assert says(facts, params, "every draw of test images gives the same")
-    facts["settings"]["test"]["groups_showing_an_instance"] = 3
-    assert says(facts, params, "from 3 groups of photos that do not belong together, and an interval needs 15")
+def test_a_wide_interval_is_a_reason_to_be_careful_and_none_as_well(reports: Any, params: Params) -> None:
+    assert says(reports, params, "means something between")
+    reports["intervals"]["test"]["mask"]["mAP50_95"] = {"value": 0.7, "interval": [0.69, 0.71]}
+    assert not says(reports, params, "means something between")
+    reports["intervals"]["test"]["mask"]["mAP50_95"] = {"value": 0.7, "interval": None}
+    assert says(reports, params, "every resampled test set gives the same")
+    reports["settings"]["test"]["groups_showing_an_instance"] = 3
+    assert says(reports, params, "from 3 groups of photos that do not belong together, and an interval needs 15")
 
 
-def test_only_a_slice_whose_whole_interval_lies_below_is_worse(facts: Any, params: Params) -> None:
-    facts["intervals"]["test"]["mask"]["mAP50_95"] = {"value": 0.7, "interval": [0.65, 0.75]}
+def test_only_a_slice_whose_whole_interval_lies_below_is_worse(reports: Any, params: Params) -> None:
+    reports["intervals"]["test"]["mask"]["mAP50_95"] = {"value": 0.7, "interval": [0.65, 0.75]}
     base = {"split": "test", "field": "scale", "instances": 50, "images": 40}
     figures = {"mask_mAP50_95": 0.5, "mask_mAP50_95_low": 0.4, "mask_mAP50_95_high": 0.6}
-    facts["slice_rows"] = [
+    reports["slice_rows"] = [
         base | {"value": "small"} | figures,
         base | {"value": "large"} | figures | {"mask_mAP50_95_high": 0.71},
         base | {"value": "unsure"} | figures | {"mask_mAP50_95_low": None, "mask_mAP50_95_high": None},
         base | {"value": "of val", "split": "val"} | figures,
         base | {"value": "better"} | figures | {"mask_mAP50_95_low": 0.8, "mask_mAP50_95_high": 0.9},
     ]
-    found = [sentence for sentence in cautions(facts, params) if "Probably worse" in sentence]
+    found = [sentence for sentence in cautions(reports, params) if "Probably worse" in sentence]
     assert len(found) == 1
     assert "scale is small" in found[0]
 
 
-def test_what_was_dropped_is_told(facts: Any, params: Params) -> None:
-    assert losses_of_data(facts) == []
-    facts["pull"]["dropped"] = {"image: cannot be decoded": 3}
-    facts["subset"]["instances_left_out"]["crowd"] = 2
-    assert losses_of_data(facts) == [
+def test_what_was_dropped_is_counted(reports: Any, params: Params) -> None:
+    assert losses_of_data(reports) == []
+    reports["pull"]["dropped"] = {"image: cannot be decoded": 3}
+    reports["subset"]["instances_left_out"]["crowd"] = 2
+    assert losses_of_data(reports) == [
         ("pull", "dropped: image: cannot be decoded", 3), ("subset", "left out: crowd", 2),
     ]  # fmt: skip
-    assert says(facts, params, "3 records of the source could not be used")
+    assert says(reports, params, "3 records of the source could not be used")
 
 
 def test_seeds_of_another_model_say_nothing(tmp_path: Path, params: Params) -> None:
     """The committed ones may be of trainings on another machine; here one of them is this model, and then none is."""
-    reports = tmp_path / "reports"
-    shutil.copytree(REPORTS, reports)
-    spread = json.loads((reports / "train" / "seed_spread.json").read_text())
-    metrics = json.loads((reports / "metrics.json").read_text())
+    folder = tmp_path / "reports"
+    shutil.copytree(REPORTS, folder)
+    spread = json.loads((folder / "train" / "seed_spread.json").read_text())
+    metrics = json.loads((folder / "metrics.json").read_text())
     for difference, said in ((0.0, True), (0.001, False)):
         spread["seeds"]["0"]["test_mask_mAP50_95"] = metrics["test"]["mask"]["mAP50_95"] + difference
         for number in ("1", "2"):
             spread["seeds"][number]["test_mask_mAP50_95"] = 0.5
-        (reports / "train" / "seed_spread.json").write_text(json.dumps(spread))
-        facts = read_facts(reports)
-        assert (facts["seed_spread"] is not None) == said
-        assert says(facts, params, "Another seed alone") == said
+        (folder / "train" / "seed_spread.json").write_text(json.dumps(spread))
+        reports = read_reports(folder)
+        assert (reports["seed_spread"] is not None) == said
+        assert says(reports, params, "Another seed alone") == said
 
 
 def test_names_are_listed_and_not_endlessly() -> None:

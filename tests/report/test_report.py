@@ -16,6 +16,7 @@ import pytest
 from markdown_it import MarkdownIt
 
 from seamline.benchmark.machine import unknown
+from tests.boxes import without_masks
 from tests.browser import CHROMIUM, look_at
 from tests.conftest import PROJECT, REPORTS
 from tests.stages.test_stage import is_one_sentence, run_stage, with_params
@@ -239,7 +240,7 @@ def test_without_an_int8_model_the_report_says_why(workplace: Path) -> None:
     assert "models/export/{onnx,openvino,openvino_f16}" in done.stdout
 
 
-def test_what_the_system_did_not_tell_is_no_figure(workplace: Path) -> None:
+def test_what_the_system_does_not_say_is_no_figure(workplace: Path) -> None:
     """As on macOS."""
     environment, conditions = read(workplace, "environment.json"), read(workplace, "conditions.json")
     environment |= {"processor": "Apple M4", "instructions": None, "memory_gb": None}
@@ -252,6 +253,33 @@ def test_what_the_system_did_not_tell_is_no_figure(workplace: Path) -> None:
     assert "Apple M4 (instructions unknown), " in words
     assert ", memory unknown, " in words
     assert "While speed was measured: how much of the cores' time others took is not known" in words
+
+
+def test_a_model_that_finds_boxes_only_is_reported_by_its_boxes(workplace: Path) -> None:
+    """The same figures, of boxes; only the data have masks, and their certificates and the parameters say so."""
+    with_masks = Page(made(workplace)[0]).text
+    metrics = read(workplace, "metrics.json")
+    without_masks(workplace / "reports")
+    text, card = made(workplace)
+    words = Page(text).text
+    for wrong in ("mask mAP", "Mask mAP", "mask IoU", "poor mask", "file to masks", "Masks of each class", "Masks on"):
+        assert wrong not in words + card
+    assert "Box mAP50-95 on test" in words
+    assert "draws a box around each one" in words
+    assert "| box mAP50-95 on test |" in card
+    assert "| split | box mAP50-95 | box mAP50 |\n| --- | ---: | ---: |\n| val |" in card
+    for split in ("val", "test"):
+        for key in ("mAP50_95", "mAP50"):
+            assert f"{metrics[split]['mask'][key]:.3f}" in words
+            assert f"{metrics[split]['mask'][key]:.3f}" in card
+    assert f"{metrics['test']['mask']['AR100']:.3f}" in words
+    for caution in ("a box mAP50-95 of", "Another seed alone changes box mAP50-95"):
+        assert caution in words
+        assert caution.replace("box", "mask") in with_masks
+    for row in read(workplace, "benchmark.json").values():
+        assert f"{row['box_mAP50_95']:.3f}" in card
+    for title in ("Boxes of each class on test", "Precision over recall, box IoU 0.5", "box mAP50-95 on test"):
+        assert title in text  # of charts
 
 
 def test_more_pictures_than_fit_stay_in_their_folder(workplace: Path) -> None:
@@ -279,16 +307,16 @@ def test_what_is_missing_is_named(workplace: Path) -> None:
     assert is_one_sentence(run_stage("report", workplace, "reports"), f"worst/{number}.jpg", "dvc repro")
     (workplace / "reports" / "pull.json").unlink()
     assert is_one_sentence(run_stage("report", workplace, "reports"), "pull.json")
-    assert is_one_sentence(run_stage("report", workplace, "params.yaml"), "params.yaml: is no folder")
+    assert is_one_sentence(run_stage("report", workplace, "params.yaml"), "params.yaml: is not a folder")
 
 
-def test_evaluate_is_told_folders_and_says_so_before_it_works(workplace: Path) -> None:
+def test_evaluate_checks_its_folders_before_it_works(workplace: Path) -> None:
     arguments = ("models/none.pt", "reports/split.json", "data/subset/images", "out")
-    assert is_one_sentence(run_stage("evaluate", workplace, *arguments), "reports/split.json: is no folder")
+    assert is_one_sentence(run_stage("evaluate", workplace, *arguments), "reports/split.json: is not a folder")
     done = run_stage(
         "evaluate", workplace, "models/none.pt", "reports", "data/subset/images", "out", "--report", "params.yaml"
     )
-    assert is_one_sentence(done, "params.yaml: is no folder")
+    assert is_one_sentence(done, "params.yaml: is not a folder")
 
 
 def test_the_card_says_which_code_it_is(workplace: Path) -> None:

@@ -23,7 +23,7 @@ import pytest
 import yaml
 
 from seamline.benchmark.machine import instructions
-from seamline.benchmark.timing import rows_to_measure
+from seamline.benchmark.rows import rows_to_measure
 from seamline.evaluation.average_precision import METRIC_NAMES
 from seamline.masks.yolo_labels import text_to_line
 from tests import warm

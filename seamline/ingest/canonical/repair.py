@@ -15,7 +15,7 @@ import numpy as np
 from pycocotools import mask as coco_mask
 
 from seamline.base.coco import Record
-from seamline.masks.outlines import Rle, counts_to_runs, segmentation_to_rle
+from seamline.masks.rle import Rle, counts_to_runs, segmentation_to_rle
 
 MIN_BOX_IOU = 0.5  # a box that overlaps its mask's own less is another thing's, or corners instead of a size
 MIN_AREA_SHARE = 0.5  # likewise; polygons' own areas differ from their masks' by less, those in shares by far more

@@ -24,7 +24,7 @@ from seamline.base.coco import Record
 from seamline.base.errors import SeamlineError
 from seamline.ingest.archives import files_below
 from seamline.ingest.canonical.dataset import Part, Source
-from seamline.masks.outlines import mask_to_rle
+from seamline.masks.rle import mask_to_rle
 
 BACKGROUND = 0
 BROKEN = (zlib.error, struct.error, MemoryError, OverflowError)  # beside the usual, of damaged files

@@ -7,10 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pytest
 from matplotlib.figure import Figure
 
-from seamline.charts.results import (
+from seamline.charts.evaluation import (
     CURVES,
     confusion_figure,
     curve_figure,
@@ -19,7 +18,7 @@ from seamline.charts.results import (
     precision_recall_figure,
     reliability_figure,
 )
-from seamline.images.drawing import drawn, save
+from seamline.charts.style import save
 from seamline.report.page import figure_to_svg, picture_to_data
 
 ODD_NAMES = ["$5_$10", "$x$ & <b>y</b>", "_hidden", "Röcke, été", "two\nlines", ""]
@@ -122,31 +121,3 @@ def test_large_pictures_are_made_smaller(tmp_path: Path) -> None:
     assert whole.startswith("data:image/png;base64,")
     assert small.startswith("data:image/jpeg;base64,")
     assert len(small) < len(whole) / 10
-
-
-def test_texts_of_masks_in_one_place_are_drawn_one_below_the_other() -> None:
-    image = np.full((300, 200, 3), 100, np.uint8)
-    mask = np.zeros((300, 200), np.uint8)
-    mask[140:160, 90:110] = 1
-
-    def rows(*words: str) -> int:
-        """Rows of the picture that a text covers."""
-        with_text = drawn(image, [(mask, (0, 0, 0), word) for word in words])
-        without = drawn(image, [(mask, (0, 0, 0), "") for _ in words])
-        return int((with_text != without).any(axis=(1, 2)).sum())
-
-    assert rows("top") > 5
-    assert rows("top", "jacket") > 1.7 * rows("top")
-    assert rows("a name that is much longer than the picture is wide, and no narrower") > 3
-    assert rows("two\nlines") < 1.6 * rows("top")
-
-
-@pytest.mark.parametrize("at", [(0, 0), (295, 195)])
-def test_a_text_stays_inside_the_picture(at: tuple[int, int]) -> None:
-    image = np.full((300, 200, 3), 100, np.uint8)
-    mask = np.zeros((300, 200), np.uint8)
-    mask[at[0] : at[0] + 5, at[1] : at[1] + 5] = 1
-    found = drawn(image, [(mask, (0, 0, 0), "short sleeve top")])
-    changed = (found != 100).any(axis=2)
-    assert changed[:, :2].sum() + changed[:, -2:].sum() < 40  # a letter's rim at most, and the mask
-    assert changed.sum() > 300

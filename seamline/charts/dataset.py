@@ -5,9 +5,8 @@ from __future__ import annotations
 import functools
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-import cv2
 import matplotlib
 import numpy as np
 import numpy.typing as npt
@@ -15,37 +14,22 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator, PercentFormatter
 
-from seamline.base.coco import Coco, not_canonical, raw_to_record
+from seamline.base.coco import Coco
 from seamline.base.files import write_csv
+from seamline.charts.contact_sheet import contact_sheet
+from seamline.charts.dataset_table import Counts, Shares, Table, evenly, presence, rle_of, table_of
+from seamline.charts.style import panel_grid, plain_axes, save, subplots
 from seamline.dataset.splits import SPLITS
-from seamline.images.drawing import class_colour, drawn, hex_to_bgr, plain_axes, save, subplots
 from seamline.images.lettering import shortened, wrapped
-from seamline.images.reading import Image, read_image
-from seamline.masks.outlines import Rle, rle_to_crop, rle_to_mask, segmentation_to_rle
-
-Counts = npt.NDArray[np.int64]
-Shares = npt.NDArray[np.float64]
+from seamline.masks.rle import rle_to_crop
 
 SPLIT_COLOURS = ("#0072B2", "#E69F00", "#009E73")
 GRID = 16
 POSITIONS_A_CLASS = 2000
 PERCENTILES = (10, 25, 50, 75, 90)
-SHEET_IMAGES = 24
-SHEET_PX = 280  # the longer side of an image on it
 LAST_BAR = 25  # images of more instances than this share a bar
 CHARTED_CLASSES = 60  # the most frequent; tables have them all
 NUMBERED_CLASSES = 15  # a heat map of more classes has no room for numbers
-
-
-class Table(NamedTuple):
-    """A dataset as arrays; classes are numbered by their instances, the most frequent first. No crowd regions."""
-
-    names: list[str]  # of the classes
-    split: Counts  # (images,): index into SPLITS
-    record: Counts  # (instances,): index into the annotations
-    image: Counts  # (instances,): index into the images
-    kind: Counts  # (instances,): index into the names
-    share: Shares  # (instances,): of its image's pixels, in percent
 
 
 def write_data_charts(coco: Coco, split_of: Sequence[str], images: Path, out: Path) -> None:
@@ -64,39 +48,6 @@ def write_data_charts(coco: Coco, split_of: Sequence[str], images: Path, out: Pa
     write_cooccurrence(table, out)
     write_positions(table, coco, out)
     contact_sheet(table, coco, images, out / "contact_sheet.png")
-
-
-def table_of(coco: Coco, split_of: Sequence[str]) -> Table:
-    row_of: dict[int, int] = {}
-    pixels = []
-    for row, image in enumerate(coco.image_refs()):
-        row_of[image.id] = row
-        pixels.append(image.width * image.height)
-    categories = coco.category_refs()
-    index_of = {category.id: index for index, category in enumerate(categories)}
-    found = [
-        (index, row_of[one.image_id], index_of[one.category_id], one.area)
-        for index, one in enumerate(coco.annotation_refs())
-        if not one.iscrowd
-    ]
-    columns = np.array(found, dtype=np.float64)
-    record, image_row, category_index = columns[:, :3].astype(np.int64).T
-    order = np.argsort(-np.bincount(category_index, minlength=len(categories)), kind="stable")
-    return Table(
-        names=[categories[index].name for index in order],
-        split=np.array([SPLITS.index(split) for split in split_of], dtype=np.int64),
-        record=record,
-        image=image_row,
-        kind=np.argsort(order)[category_index],
-        share=100 * columns[:, 3] / np.array(pixels)[image_row],
-    )
-
-
-def presence(table: Table) -> npt.NDArray[np.bool_]:
-    """Which classes an image shows: (images, classes)."""
-    shown = np.zeros((len(table.split), len(table.names)), dtype=np.bool_)
-    shown[table.image, table.kind] = True
-    return shown
 
 
 def write_classes(table: Table, out: Path) -> None:
@@ -308,20 +259,6 @@ def write_positions(table: Table, coco: Coco, out: Path) -> None:
     positions_chart(names[:CHARTED_CLASSES], covers[:CHARTED_CLASSES], counts[:CHARTED_CLASSES], out / "positions.png")
 
 
-def evenly(indices: Counts, count: int) -> Counts:
-    """At most `count` of them, the first and the last included."""
-    return indices[np.linspace(0, len(indices) - 1, min(len(indices), count)).astype(np.int64)]
-
-
-def rle_of(coco: Coco, index: int, height: int, width: int) -> Rle:
-    """An annotation's mask; SeamlineError where it has none that can be read."""
-    record = raw_to_record(coco.annotations[index])
-    try:
-        return segmentation_to_rle(record.get("segmentation"), height, width)
-    except (ValueError, TypeError) as error:  # TypeError: pycocotools', of points that are not numbers
-        raise not_canonical(f"annotation {record.get('id')}: its segmentation {error}") from None
-
-
 def coverage(coco: Coco, record: int, height: int, width: int) -> Shares:
     """How much of each cell of a (GRID, GRID) laid over the image an annotation's mask covers, 0 to 1."""
     crop, left, top = rle_to_crop(rle_of(coco, record, height, width))
@@ -352,56 +289,3 @@ def positions_chart(names: Sequence[str], covers: Sequence[Shares], counts: Sequ
         axes.spines[:].set_color("#BBBBBB")
     figure.suptitle("How often one of n masks covers a place of its image", fontsize=11)
     save(figure, path)
-
-
-def panel_grid(count: int, columns: int, width: float, height: float) -> tuple[Figure, list[Any]]:
-    """At least `count` empty panels of width x height inches, row by row."""
-    columns = min(count, columns)
-    rows = -(-count // columns)
-    size = (columns * width, rows * height)
-    figure, axes = subplots(rows, columns, figsize=size, squeeze=False, layout="constrained")
-    for one in axes.flat:
-        one.set(xticks=[], yticks=[])  # or ticks that nobody sees take most of the time
-        one.set_axis_off()
-    return figure, list(axes.flat)
-
-
-def contact_sheet(table: Table, coco: Coco, images: Path, path: Path) -> None:
-    """Some images of each split with their masks; the legend has the classes on them, the most frequent first."""
-    chosen = sheet_images(table.split)
-    wanted = set(chosen.tolist())
-    references = {row: image for row, image in enumerate(coco.image_refs()) if row in wanted}
-    instances = {row: np.flatnonzero(table.image == row) for row in references}
-    kinds = np.unique(table.kind[np.concatenate(list(instances.values()))])
-    place = {category.name: index for index, category in enumerate(coco.category_refs())}
-    colour_of = {int(kind): class_colour(place[table.names[kind]]) for kind in kinds}
-    aspect = float(np.median([image.width / image.height for image in references.values()]))
-    columns, width = (8, 1.6) if aspect < 0.85 else (6, 2.1)  # most photos of people are upright
-    figure, panels = panel_grid(len(chosen), columns, width, width / max(aspect, 0.5) + 0.45)
-    for axes, row in zip(panels, chosen.tolist(), strict=False):
-        image = references[row]
-        masks = []
-        for one in instances[row][np.argsort(-table.share[instances[row]], kind="stable")]:  # the small ones on top
-            rle = rle_of(coco, table.record[one], image.height, image.width)
-            masks.append((rle_to_mask(rle), hex_to_bgr(colour_of[table.kind[one]]), ""))
-        axes.set_anchor("N")
-        axes.imshow(shrunk(drawn(read_image(images / image.file_name), masks))[:, :, ::-1])
-        axes.set_title(f"{shortened(image.file_name, 20)}\n{SPLITS[table.split[row]]}", fontsize=8)
-    handles = [Patch(color=colour, label=shortened(table.names[kind], 24)) for kind, colour in colour_of.items()]
-    figure.legend(handles=handles, frameon=False, ncols=6, loc="lower center", bbox_to_anchor=(0.5, 1), fontsize=9)
-    save(figure, path)
-
-
-def shrunk(image: Image) -> Image:
-    scale = min(SHEET_PX / max(image.shape[:2]), 1)
-    size = max(round(image.shape[1] * scale), 1), max(round(image.shape[0] * scale), 1)
-    return np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), dtype=np.uint8)
-
-
-def sheet_images(split: Counts) -> Counts:
-    """Indices of the images to show, split by split: evenly chosen, by the splits' sizes, but one of each at least."""
-    sizes = np.bincount(split, minlength=len(SPLITS))
-    counts = np.minimum(np.maximum(np.rint(SHEET_IMAGES * sizes / sizes.sum()), 1).astype(np.int64), sizes)
-    largest = sizes.argmax()
-    counts[largest] = min(counts[largest] + SHEET_IMAGES - counts.sum(), sizes[largest])
-    return np.concatenate([evenly(np.flatnonzero(split == row), count) for row, count in enumerate(counts)])

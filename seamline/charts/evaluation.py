@@ -1,4 +1,4 @@
-"""The charts of a model's training, evaluation and benchmark: numbers as reports/ keeps them in, a figure out."""
+"""The charts of a training and an evaluation: numbers as reports/ keeps them in, a figure out."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from seamline.base.coco import Record
-from seamline.images.drawing import COLOURS, plain_axes, subplots
+from seamline.charts.style import plain_axes, subplots
+from seamline.images.colours import COLOURS
 from seamline.images.lettering import shortened
 
 Column = Sequence[float | None]
@@ -20,7 +20,7 @@ LABEL_COLUMNS = 48  # of a slice: its field, its value and a count
 
 
 def curve_figure(x: Column, columns: Mapping[str, Column], title: str, *, xlabel: str, ylabel: str) -> Figure:
-    """Columns of a table over `x`, the first CURVES of them; what is no number leaves a gap."""
+    """Columns of a table over `x`, the first CURVES of them; None leaves a gap."""
     figure, axes = subplots(figsize=(5.5, 3.8))
     at = numbers(x)
     for index, (name, values) in enumerate(list(columns.items())[:CURVES]):
@@ -36,25 +36,25 @@ def curve_figure(x: Column, columns: Mapping[str, Column], title: str, *, xlabel
     return figure
 
 
-def precision_recall_figure(columns: Mapping[str, Column]) -> Figure:
+def precision_recall_figure(columns: Mapping[str, Column], kind: str = "mask") -> Figure:
     """reports/evaluate/precision_recall.csv: recall, the mean precision of all classes, then that of each class."""
     classes = {
         name.removeprefix("precision "): values for name, values in columns.items() if name.startswith("precision ")
     }
     if len(classes) > CURVES:
         classes = {"mean of the classes": columns["precision"]}
-    title = "Precision over recall, mask IoU 0.5"
+    title = f"Precision over recall, {kind} IoU 0.5"
     figure = curve_figure(columns.get("recall", []), classes, title, xlabel="recall", ylabel="precision")
     figure.axes[0].set(xlim=(0, 1), ylim=(0, 1.02))
     return figure
 
 
-def confidence_figure(columns: Mapping[str, Column], threshold: float) -> Figure:
+def confidence_figure(columns: Mapping[str, Column], threshold: float, kind: str = "mask") -> Figure:
     """reports/evaluate/confidence.csv: precision, recall and F1 of all classes over the score threshold."""
     figure = curve_figure(
         columns["confidence"],
         {name: columns[name] for name in ("precision", "recall", "F1")},
-        "What a score threshold does, mask IoU 0.5",
+        f"What a score threshold does, {kind} IoU 0.5",
         xlabel="score threshold",
         ylabel="mean of the classes",
     )
@@ -83,7 +83,7 @@ def reliability_figure(rows: Sequence[Mapping[str, Any]], error: float | None) -
     return figure
 
 
-def confusion_figure(names: Sequence[str], matrix: Any, threshold: float) -> Figure:
+def confusion_figure(names: Sequence[str], matrix: Any, threshold: float, kind: str = "mask") -> Figure:
     """Counts of instances, rows the truth; shaded by the share of the row."""
     side = 1.6 + 0.9 * min(len(names), 16)
     figure, axes = subplots(figsize=(side + 0.6, side))
@@ -99,7 +99,7 @@ def confusion_figure(names: Sequence[str], matrix: Any, threshold: float) -> Fig
             axes.text(column, row, str(matrix[row, column]), ha="center", va="center", color=colour, fontsize=size)
     axes.set_xticks(range(len(names)), [*labels, "missed"], rotation=35, ha="right", fontsize=size)
     axes.set_yticks(range(len(names)), [*labels, "false alarm"], fontsize=size)
-    axes.set(xlabel="predicted", ylabel="actual", title=f"Test, score at least {threshold:.2f}, mask IoU 0.5")
+    axes.set(xlabel="predicted", ylabel="actual", title=f"Test, score at least {threshold:.2f}, {kind} IoU 0.5")
     axes.spines[:].set_visible(False)
     return figure
 
@@ -123,18 +123,19 @@ def interval_figure(
     return figure
 
 
-def slices_figure(rows: Sequence[Mapping[str, Any]]) -> Figure:
-    """Rows of reports/evaluate/slices.csv of one split: mask mAP50-95 of each slice with its interval."""
+def slices_figure(rows: Sequence[Mapping[str, Any]], kind: str = "mask") -> Figure:
+    """Rows of reports/evaluate/slices.csv of one split: mAP50-95 of each slice with its interval."""
+    measure = f"{kind}_mAP50_95"
     return interval_figure(
         [
             (
                 f"{row['field']}: {row['value']} ({row['instances']})",
-                row["mask_mAP50_95"],
-                None if row["mask_mAP50_95_low"] is None else (row["mask_mAP50_95_low"], row["mask_mAP50_95_high"]),
+                row[measure],
+                None if row[f"{measure}_low"] is None else (row[f"{measure}_low"], row[f"{measure}_high"]),
             )
             for row in rows
         ],
-        "Masks by slice on test (instances), with 95% intervals",
+        f"{'Masks' if kind == 'mask' else 'Boxes'} by slice on test (instances), with 95% intervals",
         "mAP50-95",
     )
 
@@ -151,62 +152,6 @@ def mistakes_figure(counts: Mapping[str, int], title: str) -> Figure:
     axes.invert_yaxis()
     plain_axes(axes)
     axes.grid(axis="y", visible=False)
-    return figure
-
-
-FORMAT_LABELS = {
-    "pytorch": "PyTorch",
-    "onnx": "ONNX Runtime",
-    "openvino": "OpenVINO",
-    "openvino_bf16": "OpenVINO bf16",
-    "openvino_f16": "OpenVINO, f16 weights",
-    "openvino_int8": "OpenVINO INT8",
-    "pytorch_cuda": "PyTorch on the GPU",
-    "onnx_cuda": "ONNX Runtime on the GPU",
-}
-
-
-def benchmark_figure(rows: Mapping[str, Record]) -> Figure:
-    """Mask AP against throughput (with its 95% interval), and where an image's time goes; rows as in benchmark.json."""
-    figure, (scatter, bars) = subplots(1, 2, figsize=(11, 4.2), gridspec_kw={"wspace": 0.4})
-    precisions = [row["mask_mAP50_95"] for row in rows.values()]
-    for index, (name, row) in enumerate(rows.items()):
-        label = f"{FORMAT_LABELS.get(name, name)}: {row['throughput_img_s']:.0f} images/s"
-        low, high = row["throughput_interval_img_s"]
-        scatter.errorbar(
-            row["throughput_img_s"],
-            row["mask_mAP50_95"],
-            xerr=[[max(row["throughput_img_s"] - low, 0)], [max(high - row["throughput_img_s"], 0)]],
-            fmt="o" if row["not_comparable"] is None else "D",
-            markersize=8,
-            capsize=4,
-            color=COLOURS[index % len(COLOURS)],
-            zorder=3,
-            clip_on=False,
-            label=label + ("" if row["not_comparable"] is None else " *"),
-        )
-    scatter.set_xlim(0, max(row["throughput_interval_img_s"][1] for row in rows.values()) * 1.1)
-    # Wide, so that the noise of a small test split looks small; a point at 0 is drawn over the axis.
-    scatter.set_ylim(max(min(precisions) - 0.05, 0), max(precisions) + 0.05)
-    scatter.legend(frameon=False, loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=2, fontsize=9)
-    scatter.set(xlabel="images per second, from file to masks", ylabel="mask mAP50-95 on test")
-    scatter.set_title("Accuracy against speed")
-    plain_axes(scatter)
-
-    labels = [f"{FORMAT_LABELS.get(name, name)}\n{row['precision']}" for name, row in rows.items()]
-    ends = np.zeros(len(rows))
-    for colour, part in zip(("#56B4E9", "#0072B2", "#E69F00"), ("preprocess", "inference", "postprocess"), strict=True):
-        widths = np.array([row[f"{part}_ms"] for row in rows.values()])
-        bars.barh(labels, widths, left=ends, color=colour, label=part, height=0.6)
-        ends += widths
-    for height, end in enumerate(ends):
-        bars.text(end, height, f" {end:.1f} ms", va="center", fontsize=9)
-    bars.set_xlim(0, ends.max() * 1.18)
-    bars.set(xlabel="median ms, one image at a time", title="Where the time goes")
-    bars.invert_yaxis()
-    plain_axes(bars)
-    bars.grid(axis="y", visible=False)
-    bars.legend(frameon=False, loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=3)
     return figure
 
 

@@ -1,0 +1,81 @@
+"""Weights that an earlier version has trained, stored as the finished training of the present parameters.
+
+`train` then takes them from the store and trains nothing. That is allowed only if nothing but our own code has changed:
+parameters, data, torch and ultralytics have to be the same, which the training revision stands for. The record of their
+training stays as it was, and says in addition that they were taken over.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from seamline.base.coco import Record
+from seamline.base.errors import SeamlineError
+from seamline.base.files import read_json
+from seamline.params.train import Train
+from seamline.report.contents import read_csv
+from seamline.training.finished import FINISHED, Training, holding, store_training
+from seamline.training.run import Identity, identity_of
+from seamline.training.yolo import plan_training
+
+ORIGIN = ("training_revision", "data_sha256")
+
+
+def take_over(params: Train, folder: Path, report: Path, data: tuple[Path, Path], scratch: Path) -> Path:
+    """Store the weights in a folder of train's as the training of these parameters and data; returns where.
+
+    Args:
+        folder: what train has made: best.pt and training.json.
+        report: train's report on it: summary.json, losses.csv and validation.csv.
+        data: the folder with the splits, and the one with images and labels.
+
+    Raises:
+        SeamlineError: when the weights or their report are missing, they belong to another training than that of these
+            parameters and data, or this code has finished that training already.
+    """
+    training = read_made(folder, report)
+    if not (data[0] / "data.yaml").is_file():
+        raise SeamlineError(f"{data[0]}: has no data.yaml, with which to compare; dvc repro split makes it.")
+    identity = identity_of(plan_training(params, *data))
+    check_same(folder, training.facts, identity)
+    with holding(scratch, identity.key):
+        stored = scratch / FINISHED / identity.key
+        if stored.exists():
+            raise SeamlineError(f"{stored}: this training is finished already; `make clear-trainings` deletes it.")
+        (scratch / identity.key).mkdir(parents=True, exist_ok=True)
+        store_training(scratch, identity.key, training)
+    return stored
+
+
+def read_made(folder: Path, report: Path) -> Training:
+    """What train has made, with what its report says of it."""
+    if not (folder / "best.pt").is_file():
+        raise SeamlineError(f"{folder}: has no best.pt; name the folder that train has made, such as models/train.")
+    origin, summary = read_json(folder / "training.json"), read_json(report / "summary.json")
+    if any(key not in origin or origin[key] != summary.get(key) for key in ORIGIN):
+        raise SeamlineError(
+            f"{report}: is the report on another training than that of {folder}; name it with --report."
+        )
+    facts: Record = {
+        **{key: origin[key] for key in ORIGIN},
+        **{key: summary[key] for key in ("best_epoch", "device", "threads")},
+        "resumed_after": summary["resumed_after_epochs"],
+        **{key: summary[key] for key in ("weights_sha256",) if key in summary},
+        "taken_over": True,
+    }
+    validation = {row["epoch"]: row for row in read_csv(report / "validation.csv")}
+    history: list[dict[str, Any]] = [row | validation.get(row["epoch"], {}) for row in read_csv(report / "losses.csv")]
+    return Training(folder / "best.pt", facts, history)
+
+
+def check_same(folder: Path, facts: Record, identity: Identity) -> None:
+    if facts["data_sha256"] != identity.data_sha256:
+        raise SeamlineError(
+            f"{folder}: was trained on other data than the present splits, whose val and test may have been in them."
+        )
+    if facts["training_revision"] != identity.revision:
+        raise SeamlineError(
+            f"{folder}: was trained with other parameters, another torch or ultralytics, or on another device: its "
+            f"training revision is {facts['training_revision']}, and that of params.yaml {identity.revision}."
+        )

@@ -1,0 +1,150 @@
+"""What a reader of the report has to be careful about, in sentences made of the figures."""
+
+from __future__ import annotations
+
+from seamline.base.coco import Record
+from seamline.evaluation.bootstrap import FEWEST
+from seamline.params.loader import Params
+from seamline.params.pull import Pull
+from seamline.params.split import Split
+from seamline.params.train import Train
+from seamline.report.contents import counted, kind_of, listed, losses_of_data
+
+SAMPLE = "samples/garments.zip"
+FEW_INSTANCES = 30  # of a class on test; a figure from fewer says little
+WIDE = 0.05  # of an interval of mAP50-95
+NOISY = 0.1  # spread of throughput between rounds of the benchmark
+OFF = 0.1  # mean difference between scores and the share that is right
+SMALL_INPUT_PX = 320
+USELESS = 0.2  # mAP50
+
+
+def cautions(reports: Record, params: Params) -> list[str]:
+    """The gravest first."""
+    found = []
+    if params[Pull].source == SAMPLE:
+        found.append("It was trained on the drawn pictures that come with Seamline and is useless on photos.")
+    found += [
+        *accuracy_cautions(reports),
+        *certainty_cautions(reports),
+        *weak_spots(reports),
+        *data_cautions(reports, params),
+        *speed_cautions(reports),
+    ]
+    found.append(
+        "best.pt and the models exported from it are made with ultralytics, which is licensed under AGPL-3.0; consider "
+        "that before you distribute them or offer them as a service."
+    )
+    return found
+
+
+def accuracy_cautions(reports: Record) -> list[str]:
+    """Whether the model is fit for use at all."""
+    kind = kind_of(reports)
+    value = reports["metrics"]["test"][kind]["mAP50"]
+    if value is None:
+        return ["The test split shows no instance, so nothing could be measured on it."]
+    if value < USELESS:
+        return [
+            f"It is not fit for use: {kind} mAP50 on test is {value:.3f}. Train longer (train.epochs), on more or "
+            "larger images (subset.images, train.imgsz), or from pretrained weights (train.model). Until then speed, "
+            "the cost of INT8 and the agreement of the formats mean nothing either."
+        ]
+    return []
+
+
+def certainty_cautions(reports: Record) -> list[str]:
+    """How far the figures can be trusted."""
+    kind, settings, spread = kind_of(reports), reports["settings"]["test"], reports["seed_spread"]
+    test = reports["intervals"]["test"][kind]["mAP50_95"]
+    span, groups = test["interval"], settings["groups_showing_an_instance"]
+    found = []
+    if span is None and groups < FEWEST:
+        found.append(
+            f"It is unknown how certain the figures are: the garments on test come from {counted(groups, 'group')} of "
+            f"photos that do not belong together, and an interval needs {FEWEST}."
+        )
+    elif span is None:
+        found.append(
+            "It is unknown how certain the figures are: every resampled test set gives the same figure or a higher one."
+        )
+    elif span[1] - span[0] > WIDE:
+        found.append(
+            f"The test split is small ({counted(settings['images'], 'image')}): a {kind} mAP50-95 of "
+            f"{test['value']:.3f} means something between {span[0]:.3f} and {span[1]:.3f}. Models that differ by less "
+            "may be equally good; `seamline compare` says whether two of them are."
+        )
+    if spread is not None:
+        found.append(
+            f"Another seed alone changes {kind} mAP50-95 on test by up to "
+            f"{spread['spread'][f'test_{kind}_mAP50_95']:.3f} "
+            f"({len(spread['seeds'])} trainings, reports/train/seed_spread.json)."
+        )
+    return found
+
+
+def weak_spots(reports: Record) -> list[str]:
+    """Classes, slices and scores to distrust."""
+    kind = kind_of(reports)
+    measure, test = f"{kind}_mAP50_95", reports["intervals"]["test"][kind]["mAP50_95"]
+    classes = reports["per_class"]["test"][kind]
+    rare = [name for name, record in classes.items() if record["instances"] < FEW_INSTANCES]
+    found = [f"Little is known of {listed(rare)}: fewer than {FEW_INSTANCES} test instances."] if rare else []
+    weak = [
+        row
+        for row in reports["slice_rows"]
+        if row["split"] == "test"
+        and test["interval"] is not None
+        and row[f"{measure}_high"] is not None
+        and row[f"{measure}_high"] < test["value"]
+    ]
+    for row in sorted(weak, key=lambda row: float(row[measure]))[:3]:
+        found.append(
+            f"Probably worse where {row['field']} is {row['value']}: {kind} mAP50-95 {row[measure]:.3f} "
+            f"({row[f'{measure}_low']:.3f} to {row[f'{measure}_high']:.3f}, {counted(row['instances'], 'instance')})."
+        )
+    point = reports["operating_point"]
+    error = point["test_calibration_error"]
+    if error is not None and error > OFF:
+        found.append(
+            f"Scores are not probabilities: they are off by {error:.2f} on average (reports/evaluate/reliability.csv). "
+            f"Choose a threshold by its effect; {point['threshold']:.2f} had the best F1 on val."
+        )
+    return found
+
+
+def data_cautions(reports: Record, params: Params) -> list[str]:
+    """What the data or the parameters leave out."""
+    found = []
+    if reports["export"]["int8_refused"] is not None:
+        found.append(f"There is no INT8 model: {reports['export']['int8_refused']}")
+    if params[Train].imgsz < SMALL_INPUT_PX:
+        found.append(f"The model sees images at only {params[Train].imgsz} px; small garments are lost.")
+    if params[Split].near_duplicate_bits is None:
+        found.append("Near-duplicates across splits were not looked for (split.near_duplicate_bits: null).")
+    lost = sum(count for _, reason, count in losses_of_data(reports) if reason.startswith("dropped"))
+    if lost:
+        found.append(
+            f"{counted(lost, 'record')} of the source could not be used; the section Data counts them by reason."
+        )
+    return found
+
+
+def speed_cautions(reports: Record) -> list[str]:
+    """What disturbed the benchmark, and how far its figures reach."""
+    benchmark, environment = reports["benchmark"], reports["environment"]
+    found = [
+        f"While speed was measured: {sentence[0].lower()}{sentence[1:]}"
+        for sentence in reports["conditions"]["disturbances"]
+    ]
+    noisy = [name for name, row in benchmark.items() if row["throughput_spread"] > NOISY]
+    if noisy:
+        found.append(
+            f"Speed is uncertain: the throughput of {listed(noisy)} varied by up to "
+            f"{max(row['throughput_spread'] for row in benchmark.values()):.0%} between rounds."
+        )
+    found.append(
+        f"Speed depends on the machine: this was measured on {environment['processor']}, "
+        f"{counted(environment['cores_used'], 'core')}. To measure on yours: dvc repro --single-item --force benchmark."
+    )
+    return found

@@ -1,0 +1,128 @@
+"""The benchmark of models that find boxes only: measured through stubs, accuracy held to pycocotools' bbox."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
+
+from seamline.base.coco import Record
+from seamline.benchmark.accuracy import accuracy_figures
+from seamline.benchmark.differences import mean_iou, most_different
+from seamline.benchmark.rows import Row
+from seamline.images.reading import read_image
+from seamline.params.evaluate import Evaluate
+from seamline.params.loader import load_params
+from stages import benchmark
+from tests.boxes import BoxDetector
+from tests.conftest import PARAMS, write_dataset
+from tests.evaluation.test_average_precision import noisy_results
+from tests.untrained import run_stage
+
+
+class StubProcess:
+    """Stands in for an engine's process: answers in this one."""
+
+    id, left_s = 0, 0.0
+
+    def __init__(self, name: str, detector: Any) -> None:
+        self.name, self.detector = name, detector
+
+    def ask(self, function: Callable[..., Any], *arguments: Any) -> Any:
+        return function(self.detector, *arguments)
+
+    def stop(self) -> None: ...
+
+
+@pytest.fixture
+def split(tmp_path: Path) -> Path:
+    """A folder with test.json and groups.json; the images are in data/photos."""
+    photos = write_dataset(tmp_path / "data", count=16) / "photos"
+    (tmp_path / "split").mkdir()
+    (tmp_path / "split" / "test.json").write_bytes((photos.parent / "instances.json").read_bytes())
+    (tmp_path / "split" / "groups.json").write_text(json.dumps({str(number): number for number in range(1, 17)}))
+    return tmp_path / "split"
+
+
+def plain_box_map(test: Path, results: list[Record]) -> float:
+    truth = COCO(str(test))
+    evaluator = COCOeval(truth, truth.loadRes([dict(record) for record in results]), "bbox")
+    evaluator.evaluate()
+    evaluator.accumulate()
+    evaluator.summarize()
+    return float(evaluator.stats[0])
+
+
+def test_boxes_are_compared_by_their_iou() -> None:
+    def found(image_id: int, width: float) -> Record:
+        return {"image_id": image_id, "category_id": 1, "score": 0.9, "bbox": [0, 0, width, 10]}
+
+    assert mean_iou([found(1, 10)], [found(1, 8)], "box") == 0.8
+    assert mean_iou([found(1, 10)], [], "box") == 0
+    other = [found(1, 10), found(2, 4)]
+    shown = most_different({"pytorch": [found(1, 10), found(2, 10)], "onnx": other}, "pytorch", 0.25, [1, 2], "box")
+    assert shown == {"image_id": 2, "mean_iou": {"onnx": 0.4}}
+    empty = [found(1, 0)]
+    assert most_different({"pytorch": empty, "onnx": []}, "pytorch", 0.25, [1], "box")["mean_iou"] == {"onnx": None}
+
+
+def test_accuracy_is_that_of_the_kinds_found(split: Path) -> None:
+    truth, limits = COCO(str(split / "test.json")), load_params(PARAMS)[Evaluate]
+    found = {name: noisy_results(truth, seed) for seed, name in enumerate(("pytorch", "onnx"))}
+    boxes = {name: [{**one} for one in records] for name, records in found.items()}
+    for records in boxes.values():
+        for one in records:
+            del one["segmentation"]
+    rows = accuracy_figures(split / "test.json", boxes, "pytorch", ("box",), limits)
+    expected = {name: plain_box_map(split / "test.json", records) for name, records in boxes.items()}
+    for name, row in rows.items():
+        assert list(row) == ["box_mAP50_95", "box_mAP50_95_delta", "box_mAP50_95_delta_interval"]
+        assert row["box_mAP50_95"] == expected[name]
+        assert row["box_mAP50_95_delta"] == expected[name] - expected["pytorch"]
+    low, high = rows["onnx"]["box_mAP50_95_delta_interval"]
+    assert low < rows["onnx"]["box_mAP50_95_delta"] < high
+    both = accuracy_figures(split / "test.json", found, "pytorch", ("box", "mask"), limits)
+    assert list(both["onnx"]) == [
+        "mask_mAP50_95", "mask_mAP50_95_delta", "mask_mAP50_95_delta_interval", "box_mAP50_95",
+    ]  # fmt: skip
+    assert both["onnx"]["box_mAP50_95"] == expected["onnx"]
+
+
+def test_the_stage_measures_boxes_alone(
+    split: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    weights, exported, reports = tmp_path / "best.pt", tmp_path / "export", tmp_path / "reports"
+    for path in (weights, exported / "onnx" / "model.onnx", exported / "openvino" / "model.xml"):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(bytes(1000))
+    (exported / "openvino_int8").mkdir()
+    (exported / "openvino_int8" / "model.xml").write_bytes(bytes(1000))
+
+    def start(row: Row, *arguments: Any, **options: Any) -> StubProcess:
+        return StubProcess(row.name, BoxDetector(split / "test.json", seed=row.name == "openvino_int8"))
+
+    monkeypatch.setattr(benchmark, "start_row", start)
+    run_stage(monkeypatch, benchmark.main, weights, exported, split, tmp_path / "data" / "photos", reports)
+    rows = json.loads((reports / "benchmark.json").read_text())
+    assert not [key for row in rows.values() for key in row if "mask" in key]
+    assert rows["onnx"]["box_mAP50_95_delta"] == 0
+    assert rows["openvino_int8"]["box_mAP50_95_delta"] != 0
+    with (reports / "benchmark.csv").open() as stream:
+        table = list(csv.DictReader(stream))
+    assert [float(row["box_mAP50_95"]) for row in table] == pytest.approx(
+        [row["box_mAP50_95"] for row in rows.values()]
+    )
+    assert "| box mAP | delta |" in (reports / "benchmark.md").read_text()
+    printed = capsys.readouterr().out
+    assert "box mAP" in printed
+    assert "mask" not in printed + (reports / "benchmark.md").read_text()
+    shown = json.loads((reports / "formats.json").read_text())
+    assert shown["mean_iou"]["onnx"] in (1, None)
+    assert read_image(reports / "formats.jpg").shape[1] > 3 * 200
+    assert (reports / "benchmark.png").stat().st_size > 10_000

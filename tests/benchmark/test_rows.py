@@ -1,0 +1,37 @@
+"""The benchmark's rows: which there are, how they run, and which cannot be compared."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from seamline.benchmark.rows import Concurrency, Row, concurrencies_to_try, not_comparable, rows_to_measure
+
+
+def test_rows_are_the_models_and_what_the_machine_adds() -> None:
+    models = {name: Path(name) for name in ("pytorch", "onnx", "openvino", "openvino_int8")}
+    assert [row.name for row in rows_to_measure(models, ["avx2"], [])] == list(models)
+    rows = rows_to_measure(models, ["avx2", "amx_bf16"], ["pytorch", "onnx"])
+    assert [row.name for row in rows] == [
+        "pytorch", "onnx", "openvino", "openvino_bf16", "openvino_int8", "pytorch_cuda", "onnx_cuda"
+    ]  # fmt: skip
+    assert {row.name: row.path for row in rows}["openvino_bf16"] == Path("openvino")
+    assert [row.precision for row in rows if row.precision != "f32"] == ["bf16"]
+    assert [row.name for row in rows if row.device == "cuda"] == ["pytorch_cuda", "onnx_cuda"]
+    assert [row.name for row in rows_to_measure(models, [], ["pytorch"])][4:] == ["pytorch_cuda"]
+
+
+def test_concurrencies_of_a_row() -> None:
+    row = Row("onnx", Path("model.onnx"))
+    assert concurrencies_to_try(row, 1) == [Concurrency(1)]
+    assert concurrencies_to_try(row, 2) == [Concurrency(1), Concurrency(2)]
+    assert concurrencies_to_try(row, 16) == [Concurrency(1), Concurrency(8), Concurrency(16)]
+    assert concurrencies_to_try(row._replace(device="cuda"), 16) == [Concurrency(1, 1), Concurrency(1, 16)]
+
+
+def test_what_cannot_be_compared_is_marked_with_the_reason() -> None:
+    row = {"device": "cpu", "precision": "f32", "threads": 2, "imgsz": 160}
+    assert not_comparable(row, row, stable=True) is None
+    assert not_comparable(row | {"precision": "bf16"}, row, stable=True) == "computes in bf16"
+    assert not_comparable(row | {"device": "cuda"}, row, stable=True) == "runs on cuda"
+    assert not_comparable(row | {"threads": 1}, row, True) == "has 1 threads and an input of 160 px"
+    assert not_comparable(row, row, stable=False) == "had not become steady when the warm-up ended"

@@ -1,0 +1,63 @@
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from pycocotools import mask as coco_mask
+
+from seamline.masks.rle import (
+    Mask,
+    counts_to_runs,
+    mask_iou,
+    mask_to_rle,
+    rle_to_crop,
+    rle_to_mask,
+    segmentation_to_rle,
+)
+
+
+@given(arrays(np.uint8, st.tuples(st.integers(1, 30), st.integers(1, 30)), elements=st.integers(0, 1)))
+def test_a_crop_is_the_mask_inside_its_box(mask: Mask) -> None:
+    rle = mask_to_rle(mask)
+    crop, left, top = rle_to_crop(rle)
+    again = np.zeros_like(mask)
+    again[top : top + crop.shape[0], left : left + crop.shape[1]] = crop
+    assert (again == mask).all()
+    assert crop.size == 0 or (crop[0].any() and crop[-1].any() and crop[:, 0].any() and crop[:, -1].any())
+    assert counts_to_runs(rle["counts"]).tolist() == counts_to_runs(rle["counts"].encode()).tolist()
+    assert counts_to_runs(rle["counts"])[1::2].sum() == mask.sum()
+
+
+@given(st.lists(st.integers(1, 3_000_000), min_size=1, max_size=20))
+def test_runs_of_any_length_are_read_as_pycocotools_writes_them(runs: list[int]) -> None:
+    rle = coco_mask.frPyObjects({"size": [sum(runs), 1], "counts": runs}, sum(runs), 1)
+    assert counts_to_runs(rle["counts"]).tolist() == runs
+
+
+@given(arrays(np.uint8, st.tuples(st.integers(1, 20), st.integers(1, 20)), elements=st.integers(0, 1)))
+def test_rle_in_every_form_is_the_same_mask(mask: Mask) -> None:
+    height, width = mask.shape
+    compressed = mask_to_rle(mask)
+    flat = mask.flatten(order="F")
+    changes = np.flatnonzero(np.diff(flat)) + 1
+    runs = np.diff(np.concatenate(([0], changes, [flat.size]))).tolist()
+    counts = [0, *runs] if flat[0] else runs
+    for segmentation in (compressed, {"size": [height, width], "counts": counts}):
+        assert (rle_to_mask(segmentation_to_rle(json.loads(json.dumps(segmentation)), height, width)) == mask).all()
+
+
+@pytest.mark.parametrize("segmentation", [None, [], [[]], [[1, 2, 3, 4]], {}, "x", {"size": [3, 4], "counts": [12]}, 5])
+def test_what_is_not_a_mask_is_a_value_error(segmentation: object) -> None:
+    with pytest.raises(ValueError, match="has"):
+        segmentation_to_rle(segmentation, 10, 10)
+
+
+def test_iou() -> None:
+    first, second = np.zeros((4, 4), np.uint8), np.zeros((4, 4), np.uint8)
+    assert mask_iou(first, second) == 1
+    first[:2], second[1:3] = 1, 1
+    assert mask_iou(first, second) == pytest.approx(1 / 3)
