@@ -12,10 +12,10 @@ from typing import Any
 
 from seamline.base.coco import Record
 from seamline.base.errors import SeamlineError
-from seamline.base.files import read_json
+from seamline.base.files import read_json, sha256_of
 from seamline.params.train import Train
 from seamline.report.contents import read_csv
-from seamline.training.finished import FINISHED, Training, holding, store_training
+from seamline.training.finished import FINISHED, WEIGHTS, Training, holding, store_training
 from seamline.training.run import Identity, identity_of
 from seamline.training.yolo import plan_training
 
@@ -32,7 +32,7 @@ def take_over(params: Train, folder: Path, report: Path, data: tuple[Path, Path]
 
     Raises:
         SeamlineError: when the weights or their report are missing, they belong to another training than that of these
-            parameters and data, or this code has finished that training already.
+            parameters and data, or this code has finished that training with other weights.
     """
     training = read_made(folder, report)
     if not (data[0] / "data.yaml").is_file():
@@ -41,10 +41,11 @@ def take_over(params: Train, folder: Path, report: Path, data: tuple[Path, Path]
     check_same(folder, training.facts, identity)
     with holding(scratch, identity.key):
         stored = scratch / FINISHED / identity.key
-        if stored.exists():
-            raise SeamlineError(f"{stored}: this training is finished already; `make clear-trainings` deletes it.")
-        (scratch / identity.key).mkdir(parents=True, exist_ok=True)
-        store_training(scratch, identity.key, training)
+        if not stored.exists():
+            (scratch / identity.key).mkdir(parents=True, exist_ok=True)
+            store_training(scratch, identity.key, training)
+        elif sha256_of(stored / WEIGHTS) != sha256_of(training.weights):
+            raise SeamlineError(f"{stored}: has other weights of this training; `make clear-trainings` deletes them.")
     return stored
 
 

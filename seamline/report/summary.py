@@ -6,6 +6,7 @@ from pathlib import Path
 
 from seamline.base.coco import Record
 from seamline.base.files import read_json
+from seamline.evaluation.kinds import primary_kind
 
 EXPORTED = ("onnx", "openvino", "openvino_f16", "openvino_int8")
 COLUMNS = [(kind, key) for kind in ("mask", "box") for key in ("mAP50_95", "mAP50")]
@@ -43,10 +44,11 @@ def accuracy_lines(metrics: Record) -> list[str]:
 
 
 def speed_lines(benchmark: Record) -> list[str]:
-    lines = ["\nspeed (test, files to masks)  images/s   p50 ms   MB   mask mAP50-95"]
+    kind = primary_kind(key for row in benchmark.values() for key in row)
+    lines = [f"\nspeed (test, files to masks)  images/s   p50 ms   MB{kind:>7} mAP50-95"]
     for name, row in benchmark.items():
         lines.append(
             f"{name:<28}{row['throughput_img_s']:>10.1f}{row['latency_ms']['p50']:>9.1f}"
-            f"{row['model_mb']:>5.1f}{row['mask_mAP50_95']:>16.3f}"
+            f"{row['model_mb']:>5.1f}{row[f'{kind}_mAP50_95']:>16.3f}"
         )
     return lines

@@ -8,8 +8,7 @@ run twice; the latest three interrupted ones stay too, to be resumed. `--clear` 
 `dvc repro` uses them and trains nothing. Data, parameters, torch and ultralytics have to be the same, so that only the
 code differs. reports/train/summary.json says "taken_over" from then on.
 
-Examples: seamline trainings
-          seamline trainings --take models/train
+Example: seamline trainings --take models/train
 """
 
 import argparse

@@ -67,7 +67,9 @@ def test_train_takes_them_with_what_is_known_of_them_and_trains_nothing(
     for name in ("losses.csv", "validation.csv"):
         assert (tmp_path / name).read_bytes() == (earlier.report / name).read_bytes()
     assert (earlier.folder / "best.pt").read_bytes() == b"of before"
-    with pytest.raises(SeamlineError, match="this training is finished already; `make clear-trainings` deletes it"):
+    assert earlier.take() == stored
+    (earlier.folder / "best.pt").write_bytes(b"others")
+    with pytest.raises(SeamlineError, match="has other weights of this training; `make clear-trainings` deletes them"):
         earlier.take()
 
 
@@ -125,3 +127,8 @@ def test_after_an_upgrade_the_pipeline_runs_on_the_weights_of_before(finished: P
     assert (project.root / "reports" / "train" / "losses.csv").read_bytes() == losses
     assert json.loads(summary.read_text()) == {**record, "taken_over": True}
     assert project.stages_run() == []
+
+    code.write_text(f"{code.read_text()}# and of a newer one\n")
+    project.run("dvc", "commit", "--force", "train")
+    assert "train" not in project.stages_run()
+    assert (project.root / "models" / "train" / "best.pt").read_bytes() == before

@@ -16,6 +16,7 @@ import pytest
 from markdown_it import MarkdownIt
 
 from seamline.benchmark.machine import unknown
+from tests import warm
 from tests.boxes import without_masks
 from tests.browser import CHROMIUM, look_at
 from tests.conftest import PROJECT, REPORTS
@@ -235,7 +236,7 @@ def test_without_an_int8_model_the_report_says_why(workplace: Path) -> None:
     assert "There is no INT8 model: INT8 costs more than" in Page(text).text
     assert "There is no INT8 model: INT8 costs more than" in card
     assert "OpenVINO INT8" not in Page(text).text + card
-    done = run_stage("summary", workplace)
+    done = warm.run(["python", "-m", "seamline", "summary"], workplace)
     assert "no INT8: INT8 costs more" in done.stdout
     assert "models/export/{onnx,openvino,openvino_f16}" in done.stdout
 
