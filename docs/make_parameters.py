@@ -87,8 +87,8 @@ def page(text: str) -> str:
             section = key.partition(".")[0]
             parts.append(f"\n## {section}\n\n| key | default | allowed | what it does |\n| --- | --- | --- | --- |\n")
         shown = f"`{default}`" if default else "see there"
-        told = comment.replace("|", "\\|")
-        parts.append(f"| `{key}` | {shown} | {type_to_text(type_of(key))} | {told} |\n")
+        words = comment.replace("|", "\\|")
+        parts.append(f"| `{key}` | {shown} | {type_to_text(type_of(key))} | {words} |\n")
     return "".join(parts)
 
 

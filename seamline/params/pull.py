@@ -4,8 +4,9 @@ from typing import Annotated, Literal
 
 from msgspec import Meta
 
+from seamline.base.splits import SPLITS
 from seamline.base.urls import gives_access
-from seamline.params.types import SPLITS, Section, Text
+from seamline.params.types import Section, Text
 
 
 class Pull(Section):

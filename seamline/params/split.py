@@ -5,7 +5,8 @@ from typing import Annotated
 
 from msgspec import Meta
 
-from seamline.params.types import SPLITS, Section, Seed, Text
+from seamline.base.splits import SPLITS
+from seamline.params.types import Section, Seed, Text
 
 
 class Ratios(Section):

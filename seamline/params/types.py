@@ -15,7 +15,6 @@ Positive = Annotated[float, Meta(gt=0)]
 Count = Annotated[int, Meta(ge=1)]
 Seed = Annotated[int, Meta(ge=0, le=2**32 - 1)]
 Text = Annotated[str, Meta(min_length=1)]
-SPLITS = ("train", "val", "test")
 
 
 class Section(msgspec.Struct, forbid_unknown_fields=True):

@@ -182,14 +182,14 @@ def test_pictures_for_evaluate_are_no_reason_to_export_again(stand_in: Project) 
     assert stand_in.stages_run() == ["evaluate", "report"]
 
 
-def test_a_readme_is_no_reason_to_run_anything(stand_in: Project) -> None:
+def test_a_readme_makes_nothing_run(stand_in: Project) -> None:
     for name in ("README.md", "reports/README.md", "Makefile", "tests/conftest.py"):
         path = stand_in.root / name
         path.write_text(path.read_text() + "\n")
     assert stand_in.stages_run() == []
 
 
-def test_what_editors_and_systems_leave_beside_the_code_is_no_reason_to_run_anything(stand_in: Project) -> None:
+def test_leftovers_of_editors_and_systems_rerun_nothing(stand_in: Project) -> None:
     rooms = {dep for stage in PIPELINE.values() for dep in stage["deps"] if (PROJECT / dep).is_dir()}
     rooms = {room for room in rooms if room.startswith(("seamline", "architectures"))}
     assert len(rooms) > 10
@@ -208,7 +208,7 @@ def test_what_editors_and_systems_leave_beside_the_code_is_no_reason_to_run_anyt
         path.unlink()
 
 
-def test_a_new_section_with_its_module_is_no_reason_to_run_anything(stand_in: Project) -> None:
+def test_a_new_section_with_its_module_reruns_nothing(stand_in: Project) -> None:
     """But it is checked as the others are, before any work."""
     module = stand_in.root / "seamline" / "params" / "near_duplicates.py"
     module.write_text(
