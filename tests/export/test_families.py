@@ -63,7 +63,7 @@ def test_every_format_is_made_and_measured_by_its_boxes(
 
 
 @pytest.mark.usefixtures("tiny_family")
-def test_the_files_say_their_family_and_open_without_being_told(
+def test_the_files_name_their_family_and_open_by_it(
     tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run_export(monkeypatch, tiny, tmp_path)
