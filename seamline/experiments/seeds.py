@@ -11,6 +11,7 @@ import msgspec
 from seamline.base.coco import Record
 from seamline.benchmark.machine import machine_facts, usable_core_ids
 from seamline.evaluation.average_precision import average_precision, read_ground_truth
+from seamline.evaluation.kinds import kinds_of, primary_kind
 from seamline.inference.detector import Detector
 from seamline.inference.predictions import predict_split
 from seamline.params.loader import Evaluate, Params
@@ -32,8 +33,9 @@ def seed_spread(params: Params, split: Path, yolo: Path, seeds: Sequence[int]) -
     for seed in seeds:
         seeded = msgspec.structs.replace(params.train, seed=seed)
         with finished_training(seeded, split, yolo, trainings_folder(), most) as training:
-            by_seed[str(seed)] = measured(training.weights, params.evaluate, split, yolo / "images")
-        print(f"seed {seed}: test mask mAP50-95 {by_seed[str(seed)]['test_mask_mAP50_95']:.3f}", flush=True)
+            metrics = by_seed[str(seed)] = measured(training.weights, params.evaluate, split, yolo / "images")
+        kind = primary_kind(metrics)
+        print(f"seed {seed}: test {kind} mAP50-95 {metrics[f'test_{kind}_mAP50_95']:.3f}", flush=True)
 
     train = msgspec.to_builtins(params.train)
     train |= train.pop("(others)")
@@ -54,15 +56,15 @@ def measured(weights: Path, limits: Evaluate, split: Path, images: Path) -> dict
     for name in SPLITS:
         truth = read_ground_truth(split / f"{name}.json")
         records = predict_split(detector, split / f"{name}.json", images, name)
-        for kind in ("box", "mask"):
+        for kind in kinds_of(detector.has_masks):
             summary = average_precision(truth, records, kind, limits.iou_thresholds).summary
             metrics |= {f"{name}_{kind}_{key}": summary[key] or 0.0 for key in METRICS}
     return metrics
 
 
 def spread_to_lines(spread: Record) -> list[str]:
-    lines = []
-    for key in ("val_mask_mAP50_95", "test_mask_mAP50_95"):
+    lines, kind = [], primary_kind(spread["spread"])
+    for key in (f"{split}_{kind}_mAP50_95" for split in SPLITS):
         values = [metrics[key] for metrics in spread["seeds"].values()]
         lines.append(f"{key}: {min(values):.3f} to {max(values):.3f} over {len(values)} seeds")
     return lines

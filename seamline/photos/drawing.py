@@ -14,9 +14,8 @@ import numpy as np
 from seamline.base.coco import Record
 from seamline.base.files import folded
 from seamline.images.colours import class_colour, hex_to_bgr
-from seamline.images.overlays import overlay, to_jpeg
+from seamline.images.overlays import overlay, record_to_shape, to_jpeg
 from seamline.images.reading import Image
-from seamline.masks.shapes import record_to_shape
 from seamline.models.detections import Detections
 
 # Photos of a shop are some 300 kB as cut-outs at either; the higher levels take up to ten times as long.

@@ -102,7 +102,7 @@ def test_what_was_pulled_is_looked_at_while_it_is_of_this_source(
 
 
 @pytest.mark.process
-def test_a_user_is_told(project: Project) -> None:
+def test_the_doctor_says_which_class_the_source_lacks(project: Project) -> None:
     write_dataset(project.root / "photos")
     project.change({"pull": {"source": "photos"}, "subset": {"classes": ["skirt"]}})
     done = run_doctor(project)

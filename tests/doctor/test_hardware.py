@@ -187,7 +187,7 @@ def test_a_quota_is_its_share_of_the_period(quota: int, period: int) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "max 100000", "-1 100000", "-1\n 100000\n", " "])
-def test_no_quota_is_no_limit(text: str) -> None:
+def test_without_a_quota_there_is_no_limit(text: str) -> None:
     assert cores.quota_to_cores(text) is None
 
 

@@ -140,7 +140,7 @@ NO_REVISIONS = (
 )  # fmt: skip
 
 
-def test_what_is_no_revision_is_one_sentence(repository: Repository) -> None:
+def test_what_is_not_a_revision_is_one_sentence(repository: Repository) -> None:
     repository.experiment("quick-lynx")
     for name in NO_REVISIONS:
         with pytest.raises(SeamlineError) as error:

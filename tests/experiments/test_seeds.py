@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -30,9 +31,9 @@ def perfect(path: Path) -> list[Record]:
     ]  # fmt: skip
 
 
-@pytest.mark.parametrize("wanted", [[1, 0, 1], [5, 4, 3, 2, 1, 0]])
+@pytest.mark.parametrize(("wanted", "masks"), [([1, 0, 1], True), ([5, 4, 3, 2, 1, 0], True), ([0, 1], False)])
 def test_every_seed_is_trained_once_and_all_stay_for_the_next_time(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, wanted: list[int]
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any, wanted: list[int], masks: bool
 ) -> None:
     write_split(tmp_path / "split", tmp_path / "images")
     asked: list[tuple[int, int]] = []
@@ -42,12 +43,12 @@ def test_every_seed_is_trained_once_and_all_stay_for_the_next_time(
         asked.append((params.seed, most))
         yield Training(Path(str(params.seed)), {}, [])
 
-    def found_by(model: Path, path: Path, images: Path, name: str) -> list[Record]:
-        return perfect(path) if model == Path("0") else []
+    def found_by(model: SimpleNamespace, path: Path, images: Path, name: str) -> list[Record]:
+        return perfect(path) if model.weights == Path("0") else []
 
     monkeypatch.chdir(PARAMS.parent)
     monkeypatch.setattr(seeds, "finished_training", finished)
-    monkeypatch.setattr(seeds, "Detector", lambda weights, *limits: weights)
+    monkeypatch.setattr(seeds, "Detector", lambda weights, *limits: SimpleNamespace(weights=weights, has_masks=masks))
     monkeypatch.setattr(seeds, "predict_split", found_by)
     out = tmp_path / "report" / "seed_spread.json"
     verb.main([str(tmp_path / "split"), str(tmp_path), "--report", str(out), "--seeds", *map(str, wanted)])
@@ -58,7 +59,10 @@ def test_every_seed_is_trained_once_and_all_stay_for_the_next_time(
     assert "seed" not in found["train"]
     assert set(found["spread"].values()) == {1}
     assert set(found["mean"].values()) == {round(1 / len(found["seeds"]), 6)}
-    assert {f"{split}_{kind}_mAP50" for split in ("val", "test") for kind in ("box", "mask")} < set(found["mean"])
+    kinds = ("box", "mask") if masks else ("box",)
+    measures = {f"{split}_{kind}_{key}" for split in ("val", "test") for kind in kinds for key in ("mAP50", "mAP50_95")}
+    assert set(found["mean"]) == measures
+    assert f"test_{kinds[-1]}_mAP50_95: 0.000 to 1.000 over {len(found['seeds'])} seeds" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("wanted", ["1", "1 1", "0 -1"])

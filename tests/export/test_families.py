@@ -63,9 +63,7 @@ def test_every_format_is_made_and_measured_by_its_boxes(
 
 
 @pytest.mark.usefixtures("tiny_family")
-def test_the_files_name_their_family_and_open_by_it(
-    tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_files_say_their_family_and_open_by_it(tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run_export(monkeypatch, tiny, tmp_path)
     metadata: list[dict[str, Any]] = [
         {entry.key: entry.value for entry in onnx.load(tmp_path / "onnx" / "model.onnx").metadata_props},

@@ -98,7 +98,7 @@ def test_no_secret_is_in_the_lock_or_anywhere_in_git(pulled: Pulled) -> None:
     assert lock["stages"]["pull"]["deps"][0]["path"] == pulled.bucket.url("garments")
 
 
-def test_a_bucket_out_of_reach_is_told_with_how_to_go_on_and_that_works(pulled: Pulled, tmp_path: Path) -> None:
+def test_a_bucket_out_of_reach_is_reported_with_what_to_do_and_that_works(pulled: Pulled, tmp_path: Path) -> None:
     offline = pulled.project.copy(tmp_path / "offline")
     offline.environment["AWS_MAX_ATTEMPTS"] = "2"  # so that nobody waits long
     with socket.socket() as taken:  # bound and not listening: refused
