@@ -14,7 +14,7 @@ help:
 	@echo "make coverage    print how much of each module the tests reach; fail if it is too little where it matters"
 	@echo "make setup       only set up .venv; takes no time if it is up to date"
 	@echo "make doctor      print what would fail and how to fix it, before hours are spent"
-	@echo "make lint        check style, types, Dockerfiles and workflows    (make hooks: before each commit)"
+	@echo "make lint        check style, types, rooms, sizes, words, Dockerfiles, workflows    (make hooks: before each commit)"
 	@echo "make lock        pin the packages of pyproject.toml in requirements.txt and requirements-cpu.txt"
 	@echo "make recipe      run the pipeline on a known dataset with a GPU: NAME=... SOURCE=... (docs/datasets.md)"
 	@echo "make sweep       search for the best hyperparameters, as section sweep of params.yaml says"
@@ -104,6 +104,9 @@ lint: setup
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
+	$(VENV)/bin/lint-imports --no-logo --no-cache
+	$(VENV)/bin/python -m checks.sizes
+	$(VENV)/bin/python -m checks.words
 	$(VENV)/bin/bandit --quiet --configfile pyproject.toml --recursive seamline stages dvc_hint
 	$(VENV)/bin/hadolint Dockerfile.cpu Dockerfile.gpu
 	$(VENV)/bin/check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml

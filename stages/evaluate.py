@@ -37,10 +37,11 @@ def main() -> None:
     if report.exists() and not report.is_dir():
         raise SeamlineError(f"{report}: is not a folder; --report names the folder for the reports.")
 
+    from seamline.base.splits import MEASURED_SPLITS
     from seamline.evaluation.average_precision import results_of_kind
     from seamline.evaluation.explanation import write_evaluation
     from seamline.evaluation.kinds import kinds_of, primary_kind
-    from seamline.evaluation.measure import SPLITS, evaluate_files
+    from seamline.evaluation.measure import evaluate_files
     from seamline.inference.detector import Detector
     from seamline.inference.predictions import predict_split
     from seamline.inference.threads import limit_other_threads
@@ -50,26 +51,26 @@ def main() -> None:
     detector = Detector(args.model, limits.confidence, limits.nms_iou, limits.max_detections)
     kinds = kinds_of(detector.has_masks)
     with whole_folder(args.out) as out:
-        for split in SPLITS:
+        for split in MEASURED_SPLITS:
             records = predict_split(detector, args.split / f"{split}.json", args.yolo / "images", split)
             for kind in kinds:
                 write_json(out / f"{split}_{kind}.json", results_of_kind(records, kind))
 
     evaluations = evaluate_files(args.split, args.out, params)
-    metrics = {split: {kind: evaluations[split, kind].summary for kind in kinds} for split in SPLITS}
+    metrics = {split: {kind: evaluations[split, kind].summary for kind in kinds} for split in MEASURED_SPLITS}
     primary = primary_kind(kinds)
     write_json(report / "metrics.json", metrics)
     write_json(
         report / "accuracy.json",
         {
             split: {f"{primary}_{key}": metrics[split][primary][key] for key in ("mAP50_95", "mAP50")}
-            for split in SPLITS
+            for split in MEASURED_SPLITS
         },
     )
     with whole_folder(report / "evaluate") as folder:
         write_evaluation(evaluations, args.model, args.split, args.out, args.yolo / "images", params, folder)
 
-    for split in SPLITS:
+    for split in MEASURED_SPLITS:
         numbers = ", ".join(
             f"{kind} mAP50-95 {shown(summary['mAP50_95'])} mAP50 {shown(summary['mAP50'])}"
             for kind, summary in metrics[split].items()

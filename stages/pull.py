@@ -4,8 +4,8 @@ Reads a folder or archive (local, s3://, https://) in any of the layouts it know
 OUT/images/, whole or not at all: integer ids, one name an image, every annotation with mask, box and area. What had
 to be repaired or dropped is counted under its reason in REPORT.
 
-Objects of a bucket are fetched many at once, verified, and kept in .seamline/pull, so that a pull that was cut goes on
-where it was, and the next one fetches what is new. The manifest has every object with its size, ETag, version and
+Objects of a bucket are fetched many at once, verified, and kept in .seamline/pull, so that a pull that was cut
+resumes, and the next one fetches what is new. The manifest has every object with its size, ETag, version and
 sha256. Credentials, region and endpoint are those of the standard AWS configuration (AWS_PROFILE, ...).
 
 What is pulled is pull.source of params.yaml, which no command of dvc.yaml names: a shell would read it.
@@ -73,8 +73,8 @@ def pull(args: argparse.Namespace, params: Pull, scratch: Path) -> None:
         "manifest_sha256": sha256_of(manifest),
     }
     write_json(args.report or beside(args.out, "report.json"), {"source": source_report, **report})
-    if fetched.kept is not None:
-        fetched.kept.drop_others()
+    if fetched.cache is not None:
+        fetched.cache.drop_others()
 
     print(
         f"{report['layout']}: {report['images']} images, {report['annotations']} annotations, "

@@ -12,29 +12,22 @@ import os
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import yaml
 from tqdm import tqdm
 
-from seamline.base.coco import raw_to_record, read_coco, write_coco
+from seamline.base.coco import Coco, Record, raw_to_record, read_coco, write_coco
 from seamline.base.files import beside, check_out, whole_folder, write_json, write_text
 from seamline.base.parallel import in_threads
 from seamline.base.process import run
-from seamline.dataset.groups import field_groups
-from seamline.dataset.splits import (
-    FEWEST_GROUPS,
-    SPLITS,
-    fingerprint,
-    joined_groups,
-    near_duplicates,
-    official_splits,
-    split_report,
-    stratified,
-)
-from seamline.params.loader import Ratios, load_params
+from seamline.base.splits import MEASURED_SPLITS, SPLITS
+from seamline.dataset.groups import Assigned, Groups, field_groups
+from seamline.dataset.near_duplicates import Fingerprints, fingerprint, joined_groups, near_duplicates
+from seamline.dataset.splits import FEWEST_GROUPS, official_splits, split_report
+from seamline.dataset.stratification import stratified
+from seamline.params.loader import Ratios, Split, load_params
 
-
-def ratios_of(ratios: Ratios) -> list[float]:
-    return [ratios.train, ratios.val, ratios.test]
+Ints = npt.NDArray[np.int64]
 
 
 def main() -> None:
@@ -50,76 +43,97 @@ def main() -> None:
         check_out(folder, ours, [args.subset, args.yolo])
     from seamline.charts.dataset import write_data_charts  # matplotlib, which the stage's environment is for
 
-    params = load_params().split
+    params, images_folder = load_params().split, args.yolo / "images"
 
     coco = read_coco(args.subset / "annotations.json")
-    images = coco.image_refs()
-    categories = coco.category_refs()
-    position = {image.id: index for index, image in enumerate(images)}
-    number = {category.id: index for index, category in enumerate(categories)}
-    image_of = np.empty(len(coco.annotations), dtype=np.int64)
-    instances = np.zeros((len(images), len(categories)), dtype=np.int64)
-    for index, annotation in enumerate(coco.annotation_refs()):
-        image_of[index] = position[annotation.image_id]
-        instances[image_of[index], number[annotation.category_id]] += not annotation.iscrowd
-
+    image_of, instances = instances_of_images(coco)
     groups = field_groups(coco, params.group_by)
     pairs = None
     if params.near_duplicate_bits is not None:
-        found = tqdm(
-            in_threads(
-                lambda image: fingerprint(args.yolo / "images" / image.file_name, min(image.height, image.width)),
-                images,
-            ),
-            desc="hashing", unit="image", total=len(images), disable=None,
-        )  # fmt: skip
-        pairs = near_duplicates(np.array(list(found)), params.near_duplicate_bits)
+        pairs = near_duplicates(fingerprints(coco, images_folder), params.near_duplicate_bits)
     joined = groups if pairs is None else joined_groups(groups, pairs)
+    assigned = assigned_splits(coco, joined, instances, params)
 
-    assigned = np.full(len(images), -1, dtype=np.int64)
+    names = [category.name for category in coco.category_refs()]
+    # "./" stands for the list's own folder: ultralytics reads such lists from any working directory.
+    images_at = Path(os.path.relpath(images_folder, args.out)).as_posix()
+    with whole_folder(args.out) as out:
+        write_splits(out, coco, assigned, image_of, images_at)
+        # What belongs together, by whatever reason: intervals of the evaluation are drawn from these groups.
+        ids = (str(image.id) for image in coco.image_refs())
+        write_json(out / "groups.json", dict(zip(ids, joined.tolist(), strict=True)))
+        files_of = {split: f"{split}.txt" for split in SPLITS}
+        write_text(out / "data.yaml", yaml.safe_dump({**files_of, "names": dict(enumerate(names))}, sort_keys=False))
+    with whole_folder(charts_folder) as charts:
+        write_data_charts(coco, [SPLITS[index] for index in assigned], images_folder, charts)
+    report = split_report(assigned, groups, instances, names, pairs, joined)
+    write_json(args.report or beside(args.out, "report.json"), {"official": params.official, **report})
+    print_report(report, min(ratios_of(params.ratios)))
+
+
+def ratios_of(ratios: Ratios) -> list[float]:
+    return [ratios.train, ratios.val, ratios.test]
+
+
+def instances_of_images(coco: Coco) -> tuple[Ints, Ints]:
+    """The image of each annotation, by position; and how many instances of each class an image has."""
+    position = {image.id: index for index, image in enumerate(coco.image_refs())}
+    number = {category.id: index for index, category in enumerate(coco.category_refs())}
+    image_of = np.empty(len(coco.annotations), dtype=np.int64)
+    instances = np.zeros((len(position), len(number)), dtype=np.int64)
+    for index, annotation in enumerate(coco.annotation_refs()):
+        image_of[index] = position[annotation.image_id]
+        instances[image_of[index], number[annotation.category_id]] += not annotation.iscrowd
+    return image_of, instances
+
+
+def fingerprints(coco: Coco, folder: Path) -> Fingerprints:
+    images = coco.image_refs()
+    found = in_threads(lambda image: fingerprint(folder / image.file_name, min(image.height, image.width)), images)
+    return np.array(list(tqdm(found, desc="hashing", unit="image", total=len(images), disable=None)))
+
+
+def assigned_splits(coco: Coco, groups: Groups, instances: Ints, params: Split) -> Assigned:
+    """The split of each image: the source's where split.official names it, for the others by the ratios."""
+    assigned = np.full(len(instances), -1, dtype=np.int64)
     if params.official is not None:
         assigned = official_splits(coco.image_values("split"), params.official)
     free = np.flatnonzero(assigned < 0)
     if len(free):
         open_splits = [index for index, split in enumerate(SPLITS) if split not in (params.official or {})]
         ratios = np.array(ratios_of(params.ratios))[open_splits]
-        numbers = np.unique(joined[free], return_inverse=True)[1]
-        found_splits = stratified(numbers, instances[free], list(ratios / ratios.sum()), params.seed)
-        assigned[free] = np.array(open_splits)[found_splits]
+        numbers = np.unique(groups[free], return_inverse=True)[1]
+        found = stratified(numbers, instances[free], list(ratios / ratios.sum()), params.seed)
+        assigned[free] = np.array(open_splits)[found]
+    return assigned
 
-    # "./" stands for the list's own folder: ultralytics reads such lists from any working directory.
-    images_at = Path(os.path.relpath(args.yolo / "images", args.out)).as_posix()
-    with whole_folder(args.out) as out:
-        for index, split in enumerate(SPLITS):
-            kept = np.flatnonzero(assigned == index)
-            write_text(out / f"{split}.txt", "".join(f"./{images_at}/{images[at].file_name}\n" for at in kept))
-            write_coco(
-                out / f"{split}.json",
-                (coco.images[at] for at in kept),
-                (coco.annotations[at] for at in np.flatnonzero(assigned[image_of] == index)),
-                [raw_to_record(raw) for raw in coco.categories],
-                coco.attributes,
-            )
-        # What belongs together, by whatever reason: intervals of the evaluation are drawn from these groups.
-        write_json(out / "groups.json", dict(zip((str(image.id) for image in images), joined.tolist(), strict=True)))
-        files_of = {split: f"{split}.txt" for split in SPLITS}
-        names = [category.name for category in categories]
-        write_text(out / "data.yaml", yaml.safe_dump({**files_of, "names": dict(enumerate(names))}, sort_keys=False))
-    with whole_folder(charts_folder) as charts:
-        write_data_charts(coco, [SPLITS[index] for index in assigned], args.yolo / "images", charts)
-    report = split_report(assigned, groups, instances, names, pairs, joined)
-    write_json(args.report or beside(args.out, "report.json"), {"official": params.official, **report})
+
+def write_splits(out: Path, coco: Coco, assigned: Assigned, image_of: Ints, images_at: str) -> None:
+    images = coco.image_refs()
+    for index, split in enumerate(SPLITS):
+        chosen = np.flatnonzero(assigned == index)
+        write_text(out / f"{split}.txt", "".join(f"./{images_at}/{images[at].file_name}\n" for at in chosen))
+        write_coco(
+            out / f"{split}.json",
+            (coco.images[at] for at in chosen),
+            (coco.annotations[at] for at in np.flatnonzero(assigned[image_of] == index)),
+            [raw_to_record(raw) for raw in coco.categories],
+            coco.attributes,
+        )
+
+
+def print_report(report: Record, smallest_ratio: float) -> None:
     print(", ".join(f"{split} {report[split]['images']} images ({report[split]['share']:.1%})" for split in SPLITS))
     leaks = f"across splits: {report['leaked_groups']} of {report['groups']} groups"
-    near = "" if pairs is None else f", {report['near_duplicates_across_splits']} of {len(pairs)} near-duplicates"
-    print(leaks + near)
-    for split in ("val", "test"):
+    pairs, across = report["near_duplicates"], report["near_duplicates_across_splits"]
+    print(leaks + ("" if pairs is None else f", {across} of {pairs} near-duplicates"))
+    for split in MEASURED_SPLITS:
         if (few := report[split]["groups_showing_an_instance"]) < FEWEST_GROUPS:
             print(f"{split}: {few} groups with an instance, too few for intervals, which take {FEWEST_GROUPS}")
-    if report["largest_group_share"] > min(ratios_of(params.ratios)):
+    if report["largest_group_share"] > smallest_ratio:
         print(
-            f"{report['largest_group_share']:.0%} of the images are one group, more than the smallest split shall get; "
-            "a smaller split.near_duplicate_bits joins fewer"
+            f"{report['largest_group_share']:.0%} of the images are one group, more than the smallest split is to "
+            "get; a smaller split.near_duplicate_bits joins fewer"
         )
 
 

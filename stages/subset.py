@@ -9,18 +9,23 @@ Example: python -m stages.subset data/raw data/subset
 
 import argparse
 from collections import Counter
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 from tqdm import tqdm
 
-from seamline.base.coco import link_image, raw_to_record, read_coco, write_coco
+from seamline.base.coco import Coco, Record, link_image, raw_to_record, read_coco, write_coco
 from seamline.base.errors import SeamlineError
 from seamline.base.files import beside, check_out, whole_folder, write_json
 from seamline.base.process import run
 from seamline.dataset.groups import field_groups
 from seamline.dataset.selection import choose_balanced, merged_category, source_ids_by_class
-from seamline.params.loader import load_params
+from seamline.params.loader import Subset, load_params
+
+Ints = npt.NDArray[np.int64]
+Flags = npt.NDArray[np.bool_]
 
 
 def main() -> None:
@@ -33,63 +38,34 @@ def main() -> None:
     params = load_params().subset
 
     coco = read_coco(args.raw / "annotations.json")
-    images = coco.image_refs()
-    position = {image.id: index for index, image in enumerate(images)}
-    # A row an annotation: position of its image, category, whether it is a crowd, whether it is large enough.
-    rows = np.array(
-        [
-            (position[found.image_id], found.category_id, found.iscrowd != 0, found.area >= params.min_area_px)
-            for found in coco.annotation_refs()
-        ],
-        dtype=np.int64,
-    ).reshape(-1, 4)
-    used = set(np.unique(rows[:, 1]).tolist())
-    shown = [category.name for category in coco.category_refs() if category.id in used]
-    sources = source_ids_by_class(
-        params.sources_by_class(shown), {category.name: category.id for category in coco.category_refs()}, used
-    )
+    rows = annotation_rows(coco, params.min_area_px)
+    sources = sources_of_classes(coco, set(np.unique(rows[:, 1]).tolist()), params)
     class_of = {source: number for number, ids in enumerate(sources.values()) for source in ids}
     classes = np.array([class_of.get(category, -1) for category in rows[:, 1].tolist()], dtype=np.int64)
     left_out = {
         "smaller than subset.min_area_px": rows[:, 3] == 0,
         "crowd": (rows[:, 2] != 0) & (rows[:, 3] != 0) & (not params.crowd),
     }
-    kept = (classes >= 0) & ~np.any(list(left_out.values()), axis=0)
+    counted = (classes >= 0) & ~np.any(list(left_out.values()), axis=0)
 
-    shows = np.zeros((len(images), len(sources)), dtype=bool)
-    shows[rows[kept, 0], classes[kept]] = True
+    shows = np.zeros((len(coco.images), len(sources)), dtype=bool)
+    shows[rows[counted, 0], classes[counted]] = True
     # Nor is an image background whose only garments were left out: it does show them.
-    unusable = np.zeros(len(images), dtype=bool)
-    unusable[rows[(classes >= 0) & ~kept, 0]] = True
-    unusable &= ~shows.any(axis=1)
+    unusable = np.isin(np.arange(len(coco.images)), rows[(classes >= 0) & ~counted, 0]) & ~shows.any(axis=1)
     chosen = choose_balanced(
         shows, unusable, field_groups(coco, params.group_by), params.images, params.background, params.seed
     )
-    if not shows[chosen].any():
-        if unusable.any() and not shows.any():
-            raise SeamlineError("subset: min_area_px and crowd leave no instance; their areas are in pixels.")
-        raise SeamlineError(f"subset.images: {params.images} is too few; the smallest group of images is larger.")
+    check_chosen(shows, chosen, unusable, params.images)
 
-    taken = np.zeros(len(images), dtype=bool)
-    taken[chosen] = True
+    taken = np.isin(np.arange(len(coco.images)), chosen)
     # Where all classes are wanted their ids stay as well: nobody's ids shift without need.
-    numbers = [ids[0] if params.classes is None else place for place, ids in enumerate(sources.values(), start=1)]
+    numbers = [ids[0] if params.classes is None else position for position, ids in enumerate(sources.values(), start=1)]
     annotations = [
         {**raw_to_record(coco.annotations[index]), "category_id": numbers[classes[index]]}
-        for index in np.flatnonzero(kept & taken[rows[:, 0]])
+        for index in np.flatnonzero(counted & taken[rows[:, 0]])
     ]
-    records = {record["id"]: record for record in map(raw_to_record, coco.categories)}
-    categories = [
-        merged_category([records[source] for source in ids], number, name)
-        for number, (name, ids) in zip(numbers, sources.items(), strict=True)
-    ]
-    with whole_folder(args.out) as out:
-        for index in tqdm(chosen, desc="images", unit="image", disable=None):
-            name = images[index].file_name
-            link_image(f"{args.raw}/images/{name}", f"{out}/images/{name}", str(args.raw))
-        write_coco(
-            out / "annotations.json", (coco.images[index] for index in chosen), annotations, categories, coco.attributes
-        )
+    categories = merged_categories(coco, sources, numbers)
+    write_subset(args.out, args.raw, coco, chosen, annotations, categories)
 
     names = {category["id"]: category["name"] for category in categories}
     instances = Counter(names[annotation["category_id"]] for annotation in annotations)
@@ -111,6 +87,56 @@ def main() -> None:
     if params.images is not None and len(chosen) < params.images:
         print(f"asked for {params.images} images, there are {len(chosen)} that fit: took those")
     print(f"{len(chosen)} images, " + ", ".join(f"{count} {name}" for name, count in sorted(instances.items())))
+
+
+def annotation_rows(coco: Coco, min_area_px: float) -> Ints:
+    """A row an annotation: position of its image, category, whether it is a crowd, whether it is large enough."""
+    position = {image.id: index for index, image in enumerate(coco.image_refs())}
+    return np.array(
+        [
+            (position[found.image_id], found.category_id, found.iscrowd != 0, found.area >= min_area_px)
+            for found in coco.annotation_refs()
+        ],
+        dtype=np.int64,
+    ).reshape(-1, 4)
+
+
+def sources_of_classes(coco: Coco, used: set[int], params: Subset) -> dict[str, list[int]]:
+    """The source's category ids behind each class; `used` are those that at least one annotation has."""
+    categories = coco.category_refs()
+    shown = [category.name for category in categories if category.id in used]
+    return source_ids_by_class(
+        params.sources_by_class(shown), {category.name: category.id for category in categories}, used
+    )
+
+
+def check_chosen(shows: Flags, chosen: Ints, unusable: Flags, wanted: int | None) -> None:
+    """Raises SeamlineError where no instance is left to train on."""
+    if not shows[chosen].any():
+        if unusable.any() and not shows.any():
+            raise SeamlineError("subset: min_area_px and crowd leave no instance; their areas are in pixels.")
+        raise SeamlineError(f"subset.images: {wanted} is too few; the smallest group of images is larger.")
+
+
+def merged_categories(coco: Coco, sources: Mapping[str, Sequence[int]], numbers: Sequence[int]) -> list[Record]:
+    records = {record["id"]: record for record in map(raw_to_record, coco.categories)}
+    return [
+        merged_category([records[source] for source in ids], number, name)
+        for number, (name, ids) in zip(numbers, sources.items(), strict=True)
+    ]
+
+
+def write_subset(
+    folder: Path, raw: Path, coco: Coco, chosen: Ints, annotations: list[Record], categories: list[Record]
+) -> None:
+    images = coco.image_refs()
+    with whole_folder(folder) as out:
+        for index in tqdm(chosen, desc="images", unit="image", disable=None):
+            name = images[index].file_name
+            link_image(f"{raw}/images/{name}", f"{out}/images/{name}", str(raw))
+        write_coco(
+            out / "annotations.json", (coco.images[index] for index in chosen), annotations, categories, coco.attributes
+        )
 
 
 if __name__ == "__main__":

@@ -353,3 +353,20 @@ def untrained(tmp_path_factory: pytest.TempPathFactory) -> Any:
     from tests.untrained import make_untrained  # imports torch
 
     return make_untrained(tmp_path_factory.mktemp("untrained"))
+
+
+@pytest.fixture(scope="session")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """A model of the tests' own family in its f32 formats, with a split; tests must leave it as they find it."""
+    from tests.tiny_family import make_tiny  # imports torch
+
+    return make_tiny(tmp_path_factory.mktemp("tiny"))
+
+
+@pytest.fixture
+def tiny_family(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The tests' own family, known for the length of a test."""
+    from seamline.models.families import FAMILIES
+    from tests import tiny_family
+
+    monkeypatch.setitem(FAMILIES, "tiny", tiny_family)

@@ -133,7 +133,7 @@ def raw_to_record(raw: msgspec.Raw | bytes) -> Record:
     """One record as a dictionary.
 
     Raises:
-        SeamlineError: when it is no object, is not UTF-8, or has a number beyond the range of floats; reading the
+        SeamlineError: when it is not an object, is not UTF-8, or has a number beyond the range of floats; reading the
             file as a whole does not look into it.
     """
     try:

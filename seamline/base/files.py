@@ -240,7 +240,7 @@ def check_out(out: Path, ours: Sequence[str], inputs: Iterable[Path] = (), insid
 
 
 def beside(out: Path, ending: str) -> Path:
-    """Where a stage that is run by hand writes what it is not told a place for: OUT-report.json beside OUT."""
+    """Where a stage that is run by hand writes what the command line names no path for: OUT-report.json beside OUT."""
     return out.with_name(f"{out.name}-{ending}")
 
 

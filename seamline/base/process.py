@@ -211,7 +211,7 @@ def run(main: Callable[[], None], anywhere: bool = False, writes: bool = True) -
         sys.exit(1)
     except KeyboardInterrupt:
         print(
-            "interrupted; nothing half-written is left, run the same command again to go on",
+            "interrupted; nothing half-written is left, run the same command again to resume",
             file=sys.stderr,
             flush=True,
         )

@@ -11,7 +11,7 @@ LINE_EVERY_S = 15.0
 
 
 class ByteProgress:
-    """Bytes and objects, out of so many; bytes of a failed attempt are taken back."""
+    """Bytes and objects fetched, of those in all; bytes of a failed attempt are taken back."""
 
     def __init__(self, objects: int, size: int) -> None:
         self.objects, self.size = objects, size

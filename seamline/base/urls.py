@@ -23,7 +23,7 @@ def shown(url: str) -> str:
         return url
     try:
         parts = urlsplit(url)
-    except ValueError:  # it is no address
+    except ValueError:  # it is not an address
         return SECRETS.sub("", url)
     return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
 
@@ -32,7 +32,7 @@ def gives_access(url: str) -> bool:
     """Whether an address may have something secret in it: user and password, or a signature or key in its query.
 
     Raises:
-        ValueError: when it is no address.
+        ValueError: when it is not an address.
     """
     if not is_remote(url):
         return False

@@ -13,9 +13,8 @@ from pycocotools.coco import COCO
 from seamline.base.coco import Record
 from seamline.evaluation.kinds import shape_of
 from seamline.images.colours import class_colour, hex_to_bgr
-from seamline.images.overlays import in_a_row, overlay, to_jpeg
+from seamline.images.overlays import in_a_row, overlay, record_to_shape, to_jpeg
 from seamline.images.reading import Image, read_image
-from seamline.masks.shapes import record_to_shape
 
 FONT = cv2.FONT_HERSHEY_SIMPLEX
 HEAD_PX = 26

@@ -9,9 +9,9 @@ import numpy as np
 from matplotlib.patches import Patch
 
 from seamline.base.coco import Coco
+from seamline.base.splits import SPLITS
 from seamline.charts.dataset_table import Counts, Table, evenly, rle_of
 from seamline.charts.style import panel_grid, save
-from seamline.dataset.splits import SPLITS
 from seamline.images.colours import class_colour, hex_to_bgr
 from seamline.images.drawing import Shape, drawn
 from seamline.images.lettering import shortened

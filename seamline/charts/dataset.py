@@ -16,10 +16,10 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLoca
 
 from seamline.base.coco import Coco
 from seamline.base.files import write_csv
+from seamline.base.splits import SPLITS
 from seamline.charts.contact_sheet import contact_sheet
 from seamline.charts.dataset_table import Counts, Shares, Table, evenly, presence, rle_of, table_of
 from seamline.charts.style import panel_grid, plain_axes, save, subplots
-from seamline.dataset.splits import SPLITS
 from seamline.images.lettering import shortened, wrapped
 from seamline.masks.rle import rle_to_crop
 

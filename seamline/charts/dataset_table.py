@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from seamline.base.coco import Coco, not_canonical, raw_to_record
-from seamline.dataset.splits import SPLITS
+from seamline.base.splits import SPLITS
 from seamline.masks.rle import Rle, segmentation_to_rle
 
 Counts = npt.NDArray[np.int64]

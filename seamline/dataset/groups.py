@@ -13,6 +13,7 @@ from seamline.base.coco import Coco, raw_to_record
 from seamline.base.errors import SeamlineError
 
 Groups = npt.NDArray[np.int64]  # (images,): the number of each image's group, from 0
+Assigned = npt.NDArray[np.int64]  # (images,) or (groups,): index into SPLITS
 
 
 def field_groups(coco: Coco, field: str | None) -> Groups:

@@ -91,14 +91,14 @@ def bytes_below(folder: Path) -> int:
 
 def look_remotely(url: str, limit_s: float) -> Size:
     """In a process of its own, which can be ended: a name server that does not answer would block a thread."""
-    from seamline.ingest.remote.retries import STAGES_GO_ON
+    from seamline.ingest.remote.retries import REPRO_RESUMES
 
     with multiprocessing.get_context("spawn").Pool(1) as pool:
         try:
             return pool.apply_async(listed_size, (url,)).get(limit_s)
         except multiprocessing.TimeoutError:
             raise SeamlineError(
-                f"pull.source: {shown(url)} cannot be reached (no answer within {limit_s:g} s); {STAGES_GO_ON}."
+                f"pull.source: {shown(url)} cannot be reached (no answer within {limit_s:g} s); {REPRO_RESUMES}."
             ) from None
 
 
@@ -108,23 +108,23 @@ def listed_size(url: str) -> Size:
 
 async def first_listing(url: str) -> Size:
     from seamline.ingest.remote.downloads import listed
-    from seamline.ingest.remote.retries import Patience
+    from seamline.ingest.remote.retries import Retries
     from seamline.ingest.remote.s3 import S3Store
 
     async with opened(url) as store:
         if isinstance(store, S3Store) and not store.single:
-            await Patience().with_(store.check_prefix, store.shown)
+            await Retries().with_(store.check_prefix, store.shown)
             return await bucket_size(store, time.monotonic() + LISTING_S)
-        [archive] = await listed(store, Patience())
+        [archive] = await listed(store, Retries())
         return Size(1, archive.size or 0, archive_bytes=archive.size or 0)
 
 
 async def bucket_size(store: Any, until_s: float) -> Size:
     """Page by page, so that it can stop; store.listed() lists everything."""
-    from seamline.ingest.remote.retries import Patience
+    from seamline.ingest.remote.retries import Retries
     from seamline.ingest.remote.s3 import translated
 
-    patience = Patience()
+    retries = Retries()
     asked = {"Bucket": store.bucket, "Prefix": store.prefix}
 
     async def page() -> Any:
@@ -133,7 +133,7 @@ async def bucket_size(store: Any, until_s: float) -> Size:
 
     files = size = 0
     while True:
-        answer = await patience.with_(page, store.shown)
+        answer = await retries.with_(page, store.shown)
         sizes = [entry["Size"] for entry in answer.get("Contents", []) if entry["Size"]]
         files, size = files + len(sizes), size + sum(sizes)
         if not answer.get("IsTruncated") or not answer.get("NextContinuationToken"):

@@ -15,6 +15,7 @@ from tqdm import tqdm
 from seamline.base.coco import Record
 from seamline.base.files import read_json, sha256_of, write_csv, write_json
 from seamline.base.parallel import in_processes, usable_cores
+from seamline.base.splits import MEASURED_SPLITS
 from seamline.charts.evaluation import (
     confidence_figure,
     confusion_figure,
@@ -38,7 +39,7 @@ from seamline.evaluation.curves import (
     reliability,
 )
 from seamline.evaluation.kinds import KINDS, PLURALS, primary_kind
-from seamline.evaluation.measure import MEASURES, SPLITS, Measured
+from seamline.evaluation.measure import MEASURES, Measured
 from seamline.evaluation.mistakes import (
     FOUND_IOU,
     RIGHT,
@@ -79,9 +80,9 @@ def write_evaluation(
         params: the section evaluate.
         out: an empty folder.
     """
-    truth = {name: read_ground_truth(split / f"{name}.json") for name in SPLITS}
+    truth = {name: read_ground_truth(split / f"{name}.json") for name in MEASURED_SPLITS}
     kind = primary_kind(kind for _, kind in evaluations)
-    primary = {name: evaluations[name, kind] for name in SPLITS}
+    primary = {name: evaluations[name, kind] for name in MEASURED_SPLITS}
     operating = {name: matches_to_operating(found.matches) for name, found in primary.items()}
     # The threshold is chosen on val, so that the confusion matrix and mistakes on test are not tuned on test.
     threshold = best_f1_threshold(operating["val"])
@@ -142,13 +143,13 @@ def write_intervals(evaluations: dict[tuple[str, str], Measured], out: Path) -> 
     primary = primary_kind(kinds)
     samples = {
         f"{split}_{kind}_{measure}": mean_of_classes(evaluations[split, kind].sampled(measure))
-        for split in SPLITS
+        for split in MEASURED_SPLITS
         for kind in kinds
         for measure in MEASURES
     }
     groups = {
         split: groups_showing(evaluations[split, primary].matches, evaluations[split, primary].groups)
-        for split in SPLITS
+        for split in MEASURED_SPLITS
     }
     write_csv(
         out / "bootstrap.csv",
@@ -172,10 +173,10 @@ def write_intervals(evaluations: dict[tuple[str, str], Measured], out: Path) -> 
                 }
                 for kind in kinds
             }
-            for split in SPLITS
+            for split in MEASURED_SPLITS
         },
     )
-    classes = {split: {kind: class_records(evaluations[split, kind]) for kind in kinds} for split in SPLITS}
+    classes = {split: {kind: class_records(evaluations[split, kind]) for kind in kinds} for split in MEASURED_SPLITS}
     write_json(out / "per_class.json", classes)
     rows = [(name, found["mAP50_95"], found["mAP50_95_interval"]) for name, found in classes["test"][primary].items()]
     title = f"{PLURALS[primary].capitalize()} of each class on test, with 95% intervals"
@@ -207,7 +208,7 @@ def write_slices(primary: dict[str, Measured], truth: dict[str, COCO], params: P
     """slices.csv and its chart, and slices.json, which counts the instances that no slice of a field shows."""
     fields = {
         split: [field_of(truth[split], primary[split].matches, *item) for item in params.evaluate.slices.items()]
-        for split in SPLITS
+        for split in MEASURED_SPLITS
     }
     write_json(
         out / "slices.json",
@@ -221,7 +222,7 @@ def write_slices(primary: dict[str, Measured], truth: dict[str, COCO], params: P
     )
     jobs = [
         (split, field, primary[split].matches, primary[split].groups, primary[split].weights)
-        for split in SPLITS
+        for split in MEASURED_SPLITS
         for field in fields[split]
     ]
     large = sum(job[2].score.size for job in jobs) > LARGE_SLICES

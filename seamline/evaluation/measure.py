@@ -13,6 +13,7 @@ from seamline.base.coco import Record
 from seamline.base.errors import SeamlineError
 from seamline.base.files import read_json
 from seamline.base.parallel import in_processes, usable_cores
+from seamline.base.splits import MEASURED_SPLITS
 from seamline.evaluation.average_precision import (
     Curve,
     Floats,
@@ -26,7 +27,6 @@ from seamline.evaluation.bootstrap import draw_weights, groups_showing, interval
 from seamline.evaluation.kinds import kinds_of_predictions
 from seamline.params.loader import Evaluate, Params
 
-SPLITS = ("val", "test")
 MEASURES = ("mAP50_95", "mAP50")  # that intervals are given for
 LARGE_BYTES = 20_000_000  # of predictions; fewer take less time than starting processes
 
@@ -69,7 +69,7 @@ def evaluate_files(split: Path, predictions: Path, params: Params) -> dict[tuple
         What was measured of each split and kind.
     """
     # Masks take longer and start first.
-    wanted = [(name, kind) for kind in reversed(kinds_of_predictions(predictions)) for name in SPLITS]
+    wanted = [(name, kind) for kind in reversed(kinds_of_predictions(predictions)) for name in MEASURED_SPLITS]
     jobs = [Job(split / f"{name}.json", predictions / f"{name}_{kind}.json", kind, params) for name, kind in wanted]
     large = sum(job.results.stat().st_size for job in jobs) > LARGE_BYTES
     done = in_processes(evaluate_file, jobs, min(usable_cores(), len(jobs)) if large else 1)

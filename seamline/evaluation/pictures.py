@@ -9,9 +9,8 @@ from pycocotools.coco import COCO
 
 from seamline.evaluation.mistakes import Judged, is_false
 from seamline.images.colours import class_colour, hex_to_bgr
-from seamline.images.overlays import in_a_row, overlay, to_jpeg
+from seamline.images.overlays import in_a_row, overlay, record_to_shape, to_jpeg
 from seamline.images.reading import Image, read_image
-from seamline.masks.shapes import record_to_shape
 
 
 def write_pictures(judged: Sequence[Judged], truth: COCO, kind: str, images: Path, out: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from seamline.charts.evaluation import curve_figure
-from seamline.experiments.comparing import Comparison, Model, common_kinds
+from seamline.experiments.comparing import Comparison, Model
 from seamline.experiments.revisions import read_at
 from seamline.report.page import bytes_to_data, figure_to_svg, render
 
@@ -14,15 +14,16 @@ PICTURE_BYTES = 3_500_000
 
 def comparison_to_page(comparison: Comparison, reports: Path) -> str:
     """The HTML of a comparison; the photos are read from the reports of each revision."""
-    models, kind = comparison.models, common_kinds(comparison.models)[0]
+    models = comparison.models
+    kind = "mask" if all(model.kind == "mask" for model in models) else "box"  # all models have boxes
     return render(
         "compare.html",
         title=f"{' and '.join(model.name for model in models)} compared",
         models=models,
-        kind=kind,
         classes=list(dict.fromkeys(name for model in models for name in model.per_class["test"][kind])),
         tables=comparison.tables,
         changed=comparison.changed,
+        kind=kind,
         curves=validation_curves(models, kind),
         pictures=shared_pictures(models, reports),
     )
@@ -30,8 +31,7 @@ def comparison_to_page(comparison: Comparison, reports: Path) -> str:
 
 def validation_curves(models: list[Model], kind: str) -> str:
     """The trainer's own validation of each model, as SVG."""
-    measure = f"val_{kind}_mAP50_95"
-    by_model = {model.name: {row["epoch"]: row[measure] for row in model.validation} for model in models}
+    by_model = {model.name: {row["epoch"]: row[f"val_{kind}_mAP50_95"] for row in model.validation} for model in models}
     epochs = sorted({epoch for values in by_model.values() for epoch in values})
     curves = {name: [values.get(epoch) for epoch in epochs] for name, values in by_model.items()}
     figure = curve_figure(epochs, curves, "The trainer's own validation", xlabel="epoch", ylabel=f"{kind} mAP50-95")

@@ -33,9 +33,9 @@ def seed_spread(params: Params, split: Path, yolo: Path, seeds: Sequence[int]) -
     for seed in seeds:
         seeded = msgspec.structs.replace(params.train, seed=seed)
         with finished_training(seeded, split, yolo, trainings_folder(), most) as training:
-            by_seed[str(seed)] = measured(training.weights, params.evaluate, split, yolo / "images")
-        kind = primary_kind(by_seed[str(seed)])
-        print(f"seed {seed}: test {kind} mAP50-95 {by_seed[str(seed)][f'test_{kind}_mAP50_95']:.3f}", flush=True)
+            metrics = by_seed[str(seed)] = measured(training.weights, params.evaluate, split, yolo / "images")
+        kind = primary_kind(metrics)
+        print(f"seed {seed}: test {kind} mAP50-95 {metrics[f'test_{kind}_mAP50_95']:.3f}", flush=True)
 
     train = msgspec.to_builtins(params.train)
     train |= train.pop("(others)")
@@ -63,9 +63,8 @@ def measured(weights: Path, limits: Evaluate, split: Path, images: Path) -> dict
 
 
 def spread_to_lines(spread: Record) -> list[str]:
-    lines = []
-    kind = primary_kind(spread["spread"])
-    for key in (f"val_{kind}_mAP50_95", f"test_{kind}_mAP50_95"):
+    lines, kind = [], primary_kind(spread["spread"])
+    for key in (f"{split}_{kind}_mAP50_95" for split in SPLITS):
         values = [metrics[key] for metrics in spread["seeds"].values()]
         lines.append(f"{key}: {min(values):.3f} to {max(values):.3f} over {len(values)} seeds")
     return lines

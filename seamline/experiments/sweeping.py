@@ -41,7 +41,6 @@ from seamline.params.loader import Params, Sweep, load_params
 from seamline.training.trial import DIVERGED, PROGRESS, stop_file
 
 NEEDED = ("dvc.yaml", "dvc.lock", "params.yaml")
-OBJECTIVE = "mAP50_95"  # of the primary kind on val
 POLL_S, OVER = 0.5, (TrialState.COMPLETE, TrialState.PRUNED)
 FAILURES = 3  # in a row; then the sweep stops
 
@@ -133,12 +132,12 @@ def search(study: Study, params: Sweep, trials: Trials) -> None:
             failed = 0
             study.tell(trial, value, state=TrialState.PRUNED if value is None else None)
             bar.update()
-            result = "stopped early" if value is None else f"{objective_of(trial)} {value:.3f}"
+            result = "stopped early" if value is None else f"mAP50-95 on val {value:.3f}"
             tqdm.write(f"{experiment}: {result}  {overrides}")
 
 
 def run_trial(trial: Any, experiment: str, trials: Trials) -> float | None:
-    """The experiment's primary mAP50-95 on val; None when it was stopped early, or its loss became NaN.
+    """The experiment's mAP50-95 on val; None when it was stopped early, or its loss became NaN.
 
     Raises:
         SeamlineError: when it failed.
@@ -164,9 +163,7 @@ def run_trial(trial: Any, experiment: str, trials: Trials) -> float | None:
                     if trial.should_prune():
                         stop_file(progress).touch()
     if process.returncode == 0:
-        kind, value = experiment_value(take_experiment(trials.project, trials.start, experiment))
-        trial.set_user_attr("kind", kind)
-        return value
+        return experiment_value(take_experiment(trials.project, trials.start, experiment))
     text = log.read_text(encoding="utf-8", errors="replace")
     if stop_file(progress).exists() or DIVERGED in text:
         return None
@@ -184,9 +181,9 @@ def read_progress(path: Path) -> list[Record]:
 
 
 def validation_by_epoch(history: list[Record]) -> list[tuple[int, float]]:
-    """The epochs that were validated, each with its primary mAP50-95."""
-    keys = [(record, f"val_{primary_kind(record)}_{OBJECTIVE}") for record in history]
-    return [(record["epoch"], record[key]) for record, key in keys if key in record]
+    """Epochs that were validated, each with its primary mAP50-95."""
+    values = ((record["epoch"], record.get(f"val_{primary_kind(record)}_mAP50_95")) for record in history)
+    return [(epoch, value) for epoch, value in values if value is not None]
 
 
 def free_name(study: str, number: int) -> str:
@@ -253,16 +250,10 @@ def check_source_reachable(source: str, copy: Path) -> None:
         )
 
 
-def experiment_value(commit: str) -> tuple[str, float]:
-    """The primary kind, and its mAP50-95 on val that the evaluate stage of a DVC experiment measured."""
-    val = json.loads(git("show", f"{commit}:./reports/accuracy.json"))["val"]
-    kind = primary_kind(val)
-    return kind, float(val[f"{kind}_{OBJECTIVE}"] or 0)
-
-
-def objective_of(trial: Any) -> str:
-    """The name of a finished trial's value; trials of earlier versions, which do not say the kind, had masks."""
-    return f"val {trial.user_attrs.get('kind', 'mask')} mAP50-95"
+def experiment_value(commit: str) -> float:
+    """The primary mAP50-95 on val that the evaluate stage of a DVC experiment measured."""
+    accuracy = json.loads(git("show", f"{commit}:./reports/accuracy.json"))["val"]
+    return float(accuracy[f"{primary_kind(accuracy)}_mAP50_95"] or 0)
 
 
 def difference_to_sentence(name: str, start: Snapshot, commit: str, changed: Sequence[str]) -> str:
@@ -286,7 +277,7 @@ def changed_since_start(study: Study) -> list[str]:
 def best_to_lines(best: FrozenTrial, changed: Sequence[str]) -> list[str]:
     """The winner, and how to use it; changed: files that differ from the sweep's start."""
     experiment, overrides = best.user_attrs["experiment"], params_to_overrides(best.params)
-    lines = [f"best: {experiment}, {objective_of(best)} {best.value:.3f}, {' '.join(overrides)}"]
+    lines = [f"best: {experiment}, mAP50-95 on val {best.value:.3f}, {' '.join(overrides)}"]
     if not changed:
         return [*lines, f"to use it: dvc exp apply {experiment} && dvc repro"]
     words = " ".join(f"-S {shlex.quote(f'++{override}')}" for override in overrides)

@@ -21,7 +21,7 @@ class PixelBudget:
 
     @contextmanager
     def taken(self, pixels: int) -> Iterator[None]:
-        """Wait until there is room for an image of so many pixels, and hold it for the length of the block."""
+        """Wait until there is room for an image of this many pixels, and hold it until the block ends."""
         with self._turn, self._changed:
             self._changed.wait_for(lambda: not self._under_way or self._under_way + pixels <= self.limit)
             self._under_way += pixels

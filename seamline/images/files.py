@@ -188,14 +188,14 @@ def without_orientation(data: bytes, image_format: str) -> tuple[bytes, str]:
 
 def without_exif(jpeg: bytes) -> bytes:
     """A JPEG without its EXIF segments (marker FFE1, two bytes of length, "Exif"); all else byte for byte."""
-    kept = [jpeg[:2]]
+    segments = [jpeg[:2]]
     at = 2
     while jpeg[at : at + 1] == b"\xff" and jpeg[at + 1] != 0xDA:  # FFDA: the image itself, to the end
         length = 2 + int.from_bytes(jpeg[at + 2 : at + 4], "big")
         if not (jpeg[at + 1] == 0xE1 and jpeg[at + 4 : at + 8] == b"Exif"):
-            kept.append(jpeg[at : at + length])
+            segments.append(jpeg[at : at + length])
         at += length
-    return b"".join([*kept, jpeg[at:]])
+    return b"".join([*segments, jpeg[at:]])
 
 
 def with_right_end(jpeg: bytes) -> bytes | None:

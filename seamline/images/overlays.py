@@ -6,13 +6,24 @@ from collections.abc import Iterable, Sequence
 
 import cv2
 import numpy as np
+from pycocotools import mask as coco_mask
 
+from seamline.base.coco import Record
+from seamline.images.colours import Bgr
 from seamline.images.drawing import Shape, drawn
 from seamline.images.reading import Image
 
 SIDE_PX = 384  # the longer side of a photo
 GAP_PX = 6
 JPEG_QUALITY = 82
+
+
+def record_to_shape(record: Record, colour: Bgr, name: str, note: str = "") -> Shape:
+    """A COCO result with its mask as RLE, or with its box alone, as models that find only boxes give it."""
+    if "segmentation" in record:
+        return Shape(colour, name, note, mask=coco_mask.decode(record["segmentation"]))
+    x, y, width, height = record["bbox"]
+    return Shape(colour, name, note, box=(x, y, x + width, y + height))
 
 
 def overlay(image: Image, shapes: Iterable[Shape]) -> Image:

@@ -68,17 +68,17 @@ def files_below(folder: Path, ends: tuple[str, ...] = ("",)) -> list[Path]:
 
 
 def walked(folder: Path, ends: tuple[str, ...] = ("",)) -> Iterator[Path]:
-    """As files_below, one by one, with what is no file."""
-    for place, names in places(folder):
+    """As files_below, one by one, with what is not a file."""
+    for place, names in folders_and_names(folder):
         yield from (Path(place, name) for name in names if name.lower().endswith(ends) and not is_junk(name))
 
 
 def folders_below(folder: Path) -> list[Path]:
     """The folder and all below, sorted."""
-    return sorted(Path(place) for place, _ in places(folder))
+    return sorted(Path(place) for place, _ in folders_and_names(folder))
 
 
-def places(folder: Path) -> Iterator[tuple[str, list[str]]]:
+def folders_and_names(folder: Path) -> Iterator[tuple[str, list[str]]]:
     """Folders and the names in each, but for those of folders."""
     seen: set[tuple[int, int]] = set()
     for place, folders, names in os.walk(folder, followlinks=True):

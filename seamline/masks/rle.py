@@ -51,7 +51,7 @@ def rle_to_mask(rle: Rle) -> Mask:
 def rle_to_crop(rle: Rle) -> tuple[Mask, int, int]:
     """The mask inside its bounding box, and that box's left and top; 0 x 0 for an empty mask.
 
-    Most of an image is no garment: half the time of a conversion went into decoding and comparing background.
+    Most of an image is background: half the time of a conversion went into decoding and comparing background.
     """
     left, top, columns, rows = (int(side) for side in coco_mask.toBbox(rle))
     if not rows:

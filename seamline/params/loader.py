@@ -23,6 +23,7 @@ import yaml
 from msgspec import Meta
 
 from seamline.base.errors import SeamlineError
+from seamline.base.splits import SPLITS
 from seamline.base.urls import gives_access
 
 AtLeastZero = Annotated[float, Meta(ge=0)]
@@ -31,7 +32,6 @@ Positive = Annotated[float, Meta(gt=0)]
 Count = Annotated[int, Meta(ge=1)]
 Seed = Annotated[int, Meta(ge=0, le=2**32 - 1)]
 Text = Annotated[str, Meta(min_length=1)]
-SPLITS = ("train", "val", "test")
 # Parts of ultralytics' list of settings that matter to training a segmentation model.
 TRAINER_SECTIONS = ("Train settings", "Segmentation", "Hyperparameters")
 SET_BY_SEAMLINE = {

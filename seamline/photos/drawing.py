@@ -14,9 +14,8 @@ import numpy as np
 from seamline.base.coco import Record
 from seamline.base.files import folded
 from seamline.images.colours import class_colour, hex_to_bgr
-from seamline.images.overlays import overlay, to_jpeg
+from seamline.images.overlays import overlay, record_to_shape, to_jpeg
 from seamline.images.reading import Image
-from seamline.masks.shapes import record_to_shape
 from seamline.models.detections import Detections
 
 # Photos of a shop are some 300 kB as cut-outs at either; the higher levels take up to ten times as long.
@@ -41,13 +40,13 @@ def found_in(image: Image, records: Sequence[Record], names: Sequence[str]) -> I
 
 
 def crop_png(image: Image, found: Detections, index: int) -> bytes:
-    """An instance cut out by its mask, of its box's size; b"" for one without a pixel.
+    """An instance cut out by its mask, or by its box where there is none; of its box's size; b"" without a pixel.
 
-    What is not of the instance is transparent, and white for those who leave transparency aside.
+    What does not belong to the instance is transparent, and white for programs that ignore transparency.
     """
     x1, y1, x2, y2 = (float(side) for side in found.boxes[index])
     part = (slice(math.floor(y1), math.ceil(y2)), slice(math.floor(x1), math.ceil(x2)))
-    mask = found.mask(index)[part]
+    mask = found.mask(index)[part] if found.has_masks else np.ones(image[part].shape[:2], np.uint8)
     if not mask.any():
         return b""
     cut_out = np.full((*mask.shape, 4), WHITE, np.uint8)

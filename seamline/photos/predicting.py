@@ -177,11 +177,12 @@ def found_to_done(item: tuple[Read, Detections | ImageError], wanted: Wanted, jo
 
 
 def instance(record: Mapping[str, Any], found: Detections, index: int, wanted: Wanted) -> dict[str, Any]:
-    kept = {key: value for key, value in record.items() if key != "image_id"}
-    kept["area"] = int(coco_mask.area(kept["segmentation"]))
-    if wanted.polygons:
-        kept["polygons"] = polygons(found, index)
-    return kept
+    entry = {key: value for key, value in record.items() if key != "image_id"}
+    if found.has_masks:
+        entry["area"] = int(coco_mask.area(entry["segmentation"]))
+        if wanted.polygons:
+            entry["polygons"] = polygons(found, index)
+    return entry
 
 
 def write_crops(
@@ -192,13 +193,13 @@ def write_crops(
     journal: Journal,
     max_pixels: int,
 ) -> None:
-    """A PNG for each instance that has a pixel, whose line then says so."""
+    """A PNG for each instance that has a pixel, which its line then says."""
     image = read_image(read.source, max_pixels=max_pixels)
     if image.shape[:2] != (found.height, found.width):
         raise ImageError("has changed while it was read.")
-    for order, (index, kept) in enumerate(zip(chosen, instances, strict=True), 1):
+    for order, (index, instance) in enumerate(zip(chosen, instances, strict=True), 1):
         png = crop_png(image, found, index)
-        kept["crop"] = order if png else 0
+        instance["crop"] = order if png else 0
         if png:
             path = crop_path(journal.folder, read.photo.key, order)
             path.parent.mkdir(exist_ok=True)
@@ -217,7 +218,7 @@ def text_of(error: Exception) -> str:
 
 
 def is_unreadable(source: Path | bytes) -> bool:
-    """Whether it is the file that cannot be read, as over a network, and not the image in it that is no good."""
+    """Whether it is the file that cannot be read, as over a network, and not the image in it that is bad."""
     if isinstance(source, bytes):
         return False
     try:

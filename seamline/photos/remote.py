@@ -1,4 +1,4 @@
-"""Photos in buckets and on the web, read as pull reads them: the same clients, credentials, limits and patience.
+"""Photos in buckets and on the web, read as pull reads them: the same clients, credentials, limits and retries.
 
 Nothing of them is written to disk.
 """
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from aiohttp import ClientSession
 
     from seamline.ingest.remote.objects import Facts, RemoteObject, Store
-    from seamline.ingest.remote.retries import Patience
+    from seamline.ingest.remote.retries import Retries
     from seamline.ingest.remote.s3 import S3Store
 
 CONNECTIONS = 16
@@ -125,7 +125,7 @@ class Remote:
     def _at(self, bucket: str, key: str) -> RemoteObject | None:
         async def look() -> RemoteObject | None:
             store = await self._bucket(bucket)
-            return await self._patience[bucket].with_(functools.partial(store.object_at, key), store.address(key))
+            return await self._retries[bucket].with_(functools.partial(store.object_at, key), store.address(key))
 
         return self._listed(look(), f"s3://{bucket}/{key}")
 
@@ -134,7 +134,7 @@ class Remote:
 
         async def page(token: str) -> tuple[list[RemoteObject], str]:
             store = await self._bucket(bucket)
-            return await self._patience[bucket].with_(functools.partial(store.entries, prefix, token), store.shown)
+            return await self._retries[bucket].with_(functools.partial(store.entries, prefix, token), store.shown)
 
         items, token = self._listed(page(""), f"s3://{bucket}/{prefix}")
         yield from items
@@ -157,18 +157,18 @@ class Remote:
         if photo.place.startswith("s3://"):
             bucket, _, key = photo.place.removeprefix("s3://").partition("/")
             store: Store = await self._bucket(bucket)
-            patience, item = self._patience[bucket], RemoteObject(key, photo.size, photo.stamp)
+            retries, item = self._retries[bucket], RemoteObject(key, photo.size, photo.stamp)
         else:
-            store, item, patience = await self._web_item(photo)
-        return await patience.with_(functools.partial(whole, store, item), photo.name), item.etag
+            store, item, retries = await self._web_item(photo)
+        return await retries.with_(functools.partial(whole, store, item), photo.name), item.etag
 
-    async def _web_item(self, photo: Photo) -> tuple[Store, RemoteObject, Patience]:
+    async def _web_item(self, photo: Photo) -> tuple[Store, RemoteObject, Retries]:
         from seamline.ingest.remote.web import WebStore
 
         store = WebStore(photo.place, await self._web())
-        patience = self._patience[urlsplit(photo.place).netloc]
-        [item], _ = await patience.with_(functools.partial(store.page, ""), photo.name)
-        return store, item, patience
+        retries = self._retries[urlsplit(photo.place).netloc]
+        [item], _ = await retries.with_(functools.partial(store.page, ""), photo.name)
+        return store, item, retries
 
     async def _bucket(self, name: str) -> S3Store:
         from seamline.ingest.remote.s3 import open_s3
@@ -202,14 +202,14 @@ class Remote:
             raise
 
     def _start(self) -> None:
-        from seamline.ingest.remote.retries import Patience
+        from seamline.ingest.remote.retries import Retries
 
         self._loop = asyncio.new_event_loop()
         self._open = AsyncExitStack()
         self._opening = asyncio.Lock()
         self._buckets: dict[str, S3Store] = {}
         self._session = None
-        self._patience: defaultdict[str, Patience] = defaultdict(Patience)  # by bucket and by host
+        self._retries: defaultdict[str, Retries] = defaultdict(Retries)  # by bucket and by host
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True, name="remote")
         self._thread.start()
 
@@ -232,7 +232,7 @@ def check_address(address: str) -> None:
     try:
         parts = urlsplit(address)
         host = parts.hostname if parts.port != 0 else None
-    except ValueError:  # a bracket that is not closed, a port that is no number
+    except ValueError:  # a bracket that is not closed, a port that is not a number
         host = None
     if not host:
         raise SeamlineError(f"{shown(address)}: is not an address; one is https://HOST/PATH.")

@@ -138,12 +138,12 @@ class Tables:
         image = {"id": one.number, "file_name": one.photo.name, "height": done.height, "width": done.width}
         self.images.write(self.before_image + text(image))
         self.before_image = ",\n"
-        for index, kept in enumerate(done.instances):
-            record = instance_to_record(one.number, kept, self.wanted.polygons)
+        for index, instance in enumerate(done.instances):
+            record = instance_to_record(one.number, instance, self.wanted.polygons)
             self.results.write(self.before_result + text(record))
             self.before_result = ",\n"
             name = self.wanted.names[record["category_id"] - 1]
-            row = [one.number, one.photo.name, name, record["score"], *record["bbox"], kept["area"]]
+            row = [one.number, one.photo.name, name, record["score"], *record["bbox"], instance.get("area", "")]
             self.predictions.writerow(map(to_spreadsheet, [*row, *crops[index : index + 1]]))
 
     def end(self) -> None:
@@ -153,15 +153,12 @@ class Tables:
         self.images.write(f'{start}], "annotations": [], "categories": {text(categories)}}}\n')
 
 
-def instance_to_record(number: int, kept: dict[str, Any], polygons: bool) -> Record:
-    """COCO's results record."""
-    return {
-        "image_id": number,
-        "category_id": kept["category_id"],
-        "bbox": kept["bbox"],
-        "score": kept["score"],
-        "segmentation": kept["polygons" if polygons else "segmentation"],
-    }
+def instance_to_record(number: int, instance: dict[str, Any], polygons: bool) -> Record:
+    """COCO's results record; without a mask where the model finds boxes only."""
+    record = {"image_id": number, **{key: instance[key] for key in ("category_id", "bbox", "score")}}
+    if "segmentation" in instance:
+        record["segmentation"] = instance["polygons" if polygons else "segmentation"]
+    return record
 
 
 def text(value: Any) -> str:
@@ -171,9 +168,9 @@ def text(value: Any) -> str:
 def link_crops(crops: Path, journal: Journal, one: Usable, name: str, folders: Sequence[str]) -> list[str]:
     """Put a photo's crops into the folders of their classes; for each instance the path in OUT, or ""."""
     paths = []
-    for kept in one.done.instances:
-        order = kept["crop"]
-        path = f"{folders[kept['category_id'] - 1]}/{name}_{order}.png"
+    for instance in one.done.instances:
+        order = instance["crop"]
+        path = f"{folders[instance['category_id'] - 1]}/{name}_{order}.png"
         if order:
             link_or_copy(crop_path(journal.folder, one.photo.key, order), crops / path)
         paths.append(f"{CROPS}/{path}" if order else "")

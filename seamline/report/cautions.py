@@ -23,7 +23,7 @@ def cautions(reports: Record, params: Params) -> list[str]:
         found.append("It was trained on the drawn pictures that come with Seamline and is useless on photos.")
     if reports["training"].get("taken_over"):
         found.append(
-            "Its weights were trained by an earlier version of Seamline, with these data and parameters "
+            "Its weights were trained by an earlier version of Seamline with these data and parameters, and taken over "
             "(`seamline trainings --take`); the code that this report names did not train them."
         )
     found += [

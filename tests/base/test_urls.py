@@ -38,7 +38,7 @@ def test_an_address_is_shown_without_secrets(url: str, expected: str) -> None:
         ("https://host/a.zip#token=x", True),
     ],
 )
-def test_addresses_that_give_access_are_told_from_others(url: str, expected: bool) -> None:
+def test_addresses_that_give_access_are_recognised(url: str, expected: bool) -> None:
     assert gives_access(url) == expected
 
 

@@ -143,7 +143,7 @@ def test_without_proc_peak_memory_is_what_the_system_counts(
 
 
 @pytest.mark.skipif(not Path("/proc/stat").exists(), reason="counts what /proc/stat tells, which this system lacks")
-def test_work_of_others_is_told_from_our_own() -> None:
+def test_work_of_others_is_kept_apart_from_our_own() -> None:
     """A process that keeps a core busy: once as one of ours, once as another's."""
     core = usable_core_ids(1)
     code = f"import os; os.sched_setaffinity(0, {core})\nwhile True: pass"

@@ -15,10 +15,10 @@ from pycocotools.coco import COCO
 
 from seamline.base.coco import Record, read_coco
 from seamline.base.errors import SeamlineError
+from seamline.base.splits import SPLITS
 from seamline.charts.contact_sheet import sheet_images
 from seamline.charts.dataset import write_data_charts
 from seamline.charts.dataset_table import evenly
-from seamline.dataset.splits import SPLITS
 from seamline.images.colours import MASK_COLOURS, hex_to_bgr
 from seamline.masks.rle import mask_to_rle
 from tests.conftest import square, write_dataset

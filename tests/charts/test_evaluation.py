@@ -65,7 +65,7 @@ def test_a_name_with_an_underscore_before_it_is_in_the_legend() -> None:
     assert texts(figure) == [" _other", "top"]
 
 
-def test_what_is_no_number_leaves_a_gap_and_not_a_zero() -> None:
+def test_a_missing_value_leaves_a_gap_and_not_a_zero() -> None:
     figure = curve_figure([1, 2, 3], {"y": [0.5, None, 0.7], "none": [None] * 3}, "t", xlabel="x", ylabel="y")
     (line,) = figure.axes[0].lines
     assert np.asarray(line.get_xydata()).tolist() == [[1, 0.5], [3, 0.7]]

@@ -14,7 +14,7 @@ from ultralytics.data.dataset import YOLODataset
 from ultralytics.data.utils import polygon2mask
 from ultralytics.utils.ops import resample_segments
 
-from seamline.dataset.conversion import Converted, Instance, Kept, fidelity_report, instances_to_lines
+from seamline.dataset.conversion import Converted, Fidelity, Instance, fidelity_report, instances_to_lines
 from seamline.masks.yolo_labels import text_to_line
 from tests.conftest import HAS_SHARED_DATA, SHARED_DATA, square, write_dataset
 from tests.stages.test_stage import run_stage, with_params
@@ -24,7 +24,7 @@ def record(number: int, segmentation: Any, iscrowd: int = 0) -> Instance:
     return Instance(id=number, category_id=5, segmentation=segmentation, iscrowd=iscrowd)
 
 
-def converted(records: list[Instance]) -> tuple[list[str], list[Kept], Counter[str]]:
+def converted(records: list[Instance]) -> tuple[list[str], list[Fidelity], Counter[str]]:
     dropped: Counter[str] = Counter()
     lines, kept = instances_to_lines(records, {5: 2}, 60, 40, dropped)
     return lines, kept, dropped
@@ -70,7 +70,7 @@ def test_what_gets_no_line_is_counted() -> None:
 
 
 def test_the_certificate_lists_what_lost_half_with_the_reason() -> None:
-    below = [Kept(2, 5, 0.4, 100, 60, 0), Kept(3, 6, 0.3, 30, 0, 70)]
+    below = [Fidelity(2, 5, 0.4, 100, 60, 0), Fidelity(3, 6, 0.3, 30, 0, 70)]
     parts = [
         Converted(np.array([1.0, 0.4]), np.array([5, 5]), below[:1], {"b": 1}),
         Converted(np.array([0.3]), np.array([6]), below[1:], {"a": 2}),

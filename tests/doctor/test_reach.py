@@ -51,7 +51,7 @@ def test_sources_that_pull_would_refuse_are_refused_with_its_sentences(tmp_path:
     with pytest.raises(SeamlineError, match="does not exist; it has to be a folder, an archive or a URL"):
         look(str(tmp_path / "nothing"))
     (tmp_path / "a.rar").write_bytes(b"x")
-    with pytest.raises(SeamlineError, match="is no folder and no archive"):
+    with pytest.raises(SeamlineError, match="is neither a folder nor an archive"):
         look(str(tmp_path / "a.rar"))
     (tmp_path / "a.zip").write_bytes(b"this is no zip")
     with pytest.raises(SeamlineError, match=r"a\.zip: is not a readable archive"):

@@ -172,7 +172,7 @@ def test_matches_are_pycocotools_own(truth_file: Path, seed: int, kind: str) -> 
     assert found.instance_id[found.crowd].tolist() == [truth.dataset["annotations"][4]["id"]]
 
 
-def test_a_file_that_is_no_ground_truth_is_named(tmp_path: Path) -> None:
+def test_a_file_that_is_not_ground_truth_is_named(tmp_path: Path) -> None:
     (tmp_path / "test.json").write_text("{")
     for name in ("test.json", "none.json"):
         with pytest.raises(SeamlineError, match=name):

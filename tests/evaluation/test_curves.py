@@ -93,7 +93,7 @@ def test_the_best_threshold_leaves_the_false_alarms_out(truth: COCO) -> None:
     assert best_f1_threshold(matches_to_operating(matches_of(truth, []))) == 0.25
 
 
-def test_what_cannot_be_counted_is_no_number(truth: COCO) -> None:
+def test_what_cannot_be_counted_is_none(truth: COCO) -> None:
     truth.dataset["categories"].append({"id": 3, "name": "never shown"})
     truth.createIndex()
     operating = matches_to_operating(matches_of(truth, perfect_results(truth)[:1]))

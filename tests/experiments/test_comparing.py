@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,6 @@ from seamline.experiments.comparing import (
     Comparison,
     Model,
     accuracy_differences,
-    common_kinds,
     differences_to_lines,
     parameters_that_differ,
     read_model,
@@ -22,8 +20,7 @@ from seamline.experiments.comparing import (
 )
 from seamline.experiments.comparison_page import comparison_to_page
 from seamline.experiments.revisions import WORKSPACE, Revision
-from tests.boxes import without_masks
-from tests.conftest import PARAMS, REPORTS, Project
+from tests.conftest import REPORTS, Project
 
 
 @pytest.fixture
@@ -67,6 +64,26 @@ def test_pairs_see_what_the_intervals_of_each_alone_would_hide(model: Model) -> 
     assert row.difference == pytest.approx(0.05)
     assert row.interval is not None
     assert row.interval[0] < 0.05 < row.interval[1]
+
+
+def without_masks(model: Model) -> Model:
+    metrics = {split: {"box": kinds["box"]} for split, kinds in model.metrics.items()}
+    per_class = {split: {"box": kinds["box"]} for split, kinds in model.per_class.items()}
+    samples = {key: values for key, values in model.samples.items() if "_box_" in key}
+    validation = [{key: value for key, value in row.items() if "mask" not in key} for row in model.validation]
+    return model._replace(metrics=metrics, per_class=per_class, samples=samples, validation=validation)
+
+
+def test_models_are_compared_by_what_both_of_them_find(model: Model) -> None:
+    boxes = without_masks(model)
+    assert (model.kind, boxes.kind) == ("mask", "box")
+    for pair in ((boxes, boxes), (model, boxes), (boxes, model)):
+        assert list(verdicts(*pair)) == [
+            f"{split}_box_{key}" for split in ("test", "val") for key in ("mAP50_95", "mAP50")
+        ]
+        page = comparison_to_page(Comparison(list(pair), [], []), Path("reports"))
+        assert "box mAP50-95" in page
+    assert "mask mAP50-95" in comparison_to_page(Comparison([model, model], [], []), Path("reports"))
 
 
 def test_what_goes_either_way_is_noise(model: Model) -> None:
@@ -182,34 +199,3 @@ def test_it_prints_a_table_and_writes_a_page(project: Project) -> None:
     done = project.run("python", "-m", "seamline", "compare", "main", "nowhere", check=False)
     assert done.returncode == 1
     assert done.stderr.startswith("error: nowhere: is not a commit")
-
-
-@pytest.fixture
-def boxes_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Model:
-    """The same model, had it found boxes where it found masks."""
-    shutil.copytree(REPORTS, tmp_path / "reports")
-    shutil.copy(PARAMS, tmp_path)
-    without_masks(tmp_path / "reports")
-    monkeypatch.chdir(tmp_path)
-    return read_model(Revision(WORKSPACE, None), Path("reports"))
-
-
-def test_models_that_find_boxes_only_are_compared_by_boxes(boxes_only: Model, tmp_path: Path) -> None:
-    better = shifted(boxes_only, 0.05, 0.002, seed_spread={"seeds": {}, "spread": {}})
-    first = boxes_only._replace(seed_spread={"seeds": {}, "spread": {}})
-    rows = accuracy_differences(first, better)
-    assert [row.measure for row in rows] == [
-        f"{split}_box_{measure}" for split in ("test", "val") for measure in ("mAP50_95", "mAP50")
-    ]
-    assert rows[0].verdict == "better"
-    assert rows[0].interval is not None
-    models = [boxes_only, boxes_only]
-    page = comparison_to_page(Comparison(models, [(boxes_only, rows)], []), Path("reports"))
-    assert "box mAP50-95 with its 95% interval" in page
-    assert "mask" not in page.replace("mask-image", "")
-
-
-def test_with_one_that_has_masks_only_boxes_can_be_compared(model: Model, boxes_only: Model) -> None:
-    assert common_kinds((model, model)) == ["mask", "box"]
-    assert common_kinds((model, boxes_only)) == ["box"]
-    assert {row.measure.split("_")[1] for row in accuracy_differences(model, boxes_only)} == {"box"}

@@ -7,7 +7,7 @@ import pytest
 
 from seamline.images.drawing import Shape, drawn
 from seamline.images.lettering import shortened
-from seamline.images.overlays import GAP_PX, SIDE_PX, in_a_row, overlay
+from seamline.images.overlays import SIDE_PX, overlay
 
 MARKS = "\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"  # of direction
 
@@ -79,10 +79,3 @@ def test_a_mark_of_direction_in_a_name_turns_no_score_round(mark: str) -> None:
         assert (drawn(image, [Shape((0, 0, 0), name, " 0.87: missed", mask)]) == expected).all()
         assert shortened(name) == "top"
     assert len(shortened(mark * 80 + "x" * 80, 32)) <= 32
-
-
-def test_pictures_in_a_row_have_a_white_gap() -> None:
-    left, right = np.full((20, 30, 3), 7, np.uint8), np.full((20, 10, 3), 9, np.uint8)
-    row = in_a_row([left, right])
-    assert row.shape == (20, 40 + GAP_PX, 3)
-    assert (row[:, 30 : 30 + GAP_PX] == 255).all() and (row[:, :30] == 7).all() and (row[:, 30 + GAP_PX :] == 9).all()

@@ -198,7 +198,7 @@ def test_a_heic_photo_is_said_to_be_one_where_nothing_reads_it(tmp_path: Path, m
         read_image(tmp_path / "clip.jpg")
 
 
-def test_heic_and_avif_are_told_apart_where_they_begin_alike() -> None:
+def test_heic_and_avif_are_recognised_where_they_begin_alike() -> None:
     """Some cameras call both "mif1", and name HEIC or AVIF behind that."""
     pytest.importorskip("pillow_heif").register_heif_opener()
     image = PIL.Image.effect_noise((64, 48), 40)

@@ -204,7 +204,7 @@ def test_nor_may_archives_inside_it_together(tmp_path: Path) -> None:
         ("a.zip", b"", "is not a readable archive"),
     ],
 )
-def test_what_is_no_archive_is_one_sentence(tmp_path: Path, name: str, content: bytes, sentence: str) -> None:
+def test_what_is_not_an_archive_is_one_sentence(tmp_path: Path, name: str, content: bytes, sentence: str) -> None:
     (tmp_path / name).write_bytes(content)
     with pytest.raises(SeamlineError, match=sentence):
         unpacked(tmp_path / name, tmp_path / "scratch")

@@ -9,7 +9,7 @@ import pytest
 from seamline.base.errors import SeamlineError
 from seamline.ingest.manifest import Row
 from seamline.ingest.remote import cache as kept
-from seamline.ingest.remote.cache import KeptObjects, PartFile, locked
+from seamline.ingest.remote.cache import ObjectCache, PartFile, locked
 from seamline.ingest.remote.objects import RemoteObject
 from tests.conftest import PROJECT
 from tests.stages.test_stage import with_params
@@ -41,13 +41,13 @@ def test_a_second_pull_of_anything_leaves_the_first_alone(tmp_path: Path) -> Non
 
 def test_a_last_row_that_was_cut_off_does_not_count(tmp_path: Path) -> None:
     items = [RemoteObject("a", 3, "1"), RemoteObject("b/c", 3, "2")]
-    objects = KeptObjects(tmp_path)
+    objects = ObjectCache(tmp_path)
     for item in items:
         (tmp_path / "new").write_bytes(b"abc")
         objects.add(Row(item.key, 3, item.etag, "", ABC), tmp_path / "new")
     index = tmp_path / "kept.jsonl"
     index.write_bytes(index.read_bytes()[:-20])
-    objects = KeptObjects(tmp_path)
+    objects = ObjectCache(tmp_path)
     assert objects.missing(items) == items[1:]
     assert index.read_text().count("\n") == 1
     objects.make_room(items)
@@ -56,7 +56,7 @@ def test_a_last_row_that_was_cut_off_does_not_count(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("listed", [("a", 3, "2"), ("a", 4, "1"), ("b", 3, "1")])
 def test_what_is_listed_otherwise_is_missing(tmp_path: Path, listed: tuple[str, int, str]) -> None:
-    objects = KeptObjects(tmp_path)
+    objects = ObjectCache(tmp_path)
     (tmp_path / "new").write_bytes(b"abc")
     objects.add(Row("a", 3, "1", "", ABC), tmp_path / "new")
     assert objects.missing([RemoteObject("a", 3, "1")]) == []
@@ -64,7 +64,7 @@ def test_what_is_listed_otherwise_is_missing(tmp_path: Path, listed: tuple[str, 
 
 
 def test_without_an_etag_nothing_says_that_it_is_the_same(tmp_path: Path) -> None:
-    objects = KeptObjects(tmp_path)
+    objects = ObjectCache(tmp_path)
     (tmp_path / "new").write_bytes(b"abc")
     objects.add(Row("a", 3, "", "", ABC), tmp_path / "new")
     objects.verified.clear()
@@ -81,7 +81,7 @@ def test_parts_of_another_version_are_not_taken_over(tmp_path: Path) -> None:
 
 
 def test_parts_of_replaced_versions_are_removed(tmp_path: Path) -> None:
-    objects, old, new = KeptObjects(tmp_path), RemoteObject("a", 25, "1"), RemoteObject("a", 25, "2")
+    objects, old, new = ObjectCache(tmp_path), RemoteObject("a", 25, "1"), RemoteObject("a", 25, "2")
     for item in (old, new):
         PartFile(objects.parts, item, 10).finish(0, "9" * 64)
     (objects.parts / "0123.whole").touch()
@@ -91,7 +91,7 @@ def test_parts_of_replaced_versions_are_removed(tmp_path: Path) -> None:
 
 
 def test_what_is_kept_of_other_sources_is_dropped(tmp_path: Path) -> None:
-    mine, other = KeptObjects(tmp_path / "mine"), KeptObjects(tmp_path / "other")
+    mine, other = ObjectCache(tmp_path / "mine"), ObjectCache(tmp_path / "other")
     for objects in (mine, other):
         (tmp_path / "new").write_bytes(b"abc")
         objects.add(Row("a", 3, "1", "", ABC), tmp_path / "new")

@@ -25,7 +25,8 @@ from pycocotools.coco import COCO
 from seamline.base.coco import Record
 from seamline.base.errors import SeamlineError
 from seamline.base.files import copy, link_or_copy
-from seamline.ingest.canonical.dataset import canonicalise, unique_stem
+from seamline.ingest.canonical.dataset import canonicalise
+from seamline.ingest.canonical.images import unique_stem
 from seamline.ingest.layouts.coco import read
 from tests.conftest import HAS_SHARED_DATA, PROJECT, SHARED_DATA, square, write_dataset
 
@@ -326,7 +327,7 @@ def _(coco: Dataset, folder: Path) -> object:
     return check
 
 
-@case("annotation listed twice, letter by letter")
+@case("annotation listed twice, identically")
 def _(coco: Dataset, folder: Path) -> None:
     coco["annotations"].append(coco["annotations"][0])
 
@@ -673,7 +674,7 @@ def test_records_that_cannot_be_read_are_counted_one_by_one(tmp_path: Path) -> N
     path.write_bytes(data.replace(b'"pair_id": 1}', b'"pair_id": 1e400}', 1))
     report, _ = canonical(folder, tmp_path / "out")
     assert report["dropped"] == {
-        "annotation: is no object, or cannot be read": 2,
+        "annotation: is not an object, or cannot be read": 2,
         "image: its record cannot be read": 1,
     }
     path.write_bytes(data.replace(b"trousers", b"trous\xe9"))
@@ -744,7 +745,7 @@ def test_an_orientation_that_opencv_does_not_obey_turns_nothing(tmp_path: Path) 
     check_canonical(tmp_path / "out")
 
 
-def test_what_is_no_file_is_passed_over(tmp_path: Path) -> None:
+def test_what_is_not_a_file_is_passed_over(tmp_path: Path) -> None:
     folder = write_dataset(tmp_path / "in", count=2)
     (folder / "a.json").mkdir()
     (folder / "b.json").symlink_to("nowhere")

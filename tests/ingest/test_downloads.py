@@ -149,7 +149,7 @@ def of_objects(rule: Rule) -> Rule:
 
 
 @pytest.mark.parametrize("fault", ["500", "reset in the middle", "stall"])
-def test_what_does_not_pass_is_told_and_what_came_is_kept(
+def test_a_lasting_fault_is_reported_and_what_came_is_kept(
     full: Bucket, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fault: str
 ) -> None:
     key = "data/photos/09.jpg"
@@ -296,9 +296,9 @@ def test_one_source_is_kept_once_and_others_no_longer(full: Bucket, tmp_path: Pa
     fetched = fetch(full.url("data/").replace("s3", "S3", 1), tmp_path / "scratch")
     assert is_complete(fetched)
     assert not full.proxy.fetched()
-    assert fetched.kept is not None
-    fetched.kept.drop_others()
-    assert [path.parent for path in (tmp_path / "scratch").glob("*/objects")] == [fetched.kept.folder]
+    assert fetched.cache is not None
+    fetched.cache.drop_others()
+    assert [path.parent for path in (tmp_path / "scratch").glob("*/objects")] == [fetched.cache.folder]
 
 
 def test_what_is_kept_is_not_believed(full: Bucket, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -314,7 +314,7 @@ def test_what_is_kept_is_not_believed(full: Bucket, tmp_path: Path, capsys: pyte
     assert "fetched again 4: kept from an earlier pull, and damaged since" in capsys.readouterr().out
 
 
-def test_a_large_object_goes_on_where_it_was_cut(full: Bucket, tmp_path: Path) -> None:
+def test_a_large_object_resumes_where_it_was_cut(full: Bucket, tmp_path: Path) -> None:
     """Parts that were whole are not fetched again; one that was damaged on the disk since is."""
     served = itertools.count()
 
@@ -394,7 +394,7 @@ CAN_MOUNT = (
 
 
 @pytest.mark.skipif(not CAN_MOUNT, reason="small disks cannot be mounted here")
-def test_a_disk_that_becomes_full_is_told_and_leaves_what_came(full: Bucket, tmp_path: Path) -> None:
+def test_a_full_disk_is_reported_and_leaves_what_came(full: Bucket, tmp_path: Path) -> None:
     (tmp_path / "disk").mkdir()
     inner = (
         f"mount -t tmpfs -o size=4m tmpfs {tmp_path}/disk && {sys.executable} -c '{FULL_DISK}' {full.url('data')} "
@@ -444,7 +444,7 @@ def test_more_objects_than_a_page_of_a_listing_has(
     assert sum(request.key == "" for request in full.proxy.requests) >= 2 * 4
 
 
-def test_a_listing_goes_on_where_it_failed(full: Bucket, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_listing_resumes_where_it_failed(full: Bucket, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """One page in five is refused, of six: from the start, none would ever come to its end."""
     monkeypatch.setenv("MOTO_S3_DEFAULT_MAX_KEYS", "2")
     listings = itertools.count(1)
@@ -456,7 +456,7 @@ def test_a_listing_goes_on_where_it_failed(full: Bucket, tmp_path: Path, monkeyp
 def test_a_listing_that_is_cut_is_refused(full: Bucket, tmp_path: Path) -> None:
     cut = edited(b"<IsTruncated>false", b"<IsTruncated>true")
     full.proxy.rules = [lambda request: cut if request.key == "" else None]
-    with pytest.raises(SeamlineError, match="the server cuts its listing, and does not go on with it"):
+    with pytest.raises(SeamlineError, match="the server cuts its listing short, and does not send the rest"):
         fetch_it(full, tmp_path)
 
 
@@ -473,7 +473,7 @@ def test_a_prefix_that_is_an_object_too_is_refused(bucket: Bucket, tmp_path: Pat
     """DVC takes it for a file, and would see no change below it."""
     bucket.put(objects)
     for prefix in ("data", "data/"):
-        with pytest.raises(SeamlineError, match=f"{bucket.url(prefix)} is an object that is no archive, and DVC would"):
+        with pytest.raises(SeamlineError, match=f"{bucket.url(prefix)} is an object that is not an archive, and"):
             fetch(bucket.url(prefix), tmp_path / "scratch")
 
 
@@ -507,7 +507,7 @@ def test_what_is_not_there_is_said(bucket: Bucket, tmp_path: Path, prefix: str, 
         fetch(f"s3://no-such-{bucket.name}/{prefix}", tmp_path / "scratch")
 
 
-def test_a_bucket_that_cannot_be_reached_is_told_soon_with_how_to_go_on(
+def test_a_bucket_that_cannot_be_reached_is_reported_soon_with_what_to_do(
     bucket: Bucket, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     begun = time.perf_counter()
@@ -528,7 +528,7 @@ def nobody_there(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         yield
 
 
-def test_no_credentials_is_told(bucket: Bucket, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_credentials_are_reported(bucket: Bucket, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("AWS_ACCESS_KEY_ID")
     monkeypatch.setenv("HOME", str(tmp_path))
     with pytest.raises(SeamlineError, match=r"no AWS credentials were found .*AWS_PROFILE"):
@@ -566,7 +566,7 @@ def test_what_will_not_pass_is_not_tried_again(
 
 
 @pytest.mark.parametrize(("number", "code"), [(400, "ExpiredToken"), (403, "InvalidAccessKeyId")])
-def test_the_reason_is_told_of_an_archive_too(bucket: Bucket, tmp_path: Path, number: int, code: str) -> None:
+def test_the_reason_is_reported_of_an_archive_too(bucket: Bucket, tmp_path: Path, number: int, code: str) -> None:
     """Which is asked for by HEAD, whose answers have no body that would say."""
     bucket.proxy.rules = [lambda request: status(number, code)]
     with pytest.raises(SeamlineError, match=code):

@@ -40,7 +40,7 @@ def test_an_archive_is_unpacked(tmp_path: Path) -> None:
     assert (fetched.folder / "x" / "1.txt").read_bytes() == b"one"
     assert [(row.key, row.size) for row in fetched.rows] == [("a.zip", archive.stat().st_size)]
     (tmp_path / "a.rar").write_bytes(b"x")
-    with pytest.raises(SeamlineError, match="is no folder and no archive"):
+    with pytest.raises(SeamlineError, match="is neither a folder nor an archive"):
         fetch(str(tmp_path / "a.rar"), tmp_path / "scratch")
 
 
@@ -264,7 +264,7 @@ def test_what_the_web_does_not_give_is_one_sentence(web: Web, tmp_path: Path) ->
     for address, sentence in (
         (f"{base}/nothing.zip", "there is nothing at"),
         (f"{base}/secret/a.zip", "is denied"),
-        (f"{base}/folder", "is no archive"),
+        (f"{base}/folder", "is not an archive"),
         (f"{base}/circle.zip", "leads from one redirect to the next"),
     ):
         with pytest.raises(SeamlineError, match=sentence):

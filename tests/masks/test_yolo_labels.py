@@ -47,6 +47,6 @@ def test_a_mask_that_is_large_for_its_outline_is_written_in_fewer_digits() -> No
 
 
 @pytest.mark.parametrize("text", ["", "0", "0 0.1 0.2 0.3 0.4", "0 0.1 0.2 0.3 0.4 0.5 0.6 0.7", "0 0 0 1 0 1.01 1"])
-def test_what_is_no_label_is_a_value_error(text: str) -> None:
+def test_what_is_not_a_label_is_a_value_error(text: str) -> None:
     with pytest.raises(ValueError, match="label"):
         text_to_line(text)

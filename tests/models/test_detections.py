@@ -43,7 +43,7 @@ def test_runs_of_a_crop_are_pycocotools_rle_of_the_whole_mask(
 
 
 @given(small_masks.filter(lambda mask: bool(mask.any())))
-def test_a_crop_is_no_larger_than_its_pixels_ask_for(mask: npt.NDArray[np.uint8]) -> None:
+def test_a_crop_is_only_as_large_as_its_pixels_ask_for(mask: npt.NDArray[np.uint8]) -> None:
     crop, left, top = runs_to_crop(mask_to_runs(mask, 0, 0, len(mask)), len(mask))
     rows, columns = np.nonzero(mask.any(axis=1))[0], np.nonzero(mask.any(axis=0))[0]
     np.testing.assert_array_equal(crop, mask[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1])

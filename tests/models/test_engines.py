@@ -24,7 +24,7 @@ from seamline.models.engines.engine import copied
 from seamline.models.engines.opening import NO_MODEL, open_engine
 from seamline.models.engines.openvino import requests_of
 from tests.conftest import PROJECT
-from tests.untrained import IMGSZ, NAMES, WITHOUT_TORCH, Untrained, canvas_of
+from tests.untrained import IMGSZ, NAMES, Untrained, canvas_of
 
 
 def test_engines_agree_on_raw_outputs(untrained: Untrained) -> None:
@@ -43,22 +43,6 @@ def test_engines_agree_on_raw_outputs(untrained: Untrained) -> None:
             np.testing.assert_allclose(others[0][:, 4:6], predictions[:, 4:6], atol=1e-3)
             np.testing.assert_allclose(others[0][:, 6:], predictions[:, 6:], atol=2e-3)
             np.testing.assert_allclose(others[1], prototypes, atol=2e-3)
-
-
-@pytest.mark.parametrize("name", ["onnx", "openvino"])
-def test_deployed_engines_need_neither_torch_nor_ultralytics(untrained: Untrained, name: str) -> None:
-    code = """
-from pathlib import Path
-from seamline.inference.detector import Detector
-
-print(len(Detector(Path(sys.argv[1]), 0.05).detect(Path(sys.argv[2])).scores))
-"""
-    arguments = [str(untrained.models()[name]), str(untrained.images()[0])]
-    done = subprocess.run(
-        [sys.executable, "-c", WITHOUT_TORCH + code, *arguments], cwd=PROJECT, capture_output=True, text=True
-    )
-    assert done.returncode == 0, done.stderr
-    assert int(done.stdout) > 0
 
 
 def test_errors_say_which_file(untrained: Untrained, tmp_path: Path) -> None:

@@ -53,7 +53,7 @@ def decoded(
     return outputs_to_detections((predictions, prototypes), letterbox, facts, limits)
 
 
-def test_nothing_found_is_no_instance() -> None:
+def test_where_nothing_is_found_there_is_no_instance() -> None:
     predictions, prototypes = np.zeros((4 + 2 + 32, 10), np.float32), np.zeros((32, 24, 24), np.float32)
     found = decoded(predictions, prototypes, letterbox_of(50, 60, IMGSZ), IMGSZ, 2, Limits(0.25, 0.7, 100))
     assert found.boxes.shape == (0, 4)

@@ -116,7 +116,7 @@ def test_a_missing_key_is_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("text", ["train: [", "\x00", "- a\n- b", ""])
-def test_a_file_that_is_no_mapping_is_one_sentence(tmp_path: Path, text: str) -> None:
+def test_a_file_that_is_not_a_mapping_is_one_sentence(tmp_path: Path, text: str) -> None:
     (tmp_path / "params.yaml").write_text(text)
     with pytest.raises(SeamlineError, match=r"params\.yaml"):
         load_params(tmp_path / "params.yaml")

@@ -22,12 +22,15 @@ from seamline.images.files import MAX_PIXELS
 from seamline.images.reading import read_image
 from seamline.inference.detector import Detector
 from seamline.masks.rle import rle_to_mask
+from seamline.models.detections import Detections
 from seamline.photos.drawing import class_folders, crop_png, polygons
 from seamline.photos.finding import find_photos, words
 from seamline.photos.remote import Remote
 from seamline.photos.suffixes import passed_over_text
 from seamline.verbs.predict import main, names_to_classes
 from tests.photos.test_predicting import found_names, rows_of
+from tests.tiny_family import NAMES as TINY_NAMES
+from tests.tiny_family import Tiny
 from tests.untrained import NAMES, Untrained
 
 
@@ -84,19 +87,17 @@ def test_polygons_are_what_pycocotools_reads(untrained: Untrained, tmp_path: Pat
     assert rows_of(tmp_path / "rle" / "predictions.csv") == rows_of(tmp_path / "polygons" / "predictions.csv")
 
 
+def empty_mask() -> Detections:
+    boxes = np.array([[3.5, 4.5, 9, 9]], np.float32)
+    return Detections(boxes, boxes[:, 0], np.zeros(1, np.int64), [np.zeros(0, np.int64)], 20, 20)
+
+
 def test_a_mask_without_a_pixel_is_a_polygon_without_one() -> None:
-    class Empty:
-        boxes = np.array([[3.5, 4.5, 9, 9]], np.float32)
-
-        def polygon(self, index: int) -> list[float]:
-            return []
-
     truth = COCO()
     truth.dataset = {"images": [{"id": 1, "height": 20, "width": 20}], "annotations": [], "categories": [{"id": 1}]}
     truth.createIndex()
-    empty: Any = Empty()
     record = {"image_id": 1, "category_id": 1, "bbox": [3.5, 4.5, 5.5, 4.5], "score": 0.5}
-    found = truth.loadRes([{**record, "segmentation": polygons(empty, 0)}])
+    found = truth.loadRes([{**record, "segmentation": polygons(empty_mask(), 0)}])
     assert found.annToMask(found.anns[1]).sum() == 0
 
 
@@ -131,15 +132,39 @@ def test_an_instance_is_cut_out_by_its_mask(untrained: Untrained, tmp_path: Path
         predict(model, photos[0], "--out", out, "--crops")
 
 
+@pytest.mark.usefixtures("tiny_family")
+@pytest.mark.parametrize("form", ["rle", "polygons"])
+def test_a_model_that_finds_boxes_only(tiny: Tiny, tmp_path: Path, form: str) -> None:
+    """Records without a segmentation, which pycocotools reads; tables without an area; crops and pictures by box."""
+    out, photos = tmp_path / "out", tiny.photos()[:6]
+    main([*map(str, [tiny.models()["onnx"], *photos, "--out", out]), "--crops", "--overlays", "all", "--format", form])
+    rows, results = rows_of(out / "predictions.csv"), results_of(out)
+    assert len(rows) == len(results) > 5
+    loaded = COCO(str(out / "images.json")).loadRes(str(out / "results.json"))
+    with Detector(tiny.models()["onnx"]) as detector:
+        found = {number: detector.detect(photo) for number, photo in enumerate(photos, 1)}
+    assert sum(map(len, found.values())) == len(loaded.anns)
+    for row, record in zip(rows, results, strict=True):
+        assert set(record) == {"image_id", "category_id", "bbox", "score"}
+        assert (row["mask_area_px"], row["class"]) == ("", TINY_NAMES[record["category_id"] - 1])
+        x, y, width, height = map(round, record["bbox"])  # whole pixels: cells of the photo
+        crop = cv2.imread(str(out / row["crop"]), cv2.IMREAD_UNCHANGED)
+        assert crop is not None
+        photo = read_image(photos[record["image_id"] - 1])
+        np.testing.assert_array_equal(crop[..., :3], photo[y : y + height, x : x + width])
+        assert (crop[..., 3] == 255).all()
+    pictures = sorted((out / "overlays").iterdir())
+    assert len(pictures) == len(photos)
+    for number, picture in enumerate(pictures, 1):
+        drawn, plain = read_image(picture), read_image(photos[number - 1])
+        plain = cv2.resize(plain, drawn.shape[1::-1], interpolation=cv2.INTER_LINEAR).astype(np.uint8)
+        changed = np.abs(drawn.astype(int) - plain).max(axis=2) > 60
+        assert changed.any() == bool(len(found[number]))
+        assert changed.mean() < 0.25, "the edge of a box, not the whole of it"
+
+
 def test_the_crop_of_a_mask_without_a_pixel_is_none() -> None:
-    class Empty:
-        boxes = np.array([[3.5, 4.5, 9, 9]], np.float32)
-
-        def mask(self, index: int) -> Any:
-            return np.zeros((20, 20), np.uint8)
-
-    empty: Any = Empty()
-    assert crop_png(np.zeros((20, 20, 3), np.uint8), empty, 0) == b""
+    assert crop_png(np.zeros((20, 20, 3), np.uint8), empty_mask(), 0) == b""
 
 
 def test_no_two_classes_share_a_folder_and_none_leads_elsewhere() -> None:

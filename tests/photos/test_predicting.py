@@ -452,7 +452,7 @@ def test_a_photo_that_cannot_be_drawn_has_no_formula_in_the_table_either(
     assert row["file_name"] == "'=1+1.jpg" and "cannot be drawn" in row["reason"]
 
 
-def test_a_name_is_no_command_to_a_terminal(untrained: Untrained, tmp_path: Path) -> None:
+def test_a_name_is_not_a_command_to_a_terminal(untrained: Untrained, tmp_path: Path) -> None:
     """Photos come from anybody: one whose name would paint the terminal or begin a line of its own, and is damaged."""
     name = "x\x1b[31m\x1b]0;title\x07\nerror: all is lost\u202egpj.jpg"
     (tmp_path / name).write_bytes(untrained.images()[0].read_bytes()[:700])

@@ -25,7 +25,7 @@ def missing(path: Path) -> FileNotFoundError:
 
 
 @pytest.mark.parametrize("source", ["photos", "../photos", "~/photos"])
-def test_a_source_that_is_not_there_is_told_and_another_file_is_not(
+def test_a_missing_source_is_explained_and_another_file_is_not(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, source: str
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -245,7 +245,7 @@ def test_repro_pulls_what_a_stage_needs_in_a_fresh_clone(tmp_path: Path, remote:
 
 
 @pytest.mark.parametrize("folder_is_dvcs", [True, False])
-def test_a_folder_without_git_is_told_what_helps_where_it_is_a_project(
+def test_a_folder_without_git_says_what_helps_where_it_is_a_project(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, folder_is_dvcs: bool
 ) -> None:
     monkeypatch.chdir(tmp_path)

@@ -168,7 +168,7 @@ if __name__ == "__main__":
 """
 
 
-def test_setup_copies_what_dvc_is_told_and_takes_what_was_there_before_away(project: Project) -> None:
+def test_setup_copies_the_hint_for_dvc_and_removes_what_was_there_before(project: Project) -> None:
     commands = project.run("make", "--dry-run", "setup").stdout
     assert re.search(r'cp dvc_hint/seamline_dvc_hint\.py dvc_hint/seamline_dvc_hint\.pth "\$packages"', commands)
     assert 'rm -f "$packages/seamline-here.pth"' in commands

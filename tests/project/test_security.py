@@ -32,7 +32,7 @@ from seamline.images.files import inspect
 from seamline.images.reading import ImageError, read_image
 from seamline.ingest.archives import unpacked
 from seamline.ingest.remote import retries as patience
-from seamline.ingest.remote.cache import KeptObjects
+from seamline.ingest.remote.cache import ObjectCache
 from seamline.ingest.remote.fetch import fetch
 from seamline.ingest.remote.objects import RemoteObject
 from seamline.ingest.remote.web import check_secure
@@ -255,7 +255,7 @@ def test_a_photo_that_is_a_program_is_not_run(kind: str, tmp_path: Path, monkeyp
 
 
 @pytest.mark.parametrize("name", ["\x1b]0;title\x07", "\x1b[2J", "a\nb", "\x9b31m", "nul\0"])
-def test_a_name_is_no_command_to_a_terminal(name: str, tmp_path: Path) -> None:
+def test_a_name_is_not_a_command_to_a_terminal(name: str, tmp_path: Path) -> None:
     write_dataset(tmp_path / "in", categories=[{"id": 1, "name": name}, {"id": 2, "name": "日本 👩\u200d🦰"}])
     with_params(tmp_path, {})
     done = run_stage("pull", tmp_path, "raw", "--source=in")
@@ -307,7 +307,7 @@ def test_an_index_edited_by_hand_reaches_nothing(tmp_path: Path) -> None:
     for key in ("../../../victim", str(victim), "objects/../../../victim"):
         row = {"key": key, "size": 4, "etag": "1", "version": "", "sha256": "0" * 64}
         (folder / "kept.jsonl").write_text(json.dumps(row) + "\n")
-        kept = KeptObjects(folder)
+        kept = ObjectCache(folder)
         (folder / "objects" / "out").unlink(missing_ok=True)
         (folder / "objects" / "out").symlink_to(victim)
         wanted = [RemoteObject("a.jpg", 4, "1")]
@@ -471,8 +471,8 @@ SHOWN_BY = {
     "Names in what people open": [
         "report/test_report::test_a_name_cannot_break_out_of_the_page_or_of_a_table",
         "base/test_escaping::test_a_name_is_seen_as_it_is_and_does_nothing",
-        "project/test_security::test_a_name_is_no_command_to_a_terminal",
-        "photos/test_predicting::test_a_name_is_no_command_to_a_terminal",
+        "project/test_security::test_a_name_is_not_a_command_to_a_terminal",
+        "photos/test_predicting::test_a_name_is_not_a_command_to_a_terminal",
         "photos/test_predicting::test_a_table_for_people_has_no_formula_and_files_for_programs_every_name_as_it_is",
     ],
     "What lies beside the data": ["project/test_security::test_nothing_that_lies_beside_the_data_is_opened_or_run"],

@@ -620,7 +620,7 @@ def damaged_state(bench: Bench) -> Said:
 # Evaluation, export, benchmark, predict
 
 
-def model_of_nothing(path: Path) -> Path:
+def model_of_nothing(path: Path, **more: str) -> Path:
     """An ONNX file with our metadata that can be opened, and run on nothing."""
     import onnx
     from onnx import TensorProto, helper
@@ -629,7 +629,7 @@ def model_of_nothing(path: Path) -> Path:
     graph = helper.make_graph([helper.make_node("Identity", ["images"], ["output0"])], "nothing", ends[:1], ends[1:])
     model = helper.make_model(graph, ir_version=10, opset_imports=[helper.make_opsetid("", 20)])
     facts = {"names": '["top", "trousers"]', "imgsz": "32", "confidence": "0.2", "nms_iou": "0.6"}
-    helper.set_model_props(model, {**facts, "max_detections": "50"})
+    helper.set_model_props(model, {**facts, "max_detections": "50", **more})
     onnx.save(model, path)
     return path
 
@@ -741,6 +741,12 @@ def damaged_model(bench: Bench) -> Said:
     for name in ("photo.jpg", "model.onnx"):
         (bench.folder / name).write_text("neither")
     return bench.predict("model.onnx", "photo.jpg")
+
+
+@produces("...: is a model of the family ...; this version of Seamline opens ....")
+def unknown_family(bench: Bench) -> Said:
+    (bench.folder / "photo.jpg").touch()
+    return bench.predict(model_of_nothing(bench.folder / "model.onnx", family="rcnn"), "photo.jpg")
 
 
 @produces("...: needs ..., which is not installed; docs/models.md says what brings it.")

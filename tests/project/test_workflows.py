@@ -82,9 +82,19 @@ def test_both_images_are_built() -> None:
 def test_the_hooks_are_what_make_lint_checks() -> None:
     config = yaml.safe_load((PROJECT / ".pre-commit-config.yaml").read_text())
     assert subprocess.run([BIN / "pre-commit", "validate-config"], cwd=PROJECT).returncode == 0
-    hooked = {Path(hook["entry"].split()[0]).name for repo in config["repos"] for hook in repo["hooks"]}
+    entries = [hook["entry"].removeprefix(".venv/bin/").split() for repo in config["repos"] for hook in repo["hooks"]]
+    hooked = {" ".join(words[:3]) if words[0] == "python" else words[0] for words in entries}
     lint = subprocess.run(["make", "--dry-run", "lint"], cwd=PROJECT, capture_output=True, text=True, check=True).stdout
-    wanted = ("ruff", "mypy", "bandit", "hadolint", "check-jsonschema")
+    wanted = (
+        "ruff",
+        "mypy",
+        "lint-imports",
+        "python -m checks.sizes",
+        "python -m checks.words",
+        "bandit",
+        "hadolint",
+        "check-jsonschema",
+    )
     assert hooked == set(wanted)
     for program in wanted:
         assert f".venv/bin/{program}" in lint

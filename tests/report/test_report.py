@@ -241,7 +241,7 @@ def test_without_an_int8_model_the_report_says_why(workplace: Path) -> None:
     assert "models/export/{onnx,openvino,openvino_f16}" in lines
 
 
-def test_what_the_system_does_not_say_is_no_figure(workplace: Path) -> None:
+def test_what_the_system_does_not_say_is_not_a_figure(workplace: Path) -> None:
     """As on macOS."""
     environment, conditions = read(workplace, "environment.json"), read(workplace, "conditions.json")
     environment |= {"processor": "Apple M4", "instructions": None, "memory_gb": None}

@@ -98,7 +98,7 @@ def test_no_secret_is_in_the_lock_or_anywhere_in_git(pulled: Pulled) -> None:
     assert lock["stages"]["pull"]["deps"][0]["path"] == pulled.bucket.url("garments")
 
 
-def test_a_bucket_out_of_reach_is_told_with_how_to_go_on_and_that_works(pulled: Pulled, tmp_path: Path) -> None:
+def test_a_bucket_out_of_reach_is_reported_with_what_to_do_and_that_works(pulled: Pulled, tmp_path: Path) -> None:
     offline = pulled.project.copy(tmp_path / "offline")
     offline.environment["AWS_MAX_ATTEMPTS"] = "2"  # so that nobody waits long
     with socket.socket() as taken:  # bound and not listening: refused
@@ -107,11 +107,11 @@ def test_a_bucket_out_of_reach_is_told_with_how_to_go_on_and_that_works(pulled: 
         done = offline.run("dvc", "repro", check=False)
         assert done.returncode != 0
         assert "Could not connect to the endpoint URL" in done.stderr
-        assert "`dvc repro --downstream subset` goes on with what was pulled before" in done.stderr
+        assert "`dvc repro --downstream subset` uses what was pulled before" in done.stderr
         assert "Traceback" not in done.stderr
         offline.change({"report": {"title": "Offline"}})
         assert offline.stages_run("--downstream", "subset") == ["report"]
-        assert offline.run("dvc", "status", check=False).stderr.count("goes on with what was pulled before") == 1
+        assert offline.run("dvc", "status", check=False).stderr.count("uses what was pulled before") == 1
         # A pull that fails after DVC has taken its outputs away: the way back that its message names.
         done = offline.run(
             "python", "-m", "stages.pull", "data/raw", "--source", pulled.bucket.url("garments"), check=False

@@ -138,7 +138,7 @@ def test_pictures_for_evaluate_are_no_reason_to_export_again(stand_in: Project) 
     assert stand_in.stages_run() == ["evaluate", "report"]
 
 
-def test_a_readme_is_no_reason_to_run_anything(stand_in: Project) -> None:
+def test_a_readme_makes_nothing_run(stand_in: Project) -> None:
     for name in ("README.md", "reports/README.md", "Makefile", "tests/conftest.py"):
         path = stand_in.root / name
         path.write_text(path.read_text() + "\n")

@@ -167,7 +167,7 @@ def test_a_stage_ends_when_its_parent_is_killed(tmp_path: Path) -> None:
     raise AssertionError("the stage outlived its parent by five seconds")
 
 
-def test_an_interrupt_is_no_traceback(tmp_path: Path) -> None:
+def test_an_interrupt_shows_no_traceback(tmp_path: Path) -> None:
     code = "from seamline.base.process import run\ndef stop(): raise KeyboardInterrupt\nrun(stop)"
     code_in(tmp_path)
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True)
@@ -176,7 +176,7 @@ def test_an_interrupt_is_no_traceback(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("proc", ["/proc", "/nowhere/proc"])
-def test_a_process_that_has_ended_is_told_with_and_without_proc(monkeypatch: pytest.MonkeyPatch, proc: str) -> None:
+def test_a_process_that_has_ended_is_noticed_with_and_without_proc(monkeypatch: pytest.MonkeyPatch, proc: str) -> None:
     """A sweep's trials have to know whether the sweep is there, on macOS too."""
     monkeypatch.setattr(stage_module, "PROC", Path(proc))
     with subprocess.Popen(["sleep", "60"]) as running:
@@ -210,7 +210,7 @@ select.poll = Poll
 
 @pytest.mark.parametrize("system", ["", OF_MACOS], ids=["here", "macos"])
 @pytest.mark.parametrize(("work", "told"), [("print('many lines')", 0), ("raise BrokenPipeError", 1)])
-def test_a_reader_that_has_seen_enough_is_no_error(tmp_path: Path, work: str, told: int, system: str) -> None:
+def test_a_reader_that_has_seen_enough_causes_no_error(tmp_path: Path, work: str, told: int, system: str) -> None:
     """As in `seamline summary | head`; a pipe of our own that breaks is a fault, and is told."""
     code = (
         f"{system}\nfrom seamline.base.process import run\ndef work():\n    for _ in range(100_000): {work}\nrun(work)"

@@ -98,7 +98,7 @@ def counts_to_text(counts: bytes | str) -> str:
 def check_polygon(polygon: Any, height: int, width: int) -> None:
     """Raises Unusable when a coordinate is none, has no partner, or lies absurdly far outside the image."""
     if not isinstance(polygon, list) or not all(is_number(value) for value in polygon):
-        raise Unusable("annotation: a coordinate is no number")
+        raise Unusable("annotation: a coordinate is not a number")
     if len(polygon) % 2:
         raise Unusable("annotation: a polygon has an odd number of coordinates")
     # pycocotools' memory grows with the length of a polygon's edges, and beyond 2**31 it writes where it must not.

@@ -23,7 +23,7 @@ from tqdm import tqdm
 from seamline.base.coco import Record
 from seamline.base.errors import SeamlineError
 from seamline.ingest.archives import files_below
-from seamline.ingest.canonical.dataset import Part, Source
+from seamline.ingest.canonical.source import Part, Source
 from seamline.masks.rle import mask_to_rle
 
 BACKGROUND = 0

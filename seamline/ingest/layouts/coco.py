@@ -12,7 +12,7 @@ from seamline.base.coco import Coco, raw_to_record, read_coco
 from seamline.base.errors import SeamlineError
 from seamline.images.files import PIPELINE_SUFFIXES
 from seamline.ingest.archives import files_below
-from seamline.ingest.canonical.dataset import Part, Source
+from seamline.ingest.canonical.source import Part, Source
 
 SPLIT_WORDS = {"train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
 

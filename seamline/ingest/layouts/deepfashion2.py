@@ -19,7 +19,7 @@ from tqdm import tqdm
 from seamline.base.coco import Record
 from seamline.base.errors import SeamlineError
 from seamline.ingest.archives import files_below, folders_below
-from seamline.ingest.canonical.dataset import Part, Source
+from seamline.ingest.canonical.source import Part, Source
 from seamline.ingest.layouts.coco import split_of_file
 
 NAMES = (
@@ -82,7 +82,7 @@ def read(folder: Path) -> Source:
 
 
 def read_annotation_file(path: Path) -> dict[str, Any] | None:
-    """One image's annotations; None where the file is no JSON object. NaN becomes null."""
+    """One image's annotations; None where the file is not a JSON object. NaN becomes null."""
     data = path.read_bytes()
     try:
         return msgspec.json.decode(data, type=dict[str, Any])
@@ -102,10 +102,10 @@ def item_to_annotation(item: Any, key: str, number: int, image_id: int) -> Any:
     corners, box = item.get("bounding_box"), None
     if isinstance(corners, list) and len(corners) == 4 and all(isinstance(side, (int, float)) for side in corners):
         box = [corners[0], corners[1], corners[2] - corners[0], corners[3] - corners[1]]
-    kept = {name: value for name, value in item.items() if name not in ("bounding_box", "category_name")}
+    others = {name: value for name, value in item.items() if name not in ("bounding_box", "category_name")}
     # The number and the name say the same; where they do not, neither can be trusted.
     category = item.get("category_id")
     names = (None, NAMES[category - 1]) if isinstance(category, int) and 1 <= category <= len(NAMES) else ()
     known = item.get("category_name") in names
     number_and_box = {"id": number, "bbox": box, "iscrowd": 0, "item": key}
-    return {**kept, **number_and_box, "image_id": image_id, "category_id": category if known else None}
+    return {**others, **number_and_box, "image_id": image_id, "category_id": category if known else None}

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from seamline.base.errors import SeamlineError
 from seamline.ingest.archives import files_below
-from seamline.ingest.canonical.dataset import Source
+from seamline.ingest.canonical.source import Source
 from seamline.ingest.layouts.coco import files_to_source, split_of_file
 
 PATTERN = "instances_attributes_*.json"

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from seamline.base.errors import SeamlineError
-from seamline.ingest.canonical.dataset import Source
+from seamline.ingest.canonical.source import Source
 from seamline.ingest.layouts import ccp, coco, deepfashion2, fashionpedia
 
 

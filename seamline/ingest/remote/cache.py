@@ -33,7 +33,7 @@ from seamline.ingest.remote.objects import RemoteObject
 LOCK_WAIT_S = 3
 
 
-class KeptObjects:
+class ObjectCache:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.objects, self.parts, self.index = folder / "objects", folder / "parts", folder / "kept.jsonl"

@@ -87,7 +87,7 @@ class Digests:
         return ""
 
     def etag_is_known(self, item: RemoteObject) -> bool:
-        """Whether it can be told from the bytes what the ETag has to be."""
+        """Whether the bytes say what the ETag has to be."""
         parts = etag_parts(item.etag)
         return item.etag != "" and self.facts.etag_is_md5 and (parts in (None, 1) or len(self.part_ends) == parts)
 

@@ -22,10 +22,10 @@ from seamline.base.errors import SeamlineError
 from seamline.base.files import refuse_alike
 from seamline.base.progress import ByteProgress, size_text
 from seamline.ingest.manifest import Row
-from seamline.ingest.remote.cache import KeptObjects, PartFile, check_keys, is_full
+from seamline.ingest.remote.cache import ObjectCache, PartFile, check_keys, is_full
 from seamline.ingest.remote.checksums import WRONG_ETAG, Digests, etag_parts
 from seamline.ingest.remote.objects import Changed, Damaged, Facts, RemoteObject, Store, Transient
-from seamline.ingest.remote.retries import GOES_ON, Patience
+from seamline.ingest.remote.retries import RUN_AGAIN, Retries
 
 CONNECTIONS = 16
 PART_BYTES = 32 << 20
@@ -39,15 +39,15 @@ class PartJob(NamedTuple):
     part_file: PartFile
 
 
-async def listed(store: Store, patience: Patience) -> list[RemoteObject]:
+async def listed(store: Store, retries: Retries) -> list[RemoteObject]:
     """What is there now, in the order of the keys.
 
     Raises:
         SeamlineError: when it is nothing, cannot be read, or cannot all be files below one folder.
     """
-    found, token = await patience.with_(functools.partial(store.page, ""), store.shown)
+    found, token = await retries.with_(functools.partial(store.page, ""), store.shown)
     while token:
-        page, token = await patience.with_(functools.partial(store.page, token), store.shown)
+        page, token = await retries.with_(functools.partial(store.page, token), store.shown)
         found += page
     items = sorted({item.key: item for item in found}.values())
     check_keys(items, store.shown)
@@ -59,9 +59,9 @@ async def listed(store: Store, patience: Patience) -> list[RemoteObject]:
 class Download:
     """A pull from a store into the folder where its objects are kept."""
 
-    def __init__(self, store: Store, kept: KeptObjects) -> None:
-        self.store, self.kept = store, kept
-        self.patience = Patience()
+    def __init__(self, store: Store, cache: ObjectCache) -> None:
+        self.store, self.cache = store, cache
+        self.retries = Retries()
         self.fetched = Counter[str]()
 
     async def run(self) -> list[RemoteObject]:
@@ -70,11 +70,11 @@ class Download:
         least: float = math.inf
         stuck = 0
         while True:
-            items = await listed(self.store, self.patience)
-            refuse_alike([item.key for item in items], self.kept.objects, f"pull.source: {self.store.shown}")
-            missing = await asyncio.to_thread(self.kept.missing, items)
-            await asyncio.to_thread(self.kept.make_room, items)
-            self.kept.keep_parts(missing, PART_BYTES)
+            items = await listed(self.store, self.retries)
+            refuse_alike([item.key for item in items], self.cache.objects, f"pull.source: {self.store.shown}")
+            missing = await asyncio.to_thread(self.cache.missing, items)
+            await asyncio.to_thread(self.cache.make_room, items)
+            self.cache.keep_parts(missing, PART_BYTES)
             if not missing:
                 return items
             stuck = 0 if len(missing) < least else stuck + 1
@@ -82,9 +82,9 @@ class Download:
             if stuck == STUCK_LISTINGS:
                 raise SeamlineError(
                     f"pull.source: {changed or self.store.shown} keeps changing, or is listed and not there; pull "
-                    f"again when nobody writes there. {GOES_ON}."
+                    f"again when nobody writes there. {RUN_AGAIN}."
                 )
-            check_space(missing, self.kept.folder, self.kept.parts)
+            check_space(missing, self.cache.folder, self.cache.parts)
             try:
                 await self.fetch(missing)
             except Changed as error:
@@ -102,7 +102,8 @@ class Download:
             except OSError as error:
                 if is_full(error):
                     raise SeamlineError(
-                        f"pull.source: there is no space left in {self.kept.folder} for {self.store.shown}. {GOES_ON}."
+                        f"pull.source: there is no space left in {self.cache.folder} for {self.store.shown}. "
+                        f"{RUN_AGAIN}."
                     ) from None
                 raise
             finally:
@@ -113,7 +114,7 @@ class Download:
     def part_files(self, items: Sequence[RemoteObject]) -> dict[str, PartFile]:
         """By their keys, the large objects: those that come in parts, which nothing but an ETag holds together."""
         return {
-            item.key: PartFile(self.kept.parts, item, PART_BYTES)
+            item.key: PartFile(self.cache.parts, item, PART_BYTES)
             for item in items
             if self.store.in_parts and item.etag and (item.size or 0) > PART_BYTES
         }
@@ -124,11 +125,11 @@ class Download:
                 action, key = functools.partial(self.fetch_part, job, progress), job.item.key
             else:
                 action, key = functools.partial(self.fetch_whole, job, progress), job.key
-            await self.patience.with_(action, self.store.address(key))
+            await self.retries.with_(action, self.store.address(key))
 
     async def fetch_whole(self, item: RemoteObject, progress: ByteProgress) -> None:
         facts = await self.store.facts(item) if (etag_parts(item.etag) or 1) > 1 else None
-        file = self.kept.parts / f"{hashlib.sha256(item.key.encode()).hexdigest()[:32]}.whole"
+        file = self.cache.parts / f"{hashlib.sha256(item.key.encode()).hexdigest()[:32]}.whole"
         with counting(progress) as count:
             async with self.store.read(item, 0, None) as body:
                 digests = Digests(facts or body.facts)
@@ -185,7 +186,7 @@ class Download:
         if contradiction:
             raise Damaged(contradiction)
         sha256, proven = digests.sha256.hexdigest(), digests.proves_content(item)
-        self.kept.add(Row(item.key, digests.size, item.etag, digests.facts.version, sha256, proven), file)
+        self.cache.add(Row(item.key, digests.size, item.etag, digests.facts.version, sha256, proven), file)
         self.fetched.update(objects=1, bytes=digests.size)
         progress.object_done()
 

@@ -16,7 +16,7 @@ from seamline.base.progress import size_text
 from seamline.base.urls import is_remote, shown
 from seamline.ingest.archives import SUFFIXES, DamagedArchive, files_below, is_archive, unpacked
 from seamline.ingest.manifest import Row, files_to_rows
-from seamline.ingest.remote.cache import KeptObjects
+from seamline.ingest.remote.cache import ObjectCache
 from seamline.ingest.remote.objects import RemoteObject, Store
 
 
@@ -27,7 +27,7 @@ class Fetched(msgspec.Struct):
     rows: Sequence[Row]  # its objects or files, as they came
     url: str | None = None  # where it is remote
     listing: Sequence[RemoteObject] = ()
-    kept: KeptObjects | None = None
+    cache: ObjectCache | None = None
 
     def check_unchanged(self) -> None:
         """Look at a remote source once more, when its data have become the stage's output.
@@ -51,7 +51,7 @@ def fetch(source: str, scratch: Path) -> Fetched:
     What is fetched is kept below `scratch`, and taken from there when the source is pulled again.
 
     Raises:
-        SeamlineError: when the source does not exist, cannot be reached, or is no folder and no archive.
+        SeamlineError: when the source does not exist, cannot be reached, or is neither a folder nor an archive.
     """
     if is_remote(source):
         return fetch_remote(source, scratch)
@@ -60,7 +60,7 @@ def fetch(source: str, scratch: Path) -> Fetched:
         raise SeamlineError(f"pull.source: {source!r} does not exist; it has to be a folder, an archive or a URL.")
     if not local.is_dir() and not is_archive(local):
         raise SeamlineError(
-            f"pull.source: {source!r} is no folder and no archive; archives end in {', '.join(SUFFIXES)}."
+            f"pull.source: {source!r} is neither a folder nor an archive; archives end in {', '.join(SUFFIXES)}."
         )
     files = [(path.relative_to(local).as_posix(), path) for path in files_below(local)] if local.is_dir() else []
     return Fetched(unpacked(local, scratch), files_to_rows(files or [(local.name, local)]))
@@ -69,36 +69,36 @@ def fetch(source: str, scratch: Path) -> Fetched:
 def fetch_remote(url: str, scratch: Path) -> Fetched:
     from seamline.ingest.remote.downloads import Download  # takes a while, and local sources do not need it
 
-    kept = KeptObjects(scratch / kept_name(url))
+    cache = ObjectCache(scratch / cache_name(url))
 
     async def download() -> tuple[list[RemoteObject], Download]:
         async with opened(url) as store:
-            work = Download(store, kept)
+            work = Download(store, cache)
             return await work.run(), work
 
     listing, work = asyncio.run(download())
-    rows = [kept.rows[item.key] for item in listing]
+    rows = [cache.rows[item.key] for item in listing]
     print(
         f"fetched {work.fetched['objects']:,} objects, {size_text(work.fetched['bytes'])}; "
         f"{len(rows) - work.fetched['objects']:,} were here already and have been verified"
     )
-    if kept.damaged:
-        print(f"fetched again {kept.damaged:,}: kept from an earlier pull, and damaged since")
+    if cache.damaged:
+        print(f"fetched again {cache.damaged:,}: kept from an earlier pull, and damaged since")
     unproven = [row.key for row in rows if not row.proven]
     if unproven:
         print(f"not held against a checksum {len(unproven):,}: the store has none, only sizes were compared")
-    archive = kept.path(listing[0].key) if len(listing) == 1 else None
+    archive = cache.path(listing[0].key) if len(listing) == 1 else None
     try:
-        folder = unpacked(archive if archive is not None and is_archive(archive) else kept.objects, scratch)
+        folder = unpacked(archive if archive is not None and is_archive(archive) else cache.objects, scratch)
     except DamagedArchive:
         for key in unproven:  # it may have come damaged: not to be taken from here again
-            if is_archive(kept.path(key)):
-                kept.forget(key)
+            if is_archive(cache.path(key)):
+                cache.forget(key)
         raise
-    return Fetched(folder, rows, url, listing, kept)
+    return Fetched(folder, rows, url, listing, cache)
 
 
-def kept_name(url: str) -> str:
+def cache_name(url: str) -> str:
     """Of the folder where a source is kept; one for s3://bucket/photos and S3://bucket/photos/, as they are for DVC."""
     scheme, _, rest = url.partition("://")
     return hashlib.sha256(f"{scheme.lower()}://{rest.rstrip('/')}".encode()).hexdigest()[:16]
@@ -130,7 +130,7 @@ async def opened(url: str) -> AsyncIterator[Store]:
 
 async def listed_again(url: str) -> list[RemoteObject]:
     from seamline.ingest.remote.downloads import listed
-    from seamline.ingest.remote.retries import Patience
+    from seamline.ingest.remote.retries import Retries
 
     async with opened(url) as store:
-        return await listed(store, Patience(reached=True))
+        return await listed(store, Retries(reached=True))

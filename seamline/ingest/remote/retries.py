@@ -16,8 +16,8 @@ FIRST_DELAY_S = 0.5
 LONGEST_DELAY_S = 20.0
 ATTEMPTS_TO_REACH = 2  # before anything has answered
 ATTEMPTS_AT_DAMAGED = 3
-GOES_ON = "What was fetched is kept: run the same command again to go on"
-STAGES_GO_ON = "`dvc checkout data/raw && dvc repro --downstream subset` goes on with what was pulled before"
+RUN_AGAIN = "What was fetched is kept: run the same command again to resume"
+REPRO_RESUMES = "`dvc checkout data/raw && dvc repro --downstream subset` uses what was pulled before"
 
 T = TypeVar("T")
 
@@ -34,8 +34,8 @@ def gave_up(address: str, reason: str, advice: str) -> GaveUp:
     return GaveUp(f"pull.source: {address} {reason}{advice}", reason)
 
 
-class Patience:
-    """Of one pull with one store.
+class Retries:
+    """Those of one pull from one store.
 
     Args:
         reached: whether the store has answered before.
@@ -61,7 +61,7 @@ class Patience:
                 self.reached = True
                 return result
             if isinstance(fault, Unreachable) and not self.reached and attempt + 1 == ATTEMPTS_TO_REACH:
-                raise gave_up(address, f"cannot be reached ({fault})", f"; {STAGES_GO_ON}.")
+                raise gave_up(address, f"cannot be reached ({fault})", f"; {REPRO_RESUMES}.")
             damaged += isinstance(fault, Damaged)
             if damaged == ATTEMPTS_AT_DAMAGED:
                 raise gave_up(
@@ -76,5 +76,5 @@ class Patience:
         raise gave_up(
             address,
             f"cannot be read: {ATTEMPTS} attempts failed, the last with {fault}",
-            f". {GOES_ON}; or {STAGES_GO_ON}.",
+            f". {RUN_AGAIN}; or {REPRO_RESUMES}.",
         )

@@ -33,7 +33,7 @@ NO_CREDENTIALS = (
 PERMANENT = (FileNotFoundError, ValueError)
 OVERLOADED = {"SlowDown", "RequestTimeout", "RequestTimeTooSkewed", "Throttling", "InternalError"}
 GONE = {"NoSuchKey", "PreconditionFailed", "InvalidRange"}
-# Encrypted with keys of one's own, an object has an ETag that is no MD5.
+# Encrypted with keys of one's own, an object has an ETag that is not an MD5.
 WITH_KEYS = {"aws:kms", "aws:kms:dsse"}
 # And in a directory bucket (or behind an access point of one), whose names end so, no ETag is.
 DIRECTORY_BUCKETS = ("--x-s3", "--xa-s3")
@@ -84,15 +84,17 @@ class S3Store:
             return items, ""
         following = answer.get("NextContinuationToken", "")
         if following in ("", token):
-            raise SeamlineError(f"pull.source: {self.shown}: the server cuts its listing, and does not go on with it.")
+            raise SeamlineError(
+                f"pull.source: {self.shown}: the server cuts its listing short, and does not send the rest."
+            )
         return items, following
 
     async def check_prefix(self) -> None:
         """Raise a SeamlineError where the prefix is an object's key too: DVC takes it for that, and sees no other."""
         if self.prefix and await self.object_at(self.prefix.rstrip("/")) is not None:
             raise SeamlineError(
-                f"pull.source: {self.shown} is an object that is no archive, and DVC would see nothing of what lies "
-                "below it; name another prefix, or remove or rename that object."
+                f"pull.source: {self.shown} is an object that is not an archive, and DVC would see nothing of what "
+                "lies below it; name another prefix, or remove or rename that object."
             )
 
     async def object_at(self, key: str) -> RemoteObject | None:

@@ -44,7 +44,7 @@ class WebStore:
     def answer_to_object(self, answer: aiohttp.ClientResponse) -> RemoteObject:
         check_status(answer, self.shown, None)
         check_secure(answer, self.url)
-        # Parts of two files are told apart by a strong ETag alone.
+        # Only a strong ETag says whose parts they are.
         strong = answer.headers.get("ETag", "").startswith('"')
         self.in_parts = strong and answer.headers.get("Accept-Ranges") == "bytes" and not self.ranges_fail
         return RemoteObject(self.name, answer.content_length, headers_to_etag(answer))
@@ -94,7 +94,8 @@ async def open_web(url: str, connections: int) -> AsyncIterator[WebStore]:
         store = WebStore(url, session)
         if not store.name.lower().endswith(SUFFIXES):
             raise SeamlineError(
-                f"pull.source: {store.shown!r} is no archive; read from the web is what ends in {', '.join(SUFFIXES)}."
+                f"pull.source: {store.shown!r} is not an archive; what is read from the web ends in "
+                f"{', '.join(SUFFIXES)}."
             )
         yield store
 
@@ -121,7 +122,7 @@ def translated(address: str) -> Iterator[None]:
             f"pull.source: {address} leads away from the web; allowed are https:// and http://."
         ) from None
     except aiohttp.InvalidURL:
-        raise SeamlineError(f"pull.source: {address!r} is no address.") from None
+        raise SeamlineError(f"pull.source: {address!r} is not an address.") from None
     except aiohttp.TooManyRedirects:
         raise SeamlineError(f"pull.source: {address} leads from one redirect to the next, and to no file.") from None
     except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:

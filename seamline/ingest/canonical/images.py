@@ -1,0 +1,221 @@
+"""Images of the canonical dataset: those that can be used, the right way up, each with a number and a plain name."""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections import Counter
+from collections.abc import Callable, Sequence
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import msgspec
+from tqdm import tqdm
+
+from seamline.base.coco import Record
+from seamline.base.errors import SeamlineError
+from seamline.base.files import folded
+from seamline.base.parallel import in_threads
+from seamline.images.files import (
+    PIPELINE_SUFFIXES,
+    SUFFIX_OF_FORMAT,
+    Picture,
+    inspect,
+    with_right_end,
+    without_orientation,
+)
+from seamline.ingest.canonical.identities import assigned_numbers, is_changed, is_identity, record_of
+from seamline.ingest.canonical.repair import whole_number
+from seamline.ingest.canonical.source import Part, Raw
+
+MAX_NAME_BYTES = 200
+EXIF_AMBIGUOUS = "image: EXIF turns it, and nothing says which way its masks lie"
+
+
+class ImageHead(msgspec.Struct, gc=False):
+    """What is checked of an image record before its file is looked at; any type, as it comes."""
+
+    id: Any = None
+    file_name: Any = None
+    height: Any = None
+    width: Any = None
+
+
+class Entry(msgspec.Struct):
+    """An image that stays so far."""
+
+    part: int
+    raw: Raw
+    head: ImageHead
+    path: Path
+    number: int = 0
+    name: str = ""
+    picture: Picture = Picture(0, 0, "")
+    upright: bool = False  # to be written without its EXIF orientation
+
+
+def usable_entries(parts: Sequence[Part], dropped: Counter[str]) -> list[Entry]:
+    """Image records that say which image they mean, with files of their own.
+
+    Raises:
+        SeamlineError: when two different images of a part have one id: nothing says whose the annotations are.
+    """
+    entries = []
+    for index, part in enumerate(parts):
+        by_id: dict[Any, ImageHead] = {}
+        taken: set[Path] = set()
+        for raw, path in zip(part.images, part.files, strict=True):
+            record = record_of(raw)
+            if record is None:
+                dropped["image: its record cannot be read"] += 1
+                continue
+            head = ImageHead(*(record.get(key) for key in ImageHead.__struct_fields__))
+            if not is_identity(head.id) or not isinstance(head.file_name, str):
+                dropped["image: its record has no id or no file_name"] += 1
+                continue
+            other = by_id.setdefault(head.id, head)
+            if other is not head:
+                if other.file_name != head.file_name:
+                    raise SeamlineError(
+                        f"{part.title}: the images {other.file_name!r} and {head.file_name!r} have the same id "
+                        f"{head.id!r}; nothing says whose its annotations are."
+                    )
+                dropped["image: listed twice"] += 1
+            elif path is None:
+                dropped["image: file is missing"] += 1
+            elif path in taken:
+                dropped["image: another record has its file"] += 1
+            else:
+                taken.add(path)
+                entries.append(Entry(part=index, raw=raw, head=head, path=path))
+    return entries
+
+
+def readable_entries(entries: Sequence[Entry], dropped: Counter[str], repaired: Counter[str]) -> list[Entry]:
+    """Those whose file can be read and has the size its record says; which way up, where EXIF turns it.
+
+    A tool wrote masks either on images as EXIF shows them or as they are stored. Images lying on their side, whose
+    height and width change places, show which; for the others it is taken over when all of those agree.
+    """
+    pictures = in_threads(lambda entry: inspect(entry.path), entries)
+    progress = tqdm(zip(entries, pictures, strict=True), desc="reading images", total=len(entries), disable=None)
+    candidates, shown, stored = [], 0, 0
+    for entry, picture in progress:
+        if isinstance(picture, str):
+            dropped[picture] += 1
+            continue
+        entry.picture = picture
+        if picture.orientation > 1 and record_size(entry.head) is not None:
+            fits = [record_size(entry.head) == size for size in (size_of(picture), picture.stored_size)]
+            shown, stored = shown + (fits == [True, False]), stored + (fits == [False, True])
+        candidates.append(entry)
+    usable = []
+    for entry in candidates:
+        reason = entry_problem(entry, shown, stored)
+        if reason is not None:
+            dropped[reason] += 1
+            continue
+        if entry.upright:
+            repaired["image: EXIF orientation taken out, as its masks ignore it"] += 1
+        if record_size(entry.head) is None:
+            repaired["image: size was missing, taken from the file"] += 1
+        if entry.picture.wrong_end:
+            repaired["image: the end of the JPEG put right"] += 1
+        usable.append(entry)
+    return usable
+
+
+def entry_problem(entry: Entry, shown: int, stored: int) -> str | None:
+    """Why an image cannot stay; decides whether it is to be written upright."""
+    size, picture = record_size(entry.head), entry.picture
+    if picture.orientation == 1:
+        fits = size in (None, size_of(picture))
+    elif size is None or size_of(picture) == picture.stored_size == size:
+        if (shown == 0) == (stored == 0):
+            return EXIF_AMBIGUOUS
+        entry.upright, fits = stored > 0, True
+    else:
+        entry.upright = size == picture.stored_size
+        fits = entry.upright or size == size_of(picture)
+    return None if fits else "image: has another size than its record says"
+
+
+def size_of(picture: Picture) -> tuple[int, int]:
+    return picture.height, picture.width
+
+
+def record_size(head: ImageHead) -> tuple[int, int] | None:
+    """Height and width as the record says; None where it does not say both."""
+    height, width = whole_number(head.height), whole_number(head.width)
+    return (height, width) if height and width else None
+
+
+def number_entries(entries: list[Entry], parts: Sequence[Part], repaired: Counter[str]) -> None:
+    """Give every image its number and a flat name, and sort them by number."""
+    stems: set[str] = set()
+    numbers = assigned_numbers([entry.head.id for entry in entries], 0)
+    for entry, number in zip(entries, numbers, strict=True):
+        entry.number = number
+        if is_changed(number, entry.head.id):
+            repaired["image: id numbered anew, as it was text, no whole number or taken"] += 1
+        prefix = f"{parts[entry.part].split}__" if len(parts) > 1 and parts[entry.part].split else ""
+        entry.name = unique_stem(entry.head.file_name, prefix, stems) + suffix_of(entry)
+        if entry.name != entry.head.file_name:
+            repaired["image: renamed, as its name had folders, was taken, or was no file name of its format"] += 1
+    entries.sort(key=lambda entry: entry.number)
+
+
+def suffix_of(entry: Entry) -> str:
+    if entry.upright and entry.picture.format not in ("JPEG", "MPO"):
+        return ".png"
+    own = PurePosixPath(entry.head.file_name).suffix
+    return own if own.lower() in PIPELINE_SUFFIXES else SUFFIX_OF_FORMAT[entry.picture.format]
+
+
+def unique_stem(source_name: str, prefix: str, stems: set[str]) -> str:
+    """A flat name without suffix: the last part, with the folders before it, then a number, where that is taken.
+
+    Unique without its suffix, since a.jpg and a.png would share the label a.txt; and whatever its upper and lower case,
+    since A.jpg and a.jpg are one file on most Macs.
+    """
+    parts = PurePosixPath(source_name.replace("\\", "/")).with_suffix("").parts
+    candidates = (prefix + "__".join(parts[-length:]) for length in range(1, len(parts) + 1))
+    numbered = (f"{prefix}{'__'.join(parts)}__{number}" for number in itertools.count(2))
+    plain = (plain_name(stem) for stem in itertools.chain(candidates, numbered))
+    stem = next(stem for stem in plain if folded(stem) not in stems)
+    stems.add(folded(stem))
+    return stem
+
+
+def canonical_size(entry: Entry) -> tuple[int, int]:
+    return entry.picture.stored_size if entry.upright else size_of(entry.picture)
+
+
+def plain_name(stem: str) -> str:
+    """Without what would end a line in a list of files, and short enough for any file system with something added."""
+    stem = re.sub(r"[\x00-\x1f\x7f\x85\u2028\u2029]", "_", stem)
+    return stem.encode(errors="replace")[-MAX_NAME_BYTES:].decode(errors="ignore")
+
+
+def place_image(entry: Entry, folder: Path, place: Callable[[Path, Path], None]) -> None:
+    folder.mkdir(exist_ok=True)
+    if entry.upright:
+        (folder / entry.name).write_bytes(without_orientation(entry.path.read_bytes(), entry.picture.format)[0])
+    elif entry.picture.wrong_end:
+        (folder / entry.name).write_bytes(with_right_end(entry.path.read_bytes()) or b"")
+    else:
+        place(entry.path, folder / entry.name)
+
+
+def canonical_image(entry: Entry, split: str | None) -> Record:
+    """The image's record with what has changed; what it was is kept beside."""
+    record: Record = msgspec.json.decode(entry.raw)
+    height, width = canonical_size(entry)
+    extra: Record = {}
+    if is_changed(entry.number, record["id"]):
+        extra["source_id"] = record.get("source_id", record["id"])
+    if entry.name != record["file_name"]:
+        extra["source_file_name"] = record.get("source_file_name", record["file_name"])
+    if split is not None:
+        extra["split"] = split
+    return {**record, "id": entry.number, "file_name": entry.name, "width": width, "height": height, **extra}

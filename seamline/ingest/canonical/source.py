@@ -1,0 +1,33 @@
+"""A dataset as an adapter hands it over: records as they came, and where each image's file is."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import msgspec
+
+from seamline.base.coco import Record
+
+Raw = bytes | msgspec.Raw
+
+
+class Part(msgspec.Struct):
+    """One annotation file, or what comes to the same: ids mean something within it only."""
+
+    title: str  # what error messages call it
+    images: Sequence[Raw]  # JSON objects with at least id and file_name
+    files: Sequence[Path | None]  # each image's file
+    annotations: Sequence[Raw]  # COCO-like JSON objects
+    categories: Sequence[Record]  # with id and name
+    split: str | None = None  # train, val or test, where the source says so
+
+
+class Source(msgspec.Struct):
+    """A dataset as an adapter found it."""
+
+    layout: str
+    parts: Sequence[Part]
+    attributes: msgspec.Raw = msgspec.Raw(b"[]")  # Fashionpedia's table of them
+    files_without_record: int = 0
+    dropped: dict[str, int] = {}  # by the adapter itself

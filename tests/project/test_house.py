@@ -1,0 +1,125 @@
+"""What `make lint` holds the code to: rooms and their order, sizes, words; and that each of these checks can fail."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from checks.sizes import too_large
+from checks.words import forbidden_names, forbidden_phrases, forbidden_test_names
+from tests.conftest import PROJECT
+
+CONTRACTS: dict[str, dict[str, Any]] = {
+    contract["id"]: contract
+    for contract in tomllib.loads((PROJECT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
+}
+ROOMS = [layer.strip("()") for layer in CONTRACTS["rooms"]["layers"]]
+THERE = {
+    path.stem
+    for path in (PROJECT / "seamline").iterdir()
+    if path.name != "__init__.py" and (path.suffix == ".py" or (path / "__init__.py").exists())
+}
+
+
+def test_every_room_is_in_the_contract_and_no_import_is_ignored() -> None:
+    assert set(ROOMS) >= THERE
+    assert len(ROOMS) == len(set(ROOMS))
+    assert {layer for layer in CONTRACTS["rooms"]["layers"] if not layer.startswith("(")} == THERE
+    assert CONTRACTS["rooms"]["exhaustive"] is True
+    assert CONTRACTS["rooms"]["containers"] == ["seamline"]
+    for contract in CONTRACTS.values():
+        assert not {"ignore_imports", "exhaustive_ignores", "unmatched_ignore_imports_alerting"} & set(contract)
+
+
+def test_ultralytics_is_kept_out_of_every_room_but_three() -> None:
+    contract = CONTRACTS["ultralytics"]
+    out = {f"seamline.{room}" for room in THERE - {"training", "export", "models"}} | {"stages"}
+    assert set(contract["source_modules"]) == out
+    assert contract["forbidden_modules"] == ["ultralytics"]
+
+
+@pytest.mark.process
+@pytest.mark.parametrize(
+    ("module", "line", "broken"),
+    [
+        ("base/upwards.py", "from seamline.photos import listing", "Imports run downwards only"),
+        ("base/upwards.py", "def late() -> None:\n    import seamline.cli", "Imports run downwards only"),
+        ("evaluation/upwards.py", "import stages.train", "Nothing in seamline/ imports a stage"),
+        ("evaluation/agpl.py", "def late() -> None:\n    from ultralytics.utils import ops", "ultralytics is imported"),
+        ("attic.py", "", "attic"),
+    ],
+)
+def test_the_contracts_can_break(tmp_path: Path, module: str, line: str, broken: str) -> None:
+    """In a copy with a room of each name, and a module that should not be there."""
+    for name in sorted(THERE):
+        folder = tmp_path / "seamline" / name
+        folder.mkdir(parents=True)
+        (folder / "__init__.py").touch()
+    (tmp_path / "seamline" / "__init__.py").touch()
+    (tmp_path / "seamline" / "photos" / "listing.py").touch()
+    (tmp_path / "stages").mkdir()
+    for name in ("__init__.py", "train.py"):
+        (tmp_path / "stages" / name).touch()
+    (tmp_path / "pyproject.toml").write_text((PROJECT / "pyproject.toml").read_text())
+    assert lint_imports(tmp_path).returncode == 0
+    (tmp_path / "seamline" / module).write_text(f"{line}\n")
+    done = lint_imports(tmp_path)
+    assert done.returncode == 1
+    assert broken in done.stdout.partition("Broken contracts")[2]
+
+
+def lint_imports(folder: Path) -> subprocess.CompletedProcess[str]:
+    command = [str(Path(sys.executable).with_name("lint-imports")), "--no-logo", "--no-cache"]
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True)
+
+
+def test_sizes_are_checked(tmp_path: Path) -> None:
+    base = tmp_path / "seamline" / "base"
+    base.mkdir(parents=True)
+    (base / "fits.py").write_text("def f():\n" + "    x = 1\n" * 59 + "x = 1\n" * 340)
+    assert not [*too_large(tmp_path)]
+    (base / "long.py").write_text("x = 1\n" * 401)
+    (base / "function.py").write_text("class A:\n    def f():\n" + "        x = 1\n" * 60)
+    for number in range(14):
+        (base / f"module{number}.py").touch()
+    assert [*too_large(tmp_path)] == [
+        "seamline/base/function.py:2: f has 61 lines; at most 60 are allowed",
+        "seamline/base/long.py: has 401 lines; at most 400 are allowed",
+        "seamline/base: has 17 modules; at most 15 are allowed",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("this is no folder", "is no"),
+        ("# this is\n# no folder", "is # no"),
+        ("there is no such file, and it is no longer needed", None),
+        ("the training goes on", "goes on"),
+        ("as it was told", "told"),
+        ("of so many images", "so many"),
+        ("you shall not", "shall"),
+        ("a shallow copy", None),
+    ],
+)
+def test_phrases_are_found_across_lines(text: str, found: str | None) -> None:
+    assert [line.split("'")[1] for line in forbidden_phrases("a.md", text)] == ([found] if found else [])
+
+
+def test_names_are_those_that_say_what_is_inside() -> None:
+    code = (
+        "def f(places):\n    kept = [places for told in places]\n    return kept\nclass Way: pass\nimport a as patience"
+    )
+    assert [line.rpartition("the name ")[2].split("'")[1] for line in forbidden_names("seamline/a.py", code)] == [
+        "Way", "patience", "places", "kept", "told",
+    ]  # fmt: skip
+    assert [*forbidden_names("seamline/facts.py", "facts = 1")] == [
+        "seamline/facts.py: the module's name does not say what is inside"
+    ]
+    assert not [*forbidden_names("seamline/params/train.py", "patience: int = 3")]
+    assert len([*forbidden_test_names("t.py", "def test_it_goes_on(): pass\ndef test_it_goes(): pass")]) == 1
