@@ -26,8 +26,8 @@ def cautions(reports: Record, params: Params) -> list[str]:
         found.append("It was trained on the drawn pictures that come with Seamline and is useless on photos.")
     if reports["training"].get("taken_over"):
         found.append(
-            "Its weights were trained by an earlier version of Seamline, with these data and parameters, and taken "
-            "over (`seamline trainings --take`); the code that this report names did not train them."
+            "Its weights were trained by an earlier version of Seamline with these data and parameters, and taken over "
+            "(`seamline trainings --take`); the code that this report names did not train them."
         )
     found += [
         *accuracy_cautions(reports),
