@@ -68,7 +68,8 @@ def without_masks(reports: Path) -> None:
         rows = [[line.split(",")[index] for index in kept] for line in (header, *lines)]
         path.write_text("".join(f"{','.join(row)}\n" for row in rows).replace("mask", "box"))
     path = reports / "train" / "validation.csv"
-    path.write_text(re.sub(r"val_mask_\w+", "left_out", path.read_text()))
+    header, rest = path.read_text().split("\n", 1)
+    path.write_text(re.sub("val_mask", "val_box", re.sub(r"val_box_\w+", "left_out", header)) + "\n" + rest)
 
 
 def boxes_alone(value: Any) -> Any:

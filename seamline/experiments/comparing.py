@@ -19,6 +19,7 @@ from seamline.base.coco import Record
 from seamline.base.errors import SeamlineError
 from seamline.evaluation.average_precision import Floats
 from seamline.evaluation.bootstrap import FEWEST, interval
+from seamline.evaluation.kinds import KINDS, primary_kind
 from seamline.experiments.revisions import WORKSPACE, Revision, read_at, revision
 from seamline.report.contents import plain, text_to_rows
 
@@ -52,6 +53,11 @@ class Model(NamedTuple):
     @property
     def name(self) -> str:
         return self.revision.name
+
+    @property
+    def kind(self) -> str:
+        """What its primary metric is about: "mask", or "box" for a model that finds boxes only."""
+        return primary_kind(self.metrics["test"])
 
 
 class Difference(NamedTuple):
@@ -139,11 +145,11 @@ def read_model(revision: Revision, reports: Path) -> Model:
 
 
 def accuracy_differences(first: Model, other: Model) -> list[Difference]:
-    """Each measure of test and val, masks before boxes."""
+    """Each measure of test and val that both have, masks before boxes."""
     found = []
     for split in ("test", "val"):
         why_not = why_not_comparable(first, other, split)
-        for kind in ("mask", "box"):
+        for kind in (kind for kind in reversed(KINDS) if all(kind in model.metrics[split] for model in (first, other))):
             for measure in ("mAP50_95", "mAP50"):
                 found.append(difference_of(first, other, f"{split}_{kind}_{measure}", why_not))
     return found

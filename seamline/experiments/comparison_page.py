@@ -15,24 +15,26 @@ PICTURE_BYTES = 3_500_000
 def comparison_to_page(comparison: Comparison, reports: Path) -> str:
     """The HTML of a comparison; the photos are read from the reports of each revision."""
     models = comparison.models
+    kind = "mask" if all(model.kind == "mask" for model in models) else "box"  # all models have boxes
     return render(
         "compare.html",
         title=f"{' and '.join(model.name for model in models)} compared",
         models=models,
-        classes=list(dict.fromkeys(name for model in models for name in model.per_class["test"]["mask"])),
+        classes=list(dict.fromkeys(name for model in models for name in model.per_class["test"][kind])),
         tables=comparison.tables,
         changed=comparison.changed,
-        curves=validation_curves(models),
+        kind=kind,
+        curves=validation_curves(models, kind),
         pictures=shared_pictures(models, reports),
     )
 
 
-def validation_curves(models: list[Model]) -> str:
+def validation_curves(models: list[Model], kind: str) -> str:
     """The trainer's own validation of each model, as SVG."""
-    by_model = {model.name: {row["epoch"]: row["val_mask_mAP50_95"] for row in model.validation} for model in models}
+    by_model = {model.name: {row["epoch"]: row[f"val_{kind}_mAP50_95"] for row in model.validation} for model in models}
     epochs = sorted({epoch for values in by_model.values() for epoch in values})
     curves = {name: [values.get(epoch) for epoch in epochs] for name, values in by_model.items()}
-    figure = curve_figure(epochs, curves, "The trainer's own validation", xlabel="epoch", ylabel="mask mAP50-95")
+    figure = curve_figure(epochs, curves, "The trainer's own validation", xlabel="epoch", ylabel=f"{kind} mAP50-95")
     return figure_to_svg(figure)
 
 

@@ -11,9 +11,12 @@ import msgspec
 from seamline.base.coco import Record
 from seamline.benchmark.machine import machine_facts, usable_core_ids
 from seamline.evaluation.average_precision import average_precision, read_ground_truth
+from seamline.evaluation.kinds import kinds_of, primary_kind
 from seamline.inference.detector import Detector
 from seamline.inference.predictions import predict_split
-from seamline.params.loader import Evaluate, Params
+from seamline.params.evaluate import Evaluate
+from seamline.params.loader import Params
+from seamline.params.train import Train
 from seamline.training.finished import MAX_FINISHED, trainings_folder
 from seamline.training.run import finished_training
 
@@ -21,7 +24,7 @@ SPLITS = ("val", "test")
 METRICS = ("mAP50_95", "mAP50")
 
 
-def seed_spread(params: Params, split: Path, yolo: Path, seeds: Sequence[int]) -> Record:
+def seed_spread(params: Params, split: Path, yolo: Path, images: Path, seeds: Sequence[int]) -> Record:
     """Metrics of every seed's model, their spread and mean, and what they were trained with and on.
 
     Raises:
@@ -30,12 +33,13 @@ def seed_spread(params: Params, split: Path, yolo: Path, seeds: Sequence[int]) -
     most = max(len(seeds), MAX_FINISHED)
     by_seed: dict[str, dict[str, float]] = {}
     for seed in seeds:
-        seeded = msgspec.structs.replace(params.train, seed=seed)
+        seeded = msgspec.structs.replace(params[Train], seed=seed)
         with finished_training(seeded, split, yolo, trainings_folder(), most) as training:
-            by_seed[str(seed)] = measured(training.weights, params.evaluate, split, yolo / "images")
-        print(f"seed {seed}: test mask mAP50-95 {by_seed[str(seed)]['test_mask_mAP50_95']:.3f}", flush=True)
+            metrics = by_seed[str(seed)] = measured(training.weights, params[Evaluate], split, images)
+        kind = primary_kind(metrics)
+        print(f"seed {seed}: test {kind} mAP50-95 {metrics[f'test_{kind}_mAP50_95']:.3f}", flush=True)
 
-    train = msgspec.to_builtins(params.train)
+    train = msgspec.to_builtins(params[Train])
     train |= train.pop("(others)")
     columns = {key: [metrics[key] for metrics in by_seed.values()] for key in next(iter(by_seed.values()))}
     return {
@@ -54,15 +58,15 @@ def measured(weights: Path, limits: Evaluate, split: Path, images: Path) -> dict
     for name in SPLITS:
         truth = read_ground_truth(split / f"{name}.json")
         records = predict_split(detector, split / f"{name}.json", images, name)
-        for kind in ("box", "mask"):
+        for kind in kinds_of(detector.has_masks):
             summary = average_precision(truth, records, kind, limits.iou_thresholds).summary
             metrics |= {f"{name}_{kind}_{key}": summary[key] or 0.0 for key in METRICS}
     return metrics
 
 
 def spread_to_lines(spread: Record) -> list[str]:
-    lines = []
-    for key in ("val_mask_mAP50_95", "test_mask_mAP50_95"):
+    lines, kind = [], primary_kind(spread["spread"])
+    for key in (f"{split}_{kind}_mAP50_95" for split in SPLITS):
         values = [metrics[key] for metrics in spread["seeds"].values()]
         lines.append(f"{key}: {min(values):.3f} to {max(values):.3f} over {len(values)} seeds")
     return lines

@@ -24,6 +24,7 @@ from seamline.base.coco import Record
 from seamline.base.errors import SeamlineError, some
 from seamline.base.git import git, head
 from seamline.base.process import ENDS_WITH, SCRATCH
+from seamline.evaluation.kinds import primary_kind
 from seamline.experiments.search_space import params_to_overrides, space_to_distributions, study_key
 from seamline.experiments.snapshot import (
     Snapshot,
@@ -36,11 +37,12 @@ from seamline.experiments.snapshot import (
     take_experiment,
     untracked_code,
 )
-from seamline.params.loader import Params, Sweep, load_params
+from seamline.params.loader import Params, load_params
+from seamline.params.pull import Pull
+from seamline.params.sweep import Sweep
 from seamline.training.trial import DIVERGED, PROGRESS, stop_file
 
 NEEDED = ("dvc.yaml", "dvc.lock", "params.yaml")
-OBJECTIVE = "val_mask_mAP50_95"
 POLL_S, OVER = 0.5, (TrialState.COMPLETE, TrialState.PRUNED)
 FAILURES = 3  # in a row; then the sweep stops
 
@@ -70,12 +72,12 @@ def sweep(name: str) -> list[str]:
     folder = (SCRATCH / "sweep").resolve()
     with only_sweep(folder):
         study = open_study(name, params, f"sqlite:///{folder / 'trials.db'}")
-        if len(study.get_trials(states=OVER)) < params.sweep.trials:
+        if len(study.get_trials(states=OVER)) < params[Sweep].trials:
             trials = Trials(*start_of(study), folder)
             for cut in study.get_trials(states=[TrialState.RUNNING]):
                 study.tell(cut.number, state=TrialState.FAIL)
                 study.enqueue_trial(cut.params)
-            search(study, params.sweep, trials)
+            search(study, params[Sweep], trials)
             discard_copies()
     if not study.get_trials(states=[TrialState.COMPLETE]):
         raise SeamlineError("sweep: every trial was stopped early; raise sweep.startup_trials.")
@@ -102,8 +104,8 @@ def open_study(beginning: str, params: Params, storage: str) -> Study:
         print(f"{name}: a new sweep; data, parameters or space differ from those of {', '.join(others)}, which stays")
     study = optuna.create_study(study_name=name, storage=storage, load_if_exists=True, direction="maximize")
     # With the same seed a resumed sweep would first choose again what the killed one chose first.
-    study.sampler = optuna.samplers.TPESampler(seed=params.sweep.seed + len(study.trials))
-    study.pruner = optuna.pruners.MedianPruner(params.sweep.startup_trials, params.sweep.epochs_before_pruning)
+    study.sampler = optuna.samplers.TPESampler(seed=params[Sweep].seed + len(study.trials))
+    study.pruner = optuna.pruners.MedianPruner(params[Sweep].startup_trials, params[Sweep].epochs_before_pruning)
     return study
 
 
@@ -132,12 +134,12 @@ def search(study: Study, params: Sweep, trials: Trials) -> None:
             failed = 0
             study.tell(trial, value, state=TrialState.PRUNED if value is None else None)
             bar.update()
-            result = "stopped early" if value is None else f"val mask mAP50-95 {value:.3f}"
+            result = "stopped early" if value is None else f"mAP50-95 on val {value:.3f}"
             tqdm.write(f"{experiment}: {result}  {overrides}")
 
 
 def run_trial(trial: Any, experiment: str, trials: Trials) -> float | None:
-    """The experiment's val mask mAP50-95; None when it was stopped early, or its loss became NaN.
+    """The experiment's mAP50-95 on val; None when it was stopped early, or its loss became NaN.
 
     Raises:
         SeamlineError: when it failed.
@@ -181,7 +183,9 @@ def read_progress(path: Path) -> list[Record]:
 
 
 def validation_by_epoch(history: list[Record]) -> list[tuple[int, float]]:
-    return [(record["epoch"], record[OBJECTIVE]) for record in history if OBJECTIVE in record]
+    """Epochs that were validated, each with its primary mAP50-95."""
+    values = ((record["epoch"], record.get(f"val_{primary_kind(record)}_mAP50_95")) for record in history)
+    return [(epoch, value) for epoch, value in values if value is not None]
 
 
 def free_name(study: str, number: int) -> str:
@@ -224,7 +228,7 @@ def start_of(study: Study) -> tuple[Snapshot, Path]:
         start = snapshot_of_workspace()
         keep(start, study.study_name)
     project = copy_of(start)
-    check_source_reachable(load_params(project / "params.yaml").pull.source, project)
+    check_source_reachable(load_params(project / "params.yaml")[Pull].source, project)
     study.set_user_attr("start", list(start))
     return start, project
 
@@ -249,8 +253,9 @@ def check_source_reachable(source: str, copy: Path) -> None:
 
 
 def experiment_value(commit: str) -> float:
-    """The mask mAP50-95 on val that the evaluate stage of a DVC experiment measured."""
-    return float(json.loads(git("show", f"{commit}:./reports/accuracy.json"))["val"]["mask_mAP50_95"] or 0)
+    """The primary mAP50-95 on val that the evaluate stage of a DVC experiment measured."""
+    accuracy = json.loads(git("show", f"{commit}:./reports/accuracy.json"))["val"]
+    return float(accuracy[f"{primary_kind(accuracy)}_mAP50_95"] or 0)
 
 
 def difference_to_sentence(name: str, start: Snapshot, commit: str, changed: Sequence[str]) -> str:
@@ -274,7 +279,7 @@ def changed_since_start(study: Study) -> list[str]:
 def best_to_lines(best: FrozenTrial, changed: Sequence[str]) -> list[str]:
     """The winner, and how to use it; changed: files that differ from the sweep's start."""
     experiment, overrides = best.user_attrs["experiment"], params_to_overrides(best.params)
-    lines = [f"best: {experiment}, val mask mAP50-95 {best.value:.3f}, {' '.join(overrides)}"]
+    lines = [f"best: {experiment}, mAP50-95 on val {best.value:.3f}, {' '.join(overrides)}"]
     if not changed:
         return [*lines, f"to use it: dvc exp apply {experiment} && dvc repro"]
     words = " ".join(f"-S {shlex.quote(f'++{override}')}" for override in overrides)

@@ -6,9 +6,10 @@ from pathlib import Path
 
 from seamline.base.coco import Record
 from seamline.base.files import read_json
+from seamline.benchmark.tables import kind_of_rows
+from seamline.evaluation.kinds import KINDS, PLURALS
 
 EXPORTED = ("onnx", "openvino", "openvino_f16", "openvino_int8")
-COLUMNS = [(kind, key) for kind in ("mask", "box") for key in ("mAP50_95", "mAP50")]
 
 
 def reports_to_lines(reports: Path, weights: Path) -> list[str]:
@@ -34,19 +35,23 @@ def reports_to_lines(reports: Path, weights: Path) -> list[str]:
 
 
 def accuracy_lines(metrics: Record) -> list[str]:
-    lines = ["\naccuracy (pycocotools)   mask mAP50-95  mask mAP50   box mAP50-95  box mAP50"]
-    for split, kinds in metrics.items():
-        values = [kinds.get(kind, {}).get(key) for kind, key in COLUMNS]  # a model may find boxes only
+    kinds = [kind for kind in reversed(KINDS) if kind in metrics["test"]]
+    heads = "  ".join(f"{kind} mAP50-95  {kind} mAP50 " for kind in kinds)
+    lines = [f"\naccuracy (pycocotools)   {heads}".rstrip()]
+    for split, own in metrics.items():
+        values = [own[kind][key] for kind in kinds for key in ("mAP50_95", "mAP50")]
         cells = ("-" if value is None else format(value, ".3f") for value in values)
         lines.append(f"{split:<24}" + "".join(f"{cell:>14}" for cell in cells))
     return lines
 
 
 def speed_lines(benchmark: Record) -> list[str]:
-    lines = ["\nspeed (test, files to masks)  images/s   p50 ms   MB   mask mAP50-95"]
+    kind = kind_of_rows(benchmark)
+    head = f"speed (test, files to {PLURALS[kind]})"
+    lines = [f"\n{head:<30}images/s   p50 ms   MB   {kind} mAP50-95"]
     for name, row in benchmark.items():
         lines.append(
             f"{name:<28}{row['throughput_img_s']:>10.1f}{row['latency_ms']['p50']:>9.1f}"
-            f"{row['model_mb']:>5.1f}{row['mask_mAP50_95']:>16.3f}"
+            f"{row['model_mb']:>5.1f}{row[f'{kind}_mAP50_95']:>16.3f}"
         )
     return lines

@@ -1,4 +1,4 @@
-"""Sweep: search the hyperparameters in params.yaml's section `sweep` for the best mask mAP50-95 on val.
+"""Sweep: search the hyperparameters in params.yaml's section `sweep` for the best mAP50-95 on val.
 
 Every trial is a DVC experiment (`dvc exp show`) that trains and evaluates, in a copy of the project as it was when the
 sweep started: later changes of the workspace do not reach the trials. Optuna chooses the values and stops trials that

@@ -59,7 +59,7 @@ def test_a_project_that_is_well_passes_and_is_left_as_it_was(project: Project) -
     assert files() == before
 
 
-def test_everything_broken_at_once_is_reported_line_by_line(project: Project) -> None:
+def test_everything_broken_at_once_is_one_line_each(project: Project) -> None:
     root = project.root
     (root / "params.yaml").write_text("pull: {source: 3}\n")
     (root / "dvc.lock").write_text("schema: '2.0'\nstages:\n  pull:\n    cmd: x\n  sub")
@@ -99,7 +99,7 @@ def test_without_any_package_it_says_what_to_run(tmp_path: Path) -> None:
     assert levels_of(done)["params"] == "note"
 
 
-def test_a_bucket_that_refuses_is_reported_as_by_pull_and_without_secrets(project: Project, bucket: Bucket) -> None:
+def test_a_bucket_that_refuses_is_pulls_own_sentence_without_secrets(project: Project, bucket: Bucket) -> None:
     bucket.put({"garments/a.jpg": b"x" * 1000})
     project.environment.update(bucket.environment)
     project.change({"pull": {"source": bucket.url("garments")}})
@@ -334,7 +334,7 @@ def test_a_source_that_was_not_seen_to_its_end_is_at_least_that() -> None:
     assert found.found == "s3://bucket/photos: at least 5.0 MB, at least 3,000 files"
 
 
-def test_a_source_is_named_without_what_may_be_secret_in_it() -> None:
+def test_a_source_is_shown_without_secrets_in_its_address() -> None:
     found = checks.source_finding("https://me:secret@host/a.zip?key=secret", Size(1, 10), False)
     assert found.found == "https://host/a.zip: 10 bytes, 1 files"
 

@@ -62,7 +62,7 @@ def test_a_repository_is_well(small: Path) -> None:
     assert repository.check_git() == ("ok", "git", "branch main", "")
 
 
-def test_no_repository_fails_unless_dvc_is_to_run_without(no_git: Path) -> None:
+def test_no_repository_fails_unless_dvc_is_set_to_work_without(no_git: Path) -> None:
     assert repository.check_git().level == "FAIL"
     (no_git / ".dvc" / "config").write_text("[core]\n    no_scm = true\n")
     assert repository.check_git().level == "ok"
@@ -208,7 +208,7 @@ def test_what_dead_processes_left_is_in_nobodys_way(small: Path, name: str) -> N
 
 
 @pytest.mark.parametrize("name", ["rwlock", "exps/rwlock"])
-def test_a_dvc_at_work_is_not_a_number_that_another_process_has_now(small: Path, name: str) -> None:
+def test_a_process_number_that_another_program_has_now_is_not_a_running_dvc(small: Path, name: str) -> None:
     with subprocess.Popen(["sleep", "60"]) as other:
         while name_of(other.pid) != "sleep":
             time.sleep(0.01)

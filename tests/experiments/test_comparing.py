@@ -9,6 +9,7 @@ import pytest
 
 from seamline.base.files import read_json, write_csv, write_json
 from seamline.experiments.comparing import (
+    Comparison,
     Model,
     accuracy_differences,
     differences_to_lines,
@@ -17,6 +18,7 @@ from seamline.experiments.comparing import (
     speed_differences,
     verdict,
 )
+from seamline.experiments.comparison_page import comparison_to_page
 from seamline.experiments.revisions import WORKSPACE, Revision
 from tests.conftest import REPORTS, Project
 
@@ -62,6 +64,26 @@ def test_pairs_see_what_the_intervals_of_each_alone_would_hide(model: Model) -> 
     assert row.difference == pytest.approx(0.05)
     assert row.interval is not None
     assert row.interval[0] < 0.05 < row.interval[1]
+
+
+def without_masks(model: Model) -> Model:
+    metrics = {split: {"box": kinds["box"]} for split, kinds in model.metrics.items()}
+    per_class = {split: {"box": kinds["box"]} for split, kinds in model.per_class.items()}
+    samples = {key: values for key, values in model.samples.items() if "_box_" in key}
+    validation = [{key: value for key, value in row.items() if "mask" not in key} for row in model.validation]
+    return model._replace(metrics=metrics, per_class=per_class, samples=samples, validation=validation)
+
+
+def test_models_are_compared_by_what_both_of_them_find(model: Model) -> None:
+    boxes = without_masks(model)
+    assert (model.kind, boxes.kind) == ("mask", "box")
+    for pair in ((boxes, boxes), (model, boxes), (boxes, model)):
+        assert list(verdicts(*pair)) == [
+            f"{split}_box_{key}" for split in ("test", "val") for key in ("mAP50_95", "mAP50")
+        ]
+        page = comparison_to_page(Comparison(list(pair), [], []), Path("reports"))
+        assert "box mAP50-95" in page
+    assert "mask mAP50-95" in comparison_to_page(Comparison([model, model], [], []), Path("reports"))
 
 
 def test_what_goes_either_way_is_noise(model: Model) -> None:

@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -13,7 +14,7 @@ from pycocotools.coco import COCO
 
 from seamline.base.coco import Record
 from seamline.experiments import seeds
-from seamline.params.loader import Train
+from seamline.params.train import Train
 from seamline.training.finished import MAX_FINISHED, Training
 from seamline.verbs import seeds as verb
 from tests.conftest import PARAMS
@@ -30,9 +31,9 @@ def perfect(path: Path) -> list[Record]:
     ]  # fmt: skip
 
 
-@pytest.mark.parametrize("wanted", [[1, 0, 1], [5, 4, 3, 2, 1, 0]])
+@pytest.mark.parametrize(("wanted", "masks"), [([1, 0, 1], True), ([5, 4, 3, 2, 1, 0], True), ([0, 1], False)])
 def test_every_seed_is_trained_once_and_all_stay_for_the_next_time(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, wanted: list[int]
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any, wanted: list[int], masks: bool
 ) -> None:
     write_split(tmp_path / "split", tmp_path / "images")
     asked: list[tuple[int, int]] = []
@@ -42,15 +43,17 @@ def test_every_seed_is_trained_once_and_all_stay_for_the_next_time(
         asked.append((params.seed, most))
         yield Training(Path(str(params.seed)), {}, [])
 
-    def found_by(model: Path, path: Path, images: Path, name: str) -> list[Record]:
-        return perfect(path) if model == Path("0") else []
+    def found_by(model: SimpleNamespace, path: Path, images: Path, name: str) -> list[Record]:
+        return perfect(path) if model.weights == Path("0") else []
 
     monkeypatch.chdir(PARAMS.parent)
     monkeypatch.setattr(seeds, "finished_training", finished)
-    monkeypatch.setattr(seeds, "Detector", lambda weights, *limits: weights)
+    monkeypatch.setattr(seeds, "Detector", lambda weights, *limits: SimpleNamespace(weights=weights, has_masks=masks))
     monkeypatch.setattr(seeds, "predict_split", found_by)
     out = tmp_path / "report" / "seed_spread.json"
-    verb.main([str(tmp_path / "split"), str(tmp_path), "--report", str(out), "--seeds", *map(str, wanted)])
+    verb.main(
+        [str(tmp_path / "split"), "yolo", str(tmp_path / "images"), "--report", str(out), "--seeds", *map(str, wanted)]
+    )
     most = max(len(set(wanted)), MAX_FINISHED)
     assert asked == [(seed, most) for seed in sorted(set(wanted))]
     found = json.loads(out.read_text())
@@ -58,11 +61,14 @@ def test_every_seed_is_trained_once_and_all_stay_for_the_next_time(
     assert "seed" not in found["train"]
     assert set(found["spread"].values()) == {1}
     assert set(found["mean"].values()) == {round(1 / len(found["seeds"]), 6)}
-    assert {f"{split}_{kind}_mAP50" for split in ("val", "test") for kind in ("box", "mask")} < set(found["mean"])
+    kinds = ("box", "mask") if masks else ("box",)
+    measures = {f"{split}_{kind}_{key}" for split in ("val", "test") for kind in kinds for key in ("mAP50", "mAP50_95")}
+    assert set(found["mean"]) == measures
+    assert f"test_{kinds[-1]}_mAP50_95: 0.000 to 1.000 over {len(found['seeds'])} seeds" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("wanted", ["1", "1 1", "0 -1"])
 def test_one_seed_has_no_spread(tmp_path: Path, capsys: Any, wanted: str) -> None:
     with pytest.raises(SystemExit, match="2"):
-        verb.main(["split", "yolo", "--report", str(tmp_path / "x"), "--seeds", *wanted.split()])
+        verb.main(["split", "yolo", "images", "--report", str(tmp_path / "x"), "--seeds", *wanted.split()])
     assert "at least two different seeds, none below 0" in capsys.readouterr().err

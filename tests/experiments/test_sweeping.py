@@ -30,7 +30,8 @@ from seamline.experiments.sweeping import (
     free_name,
     validation_by_epoch,
 )
-from seamline.params.loader import Range, load_params
+from seamline.params.loader import load_params
+from seamline.params.sweep import Range
 from seamline.training.trial import DIVERGED, PROGRESS, stop_file, tell_progress
 from seamline.verbs import sweep
 from tests import warm
@@ -68,6 +69,8 @@ def test_a_training_tells_its_epochs_and_stops_when_asked(tmp_path: Path, monkey
     monkeypatch.setenv(PROGRESS, str(progress))
     tell_progress(history)
     assert validation_by_epoch(json.loads(progress.read_text())) == [(2, 0.25)]
+    both = {"epoch": 3, "val_box_mAP50_95": 0.5, "val_mask_mAP50_95": 0.25}
+    assert validation_by_epoch([both, {"epoch": 4, "val_box_mAP50_95": 0.5}]) == [(3, 0.25), (4, 0.5)]
     stop_file(progress).touch()
     with pytest.raises(SeamlineError, match="the sweep stopped this trial after epoch 2"):
         tell_progress(history)
@@ -203,6 +206,17 @@ def test_a_trial_that_fails_is_left_out_and_three_in_a_row_are_one_sentence(
         sweep.main([])
     assert capsys.readouterr().out.count(" failed (error: ") == 3
     assert project.states() == ["FAIL", "COMPLETE", "FAIL", "FAIL", "FAIL"]
+
+
+@pytest.mark.parametrize(
+    ("accuracy", "expected"),
+    [({"box_mAP50_95": 0.5, "mask_mAP50_95": 0.25}, 0.25), ({"box_mAP50_95": 0.5}, 0.5), ({"mask_mAP50_95": None}, 0)],
+)
+def test_the_value_of_an_experiment_is_its_primary_metric(
+    monkeypatch: pytest.MonkeyPatch, accuracy: dict[str, Any], expected: float
+) -> None:
+    monkeypatch.setattr(sweeping, "git", lambda *_: json.dumps({"val": accuracy}))
+    assert experiment_value("1234") == expected
 
 
 def the_study(folder: Path) -> dict[str, Any]:

@@ -106,7 +106,7 @@ def documented(finished: Project, s3_server: Any, tmp_path_factory: pytest.TempP
 
 
 def some_photos(project: Project) -> list[Path]:
-    return sorted((project.root / "data" / "yolo" / "images").iterdir())[:3]
+    return sorted((project.root / "data" / "subset" / "images").iterdir())[:3]
 
 
 @pytest.mark.slow

@@ -16,6 +16,7 @@ import pytest
 from markdown_it import MarkdownIt
 
 from seamline.benchmark.machine import unknown
+from seamline.report.summary import reports_to_lines
 from tests.boxes import without_masks
 from tests.browser import CHROMIUM, look_at
 from tests.conftest import PROJECT, REPORTS
@@ -235,9 +236,9 @@ def test_without_an_int8_model_the_report_says_why(workplace: Path) -> None:
     assert "There is no INT8 model: INT8 costs more than" in Page(text).text
     assert "There is no INT8 model: INT8 costs more than" in card
     assert "OpenVINO INT8" not in Page(text).text + card
-    done = run_stage("summary", workplace)
-    assert "no INT8: INT8 costs more" in done.stdout
-    assert "models/export/{onnx,openvino,openvino_f16}" in done.stdout
+    lines = "\n".join(reports_to_lines(workplace / "reports", Path("best.pt")))
+    assert "no INT8: INT8 costs more" in lines
+    assert "models/export/{onnx,openvino,openvino_f16}" in lines
 
 
 def test_what_the_system_does_not_say_is_not_a_figure(workplace: Path) -> None:
@@ -278,6 +279,10 @@ def test_a_model_that_finds_boxes_only_is_reported_by_its_boxes(workplace: Path)
         assert caution.replace("box", "mask") in with_masks
     for row in read(workplace, "benchmark.json").values():
         assert f"{row['box_mAP50_95']:.3f}" in card
+    summary = "\n".join(reports_to_lines(workplace / "reports", Path("best.pt")))
+    assert f"test{metrics['test']['mask']['mAP50_95']:34.3f}" in summary
+    assert "box mAP50-95" in summary
+    assert "mask" not in summary
     for title in ("Boxes of each class on test", "Precision over recall, box IoU 0.5", "box mAP50-95 on test"):
         assert title in text  # of charts
 
@@ -311,9 +316,11 @@ def test_what_is_missing_is_named(workplace: Path) -> None:
 
 
 def test_evaluate_checks_its_folders_before_it_works(workplace: Path) -> None:
-    arguments = ("models/none.pt", "reports/split.json", "data/yolo", "out")
+    arguments = ("models/none.pt", "reports/split.json", "data/subset/images", "out")
     assert is_one_sentence(run_stage("evaluate", workplace, *arguments), "reports/split.json: is not a folder")
-    done = run_stage("evaluate", workplace, "models/none.pt", "reports", "data/yolo", "out", "--report", "params.yaml")
+    done = run_stage(
+        "evaluate", workplace, "models/none.pt", "reports", "data/subset/images", "out", "--report", "params.yaml"
+    )
     assert is_one_sentence(done, "params.yaml: is not a folder")
 
 
