@@ -27,7 +27,7 @@ from seamline.base.files import link_or_copy, write_json
 from seamline.base.process import quiet_environment
 from seamline.benchmark.engine_process import EngineProcess, engine_processes
 from seamline.benchmark.machine import instructions, usable_core_ids
-from seamline.export.yolo import matched_share
+from seamline.export.gates import matched_share
 from seamline.images.files import SUFFIXES
 from seamline.images.reading import ImageError
 from seamline.inference.detector import Detector

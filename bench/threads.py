@@ -20,12 +20,12 @@ from tqdm import tqdm
 from seamline.base.files import write_json
 from seamline.base.process import quiet_environment
 from seamline.benchmark.machine import instructions
-from seamline.export.yolo import model_paths
 from seamline.images.reading import ImageError
 from seamline.inference.detector import Detector
 from seamline.inference.threads import limit_other_threads
 from seamline.models.detections import Detections
 from seamline.models.engines.opening import NO_MODEL
+from seamline.models.exported import model_paths
 
 BF16 = "openvino_bf16"
 THREADS = (2, 4, 8, 16)
@@ -63,7 +63,7 @@ def are_equal(found: Detections | ImageError, expected: Detections | ImageError)
 def count_differences(
     detector: Detector, kinds: Sequence[str], photos: Sequence[Path], threads: int, calls: int
 ) -> Counter[str]:
-    """Calls of these kinds from so many threads at once, each thread beginning with another photo.
+    """Calls of these kinds from this number of threads at once, each beginning with another photo.
 
     Returns:
         The number of calls under "calls", of results unlike those alone under "different", and of errors.

@@ -13,16 +13,24 @@ import argparse
 from functools import partial
 from pathlib import Path
 
-from seamline.base.coco import Record
+from seamline.base.coco import Record, images_of_split
 from seamline.base.errors import SeamlineError
-from seamline.base.files import write_bytes, write_json
+from seamline.base.files import megabytes, write_bytes, write_json
 from seamline.base.process import run
+from seamline.base.spacing import evenly_spaced
 from seamline.benchmark.machine import instructions, machine_facts, usable_core_ids
 from seamline.benchmark.measuring import Measured, SplitFiles, measure_rows
-from seamline.benchmark.rows import Row, formats_on_gpu, not_comparable, openable_models, rows_to_measure, start_row
+from seamline.benchmark.rows import (
+    Row,
+    formats_on_gpu,
+    not_comparable,
+    openable_models,
+    rows_to_measure,
+    start_row,
+    timed_models,
+)
 from seamline.benchmark.tables import rows_to_table, write_benchmark
 from seamline.benchmark.timing import profile_of
-from seamline.export.yolo import evenly_spaced, image_files, megabytes, timed_models
 from seamline.params.loader import Params, load_params
 
 
@@ -45,7 +53,7 @@ def main() -> None:
             raise SeamlineError(f"{name}: {path} is missing; dvc repro makes it.")
     rows = rows_to_measure(models, instructions(), formats_on_gpu(models))
     split = SplitFiles(args.split / "test.json", args.yolo / "images")
-    files = image_files(split.file, split.images)
+    files = images_of_split(split.file, split.images)
     images = evenly_spaced(files, settings.images)
     cores = usable_core_ids(settings.threads)
     start = partial(

@@ -1,9 +1,10 @@
 """Export: best.pt as ONNX, OpenVINO f32, OpenVINO with f16 weights and INT8, each shown to predict what PyTorch does.
 
-All but INT8 have to reach PyTorch's mask mAP50-95 on val within export.max_drift and to find its detections again.
-INT8 is calibrated on train and may cost export.int8.max_drop; where full quantisation costs more, the head stays in
-f32, then NNCF's accuracy control looks for what does the harm, and if that fails there is no INT8 model but the reason
-in its place. Every model says in its metadata what it is. What was measured goes to REPORT.
+All but INT8 have to reach PyTorch's mAP50-95 on val within export.max_drift and to find its detections again: of masks,
+or of boxes where the model finds boxes only. INT8 is calibrated on train and may cost export.int8.max_drop. Where full
+quantisation costs more, the head stays in f32; then NNCF's accuracy control looks for what does the harm; and if that
+fails there is no INT8 model but the reason in its place. Every model says in its metadata what it is. What was measured
+is written to REPORT.
 
 Example: python -m stages.export models/train/best.pt data/split data/yolo models/export
 """
@@ -11,32 +12,29 @@ Example: python -m stages.export models/train/best.pt data/split data/yolo model
 import argparse
 from pathlib import Path
 
-from seamline.base.coco import Record
-from seamline.base.errors import SeamlineError
-from seamline.base.files import beside, check_out, read_json, sha256_of, whole_folder, write_json, write_text
+from seamline.base.coco import Record, images_of_split
+from seamline.base.files import beside, check_out, megabytes, read_json, sha256_of, whole_folder, write_json, write_text
 from seamline.base.process import run
-from seamline.export.yolo import (
-    check_drift,
-    evenly_spaced,
-    image_files,
-    largest_differences,
-    matched_share,
-    megabytes,
-    model_metadata,
-    model_paths,
-    onnx_to_openvino,
-    quantise,
-    raw_outputs,
-    rungs_until_one_holds,
-    weights_to_onnx,
-    why_no_int8,
+from seamline.base.spacing import evenly_spaced
+from seamline.export.comparison import (
+    Reference,
+    compare,
+    compared_to_record,
+    kind_of,
+    measure,
+    measure_reference,
+    read_validation,
 )
-from seamline.models.engines.engine import Engine
+from seamline.export.exporters import exporter_of
+from seamline.export.gates import check_drift
+from seamline.export.int8 import quantise, rungs_to_records, rungs_until_one_holds, why_no_int8
+from seamline.export.metadata import model_metadata
+from seamline.export.openvino import onnx_to_openvino
+from seamline.inference.threads import limit_other_threads
 from seamline.models.engines.opening import NO_MODEL
-from seamline.models.model_facts import ModelFacts
-from seamline.params.loader import load_params
-
-PARITY_IMAGES = 16  # val images whose raw outputs are compared
+from seamline.models.exported import model_paths
+from seamline.models.model_facts import Limits
+from seamline.params.loader import Export, load_params
 
 
 def main() -> None:
@@ -47,103 +45,99 @@ def main() -> None:
     parser.add_argument("out", type=Path, help="folder for a model of each format, such as models/export")
     parser.add_argument("--report", type=Path, help="what the gates measured (default: OUT-report.json)")
     args = parser.parse_args()
-    for model in model_paths(args.weights, args.out).values():
+    images = args.yolo / "images"
+    models = model_paths(args.weights, args.out)
+    for model in models.values():
         if model != args.weights:
             folder = model.parent if model.suffix else model
-            check_out(folder, ("model.*", NO_MODEL), [args.weights, args.split, args.yolo])
+            check_out(folder, ("model.*", NO_MODEL), [args.weights, args.split, images])
     params = load_params()
-    limits = (params.evaluate.confidence, params.evaluate.nms_iou, params.evaluate.max_detections)
-
-    from seamline.evaluation.average_precision import average_precision, read_ground_truth
-    from seamline.inference.detector import Detector
-    from seamline.inference.predictions import predict_split
-    from seamline.inference.threads import limit_other_threads
+    settings, evaluation = params.export, params.evaluate
 
     limit_other_threads()
-    val, train, images = args.split / "val.json", args.split / "train.json", args.yolo / "images"
-    truth, val_images = read_ground_truth(val), image_files(val, images)
-    parity_images = evenly_spaced(val_images, PARITY_IMAGES)
-    calibration_images = evenly_spaced(image_files(train, images), params.export.int8.calibration_images)
-
-    def predict_val(model: Path | Engine) -> tuple[Detector, list[Record], float]:
-        detector = Detector(model, *limits)
-        found = predict_split(detector, val, images, "val")
-        value = average_precision(truth, found, "mask", params.evaluate.iou_thresholds).summary["mAP50_95"]
-        if value is None:
-            raise SeamlineError(f"{val}: has no instances, so that no export can be checked.")
-        return detector, found, value
-
-    pytorch, reference_found, reference_map = predict_val(args.weights)
-    reference = raw_outputs(pytorch.engine, parity_images)
-    facts = ModelFacts(pytorch.names, pytorch.imgsz, params.export.confidence, *limits[1:])
-    sha256, origin = sha256_of(args.weights), args.weights.with_name("training.json")
-    metadata = model_metadata(facts, read_json(origin) if origin.exists() else {}, sha256)
-    formats: dict[str, Record] = {}
-
-    def record(name: str, model: Path, opened: Path | None = None) -> None:
-        """Measure a model, and stop where it is to be PyTorch's equal and is not."""
-        detector, found, value = predict_val(opened or model)
-        drop, matched = reference_map - value, matched_share(found, reference_found)
-        formats[name] = {
-            "precision": detector.precision,
-            "model_mb": megabytes(model),
-            "val_mask_mAP50_95": round(value, 5),
-            "drop": round(drop, 5),
-            "matched": None if matched is None else round(matched, 5),
-            **largest_differences(raw_outputs(detector.engine, parity_images), reference, len(facts.names)),
-        }
-        print(f"{name}: {formats[name]['model_mb']:.1f} MB, mask mAP50-95 on val {value:.4f}", flush=True)
-        if name != "openvino_int8":
-            check_drift(name, drop, params.export.max_drift, matched, params.export.min_matched)
-
-    record("pytorch", args.weights)
-    models = model_paths(args.weights, args.out)
-    with whole_folder(args.out / "onnx") as folder:
-        weights_to_onnx(args.weights, folder / "model.onnx", params.export.opset, metadata)
-        record("onnx", folder, folder / "model.onnx")
-    for name, precision in (("openvino", "f32"), ("openvino_f16", "f16")):
-        with whole_folder(args.out / name) as folder:
-            onnx_to_openvino(models["onnx"], folder, metadata, precision)
-            record(name, folder)
-    with whole_folder(args.out / "openvino_int8") as folder:
-        allowed = params.export.int8.max_drop
-
-        def make(rung: str) -> None:
-            source, train_images = models["openvino"], calibration_images
-            quantise(source, folder, train_images, rung, allowed, lambda model: predict_val(model)[2], val_images)
-
-        def measure() -> tuple[float, str]:
-            detector, _, value = predict_val(folder)
-            return value, detector.precision
-
-        rungs = rungs_until_one_holds(
-            make,
-            measure,
-            reference_map,
-            allowed,
-        )
-        refused = why_no_int8(rungs, allowed)
-        if refused is None:
-            record("openvino_int8", folder)
-        else:
-            for file in folder.iterdir():
-                file.unlink()
-            write_text(folder / NO_MODEL, f"{refused}\n")
-            print(f"openvino_int8: no model; {refused}", flush=True)
+    limits = Limits(evaluation.confidence, evaluation.nms_iou, evaluation.max_detections)
+    validation = read_validation(args.split / "val.json", images, limits, evaluation.iou_thresholds)
+    reference = measure_reference(args.weights, validation, images_of_split(validation.split_file, images))
+    calibration = evenly_spaced(images_of_split(args.split / "train.json", images), settings.int8.calibration_images)
+    rows = {"pytorch": compared_row("pytorch", args.weights, args.weights, reference, settings)}
+    rows |= make_f32_models(models, reference, settings)
+    int8_row, rungs, refused = make_int8(models, reference, calibration, settings)
     write_json(
         args.report or beside(args.out, "report.json"),
         {
-            "opset": params.export.opset,
-            "imgsz": pytorch.imgsz,
-            "weights_sha256": sha256,
-            "calibration_images": len(calibration_images),
-            **formats,
+            "opset": settings.opset,
+            "imgsz": reference.measured.detector.imgsz,
+            "weights_sha256": sha256_of(args.weights),
+            "calibration_images": len(calibration),
+            **rows,
+            **int8_row,
             "int8_refused": refused,
-            "int8_rungs": [
-                {**rung, **{key: round(rung[key], 5) for key in ("val_mask_mAP50_95", "drop")}} for rung in rungs
-            ],
+            "int8_rungs": rungs_to_records(rungs),
         },
     )
+
+
+def make_f32_models(models: dict[str, Path], reference: Reference, settings: Export) -> dict[str, Record]:
+    """ONNX and OpenVINO, each in its place only when it has passed the gates; their entries in the report.
+
+    Raises:
+        SeamlineError: when one does not predict what PyTorch predicts.
+    """
+    weights, facts = models["pytorch"], reference.measured.detector.engine.facts
+    exporter, origin = exporter_of(facts.family, weights), weights.with_name("training.json")
+    limits = reference.validation.limits
+    own = facts._replace(confidence=settings.confidence, nms_iou=limits.nms_iou, max_detections=limits.max_detections)
+    training = read_json(origin) if origin.exists() else {}
+    metadata = model_metadata(own, exporter.PREPROCESSING, training, sha256_of(weights))
+    rows = {}
+    with whole_folder(models["onnx"].parent) as folder:
+        exporter.weights_to_onnx(weights, folder / models["onnx"].name, settings.opset, metadata)
+        rows["onnx"] = compared_row("onnx", folder, folder / models["onnx"].name, reference, settings)
+    for name, precision in (("openvino", "f32"), ("openvino_f16", "f16")):
+        with whole_folder(models[name]) as folder:
+            onnx_to_openvino(models["onnx"], folder, metadata, precision)
+            rows[name] = compared_row(name, folder, folder, reference, settings)
+    return rows
+
+
+def make_int8(
+    models: dict[str, Path], reference: Reference, calibration: list[Path], settings: Export
+) -> tuple[dict[str, Record], list[Record], str | None]:
+    """INT8, or the reason why there is none; its entry in the report, the rungs tried, and the reason."""
+    validation, name = reference.validation, "openvino_int8"
+    allowed, kind = settings.int8.max_drop, kind_of(reference.measured.detector)
+    val_images = images_of_split(validation.split_file, validation.images)
+    with whole_folder(models[name]) as folder:
+
+        def make(rung: str) -> None:
+            quantise(
+                models["openvino"], folder, calibration, rung, allowed,
+                lambda engine: measure(engine, validation).average_precision, val_images,
+            )  # fmt: skip
+
+        def measure_made() -> tuple[float, str]:
+            found = measure(folder, validation)
+            return found.average_precision, found.detector.precision
+
+        rungs = rungs_until_one_holds(make, measure_made, kind, reference.measured.average_precision, allowed)
+        refused = why_no_int8(rungs, kind, allowed)
+        if refused is None:
+            return {name: compared_row(name, folder, folder, reference, settings)}, rungs, None
+        for file in folder.iterdir():
+            file.unlink()
+        write_text(folder / NO_MODEL, f"{refused}\n")
+        print(f"{name}: no model; {refused}", flush=True)
+    return {}, rungs, refused
+
+
+def compared_row(name: str, folder: Path, model: Path, reference: Reference, settings: Export) -> Record:
+    """Measure a model for the report; raises SeamlineError where it has to equal PyTorch and does not."""
+    kind, found = kind_of(reference.measured.detector), compare(model, reference)
+    row = compared_to_record(found, kind, megabytes(folder))
+    print(f"{name}: {row['model_mb']:.1f} MB, {kind} mAP50-95 on val {found.average_precision:.4f}", flush=True)
+    if name != "openvino_int8":
+        check_drift(name, kind, found.drop, settings.max_drift, found.matched, settings.min_matched)
+    return row
 
 
 if __name__ == "__main__":

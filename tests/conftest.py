@@ -90,6 +90,8 @@ PROCESSES = {
     "experiments/test_comparing.py",
     "experiments/test_revisions.py",
     "experiments/test_sweeping.py",
+    "export/test_int8.py",
+    "export/test_stage.py",
     "export/test_yolo.py",
     "ingest/test_downloads.py",
     "ingest/test_fetch.py",
@@ -99,6 +101,7 @@ PROCESSES = {
     "inference/test_process.py",
     "models/test_engines.py",
     "models/test_model_facts.py",
+    "models/test_ultralytics_patches.py",
     "models/test_weights.py",
     "photos/test_journal.py",
     "photos/test_options.py",
@@ -115,6 +118,7 @@ PROCESSES = {
     "report/test_report.py",
     "stages/test_repro.py",
     "stages/test_stage.py",
+    "training/test_keys.py",
     "training/test_yolo.py",
     "verbs/test_recipe.py",
 }
@@ -123,7 +127,8 @@ PROCESSES = {
 # Files that take minutes, to begin with, so that at the end no core waits for another; the first two share nothing.
 LONGEST = [
     "stages/test_bucket.py",
-    "export/test_yolo.py",
+    "export/test_stage.py",
+    "export/test_int8.py",
     "stages/test_pipeline.py",
     "project/test_docs.py",
     "project/test_bench.py",
@@ -366,7 +371,9 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Any:
 @pytest.fixture
 def tiny_family(monkeypatch: pytest.MonkeyPatch) -> None:
     """The tests' own family, known for the length of a test."""
+    from seamline.export.exporters import EXPORTERS
     from seamline.models.families import FAMILIES
     from tests import tiny_family
 
+    monkeypatch.setitem(EXPORTERS, "tiny", tiny_family)
     monkeypatch.setitem(FAMILIES, "tiny", tiny_family)

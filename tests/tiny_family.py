@@ -11,6 +11,7 @@ import importlib
 import json
 import sys
 import warnings
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,6 +19,7 @@ import cv2
 import numpy as np
 
 from seamline.base.process import run
+from seamline.export.exporters import EXPORTERS
 from seamline.images.reading import Image
 from seamline.models.arrays import Canvas, Canvases, Floats, Outputs
 from seamline.models.detections import Detections
@@ -26,6 +28,7 @@ from seamline.models.model_facts import Limits, ModelFacts, facts_to_metadata
 
 NAMES = ["red", "blue"]
 IMGSZ, CELLS = 32, 4
+PREPROCESSING = "stretched into imgsz x imgsz; BGR, -1 to 1, NCHW"
 FACTS = ModelFacts(NAMES, IMGSZ, 0.3, 0.7, 10, family="tiny", masks=False)
 
 
@@ -126,7 +129,6 @@ def make_tiny(folder: Path) -> Tiny:
 
 
 def write_models(tiny: Tiny) -> None:
-    import onnx
     import openvino
     import torch
 
@@ -136,26 +138,47 @@ def write_models(tiny: Tiny) -> None:
     module = make_module()
     checkpoint = {"family": "tiny", "names": NAMES, "imgsz": IMGSZ, "weights": module.state_dict()}
     torch.save(checkpoint, models["pytorch"])
+    weights_to_onnx(models["pytorch"], models["onnx"], 20, facts_to_metadata(FACTS))
+    converted = openvino.convert_model(models["onnx"])
+    for key, value in facts_to_metadata(FACTS).items():
+        converted.set_rt_info(value, ["seamline", key])
+    openvino.save_model(converted, models["openvino"] / "model.xml", compress_to_fp16=False)
+
+
+def weights_to_onnx(weights: Path, out: Path, opset: int, metadata: Mapping[str, str]) -> None:
+    import onnx
+    import torch
+
+    module, _ = load_module(weights, "cpu")
     names = ["boxes", "scores", "classes"]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of the exporter itself, which is to be replaced one day
         torch.onnx.export(
             module.eval(),
             (torch.zeros(1, 3, IMGSZ, IMGSZ),),
-            str(models["onnx"]),
+            str(out),
             input_names=["image"],
             output_names=names,
+            opset_version=opset,
             dynamic_axes={name: {0: "batch"} for name in ("image", *names)},
             dynamo=False,
         )
-    model = onnx.load(models["onnx"])
-    for key, value in facts_to_metadata(FACTS).items():
+    model = onnx.load(out)
+    for key, value in sorted(metadata.items()):
         model.metadata_props.add(key=key, value=value)
-    onnx.save(model, models["onnx"])
-    converted = openvino.convert_model(models["onnx"])
-    for key, value in facts_to_metadata(FACTS).items():
-        converted.set_rt_info(value, ["seamline", key])
-    openvino.save_model(converted, models["openvino"] / "model.xml", compress_to_fp16=False)
+    onnx.save(model, out)
+
+
+def ignored_operations(names: Sequence[str], rung: str) -> list[str]:
+    """All but the convolution, of which the scores are made."""
+    return [name for name in names if "Conv" not in name] if rung != "head in f32" else list(names)
+
+
+def largest_differences(
+    outputs: Sequence[Outputs], reference: Sequence[Outputs], facts: ModelFacts
+) -> dict[str, float]:
+    pairs = zip(outputs, reference, strict=True)
+    return {"max_abs_score_difference": float(max(np.abs(ours[1] - theirs[1]).max() for ours, theirs in pairs))}
 
 
 def write_split(split: Path, images: Path) -> None:
@@ -201,7 +224,7 @@ def write_split(split: Path, images: Path) -> None:
 
 # In a process that a stage has started as well, which imports what the stage was started with.
 if __name__ in ("__main__", "__mp_main__"):
-    FAMILIES["tiny"] = sys.modules[__name__]
+    FAMILIES["tiny"] = EXPORTERS["tiny"] = sys.modules[__name__]
 
 if __name__ == "__main__":
     run(importlib.import_module(f"stages.{sys.argv.pop(1)}").main)

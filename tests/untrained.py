@@ -15,13 +15,16 @@ import numpy as np
 import pytest
 
 from seamline.base.files import sha256_of
-from seamline.export.yolo import model_metadata, model_paths, onnx_to_openvino, weights_to_onnx
+from seamline.export.metadata import model_metadata
+from seamline.export.openvino import onnx_to_openvino
+from seamline.export.yolo import PREPROCESSING, weights_to_onnx
 from seamline.images.reading import read_image
 from seamline.masks.rle import mask_iou
 from seamline.models.arrays import Canvases
 from seamline.models.detections import Detections
 from seamline.models.engines.engine import copied
 from seamline.models.engines.pytorch import TorchEngine
+from seamline.models.exported import model_paths
 from seamline.models.letterbox import image_to_letterbox
 from seamline.models.model_facts import ModelFacts
 from seamline.models.yolo import canvases_to_tensor
@@ -73,7 +76,7 @@ def make_untrained(folder: Path, description: Path = PROJECT / "architectures" /
 
 def metadata_of(untrained: Untrained) -> dict[str, str]:
     training = {"training_revision": "0123456789abcdef", "data_sha256": "d" * 64}
-    return model_metadata(ModelFacts(NAMES, IMGSZ, 0.2, 0.6, 50), training, sha256_of(untrained.weights))
+    return model_metadata(ModelFacts(NAMES, IMGSZ, 0.2, 0.6, 50), PREPROCESSING, training, sha256_of(untrained.weights))
 
 
 def canvas_of(image: Path) -> Canvases:

@@ -179,6 +179,18 @@ def tolerant_coco(data: bytes) -> Coco | None:
         return None
 
 
+def images_of_split(split_file: Path, images: Path) -> list[Path]:
+    """A split's image files in the order of their ids.
+
+    Raises:
+        SeamlineError: when the split is missing or has no image.
+    """
+    refs = sorted(read_coco(split_file).image_refs(), key=lambda ref: ref.id)
+    if not refs:
+        raise SeamlineError(f"{split_file}: has no images; give the split a larger share in split.ratios.")
+    return [images / ref.file_name for ref in refs]
+
+
 def write_coco(
     path: Path,
     images: Iterable[Record | msgspec.Raw],

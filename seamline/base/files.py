@@ -329,6 +329,12 @@ def tells_case(folder: Path) -> bool:
         return not Path(place, "A").exists()
 
 
+def megabytes(path: Path) -> float:
+    """Size of a file, or of all files in a folder, in MB (10^6 bytes)."""
+    files = [path] if path.is_file() else [file for file in path.rglob("*") if file.is_file()]
+    return round(sum(file.stat().st_size for file in files) / 1e6, 3)
+
+
 def sha256_of(path: Path) -> str:
     digest = hashlib.sha256()
     with path.open("rb") as stream:

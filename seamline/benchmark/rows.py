@@ -12,6 +12,7 @@ from seamline.base.coco import Record
 from seamline.benchmark.engine_process import EngineProcess
 from seamline.inference.detector import Detector
 from seamline.models.engines.onnx import CUDA_PROVIDER, import_onnxruntime
+from seamline.models.exported import models_made
 from seamline.params.loader import Evaluate
 
 BF16 = {"avx512_bf16", "amx_bf16"}  # instructions, any of which makes bf16 worth a row
@@ -31,6 +32,11 @@ class Concurrency(NamedTuple):
 
     streams: int = 1
     batch: int = 1
+
+
+def timed_models(weights: Path, exported: Path) -> dict[str, Path]:
+    """All but OpenVINO f16: its weights are stored as f16, and computed with as f32."""
+    return {name: path for name, path in models_made(weights, exported).items() if name != "openvino_f16"}
 
 
 def openable_models(models: Mapping[str, Path]) -> dict[str, Path]:

@@ -1,1 +1,1 @@
-"""A trained model in other formats, each shown to predict what it predicted."""
+"""From the weights to ONNX, OpenVINO and INT8: one exporter a family, and the gates that every model has to pass."""

@@ -23,8 +23,8 @@ from seamline.base.escaping import to_spreadsheet
 from seamline.base.files import link_or_copy, make_parent, whole_file, whole_folder
 from seamline.base.parallel import usable_cores
 from seamline.base.progress import CountProgress
+from seamline.base.spacing import evenly_spaced
 from seamline.base.urls import is_remote
-from seamline.export.yolo import evenly_spaced
 from seamline.images.reading import ImageError, read_image
 from seamline.inference.detector import in_order
 from seamline.photos.drawing import class_folders, overlay_jpeg, picture_name

@@ -191,7 +191,7 @@ os.waitpid(child, 0)
 
 
 def forked(code: str, *words: Path) -> str:
-    """What a program that forks says; neither it nor its fork may go on for longer than a minute."""
+    """What a program that forks says; neither it nor its fork may take longer than a minute."""
     command = [sys.executable, "-c", code, *map(str, words)]
     process = subprocess.Popen(command, cwd=PROJECT, stdout=subprocess.PIPE, text=True, start_new_session=True)
     try:

@@ -92,7 +92,7 @@ def test_what_cannot_be_run_is_said(untrained: Untrained) -> None:
 
 
 def test_on_a_gpu_f32_is_f32_and_images_go_one_by_one(untrained: Untrained, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As far as it can be seen without one: torch is told that there is one, and the model stays where it is."""
+    """As far as it can be seen without one: torch says that there is one, and the model stays where it is."""
     loaded = nn.tasks.load_checkpoint
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(nn.tasks, "load_checkpoint", lambda path, device, fuse: loaded(path, device="cpu", fuse=fuse))

@@ -163,11 +163,11 @@ def test_who_trusts_a_file_says_so(tmp_path: Path, marker: Path, monkeypatch: py
 
 
 def test_a_process_of_ours_keeps_what_the_user_has_said(monkeypatch: pytest.MonkeyPatch) -> None:
-    for value, kept in ((None, "1"), ("", "1"), ("0", "0"), ("1", "1")):
+    for value, expected in ((None, "1"), ("", "1"), ("0", "0"), ("1", "1")):
         if value is not None:
             monkeypatch.setenv(SAFE_LOAD, value)
         quiet_environment()
-        assert os.environ[SAFE_LOAD] == kept
+        assert os.environ[SAFE_LOAD] == expected
 
 
 def test_others_use_of_ultralytics_stays_theirs(tmp_path: Path) -> None:

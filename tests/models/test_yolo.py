@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 import tracemalloc
 from typing import Any
 
@@ -18,7 +20,7 @@ from seamline.models.arrays import Floats
 from seamline.models.detections import Detections
 from seamline.models.letterbox import Letterbox, letterbox_of
 from seamline.models.model_facts import Limits, ModelFacts
-from seamline.models.yolo import outputs_to_detections
+from seamline.models.yolo import outputs_to_detections, unchanged_process
 from seamline.models.yolo_masks import decode_masks
 from tests.untrained import IMGSZ
 
@@ -65,13 +67,13 @@ def dense_mask(logit: Any, box: Any, letterbox: Any, imgsz: int) -> tuple[Any, A
     """The enlarged logits inside a box in f64, pixel by pixel, as the definition of bilinear enlargement has it."""
     stride = imgsz / logit.shape[0]
 
-    def places(size: int, start: float, length: float, count: int) -> tuple[Any, Any, Any]:
+    def positions(size: int, start: float, length: float, count: int) -> tuple[Any, Any, Any]:
         low, high = max(int(np.floor(start)), 0), min(int(np.ceil(start + length)), count) - 1
         at = np.clip(start + (np.arange(size) + 0.5) * length / size - 0.5, low, high)
         return np.floor(at).astype(int), np.minimum(np.floor(at).astype(int) + 1, high), at - np.floor(at)
 
-    top, below, down = places(letterbox.height, letterbox.top / stride, letterbox.scaled_height / stride, len(logit))
-    left, right, along = places(
+    top, below, down = positions(letterbox.height, letterbox.top / stride, letterbox.scaled_height / stride, len(logit))
+    left, right, along = positions(
         letterbox.width, letterbox.left / stride, letterbox.scaled_width / stride, logit.shape[1]
     )
     exact = logit.astype(np.float64)
@@ -177,3 +179,26 @@ def test_a_score_of_exactly_the_confidence_is_left_out_as_by_ultralytics() -> No
         found = decoded(predictions, prototypes, letterbox_of(160, 160, 160), 160, 7, Limits(confidence, 0.7, 9))
         [expected] = theirs(torch.from_numpy(predictions)[None].clone(), conf_thres=confidence, iou_thres=0.7, nc=7)
         assert len(found) == len(expected) == count
+
+
+def test_what_importing_ultralytics_sets_is_put_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where a variable was set before; and nothing is touched where somebody else has imported it already."""
+    monkeypatch.setenv("OMP_NUM_THREADS", "3")
+    monkeypatch.delenv("KINETO_LOG_LEVEL", raising=False)
+    before = cv2.getNumThreads()
+
+    def imported() -> tuple[str, str | None, int]:
+        with unchanged_process():
+            os.environ.update({"OMP_NUM_THREADS": "1", "KINETO_LOG_LEVEL": "5"})
+            cv2.setNumThreads(before + 1)
+        return os.environ["OMP_NUM_THREADS"], os.environ.get("KINETO_LOG_LEVEL"), cv2.getNumThreads()
+
+    try:
+        assert imported() == ("1", "5", before + 1)
+        monkeypatch.setenv("OMP_NUM_THREADS", "3")
+        monkeypatch.delenv("KINETO_LOG_LEVEL")
+        cv2.setNumThreads(before)
+        monkeypatch.delitem(sys.modules, "ultralytics")
+        assert imported() == ("3", None, before)
+    finally:
+        cv2.setNumThreads(before)

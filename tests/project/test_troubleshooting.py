@@ -650,18 +650,18 @@ def report_of_nothing(bench: Bench) -> Said:
 
 @produces("...: its mask mAP50-95 on val differs by ... from PyTorch's, more than export.max_drift ...")
 def drifting_export(bench: Bench) -> Said:
-    from seamline.export.yolo import check_drift
+    from seamline.export.gates import check_drift
 
-    return bench.run(lambda: check_drift("onnx", 0.0031, 0.002, 1.0, 0.99))
+    return bench.run(lambda: check_drift("onnx", "mask", 0.0031, 0.002, 1.0, 0.99))
 
 
 @produces("...: there is no model; INT8 costs more mask mAP50-95 on val than export.int8.max_drop (...) allows: ...")
 def refused_int8(bench: Bench) -> Said:
-    from seamline.export.yolo import why_no_int8
+    from seamline.export.int8 import why_no_int8
 
     (bench.folder / "photo.jpg").touch()
     (bench.folder / "openvino_int8").mkdir()
-    reason = why_no_int8([{"rung": "full", "drop": 0.03, "precision": "int8"}], 0.01)
+    reason = why_no_int8([{"rung": "full", "drop": 0.03, "precision": "int8"}], "mask", 0.01)
     (bench.folder / "openvino_int8" / "no_model.txt").write_text(f"{reason}\n")
     return bench.predict("openvino_int8", "photo.jpg")
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from seamline.base.errors import SeamlineError
-from seamline.export.yolo import model_paths
+from seamline.models.exported import model_paths
 from seamline.params.loader import Params, load_params
 from seamline.report.cautions import cautions
 from seamline.report.contents import (

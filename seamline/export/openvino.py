@@ -1,0 +1,37 @@
+"""OpenVINO folders: converted from ONNX and written, the same bytes for the same model."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+
+def onnx_to_openvino(onnx_file: Path, out: Path, metadata: Mapping[str, str], precision: str) -> None:
+    """Convert an ONNX file to an OpenVINO folder (model.xml, model.bin), one image a batch.
+
+    Args:
+        precision: f32, or f16 for weights that are stored so; with both the engine computes in what it is asked for.
+    """
+    import openvino
+
+    model = openvino.convert_model(onnx_file)
+    model.reshape([1, *list(model.input().partial_shape)[1:]])  # static, yet another batch can be given to it
+    save_openvino(model, out, {**metadata, "precision": precision}, compress_to_fp16=precision == "f16")
+
+
+def save_openvino(model: Any, out: Path, metadata: Mapping[str, str], compress_to_fp16: bool = False) -> None:
+    """Write model.xml and model.bin, the same bytes for the same model."""
+    import openvino
+
+    # Nodes without a name get one from a counter of the process, which also counts what its threads make. Ours says
+    # which operation of the ONNX file they are a part of, as a head's transposed convolution is.
+    for index, node in enumerate(model.get_ordered_ops()):
+        if re.fullmatch(r"[A-Za-z]+_\d+", node.get_friendly_name()):
+            users = [user.get_node().get_friendly_name() for user in node.output(0).get_target_inputs()]
+            whole = min((f"{user}/" for user in users if user.startswith("/")), default="")
+            node.set_friendly_name(f"{whole}{node.get_type_name()}_{index}")
+    for key, value in sorted(metadata.items()):
+        model.set_rt_info(value, ["seamline", key])
+    openvino.save_model(model, out / "model.xml", compress_to_fp16=compress_to_fp16)
