@@ -95,7 +95,7 @@ def test_the_sample_is_said_to_be_drawn(reports: Any, params: Params) -> None:
 def test_weights_that_were_taken_over_are_said_to_be(reports: Any, params: Params) -> None:
     assert not says(reports, params, "trained by an earlier version")
     reports["training"]["taken_over"] = True
-    assert says(reports, params, "trained by an earlier version of Seamline, with these data and parameters")
+    assert says(reports, params, "trained by an earlier version of Seamline with these data and parameters")
 
 
 def test_a_model_that_finds_nothing_is_not_recommended(reports: Any, params: Params) -> None:
