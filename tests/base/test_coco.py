@@ -72,7 +72,7 @@ def test_stages_take_nothing_from_elsewhere(name: str, tmp_path: Path) -> None:
         assert is_one_sentence(done, "the dataset is not canonical", repr(name)), done.stderr
         assert not (tmp_path / "out").exists()
     run_stage("subset", tmp_path, "raw", "made")
-    done = run_stage("split", tmp_path, "raw", "raw", "out")
+    done = run_stage("split", tmp_path, "raw", "out")
     assert is_one_sentence(done, "the dataset is not canonical", repr(name)), done.stderr
 
 
@@ -137,7 +137,7 @@ def test_an_annotation_of_nothing_is_one_sentence(change: dict[str, Any], reason
     coco = json.loads(path.read_text())
     coco["annotations"][0] |= change
     path.write_text(json.dumps(coco))
-    for stage, inputs in (("subset", ["raw"]), ("convert", ["raw"]), ("split", ["raw", "raw"])):
+    for stage, inputs in (("subset", ["raw"]), ("convert", ["raw"]), ("split", ["raw"])):
         done = run_stage(stage, tmp_path, *inputs, "out")
         assert is_one_sentence(done, "the dataset is not canonical", reason), done.stderr
         assert not (tmp_path / "out").exists()
