@@ -138,7 +138,7 @@ sweep: setup
 
 # How far results lie apart by the seed alone: three trainings.
 seeds: setup
-	$(RUN) python -m seamline seeds data/split data/yolo --report reports/train/seed_spread.json
+	$(RUN) python -m seamline seeds data/split data/yolo data/subset/images --report reports/train/seed_spread.json
 
 # So that train trains again where the same was trained before.
 clear-trainings: setup

@@ -99,10 +99,10 @@ def main() -> None:
 
     from seamline.evaluation.explanation import write_evaluation
     from seamline.evaluation.measure import evaluate_files
+    from seamline.params.evaluate import Evaluate
     from seamline.params.loader import load_params
 
-    params = load_params()
-    params.evaluate = msgspec.structs.replace(params.evaluate, overlays=0)  # there are no photos to draw on
+    params = msgspec.structs.replace(load_params()[Evaluate], overlays=0)  # there are no photos to draw on
     found = evaluate_files(args.folder, args.folder, params)
     with whole_folder(args.out) as out:
         write_evaluation(found, args.folder / "test.json", args.folder, args.folder, args.folder, params, out)

@@ -3,7 +3,7 @@
 The same model file, precision and cores for both, each in a process of its own, in rounds in which they take turns;
 read the ratios. ultralytics is given the folder (a list of files it decodes into one batch) and streams.
 
-Example: python -m bench.runtime models/train/best.pt models/export data/yolo/images
+Example: python -m bench.runtime models/train/best.pt models/export data/subset/images
 """
 
 from __future__ import annotations
@@ -174,7 +174,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("weights", type=Path, help="trained model, such as models/train/best.pt")
     parser.add_argument("exported", type=Path, help="folder of the export stage, such as models/export")
-    parser.add_argument("images", type=Path, help="folder of images, such as data/yolo/images")
+    parser.add_argument("images", type=Path, help="folder of images, such as data/subset/images")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--confidence", type=float, default=CONFIDENCE, help="lower: more masks to decode")
     args = parser.parse_args()

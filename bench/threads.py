@@ -97,7 +97,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--weights", type=Path, default=Path("models/train/best.pt"))
     parser.add_argument("--exported", type=Path, default=Path("models/export"))
-    parser.add_argument("--photos", type=Path, default=Path("data/yolo/images"))
+    parser.add_argument("--photos", type=Path, default=Path("data/subset/images"))
     parser.add_argument("--calls", type=int, default=1000, help="a cell")
     parser.add_argument("--engines", nargs="+", help="some of the formats, and openvino_bf16 (default: all)")
     parser.add_argument("--out", type=Path, help="the table as JSON")

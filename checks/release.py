@@ -142,16 +142,16 @@ def bench(clone: Clone, test: str) -> None:
     clone.run("make", "bench", "BENCH=--images 400 --rounds 1 --evaluated 40", f"PYTHON={clone.python}")
     clone.check_status()
     out = clone.root.with_name("by-hand")
-    weights, split, yolo = "models/train/best.pt", "data/split", "data/yolo"
+    weights, split, images = "models/train/best.pt", "data/split", "data/subset/images"
     for stage, inputs in {
         "pull": ["--source=samples/garments.zip"],
         "subset": ["data/raw"],
         "convert": ["data/subset"],
-        "split": ["data/subset", yolo],
-        "train": [split, yolo],
-        "evaluate": [weights, split, yolo],
-        "export": [weights, split, yolo],
-        "benchmark": [weights, "models/export", split, yolo],
+        "split": ["data/subset"],
+        "train": [split, "data/yolo"],
+        "evaluate": [weights, split, images],
+        "export": [weights, split, images],
+        "benchmark": [weights, "models/export", split, images],
     }.items():
         clone.run("python", "-m", f"stages.{stage}", *inputs, str(out / stage))
     clone.check_status()

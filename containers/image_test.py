@@ -19,7 +19,7 @@ from pathlib import Path
 PROJECT = Path(__file__).resolve().parent.parent
 DEBIAN = "localhost/seamline-debian-base:bookworm"
 MOST_MB = 700  # of installed packages, in the image for the CPU
-NEEDED = ("models/train/best.pt", "models/export/openvino_int8/model.xml", "data/split/test.json", "data/yolo/images")
+NEEDED = ("models/train/best.pt", "models/export/openvino_int8/model.xml", "data/split/test.json", "data/subset/images")
 USER = "1000:1000"
 BLOCKED = ("torch", "ultralytics", "torchvision", "nncf", "dvc", "pip")
 
@@ -94,14 +94,14 @@ def try_cpu(scratch: Path) -> None:
     for name in ("onnx/model.onnx", "openvino", "openvino_int8"):
         model = f"models/export/{name}"
         said = container.run(
-            "seamline", "predict", model, "data/yolo/images", "--out", f"/out/{name}", volumes=read_only
+            "seamline", "predict", model, "data/subset/images", "--out", f"/out/{name}", volumes=read_only
         )
         check(f"predicts with {model}, read-only", "instances:" in said, f"({said.splitlines()[0]})")
     command, outside = str(PROJECT / ".venv" / "bin" / "seamline"), scratch / "outside"
-    run(command, "predict", "models/export/openvino", "data/yolo/images", "--out", str(outside), quiet=True)
+    run(command, "predict", "models/export/openvino", "data/subset/images", "--out", str(outside), quiet=True)
     same = (outside / "results.json").read_bytes() == (out / "openvino" / "results.json").read_bytes()
     check("predictions are those of the project's own environment, to the byte", same)
-    inputs = ("models/train/best.pt", "models/export", "data/split", "data/yolo")
+    inputs = ("models/train/best.pt", "models/export", "data/split", "data/subset/images")
     print(container.run("benchmark", *inputs, "/out/reports", volumes=read_only))
     rows = json.loads((out / "reports" / "benchmark.json").read_text())
     check("the benchmark has every format but PyTorch", {"onnx", "openvino", "openvino_int8"} <= set(rows), list(rows))

@@ -1,4 +1,4 @@
-"""Make docs/parameters.md of params.yaml: its keys, defaults and comments, and what seamline.params.loader allows.
+"""Make docs/parameters.md of params.yaml: its keys, defaults and comments, and what seamline/params allows.
 
 Example: python docs/make_parameters.py
 """
@@ -10,7 +10,7 @@ import msgspec
 from msgspec import inspect
 
 from seamline.base.files import write_text
-from seamline.params.loader import Params
+from seamline.params.loader import file_type
 
 PROJECT = Path(__file__).resolve().parent.parent
 HEAD = """# Every parameter
@@ -55,7 +55,7 @@ def params_to_rows(text: str) -> list[tuple[str, str, str]]:
 
 
 def type_of(key: str) -> inspect.Type:
-    kind: Any = Params
+    kind: Any = file_type()
     for name in key.split("."):
         fields = {field.encode_name: field.type for field in msgspec.structs.fields(kind)}
         kind = fields[name]
@@ -87,8 +87,8 @@ def page(text: str) -> str:
             section = key.partition(".")[0]
             parts.append(f"\n## {section}\n\n| key | default | allowed | what it does |\n| --- | --- | --- | --- |\n")
         shown = f"`{default}`" if default else "see there"
-        told = comment.replace("|", "\\|")
-        parts.append(f"| `{key}` | {shown} | {type_to_text(type_of(key))} | {told} |\n")
+        words = comment.replace("|", "\\|")
+        parts.append(f"| `{key}` | {shown} | {type_to_text(type_of(key))} | {words} |\n")
     return "".join(parts)
 
 

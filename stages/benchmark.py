@@ -6,7 +6,7 @@ throughput (many images under way at once, with the concurrency that proved fast
 is asked for and read back; rows that are not comparable with PyTorch's are marked. Where torch is not installed, as in
 Dockerfile.cpu, ONNX takes its place.
 
-Example: python -m stages.benchmark models/train/best.pt models/export data/split data/yolo reports
+Example: python -m stages.benchmark models/train/best.pt models/export data/split data/subset/images reports
 """
 
 import argparse
@@ -31,6 +31,9 @@ from seamline.benchmark.rows import (
 )
 from seamline.benchmark.tables import rows_to_table, write_benchmark
 from seamline.benchmark.timing import profile_of
+from seamline.params.benchmark import Benchmark
+from seamline.params.evaluate import Evaluate
+from seamline.params.export import Export
 from seamline.params.loader import Params, load_params
 
 
@@ -39,11 +42,11 @@ def main() -> None:
     parser.add_argument("weights", type=Path, help="trained model, such as models/train/best.pt")
     parser.add_argument("exported", type=Path, help="folder of the export stage, such as models/export")
     parser.add_argument("split", type=Path, help="folder with test.json, such as data/split")
-    parser.add_argument("yolo", type=Path, help="folder with images/, such as data/yolo")
+    parser.add_argument("images", type=Path, help="folder of the images, such as data/subset/images")
     parser.add_argument("reports", type=Path, help="folder for what was measured, such as reports")
     args = parser.parse_args()
     params = load_params()
-    settings, limits = params.benchmark, params.evaluate
+    settings, limits = params[Benchmark], params[Evaluate]
     profile = profile_of(settings)
 
     made = timed_models(args.weights, args.exported)
@@ -52,18 +55,18 @@ def main() -> None:
         if not path.exists():
             raise SeamlineError(f"{name}: {path} is missing; dvc repro makes it.")
     rows = rows_to_measure(models, instructions(), formats_on_gpu(models))
-    split = SplitFiles(args.split / "test.json", args.yolo / "images")
+    split = SplitFiles(args.split / "test.json", args.images)
     files = images_of_split(split.file, split.images)
     images = evenly_spaced(files, settings.images)
     cores = usable_core_ids(settings.threads)
     start = partial(
-        start_row, cores=cores, confidence=params.export.confidence, limits=limits, timeout_s=profile.timeout_s
+        start_row, cores=cores, confidence=params[Export].confidence, limits=limits, timeout_s=profile.timeout_s
     )
     measured = measure_rows(rows, start, images, profile, cores, split, len(files), limits)
 
     first = next(iter(models))  # PyTorch, what the others were made from
     figures = all_figures(rows, measured, first, split.file, len(images), params)
-    write_most_different(args.reports, measured, first, split, params.export.confidence)
+    write_most_different(args.reports, measured, first, split, params[Export].confidence)
     write_results(args.reports, figures, measured, cores)
     for name in made.keys() - models.keys():
         print(f"{name} is not measured, as torch is not installed; accuracy is compared with that of {first}.")
@@ -77,12 +80,12 @@ def all_figures(
     """Speed, size and accuracy of each row."""
     from seamline.benchmark.accuracy import accuracy_figures
 
-    accuracy = accuracy_figures(test, measured.found, first, measured.kinds, params.evaluate)
+    accuracy = accuracy_figures(test, measured.found, first, measured.kinds, params[Evaluate])
     return {
         row.name: {
             **measured.speed[row.name],
             "images": images,
-            "profile": params.benchmark.profile,
+            "profile": params[Benchmark].profile,
             "model_mb": megabytes(row.path),
             **accuracy[row.name],
             "not_comparable": not_comparable(

@@ -20,6 +20,7 @@ from seamline.base.files import beside, check_out, whole_folder, write_json
 from seamline.base.parallel import in_processes, usable_cores
 from seamline.base.process import run
 from seamline.dataset.conversion import Converted, fidelity_report, write_labels
+from seamline.params.convert import Convert
 from seamline.params.loader import load_params
 
 IMAGES_A_JOB = 200
@@ -32,7 +33,7 @@ def main() -> None:
     parser.add_argument("--report", type=Path, help="the labels' certificate (default: OUT-report.json)")
     args = parser.parse_args()
     check_out(args.out, ("images", "labels"), [args.subset], inside=True)
-    params = load_params().convert
+    params = load_params()[Convert]
 
     coco = read_coco(args.subset / "annotations.json")
     categories = coco.category_refs()

@@ -5,7 +5,7 @@ REPORT/evaluate what explains them: intervals, classes, slices, curves, confusio
 where the model finds boxes only, of boxes. The predictions go to OUT as COCO results. The model can be best.pt, an ONNX
 file or an OpenVINO folder.
 
-Example: python -m stages.evaluate models/train/best.pt data/split data/yolo data/predictions
+Example: python -m stages.evaluate models/train/best.pt data/split data/subset/images data/predictions
 """
 
 import argparse
@@ -14,6 +14,7 @@ from pathlib import Path
 from seamline.base.errors import SeamlineError
 from seamline.base.files import beside, check_out, whole_folder, write_json
 from seamline.base.process import run
+from seamline.params.evaluate import Evaluate
 from seamline.params.loader import load_params
 
 
@@ -21,15 +22,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model", type=Path, help="a model, such as models/train/best.pt")
     parser.add_argument("split", type=Path, help="folder with the splits, such as data/split")
-    parser.add_argument("yolo", type=Path, help="folder with images, such as data/yolo")
+    parser.add_argument("images", type=Path, help="folder of the images, such as data/subset/images")
     parser.add_argument("out", type=Path, help="folder for the predictions, such as data/predictions")
     parser.add_argument("--report", type=Path, help="folder for figures and charts (default: OUT-report)")
     args = parser.parse_args()
     report = args.report or beside(args.out, "report")
-    inputs = [args.model, args.split, args.yolo]
+    inputs = [args.model, args.split, args.images]
     check_out(args.out, ("*_box.json", "*_mask.json"), inputs)
     check_out(report / "evaluate", ("*.csv", "*.json", "*.png", "sample", "worst"), inputs)
-    params = load_params()
+    limits = load_params()[Evaluate]
     if not args.split.is_dir():
         raise SeamlineError(
             f"{args.split}: is not a folder; give the one with val.json and test.json, such as data/split."
@@ -47,16 +48,15 @@ def main() -> None:
     from seamline.inference.threads import limit_other_threads
 
     limit_other_threads()
-    limits = params.evaluate
     detector = Detector(args.model, limits.confidence, limits.nms_iou, limits.max_detections)
     kinds = kinds_of(detector.has_masks)
     with whole_folder(args.out) as out:
         for split in MEASURED_SPLITS:
-            records = predict_split(detector, args.split / f"{split}.json", args.yolo / "images", split)
+            records = predict_split(detector, args.split / f"{split}.json", args.images, split)
             for kind in kinds:
                 write_json(out / f"{split}_{kind}.json", results_of_kind(records, kind))
 
-    evaluations = evaluate_files(args.split, args.out, params)
+    evaluations = evaluate_files(args.split, args.out, limits)
     metrics = {split: {kind: evaluations[split, kind].summary for kind in kinds} for split in MEASURED_SPLITS}
     primary = primary_kind(kinds)
     write_json(report / "metrics.json", metrics)
@@ -68,7 +68,7 @@ def main() -> None:
         },
     )
     with whole_folder(report / "evaluate") as folder:
-        write_evaluation(evaluations, args.model, args.split, args.out, args.yolo / "images", params, folder)
+        write_evaluation(evaluations, args.model, args.split, args.out, args.images, limits, folder)
 
     for split in MEASURED_SPLITS:
         numbers = ", ".join(

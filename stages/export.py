@@ -6,7 +6,7 @@ quantisation costs more, the head stays in f32; then NNCF's accuracy control loo
 fails there is no INT8 model but the reason in its place. Every model says in its metadata what it is. What was measured
 is written to REPORT.
 
-Example: python -m stages.export models/train/best.pt data/split data/yolo models/export
+Example: python -m stages.export models/train/best.pt data/split data/subset/images models/export
 """
 
 import argparse
@@ -34,25 +34,27 @@ from seamline.inference.threads import limit_other_threads
 from seamline.models.engines.opening import NO_MODEL
 from seamline.models.exported import model_paths
 from seamline.models.model_facts import Limits
-from seamline.params.loader import Export, load_params
+from seamline.params.evaluate import Evaluate
+from seamline.params.export import Export
+from seamline.params.loader import load_params
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("weights", type=Path, help="trained model, such as models/train/best.pt")
     parser.add_argument("split", type=Path, help="folder with train.json and val.json, such as data/split")
-    parser.add_argument("yolo", type=Path, help="folder with images/, such as data/yolo")
+    parser.add_argument("images", type=Path, help="folder of the images, such as data/subset/images")
     parser.add_argument("out", type=Path, help="folder for a model of each format, such as models/export")
     parser.add_argument("--report", type=Path, help="what the gates measured (default: OUT-report.json)")
     args = parser.parse_args()
-    images = args.yolo / "images"
+    images = args.images
     models = model_paths(args.weights, args.out)
     for model in models.values():
         if model != args.weights:
             folder = model.parent if model.suffix else model
             check_out(folder, ("model.*", NO_MODEL), [args.weights, args.split, images])
     params = load_params()
-    settings, evaluation = params.export, params.evaluate
+    settings, evaluation = params[Export], params[Evaluate]
 
     limit_other_threads()
     limits = Limits(evaluation.confidence, evaluation.nms_iou, evaluation.max_detections)

@@ -27,7 +27,8 @@ from seamline.ingest.layouts.recognition import read_source
 from seamline.ingest.manifest import write_manifest
 from seamline.ingest.remote.cache import locked
 from seamline.ingest.remote.fetch import fetch
-from seamline.params.loader import Pull, load_params
+from seamline.params.loader import load_params
+from seamline.params.pull import Pull
 
 
 def main() -> None:
@@ -38,7 +39,7 @@ def main() -> None:
     parser.add_argument("--report", type=Path, help="what was repaired and dropped (default: OUT-report.json)")
     args = parser.parse_args()
     scratch = (SCRATCH / "pull").resolve()
-    params = load_params().pull
+    params = load_params()[Pull]
     args.source = params.source if args.source is None else args.source
     with locked(scratch):  # two at once would take what is unpacked, and data/raw, from each other
         pull(args, params, scratch)

@@ -13,11 +13,14 @@ from seamline.base.coco import Record
 from seamline.base.files import write_text
 from seamline.base.process import run
 from seamline.evaluation.kinds import KINDS, PLURALS
+from seamline.params.export import Export
 from seamline.params.loader import load_params
+from seamline.params.report import Report
 from seamline.report.cautions import cautions
+from seamline.report.code import code_identity
 from seamline.report.contents import (
+    SECTIONS,
     as_fast,
-    code_identity,
     confusion_table,
     how_to_run,
     kind_of,
@@ -50,14 +53,14 @@ def main() -> None:
     from seamline.report.page import picture_to_data, render
 
     reports = read_reports(args.reports)
-    best, kind = recommended(reports, params.export.int8.max_drop), kind_of(reports)
+    best, kind = recommended(reports, params[Export].int8.max_drop), kind_of(reports)
     values: dict[str, Any] = {
         "reports": reports,
-        "params": params,
+        "params": {name: params[kind] for name, kind in SECTIONS.items()},
         "kind": kind,
         "kinds": [one for one in reversed(KINDS) if one in reports["metrics"]["test"]],
         "shapes": PLURALS[kind],
-        "title": params.report.title,
+        "title": params[Report].title,
         "purpose": purpose_of(reports, params),
         "cautions": cautions(reports, params),
         "code": code_identity(),

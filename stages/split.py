@@ -1,14 +1,14 @@
 """Split: divide the images into train, val and test so that nothing leaks and every class keeps its share.
 
-Images of one group (split.group_by) and near-duplicates stay together. OUT gets train.txt, val.txt and test.txt
-(image paths below data/yolo), a COCO file a split, data.yaml with the class names, and groups.json, which says what was
-kept together; REPORT the proof; CHARTS charts and tables of what the model will learn from.
+Images of one group (split.group_by) and near-duplicates stay together. OUT gets a COCO file for each split; train.txt,
+val.txt and test.txt, whose paths are relative to the folder that holds images/ and labels/; data.yaml with the names of
+the classes; and groups.json, which says what stayed together. REPORT is the proof, CHARTS is what the model will learn
+from.
 
-Example: python -m stages.split data/subset data/yolo data/split
+Example: python -m stages.split data/subset data/split
 """
 
 import argparse
-import os
 from pathlib import Path
 
 import numpy as np
@@ -25,7 +25,8 @@ from seamline.dataset.groups import Assigned, Groups, field_groups
 from seamline.dataset.near_duplicates import Fingerprints, fingerprint, joined_groups, near_duplicates
 from seamline.dataset.splits import FEWEST_GROUPS, official_splits, split_report
 from seamline.dataset.stratification import stratified
-from seamline.params.loader import Ratios, Split, load_params
+from seamline.params.loader import load_params
+from seamline.params.split import Ratios, Split
 
 Ints = npt.NDArray[np.int64]
 
@@ -33,17 +34,16 @@ Ints = npt.NDArray[np.int64]
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("subset", type=Path, help="canonical COCO folder, such as data/subset")
-    parser.add_argument("yolo", type=Path, help="its images and labels for the trainer, such as data/yolo")
     parser.add_argument("out", type=Path, help="folder to make, such as data/split")
     parser.add_argument("--report", type=Path, help="the proof (default: OUT-report.json)")
     parser.add_argument("--charts", type=Path, help="folder for charts and tables (default: OUT-charts)")
     args = parser.parse_args()
     charts_folder = args.charts or beside(args.out, "charts")
     for folder, ours in ((args.out, ("*.txt", "*.json", "data.yaml")), (charts_folder, ("*.png", "*.csv"))):
-        check_out(folder, ours, [args.subset, args.yolo])
+        check_out(folder, ours, [args.subset])
     from seamline.charts.dataset import write_data_charts  # matplotlib, which the stage's environment is for
 
-    params, images_folder = load_params().split, args.yolo / "images"
+    params, images_folder = load_params()[Split], args.subset / "images"
 
     coco = read_coco(args.subset / "annotations.json")
     image_of, instances = instances_of_images(coco)
@@ -55,10 +55,8 @@ def main() -> None:
     assigned = assigned_splits(coco, joined, instances, params)
 
     names = [category.name for category in coco.category_refs()]
-    # "./" stands for the list's own folder: ultralytics reads such lists from any working directory.
-    images_at = Path(os.path.relpath(images_folder, args.out)).as_posix()
     with whole_folder(args.out) as out:
-        write_splits(out, coco, assigned, image_of, images_at)
+        write_splits(out, coco, assigned, image_of)
         # What belongs together, by whatever reason: intervals of the evaluation are drawn from these groups.
         ids = (str(image.id) for image in coco.image_refs())
         write_json(out / "groups.json", dict(zip(ids, joined.tolist(), strict=True)))
@@ -108,11 +106,11 @@ def assigned_splits(coco: Coco, groups: Groups, instances: Ints, params: Split) 
     return assigned
 
 
-def write_splits(out: Path, coco: Coco, assigned: Assigned, image_of: Ints, images_at: str) -> None:
+def write_splits(out: Path, coco: Coco, assigned: Assigned, image_of: Ints) -> None:
     images = coco.image_refs()
     for index, split in enumerate(SPLITS):
         chosen = np.flatnonzero(assigned == index)
-        write_text(out / f"{split}.txt", "".join(f"./{images_at}/{images[at].file_name}\n" for at in chosen))
+        write_text(out / f"{split}.txt", "".join(f"./images/{images[at].file_name}\n" for at in chosen))
         write_coco(
             out / f"{split}.json",
             (coco.images[at] for at in chosen),

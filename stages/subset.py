@@ -22,7 +22,8 @@ from seamline.base.files import beside, check_out, whole_folder, write_json
 from seamline.base.process import run
 from seamline.dataset.groups import field_groups
 from seamline.dataset.selection import choose_balanced, merged_category, source_ids_by_class
-from seamline.params.loader import Subset, load_params
+from seamline.params.loader import load_params
+from seamline.params.subset import Subset
 
 Ints = npt.NDArray[np.int64]
 Flags = npt.NDArray[np.bool_]
@@ -35,7 +36,7 @@ def main() -> None:
     parser.add_argument("--report", type=Path, help="what was chosen (default: OUT-report.json)")
     args = parser.parse_args()
     check_out(args.out, ("annotations.json", "images"), [args.raw], inside=True)
-    params = load_params().subset
+    params = load_params()[Subset]
 
     coco = read_coco(args.raw / "annotations.json")
     rows = annotation_rows(coco, params.min_area_px)

@@ -15,6 +15,7 @@ from pathlib import Path
 from seamline.base.files import beside, check_out, copy, whole_folder, write_json
 from seamline.base.process import run
 from seamline.params.loader import load_params
+from seamline.params.train import Train
 from seamline.training.finished import trainings_folder
 from seamline.training.history import write_history
 
@@ -28,7 +29,7 @@ def main() -> None:
     args = parser.parse_args()
     check_out(args.out, ("best.pt", "training.json"), [args.split, args.yolo])
     report = args.report or beside(args.out, "report")
-    params = load_params().train
+    params = load_params()[Train]
 
     from seamline.training.run import finished_training  # imports torch, which --help does not need
 

@@ -28,7 +28,10 @@ from seamline.models.exported import model_paths
 from seamline.models.letterbox import image_to_letterbox
 from seamline.models.model_facts import ModelFacts
 from seamline.models.yolo import canvases_to_tensor
+from seamline.params.benchmark import Benchmark
+from seamline.params.export import Export
 from seamline.params.loader import Params, load_params
+from seamline.params.types import Section
 from tests.conftest import PARAMS, PROJECT
 
 NAMES = ["short sleeve top", "trousers"]
@@ -51,11 +54,11 @@ sys.meta_path.insert(0, Blocker())
 class Untrained(NamedTuple):
     weights: Path
     split: Path  # train.json, val.json, test.json
-    yolo: Path  # images/
+    images_folder: Path
     exported: Path  # onnx/, openvino/ and, once the export stage ran, openvino_int8/
 
     def images(self) -> list[Path]:
-        return sorted((self.yolo / "images").iterdir())
+        return sorted(self.images_folder.iterdir())
 
     def models(self) -> dict[str, Path]:
         return model_paths(self.weights, self.exported)
@@ -63,8 +66,8 @@ class Untrained(NamedTuple):
 
 def make_untrained(folder: Path, description: Path = PROJECT / "architectures" / "yolov9t-seg.yaml") -> Untrained:
     """best.pt, ONNX and OpenVINO f32 of a model with random weights, and a small split."""
-    untrained = Untrained(folder / "train" / "best.pt", folder / "split", folder / "yolo", folder / "export")
-    write_split(untrained.split, untrained.yolo / "images")
+    untrained = Untrained(folder / "train" / "best.pt", folder / "split", folder / "images", folder / "export")
+    write_split(untrained.split, untrained.images_folder)
     write_checkpoint(untrained.weights, untrained.images(), description)
     models = untrained.models()
     models["onnx"].parent.mkdir(parents=True)
@@ -160,13 +163,12 @@ def small_params() -> Params:
     """The project's parameters, with limits that an untrained model passes and little work."""
     params = load_params(PARAMS)
     replace = msgspec.structs.replace
-    return replace(
-        params,
-        export=replace(
-            params.export, min_matched=0.0, int8=replace(params.export.int8, calibration_images=4, max_drop=1.0)
-        ),
-        benchmark=replace(params.benchmark, threads=1, rounds=2, images=3, timeout_s=120),
-    )
+    int8 = replace(params[Export].int8, calibration_images=4, max_drop=1.0)
+    changed: dict[type[Section], Section] = {
+        Export: replace(params[Export], min_matched=0.0, int8=int8),
+        Benchmark: replace(params[Benchmark], threads=1, rounds=2, images=3, timeout_s=120),
+    }
+    return Params({**params.by_type, **changed})
 
 
 def run_stage(monkeypatch: pytest.MonkeyPatch, main: Any, *arguments: Path | str) -> None:

@@ -20,10 +20,10 @@ from seamline.base.errors import SeamlineError
 from seamline.base.files import link_or_copy, whole_file
 
 Record = dict[str, Any]
-# As pull gives them: nothing that leads elsewhere or ends a line, and an ending.
+# As pull names them: no character that leads elsewhere or ends a line, and a suffix.
 ODD = r"/\\\x00-\x1f\x7f\x85\u2028\u2029"
 PLAIN_NAME = re.compile(rf"[^{ODD}]*[^.{ODD}]\.+[^.{ODD}]*")
-CACHED = re.compile(r"/[0-9a-f]{2}/[0-9a-f]{30}$")  # what DVC may have put a link to in a file's place
+CACHED = re.compile(r"/[0-9a-f]{2}/[0-9a-f]{30}$")  # what DVC may have replaced a file with a link to
 T = TypeVar("T")
 
 
@@ -33,7 +33,7 @@ class Category(msgspec.Struct):
 
 
 class ImageRef(msgspec.Struct, gc=False):
-    """What selecting and converting need to know of an image record; its name is one of a file and leads nowhere."""
+    """What selecting and converting need to know of an image record; its name is a plain file name."""
 
     id: int
     file_name: str
@@ -65,7 +65,7 @@ class Coco(msgspec.Struct):
     attributes: msgspec.Raw = msgspec.Raw(b"[]")
 
     def image_refs(self) -> list[ImageRef]:
-        """Raises SeamlineError unless each has an id and a plain name of its own; labels are called by it as well."""
+        """Raises SeamlineError unless each has an id and a plain name of its own; its label file gets that name."""
         refs = list(references(ImageRef, self.images))
         if len({ref.id for ref in refs}) < len(refs):
             raise not_canonical("two images have one id")
@@ -111,7 +111,7 @@ def not_canonical(reason: str) -> SeamlineError:
 
 
 def link_image(source: str, target: str, dataset: str) -> None:
-    """Give an image of a canonical dataset a second place.
+    """Link an image of a canonical dataset into another folder.
 
     Raises:
         SeamlineError: when it is not there, or is a link to what is neither the dataset's nor DVC's.
@@ -120,7 +120,7 @@ def link_image(source: str, target: str, dataset: str) -> None:
     if os.path.islink(source):  # noqa: PTH114
         place = os.path.realpath(source)
         if place.startswith(f"{os.path.realpath(dataset)}{os.sep}"):
-            source = place  # the link itself may lead elsewhere from its second place
+            source = place  # a relative link would lead elsewhere from the other folder
         elif not CACHED.search(place):
             raise SeamlineError(f"{source}: is a link to {place}, outside of the dataset; put the file there itself.")
     try:
@@ -143,7 +143,7 @@ def raw_to_record(raw: msgspec.Raw | bytes) -> Record:
 
 
 def read_coco(path: Path) -> Coco:
-    """Read a COCO file; numbers that are none (NaN, Infinity) become null.
+    """Read a COCO file; NaN and Infinity become null.
 
     Raises:
         SeamlineError: when the file is missing, is not JSON, or lacks images, annotations or categories.
@@ -165,7 +165,7 @@ def read_coco(path: Path) -> Coco:
 
 
 def tolerant_coco(data: bytes) -> Coco | None:
-    """What Python's own JSON reader makes of it: it takes NaN and a byte-order mark, for ten times time and memory."""
+    """What Python's own JSON reader makes of it: it accepts NaN and a byte-order mark, in ten times the time."""
     encode = msgspec.json.encode
     try:
         document = json.loads(data.decode("utf-8-sig"), parse_constant=lambda name: None)
@@ -198,7 +198,7 @@ def write_coco(
     categories: list[Record],
     attributes: msgspec.Raw | None = None,
 ) -> None:
-    """Write a COCO file, a record a line so that it can be read and compared, records in the order given."""
+    """Write a COCO file with one record a line, so that it can be read and compared, in the order given."""
     encode = msgspec.json.encode
     with whole_file(path) as temporary, temporary.open("wb") as stream:
         for opening, records in ((b'{"images": [', images), (b'"annotations": [', annotations)):

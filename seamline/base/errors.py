@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-NAMED = 4  # things in a sentence; of more, the rest is counted
+NAMED = 4  # things named in a sentence; the others are counted
 
 
 class SeamlineError(Exception):
-    """Something the user can mend; its text is one sentence naming file, record, value and what is allowed."""
+    """Something the user can fix; its text is one sentence naming file, record, value and what is allowed."""
 
 
 def not_installed(what: str, error: ModuleNotFoundError) -> SeamlineError:

@@ -1,4 +1,4 @@
-"""Text that users name (classes, photos, folders) in what people open: it shows as it is, and does nothing.
+"""Text that users name (classes, photos, folders) in what people open: it is shown as it is, and has no effect.
 
 Files that machines read (JSON, the tables of reports/, manifest.csv) are quoted by their writers and never altered.
 """
@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import re
 
-# Where a spreadsheet takes text for a formula; TAB and CR are left out before it looks.
+# Text that a spreadsheet takes for a formula; it ignores a leading TAB and CR.
 FORMULA = re.compile(r"^[\t\r\n ]*[=+\-@]|^[\t\r]")
-# Marks of direction, which turn round what is shown behind them.
+# Marks of direction, which can reverse the text after them.
 DIRECTION = r"\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069"
-# What a terminal obeys, or shows at another place: control characters, separators of lines, marks of direction.
+# What a terminal executes, or shows in another place: control characters, separators of lines, marks of direction.
 OBEYED = re.compile(rf"[\x00-\x1f\x7f-\x9f\u2028\u2029{DIRECTION}]")
 # What may have a meaning to some reader of Markdown: CommonMark, GitHub's tables, links and formulas.
 MARKED = re.compile(r"([\\`*_\[\]|~$&])")
@@ -41,7 +41,7 @@ def to_line(value: object) -> Markdown:
 
 
 def to_code(value: object) -> Markdown:
-    """A code span that ends where its text does, whatever ticks there are in it."""
+    """A code span that ends where its text does, however many backticks are in it."""
     text = " ".join(str(value).split())
     fence = "`" * (1 + max(map(len, re.findall("`+", text)), default=0))
     space = " " if "`" in text else ""
@@ -49,20 +49,20 @@ def to_code(value: object) -> Markdown:
 
 
 def has_control_character(text: str) -> bool:
-    """Whether a terminal would obey something in it, wherever it is printed."""
+    """Whether a terminal would execute something in it, wherever it is printed."""
     return CONTROL.search(text) is not None
 
 
 def to_spreadsheet(value: object) -> object:
-    """A cell of a table that people open with a spreadsheet, which would calculate with text that begins so."""
+    """A cell of a table that people open with a spreadsheet, which would evaluate text that begins like a formula."""
     return f"'{value}" if isinstance(value, str) and FORMULA.match(value) else value
 
 
 def to_terminal(value: object) -> str:
-    """On one line of a terminal, which would obey a file's name that has control characters in it."""
+    """On one line of a terminal, which would execute control characters in a file's name."""
     return OBEYED.sub(lambda found: found[0].encode("unicode_escape").decode(), str(value))
 
 
 def without_direction_marks(text: str) -> str:
-    """For pictures, where a mark in a name would turn round the score behind it; letters have directions without."""
+    """For pictures, where a mark in a name would reverse the score after it; letters keep their direction."""
     return re.sub(f"[{DIRECTION}]", "", text)

@@ -38,7 +38,7 @@ LONGEST_NAME_BYTES = 240  # of 255, so that there is room for an ending
 
 
 def temporary_beside(path: Path, ending: str = "tmp") -> Path:
-    """The name a file or folder has while it is being made; one a target, so a killed run leaves at most one."""
+    """The name of a file or folder while it is being made; one for each target, so a killed run leaves at most one."""
     long = len(os.fsencode(path.name)) > LONGEST_NAME_BYTES
     name = hashlib.sha256(os.fsencode(path.name)).hexdigest() if long else path.name
     return path.with_name(f".{name}.{ending}")
@@ -113,7 +113,7 @@ def mounted(path: Path) -> str:
 
 
 def take_place(new: Path, path: Path) -> None:
-    """Give a folder that is whole its name; what has the name until then is deleted, here or by who deletes `new`.
+    """Give a folder that is whole its name; whatever had the name is deleted, here or by the caller, who deletes `new`.
 
     Raises:
         SeamlineError: when `path` is a mount point.
@@ -161,7 +161,7 @@ def repair(path: Path) -> None:
 
 
 def exchange(one: Path, other: Path) -> None:
-    """Let two folders swap their names; nobody sees a moment at which one is missing.
+    """Swap the names of two folders; at no moment is either missing.
 
     Raises:
         OSError: when the system or the file system cannot do it (NO_EXCHANGE), or may not.
@@ -191,7 +191,7 @@ def flush(path: Path) -> None:
 
 
 def delete(path: Path) -> None:
-    """Whatever has the name, if anything; folders that are read-only too."""
+    """Delete whatever has this name, if anything; read-only folders too."""
     if path.is_symlink() or path.is_file():
         path.unlink()
         return
@@ -302,7 +302,7 @@ def link_or_copy(source: Path | str, target: Path | str) -> None:
 
 
 def folded(name: str) -> str:
-    """Equal for names that are one file on a disk that does not tell upper from lower case, as most of Macs are."""
+    """Equal for names that are one file on a disk that ignores case, as most disks of Macs do."""
     return unicodedata.normalize("NFC", name).casefold()
 
 
@@ -322,7 +322,7 @@ def refuse_alike(names: Iterable[str], folder: Path, source: str) -> None:
 
 
 def tells_case(folder: Path) -> bool:
-    """Whether a folder can have two files whose names differ in upper and lower case alone."""
+    """Whether a folder can hold two files whose names differ only in case."""
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder) as place:
         Path(place, "a").touch()

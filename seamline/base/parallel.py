@@ -24,10 +24,10 @@ def usable_cores() -> int:
 
 
 def in_processes(function: Callable[[T], R], jobs: Iterable[T], processes: int) -> Iterator[R]:
-    """Map over jobs in processes of their own; in this one where one is enough. Processes end with their parent.
+    """Map over jobs in processes of their own, or in this one where one is enough. Processes end with their parent.
 
     Raises:
-        SeamlineError: when a process was killed, most likely by the system for want of memory.
+        SeamlineError: when a process was killed, most likely by the system for lack of memory.
     """
     if processes <= 1:
         yield from map(function, jobs)

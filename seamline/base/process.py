@@ -1,4 +1,4 @@
-"""What every stage script needs around its work: plain errors, a quiet environment, an end with its parent."""
+"""What every stage needs around its work: plain errors, quiet libraries, and an end when its parent ends."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from typing import Any
 from seamline.base.errors import SeamlineError
 
 PROC = Path("/proc")  # Linux's alone
-# Environment variable: a process without which our work is in vain, beside the parent.
+# Environment variable: a process besides the parent without which our work is useless.
 ENDS_WITH = "SEAMLINE_ENDS_WITH"
 # Untracked; nothing in it is needed to reproduce a result. An image that is run read-only brings its own.
 SCRATCH = Path(os.environ.get("SEAMLINE_SCRATCH", ".seamline"))
@@ -75,7 +75,7 @@ def without_openvino_telemetry() -> None:
 
 
 def quiet_ultralytics() -> None:
-    """For who uses a Detector in a process of their own: what ultralytics would write and send, and nothing else."""
+    """For those who use a Detector in their own process: what ultralytics would write and send, and nothing else."""
     if "ultralytics" not in sys.modules:
         os.environ.update({name: value for name, value in QUIET.items() if name.startswith("YOLO_")})
         os.environ.setdefault("YOLO_CONFIG_DIR", str(library_folder() / "ultralytics"))
@@ -89,14 +89,14 @@ def library_folder() -> Path:
 
 
 def is_project(folder: Path) -> bool:
-    """Whether this code is that of the folder, and not of another or installed for all."""
+    """Whether this code is the folder's own, and not another checkout's or an installed one."""
     package = folder / "seamline"
     return package.is_dir() and package.samefile(Path(__file__).parent.parent)
 
 
 @functools.cache
 def temporary_folder() -> Path:
-    """A folder that goes with this process; one a process."""
+    """A folder that is deleted when this process ends; one for each process."""
     folder, process = Path(tempfile.mkdtemp(prefix="seamline-")), os.getpid()
 
     def remove() -> None:
@@ -155,10 +155,10 @@ def end_when(over: Callable[[], bool]) -> None:
 def end_of_reader() -> bool:
     """Whether what reads our output has ended, as `head` does when it has seen enough; there is nobody to tell then."""
     poll = select.poll()
-    poll.register(sys.stdout, select.POLLOUT)  # macOS says nothing where nothing is asked
-    if not any(event & (select.POLLERR | select.POLLHUP) for _, event in poll.poll(0)):  # Linux's word, and macOS'
+    poll.register(sys.stdout, select.POLLOUT)  # macOS reports nothing unless it is asked for an event
+    if not any(event & (select.POLLERR | select.POLLHUP) for _, event in poll.poll(0)):  # Linux says ERR, macOS HUP
         return False
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python writes what is left when it exits
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python flushes the rest when it exits
     return True
 
 

@@ -17,7 +17,7 @@ class ByteProgress:
         self.objects, self.size = objects, size
         self.objects_done, self.bytes_done = 0, 0
         self.next_line_s = time.monotonic() + LINE_EVERY_S
-        # Where every size is unknown there is no end to show.
+        # Where no size is known there is no total to show.
         self.bar = tqdm(desc="fetching", total=size or None, unit="B", unit_scale=True, disable=None)
         self.show_objects()
 

@@ -1,4 +1,4 @@
-"""Addresses such as s3://bucket/prefix, as they may be shown: without what may be secret in them."""
+"""Addresses such as s3://bucket/prefix, and how they are shown: without what may be secret in them."""
 
 from __future__ import annotations
 

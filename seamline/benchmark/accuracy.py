@@ -10,7 +10,7 @@ from seamline.base.errors import SeamlineError
 from seamline.evaluation.average_precision import average_precision, read_ground_truth
 from seamline.evaluation.kinds import primary_kind
 from seamline.evaluation.measure import difference_interval, groups_beside, measure
-from seamline.params.loader import Evaluate
+from seamline.params.evaluate import Evaluate
 
 
 def accuracy_figures(

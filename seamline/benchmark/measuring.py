@@ -25,7 +25,7 @@ from seamline.benchmark.timing import (
     predict_test,
     warm_up,
 )
-from seamline.params.loader import Evaluate
+from seamline.params.evaluate import Evaluate
 
 SLOWEST_S = 10  # per image, when accuracy is measured
 TRIED = 32  # images that concurrencies are tried on

@@ -13,7 +13,7 @@ from seamline.benchmark.engine_process import EngineProcess
 from seamline.inference.detector import Detector
 from seamline.models.engines.onnx import CUDA_PROVIDER, import_onnxruntime
 from seamline.models.exported import models_made
-from seamline.params.loader import Evaluate
+from seamline.params.evaluate import Evaluate
 
 BF16 = {"avx512_bf16", "amx_bf16"}  # instructions, any of which makes bf16 worth a row
 

@@ -24,7 +24,8 @@ from seamline.evaluation.kinds import kinds_of
 from seamline.images.reading import ImageError
 from seamline.inference.detector import Detector
 from seamline.inference.predictions import predict_split
-from seamline.params.loader import Benchmark, Evaluate
+from seamline.params.benchmark import Benchmark
+from seamline.params.evaluate import Evaluate
 
 STABLE = 0.05  # two medians of a warm-up that differ by less count as equal
 TRIES = 3  # measurements of each concurrency

@@ -55,7 +55,7 @@ def shrunk(image: Image) -> Image:
 
 
 def sheet_images(split: Counts) -> Counts:
-    """Indices of the images to show, split by split: evenly chosen, by the splits' sizes, but one of each at least."""
+    """Indices of the images to show, chosen evenly, in proportion to the splits' sizes, but at least one of each."""
     sizes = np.bincount(split, minlength=len(SPLITS))
     counts = np.minimum(np.maximum(np.rint(SHEET_IMAGES * sizes / sizes.sum()), 1).astype(np.int64), sizes)
     largest = sizes.argmax()

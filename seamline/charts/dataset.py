@@ -71,7 +71,7 @@ def write_classes(table: Table, out: Path) -> None:
 
 
 def classes_chart(names: Sequence[str], instances: Counts, images: Counts, path: Path) -> None:
-    """Instances a class, and how the splits share them; instances are (splits, classes), images (splits,)."""
+    """Instances of each class, and how the splits share them; instances are (splits, classes), images (splits,)."""
     figure, (counts, shares) = class_rows(names, (2.2, 1))
     totals = instances.sum(axis=0)
     stacked_bars(counts.barh, instances)
@@ -91,7 +91,7 @@ def classes_chart(names: Sequence[str], instances: Counts, images: Counts, path:
 
 
 def class_rows(names: Sequence[str], width_ratios: Sequence[float]) -> tuple[Figure, Any]:
-    """Axes side by side with a row a class, the first class at the top."""
+    """Axes side by side with a row for each class, the first at the top."""
     height = 0.5 + 0.27 * len(names)
     figure, axes = subplots(
         1, len(width_ratios), figsize=(9.5, height), sharey=True, squeeze=False, width_ratios=width_ratios,
@@ -108,7 +108,7 @@ def class_rows(names: Sequence[str], width_ratios: Sequence[float]) -> tuple[Fig
 
 
 def stacked_bars(bars: Any, heights: npt.NDArray[Any]) -> None:
-    """A bar a column of (splits, columns), drawn with an axes' bar or barh."""
+    """A bar for each column of (splits, columns), drawn with an axes' bar or barh."""
     start = "left" if bars.__name__ == "barh" else "bottom"
     ends = np.cumsum(heights, axis=0)
     for height, end, colour in zip(heights, ends, SPLIT_COLOURS, strict=True):
@@ -177,7 +177,7 @@ def write_areas(table: Table, out: Path) -> None:
 
 
 def areas_chart(names: Sequence[str], percentiles: Shares, path: Path) -> None:
-    """A row a class of percentiles (classes, PERCENTILES), in percent of the image."""
+    """A row for each class of percentiles (classes, PERCENTILES), in percent of the image."""
     figure, (axes,) = class_rows(names, (1,))
     rows = np.arange(len(names))
     p10, p25, p50, p75, p90 = percentiles.T
@@ -279,7 +279,7 @@ def cell_overlaps(side: int) -> npt.NDArray[np.float32]:
 
 
 def positions_chart(names: Sequence[str], covers: Sequence[Shares], counts: Sequence[int], path: Path) -> None:
-    """A panel a class: how often a mask covers each cell, from white for never to the class's own maximum."""
+    """A panel for each class: how often a mask covers each cell, from white for never to the class's own maximum."""
     figure, panels = panel_grid(len(names), 6, 1.5, 1.95)
     for axes, name, cover, count in zip(panels, names, covers, counts, strict=False):
         axes.imshow(cover, cmap="Blues", vmin=0)

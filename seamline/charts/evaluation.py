@@ -1,4 +1,4 @@
-"""The charts of a training and an evaluation: numbers as reports/ keeps them in, a figure out."""
+"""The charts of a training and an evaluation: numbers as reports/ has them in, a figure out."""
 
 from __future__ import annotations
 

@@ -54,6 +54,6 @@ def panel_grid(count: int, columns: int, width: float, height: float) -> tuple[F
     size = (columns * width, rows * height)
     figure, axes = subplots(rows, columns, figsize=size, squeeze=False, layout="constrained")
     for one in axes.flat:
-        one.set(xticks=[], yticks=[])  # or ticks that nobody sees take most of the time
+        one.set(xticks=[], yticks=[])  # ticks that nobody sees would take most of the time
         one.set_axis_off()
     return figure, list(axes.flat)

@@ -91,7 +91,7 @@ def instances_to_lines(
             continue
         try:
             mask, left, top = rle_to_crop(segmentation_to_rle(record.segmentation, height, width))
-        except ValueError as error:  # nothing of that kind comes out of pull
+        except ValueError as error:  # pull lets nothing like this through
             dropped[f"its segmentation {error}"] += 1
             continue
         corners = mask_to_corners(mask)

@@ -40,6 +40,8 @@ from seamline.doctor.repository import (
 if TYPE_CHECKING:
     from seamline.doctor.reach import Size
     from seamline.params.loader import Params
+    from seamline.params.pull import Pull
+    from seamline.params.subset import Subset
 
 PYTHONS = ((3, 11), (3, 15))  # the first one is allowed, the second one is not
 VENV = Path(".venv")
@@ -66,21 +68,28 @@ def examine() -> Iterator[Finding]:
     finding = attempt(check_params)
     yield finding
     params = load_params() if finding.level == "ok" else None
+    source, threads = None, None
     if params is None:
         found = "source, classes, disk, weights, GPU and shared memory, since params.yaml could not be read"
         yield Finding("note", "not checked", found, "correct that first")
     else:
-        yield attempt(check_source, params.pull.source)
-        yield attempt(check_classes, params)
-        yield attempt(check_disk, params.pull.source)
-        yield attempt(check_weights, params.train.model)
-        yield attempt(check_gpu, params.train)
-        yield attempt(check_shared_memory, params.train)
+        from seamline.params.benchmark import Benchmark
+        from seamline.params.pull import Pull
+        from seamline.params.subset import Subset
+        from seamline.params.train import Train
+
+        source, threads, train = params[Pull].source, params[Benchmark].threads, params[Train]
+        yield attempt(check_source, source)
+        yield attempt(check_classes, params[Pull], params[Subset])
+        yield attempt(check_disk, source)
+        yield attempt(check_weights, train.model)
+        yield attempt(check_gpu, train)
+        yield attempt(check_shared_memory, train)
     yield attempt(check_processor)
-    yield attempt(check_cores, params.benchmark.threads if params else None)
+    yield attempt(check_cores, threads)
     yield attempt(check_memory)
-    readable = params is not None and not isinstance(size_or_fault(params.pull.source), str)
-    yield attempt(check_untracked, params.pull.source if params and readable else None)
+    readable = source is not None and not isinstance(size_or_fault(source), str)
+    yield attempt(check_untracked, source if readable else None)
 
 
 def check_python() -> Finding:
@@ -239,12 +248,12 @@ def source_finding(source: str, found: Size | str, pulled: bool) -> Finding:
     return Finding("ok", "source", f"{shown(source)}: {most}{size_text(found.bytes)}, {most}{found.files:,} files")
 
 
-def check_classes(params: Params) -> Finding:
-    if isinstance(size_or_fault(params.pull.source), str) and not is_pulled():
+def check_classes(pull: Pull, subset: Subset) -> Finding:
+    if isinstance(size_or_fault(pull.source), str) and not is_pulled():
         return Finding("note", "classes", "not checked, since the source cannot be read", "correct that first")
     from seamline.doctor.classes import classes_in_source
 
-    return classes_in_source(params)
+    return classes_in_source(pull, subset)
 
 
 def check_disk(source: str) -> Finding:

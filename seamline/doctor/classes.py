@@ -15,19 +15,20 @@ from seamline.doctor.finding import Finding
 from seamline.doctor.repository import locked_stages
 from seamline.ingest.archives import SUFFIXES, files_below, folder_of
 from seamline.ingest.layouts.recognition import category_names
-from seamline.params.loader import Params, Pull, Subset
+from seamline.params.pull import Pull
+from seamline.params.subset import Subset
 
 PULLED = Path("data/raw/annotations.json")
 
 
-def classes_in_source(params: Params) -> Finding:
+def classes_in_source(pull: Pull, subset: Subset) -> Finding:
     """Whether the source has the classes, as far as that is known without fetching or unpacking it.
 
     Only names are compared; pull and subset check that each class has an instance.
     """
     try:
-        names = pulled_names(params.pull) or names_in(params.pull)
-        return classes_finding(params.subset, names)
+        names = pulled_names(pull) or names_in(pull)
+        return classes_finding(subset, names)
     except SeamlineError as error:
         return Finding("FAIL", "classes", str(error), "correct pull or subset in params.yaml, or the source")
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Literal
 from seamline.doctor.finding import Finding
 
 if TYPE_CHECKING:
-    from seamline.params.loader import Train
+    from seamline.params.train import Train
 
 LOW_MEMORY_BYTES = 4e9
 LOW_SHARED_BYTES = 1e9

@@ -17,7 +17,7 @@ from pycocotools.cocoeval import COCOeval
 from seamline.base.coco import Record
 from seamline.base.errors import SeamlineError
 from seamline.evaluation.kinds import COCO_KEYS
-from seamline.params.loader import IouThresholds
+from seamline.params.evaluate import IouThresholds
 
 METRIC_NAMES = (
     "mAP50_95",

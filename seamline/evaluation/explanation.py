@@ -55,7 +55,7 @@ from seamline.evaluation.mistakes import (
 )
 from seamline.evaluation.pictures import write_pictures
 from seamline.evaluation.slices import enough_samples, field_of, header_of, job_to_rows
-from seamline.params.loader import Params
+from seamline.params.evaluate import Evaluate
 
 LARGE_SLICES = 100_000  # predictions, over all fields; fewer take less time than starting processes
 
@@ -66,7 +66,7 @@ def write_evaluation(
     split: Path,
     predictions: Path,
     images: Path,
-    params: Params,
+    params: Evaluate,
     out: Path,
 ) -> None:
     """Everything that explains reports/metrics.json, into the folder `out`.
@@ -97,16 +97,15 @@ def write_evaluation(
     names = {number: record["name"] for number, record in truth["test"].cats.items()}
     write_mistakes(judged, names, threshold, kind, out)
     for folder, chosen in (
-        ("worst", worst_images(judged, params.evaluate.overlays)),
-        ("sample", random_images(judged, params.evaluate.overlays, params.evaluate.seed)),
+        ("worst", worst_images(judged, params.overlays)),
+        ("sample", random_images(judged, params.overlays, params.seed)),
     ):
         write_json(out / f"{folder}.json", [judged_to_record(image, truth["test"], kind) for image in chosen])
         write_pictures(chosen, truth["test"], kind, images, out / folder)
 
 
-def settings(model: Path, split: Path, primary: dict[str, Measured], params: Params) -> Record:
+def settings(model: Path, split: Path, primary: dict[str, Measured], section: Evaluate) -> Record:
     """What every figure was measured with and on."""
-    section = params.evaluate
     return {
         "model": str(model),
         "model_sha256": {file.name: sha256_of(file) for file in sorted(model.iterdir())}
@@ -204,10 +203,10 @@ def class_records(measured: Measured) -> dict[str, Record]:
     return found
 
 
-def write_slices(primary: dict[str, Measured], truth: dict[str, COCO], params: Params, kind: str, out: Path) -> None:
+def write_slices(primary: dict[str, Measured], truth: dict[str, COCO], params: Evaluate, kind: str, out: Path) -> None:
     """slices.csv and its chart, and slices.json, which counts the instances that no slice of a field shows."""
     fields = {
-        split: [field_of(truth[split], primary[split].matches, *item) for item in params.evaluate.slices.items()]
+        split: [field_of(truth[split], primary[split].matches, *item) for item in params.slices.items()]
         for split in MEASURED_SPLITS
     }
     write_json(

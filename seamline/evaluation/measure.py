@@ -25,7 +25,7 @@ from seamline.evaluation.average_precision import (
 )
 from seamline.evaluation.bootstrap import draw_weights, groups_showing, interval, mean_of_classes, sample_precisions
 from seamline.evaluation.kinds import kinds_of_predictions
-from seamline.params.loader import Evaluate, Params
+from seamline.params.evaluate import Evaluate
 
 MEASURES = ("mAP50_95", "mAP50")  # that intervals are given for
 LARGE_BYTES = 20_000_000  # of predictions; fewer take less time than starting processes
@@ -37,7 +37,7 @@ class Job(NamedTuple):
     truth: Path
     results: Path
     kind: str
-    params: Params
+    params: Evaluate
 
 
 class Measured(NamedTuple):
@@ -56,7 +56,7 @@ class Measured(NamedTuple):
         return self.samples if measure == "mAP50_95" else self.samples[..., :1]
 
 
-def evaluate_files(split: Path, predictions: Path, params: Params) -> dict[tuple[str, str], Measured]:
+def evaluate_files(split: Path, predictions: Path, params: Evaluate) -> dict[tuple[str, str], Measured]:
     """pycocotools over saved predictions of val and test, in as many processes as there are cores.
 
     Args:
@@ -78,7 +78,7 @@ def evaluate_files(split: Path, predictions: Path, params: Params) -> dict[tuple
 
 def evaluate_file(job: Job) -> Measured:
     truth = read_ground_truth(job.truth)
-    return measure(truth, read_json(job.results), job.kind, groups_beside(job.truth), job.params.evaluate)
+    return measure(truth, read_json(job.results), job.kind, groups_beside(job.truth), job.params)
 
 
 def groups_beside(split_file: Path) -> dict[str, int]:

@@ -13,7 +13,10 @@ import yaml
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 
 from seamline.base.errors import SeamlineError
-from seamline.params.loader import Params, Range
+from seamline.params.evaluate import Evaluate
+from seamline.params.loader import Params
+from seamline.params.sweep import Range, Sweep
+from seamline.params.train import Train
 
 
 def space_to_distributions(space: Mapping[str, Range | list[Any]]) -> dict[str, BaseDistribution]:
@@ -47,9 +50,10 @@ def study_key(params: Params, lock: Path) -> str:
         stages = yaml.safe_load(lock.read_text(encoding="utf-8"))["stages"]
         data = [out["md5"] for name in ("convert", "split") for out in stages[name]["outs"]]
     except (FileNotFoundError, KeyError, TypeError):
-        raise SeamlineError(f"sweep: {lock} has no data yet; run dvc repro split first.") from None
-    sections = {name: msgspec.to_builtins(getattr(params, name)) for name in ("train", "evaluate")}
+        raise SeamlineError(f"sweep: {lock} has no data yet; run dvc repro convert split first.") from None
+    space = params[Sweep].space
+    sections = {"train": msgspec.to_builtins(params[Train]), "evaluate": msgspec.to_builtins(params[Evaluate])}
     train = sections["train"] | sections["train"].pop("(others)")
-    sections["train"] = {key: value for key, value in train.items() if f"train.{key}" not in params.sweep.space}
-    text = json.dumps([data, sections, msgspec.to_builtins(params.sweep.space)], sort_keys=True)
+    sections["train"] = {key: value for key, value in train.items() if f"train.{key}" not in space}
+    text = json.dumps([data, sections, msgspec.to_builtins(space)], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:4]

@@ -14,7 +14,9 @@ from seamline.evaluation.average_precision import average_precision, read_ground
 from seamline.evaluation.kinds import kinds_of, primary_kind
 from seamline.inference.detector import Detector
 from seamline.inference.predictions import predict_split
-from seamline.params.loader import Evaluate, Params
+from seamline.params.evaluate import Evaluate
+from seamline.params.loader import Params
+from seamline.params.train import Train
 from seamline.training.finished import MAX_FINISHED, trainings_folder
 from seamline.training.run import finished_training
 
@@ -22,7 +24,7 @@ SPLITS = ("val", "test")
 METRICS = ("mAP50_95", "mAP50")
 
 
-def seed_spread(params: Params, split: Path, yolo: Path, seeds: Sequence[int]) -> Record:
+def seed_spread(params: Params, split: Path, yolo: Path, images: Path, seeds: Sequence[int]) -> Record:
     """Metrics of every seed's model, their spread and mean, and what they were trained with and on.
 
     Raises:
@@ -31,13 +33,13 @@ def seed_spread(params: Params, split: Path, yolo: Path, seeds: Sequence[int]) -
     most = max(len(seeds), MAX_FINISHED)
     by_seed: dict[str, dict[str, float]] = {}
     for seed in seeds:
-        seeded = msgspec.structs.replace(params.train, seed=seed)
+        seeded = msgspec.structs.replace(params[Train], seed=seed)
         with finished_training(seeded, split, yolo, trainings_folder(), most) as training:
-            metrics = by_seed[str(seed)] = measured(training.weights, params.evaluate, split, yolo / "images")
+            metrics = by_seed[str(seed)] = measured(training.weights, params[Evaluate], split, images)
         kind = primary_kind(metrics)
         print(f"seed {seed}: test {kind} mAP50-95 {metrics[f'test_{kind}_mAP50_95']:.3f}", flush=True)
 
-    train = msgspec.to_builtins(params.train)
+    train = msgspec.to_builtins(params[Train])
     train |= train.pop("(others)")
     columns = {key: [metrics[key] for metrics in by_seed.values()] for key in next(iter(by_seed.values()))}
     return {

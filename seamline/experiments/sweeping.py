@@ -37,7 +37,9 @@ from seamline.experiments.snapshot import (
     take_experiment,
     untracked_code,
 )
-from seamline.params.loader import Params, Sweep, load_params
+from seamline.params.loader import Params, load_params
+from seamline.params.pull import Pull
+from seamline.params.sweep import Sweep
 from seamline.training.trial import DIVERGED, PROGRESS, stop_file
 
 NEEDED = ("dvc.yaml", "dvc.lock", "params.yaml")
@@ -70,12 +72,12 @@ def sweep(name: str) -> list[str]:
     folder = (SCRATCH / "sweep").resolve()
     with only_sweep(folder):
         study = open_study(name, params, f"sqlite:///{folder / 'trials.db'}")
-        if len(study.get_trials(states=OVER)) < params.sweep.trials:
+        if len(study.get_trials(states=OVER)) < params[Sweep].trials:
             trials = Trials(*start_of(study), folder)
             for cut in study.get_trials(states=[TrialState.RUNNING]):
                 study.tell(cut.number, state=TrialState.FAIL)
                 study.enqueue_trial(cut.params)
-            search(study, params.sweep, trials)
+            search(study, params[Sweep], trials)
             discard_copies()
     if not study.get_trials(states=[TrialState.COMPLETE]):
         raise SeamlineError("sweep: every trial was stopped early; raise sweep.startup_trials.")
@@ -102,8 +104,8 @@ def open_study(beginning: str, params: Params, storage: str) -> Study:
         print(f"{name}: a new sweep; data, parameters or space differ from those of {', '.join(others)}, which stays")
     study = optuna.create_study(study_name=name, storage=storage, load_if_exists=True, direction="maximize")
     # With the same seed a resumed sweep would first choose again what the killed one chose first.
-    study.sampler = optuna.samplers.TPESampler(seed=params.sweep.seed + len(study.trials))
-    study.pruner = optuna.pruners.MedianPruner(params.sweep.startup_trials, params.sweep.epochs_before_pruning)
+    study.sampler = optuna.samplers.TPESampler(seed=params[Sweep].seed + len(study.trials))
+    study.pruner = optuna.pruners.MedianPruner(params[Sweep].startup_trials, params[Sweep].epochs_before_pruning)
     return study
 
 
@@ -226,7 +228,7 @@ def start_of(study: Study) -> tuple[Snapshot, Path]:
         start = snapshot_of_workspace()
         keep(start, study.study_name)
     project = copy_of(start)
-    check_source_reachable(load_params(project / "params.yaml").pull.source, project)
+    check_source_reachable(load_params(project / "params.yaml")[Pull].source, project)
     study.set_user_attr("start", list(start))
     return start, project
 

@@ -13,7 +13,7 @@ from typing import Any
 from seamline.base.coco import Record
 from seamline.base.errors import SeamlineError
 from seamline.base.files import read_json, sha256_of
-from seamline.params.loader import Train
+from seamline.params.train import Train
 from seamline.report.contents import read_csv
 from seamline.training.finished import FINISHED, WEIGHTS, Training, holding, store_training
 from seamline.training.run import Identity, identity_of

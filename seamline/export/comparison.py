@@ -21,7 +21,7 @@ from seamline.inference.predictions import predict_split
 from seamline.models.arrays import Outputs
 from seamline.models.engines.engine import Engine, copied
 from seamline.models.model_facts import Limits
-from seamline.params.loader import IouThresholds
+from seamline.params.evaluate import IouThresholds
 
 PARITY_IMAGES = 16  # val images whose raw outputs are compared
 

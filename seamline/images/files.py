@@ -41,7 +41,7 @@ OTHER_FORMATS = {
     **({"HEIF": {".heic", ".heif", ".hif"}} if find_spec("pillow_heif") else {}),
 }
 SUFFIXES = PIPELINE_SUFFIXES.union({".jfif", ".jpe"}, *OTHER_FORMATS.values())
-# What photos and films lie in that cannot be read here, and what to do about it.
+# Suffixes of photos and videos that cannot be read here, and what to do about them.
 TO_JPEG = "convert them to JPEG"
 UNREAD = {
     "pip install pillow-heif": (".heic", ".heif", ".hif"),
@@ -83,8 +83,8 @@ class Picture(msgspec.Struct, frozen=True):
 def opened(stream: IO[bytes], formats: Collection[str]) -> Any:
     """Pillow's image over a file of one of these formats, of which only the header has been read; None for others.
 
-    Image.open() is not asked: it refuses from a number of pixels on that is not ours, tries formats that nobody named
-    (of which some start other programs), and ultralytics puts its own in its place, which installs packages.
+    Image.open() is not used: it has a pixel limit of its own, tries formats that nobody named (some start other
+    programs), and ultralytics replaces it by its own, which installs packages.
 
     Raises:
         One of BROKEN: when the header is damaged.
@@ -199,7 +199,7 @@ def without_exif(jpeg: bytes) -> bytes:
 
 
 def with_right_end(jpeg: bytes) -> bytes | None:
-    """The same pixels in a JPEG that ends with its end marker; None where that cannot be had.
+    """The same pixels in a JPEG that ends with its end marker; None where that is impossible.
 
     Either there are bytes behind the marker, or it is missing.
     """

@@ -48,7 +48,7 @@ def dejavu(name: str = "DejaVuSans") -> Path:
 
 @functools.cache
 def more_faces() -> tuple[Face, ...]:
-    """What is installed beside matplotlib's own, in the order in which a letter is looked for."""
+    """The fonts installed besides matplotlib's own, in the order in which they are searched for a letter."""
     found = []
     for package in PACKAGES:
         spec = importlib.util.find_spec(package)
@@ -59,7 +59,7 @@ def more_faces() -> tuple[Face, ...]:
 
 
 def place(path: Path) -> tuple[bool, bool, bool, str]:
-    """Letters before pictures of things, which several fonts have."""
+    """Fonts of letters first, then those of symbols and emoji, which several fonts have."""
     return path.suffix == ".ttc", "Symbols" in path.name, "Emoji" in path.name, path.name
 
 
@@ -70,8 +70,8 @@ def opened(face: Face) -> FT2Font:
 
 @functools.cache
 def prepare_charts() -> None:
-    """Have matplotlib take what its own font does not have from the others; once, before a figure is made."""
-    from matplotlib import font_manager  # looks at every font there is, which pictures of photos do not need
+    """Have matplotlib use the other fonts for letters that its own lacks; once, before a figure is made."""
+    from matplotlib import font_manager  # slow: looks at every font there is
 
     families = []
     for face in more_faces():
@@ -97,14 +97,14 @@ def text_to_mask(text: str, size_px: float, first: Path) -> npt.NDArray[np.uint8
 
 @contextmanager
 def without_warnings() -> Iterator[None]:
-    """Without matplotlib's lines about letters that no font has, one for each, each time."""
+    """Silence matplotlib's warnings about letters that no font has, which come for every letter, every time."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", r"Glyph \d+ .*missing from font")
         yield
 
 
 def say_missing(text: str) -> None:
-    """A sentence, once in a process, about letters that no font here has."""
+    """Print a sentence, once in a process, about letters that no font here has."""
     missing = [letter for letter in sorted(set(text) - known) if is_visible(letter) and not has(letter)]
     known.update(text)
     if missing and not said:

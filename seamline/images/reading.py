@@ -62,7 +62,7 @@ class Unread(NamedTuple):
 def read_image(source: Source, name: str = "image", max_pixels: int = MAX_PIXELS) -> Image:
     """Decode an image to BGR, EXIF rotation applied.
 
-    Taken is what the pull stage takes: any JPEG, PNG, WebP, BMP or TIFF of one picture, greyscale, CMYK and 16 bits
+    What the pull stage accepts: any JPEG, PNG, WebP, BMP or TIFF of one picture, greyscale, CMYK and 16 bits
     included; and what Pillow reads on this machine of GIF, AVIF and HEIF. A side has at least MIN_SIDE_PX.
 
     Raises:
@@ -232,7 +232,7 @@ def pillow_to_image(image: Pillow.Image) -> Image:
 
 def array_to_image(array: npt.NDArray[Any]) -> Image:
     """(height, width, 3), BGR, from an array of uint8: with 3 or 4 channels, blue first, or one or none, grey."""
-    array = np.asarray(array)  # kinds of their own, as np.matrix, take other shapes on the way
+    array = np.asarray(array)  # subclasses such as np.matrix change their shapes on the way
     channels = 1 if array.ndim == 2 else array.shape[2] if array.ndim == 3 else 0
     if channels not in (1, 3, 4) or array.dtype != np.uint8:
         raise NotAnImage(

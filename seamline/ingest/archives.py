@@ -1,4 +1,4 @@
-"""Archives as datasets are handed out in: unpacked safely, with a password, archives inside archives as well."""
+"""Archives in which datasets are handed out: unpacked safely, with a password, archives inside archives too."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def folder_of(archive: Path) -> Path:
 
 
 def is_unpacked(archive: Path) -> bool:
-    """Whether its folder stands beside it already, so that its content would be there twice."""
+    """Whether its folder is there already, so that its content would be there twice."""
     if folder_of(archive).is_dir():
         print(f"{archive.name} is left alone, since the folder {folder_of(archive).name} stands beside it")
         return True
@@ -58,17 +58,17 @@ def is_unpacked(archive: Path) -> bool:
 
 
 def files_below(folder: Path, ends: tuple[str, ...] = ("",)) -> list[Path]:
-    """Every file below a folder, sorted; links are followed, into each folder once, and what systems leave is not.
+    """Every file below a folder, sorted; links are followed, into each folder once; systems' files are skipped.
 
     Args:
         ends: of the names, in small letters; among hundreds of thousands of photos the few others are found in no time.
     """
     found = (path for path in walked(folder, ends) if path.is_file())
-    return sorted(found, key=lambda path: path.parts)  # the same order as without, in half the time
+    return sorted(found, key=lambda path: path.parts)  # the same order as without the key, in half the time
 
 
 def walked(folder: Path, ends: tuple[str, ...] = ("",)) -> Iterator[Path]:
-    """As files_below, one by one, with what is not a file."""
+    """As files_below, one by one, and also what is not a file."""
     for place, names in folders_and_names(folder):
         yield from (Path(place, name) for name in names if name.lower().endswith(ends) and not is_junk(name))
 
@@ -92,7 +92,7 @@ def folders_and_names(folder: Path) -> Iterator[tuple[str, list[str]]]:
 
 
 def is_junk(name: str) -> bool:
-    """What systems leave in archives and folders, such as ._0001.jpg."""
+    """Whether systems leave such files in archives and folders, as ._0001.jpg."""
     return name.startswith("._") or name == ".DS_Store"
 
 
@@ -134,7 +134,7 @@ def unpack(archive: Path, target: Path, budget: int) -> int:
     """Unpack regular files only, after every name and the total size have been checked; returns the bytes unpacked.
 
     Raises:
-        DamagedArchive: when it is none, or is damaged.
+        DamagedArchive: when it is not an archive, or is damaged.
         SeamlineError: when it leads outside, unpacks to more than `budget` bytes, or cannot be unpacked here.
     """
     target.mkdir(parents=True)

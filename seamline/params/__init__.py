@@ -1,1 +1,1 @@
-"""The typed sections of params.yaml, and their loader."""
+"""The sections of params.yaml, a module each, and their loader."""

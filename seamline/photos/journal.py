@@ -30,8 +30,8 @@ from seamline.base.files import write_json
 FOLDER = "unfinished"
 NAMES = {"run.json", ".run.json.tmp", "done.jsonl", "crops", "overlays", "lock"}
 VERSION = 1  # of the lines
-DELIVERED = "delivered"  # in run.json, when OUT has everything and only what could not be fetched is left
-# What makes a run another one, as people call it.
+DELIVERED = "delivered"  # in run.json, when OUT is complete but for what could not be fetched
+# What makes it another run, in words for people.
 OPTIONS = {
     "model": "model",
     "confidence": "--confidence",

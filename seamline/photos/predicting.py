@@ -66,8 +66,8 @@ def model_sha256(model: Path) -> str:
 def done_before(photos: PhotoList, journal: Journal, batch: int, remote: Remote) -> array[int]:
     """For each photo where its line is in the journal, or MISSING.
 
-    A batch of which one photo is missing is missing: in another company an image's results may be others, in the last
-    of their bits.
+    A batch that lacks one photo is missing as a whole: in another batch an image's results may differ in their last
+    bits.
     """
     known = journal.known()
 

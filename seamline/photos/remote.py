@@ -1,6 +1,6 @@
 """Photos in buckets and on the web, read as pull reads them: the same clients, credentials, limits and retries.
 
-Nothing of them is written to disk.
+They are never written to disk.
 """
 
 from __future__ import annotations

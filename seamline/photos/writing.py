@@ -44,7 +44,7 @@ class Summary(msgspec.Struct):
     instances: int = 0
     pictures: int = 0
     failed: int = 0
-    again: int = 0  # of those failed, such that may go well another time
+    again: int = 0  # of the failed ones, those that may succeed another time
     counts: Counter[str] = msgspec.field(default_factory=Counter)
     failures: list[tuple[str, str]] = []  # the first of them
 
@@ -222,7 +222,7 @@ def draw_overlay(one: Usable, journal: Journal, wanted: Wanted, remote: Remote) 
 
 
 def check_out(out: Path, crops: bool) -> None:
-    """Before anything is predicted in vain.
+    """Checked before anything is predicted.
 
     Raises:
         SeamlineError: when OUT cannot be written to, or holds pictures that no earlier run has made and would be lost.

@@ -5,6 +5,9 @@ from __future__ import annotations
 from seamline.base.coco import Record
 from seamline.evaluation.bootstrap import FEWEST
 from seamline.params.loader import Params
+from seamline.params.pull import Pull
+from seamline.params.split import Split
+from seamline.params.train import Train
 from seamline.report.contents import counted, kind_of, listed, losses_of_data
 
 SAMPLE = "samples/garments.zip"
@@ -19,7 +22,7 @@ USELESS = 0.2  # mAP50
 def cautions(reports: Record, params: Params) -> list[str]:
     """The gravest first."""
     found = []
-    if params.pull.source == SAMPLE:
+    if params[Pull].source == SAMPLE:
         found.append("It was trained on the drawn pictures that come with Seamline and is useless on photos.")
     if reports["training"].get("taken_over"):
         found.append(
@@ -121,9 +124,9 @@ def data_cautions(reports: Record, params: Params) -> list[str]:
     found = []
     if reports["export"]["int8_refused"] is not None:
         found.append(f"There is no INT8 model: {reports['export']['int8_refused']}")
-    if params.train.imgsz < SMALL_INPUT_PX:
-        found.append(f"The model sees images at only {params.train.imgsz} px; small garments are lost.")
-    if params.split.near_duplicate_bits is None:
+    if params[Train].imgsz < SMALL_INPUT_PX:
+        found.append(f"The model sees images at only {params[Train].imgsz} px; small garments are lost.")
+    if params[Split].near_duplicate_bits is None:
         found.append("Near-duplicates across splits were not looked for (split.near_duplicate_bits: null).")
     lost = sum(count for _, reason, count in losses_of_data(reports) if reason.startswith("dropped"))
     if lost:

@@ -6,7 +6,6 @@ Every figure comes from a file in reports/ or from params.yaml; nothing is measu
 from __future__ import annotations
 
 import csv
-import hashlib
 import io
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -18,15 +17,27 @@ import numpy as np
 
 from seamline.base.coco import Record
 from seamline.base.errors import SeamlineError
-from seamline.base.files import read_json, sha256_of
-from seamline.base.git import git
+from seamline.base.files import read_json
 from seamline.benchmark.tables import kind_of_rows
 from seamline.evaluation.kinds import primary_kind
 from seamline.evaluation.mistakes import background_label
+from seamline.params.benchmark import Benchmark
+from seamline.params.convert import Convert
+from seamline.params.evaluate import Evaluate
+from seamline.params.export import Export
 from seamline.params.loader import Params
+from seamline.params.pull import Pull
+from seamline.params.report import Report
+from seamline.params.split import Split
+from seamline.params.subset import Subset
+from seamline.params.train import Train
+from seamline.params.types import Section
 
-CODE = ("architectures", "seamline", "stages")
-CODE_SUFFIXES = {".html", ".md", ".py", ".yaml"}
+# The pipeline's own sections of params.yaml, but for the report's.
+SECTIONS: dict[str, type[Section]] = {
+    "pull": Pull, "subset": Subset, "convert": Convert, "split": Split,
+    "train": Train, "evaluate": Evaluate, "export": Export, "benchmark": Benchmark,
+}  # fmt: skip
 TEXT_COLUMNS = {"actual", "predicted", "split", "field", "value"}
 LISTED = 10  # names in a sentence
 RESAMPLES = 2000
@@ -131,32 +142,11 @@ def kind_of(reports: Record) -> str:
     return primary_kind(reports["metrics"]["test"])
 
 
-def code_identity() -> Record:
-    """Which code this is: a hash of it, the commit that it builds on, and the files changed since then.
-
-    The commit is the last one that changed the code, not HEAD: a commit that changes only a text or only results leaves
-    the model as it is. None where there is no git.
-    """
-    digest = hashlib.sha256()
-    for file in sorted(file for folder in CODE for file in Path(folder).rglob("*") if file.suffix in CODE_SUFFIXES):
-        digest.update(f"{file.as_posix()} {sha256_of(file)}\n".encode())
-    try:
-        commit = git("log", "-1", "--format=%H", "--", *CODE).strip()
-        # Seen from this folder, which may be one of several in a git repository.
-        changed = git("diff", "--name-only", "--relative", "HEAD", "--", *CODE)
-        changed += git("ls-files", "--others", "--exclude-standard", "--", *CODE)
-    except SeamlineError:
-        commit, changed = "", ""
-    files = sorted(changed.splitlines())
-    return {"sha256": digest.hexdigest(), "commit": commit[:12] or None, "changed_since": files if commit else []}
-
-
 def params_to_rows(params: Params) -> list[tuple[str, str]]:
     """Every parameter of the pipeline as section.key, with its value."""
     rows = []
-    for section, values in msgspec.to_builtins(params).items():
-        if section in ("sweep", "report"):
-            continue
+    for section, kind in SECTIONS.items():
+        values = msgspec.to_builtins(params[kind])
         values |= values.pop("(others)", {})
         rows += [(f"{section}.{key}", plain(value)) for key, value in values.items()]
     return rows
@@ -175,8 +165,9 @@ def plain(value: Any) -> str:
 
 def purpose_of(reports: Record, params: Params) -> str:
     """report.purpose, or a sentence made of the classes."""
-    if params.report.purpose is not None:
-        return params.report.purpose
+    purpose = params[Report].purpose
+    if purpose is not None:
+        return purpose
     done = "outlines each one with a mask" if kind_of(reports) == "mask" else "draws a box around each one"
     return f"Finds {listed(list(reports['subset']['classes']))} in photos and {done}."
 

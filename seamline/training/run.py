@@ -10,7 +10,7 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-from seamline.params.loader import Train
+from seamline.params.train import Train
 from seamline.training import yolo as family  # torchvision's trainer is the next one; train.model will say which it is
 from seamline.training.devices import device_kind
 from seamline.training.finished import (

@@ -19,7 +19,7 @@ from seamline.base.errors import SeamlineError
 from seamline.base.files import sha256_of, write_text
 from seamline.base.process import ENDS_WITH
 from seamline.models.ultralytics_patches import replaced_for_training
-from seamline.params.loader import Train
+from seamline.params.train import Train
 from seamline.training.checkpoints import State, read_state
 from seamline.training.devices import find_device
 from seamline.training.finished import Training, weights_folder

@@ -1,10 +1,10 @@
-"""Predict: a model on your own photos; no stage of the pipeline, and nothing of the pipeline is needed but the model.
+"""Predict: find garments in your own photos. Needs nothing of the pipeline but a model.
 
-MODEL is best.pt, an ONNX file or an OpenVINO folder. IMAGES are files, folders (with all below them), globs in quotes,
-or addresses such as s3://bucket/prefix and https://host/photo.jpg, which are read with your AWS configuration and never
-written to disk. OUT gets results.json (COCO results) and images.json (the COCO file they belong to), predictions.csv,
-a few pictures in overlays, and errors.csv with the files that cannot be used; the exit status is 1 where there is one,
-and all others are done. What is done is kept in OUT/unfinished: after a kill the same command resumes.
+MODEL is best.pt, an ONNX file or an OpenVINO folder. IMAGES are files, folders (with everything below them), globs in
+quotes, or addresses such as s3://bucket/prefix and https://host/photo.jpg, which are read with your AWS configuration
+and never written to disk. OUT gets results.json (COCO results) and images.json (the COCO file they belong to),
+predictions.csv, a few pictures in overlays, and errors.csv with the files that could not be used; if there are any, the
+exit status is 1, and all others are done. Finished photos are in OUT/unfinished: after a kill the same command resumes.
 
 Example: seamline predict models/export/openvino_int8 photos 's3://my-bucket/more' --confidence 0.4
 """
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from seamline.photos.writing import Summary
 
 Number = TypeVar("Number", int, float)
-MOST = 256  # threads, and images in a batch: more is a slip of the hand
+MOST = 256  # threads, and images in a batch: more is a typing error
 MOST_PIXELS = 10**10
 
 
@@ -54,10 +54,10 @@ def count_or_all(text: str) -> int | None:
 
 
 def names_to_classes(text: str, names: Sequence[str]) -> list[str]:
-    """The classes that are looked for; a class may have a comma in its name.
+    """The classes to find; a class may have a comma in its name.
 
     Raises:
-        SeamlineError: for one that the model does not know.
+        SeamlineError: for a class that the model does not have.
     """
     chosen = [text] if text in names else [name.strip() for name in text.split(",") if name.strip()]
     unknown = [name for name in chosen if name not in names]
@@ -78,14 +78,19 @@ def parser() -> argparse.ArgumentParser:
         action="append",
         default=[],
         metavar="FILE",
-        help="text file with one of those on each line; - is stdin",
+        help="text file with one of these on each line; - is stdin",
     )
     add("--out", type=Path, default=Path("predictions"), help="folder for the results (default: predictions)")
     add("--confidence", type=number_from(float, 0, 1), help="leave out weaker detections (default: the model's own)")
-    add("--classes", help="leave out all other classes, as in shirt,dress")
-    add("--format", choices=("rle", "polygons"), default="rle", help="how results.json has the masks (default: rle)")
-    add("--crops", action="store_true", help="cut each instance out, as a PNG with transparency")
-    add("--overlays", type=count_or_all, default=24, help="how many images are drawn, or all (default: 24)")
+    add("--classes", help="find these classes only, as in shirt,dress")
+    add(
+        "--format",
+        choices=("rle", "polygons"),
+        default="rle",
+        help="format of the masks in results.json (default: rle)",
+    )
+    add("--crops", action="store_true", help="write each instance as a PNG with transparency")
+    add("--overlays", type=count_or_all, default=24, help="how many images to draw, or all (default: 24)")
     add(
         "--max-pixels",
         type=number_from(int, 1, MOST_PIXELS),
@@ -95,7 +100,7 @@ def parser() -> argparse.ArgumentParser:
     add("--threads", type=number_from(int, 1, MOST), help="CPU threads (default: all usable cores)")
     add("--precision", default="f32", help="f32 (default) or, for OpenVINO, bf16")
     add("--device", default="cpu", help="cpu (default) or, for PyTorch and ONNX, cuda")
-    add("--batch", type=number_from(int, 1, MOST), default=1, help="images the model sees at once (default: 1)")
+    add("--batch", type=number_from(int, 1, MOST), default=1, help="images that the model sees at once (default: 1)")
     return made
 
 
@@ -103,9 +108,9 @@ def main(arguments: Sequence[str]) -> None:
     made = parser()
     args = made.parse_args(arguments)
     if not args.images and not args.list:
-        made.error("name images, or a file that lists them with --list")
+        made.error("name images, or with --list a file that lists them")
 
-    # matplotlib, OpenCV and the engines, for which --help does not wait.
+    # Imports OpenCV and the engines, which --help does not need.
     from seamline.inference.detector import Detector
     from seamline.inference.threads import limit_other_threads
     from seamline.photos.finding import find_photos, words
@@ -133,7 +138,7 @@ def main(arguments: Sequence[str]) -> None:
 def predict(
     args: argparse.Namespace, photos: "PhotoList", detector: "Detector", remote: Any
 ) -> "tuple[Summary, float, int]":
-    """Predict, write, and return what it is, the seconds it took, and how many photos were done before."""
+    """Predict and write; returns the summary, the seconds it took, and how many photos were finished before."""
     from seamline.photos.journal import open_journal
     from seamline.photos.predicting import MISSING, Wanted, done_before, model_sha256, predict_missing
     from seamline.photos.writing import check_out, write_results, writing_to
@@ -170,7 +175,7 @@ def predict(
 def report(
     args: argparse.Namespace, detector: "Detector", photos: "PhotoList", summary: "Summary", seconds: float, before: int
 ) -> None:
-    """Say what was found and where it is; exit with 1 where files could not be used."""
+    """Print what was found and where it is; exit with 1 if files could not be used."""
     from seamline.photos.finding import shown_path
     from seamline.photos.suffixes import passed_over_text
 

@@ -19,7 +19,7 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument("--params", type=Path, default=Path("params.yaml"), help="the file to change")
     args = parser.parse_args(arguments)
 
-    from seamline.params.recipes import copy_recipe
+    from seamline.experiments.recipes import copy_recipe
 
     copy_recipe(args.recipe, args.source, args.params)
     print(f"{args.params} now has the parameters of {args.recipe}")

@@ -4,7 +4,7 @@ Trains the model of params.yaml once with every seed and evaluates each as the e
 `dvc metrics diff` that is smaller than the spread means nothing. Not a stage of dvc.yaml, since it takes one training
 a seed (`make seeds`); trainings that are finished already, such as the pipeline's own, are used. Killed, it resumes.
 
-Example: seamline seeds data/split data/yolo --seeds 0 1 2 --report reports/train/seed_spread.json
+Example: seamline seeds data/split data/yolo data/subset/images --seeds 0 1 2 --report reports/train/seed_spread.json
 """
 
 import argparse
@@ -19,6 +19,7 @@ def main(arguments: Sequence[str]) -> None:
     add = parser.add_argument
     add("split", type=Path, help="folder with the splits, such as data/split")
     add("yolo", type=Path, help="folder with images and labels, such as data/yolo")
+    add("images", type=Path, help="folder of the images, such as data/subset/images")
     add("--seeds", type=int, nargs="+", default=[0, 1, 2], help="two or more (default: 0 1 2)")
     add("--report", type=Path, required=True, help="file to write, such as reports/train/seed_spread.json")
     args = parser.parse_args(arguments)
@@ -32,6 +33,6 @@ def main(arguments: Sequence[str]) -> None:
     from seamline.base.files import write_json
     from seamline.experiments.seeds import seed_spread, spread_to_lines  # torch
 
-    spread = seed_spread(params, args.split, args.yolo, sorted(set(args.seeds)))
+    spread = seed_spread(params, args.split, args.yolo, args.images, sorted(set(args.seeds)))
     write_json(args.report, spread)
     print("\n".join(spread_to_lines(spread)))

@@ -8,8 +8,7 @@ run twice; the latest three interrupted ones stay too, to be resumed. `--clear` 
 `dvc repro` uses them and trains nothing. Data, parameters, torch and ultralytics have to be the same, so that only the
 code differs. reports/train/summary.json says "taken_over" from then on.
 
-Examples: seamline trainings
-          seamline trainings --take models/train
+Example: seamline trainings --take models/train
 """
 
 import argparse
@@ -37,8 +36,9 @@ def main(arguments: Sequence[str]) -> None:
     if args.take:
         from seamline.experiments.taking_over import take_over  # torch
         from seamline.params.loader import load_params
+        from seamline.params.train import Train
 
-        folder = take_over(load_params().train, args.take, args.report, (args.split, args.yolo), scratch)
+        folder = take_over(load_params()[Train], args.take, args.report, (args.split, args.yolo), scratch)
         print(f"{args.take / 'best.pt'} is stored in {folder}; dvc repro uses it and trains nothing")
         return
     finished, unfinished = latest_first(scratch / FINISHED), latest_first(scratch)

@@ -17,6 +17,7 @@ from seamline.benchmark.accuracy import accuracy_figures
 from seamline.benchmark.differences import mean_iou, most_different
 from seamline.benchmark.rows import Row
 from seamline.images.reading import read_image
+from seamline.params.evaluate import Evaluate
 from seamline.params.loader import load_params
 from stages import benchmark
 from tests.boxes import BoxDetector
@@ -41,13 +42,11 @@ class StubProcess:
 
 @pytest.fixture
 def split(tmp_path: Path) -> Path:
-    """A folder with test.json, groups.json and, in yolo/, the images."""
+    """A folder with test.json and groups.json; the images are in data/photos."""
     photos = write_dataset(tmp_path / "data", count=16) / "photos"
     (tmp_path / "split").mkdir()
     (tmp_path / "split" / "test.json").write_bytes((photos.parent / "instances.json").read_bytes())
     (tmp_path / "split" / "groups.json").write_text(json.dumps({str(number): number for number in range(1, 17)}))
-    (tmp_path / "yolo").mkdir()
-    (tmp_path / "yolo" / "images").symlink_to(photos)
     return tmp_path / "split"
 
 
@@ -74,7 +73,7 @@ def test_boxes_are_compared_by_their_iou() -> None:
 
 
 def test_accuracy_is_that_of_the_kinds_found(split: Path) -> None:
-    truth, limits = COCO(str(split / "test.json")), load_params(PARAMS).evaluate
+    truth, limits = COCO(str(split / "test.json")), load_params(PARAMS)[Evaluate]
     found = {name: noisy_results(truth, seed) for seed, name in enumerate(("pytorch", "onnx"))}
     boxes = {name: [{**one} for one in records] for name, records in found.items()}
     for records in boxes.values():
@@ -109,7 +108,7 @@ def test_the_stage_measures_boxes_alone(
         return StubProcess(row.name, BoxDetector(split / "test.json", seed=row.name == "openvino_int8"))
 
     monkeypatch.setattr(benchmark, "start_row", start)
-    run_stage(monkeypatch, benchmark.main, weights, exported, split, tmp_path / "yolo", reports)
+    run_stage(monkeypatch, benchmark.main, weights, exported, split, tmp_path / "data" / "photos", reports)
     rows = json.loads((reports / "benchmark.json").read_text())
     assert not [key for row in rows.values() for key in row if "mask" in key]
     assert rows["onnx"]["box_mAP50_95_delta"] == 0

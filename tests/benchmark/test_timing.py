@@ -35,6 +35,7 @@ from seamline.benchmark.timing import (
 from seamline.images.reading import read_image
 from seamline.inference.detector import Detector
 from seamline.models.engines.opening import NO_MODEL
+from seamline.params.benchmark import Benchmark
 from seamline.params.loader import load_params
 from stages import benchmark
 from tests.conftest import PARAMS
@@ -50,7 +51,7 @@ def heavy_modules(detector: object) -> set[str]:
 
 
 def test_profiles_say_how_much_is_enough() -> None:
-    quick = profile_of(load_params(PARAMS).benchmark)
+    quick = profile_of(load_params(PARAMS)[Benchmark])
     assert quick == PROFILES["quick"]
     rounds = {"a": [Measurement(0.1, 10)] * 16, "b": [Measurement(0.1, 10)] * 16}
     assert is_enough(rounds, quick)
@@ -162,7 +163,7 @@ def test_a_missing_model_is_named_before_anything_starts(
             untrained.weights,
             tmp_path,
             untrained.split,
-            untrained.yolo,
+            untrained.images_folder,
             tmp_path / "reports",
         )
     assert not (tmp_path / "reports").exists()
@@ -181,7 +182,7 @@ def test_stage_writes_the_contracts_keys(
     # f32 twice: INT8 is the export's test, and takes long to make.
     shutil.copytree(exported / "openvino", exported / "openvino_int8")
     reports = tmp_path / "reports"
-    arguments = (untrained.weights, exported, untrained.split, untrained.yolo, reports)
+    arguments = (untrained.weights, exported, untrained.split, untrained.images_folder, reports)
     run_stage(monkeypatch, benchmark.main, *arguments)
     rows = json.loads((reports / "benchmark.json").read_text())
     expected = [row.name for row in rows_to_measure({name: Path() for name in FORMATS}, instructions(), [])]
@@ -237,7 +238,7 @@ def test_without_torch_onnx_is_the_one_compared_with(
     (exported / "openvino_int8").mkdir()
     (exported / "openvino_int8" / NO_MODEL).write_text("refused\n")
     monkeypatch.setattr("seamline.benchmark.rows.find_spec", lambda name: None)
-    arguments = (tmp_path / "best.pt", exported, untrained.split, untrained.yolo, reports)
+    arguments = (tmp_path / "best.pt", exported, untrained.split, untrained.images_folder, reports)
     run_stage(monkeypatch, benchmark.main, *arguments)
     rows = json.loads((reports / "benchmark.json").read_text())
     assert list(rows)[:2] == ["onnx", "openvino"]

@@ -15,6 +15,8 @@ from seamline.doctor import checks
 from seamline.doctor.finding import Finding
 from seamline.ingest.layouts.recognition import category_names
 from seamline.params.loader import load_params
+from seamline.params.pull import Pull
+from seamline.params.subset import Subset
 from tests.conftest import Project, write_dataset
 from tests.doctor.test_doctor import levels_of, run_doctor
 from tests.ingest.test_layouts import pulled, write_ccp, write_deepfashion2, write_fashionpedia
@@ -34,7 +36,8 @@ def looked_at(source: Path | str, classes: Any, **pull: Any) -> Finding:
     values["subset"] = {**DEFAULTS["subset"], "classes": classes}
     Path("params.yaml").write_text(yaml.safe_dump(values))
     checks.size_or_fault.cache_clear()
-    return checks.check_classes(load_params())
+    params = load_params()
+    return checks.check_classes(params[Pull], params[Subset])
 
 
 @pytest.mark.parametrize(
@@ -98,7 +101,7 @@ def test_what_was_pulled_is_looked_at_while_it_is_of_this_source(
     assert looked_at(archive, ["trousers"]).found == "1 to learn, and the source has them"
     other = shutil.copy(archive, tmp_path / "other.zip")
     assert looked_at(other, ["trouser"]).found[:10] == "checked wh"
-    assert msgspec.to_builtins(load_params().pull)["source"] == str(other)
+    assert msgspec.to_builtins(load_params()[Pull])["source"] == str(other)
 
 
 @pytest.mark.process

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from seamline.doctor import cores, gpus, hardware
 from seamline.params.loader import load_params
+from seamline.params.train import Train
 from tests.conftest import PARAMS
 
 
@@ -73,7 +74,7 @@ def test_torchs_cuda_is_what_torch_says() -> None:
 def test_a_gpu_that_is_asked_for_and_not_there_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(gpus, "DRIVER", tmp_path / "version")
     monkeypatch.setattr(gpus, "WSL", tmp_path / "dxg")
-    train = load_params(PARAMS).train
+    train = load_params(PARAMS)[Train]
     assert hardware.check_gpu(train).level == "ok"
     train.device = "0"
     assert hardware.check_gpu(train).level == "FAIL"

@@ -17,7 +17,7 @@ from seamline.evaluation.average_precision import (
     results_of_kind,
 )
 from seamline.masks.rle import mask_to_rle
-from seamline.params.loader import IouThresholds
+from seamline.params.evaluate import IouThresholds
 from tests.conftest import write_dataset
 
 COCO_IOUS = IouThresholds(0.5, 0.95, 0.05)

@@ -21,6 +21,7 @@ from seamline.evaluation.kinds import kinds_of, kinds_of_predictions, primary_ki
 from seamline.evaluation.measure import evaluate_files
 from seamline.evaluation.mistakes import RIGHT, Judged, judge, mistakes_of
 from seamline.evaluation.pictures import truth_beside_prediction
+from seamline.params.evaluate import Evaluate
 from seamline.params.loader import load_params
 from stages import evaluate
 from tests.boxes import BoxDetector
@@ -46,8 +47,7 @@ def boxes_only(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (root / "split" / f"{split}.json").write_bytes((photos.parent / "instances.json").read_bytes())
         results = noisy_results(read_ground_truth(root / "split" / f"{split}.json"), seed)
         (root / "predictions" / f"{split}_box.json").write_text(json.dumps(results_of_kind(results, "box")))
-    params = load_params(PARAMS)
-    params.evaluate = msgspec.structs.replace(params.evaluate, overlays=3, bootstrap_samples=100)
+    params = msgspec.structs.replace(load_params(PARAMS)[Evaluate], overlays=3, bootstrap_samples=100)
     found = evaluate_files(root / "split", root / "predictions", params)
     arguments = (root / "model.onnx", root / "split", root / "predictions", photos, params, root / "evaluate")
     write_evaluation(found, *arguments)
@@ -81,7 +81,7 @@ def test_masks_are_primary_where_there_are_any(tmp_path: Path) -> None:
 
 
 def test_figures_and_intervals_are_those_of_boxes(boxes_only: Path) -> None:
-    params = load_params(PARAMS)
+    params = load_params(PARAMS)[Evaluate]
     found = evaluate_files(boxes_only / "split", boxes_only / "predictions", params)
     assert set(found) == {("val", "box"), ("test", "box")}
     for split in ("val", "test"):
@@ -172,10 +172,15 @@ def test_nothing_written_is_about_masks(boxes_only: Path) -> None:
 def test_the_stage_writes_boxes_alone(boxes_only: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     detector = BoxDetector(boxes_only / "split" / "test.json")
     monkeypatch.setattr("seamline.inference.detector.Detector", lambda *arguments: detector)
-    (tmp_path / "yolo").mkdir()
-    (tmp_path / "yolo" / "images").symlink_to(boxes_only / "data" / "photos")
     out, report = tmp_path / "predictions", tmp_path / "reports"
-    arguments = (boxes_only / "model.onnx", boxes_only / "split", tmp_path / "yolo", out, "--report", report)
+    arguments = (
+        boxes_only / "model.onnx",
+        boxes_only / "split",
+        boxes_only / "data" / "photos",
+        out,
+        "--report",
+        report,
+    )
     run_stage(monkeypatch, evaluate.main, *arguments)
     assert sorted(path.name for path in out.iterdir()) == ["test_box.json", "val_box.json"]
     metrics = json.loads((report / "metrics.json").read_text())

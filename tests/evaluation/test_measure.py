@@ -32,7 +32,8 @@ from seamline.evaluation.mistakes import Judged
 from seamline.evaluation.pictures import truth_beside_prediction
 from seamline.images.colours import COLOURS, hex_to_bgr
 from seamline.masks.rle import mask_to_rle
-from seamline.params.loader import Params, load_params
+from seamline.params.evaluate import Evaluate
+from seamline.params.loader import load_params
 from tests.conftest import PARAMS, PROJECT, SHARED_DATA, Project, write_dataset
 from tests.dataset.test_conversion import loaded_by_ultralytics
 from tests.evaluation.test_average_precision import COCO_IOUS, noisy_results
@@ -40,14 +41,12 @@ from tests.stages.test_stage import run_stage, with_params
 
 
 @pytest.fixture(scope="module")
-def params() -> Params:
-    found = load_params(PARAMS)
-    found.evaluate = msgspec.structs.replace(found.evaluate, overlays=3, bootstrap_samples=100)
-    return found
+def params() -> Evaluate:
+    return msgspec.structs.replace(load_params(PARAMS)[Evaluate], overlays=3, bootstrap_samples=100)
 
 
 @pytest.fixture(scope="module")
-def evaluated(params: Params, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def evaluated(params: Evaluate, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with split/, predictions/, photos/ and what the stage makes of them in evaluate/."""
     root = tmp_path_factory.mktemp("evaluated")
     photos = write_dataset(root / "data", count=32) / "photos"
@@ -80,7 +79,7 @@ def plain_run(truth_file: Path, results_file: Path, kind: str) -> list[float]:
 @pytest.mark.parametrize("split", ["val", "test"])
 @pytest.mark.parametrize("kind", ["box", "mask"])
 def test_the_numbers_are_plain_pycocotools_over_the_saved_files(
-    evaluated: Path, params: Params, split: str, kind: str
+    evaluated: Path, params: Evaluate, split: str, kind: str
 ) -> None:
     found = evaluate_files(evaluated / "split", evaluated / "predictions", params)[split, kind].summary
     expected = plain_run(
@@ -130,7 +129,7 @@ def test_the_folder_explains_the_numbers(evaluated: Path) -> None:
     assert mistakes["threshold"] == json.loads((folder / "operating_point.json").read_text())["threshold"]
 
 
-def test_what_is_chosen_is_chosen_on_val_and_what_is_measured_on_test(evaluated: Path, params: Params) -> None:
+def test_what_is_chosen_is_chosen_on_val_and_what_is_measured_on_test(evaluated: Path, params: Evaluate) -> None:
     found = evaluate_files(evaluated / "split", evaluated / "predictions", params)
     operating = {split: matches_to_operating(found[split, "mask"].matches) for split in ("val", "test")}
     thresholds = {split: best_f1_threshold(one) for split, one in operating.items()}
@@ -189,7 +188,7 @@ def test_pictures_are_of_the_images_they_are_said_to_be(evaluated: Path) -> None
     assert picture.shape == (384, 2 * 256 + 6, 3)  # of 40 x 60, twice
 
 
-def test_the_difference_of_two_models_is_taken_draw_by_draw(evaluated: Path, params: Params) -> None:
+def test_the_difference_of_two_models_is_taken_draw_by_draw(evaluated: Path, params: Evaluate) -> None:
     found = evaluate_files(evaluated / "split", evaluated / "predictions", params)
     first, other = found["val", "mask"], found["test", "mask"]  # the same images, other predictions
     assert difference_interval(first, first) is None  # nothing differs in any draw
@@ -199,13 +198,13 @@ def test_the_difference_of_two_models_is_taken_draw_by_draw(evaluated: Path, par
     assert low < difference < high
 
 
-def test_an_image_in_no_group_is_named(evaluated: Path, params: Params) -> None:
+def test_an_image_in_no_group_is_named(evaluated: Path, params: Evaluate) -> None:
     truth = read_ground_truth(evaluated / "split" / "val.json")
     with pytest.raises(SeamlineError, match=r"groups\.json: lacks image '2'"):
-        measure(truth, [], "mask", {"1": 0}, params.evaluate)
+        measure(truth, [], "mask", {"1": 0}, params)
 
 
-def test_in_processes_it_is_the_same(evaluated: Path, params: Params, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_in_processes_it_is_the_same(evaluated: Path, params: Evaluate, monkeypatch: pytest.MonkeyPatch) -> None:
     """Large predictions are evaluated side by side."""
     here = evaluate_files(evaluated / "split", evaluated / "predictions", params)
     monkeypatch.setattr(evaluation, "LARGE_BYTES", 0)

@@ -87,7 +87,7 @@ def test_the_benchmark_runs_in_a_fresh_clone(finished: Project, tmp_path: Path) 
     clone = Project(tmp_path / "clone", first.environment)
     benchmark = (clone.root / "reports" / "benchmark.json").read_text()
     assert clone.stages_run("--single-item", "--pull", "benchmark") == []
-    assert sorted(path.name for path in (clone.root / "data").iterdir()) == ["split", "yolo"]
+    assert sorted(path.name for path in (clone.root / "data").iterdir()) == ["split", "subset"]
     assert sorted(path.name for path in (clone.root / "models").iterdir()) == ["export", "train"]
     for name in ("data", "models", ".dvc/cache"):
         subprocess.run(["rm", "-r", str(clone.root / name)], check=True)

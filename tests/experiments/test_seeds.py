@@ -14,7 +14,7 @@ from pycocotools.coco import COCO
 
 from seamline.base.coco import Record
 from seamline.experiments import seeds
-from seamline.params.loader import Train
+from seamline.params.train import Train
 from seamline.training.finished import MAX_FINISHED, Training
 from seamline.verbs import seeds as verb
 from tests.conftest import PARAMS
@@ -51,7 +51,9 @@ def test_every_seed_is_trained_once_and_all_stay_for_the_next_time(
     monkeypatch.setattr(seeds, "Detector", lambda weights, *limits: SimpleNamespace(weights=weights, has_masks=masks))
     monkeypatch.setattr(seeds, "predict_split", found_by)
     out = tmp_path / "report" / "seed_spread.json"
-    verb.main([str(tmp_path / "split"), str(tmp_path), "--report", str(out), "--seeds", *map(str, wanted)])
+    verb.main(
+        [str(tmp_path / "split"), "yolo", str(tmp_path / "images"), "--report", str(out), "--seeds", *map(str, wanted)]
+    )
     most = max(len(set(wanted)), MAX_FINISHED)
     assert asked == [(seed, most) for seed in sorted(set(wanted))]
     found = json.loads(out.read_text())
@@ -68,5 +70,5 @@ def test_every_seed_is_trained_once_and_all_stay_for_the_next_time(
 @pytest.mark.parametrize("wanted", ["1", "1 1", "0 -1"])
 def test_one_seed_has_no_spread(tmp_path: Path, capsys: Any, wanted: str) -> None:
     with pytest.raises(SystemExit, match="2"):
-        verb.main(["split", "yolo", "--report", str(tmp_path / "x"), "--seeds", *wanted.split()])
+        verb.main(["split", "yolo", "images", "--report", str(tmp_path / "x"), "--seeds", *wanted.split()])
     assert "at least two different seeds, none below 0" in capsys.readouterr().err

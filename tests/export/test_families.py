@@ -21,6 +21,9 @@ from seamline.inference.detector import Detector
 from seamline.inference.predictions import predict_split
 from seamline.models.engines.opening import NO_MODEL
 from seamline.models.engines.openvino import rt_info
+from seamline.params.evaluate import Evaluate
+from seamline.params.export import Export
+from seamline.params.loader import Params
 from stages import export
 from tests.tiny_family import NAMES, PREPROCESSING, Tiny
 from tests.untrained import run_stage, small_params
@@ -29,9 +32,7 @@ ROWS = ("pytorch", "onnx", "openvino", "openvino_f16")
 
 
 def run_export(monkeypatch: pytest.MonkeyPatch, tiny: Tiny, out: Path) -> Record:
-    run_stage(
-        monkeypatch, export.main, tiny.weights, tiny.split, tiny.images.parent, out, "--report", out / "export.json"
-    )
+    run_stage(monkeypatch, export.main, tiny.weights, tiny.split, tiny.images, out, "--report", out / "export.json")
     found: Record = json.loads((out / "export.json").read_text())
     return found
 
@@ -44,8 +45,8 @@ def test_every_format_is_made_and_measured_by_its_boxes(
     assert "pytorch: " in (said := capsys.readouterr().out)
     assert "box mAP50-95 on val" in said and "mask" not in said
     assert set(ROWS) <= report.keys()
-    params = small_params()
-    limits = params.evaluate.confidence, params.evaluate.nms_iou, params.evaluate.max_detections
+    settings = small_params()[Evaluate]
+    limits = settings.confidence, settings.nms_iou, settings.max_detections
     truth = COCO(str(tiny.split / "val.json"))
     measured = COCOeval(truth, truth.loadRes(predict_split(Detector(tiny.weights, *limits), tiny.split / "val.json",
                                                            tiny.images, "val")), "bbox")  # fmt: skip
@@ -63,9 +64,7 @@ def test_every_format_is_made_and_measured_by_its_boxes(
 
 
 @pytest.mark.usefixtures("tiny_family")
-def test_the_files_name_their_family_and_open_by_it(
-    tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_files_say_their_family_and_open_by_it(tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run_export(monkeypatch, tiny, tmp_path)
     metadata: list[dict[str, Any]] = [
         {entry.key: entry.value for entry in onnx.load(tmp_path / "onnx" / "model.onnx").metadata_props},
@@ -84,10 +83,9 @@ def test_gates_refuse_a_model_of_boxes_in_words_of_boxes(
     tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     params = small_params()
-    strict = msgspec.structs.replace(
-        params.export, int8=msgspec.structs.replace(params.export.int8, max_drop=0.0), max_drift=0.0, min_matched=1.0
-    )
-    monkeypatch.setattr("tests.untrained.small_params", lambda: msgspec.structs.replace(params, export=strict))
+    int8 = msgspec.structs.replace(params[Export].int8, max_drop=0.0)
+    strict = msgspec.structs.replace(params[Export], int8=int8, max_drift=0.0, min_matched=1.0)
+    monkeypatch.setattr("tests.untrained.small_params", lambda: Params({**params.by_type, Export: strict}))
     rungs = [{"rung": "full", "val_box_mAP50_95": 0.1, "drop": 0.5, "precision": "int8"}]
     monkeypatch.setattr(export, "rungs_until_one_holds", lambda *_: rungs)
     run_export(monkeypatch, tiny, tmp_path)

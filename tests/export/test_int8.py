@@ -24,7 +24,7 @@ from tests.untrained import (
 
 
 def test_quantising_again_gives_the_same_bytes(small: Untrained, tmp_path: Path) -> None:
-    images = evenly_spaced(images_of_split(small.split / "train.json", small.yolo / "images"), 4)
+    images = evenly_spaced(images_of_split(small.split / "train.json", small.images_folder), 4)
     for name in ("first", "again"):
         (tmp_path / name).mkdir()
         quantise(small.exported / "openvino", tmp_path / name, images, "full", 1.0, lambda engine: 0.0, [])

@@ -42,7 +42,9 @@ def test_stage_makes_four_models_that_agree_and_a_report_without_dates(
     untrained: Untrained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out, report = tmp_path / "export", tmp_path / "export.json"
-    run_stage(monkeypatch, export.main, untrained.weights, untrained.split, untrained.yolo, out, "--report", report)
+    run_stage(
+        monkeypatch, export.main, untrained.weights, untrained.split, untrained.images_folder, out, "--report", report
+    )
     assert len(capsys.readouterr().out.splitlines()) == 5
     assert sorted(path.relative_to(out).as_posix() for path in out.rglob("*") if path.is_file()) == [
         "onnx/model.onnx",
@@ -58,7 +60,7 @@ def test_stage_makes_four_models_that_agree_and_a_report_without_dates(
     assert values["calibration_images"] == 4
     assert [rung["rung"] for rung in values["int8_rungs"]] == ["full"]
     assert values["int8_refused"] is None
-    val = images_of_split(untrained.split / "val.json", untrained.yolo / "images")
+    val = images_of_split(untrained.split / "val.json", untrained.images_folder)
     rounding = max(rounding_of_scores(untrained.weights, val))
     for name, precision in FORMATS.items():
         assert values[name]["precision"] == precision
@@ -86,7 +88,7 @@ def test_a_refused_int8_model_leaves_its_reason_and_the_others_are_measured(
     monkeypatch.setattr(export, "quantise", lambda source, out, *rest: (out / "model.xml").write_text("spoiled"))
     monkeypatch.setattr(export, "rungs_until_one_holds", pretend)
     out = tmp_path / "export"
-    arguments = (untrained.weights, untrained.split, untrained.yolo)
+    arguments = (untrained.weights, untrained.split, untrained.images_folder)
     run_stage(monkeypatch, export.main, *arguments, out, "--report", tmp_path / "export.json")
     assert [path.name for path in (out / "openvino_int8").iterdir()] == [NO_MODEL]
     report = json.loads((tmp_path / "export.json").read_text())
@@ -109,7 +111,14 @@ def test_a_model_that_drifts_is_not_left_behind(
     report = tmp_path / "export.json"
     with pytest.raises(SeamlineError, match="onnx: drifts"):
         run_stage(
-            monkeypatch, export.main, untrained.weights, untrained.split, untrained.yolo, tmp_path, "--report", report
+            monkeypatch,
+            export.main,
+            untrained.weights,
+            untrained.split,
+            untrained.images_folder,
+            tmp_path,
+            "--report",
+            report,
         )
     assert list(tmp_path.iterdir()) == []
 
@@ -124,7 +133,7 @@ def test_no_export_depends_on_where_it_was_made(tmp_path: Path) -> None:
         weights = folder / "models" / "best.pt"
         weights.parent.mkdir(parents=True)
         shutil.copy(untrained.weights, weights)
-        shutil.copytree(untrained.yolo / "images", folder / "images")
+        shutil.copytree(untrained.images_folder, folder / "images")
         images = sorted((folder / "images").iterdir())[:2]
         paths = model_paths(weights, folder / "models" / "export")
         metadata = metadata_of(untrained)

@@ -6,13 +6,14 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import pytest
 import yaml
 from dvc.utils.hydra import apply_overrides
 
 from seamline.base.errors import SeamlineError
-from seamline.params.loader import SET_BY_SEAMLINE, Params, load_params, trainer_arguments
+from seamline.params.loader import Params, load_params, section_types
+from seamline.params.subset import Subset
+from seamline.params.train import SET_BY_SEAMLINE, Train, trainer_arguments
 from tests.conftest import PARAMS, PROJECT, merged
 
 DEFAULTS: dict[str, Any] = yaml.safe_load(PARAMS.read_text())
@@ -24,7 +25,7 @@ def load_with(tmp_path: Path, changes: dict[str, Any]) -> Params:
 
 
 def test_defaults_are_valid() -> None:
-    assert load_params(PARAMS).train.overlap_mask is False
+    assert load_params(PARAMS)[Train].overlap_mask is False
 
 
 @pytest.mark.parametrize(
@@ -36,11 +37,11 @@ def test_defaults_are_valid() -> None:
         ({"train": {"mix_up": 0.1}}, "train.mix_up: unknown key; did you mean mixup?"),
         ({"train": {"others": {}}}, "train.others: unknown key"),
         ({"train": {"conf": 0.1}}, "train.conf: unknown key"),
-        ({"train": {"resume": True}}, "train.resume: cannot be set; a killed training goes on by itself."),
+        ({"train": {"resume": True}}, "train.resume: cannot be set; a killed training resumes by itself."),
         ({"train": {"single_cls": True}}, "train.single_cls: cannot be set; merge classes in subset.classes"),
         (
             {"sweep": {"space": {"train.lr": {"low": 0, "high": 1}}}},
-            "'train.lr' in space is no parameter of train; did you",
+            "'train.lr' in space is not a parameter of train; did you",
         ),
         ({"sweep": {"space": {"train.lr0": {"low": 2, "high": 1}}}}, "low 2 has to be less than high 1"),
         ({"sweep": {"space": {"train.lr0": {"low": 0, "high": 1, "log": True}}}}, "low 0 has to be above 0 where log"),
@@ -90,7 +91,7 @@ def test_a_wrong_value_is_one_sentence_with_its_key(tmp_path: Path, changes: dic
 def test_every_argument_of_the_trainers_own_list_is_taken(tmp_path: Path) -> None:
     from ultralytics.utils import DEFAULT_CFG_DICT
 
-    others = load_with(tmp_path, {"train": {"mixup": 0.1, "freeze": 10, "copy_paste": 0.3, "workers": 4}}).train.others
+    others = load_with(tmp_path, {"train": {"mixup": 0.1, "freeze": 10, "copy_paste": 0.3, "workers": 4}})[Train].others
     assert others == {"mixup": 0.1, "freeze": 10, "copy_paste": 0.3, "workers": 4}
     names = trainer_arguments() or []
     assert set(names) <= set(DEFAULT_CFG_DICT)
@@ -101,9 +102,9 @@ def test_every_argument_of_the_trainers_own_list_is_taken(tmp_path: Path) -> Non
 
 def test_without_ultralytics_its_arguments_are_let_through(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The image for the CPU reads the params.yaml of a project that trains elsewhere."""
-    monkeypatch.setattr("seamline.params.loader.find_spec", lambda name: None)
+    monkeypatch.setattr("seamline.params.train.find_spec", lambda name: None)
     changes: dict[str, Any] = {"train": {"mixup": 0.1}, "sweep": {"space": {"train.mixup": {"low": 0.0, "high": 1.0}}}}
-    assert load_with(tmp_path, changes).train.others == {"mixup": 0.1}
+    assert load_with(tmp_path, changes)[Train].others == {"mixup": 0.1}
     with pytest.raises(SeamlineError, match=r"benchmark\.image: unknown key; did you mean images\?"):
         load_with(tmp_path, {**changes, "benchmark": {"image": 1}})
 
@@ -129,16 +130,16 @@ def test_no_file_is_one_sentence(tmp_path: Path) -> None:
 
 def test_classes_as_list_and_as_mapping(tmp_path: Path) -> None:
     listed = load_with(tmp_path, {"subset": {"classes": ["skirt", "vest"]}})
-    assert listed.subset.sources_by_class() == {"skirt": ["skirt"], "vest": ["vest"]}
+    assert listed[Subset].sources_by_class() == {"skirt": ["skirt"], "vest": ["vest"]}
     mapped = load_with(tmp_path, {"subset": {"classes": {"trousers": ["pants", "jeans"], "hat": []}}})
-    assert mapped.subset.sources_by_class() == {"trousers": ["pants", "jeans"], "hat": ["hat"]}
+    assert mapped[Subset].sources_by_class() == {"trousers": ["pants", "jeans"], "hat": ["hat"]}
     everything = load_with(tmp_path, {"subset": {"classes": None}})
-    assert everything.subset.sources_by_class(["coat", "hat"]) == {"coat": ["coat"], "hat": ["hat"]}
+    assert everything[Subset].sources_by_class(["coat", "hat"]) == {"coat": ["coat"], "hat": ["hat"]}
 
 
 def test_every_key_of_every_section_is_commented_or_plain() -> None:
     """Each section of the file stands in Params and the other way round."""
-    assert list(DEFAULTS) == [field.name for field in msgspec.structs.fields(Params)]
+    assert set(DEFAULTS) == set(section_types())
 
 
 def documented_changes() -> list[str]:

@@ -208,7 +208,7 @@ def test_photos_from_a_list(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 def test_a_run_needs_photos(capsys: Any) -> None:
     with pytest.raises(SystemExit, match="2"):
         main(["model.onnx"])
-    assert "name images, or a file that lists them with --list" in capsys.readouterr().err
+    assert "name images, or with --list a file that lists them" in capsys.readouterr().err
 
 
 def test_what_is_passed_over_is_counted_by_suffix(

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 import tomllib
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import pytest
 
 from checks.sizes import too_large
 from checks.words import forbidden_names, forbidden_phrases, forbidden_test_names
+from docs.draw_inside import drawing, rooms_of
 from tests.conftest import PROJECT
 
 CONTRACTS: dict[str, dict[str, Any]] = {
@@ -41,6 +44,40 @@ def test_ultralytics_is_kept_out_of_every_room_but_three() -> None:
     out = {f"seamline.{room}" for room in THERE - {"training", "export", "models"}} | {"stages"}
     assert set(contract["source_modules"]) == out
     assert contract["forbidden_modules"] == ["ultralytics"]
+
+
+def test_the_drawing_is_made_of_the_contract() -> None:
+    stages, rooms = rooms_of(PROJECT)
+    assert [room.name for room in rooms] == [room for room in ROOMS if room in THERE - {"__main__"}]
+    assert {room.name for room in rooms if room.agpl} == {"training", "export", "models"}
+    assert len(stages) == 9
+    found = (PROJECT / "docs" / "inside.svg").read_text()
+    assert found == drawing(stages, rooms), "python docs/draw_inside.py"
+    assert re.findall(r'<text class="n" [^>]*>([^<]+)</text>', found) == stages
+    assert re.findall(r'<text class="t" [^>]*>([^<]+)</text>', found) == [room.name for room in rooms]
+
+
+def test_a_room_that_moves_changes_the_drawing() -> None:
+    stages, rooms = rooms_of(PROJECT)
+    assert drawing(stages, rooms) != drawing(stages, [rooms[1], rooms[0], *rooms[2:]])
+    room = rooms[-1]._replace(name="a&b", text="1 < 2", whole={stages[0]}, part={stages[1]})
+    alone = drawing(stages, [room])
+    assert ElementTree.fromstring(alone).tag.endswith("svg")
+    assert len(re.findall("<title>", alone)) == 2
+
+
+def test_every_thing_has_one_room() -> None:
+    table = (PROJECT / "docs" / "inside.md").read_text().split("| --- | --- | --- | --- |\n")[1].split("\n\n")[0]
+    room_of = {cells[1].strip(): cells[2].strip(" `") for cells in (row.split("|") for row in table.splitlines())}
+    things = {"dataset layout", "engine", "family of models", "metric", "chart", "stage", "tool", "endpoint"}
+    assert things <= set(room_of)
+    assert set(room_of.values()) <= {*ROOMS, "service", "stages"}
+
+
+def test_tests_mirror_the_rooms() -> None:
+    folders = {path.name for path in (PROJECT / "tests").iterdir() if (path / "__init__.py").exists()}
+    rooms = {room for room in THERE if (PROJECT / "seamline" / room).is_dir()}
+    assert folders == rooms | {"stages", "project"}
 
 
 @pytest.mark.process

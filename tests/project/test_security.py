@@ -271,14 +271,14 @@ def test_nothing_that_lies_beside_the_data_is_opened_or_run(untrained: Untrained
     from ultralytics.data.dataset import YOLODataset
 
     yolo, split, marker = tmp_path / "yolo", tmp_path / "split", tmp_path / "PWNED"
-    shutil.copytree(untrained.yolo, yolo)
-    (yolo / "labels").mkdir(exist_ok=True)
+    shutil.copytree(untrained.images_folder, yolo / "images")
+    (yolo / "labels").mkdir()
     split.mkdir()
     names = [path.name for path in sorted((yolo / "images").iterdir())][:2]
     for name in names:
         (yolo / "labels" / name).with_suffix(".txt").write_text("0 0.1 0.1 0.9 0.1 0.9 0.9\n")
     for part in ("train", "val"):
-        (split / f"{part}.txt").write_text("".join(f"./../yolo/images/{name}\n" for name in names))
+        (split / f"{part}.txt").write_text("".join(f"./images/{name}\n" for name in names))
     script = f"open({str(marker)!r}, 'w')"  # which ultralytics runs where a dataset is not there
     (split / "data.yaml").write_text(yaml.safe_dump({"names": {0: "top"}, "download": script}))
     target = tmp_path / "scratch"

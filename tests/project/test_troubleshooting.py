@@ -168,7 +168,7 @@ class Bench:
             cv2.imwrite(str(yolo / "images" / f"{name}.png"), np.full((32, 32, 3), ord(name), np.uint8))
             (yolo / "labels" / f"{name}.txt").write_text(f"0 {TRIANGLE}\n1 {TRIANGLE}\n")
         for part in ("train", "val"):
-            (split / f"{part}.txt").write_text("".join(f"./../yolo/images/{name}.png\n" for name in "abcd"))
+            (split / f"{part}.txt").write_text("".join(f"./images/{name}.png\n" for name in "abcd"))
         (split / "data.yaml").write_text("names: {0: top, 1: trousers}\n")
         return self.stage("train", split, yolo, "models/train")
 

@@ -316,9 +316,11 @@ def test_what_is_missing_is_named(workplace: Path) -> None:
 
 
 def test_evaluate_checks_its_folders_before_it_works(workplace: Path) -> None:
-    arguments = ("models/none.pt", "reports/split.json", "data/yolo", "out")
+    arguments = ("models/none.pt", "reports/split.json", "data/subset/images", "out")
     assert is_one_sentence(run_stage("evaluate", workplace, *arguments), "reports/split.json: is not a folder")
-    done = run_stage("evaluate", workplace, "models/none.pt", "reports", "data/yolo", "out", "--report", "params.yaml")
+    done = run_stage(
+        "evaluate", workplace, "models/none.pt", "reports", "data/subset/images", "out", "--report", "params.yaml"
+    )
     assert is_one_sentence(done, "params.yaml: is not a folder")
 
 

@@ -161,8 +161,8 @@ def test_what_a_user_looks_at_fits_a_screen(finished: Project) -> None:
 def test_any_model_is_evaluated_in_the_same_way(finished: Project, tmp_path: Path, name: str) -> None:
     """The figure is that of its row in the benchmark, which ran it in a process of its own."""
     finished.run(
-        "python", "-m", "stages.evaluate", f"models/export/{name}", "data/split", "data/yolo", str(tmp_path / "out"),
-        "--report", str(tmp_path / "reports"),
+        "python", "-m", "stages.evaluate", f"models/export/{name}", "data/split", "data/subset/images",
+        str(tmp_path / "out"), "--report", str(tmp_path / "reports"),
     )  # fmt: skip
     found = json.loads((tmp_path / "reports" / "metrics.json").read_text())["test"]["mask"]["mAP50_95"]
     assert found == read(finished, "reports/benchmark.json")[name.split("/")[0]]["mask_mAP50_95"]
@@ -175,8 +175,8 @@ def test_a_model_of_other_classes_is_refused(finished: Project, tmp_path: Path) 
     (split / "val.json").unlink()
     (split / "val.json").write_text(text)
     done = finished.run(
-        "python", "-m", "stages.evaluate", "models/train/best.pt", str(split), "data/yolo", str(tmp_path / "out"),
-        "--report", str(tmp_path / "reports"), check=False,
+        "python", "-m", "stages.evaluate", "models/train/best.pt", str(split), "data/subset/images",
+        str(tmp_path / "out"), "--report", str(tmp_path / "reports"), check=False,
     )  # fmt: skip
     assert done.returncode == 1
     assert "skirt, but those of the model short sleeve top, trousers" in done.stderr

@@ -1,4 +1,4 @@
-"""dvc.yaml says the truth: dependencies are the modules really imported, and only what changed runs again.
+"""dvc.yaml says the truth: dependencies are the rooms and modules really imported, and only what changed runs again.
 
 What reruns is tried with DVC itself on the real dvc.yaml, with stand-ins for the stage scripts that read everything
 they depend on and write everything they promise, so that the whole table takes a minute and no training.
@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import ast
 import resource
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
+from seamline.report.code import CODE, code_files
 from tests.conftest import PROJECT, Project, checked_out
 
 STAGES = ["pull", "subset", "convert", "split", "train", "evaluate", "export", "benchmark", "report"]
@@ -41,6 +44,9 @@ for out in stage["outs"]:
     file.write_text(digest.hexdigest())
     if name == "train" and not path.suffix:
         (path / "training.json").write_text(digest.hexdigest())
+    if name == "subset" and not path.suffix:
+        (path / "images").mkdir(exist_ok=True)
+        (path / "images" / "1.jpg").write_text(digest.hexdigest())
 """
 
 
@@ -71,17 +77,55 @@ def test_the_stages_are_these_and_in_this_order() -> None:
     assert list(PIPELINE) == STAGES
 
 
+def code_of(stage: str) -> set[str]:
+    """The code among its dependencies."""
+    return {dep for dep in PIPELINE[stage]["deps"] if dep.startswith(("stages/", "seamline/"))}
+
+
+def contains(dep: str, file: str) -> bool:
+    return file == dep or file.startswith(f"{dep}/")
+
+
+def needed_by(stage: str) -> set[str]:
+    """Files of code that a stage's dependencies have to contain: for the report those of every stage."""
+    scripts = [f"stages/{name}.py" for name in (STAGES if stage == "report" else [stage])]
+    modules = {module for script in scripts for module in modules_imported(PROJECT / script)}
+    return {module for module in modules if Path(module).name != "__init__.py"} | set(scripts)
+
+
 @pytest.mark.parametrize("stage", STAGES)
-def test_dependencies_are_the_script_and_the_rooms_it_imports(stage: str) -> None:
-    code = {dep for dep in PIPELINE[stage]["deps"] if dep.startswith(("stages/", "seamline/"))}
-    script = f"stages/{stage}.py"
-    modules = [Path(module).parts for module in modules_imported(PROJECT / script)]
-    assert code == {script} | {"/".join(parts[:2]) for parts in modules if len(parts) > 2}
+def test_dependencies_contain_every_module_that_is_imported_and_none_without_one(stage: str) -> None:
+    code, needed = code_of(stage), needed_by(stage)
+    assert {file for file in needed if not any(contains(dep, file) for dep in code)} == set(), "is missing in deps"
+    assert {dep for dep in code if not any(contains(dep, file) for file in needed)} == set(), "is not imported"
+    assert not {(dep, other) for dep in code for other in code - {dep} if contains(dep, other)}, "is there twice"
 
 
-def test_what_every_stage_imports_first_says_nothing() -> None:
-    """stages/__init__.py is in nobody's dependencies."""
+@pytest.mark.parametrize("stage", STAGES)
+def test_of_the_parameters_a_stage_depends_on_the_sections_that_it_reads(stage: str) -> None:
+    sections = {key.partition(".")[0] for key in PIPELINE[stage]["params"]}
+    shared = {f"seamline/params/{name}.py" for name in ("loader", "sentences", "types")}
+    found = {dep for dep in code_of(stage) if dep.startswith("seamline/params")}
+    assert found == shared | {f"seamline/params/{section}.py" for section in sections}
+
+
+def test_packages_that_are_in_no_dependencies_do_nothing() -> None:
+    """Python imports them first; where only a module of a room is a dependency, its __init__.py is not."""
     assert (PROJECT / "stages" / "__init__.py").read_bytes() == b""
+    for file in (PROJECT / "seamline").rglob("__init__.py"):
+        statements = ast.parse(file.read_text()).body
+        kinds = [ast.Assign] if file.parent.name == "seamline" else []  # the version
+        assert [type(statement) for statement in statements] == [ast.Expr, *kinds], file
+
+
+def test_the_code_that_the_report_names_is_what_it_depends_on() -> None:
+    deps = {dep for dep in PIPELINE["report"]["deps"] if dep.split("/")[0] in ("architectures", "seamline", "stages")}
+    assert set(CODE) == deps
+    assert deps - code_of("report") == {"architectures"}
+    tracked = subprocess.run(
+        ["git", "ls-files", "--", *deps], cwd=PROJECT, capture_output=True, text=True, check=True
+    ).stdout.splitlines()
+    assert [file.as_posix() for file in code_files()] == sorted(tracked, key=Path)
 
 
 @pytest.mark.parametrize("stage", STAGES)
@@ -115,7 +159,7 @@ def stand_in(tmp_path_factory: pytest.TempPathFactory) -> Project:
 CHANGES: dict[str, tuple[dict[str, Any], list[str]]] = {
     "pull": ({"annotations": "annotations.json"}, STAGES),
     "subset": ({"images": 7}, STAGES[1:]),
-    "convert": ({"min_mean_iou": 0.5}, STAGES[2:]),
+    "convert": ({"min_mean_iou": 0.5}, ["convert", *STAGES[4:]]),
     "split": ({"seed": 1}, STAGES[3:]),
     "train": ({"epochs": 1}, STAGES[4:]),
     "evaluate": ({"confidence": 0.01}, STAGES[5:]),
@@ -143,6 +187,78 @@ def test_a_readme_makes_nothing_run(stand_in: Project) -> None:
         path = stand_in.root / name
         path.write_text(path.read_text() + "\n")
     assert stand_in.stages_run() == []
+
+
+def test_leftovers_of_editors_and_systems_rerun_nothing(stand_in: Project) -> None:
+    rooms = {dep for stage in PIPELINE.values() for dep in stage["deps"] if (PROJECT / dep).is_dir()}
+    rooms = {room for room in rooms if room.startswith(("seamline", "architectures"))}
+    assert len(rooms) > 10
+    left = (
+        ".files.py.swp", ".DS_Store", "files.py~", "#files.py#", "files.pyc", "._files.py",
+        ".ipynb_checkpoints/files-checkpoint.py", "__pycache__/files.cpython-311.pyc",
+    )  # fmt: skip
+    made = [stand_in.root / room / name for room in sorted(rooms) for name in left]
+    made += [stand_in.root / "seamline" / "ingest" / "remote" / name for name in left]
+    for path in made:
+        path.parent.mkdir(exist_ok=True)
+        path.write_text("left behind")
+    (stand_in.root / "seamline" / "base" / ".#files.py").symlink_to("me@here.4711")  # Emacs' lock
+    assert stand_in.stages_run() == []
+    for path in (*made, stand_in.root / "seamline" / "base" / ".#files.py"):
+        path.unlink()
+
+
+def test_a_new_section_with_its_module_reruns_nothing(stand_in: Project) -> None:
+    """But it is checked as the others are, before any work."""
+    module = stand_in.root / "seamline" / "params" / "near_duplicates.py"
+    module.write_text(
+        "from seamline.params.types import Count, Section\n\n\nclass NearDuplicates(Section):\n    bits: Count\n"
+    )
+    load = [sys.executable, "-c", "from seamline.params.loader import load_params; load_params()"]
+    assert "near_duplicates: is missing." in stand_in.run(*load, check=False).stderr
+    stand_in.change({"near_duplicates": {"bits": 0}})
+    assert "near_duplicates.bits: 0 is not allowed" in stand_in.run(*load, check=False).stderr
+    stand_in.change({"near_duplicates": {"bits": 4}})
+    stand_in.run(*load)
+    assert stand_in.stages_run() == []
+    module.unlink()
+    values = stand_in.params()
+    del values["near_duplicates"]
+    (stand_in.root / "params.yaml").write_text(yaml.safe_dump(values, sort_keys=False))
+
+
+@pytest.mark.parametrize(
+    ("section", "expected"),
+    [
+        ("split", ["split", *STAGES[4:]]),
+        ("benchmark", ["benchmark", "report"]),
+        ("evaluate", STAGES[5:]),
+        ("report", ["report"]),
+        ("sweep", []),
+    ],
+)
+def test_an_edit_of_a_section_reruns_the_stages_that_read_it(
+    stand_in: Project, section: str, expected: list[str]
+) -> None:
+    module = stand_in.root / "seamline" / "params" / f"{section}.py"
+    module.write_text(module.read_text() + "# edited\n")
+    assert stand_in.stages_run() == expected
+
+
+def test_a_source_may_have_a_name_that_begins_with_a_dot(stand_in: Project) -> None:
+    """As may its photos, and a folder of it have the name of one that Python makes."""
+    source = stand_in.params()["pull"]["source"]
+    photos = stand_in.root / ".photos"
+    stand_in.change({"pull": {"source": photos.name}})
+    for name in (".a.jpg", "b.jpg~", "__pycache__/c.jpg", ".hidden/d.jpg"):
+        (photos / name).parent.mkdir(parents=True, exist_ok=True)
+        (photos / name).write_text("a photo")
+    assert stand_in.stages_run("pull") == ["pull"]
+    for name in (".a.jpg", "b.jpg~", "__pycache__/c.jpg", ".hidden/d.jpg"):
+        (photos / name).write_text("another photo")
+        assert stand_in.stages_run("pull") == ["pull"], name
+    stand_in.change({"pull": {"source": source}})
+    stand_in.stages_run()  # for the tests that come after it
 
 
 def processor_s() -> float:

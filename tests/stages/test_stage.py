@@ -31,7 +31,7 @@ def run_to_split(folder: Path) -> None:
     """The stages from pull to split, on folder/in."""
     for stage, paths in (
         ("pull", ("--source=in", "raw")), ("subset", ("raw", "subset")), ("convert", ("subset", "yolo")),
-        ("split", ("subset", "yolo", "split")),
+        ("split", ("subset", "split")),
     ):  # fmt: skip
         done = run_stage(stage, folder, *paths)
         assert done.returncode == 0, done.stderr
@@ -321,10 +321,9 @@ def test_a_source_without_that_official_split_is_one_sentence(tmp_path: Path) ->
     for stage, paths in (
         ("pull", ("--source=in", "raw")),
         ("subset", ("raw", "subset")),
-        ("convert", ("subset", "yolo")),
     ):
         assert run_stage(stage, tmp_path, *paths).returncode == 0
-    done = run_stage("split", tmp_path, "subset", "yolo", "split")
+    done = run_stage("split", tmp_path, "subset", "split")
     assert is_one_sentence(done, "split.official", "'val'", "there are none")
     assert not (tmp_path / "split").exists()
 
@@ -366,7 +365,7 @@ def test_without_a_name_its_reports_are_beside_its_output(tmp_path: Path, stage:
         ("pull", ["--source=in"]),
         ("subset", ["raw"]),
         ("convert", ["subset"]),
-        ("split", ["subset", "yolo"]),
+        ("split", ["subset"]),
     ):
         out = {"pull": "raw", "convert": "yolo"}.get(name, name)
         place = "made" if name == stage else "."
@@ -415,12 +414,12 @@ print(folder, folder.is_dir())
         ("pull", ("--source=../nothing", ".")),
         ("subset", ("data/raw", "..")),
         ("convert", ("data/subset", "photos")),
-        ("split", ("data/subset", "data/yolo", "photos")),
-        ("split", ("data/subset", "data/yolo", "split", "--charts", "photos")),
+        ("split", ("data/subset", "photos")),
+        ("split", ("data/subset", "split", "--charts", "photos")),
         ("train", ("data/split", "data/yolo", "photos")),
-        ("evaluate", ("best.pt", "data/split", "data/yolo", "photos")),
-        ("evaluate", ("best.pt", "in", "data/yolo", "out", "--report", "more")),
-        ("export", ("best.pt", "data/split", "data/yolo", "more")),
+        ("evaluate", ("best.pt", "data/split", "data/subset/images", "photos")),
+        ("evaluate", ("best.pt", "in", "data/subset/images", "out", "--report", "more")),
+        ("export", ("best.pt", "data/split", "data/subset/images", "more")),
     ],
 )
 def test_what_no_stage_has_made_is_never_deleted(tmp_path: Path, stage: str, arguments: tuple[str, ...]) -> None:

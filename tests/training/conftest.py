@@ -25,6 +25,6 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
         cv2.imwrite(str(root / "yolo" / "images" / f"{name}.png"), image)
         (root / "yolo" / "labels" / f"{name}.txt").write_text(f"{number % 2} 0.2 0.2 0.75 0.2 0.75 0.75 0.2 0.75\n")
     for part, members in (("train", names[:7]), ("val", names[7:])):
-        (root / "split" / f"{part}.txt").write_text("".join(f"./../yolo/images/{name}.png\n" for name in members))
+        (root / "split" / f"{part}.txt").write_text("".join(f"./images/{name}.png\n" for name in members))
     (root / "split" / "data.yaml").write_text(yaml.safe_dump({"names": {0: "a", 1: "b"}}))
     return root / "split", root / "yolo"

@@ -19,7 +19,8 @@ from ultralytics.utils import NUM_THREADS
 from seamline.base.coco import Record
 from seamline.base.errors import SeamlineError
 from seamline.models.ultralytics_patches import nothing
-from seamline.params.loader import Train, load_params
+from seamline.params.loader import load_params
+from seamline.params.train import Train
 from seamline.training import run, yolo, yolo_trainer, yolo_weights
 from seamline.training.checkpoints import STATE, State, read_state, write_state
 from seamline.training.finished import (
@@ -47,7 +48,7 @@ def in_the_project(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def small_params(**changes: Any) -> Train:
-    params = load_params(PARAMS).train
+    params = load_params(PARAMS)[Train]
     for key, value in {**SMALLEST, **changes}.items():
         setattr(params, key, value)
     return params

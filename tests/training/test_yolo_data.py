@@ -16,10 +16,6 @@ def test_the_data_hash_changes_with_every_byte_and_with_no_place(data: tuple[Pat
     split, yolo = tmp_path / "elsewhere" / "my split", tmp_path / "my yolo"
     shutil.copytree(data[0], split)
     shutil.copytree(data[1], yolo)
-    for part in ("train", "val"):  # as the split stage writes them there
-        text = (split / f"{part}.txt").read_text()
-        (split / f"{part}.txt").write_text(text.replace("./../yolo", "./../../my yolo"))
-
     before = data_sha256(*data)
     assert data_sha256(split, yolo) == before
     files = [split / "data.yaml", *sorted(yolo.rglob("*.png")), *sorted(yolo.rglob("*.txt"))]
@@ -62,7 +58,7 @@ def make_split(folder: Path, labels: dict[str, str]) -> tuple[Path, Path]:
     split.mkdir()
     for name, text in labels.items():
         (yolo / "labels" / f"{name}.txt").write_text(text)
-    lines = [f"./../yolo/images/{name}.jpg\n" for name in labels]
+    lines = [f"./images/{name}.jpg\n" for name in labels]
     (split / "train.txt").write_text("".join(lines))
     (split / "val.txt").write_text("".join(lines[:1]))
     (split / "data.yaml").write_text(yaml.safe_dump({"names": {0: "top", 1: "trousers"}}))

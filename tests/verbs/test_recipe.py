@@ -11,6 +11,8 @@ from scipy.io import loadmat
 
 from seamline.ingest.layouts.deepfashion2 import NAMES
 from seamline.params.loader import load_params
+from seamline.params.pull import Pull
+from seamline.params.train import Train
 from tests.conftest import HAS_SHARED_DATA, PARAMS, PROJECT, SHARED_DATA, code_in
 
 RECIPES = sorted((PROJECT / "recipes").glob("*.yaml"))
@@ -28,9 +30,9 @@ def test_a_recipe_changes_what_it_names_and_nothing_else(tmp_path: Path, recipe:
     done = take_over(tmp_path, recipe)
     assert done.returncode == 0, done.stderr
     params = load_params(tmp_path / "params.yaml")
-    assert params.pull.source == "../photos"
+    assert params[Pull].source == "../photos"
     changes = yaml.safe_load(recipe.read_text())
-    assert params.train.model == changes["train"]["model"] == "yolov9c-seg.pt"
+    assert params[Train].model == changes["train"]["model"] == "yolov9c-seg.pt"
     before, after = (yaml.safe_load((folder / "params.yaml").read_text()) for folder in (PARAMS.parent, tmp_path))
     for section, values in after.items():
         for key, value in values.items():

@@ -25,7 +25,7 @@ def canonical_annotations(
 ) -> Iterator[Record]:
     """Every usable annotation in the order of the ids; the counters are complete when the last one is taken.
 
-    Ids are at least 1: pycocotools takes a match with an instance of id 0 for none.
+    Ids are at least 1: pycocotools takes a match with an instance of id 0 for no match.
     """
     raws = list(without_repeated(parts, dropped))
     numbers = assigned_numbers([annotation_id(raw) for _, raw in raws], 1)
@@ -69,7 +69,7 @@ def listed_ids(part: Part) -> list[Any]:
 
 
 def without_repeated(parts: Sequence[Part], dropped: Counter[str]) -> Iterator[tuple[int, Raw]]:
-    """Every annotation with its part; those that are there twice, letter by letter, once only."""
+    """Every annotation with its part; exact copies only once."""
     seen: set[tuple[int, int]] = set()
     for index, part in enumerate(parts):
         for raw in part.annotations:

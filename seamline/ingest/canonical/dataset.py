@@ -1,8 +1,8 @@
 """The canonical dataset, and how what an adapter found becomes one.
 
 Canonical: `annotations.json` beside `images/`; every id an integer, every image there and readable, no two images of
-one name, every annotation with segmentation, bbox, area and iscrowd. What is not so is repaired where that is certain,
-else dropped; both are counted under their reason. docs/data.md has the table.
+one name, every annotation with segmentation, bbox, area and iscrowd. Whatever differs is repaired where that is
+certain, else dropped; both are counted under their reason. docs/data.md has the table.
 """
 
 from __future__ import annotations

@@ -31,7 +31,7 @@ def is_changed(number: int, identity: Any) -> bool:
 
 
 def lookup(identities: Sequence[Any]) -> dict[Any, int]:
-    """What records may be called by -> their position: their very id, and the whole number it is, where only one is."""
+    """What refers to a record -> its position: its id as it is, and as a whole number where that is unique."""
     positions: dict[Any, int] = {}
     for position, identity in enumerate(identities):
         number = whole_number(identity)

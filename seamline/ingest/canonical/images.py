@@ -33,7 +33,7 @@ EXIF_AMBIGUOUS = "image: EXIF turns it, and nothing says which way its masks lie
 
 
 class ImageHead(msgspec.Struct, gc=False):
-    """What is checked of an image record before its file is looked at; any type, as it comes."""
+    """What is checked of an image record before its file is looked at; any type, as it is in the file."""
 
     id: Any = None
     file_name: Any = None
@@ -42,7 +42,7 @@ class ImageHead(msgspec.Struct, gc=False):
 
 
 class Entry(msgspec.Struct):
-    """An image that stays so far."""
+    """An image that has not been dropped so far."""
 
     part: int
     raw: Raw
@@ -55,7 +55,7 @@ class Entry(msgspec.Struct):
 
 
 def usable_entries(parts: Sequence[Part], dropped: Counter[str]) -> list[Entry]:
-    """Image records that say which image they mean, with files of their own.
+    """Image records that name an image, each with a file of its own.
 
     Raises:
         SeamlineError: when two different images of a part have one id: nothing says whose the annotations are.
@@ -208,7 +208,7 @@ def place_image(entry: Entry, folder: Path, place: Callable[[Path, Path], None])
 
 
 def canonical_image(entry: Entry, split: str | None) -> Record:
-    """The image's record with what has changed; what it was is kept beside."""
+    """The image's record with what has changed; old values stay in fields named source_..."""
     record: Record = msgspec.json.decode(entry.raw)
     height, width = canonical_size(entry)
     extra: Record = {}

@@ -96,7 +96,7 @@ def counts_to_text(counts: bytes | str) -> str:
 
 
 def check_polygon(polygon: Any, height: int, width: int) -> None:
-    """Raises Unusable when a coordinate is none, has no partner, or lies absurdly far outside the image."""
+    """Raises Unusable when a coordinate is not a number, has no partner, or lies absurdly far outside the image."""
     if not isinstance(polygon, list) or not all(is_number(value) for value in polygon):
         raise Unusable("annotation: a coordinate is not a number")
     if len(polygon) % 2:
@@ -125,7 +125,7 @@ def check_rle(segmentation: dict[str, Any], height: int, width: int) -> None:
 
 
 def text_to_runs(counts: str) -> np.ndarray[Any, np.dtype[np.int64]] | None:
-    """Run lengths of compressed RLE; None where the text is none."""
+    """Run lengths of compressed RLE; None where the text is not an RLE."""
     if not counts or not all("0" <= character <= "o" for character in counts) or counts[-1] >= "P":
         return None
     if any(len(run) >= MAX_RUN_CHARACTERS for run in continued_runs(counts)):
@@ -167,7 +167,7 @@ def box_iou(first: list[float], second: list[float]) -> float:
 
 
 def whole_number(value: Any) -> int | None:
-    """An id as an integer, also from text such as "000042"; None where it is none that fits 53 bits."""
+    """An id as an integer, also from text such as "000042"; None where it is not one that fits 53 bits."""
     if isinstance(value, float) and value.is_integer():
         value = int(value)
     if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) < 16:

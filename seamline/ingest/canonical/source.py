@@ -13,7 +13,7 @@ Raw = bytes | msgspec.Raw
 
 
 class Part(msgspec.Struct):
-    """One annotation file, or what comes to the same: ids mean something within it only."""
+    """One annotation file, or its equivalent: ids have a meaning only within it."""
 
     title: str  # what error messages call it
     images: Sequence[Raw]  # JSON objects with at least id and file_name

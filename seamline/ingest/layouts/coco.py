@@ -1,4 +1,4 @@
-"""COCO folders: one annotation file, or one a split; the images anywhere below the folder."""
+"""COCO folders: one annotation file, or one for each split; the images anywhere below the folder."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def read(folder: Path, named: str | Mapping[str, str] | None) -> Source:
 
 
 def files_to_source(layout: str, folder: Path, paths: Mapping[str | None, Path]) -> Source:
-    """The source that annotation files are, given by split; None where the only one is of no split."""
+    """The source that annotation files are, given by split; None where the only one belongs to no split."""
     files = image_files(folder)
     parts, tables = [], []
     used: set[Path] = set()

@@ -6,14 +6,13 @@ import io
 from pathlib import Path
 from typing import Any
 
-import msgspec
 from ruamel.yaml import YAML
 
 from seamline.base.errors import SeamlineError
 from seamline.base.files import write_text
-from seamline.params.loader import Params, load_params
+from seamline.params.loader import load_params, section_types
 
-SECTIONS = {*(field.name for field in msgspec.structs.fields(Params)), "ratios", "int8"}
+SECTIONS = {*section_types(), "ratios", "int8"}
 
 
 def copy_recipe(recipe: Path, source: str, params: Path) -> None:

@@ -1,0 +1,7 @@
+from __future__ import annotations
+
+from seamline.params.types import Fraction, Section
+
+
+class Convert(Section):
+    min_mean_iou: Fraction

@@ -1,0 +1,33 @@
+"""What sections of params.yaml are made of."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Annotated, Any, ClassVar
+
+import msgspec
+from msgspec import Meta
+
+AtLeastZero = Annotated[float, Meta(ge=0)]
+Fraction = Annotated[float, Meta(ge=0, le=1)]
+Positive = Annotated[float, Meta(gt=0)]
+Count = Annotated[int, Meta(ge=1)]
+Seed = Annotated[int, Meta(ge=0, le=2**32 - 1)]
+Text = Annotated[str, Meta(min_length=1)]
+
+
+class Section(msgspec.Struct, forbid_unknown_fields=True):
+    """A section or part of one: every key is known and typed."""
+
+    # Keys that cannot be set, each with the reason.
+    refused: ClassVar[Mapping[str, str]] = MappingProxyType({})
+
+    @classmethod
+    def allowed_keys(cls) -> list[str]:
+        return [field.name for field in msgspec.structs.fields(cls) if field.name == field.encode_name]
+
+    @classmethod
+    def prepared(cls, values: dict[Any, Any]) -> dict[Any, Any]:
+        """The values of the file in the shape that is checked."""
+        return values

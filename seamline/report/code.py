@@ -1,0 +1,50 @@
+"""Which code the results come from."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+from seamline.base.coco import Record
+from seamline.base.errors import SeamlineError
+from seamline.base.files import sha256_of
+from seamline.base.git import git
+
+STAGES = ("pull", "subset", "convert", "split", "train", "evaluate", "export", "benchmark", "report")
+ROOMS = (
+    "base", "benchmark", "charts", "dataset", "evaluation", "export", "images",
+    "inference", "ingest", "masks", "models", "report", "training",
+)  # fmt: skip
+# What dvc.yaml has as the report's dependencies on code.
+CODE = (
+    "architectures",
+    *(f"stages/{name}.py" for name in STAGES),
+    *(f"seamline/{name}" for name in ROOMS),
+    *(f"seamline/params/{name}.py" for name in ("loader", "sentences", "types", *STAGES)),
+)
+CODE_SUFFIXES = {".html", ".md", ".py", ".yaml"}
+
+
+def code_identity() -> Record:
+    """Which code this is: a hash of it, the commit that it builds on, and the files changed since then.
+
+    The commit is the last one that changed the code, not HEAD: a commit that changes only a text or only results leaves
+    the model as it is. None where there is no git.
+    """
+    digest = hashlib.sha256()
+    for file in code_files():
+        digest.update(f"{file.as_posix()} {sha256_of(file)}\n".encode())
+    try:
+        commit = git("log", "-1", "--format=%H", "--", *CODE).strip()
+        # Seen from this folder, which may be one of several in a git repository.
+        changed = git("diff", "--name-only", "--relative", "HEAD", "--", *CODE)
+        changed += git("ls-files", "--others", "--exclude-standard", "--", *CODE)
+    except SeamlineError:
+        commit, changed = "", ""
+    files = sorted(changed.splitlines())
+    return {"sha256": digest.hexdigest(), "commit": commit[:12] or None, "changed_since": files if commit else []}
+
+
+def code_files() -> list[Path]:
+    found = (file for path in map(Path, CODE) for file in (path.rglob("*") if path.is_dir() else [path]))
+    return sorted(file for file in found if file.suffix in CODE_SUFFIXES)
