@@ -41,7 +41,7 @@ def test_a_family_without_masks_is_measured_exported_timed_and_reported(tiny: Ti
     shutil.copytree(REPORTS, tmp_path / "reports")
     with_params(tmp_path, SMALL)
     reports, exported = tmp_path / "reports", tmp_path / "export"
-    images = tiny.images.parent
+    images = tiny.images
     run(tmp_path, "evaluate", tiny.weights, tiny.split, images, "predictions", "--report", "reports")
     run(tmp_path, "export", tiny.weights, tiny.split, images, exported, "--report", "reports/export.json")
     printed = run(tmp_path, "benchmark", tiny.weights, exported, tiny.split, images, "reports")
