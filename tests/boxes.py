@@ -64,8 +64,8 @@ def without_masks(reports: Path) -> None:
     for name in ("slices.csv", "bootstrap.csv", "mistakes.csv"):
         path = reports / "evaluate" / name
         header, *lines = path.read_text().splitlines()
-        kept = [index for index, column in enumerate(header.split(",")) if "box" not in column]
-        rows = [[line.split(",")[index] for index in kept] for line in (header, *lines)]
+        columns = [index for index, column in enumerate(header.split(",")) if "box" not in column]
+        rows = [[line.split(",")[index] for index in columns] for line in (header, *lines)]
         path.write_text("".join(f"{','.join(row)}\n" for row in rows).replace("mask", "box"))
     path = reports / "train" / "validation.csv"
     header, rest = path.read_text().split("\n", 1)
@@ -73,10 +73,11 @@ def without_masks(reports: Path) -> None:
 
 
 def boxes_alone(value: Any) -> Any:
-    """Keys of boxes dropped where there are the same of masks, and what is named after masks named after boxes."""
+    """What is named after masks named after boxes, in place of what was; without YOLO's own differences of outputs."""
     if isinstance(value, list):
         return [boxes_alone(one) for one in value]
     if not isinstance(value, dict):
         return value.replace("of masks on", "of boxes on") if isinstance(value, str) else value
-    doubled = {key for key in value if key.replace("box", "mask") in value and "box" in key.split("_")}
-    return {key.replace("mask", "box"): boxes_alone(one) for key, one in value.items() if key not in doubled}
+    dropped = {key for key in value if key.replace("box", "mask") in value and "box" in key.split("_")}
+    dropped |= {key for key in value if key.startswith(("max_abs_box", "max_abs_prototype"))}
+    return {key.replace("mask", "box"): boxes_alone(one) for key, one in value.items() if key not in dropped}

@@ -65,10 +65,10 @@ def interval_of_another_run(values: Sequence[float]) -> list[float]:
     """The range in which the median of another run like this one is to be expected.
 
     What disturbs a machine lasts for many rounds. Rounds are therefore not independent, and the plain interval of their
-    median is much too narrow. BLOCKS runs of consecutive rounds are resampled with replacement (a block bootstrap). The
-    deviation of their mean is widened twice: to that of one more block (times the root of BLOCKS + 1), since what lasts
-    longer than a block does not average out, and because it is known from few blocks (Student's t, 95%). How often it
-    holds: tests/benchmark/test_figures.py. For one round it is the value itself.
+    median is much too narrow. BLOCKS runs of consecutive rounds are drawn again with replacement (a block bootstrap).
+    The deviation of their mean is widened twice: to that of one more block (times the root of BLOCKS + 1), since what
+    lasts longer than a block does not average out, and because it is known from few blocks (Student's t, 95%). How
+    often it holds: tests/benchmark/test_figures.py. For one round it is the value itself.
     """
     median = float(np.median(values))
     blocks = np.array_split(np.asarray(values), min(BLOCKS, len(values)))

@@ -1,4 +1,4 @@
-"""How far an average precision can be trusted: the same figure over test sets resampled from this one.
+"""How far an average precision can be trusted: the same figure over test sets drawn again from this one.
 
 Images are drawn with replacement, whole groups of them (photos of one item) together, since those are not independent
 (Efron's bootstrap). Nothing is evaluated again: pycocotools' matches are weighted by how often their image was drawn.

@@ -41,7 +41,7 @@ class Job(NamedTuple):
 
 
 class Measured(NamedTuple):
-    """What one of pycocotools' runs found, and its average precision over resampled test sets."""
+    """What one of pycocotools' runs found, and its average precision over test sets drawn again."""
 
     summary: Summary
     per_class: dict[str, dict[str, float | None]]

@@ -12,6 +12,7 @@ from seamline.base.coco import Record
 from seamline.base.errors import SeamlineError
 from seamline.base.spacing import evenly_spaced
 from seamline.evaluation.average_precision import average_precision, read_ground_truth
+from seamline.evaluation.kinds import kinds_of, primary_kind
 from seamline.export.exporters import exporter_of
 from seamline.export.gates import matched_share
 from seamline.images.reading import read_image
@@ -64,7 +65,7 @@ class Compared(NamedTuple):
 
 def kind_of(detector: Detector) -> str:
     """What average precision is of: mask where the model finds masks, else box."""
-    return "mask" if detector.has_masks else "box"
+    return primary_kind(kinds_of(detector.has_masks))
 
 
 def figure_name(kind: str) -> str:

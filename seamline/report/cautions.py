@@ -26,8 +26,8 @@ def cautions(reports: Record, params: Params) -> list[str]:
         found.append("It was trained on the drawn pictures that come with Seamline and is useless on photos.")
     if reports["training"].get("taken_over"):
         found.append(
-            "Its weights were trained by an earlier version of Seamline, with these data and parameters, and taken "
-            "over (`seamline trainings --take`); the code that this report names did not train them."
+            "Its weights were trained by an earlier version of Seamline with these data and parameters, and taken over "
+            "(seamline trainings --take); the code that this report names did not train them."
         )
     found += [
         *accuracy_cautions(reports),
@@ -71,13 +71,14 @@ def certainty_cautions(reports: Record) -> list[str]:
         )
     elif span is None:
         found.append(
-            "It is unknown how certain the figures are: every resampled test set gives the same figure or a higher one."
+            "It is unknown how certain the figures are: every test set drawn again gives the same figure or a higher "
+            "one."
         )
     elif span[1] - span[0] > WIDE:
         found.append(
             f"The test split is small ({counted(settings['images'], 'image')}): a {kind} mAP50-95 of "
             f"{test['value']:.3f} means something between {span[0]:.3f} and {span[1]:.3f}. Models that differ by less "
-            "may be equally good; `seamline compare` says whether two of them are."
+            "may be equally good; seamline compare says whether two of them are."
         )
     if spread is not None:
         found.append(

@@ -6,7 +6,9 @@ import os
 import time
 from collections.abc import Callable
 
+import cv2
 import pytest
+import threadpoolctl
 
 from seamline.base.errors import SeamlineError
 from seamline.benchmark.engine_process import EngineProcess, engine_processes
@@ -39,9 +41,10 @@ def process_id(detector: object) -> int:
     return os.getpid()
 
 
-def environment_of(detector: object) -> tuple[str, str, set[int]]:
+def environment_of(detector: object) -> tuple[str, str, set[int], int, set[int]]:
     cores = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set(CORES)
-    return os.environ["OMP_NUM_THREADS"], os.environ["GOMP_SPINCOUNT"], cores
+    blas = {pool["num_threads"] for pool in threadpoolctl.threadpool_info() if pool["user_api"] == "blas"}
+    return os.environ["OMP_NUM_THREADS"], os.environ["GOMP_SPINCOUNT"], cores, cv2.getNumThreads(), blas
 
 
 def still_runs(pid: int) -> bool:
@@ -61,7 +64,7 @@ def test_processes_are_set_up_alike_and_end_with_the_block() -> None:
     with engine_processes() as processes:
         processes.append(started())
         pid = processes[0].ask(process_id)
-        assert processes[0].ask(environment_of) == ("1", "10000", set(CORES))
+        assert processes[0].ask(environment_of) == ("1", "10000", set(CORES), 1, {1})
         assert still_runs(pid)
         start = time.monotonic()
     assert time.monotonic() - start < 1.9, "it had to be killed"

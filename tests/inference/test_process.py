@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -115,3 +116,10 @@ def test_models_inference_and_all_below_need_neither_torch_nor_ultralytics(untra
     assert alone == among > 0
     assert "seamline.models.engines.pytorch" in done.stderr
     assert "seamline.models.yolo" in done.stderr
+
+
+def test_every_command_that_opens_a_model_leaves_it_the_cores() -> None:
+    scripts = [*(PROJECT / "stages").glob("*.py"), *(PROJECT / "seamline" / "verbs").glob("*.py")]
+    opening = {path.name: path.read_text() for path in scripts if re.search(r"\bDetector\(", path.read_text())}
+    assert {"evaluate.py", "export.py", "predict.py"} <= opening.keys()
+    assert [name for name, text in opening.items() if "limit_other_threads()" not in text] == []

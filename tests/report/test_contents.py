@@ -95,7 +95,7 @@ def test_the_sample_is_said_to_be_drawn(reports: Any, params: Params) -> None:
 def test_weights_that_were_taken_over_are_said_to_be(reports: Any, params: Params) -> None:
     assert not says(reports, params, "trained by an earlier version")
     reports["training"]["taken_over"] = True
-    assert says(reports, params, "trained by an earlier version of Seamline, with these data and parameters")
+    assert says(reports, params, "trained by an earlier version of Seamline with these data and parameters")
 
 
 def test_a_model_that_finds_nothing_is_not_recommended(reports: Any, params: Params) -> None:
@@ -112,7 +112,7 @@ def test_a_wide_interval_is_a_reason_to_be_careful_and_none_as_well(reports: Any
     reports["intervals"]["test"]["mask"]["mAP50_95"] = {"value": 0.7, "interval": [0.69, 0.71]}
     assert not says(reports, params, "means something between")
     reports["intervals"]["test"]["mask"]["mAP50_95"] = {"value": 0.7, "interval": None}
-    assert says(reports, params, "every resampled test set gives the same")
+    assert says(reports, params, "every test set drawn again gives the same")
     reports["settings"]["test"]["groups_showing_an_instance"] = 3
     assert says(reports, params, "from 3 groups of photos that do not belong together, and an interval needs 15")
 

@@ -29,9 +29,12 @@ def test_a_model_that_finds_boxes_only_has_their_figures(tmp_path: Path) -> None
     write_json(tmp_path / "benchmark.json", {"pytorch": row})
     write_json(tmp_path / "export.json", {"onnx": {}, "int8_refused": "it lost 0.2."})
     text = "\n".join(reports_to_lines(tmp_path, tmp_path))
-    assert (
-        f"val                                  -             -         {metrics['val']['box']['mAP50_95']:.3f}" in text
-    )
-    assert "MB    box mAP50-95\npytorch                           12.0      3.0  4.0           0.500\n" in text
+    assert "mask" not in text
+    lines = [line.split() for line in text.splitlines()]
+    for split in ("val", "test"):
+        figures = [f"{metrics[split]['box'][key]:.3f}" for key in ("mAP50_95", "mAP50")]
+        assert [line[1:] for line in lines if line[:1] == [split]] == [figures]
+    assert "(test, files to boxes)" in text
+    assert ["pytorch", "12.0", "3.0", "4.0", "0.500"] in lines
     assert "\nno INT8: it lost 0.2.\n" in text
     assert "models/export/{onnx}" in text

@@ -349,7 +349,7 @@ def test_a_stage_of_another_checkout_is_refused(tmp_path: Path) -> None:
         if own:
             (tmp_path / "seamline").mkdir()
         done = subprocess.run(
-            [sys.executable, str(PROJECT / "stages" / "summary.py")],
+            [sys.executable, str(PROJECT / "stages" / "report.py")],
             cwd=tmp_path, env=environment, capture_output=True, text=True,
         )  # fmt: skip
         assert is_one_sentence(done, f"seamline comes from {PROJECT} and not from this folder", "python -m stages.NAME")

@@ -229,15 +229,15 @@ def test_copies_that_dvc_makes_share_the_projects_trainings(
     assert trainings_folder() == tmp_path / ".seamline" / "train"
 
 
-def stage(name: str, folder: Path, *arguments: str) -> str:
-    """What a stage prints that is run in this folder, with the folder's own code."""
-    command = [sys.executable, "-m", f"stages.{name}", *arguments]
+def printed_by(module: str, folder: Path, *arguments: Path | str) -> str:
+    """What a stage or tool prints that is run in this folder, with the folder's own code."""
+    command = [sys.executable, "-m", module, *map(str, arguments)]
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
 
-TRAIN = ("train", "split", "yolo", "models/train")
+TRAIN = ("split", "yolo", "models/train")
 MADE = ("train/best.pt", "train/training.json", *(f"train-report/{name}" for name in (
     "losses.csv", "validation.csv", "summary.json",
 )))  # fmt: skip
@@ -267,7 +267,7 @@ def test_an_edit_outside_of_training_takes_over_and_one_of_training_trains_again
         with (folder / "seamline" / module).open("a") as stream:
             stream.write("# another line\n")
 
-    assert "epoch 2/2" in stage(*TRAIN[:1], project, *TRAIN[1:])
+    assert "epoch 2/2" in printed_by("stages.train", project, *TRAIN)
     summary = json.loads((project / "models" / "train-report" / "summary.json").read_text())
     assert summary["device"].startswith("CPU, ")
     assert summary["threads"] == NUM_THREADS
@@ -276,16 +276,16 @@ def test_an_edit_outside_of_training_takes_over_and_one_of_training_trains_again
     shutil.copytree(project, copy, ignore=lambda folder, names: left_out if Path(folder) == project else set())
     for module in ("params/loader.py", "base/files.py", "models/nms.py"):
         edit(copy, module)
-    said = stage(*TRAIN[:1], copy, *TRAIN[1:])
+    said = printed_by("stages.train", copy, *TRAIN)
     assert "the same was trained before" in said
     assert "epoch 1/2" not in said
     assert made(copy) == made(project)
 
     edit(copy, "models/weights.py")
-    assert "epoch 2/2" in stage(*TRAIN[:1], copy, *TRAIN[1:])
+    assert "epoch 2/2" in printed_by("stages.train", copy, *TRAIN)
     assert made(copy) == made(project)  # another training all the same, of which the edit changed nothing
-    listed = stage("trainings", project)
+    listed = printed_by("seamline", project, "trainings")
     assert "2 finished trainings" in listed
     assert listed.count(" finished, ") == 2
-    assert "deleted 2 finished trainings" in stage("trainings", project, "--clear")
-    assert stage("trainings", copy).startswith("0 finished trainings")
+    assert "deleted 2 finished trainings" in printed_by("seamline", project, "trainings", "--clear")
+    assert printed_by("seamline", copy, "trainings").startswith("0 finished trainings")

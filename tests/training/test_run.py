@@ -12,14 +12,16 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from ultralytics.data import utils
 from ultralytics.models.yolo.segment import SegmentationTrainer
 from ultralytics.utils import NUM_THREADS
 
 from seamline.base.coco import Record
 from seamline.base.errors import SeamlineError
+from seamline.models.ultralytics_patches import nothing
 from seamline.params.loader import load_params
 from seamline.params.train import Train
-from seamline.training import run, yolo, yolo_weights
+from seamline.training import run, yolo, yolo_trainer, yolo_weights
 from seamline.training.checkpoints import STATE, State, read_state, write_state
 from seamline.training.finished import (
     FINISHED,
@@ -351,3 +353,22 @@ def test_other_processes_than_the_first_get_no_metrics(monkeypatch: pytest.Monke
     trainer.best_fitness, trainer.epoch = None, 3
     monkeypatch.setattr(SegmentationTrainer, "validate", lambda self: (None, None))
     assert trainer.validate() == (None, None)
+
+
+def test_the_process_of_each_gpu_leaves_the_data_alone_and_ends_with_the_stage(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """ultralytics starts it with nothing but the class and its arguments."""
+    watched: list[bool] = []
+    monkeypatch.setattr(SegmentationTrainer, "__init__", lambda self, *_: None)
+    monkeypatch.setattr(yolo_trainer, "end_with_named", lambda: watched.append(True))
+    monkeypatch.setattr(yolo_trainer, "weights_folder", lambda: tmp_path / "weights")
+    Trainer(overrides={"project": str(tmp_path)})
+    assert not watched
+    assert utils.check_font is not nothing
+    monkeypatch.setattr(yolo_trainer, "RANK", 1)
+    trainer = Trainer(overrides={"project": str(tmp_path)})
+    assert watched == [True]
+    assert utils.check_font is utils._replace_image is nothing
+    trainer.replaced.close()  # with the process
+    assert utils.check_font is not nothing
