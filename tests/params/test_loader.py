@@ -142,6 +142,12 @@ def test_every_key_of_every_section_is_commented_or_plain() -> None:
     assert set(DEFAULTS) == set(section_types())
 
 
+def test_every_other_module_of_params_is_shared_by_all_sections() -> None:
+    """The loader imports them all, in every stage."""
+    modules = {path.stem for path in (PROJECT / "seamline" / "params").glob("*.py")}
+    assert modules - set(section_types()) == {"__init__", "loader", "sentences", "types"}
+
+
 def documented_changes() -> list[str]:
     """Every -S of the README and of docs/."""
     texts = [path.read_text() for path in (PROJECT / "README.md", *sorted((PROJECT / "docs").glob("*.md")))]
