@@ -42,7 +42,7 @@ from seamline.models.engines.openvino import OpenVinoEngine
 from seamline.params.loader import load_params
 from seamline.training.checkpoints import STATE, read_state
 from seamline.training.yolo_data import linked_dataset
-from tests.conftest import PARAMS, PROJECT, Project, write_dataset
+from tests.conftest import PARAMS, PROJECT, Project, code_in, write_dataset
 from tests.stages.test_stage import is_one_sentence, run_stage, with_params
 from tests.untrained import Untrained
 
@@ -220,7 +220,9 @@ def test_nor_in_a_recipe(tmp_path: Path) -> None:
     with_params(tmp_path, {})
     (tmp_path / "mine.yaml").write_text(f"pull: {{annotations: {TAGS[0]}}}\n")
     before = (tmp_path / "params.yaml").read_bytes()
-    done = run_stage("recipe", tmp_path, "mine.yaml", "photos")
+    code_in(tmp_path)
+    command = [sys.executable, "-m", "seamline", "recipe", "mine.yaml", "photos"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
     assert is_one_sentence(done, "params.yaml: is not YAML"), done.stderr
     assert not (tmp_path / "PWNED").exists()
     assert (tmp_path / "params.yaml").read_bytes() == before
