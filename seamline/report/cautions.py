@@ -71,7 +71,7 @@ def certainty_cautions(reports: Record) -> list[str]:
         )
     elif span is None:
         found.append(
-            "It is unknown how certain the figures are: every test set drawn again gives the same figure or a higher "
+            "It is unknown how certain the figures are: every test set drawn again gives the same figure, or a higher "
             "one."
         )
     elif span[1] - span[0] > WIDE:

@@ -117,7 +117,7 @@ def test_spoiled_quantisation_is_seen_and_the_next_rung_taken(
         assert rt_info(openvino.Core().read_model(out / "model.xml"))["int8"] == expected
 
 
-def test_everything_put_back_is_not_an_int8_model() -> None:
+def test_a_model_without_a_quantised_layer_is_refused() -> None:
     rungs = rungs_until_one_holds(
         lambda rung: None, iter([(0.1, "int8"), (0.1, "int8"), (0.5, "f32")]).__next__, "mask", 0.5, 0.01
     )
