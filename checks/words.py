@@ -33,7 +33,7 @@ ALLOWED = {
     ("seamline/params/train.py", "patience"): "ultralytics' parameter train.patience",
     ("seamline/params/loader.py", "patience"): "the same",
 }
-ROOTS = ("seamline", "stages", "docs", "recipes")
+ROOTS = ("seamline", "stages", "dvc_hint", "docs", "recipes")
 FILES = ("README.md", "CONTRIBUTING.md", "SECURITY.md", "params.yaml", "Makefile")
 CODE = {".py", ".md", ".yaml", ".j2", ".html"}
 

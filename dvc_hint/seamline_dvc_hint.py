@@ -55,7 +55,7 @@ LOGGERS = ("dvc.cli", "dvc.commands.init")  # by which DVC says why a command fa
 CLIENTS = ("botocore", "aiobotocore", "aiohttp", "aiohttp_retry")
 HINT = (
     "pull.source cannot be read just now: {address}\n"
-    "`dvc repro --downstream subset` goes on with what was pulled before, and `dvc repro` pulls again when it can be\n"
+    "`dvc repro --downstream subset` uses what was pulled before, and `dvc repro` pulls again when it can be\n"
     "(credentials and endpoint are those of the AWS configuration; `make doctor` says more)."
 )
 NO_GIT = (

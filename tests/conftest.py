@@ -148,6 +148,14 @@ def name_of(item: pytest.Item) -> str:
     return f"{item.path.parent.name}/{item.path.name}"
 
 
+@pytest.fixture(autouse=True)
+def closed_figures() -> Iterator[None]:
+    """Those that a test left open would be matplotlib's warning in another test, which asks that there is none."""
+    yield
+    if "matplotlib.pyplot" in sys.modules:
+        sys.modules["matplotlib.pyplot"].close("all")
+
+
 class Project:
     """A folder in which git, DVC and stages are run as a user does."""
 

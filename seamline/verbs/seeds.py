@@ -32,7 +32,9 @@ def main(arguments: Sequence[str]) -> None:
 
     from seamline.base.files import write_json
     from seamline.experiments.seeds import seed_spread, spread_to_lines  # torch
+    from seamline.inference.threads import limit_other_threads
 
+    limit_other_threads()
     spread = seed_spread(params, args.split, args.yolo, args.images, sorted(set(args.seeds)))
     write_json(args.report, spread)
     print("\n".join(spread_to_lines(spread)))

@@ -119,7 +119,14 @@ def test_models_inference_and_all_below_need_neither_torch_nor_ultralytics(untra
 
 
 def test_every_command_that_opens_a_model_leaves_it_the_cores() -> None:
+    """Also where a module that the command imports opens it, such as export/comparison.py and experiments/seeds.py."""
     scripts = [*(PROJECT / "stages").glob("*.py"), *(PROJECT / "seamline" / "verbs").glob("*.py")]
-    opening = {path.name: path.read_text() for path in scripts if re.search(r"\bDetector\(", path.read_text())}
-    assert {"evaluate.py", "export.py", "predict.py"} <= opening.keys()
+    opening = {}
+    for path in scripts:
+        text = path.read_text()
+        modules = re.findall(r"from (seamline\.(?:export|experiments)\.\w+) import", text)
+        texts = [text, *((PROJECT / (module.replace(".", "/") + ".py")).read_text() for module in modules)]
+        if any(re.search(r"\bDetector\(", one) for one in texts):
+            opening[path.name] = text
+    assert set(opening) == {"evaluate.py", "export.py", "predict.py", "seeds.py"}
     assert [name for name, text in opening.items() if "limit_other_threads()" not in text] == []

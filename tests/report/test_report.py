@@ -347,8 +347,9 @@ def test_a_summary_without_its_model_says_that_its_figures_are_of_an_earlier_run
 
 @needs_chromium
 @pytest.mark.parametrize(("width", "dark"), [(1200, False), (1200, True), (500, False)])
-def test_a_browser_finds_nothing_wrong(width: int, dark: bool, tmp_path: Path) -> None:
-    seen = look_at(PROJECT / "reports" / "index.html", tmp_path, width=width, dark=dark)
+def test_a_browser_finds_nothing_wrong(width: int, dark: bool, workplace: Path) -> None:
+    made(workplace)
+    seen = look_at(workplace / "reports" / "index.html", workplace, width=width, dark=dark)
     assert seen["console"] == seen["errors"] == seen["violations"] == seen["requests"] == []
     assert seen["pictures"] == 0
     assert seen["overflow"] <= 0
@@ -358,14 +359,14 @@ def test_a_browser_finds_nothing_wrong(width: int, dark: bool, tmp_path: Path) -
 
 
 @needs_chromium
-def test_a_browser_would_find_it(tmp_path: Path) -> None:
-    text = (PROJECT / "reports" / "index.html").read_text()
+def test_a_browser_would_find_it(workplace: Path) -> None:
+    text, _ = made(workplace)
     wrong = (
         '<img src="data:image/png;base64,AAAA"><img src="https://example.org/x.png" alt="">'
         '<p style="color: #aaa; background: #fff">pale</p><div style="width: 4000px">wide</div>'
     )
-    (tmp_path / "wrong.html").write_text(text.replace("<main>", f"<main>{wrong}"))
-    seen = look_at(tmp_path / "wrong.html", tmp_path)
+    (workplace / "wrong.html").write_text(text.replace("<main>", f"<main>{wrong}"))
+    seen = look_at(workplace / "wrong.html", workplace)
     assert {"image-alt", "color-contrast"} <= {found[1] for found in seen["findings"]}
     assert any("example.org" in address for address in seen["violations"])
     assert seen["pictures"] >= 1
