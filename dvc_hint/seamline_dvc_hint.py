@@ -1,4 +1,4 @@
-"""What DVC needs to be told of pull.source. `make setup` copies this file into the environment's site-packages, and the
+"""What DVC has to know of pull.source. `make setup` copies this file into the environment's site-packages, and the
 .pth file beside it has Python import it at the start of `dvc`.
 
 It adds to DVC's own error where the source cannot be read: DVC looks at it before any stage runs, so that the error is
@@ -95,8 +95,8 @@ def error_to_hint(error: BaseException | None) -> str:
 
     The address is what DVC's message lacks where a bucket answers, and denies access.
     """
-    for told, hint in OF_DVC.items():
-        if told in str(error) and os.path.isfile("dvc.yaml") and os.path.isdir(".dvc"):  # noqa: PTH112, PTH113
+    for message, hint in OF_DVC.items():
+        if message in str(error) and os.path.isfile("dvc.yaml") and os.path.isdir(".dvc"):  # noqa: PTH112, PTH113
             return hint
     for cause in causes(error):
         if is_clients(cause):
