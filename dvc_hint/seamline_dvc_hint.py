@@ -131,7 +131,7 @@ def shown(address: str) -> str:
     """Without user, password and query: seamline.base.urls.shown(), to which a test holds it."""
     try:
         parts = urlsplit(address)
-    except ValueError:  # it is no address
+    except ValueError:  # not an address
         return address.partition("://")[0] + "://..."
     return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
 

@@ -73,6 +73,10 @@ def modules_imported(script: Path) -> set[str]:
     return found
 
 
+def test_dvc_yaml_is_short() -> None:
+    assert len((PROJECT / "dvc.yaml").read_text().splitlines()) < 150
+
+
 def test_the_stages_are_these_and_in_this_order() -> None:
     assert list(PIPELINE) == STAGES
 
