@@ -201,7 +201,7 @@ def test_photo_for_photo_and_mask_for_mask(tool: str, tmp_path: Path) -> None:
     check_pulled(tmp_path, pull(tmp_path, export), export, least)
     for name, paths in (("subset", ["raw", "subset"]), ("convert", ["subset", "yolo"])):
         assert stage(name, tmp_path, *paths).returncode == 0
-    done = stage("split", tmp_path, "subset", "yolo", "split")
+    done = stage("split", tmp_path, "subset", "split")
     assert done.returncode == 0, done.stderr
     check_counts(tmp_path, export, check_split(tmp_path, export, least))
 
