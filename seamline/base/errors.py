@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+# Packages that only buckets and the web need.
+EXTRAS = {"aiobotocore": "s3", "aiohttp": "s3", "awscrt": "s3", "botocore": "s3", "s3fs": "s3"}
 NAMED = 4  # things named in a sentence; the others are counted
 
 
@@ -13,7 +15,9 @@ class SeamlineError(Exception):
 
 def not_installed(what: str, error: ModuleNotFoundError) -> SeamlineError:
     """For a package that not every installation has, since only some need it."""
-    return SeamlineError(f"{what}: needs {error.name}, which is not installed; docs/models.md says what brings it.")
+    extra = EXTRAS.get((error.name or "").partition(".")[0])
+    remedy = f"the extra {extra} brings it" if extra else "docs/models.md says what brings it"
+    return SeamlineError(f"{what}: needs {error.name}, which is not installed; {remedy}.")
 
 
 def some(things: Sequence[str]) -> str:

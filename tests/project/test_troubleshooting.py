@@ -749,11 +749,23 @@ def unknown_family(bench: Bench) -> Said:
     return bench.predict(model_of_nothing(bench.folder / "model.onnx", family="rcnn"), "photo.jpg")
 
 
-@produces("...: needs ..., which is not installed; docs/models.md says what brings it.")
+@produces("...: PyTorch does not work in process ..., a fork of one in which it has worked; ...")
+def weights_in_a_fork(bench: Bench) -> Said:
+    """As if another process, of which this one is a fork, had opened weights."""
+    (bench.folder / "photo.jpg").touch()
+    (bench.folder / "best.pt").touch()
+    bench.monkeypatch.setattr("seamline.models.forks.torch_processes", {os.getppid()})
+    return bench.predict("best.pt", "photo.jpg")
+
+
+@produces("...: needs ..., which is not installed; the extra s3 brings it.")
 def package_of_an_extra(bench: Bench) -> Said:
     bench.monkeypatch.setitem(sys.modules, "s3fs", None)
-    from_a_bucket = bench.predict("model.onnx", "s3://my-bucket/photos")
-    assert says(from_a_bucket.text, "s3://my-bucket/photos: needs s3fs, ...")
+    return bench.predict("model.onnx", "s3://my-bucket/photos")
+
+
+@produces("...: needs ..., which is not installed; docs/models.md says what brings it.")
+def package_of_the_pipeline(bench: Bench) -> Said:
     bench.monkeypatch.setitem(sys.modules, "torch", None)
     for name in ("photo.jpg", "best.pt"):
         (bench.folder / name).write_text("neither")
