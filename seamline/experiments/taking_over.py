@@ -10,9 +10,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from seamline.base.coco import Record
 from seamline.base.errors import SeamlineError
 from seamline.base.files import read_json, sha256_of
+from seamline.models.weights import load_weights
 from seamline.params.train import Train
 from seamline.report.contents import read_csv
 from seamline.training.finished import FINISHED, WEIGHTS, Training, holding, store_training
@@ -35,8 +38,9 @@ def take_over(params: Train, folder: Path, report: Path, data: tuple[Path, Path]
             parameters and data, or this code has finished that training with other weights.
     """
     training = read_made(folder, report)
-    if not (data[0] / "data.yaml").is_file():
-        raise SeamlineError(f"{data[0]}: has no data.yaml, with which to compare; dvc repro split makes it.")
+    for file in (data[0] / "data.yaml", data[1] / "labels"):
+        if not file.exists():
+            raise SeamlineError(f"{file}: is missing, with which to compare; dvc repro convert split makes it.")
     identity = identity_of(plan_training(params, *data))
     check_same(folder, training.facts, identity)
     with holding(scratch, identity.key):
@@ -58,6 +62,12 @@ def read_made(folder: Path, report: Path) -> Training:
         raise SeamlineError(
             f"{report}: is the report on another training than that of {folder}; name it with --report."
         )
+    missing = [key for key in ("best_epoch", "device", "threads", "resumed_after_epochs") if key not in summary]
+    if missing:
+        raise SeamlineError(
+            f"{report / 'summary.json'}: lacks {', '.join(missing)}, as those of before do; docs/experiments.md says how "
+            "the weights stay in use."
+        )
     facts: Record = {
         **{key: origin[key] for key in ORIGIN},
         **{key: summary[key] for key in ("best_epoch", "device", "threads")},
@@ -68,6 +78,26 @@ def read_made(folder: Path, report: Path) -> Training:
     validation = {row["epoch"]: row for row in read_csv(report / "validation.csv")}
     history: list[dict[str, Any]] = [row | validation.get(row["epoch"], {}) for row in read_csv(report / "losses.csv")]
     return Training(folder / "best.pt", facts, history)
+
+
+def check_weights(weights: Path, params: Train, split: Path) -> None:
+    """Raise SeamlineError when the file is not a model, or not one of these classes and this input size."""
+    try:
+        model, checkpoint = load_weights(weights)
+    except SeamlineError:
+        raise
+    except Exception as error:  # of any kind, as torch has it for a damaged file
+        raise SeamlineError(f"{weights}: cannot be opened as a model ({' '.join(str(error).split())}).") from None
+    names = yaml.safe_load((split / "data.yaml").read_text(encoding="utf-8"))["names"]
+    wanted, found = (
+        (list(names.values()), params.imgsz),
+        (list(model.names.values()), checkpoint["train_args"]["imgsz"]),
+    )
+    if wanted != found:
+        raise SeamlineError(
+            f"{weights}: is not the model of these parameters and data: it has the classes {', '.join(found[0])} and "
+            f"imgsz {found[1]}, and they {', '.join(wanted[0])} and {wanted[1]}."
+        )
 
 
 def check_same(folder: Path, facts: Record, identity: Identity) -> None:

@@ -34,11 +34,13 @@ def main(arguments: Sequence[str]) -> None:
 
     scratch = trainings_folder()
     if args.take:
-        from seamline.experiments.taking_over import take_over  # torch
+        from seamline.experiments.taking_over import check_weights, take_over  # torch
         from seamline.params.loader import load_params
         from seamline.params.train import Train
 
-        folder = take_over(load_params()[Train], args.take, args.report, (args.split, args.yolo), scratch)
+        params = load_params()[Train]
+        check_weights(args.take / "best.pt", params, args.split)
+        folder = take_over(params, args.take, args.report, (args.split, args.yolo), scratch)
         print(f"{args.take / 'best.pt'} is stored in {folder}; dvc repro uses it and trains nothing")
         return
     finished, unfinished = latest_first(scratch / FINISHED), latest_first(scratch)

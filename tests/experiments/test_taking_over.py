@@ -8,15 +8,17 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
+import yaml
 
 from seamline.base.errors import SeamlineError
 from seamline.base.files import read_json, write_json
-from seamline.experiments.taking_over import read_made, take_over
+from seamline.experiments.taking_over import check_weights, read_made, take_over
 from seamline.training import run, yolo
 from seamline.training.history import write_history
 from tests.conftest import PROJECT, Project
 from tests.training.conftest import data  # noqa: F401
 from tests.training.test_run import small_params
+from tests.untrained import IMGSZ, NAMES, Untrained
 
 HISTORY = [
     {"epoch": 1, "box_loss": 1.25, "seg_loss": 3.5, "lr": 0.002},
@@ -132,3 +134,33 @@ def test_after_an_upgrade_the_pipeline_runs_on_the_weights_of_before(finished: P
     project.run("dvc", "commit", "--force", "train")
     assert "train" not in project.stages_run()
     assert (project.root / "models" / "train" / "best.pt").read_bytes() == before
+
+
+@pytest.mark.parametrize("content", [b"", b"hello", b"PK\x03\x04" + bytes(2000)])
+def test_a_damaged_file_is_not_taken(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "best.pt").write_bytes(content)
+    with pytest.raises(SeamlineError, match=r"best\.pt: cannot be opened as a model"):
+        check_weights(tmp_path / "best.pt", small_params(), tmp_path)
+
+
+def test_another_model_is_not_taken(untrained: Untrained, tmp_path: Path) -> None:
+    names = dict(enumerate(NAMES))
+    for classes, imgsz, same in ((names, IMGSZ, True), (names, 2 * IMGSZ, False), ({0: "coat"}, IMGSZ, False)):
+        (tmp_path / "data.yaml").write_text(yaml.safe_dump({"names": classes}))
+        if same:
+            check_weights(untrained.weights, small_params(imgsz=imgsz), tmp_path)
+        else:
+            with pytest.raises(SeamlineError, match="is not the model of these parameters and data"):
+                check_weights(untrained.weights, small_params(imgsz=imgsz), tmp_path)
+
+
+def test_a_report_of_long_ago_is_one_sentence(earlier: Earlier) -> None:
+    summary = read_json(earlier.report / "summary.json")
+    write_json(earlier.report / "summary.json", {key: summary[key] for key in summary if key != "device"})
+    with pytest.raises(SeamlineError, match="lacks device, as those of before do"):
+        earlier.take()
+
+
+def test_labels_that_are_not_here_are_one_sentence(earlier: Earlier, tmp_path: Path) -> None:
+    with pytest.raises(SeamlineError, match="labels: is missing, with which to compare"):
+        take_over(small_params(), earlier.folder, earlier.report, (earlier.data[0], tmp_path), earlier.scratch)

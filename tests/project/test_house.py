@@ -13,7 +13,7 @@ from xml.etree import ElementTree
 import pytest
 
 from checks.sizes import too_large
-from checks.words import forbidden_names, forbidden_phrases, forbidden_test_names
+from checks.words import forbidden_names, forbidden_phrases, forbidden_test_names, found_in_tree
 from docs.draw_inside import drawing, rooms_of
 from tests.conftest import PROJECT
 
@@ -118,15 +118,20 @@ def lint_imports(folder: Path) -> subprocess.CompletedProcess[str]:
 def test_sizes_are_checked(tmp_path: Path) -> None:
     base = tmp_path / "seamline" / "base"
     base.mkdir(parents=True)
+    for folder in (base, base.parent):
+        (folder / "__init__.py").touch()
     (base / "fits.py").write_text("def f():\n" + "    x = 1\n" * 59 + "x = 1\n" * 340)
     assert not [*too_large(tmp_path)]
     (base / "long.py").write_text("x = 1\n" * 401)
     (base / "function.py").write_text("class A:\n    def f():\n" + "        x = 1\n" * 60)
     for number in range(14):
         (base / f"module{number}.py").touch()
+    (base.parent / "hidden").mkdir()
+    (base.parent / "hidden" / "late.py").touch()
     assert [*too_large(tmp_path)] == [
         "seamline/base/function.py:2: f has 61 lines; at most 60 are allowed",
         "seamline/base/long.py: has 401 lines; at most 400 are allowed",
+        "seamline/hidden: has modules and no __init__.py",
         "seamline/base: has 17 modules; at most 15 are allowed",
     ]
 
@@ -146,6 +151,10 @@ def test_sizes_are_checked(tmp_path: Path) -> None:
 )
 def test_phrases_are_found_across_lines(text: str, found: str | None) -> None:
     assert [line.split("'")[1] for line in forbidden_phrases("a.md", text)] == ([found] if found else [])
+
+
+def test_the_tree_has_none_of_them() -> None:
+    assert [*found_in_tree(PROJECT)] == []
 
 
 def test_names_are_those_that_say_what_is_inside() -> None:

@@ -199,7 +199,8 @@ def test_leftovers_of_editors_and_systems_rerun_nothing(stand_in: Project) -> No
     assert len(rooms) > 10
     left = (
         ".files.py.swp", ".DS_Store", "files.py~", "#files.py#", "files.pyc", "._files.py",
-        ".ipynb_checkpoints/files-checkpoint.py", "__pycache__/files.cpython-311.pyc",
+        ".ipynb_checkpoints/files-checkpoint.py", "__pycache__/files.cpython-311.pyc", "files.py.bak", "files.py.orig",
+        "files.py.rej", "files.py.tmp.4711", "Thumbs.db", "desktop.ini", "__MACOSX/files.py",
     )  # fmt: skip
     made = [stand_in.root / room / name for room in sorted(rooms) for name in left]
     made += [stand_in.root / "seamline" / "ingest" / "remote" / name for name in left]
