@@ -65,8 +65,8 @@ def read_made(folder: Path, report: Path) -> Training:
     missing = [key for key in ("best_epoch", "device", "threads", "resumed_after_epochs") if key not in summary]
     if missing:
         raise SeamlineError(
-            f"{report / 'summary.json'}: lacks {', '.join(missing)}, as those of before do; docs/experiments.md says how "
-            "the weights stay in use."
+            f"{report / 'summary.json'}: lacks {', '.join(missing)}, as those of before do; docs/experiments.md says "
+            "how the weights stay in use."
         )
     facts: Record = {
         **{key: origin[key] for key in ORIGIN},

@@ -91,7 +91,7 @@ def test_what_this_code_would_not_have_trained_is_refused(earlier: Earlier, tmp_
     changed = earlier._replace(data=(other / "split", other / "yolo"))
     with pytest.raises(SeamlineError, match="was trained on other data than the present splits"):
         changed.take()
-    with pytest.raises(SeamlineError, match=r"nothing: has no data\.yaml, .*; dvc repro split makes it\.$"):
+    with pytest.raises(SeamlineError, match=r"data\.yaml: is missing, .*; dvc repro convert split makes it\.$"):
         earlier._replace(data=(tmp_path / "nothing", other)).take()
     assert not earlier.scratch.exists()
 
