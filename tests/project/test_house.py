@@ -124,9 +124,12 @@ def test_sizes_are_checked(tmp_path: Path) -> None:
     (base / "function.py").write_text("class A:\n    def f():\n" + "        x = 1\n" * 60)
     for number in range(14):
         (base / f"module{number}.py").touch()
+    (tmp_path / "stages").mkdir()
+    (tmp_path / "stages" / "train.py").write_text("x = 1\n" * 402)
     assert [*too_large(tmp_path)] == [
         "seamline/base/function.py:2: f has 61 lines; at most 60 are allowed",
         "seamline/base/long.py: has 401 lines; at most 400 are allowed",
+        "stages/train.py: has 402 lines; at most 400 are allowed",
         "seamline/base: has 17 modules; at most 15 are allowed",
     ]
 
