@@ -13,6 +13,7 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from seamline.base.coco import Record
+from seamline.base.errors import SeamlineError
 from seamline.benchmark.accuracy import accuracy_figures
 from seamline.benchmark.differences import mean_iou, most_different
 from seamline.benchmark.rows import Row
@@ -92,6 +93,26 @@ def test_accuracy_is_that_of_the_kinds_found(split: Path) -> None:
         "mask_mAP50_95", "mask_mAP50_95_delta", "mask_mAP50_95_delta_interval", "box_mAP50_95",
     ]  # fmt: skip
     assert both["onnx"]["box_mAP50_95"] == expected["onnx"]
+
+
+def test_a_worse_row_has_its_whole_interval_below_zero(split: Path) -> None:
+    limits = load_params(PARAMS)[Evaluate]
+    truth = COCO(str(split / "test.json"))
+    keys = ("image_id", "category_id", "bbox")
+    right = [{key: one[key] for key in keys} | {"score": 0.9} for one in truth.dataset["annotations"]]
+    found = {"pytorch": right, "onnx": noisy_results(truth, 0)}
+    rows = accuracy_figures(split / "test.json", found, "pytorch", ("box",), limits)
+    assert rows["pytorch"]["box_mAP50_95"] == 1
+    assert rows["onnx"]["box_mAP50_95_delta_interval"][1] < 0
+    rows = accuracy_figures(split / "test.json", found, "onnx", ("box",), limits)
+    assert rows["pytorch"]["box_mAP50_95_delta_interval"][0] > 0
+
+
+def test_a_test_split_without_instances_is_one_sentence(split: Path) -> None:
+    content = json.loads((split / "test.json").read_text())
+    (split / "test.json").write_text(json.dumps(content | {"annotations": []}))
+    with pytest.raises(SeamlineError, match=r"test\.json: has no instances to measure with"):
+        accuracy_figures(split / "test.json", {"pytorch": []}, "pytorch", ("box",), load_params(PARAMS)[Evaluate])
 
 
 def test_the_stage_measures_boxes_alone(

@@ -17,14 +17,18 @@ def test_texts_of_masks_in_one_place_are_drawn_one_below_the_other() -> None:
     mask = np.zeros((300, 200), np.uint8)
     mask[140:160, 90:110] = 1
 
-    def rows(*words: str) -> int:
-        """Rows of the picture that a text covers."""
+    def covered(*words: str) -> list[int]:
+        """Rows of the picture that texts cover."""
         with_text = drawn(image, [Shape((0, 0, 0), word, mask=mask) for word in words])
         without = drawn(image, [Shape((0, 0, 0), "", mask=mask) for _ in words])
-        return int((with_text != without).any(axis=(1, 2)).sum())
+        return [int(row) for row in np.flatnonzero((with_text != without).any(axis=(1, 2)))]
+
+    def rows(*words: str) -> int:
+        return len(covered(*words))
 
     assert rows("top") > 5
     assert rows("top", "jacket") > 1.7 * rows("top")
+    assert min(covered("top", "top")) == min(covered("top")), "the first text stays, the second is below"
     assert rows("a name that is much longer than the picture is wide, and no narrower") > 3
     assert rows("two\nlines") < 1.6 * rows("top")
 

@@ -8,6 +8,7 @@ import pytest
 
 from seamline.base.errors import SeamlineError
 from seamline.inference.detector import Detector
+from seamline.models.model_facts import ModelFacts, facts_to_metadata, metadata_to_facts
 from tests.untrained import IMGSZ, NAMES, Untrained
 
 
@@ -38,3 +39,31 @@ def test_what_a_model_file_says_of_itself_is_not_believed_blindly(
     onnx.save(model, tmp_path / "model.onnx")
     with pytest.raises(SeamlineError, match=message):
         Detector(tmp_path / "model.onnx")
+
+
+@pytest.mark.parametrize("masks", [True, False])
+def test_facts_are_stored_as_text_and_read_as_they_were(masks: bool) -> None:
+    facts = ModelFacts(["robe d\u2019\u00e9t\u00e9", "\u4e0a\u8863"], 96, 0.15, 0.65, 7, "tiny", masks)
+    metadata = facts_to_metadata(facts)
+    assert metadata == {
+        "names": '["robe d\u2019\u00e9t\u00e9", "\u4e0a\u8863"]',
+        "imgsz": "96",
+        "confidence": "0.15",
+        "nms_iou": "0.65",
+        "max_detections": "7",
+        "family": "tiny",
+        "masks": "true" if masks else "false",
+    }
+    assert metadata_to_facts(metadata, Path("model")) == facts
+
+
+def test_a_model_file_from_before_there_were_families_is_of_yolo_with_masks() -> None:
+    metadata = {"names": '["top"]', "imgsz": "96", "confidence": "0.1", "nms_iou": "0.6", "max_detections": "5"}
+    assert metadata_to_facts(metadata, Path("model")) == ModelFacts(["top"], 96, 0.1, 0.6, 5, "yolo", masks=True)
+
+
+@pytest.mark.parametrize("changed", [{"masks": "yes"}, {"names": "7"}, {"imgsz": "large"}])
+def test_metadata_that_are_no_facts_are_one_sentence(changed: dict[str, str]) -> None:
+    metadata = {"names": '["top"]', "imgsz": "96", "confidence": "0.1", "nms_iou": "0.6", "max_detections": "5"}
+    with pytest.raises(SeamlineError, match=r"^model: has no Seamline metadata \(names, imgsz"):
+        metadata_to_facts(metadata | changed, Path("model"))

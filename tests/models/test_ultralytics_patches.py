@@ -13,6 +13,7 @@ import torch
 import ultralytics
 from ultralytics.data import utils
 from ultralytics.engine import trainer
+from ultralytics.nn import tasks
 from ultralytics.utils import SETTINGS, callbacks, checks
 
 from seamline.base.errors import SeamlineError
@@ -78,6 +79,24 @@ def test_an_ultralytics_that_installs_packages_in_another_way_is_refused(monkeyp
         patches.replaced_for_opening(restricted=False),
     ):
         pytest.fail("opened")
+
+
+@pytest.mark.parametrize("restricted", [True, False])
+def test_while_a_file_is_opened_nothing_is_installed_and_a_restricted_one_executes_nothing(restricted: bool) -> None:
+    def values() -> tuple[bool, bool]:
+        return checks.AUTOINSTALL, tasks.SAFE_LOAD
+
+    before = values()
+    with patches.replaced_for_opening(restricted):
+        assert values() == (False, True if restricted else before[1])
+    assert values() == before
+
+
+def test_names_are_found_in_functions_inside_a_function_too() -> None:
+    def outer() -> object:
+        return lambda: print("an event")
+
+    assert {"print", "an event"} <= patches.names_in(outer.__code__)
 
 
 def test_what_is_replaced_is_restored(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from dvc.utils.hydra import apply_overrides
 
 from seamline.base.errors import SeamlineError
 from seamline.params.loader import Params, load_params, section_types
+from seamline.params.sentences import nearest_multiples
 from seamline.params.subset import Subset
 from seamline.params.train import SET_BY_SEAMLINE, Train, trainer_arguments
 from tests.conftest import PARAMS, PROJECT, merged
@@ -86,6 +87,18 @@ def test_a_wrong_value_is_one_sentence_with_its_key(tmp_path: Path, changes: dic
         load_with(tmp_path, changes)
     assert sentence in str(error.value)
     assert "\n" not in str(error.value)
+
+
+def test_a_value_of_any_size_is_shortened_in_the_sentence(tmp_path: Path) -> None:
+    with pytest.raises(SeamlineError, match=r"train\.imgsz: \[0, 1, 2.*\.\.\.\] is not allowed") as error:
+        load_with(tmp_path, {"train": {"imgsz": list(range(10_000))}})
+    assert len(str(error.value)) < 300
+
+
+@pytest.mark.parametrize(("value", "hint"), [(10, "32"), (-5, "32"), (32, "32 or 64"), (100, "96 or 128")])
+def test_the_nearest_multiples_are_those_above_zero(value: int, hint: str) -> None:
+    assert nearest_multiples("Expected `int` that's a multiple of 32", value) == f", such as {hint}"
+    assert nearest_multiples("Expected `int` >= 32", value) == nearest_multiples("a multiple of 32", "x") == ""
 
 
 def test_every_argument_of_the_trainers_own_list_is_taken(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from xml.etree import ElementTree
 
 import pytest
 
+from checks import sizes, words
 from checks.sizes import too_large
 from checks.words import forbidden_names, forbidden_phrases, forbidden_test_names, found_in_tree
 from docs.draw_inside import drawing, rooms_of
@@ -128,9 +129,13 @@ def test_sizes_are_checked(tmp_path: Path) -> None:
         (base / f"module{number}.py").touch()
     (base.parent / "hidden").mkdir()
     (base.parent / "hidden" / "late.py").touch()
+    (tmp_path / "stages").mkdir()
+    (tmp_path / "stages" / "train.py").write_text("x = 1
+" * 402)
     assert [*too_large(tmp_path)] == [
         "seamline/base/function.py:2: f has 61 lines; at most 60 are allowed",
         "seamline/base/long.py: has 401 lines; at most 400 are allowed",
+        "stages/train.py: has 402 lines; at most 400 are allowed",
         "seamline/hidden: has modules and no __init__.py",
         "seamline/base: has 17 modules; at most 15 are allowed",
     ]
@@ -143,6 +148,7 @@ def test_sizes_are_checked(tmp_path: Path) -> None:
         ("# this is\n# no folder", "is # no"),
         ("there is no such file, and it is no longer needed", None),
         ("the training goes on", "goes on"),
+        ("Told once.", "Told"),
         ("as it was told", "told"),
         ("of so many images", "so many"),
         ("you shall not", "shall"),
@@ -169,3 +175,15 @@ def test_names_are_those_that_say_what_is_inside() -> None:
     ]
     assert not [*forbidden_names("seamline/params/train.py", "patience: int = 3")]
     assert len([*forbidden_test_names("t.py", "def test_it_goes_on(): pass\ndef test_it_goes(): pass")]) == 1
+
+
+def test_a_line_of_the_checks_fails_make_lint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert sizes.main() == words.main() == 0
+    assert capsys.readouterr().out == ""
+    (tmp_path / "stages").mkdir()
+    (tmp_path / "stages" / "train.py").write_text("# told\n" * 401)
+    assert sizes.main() == words.main() == 1
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "stages/train.py: has 401 lines; at most 400 are allowed"
+    assert len(lines) == 402

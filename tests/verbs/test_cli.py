@@ -9,6 +9,7 @@ import pytest
 import yaml
 
 from seamline import __version__, cli
+from seamline.base.errors import SeamlineError
 from tests import warm
 from tests.conftest import PROJECT, Project
 
@@ -99,3 +100,24 @@ def test_as_a_module_it_is_the_code_of_the_folder(project: Project) -> None:
     assert warm.can_run(command)
     assert project.run(*command).stdout == "the copy --more\n"
     assert project.run(*command, cold=True).stdout == "the copy --more\n"
+
+
+@pytest.mark.parametrize("words", [["summary", "--help"], ["doctor"]])
+def test_what_only_reads_makes_no_folders_for_libraries(words: list[str], monkeypatch: Any) -> None:
+    asked: list[bool] = []
+    monkeypatch.setattr(cli, "run", lambda main, anywhere, writes: asked.append(writes))
+    for given in (words, ["seeds"]):
+        monkeypatch.setattr(sys, "argv", ["seamline", *given])
+        cli.main()
+    assert asked == [False, True]
+
+
+def test_a_message_cannot_command_the_terminal(monkeypatch: Any) -> None:
+    def main(arguments: list[str]) -> None:
+        raise SeamlineError("\x1b]0;owned\x07.jpg: is damaged.")
+
+    monkeypatch.setattr("seamline.verbs.summary.main", main)
+    with pytest.raises(SeamlineError) as error:
+        cli.with_plain_errors("seamline.verbs.summary")
+    assert "owned" in str(error.value)
+    assert str(error.value).isprintable()
