@@ -130,8 +130,7 @@ def test_sizes_are_checked(tmp_path: Path) -> None:
     (base.parent / "hidden").mkdir()
     (base.parent / "hidden" / "late.py").touch()
     (tmp_path / "stages").mkdir()
-    (tmp_path / "stages" / "train.py").write_text("x = 1
-" * 402)
+    (tmp_path / "stages" / "train.py").write_text("x = 1\n" * 402)
     assert [*too_large(tmp_path)] == [
         "seamline/base/function.py:2: f has 61 lines; at most 60 are allowed",
         "seamline/base/long.py: has 401 lines; at most 400 are allowed",
