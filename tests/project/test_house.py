@@ -158,7 +158,9 @@ def test_phrases_are_found_across_lines(text: str, found: str | None) -> None:
     assert [line.split("'")[1] for line in forbidden_phrases("a.md", text)] == ([found] if found else [])
 
 
-def test_the_tree_has_none_of_them() -> None:
+def test_the_tree_has_none_of_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    """But for params.yaml, which is the user's; `make lint` looks through it as well."""
+    monkeypatch.setattr(words, "FILES", [name for name in words.FILES if name != "params.yaml"])
     assert [*found_in_tree(PROJECT)] == []
 
 
