@@ -2,9 +2,26 @@
 
 from __future__ import annotations
 
+import inspect
 from pathlib import Path
+from typing import Any
 
-from seamline.benchmark.rows import Concurrency, Row, concurrencies_to_try, not_comparable, rows_to_measure
+import pytest
+
+from seamline.benchmark import rows as rows_module
+from seamline.benchmark.rows import (
+    Concurrency,
+    Row,
+    concurrencies_to_try,
+    not_comparable,
+    rows_to_measure,
+    start_row,
+    timed_models,
+)
+from seamline.inference.detector import Detector
+from seamline.params.evaluate import Evaluate
+from seamline.params.loader import load_params
+from tests.conftest import PARAMS
 
 
 def test_rows_are_the_models_and_what_the_machine_adds() -> None:
@@ -35,3 +52,25 @@ def test_what_cannot_be_compared_is_marked_with_the_reason() -> None:
     assert not_comparable(row | {"device": "cuda"}, row, stable=True) == "runs on cuda"
     assert not_comparable(row | {"threads": 1}, row, True) == "has 1 threads and an input of 160 px"
     assert not_comparable(row, row, stable=False) == "had not become steady when the warm-up ended"
+
+
+def test_a_row_is_opened_as_it_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    started: list[Any] = []
+    monkeypatch.setattr(rows_module, "EngineProcess", lambda *arguments: started.append(arguments))
+    limits = load_params(PARAMS)[Evaluate]
+    row = Row("onnx_cuda", Path("model.onnx"), "bf16", "cuda")
+    start_row(row, Concurrency(streams=2, batch=16), [0, 1, 2], 0.3, limits, 9.0)
+    [(name, opening, cores, timeout_s)] = started
+    assert (name, cores, timeout_s) == ("onnx_cuda", [0, 1, 2], 9.0)
+    named = inspect.signature(Detector).bind(*opening.args).arguments
+    assert named == {
+        "model": Path("model.onnx"), "confidence": 0.3, "nms_iou": limits.nms_iou,
+        "max_detections": limits.max_detections, "threads": 3, "streams": 2, "batch": 16, "precision": "bf16",
+        "device": "cuda",
+    }  # fmt: skip
+
+
+def test_all_but_f16_are_timed(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = {name: Path(name) for name in ("pytorch", "onnx", "openvino", "openvino_f16", "openvino_int8")}
+    monkeypatch.setattr(rows_module, "models_made", lambda weights, exported: made)
+    assert list(timed_models(Path("w"), Path("e"))) == ["pytorch", "onnx", "openvino", "openvino_int8"]

@@ -69,3 +69,16 @@ def test_the_words_are_those_of_what_is_compared() -> None:
         check_drift("onnx", "box", 0.003, 0.002, 1.0, 0.99)
     with pytest.raises(SeamlineError, match=r"boxes of IoU 0\.95"):
         check_drift("onnx", "box", 0.0, 0.002, 0.5, 0.99)
+
+
+def test_what_lies_exactly_on_a_limit() -> None:
+    """A score of DETECTED_SCORE does not count as detected; a share and a drop of exactly the limit are allowed."""
+    assert matched_share([], [box(1, 0.25, 50)]) is None
+    check_drift("onnx", "mask", 0.002, 0.002, 0.99, 0.99)
+
+
+def test_the_best_detections_are_matched_first() -> None:
+    """The second of the reference fits both that were found, the first only one of them."""
+    reference = [box(1, 0.3, 100), box(1, 0.9, 103)]
+    assert matched_share([box(1, 0.9, 102), box(1, 0.9, 107)], reference) == 1 / 2
+    assert matched_share([box(1, 0.9, 98), box(1, 0.9, 102)], reference) == 1

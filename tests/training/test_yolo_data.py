@@ -72,6 +72,7 @@ def test_the_trainer_sees_links_so_that_its_cache_falls_into_scratch(tmp_path: P
     split, yolo = make_split(tmp_path, {"a": f"0 {TRIANGLE}1 {TRIANGLE}", "b": ""})
     data = yaml.safe_load(linked_dataset(split, yolo, tmp_path / "scratch").read_text())
     assert data["names"] == {0: "top", 1: "trousers"}
+    assert (data["train"], data["val"]) == ("train.txt", "val.txt")
     listed = (tmp_path / "scratch" / "train.txt").read_text().splitlines()
     assert listed == [str(tmp_path / "scratch" / "train" / "images" / f"{name}.jpg") for name in "ab"]
     assert (tmp_path / "scratch" / "train" / "labels").resolve() == yolo / "labels"
@@ -79,6 +80,10 @@ def test_the_trainer_sees_links_so_that_its_cache_falls_into_scratch(tmp_path: P
 
 def test_a_class_nobody_shows_and_an_empty_split_are_one_sentence(tmp_path: Path) -> None:
     split, yolo = make_split(tmp_path, {"a": f"0 {TRIANGLE}"})
+    with pytest.raises(SeamlineError, match="no training image shows 'trousers'"):
+        linked_dataset(split, yolo, tmp_path / "scratch")
+    (yolo / "labels" / "b.txt").write_text(f"1 {TRIANGLE}")
+    (split / "val.txt").write_text("./images/a.jpg\n./images/b.jpg\n")
     with pytest.raises(SeamlineError, match="no training image shows 'trousers'"):
         linked_dataset(split, yolo, tmp_path / "scratch")
     (split / "val.txt").write_text("")
