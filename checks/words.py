@@ -13,6 +13,8 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+from seamline.base.files import code_below
+
 # In comments, docstrings, messages and documentation.
 PHRASES = {
     r"(?<!\bthere\W)\bis no (?!longer\b)": "is not a, has no, there is no",
@@ -46,21 +48,21 @@ def main() -> int:
 
 def found_in_tree(root: Path) -> Iterator[str]:
     """A line for each word that must not be there, as a compiler would print it."""
-    paths = [path for folder in ROOTS for path in sorted((root / folder).rglob("*")) if path.suffix in CODE]
+    paths = [path for folder in ROOTS for path in code_below(root / folder, CODE)]
     for path in [*paths, *(root / name for name in FILES)]:
         if path.is_file():
             name, text = path.relative_to(root).as_posix(), path.read_text(encoding="utf-8")
             yield from forbidden_phrases(name, text)
             if path.suffix == ".py":
                 yield from forbidden_names(name, text)
-    for path in sorted((root / "tests").rglob("*.py")):
+    for path in code_below(root / "tests", {".py"}):
         yield from forbidden_test_names(path.relative_to(root).as_posix(), path.read_text(encoding="utf-8"))
 
 
 def forbidden_phrases(name: str, text: str) -> Iterator[str]:
     """Also where a line ends inside a phrase, with a comment's sign or a quote before the next word."""
     for phrase, better in PHRASES.items():
-        for match in re.finditer(phrase.replace(" ", r"\s+(?:# |\"|f\"|> )?"), text, re.IGNORECASE):
+        for match in re.finditer(phrase.replace(" ", r"\"?\s+(?:# |\"|f\"|> )?"), text, re.IGNORECASE):
             line = text.count("\n", 0, match.start()) + 1
             yield f"{name}:{line}: {' '.join(match[0].split())!r} reads as if it were translated; say {better}"
 

@@ -17,6 +17,7 @@ import yaml
 from tqdm import tqdm
 
 from seamline.base.coco import Coco, Record, raw_to_record, read_coco, write_coco
+from seamline.base.errors import counted
 from seamline.base.files import beside, check_out, whole_folder, write_json, write_text
 from seamline.base.parallel import in_threads
 from seamline.base.process import run
@@ -127,7 +128,7 @@ def print_report(report: Record, smallest_ratio: float) -> None:
     print(leaks + ("" if pairs is None else f", {across} of {pairs} near-duplicates"))
     for split in MEASURED_SPLITS:
         if (few := report[split]["groups_showing_an_instance"]) < FEWEST_GROUPS:
-            print(f"{split}: {few} groups with an instance, too few for intervals, which take {FEWEST_GROUPS}")
+            print(f"{split}: {counted(few, 'group')} with an instance; intervals need {FEWEST_GROUPS}")
     if report["largest_group_share"] > smallest_ratio:
         print(
             f"{report['largest_group_share']:.0%} of the images are one group, more than the smallest split is to "

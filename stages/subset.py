@@ -85,9 +85,15 @@ def main() -> None:
             "instances_left_out": {reason: int((out & of_chosen).sum()) for reason, out in left_out.items()},
         },
     )
-    if params.images is not None and len(chosen) < params.images:
-        print(f"asked for {params.images} images, there are {len(chosen)} that fit: took those")
+    print_taken(params.images, len(chosen), int(shows.any(axis=1).sum()))
     print(f"{len(chosen)} images, " + ", ".join(f"{count} {name}" for name, count in sorted(instances.items())))
+
+
+def print_taken(wanted: int | None, taken: int, showing: int) -> None:
+    if wanted is not None and taken < wanted:
+        print(f"asked for {wanted} images, there are {taken} that fit: took those")
+    elif wanted is not None:
+        print(f"took {taken} images (subset.images); {showing} show one of the classes")
 
 
 def annotation_rows(coco: Coco, min_area_px: float) -> Ints:

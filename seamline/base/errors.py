@@ -20,6 +20,10 @@ def not_installed(what: str, error: ModuleNotFoundError) -> SeamlineError:
     return SeamlineError(f"{what}: needs {error.name}, which is not installed; {remedy}.")
 
 
+def counted(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
 def some(things: Sequence[str]) -> str:
     """The first few, and how many more there are."""
     more = len(things) - NAMED

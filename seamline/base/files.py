@@ -22,7 +22,7 @@ import shutil
 import sys
 import tempfile
 import unicodedata
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence, Set
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -42,6 +42,20 @@ def temporary_beside(path: Path, ending: str = "tmp") -> Path:
     long = len(os.fsencode(path.name)) > LONGEST_NAME_BYTES
     name = hashlib.sha256(os.fsencode(path.name)).hexdigest() if long else path.name
     return path.with_name(f".{name}.{ending}")
+
+
+def code_below(folder: Path, suffixes: Set[str]) -> list[Path]:
+    """Files of code below a folder, sorted; what editors and systems leave beside them does not count, as for DVC.
+
+    Those names begin with a dot or a #, of a file or of a folder around it; and a link may lead nowhere.
+    """
+    return sorted(
+        path
+        for path in folder.rglob("*")
+        if path.suffix in suffixes
+        and not any(part.startswith((".", "#")) for part in path.relative_to(folder).parts)
+        and path.is_file()
+    )
 
 
 def mode_of(path: Path) -> int:

@@ -16,7 +16,7 @@ import numpy as np
 import yaml
 
 from seamline.base.coco import Record
-from seamline.base.errors import SeamlineError
+from seamline.base.errors import SeamlineError, some
 from seamline.evaluation.average_precision import Floats
 from seamline.evaluation.bootstrap import FEWEST, interval
 from seamline.evaluation.kinds import KINDS, primary_kind
@@ -226,13 +226,19 @@ def speed_differences(first: Model, other: Model) -> list[Difference]:
         noise = max(row["throughput_spread"], theirs["throughput_spread"])
         difference = theirs["throughput_img_s"] - ours
         if first.environment != other.environment:
-            said = f"{OTHER_DATA}: different machines or versions of libraries"
+            said = f"{OTHER_DATA}: different machines or versions ({some(what_differs(first, other))})"
         elif abs(difference) <= noise * ours:
             said = f"{IN_NOISE}: rounds of one run differ by {noise:.0%}"
         else:
             said = f"{'faster' if difference > 0 else 'slower'}, or {OTHER_TIME}"
         found.append(Difference(measure, ours, theirs["throughput_img_s"], difference, None, None, said))
     return found
+
+
+def what_differs(first: Model, other: Model) -> list[str]:
+    """Which entries of reports/environment.json are not the same in both."""
+    ours, theirs = (dict(flattened(model.environment)) for model in (first, other))
+    return sorted(key for key in ours.keys() | theirs.keys() if ours.get(key) != theirs.get(key))
 
 
 def parameters_that_differ(models: Sequence[Model]) -> list[tuple[str, list[str]]]:

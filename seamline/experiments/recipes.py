@@ -24,8 +24,11 @@ def copy_recipe(recipe: Path, source: str, params: Path) -> None:
     if not recipe.is_file():
         known = ", ".join(sorted(path.stem for path in recipe.parent.glob("*.yaml")))
         raise SeamlineError(f"{recipe}: there is no such recipe; there are {known or 'none there'}.")
+    if not source:
+        raise SeamlineError("the source is empty; give SOURCE=... to make, or name the dataset's folder or address.")
     before = params.read_text(encoding="utf-8")
     yaml = YAML()
+    yaml.representer.add_representer(type(None), null_to_node)
     yaml.preserve_quotes = True
     yaml.width = 4096
     values = yaml.load(before)
@@ -40,6 +43,11 @@ def copy_recipe(recipe: Path, source: str, params: Path) -> None:
     except SeamlineError:
         write_text(params, before)
         raise
+
+
+def null_to_node(representer: Any, _: None) -> Any:
+    """As params.yaml writes it; ruamel's own way is to write nothing."""
+    return representer.represent_scalar("tag:yaml.org,2002:null", "null")
 
 
 def merge(values: Any, changes: Any) -> None:

@@ -19,8 +19,7 @@ from seamline.models.weights import load_weights
 from seamline.params.train import Train
 from seamline.report.contents import read_csv
 from seamline.training.finished import FINISHED, WEIGHTS, Training, holding, store_training
-from seamline.training.run import Identity, identity_of
-from seamline.training.yolo import plan_training
+from seamline.training.run import Identity, identity_of_params
 
 ORIGIN = ("training_revision", "data_sha256")
 
@@ -41,7 +40,7 @@ def take_over(params: Train, folder: Path, report: Path, data: tuple[Path, Path]
     for file in (data[0] / "data.yaml", data[1] / "labels"):
         if not file.exists():
             raise SeamlineError(f"{file}: is missing, with which to compare; dvc repro convert split makes it.")
-    identity = identity_of(plan_training(params, *data))
+    identity = identity_of_params(params, *data)
     check_same(folder, training.facts, identity)
     with holding(scratch, identity.key):
         stored = scratch / FINISHED / identity.key

@@ -49,6 +49,9 @@ def metadata_to_facts(metadata: Mapping[str, str], path: Path) -> ModelFacts:
     Raises:
         SeamlineError: when it is not there, as in models that were exported by something else.
     """
+    masks = metadata.get("masks", "true")
+    if masks not in BOOLEANS:
+        raise SeamlineError(f"{path}: says of itself masks: {masks!r}; it has to be true or false.")
     try:
         return ModelFacts(
             [str(name) for name in json.loads(metadata["names"])],
@@ -57,7 +60,7 @@ def metadata_to_facts(metadata: Mapping[str, str], path: Path) -> ModelFacts:
             float(metadata["nms_iou"]),
             int(metadata["max_detections"]),
             metadata.get("family", YOLO),
-            BOOLEANS[metadata.get("masks", "true")],
+            BOOLEANS[masks],
         )
     except (KeyError, ValueError, TypeError):
         raise SeamlineError(

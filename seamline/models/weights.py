@@ -82,6 +82,12 @@ def refused_part(error: TypeError) -> str | None:
     return named and named[1]
 
 
+# What torch's reader and pickle raise for a file that is damaged, or that is something else.
+UNREADABLE = (
+    RuntimeError, pickle.UnpicklingError, EOFError, AttributeError, ImportError, LookupError, TypeError, ValueError,
+)  # fmt: skip
+
+
 def is_trusted() -> bool:
     """Whether the user has said that weights and descriptions may run code. No value but a plain no says so."""
     return os.environ.get(SAFE_LOAD, "").strip().lower() in ("0", "false", "no", "off")
@@ -128,7 +134,7 @@ def weights_to_family(path: Path) -> str:
     try:
         reader = torch._C.PyTorchFileReader(str(path))
         content, _ = looked_through(reader.get_record("data.pkl"))
-    except Exception:
+    except UNREADABLE:
         return YOLO
     family = content.get("family") if isinstance(content, dict) else None
     return family if isinstance(family, str) else YOLO

@@ -66,7 +66,7 @@ def outputs_to_detections(outputs: Outputs, placement: Letterbox, facts: ModelFa
     corners, best, classes = corners[order], best[order], classes[order]
     coefficients = rows[order, 4 + class_count :]
     boxes = boxes_to_image(corners, placement)
-    shapes = decode_masks(coefficients, prototypes, boxes, placement, facts.imgsz)
+    shapes = decode_masks(coefficients, prototypes, boxes, placement, facts.imgsz) if facts.masks else None
     return Detections(
         boxes, best.astype(np.float32), classes.astype(np.int64), shapes, placement.height, placement.width
     )

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from seamline.base.coco import Record
+from seamline.base.errors import counted
 from seamline.evaluation.bootstrap import FEWEST
 from seamline.params.loader import Params
 from seamline.params.pull import Pull
 from seamline.params.split import Split
 from seamline.params.train import Train
-from seamline.report.contents import counted, kind_of, listed, losses_of_data
+from seamline.report.contents import kind_of, listed, losses_of_data
 
 SAMPLE = "samples/garments.zip"
 FEW_INSTANCES = 30  # of a class on test; a figure from fewer says little

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from seamline.base.coco import Record
 from seamline.base.errors import SeamlineError
-from seamline.base.files import sha256_of
+from seamline.base.files import code_below, sha256_of
 from seamline.base.git import git
 
 STAGES = ("pull", "subset", "convert", "split", "train", "evaluate", "export", "benchmark", "report")
@@ -46,5 +46,5 @@ def code_identity() -> Record:
 
 
 def code_files() -> list[Path]:
-    found = (file for path in map(Path, CODE) for file in (path.rglob("*") if path.is_dir() else [path]))
-    return sorted(file for file in found if file.suffix in CODE_SUFFIXES)
+    found = ([path] if path.suffix else code_below(path, CODE_SUFFIXES) for path in map(Path, CODE))
+    return sorted(file for files in found for file in files)

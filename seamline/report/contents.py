@@ -179,10 +179,6 @@ def listed(names: Sequence[str]) -> str:
     return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}" if names else "nothing"
 
 
-def counted(number: int, noun: str) -> str:
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
-
-
 def recommended(reports: Record, max_drop: float) -> str:
     """The fastest format on the CPU whose primary mAP50-95 on test is at most max_drop below PyTorch's."""
     rows: dict[str, Record] = reports["benchmark"]

@@ -10,7 +10,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from seamline.base.files import sha256_of
+from seamline.base.files import code_below, sha256_of
 from seamline.base.parallel import in_threads
 
 PACKAGE = Path(__file__).parent.parent
@@ -37,7 +37,7 @@ def code_hashes(package: Path = PACKAGE) -> dict[str, str]:
 def code_of_training(package: Path = PACKAGE) -> dict[str, Path]:
     """The modules of this room, and what they import, directly or not, but for the rooms without effect."""
     found: dict[str, Path] = {}
-    waiting = [path.relative_to(package.parent) for path in (package / "training").rglob("*.py")]
+    waiting = [path.relative_to(package.parent) for path in code_below(package / "training", {".py"})]
     while waiting:
         path = waiting.pop()
         name = ".".join(path.with_suffix("").parts)

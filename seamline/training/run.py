@@ -41,6 +41,11 @@ def identity_of(plan: family.Plan) -> Identity:
     return Identity(key, revision, asked["data_sha256"], kind)
 
 
+def identity_of_params(params: Train, split: Path, labelled: Path) -> Identity:
+    """Of the training that finished_training() would make."""
+    return identity_of(family.plan_training(params, split, labelled))
+
+
 @contextmanager
 def finished_training(
     params: Train, split: Path, labelled: Path, scratch: Path, most: int = MAX_FINISHED

@@ -180,9 +180,9 @@ def report(
     from seamline.photos.suffixes import passed_over_text
 
     now = len(photos) - before
-    rate = f"{now / seconds:.1f} images/s in {detector.precision}"
+    rate = f" ({now / seconds:.1f} images/s in {detector.precision})" if summary.images else ""
     images = "1 image" if summary.images == 1 else f"{summary.images} images"
-    print(f"{images} in {seconds:.1f} s ({rate})" + (f", {before} of them before" if before else ""))
+    print(f"{images} in {seconds:.1f} s{rate}" + (f", {before} of them before" if before else ""))
     if not summary.images:
         print("no image could be used")
     elif summary.instances:

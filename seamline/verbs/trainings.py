@@ -15,6 +15,8 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
+from seamline.base.errors import counted
+
 
 def main(arguments: Sequence[str]) -> None:
     parser = argparse.ArgumentParser(
@@ -60,7 +62,8 @@ def trainings_to_lines(finished: Sequence[Path], unfinished: Sequence[Path]) -> 
             used = datetime.fromtimestamp(changed_ns(folder) / 1e9).strftime("%Y-%m-%d %H:%M")
             lines.append(f"{folder}  {kind}, {size_mb[folder]:.1f} MB, last used {used}")
     finished_mb = sum(size_mb[folder] for folder in finished)
-    return [*lines, f"{len(finished)} finished trainings, {finished_mb:.1f} MB; {len(unfinished)} not finished"]
+    total = f"{counted(len(finished), 'finished training')}, {finished_mb:.1f} MB; {len(unfinished)} not finished"
+    return [*lines, total]
 
 
 def deleted(scratch: Path, finished: Sequence[Path]) -> str:
@@ -69,4 +72,4 @@ def deleted(scratch: Path, finished: Sequence[Path]) -> str:
 
     done = [delete_unless_held(scratch, folder) for folder in finished]
     in_use = done.count(False)
-    return f"deleted {sum(done)} finished trainings" + (f"; {in_use} are in use" if in_use else "")
+    return f"deleted {counted(sum(done), 'finished training')}" + (f"; {in_use} are in use" if in_use else "")

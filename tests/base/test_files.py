@@ -17,6 +17,7 @@ from seamline.base.errors import SeamlineError
 from seamline.base.files import (
     beside,
     check_out,
+    code_below,
     link_or_copy,
     mode_of,
     read_json,
@@ -416,3 +417,14 @@ def test_a_dataset_of_the_users_looks_like_ours_and_is_not_replaced(
         check_out(Path("../photos"), OURS, inside=True)
     check_out(Path("../photos"), OURS)
     check_out(Path("../new"), OURS, inside=True)
+
+
+def test_code_is_what_somebody_wrote(tmp_path: Path) -> None:
+    code = ("a.py", "b/c.py", "b/page.html")
+    for name in (*code, ".a.py", "._a.py", "#a.py", ".checkpoints/a.py", "b/#d/a.py", "a.pyc", "a.txt"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    (tmp_path / "b" / "gone.py").symlink_to("nowhere")
+    (tmp_path / "folder.py").mkdir()
+    assert code_below(tmp_path, {".py", ".html"}) == [tmp_path / name for name in code]
+    assert code_below(tmp_path / ".checkpoints", {".py"}) == [tmp_path / ".checkpoints" / "a.py"]

@@ -45,6 +45,13 @@ def test_engines_agree_on_raw_outputs(untrained: Untrained) -> None:
             np.testing.assert_allclose(others[1], prototypes, atol=2e-3)
 
 
+def test_a_folder_of_the_export_stage_is_a_model(untrained: Untrained) -> None:
+    """As README lists them: models/export/{onnx,openvino}."""
+    file = untrained.models()["onnx"]
+    assert file.name == "model.onnx"
+    assert open_engine(file.parent, 1).facts == open_engine(file, 1).facts
+
+
 def test_errors_say_which_file(untrained: Untrained, tmp_path: Path) -> None:
     import openvino
 
@@ -57,6 +64,9 @@ def test_errors_say_which_file(untrained: Untrained, tmp_path: Path) -> None:
         (tmp_path / name).write_bytes(b"damaged")
         with pytest.raises(SeamlineError, match=rf"{name}: cannot be opened as a model"):
             open_engine(tmp_path / name, 1)
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(SeamlineError, match=r"folder: is not a model; .* or a folder with model\.xml or model\.onnx"):
+        open_engine(tmp_path / "folder", 1)
     bare = openvino.convert_model(untrained.models()["onnx"])
     (tmp_path / "bare").mkdir()
     openvino.save_model(bare, tmp_path / "bare" / "model.xml")

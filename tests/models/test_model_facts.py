@@ -62,8 +62,15 @@ def test_a_model_file_from_before_there_were_families_is_of_yolo_with_masks() ->
     assert metadata_to_facts(metadata, Path("model")) == ModelFacts(["top"], 96, 0.1, 0.6, 5, "yolo", masks=True)
 
 
-@pytest.mark.parametrize("changed", [{"masks": "yes"}, {"names": "7"}, {"imgsz": "large"}])
+@pytest.mark.parametrize("changed", [{"names": "7"}, {"imgsz": "large"}])
 def test_metadata_that_are_no_facts_are_one_sentence(changed: dict[str, str]) -> None:
     metadata = {"names": '["top"]', "imgsz": "96", "confidence": "0.1", "nms_iou": "0.6", "max_detections": "5"}
     with pytest.raises(SeamlineError, match=r"^model: has no Seamline metadata \(names, imgsz"):
         metadata_to_facts(metadata | changed, Path("model"))
+
+
+@pytest.mark.parametrize("value", ["yes", "False", "1", ""])
+def test_metadata_that_are_neither_true_nor_false_are_named(value: str) -> None:
+    metadata = facts_to_metadata(ModelFacts(["top"], 96)) | {"masks": value}
+    with pytest.raises(SeamlineError, match=rf"^model: says of itself masks: '{value}'; it has to be true or false"):
+        metadata_to_facts(metadata, Path("model"))

@@ -63,6 +63,15 @@ def test_where_nothing_is_found_there_is_no_instance() -> None:
     assert found.to_coco(1, [1, 2]) == []
 
 
+def test_a_model_that_says_it_finds_boxes_only_gives_no_masks() -> None:
+    predictions, prototypes = np.zeros((4 + 1 + 32, 1), np.float32), np.ones((32, 24, 24), np.float32)
+    predictions[:5, 0] = 48, 48, 20, 20, 0.9
+    facts, letterbox = ModelFacts(["top"], 96, masks=False), letterbox_of(96, 96, 96)
+    found = outputs_to_detections((predictions, prototypes), letterbox, facts, Limits(0.25, 0.7, 100))
+    assert (len(found), found.has_masks) == (1, False)
+    assert "segmentation" not in found.to_coco(1, [1])[0]
+
+
 def dense_mask(logit: Any, box: Any, letterbox: Any, imgsz: int) -> tuple[Any, Any]:
     """The enlarged logits inside a box in f64, pixel by pixel, as the definition of bilinear enlargement has it."""
     stride = imgsz / logit.shape[0]

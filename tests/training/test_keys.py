@@ -70,6 +70,18 @@ def test_an_edit_of_any_module_that_makes_a_training_gives_another_key_and_no_ot
         assert {"seamline.training.another", "seamline.images.reading"} <= added
 
 
+def test_what_editors_and_systems_leave_is_not_code(tmp_path: Path) -> None:
+    package = tmp_path / "seamline"
+    shutil.copytree(PROJECT / "seamline", package, ignore=shutil.ignore_patterns("__pycache__"))
+    before, room = code_hashes(package), package / "training"
+    (room / ".ipynb_checkpoints").mkdir()
+    (room / ".ipynb_checkpoints" / "yolo-checkpoint.py").write_text("import seamline.images.reading")
+    (room / "._yolo.py").write_bytes(b"\0\5\x16\7")  # macOS, on disks of others
+    (room / ".#yolo.py").symlink_to("me@here.4711")  # Emacs
+    (room / "#yolo.py").write_text("half a line (")
+    assert code_hashes(package) == before
+
+
 def test_code_counts_by_its_name_too(tmp_path: Path) -> None:
     """Two modules that swap their contents are another program."""
     package = tmp_path / "seamline"

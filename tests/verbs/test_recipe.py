@@ -9,6 +9,8 @@ import pytest
 import yaml
 from scipy.io import loadmat
 
+from seamline.base.errors import SeamlineError
+from seamline.experiments.recipes import copy_recipe
 from seamline.ingest.layouts.deepfashion2 import NAMES
 from seamline.params.loader import load_params
 from seamline.params.pull import Pull
@@ -75,3 +77,15 @@ def test_a_recipe_that_is_none_leaves_the_parameters_alone(tmp_path: Path) -> No
     done = take_over(tmp_path, PROJECT / "recipes" / "nothing.yaml")
     assert "there is no such recipe; there are clothing-co-parsing, deepfashion2, " in done.stderr
     assert (tmp_path / "params.yaml").read_bytes() == PARAMS.read_bytes()
+
+
+def test_null_stays_a_word_and_an_empty_source_is_refused(tmp_path: Path) -> None:
+    shutil.copy(PARAMS, tmp_path)
+    params = tmp_path / "params.yaml"
+    before = params.read_bytes()
+    recipe = PROJECT / "recipes" / "deepfashion2.yaml"
+    with pytest.raises(SeamlineError, match=r"the source is empty; give SOURCE=\.\.\."):
+        copy_recipe(recipe, "", params)
+    assert params.read_bytes() == before
+    copy_recipe(recipe, "s3://bucket", params)
+    assert "\n  purpose: null\n" in params.read_text()

@@ -52,6 +52,7 @@ def open_engine(
             f"{path}: precision {precision!r} on {device!r} was asked for; a precision is one of "
             f"{', '.join(PRECISIONS)}, a device of {', '.join(DEVICES)}."
         )
+    path = path / "model.onnx" if (path / "model.onnx").is_file() else path  # or a folder of the export stage
     is_openvino = (path / "model.xml").is_file()
     if (precision != "f32" and not is_openvino) or (device != "cpu" and is_openvino):
         raise SeamlineError(f"{path}: bf16 is for OpenVINO models only, and cuda for all others.")
@@ -64,7 +65,9 @@ def open_engine(
         elif path.suffix == ".pt":
             engine = TorchEngine(path, threads, streams, device)
         else:
-            raise SeamlineError(f"{path}: is not a model; a model is a .pt or .onnx file or a folder with model.xml.")
+            raise SeamlineError(
+                f"{path}: is not a model; a model is a .pt or .onnx file, or a folder with model.xml or model.onnx."
+            )
     except SeamlineError:
         raise
     except ModuleNotFoundError as error:
