@@ -2,7 +2,7 @@
 
 Reads a folder or archive (local, s3://, https://) in any of the layouts it knows and writes OUT/annotations.json and
 OUT/images/, whole or not at all: integer ids, one name an image, every annotation with mask, box and area. What had
-to be repaired or dropped is counted under its reason in REPORT.
+to be repaired or dropped is counted under its reason in REPORT, and listed record by record in CHANGES.
 
 Objects of a bucket are fetched many at once, verified, and kept in .seamline/pull, so that a pull that was cut
 resumes, and the next one fetches what is new. The manifest has every object with its size, ETag, version and
@@ -37,6 +37,7 @@ def main() -> None:
     parser.add_argument("--source", help="folder or archive, or its s3:// or https:// address (default: pull.source)")
     parser.add_argument("--manifest", type=Path, help="table of all objects (default: OUT-manifest.csv)")
     parser.add_argument("--report", type=Path, help="what was repaired and dropped (default: OUT-report.json)")
+    parser.add_argument("--changes", type=Path, help="the same, record by record (default: OUT-changes.csv)")
     args = parser.parse_args()
     scratch = (SCRATCH / "pull").resolve()
     params = load_params()[Pull]
@@ -66,6 +67,7 @@ def pull(args: argparse.Namespace, params: Pull, scratch: Path) -> None:
             fetched.check_unchanged()
     finally:
         shutil.rmtree(scratch / "unpacked", ignore_errors=True)
+    dataset.changes.write(args.changes or beside(args.out, "changes.csv"))
     manifest = args.manifest or beside(args.out, "manifest.csv")
     write_manifest(manifest, fetched.rows)
     source_report = {

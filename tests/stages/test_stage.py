@@ -109,7 +109,9 @@ def test_a_bad_choice_is_one_sentence_and_leaves_nothing(
     with_params(tmp_path, changes)
     done = run_stage("subset", tmp_path, "data/raw", "data/subset")
     assert is_one_sentence(done, *parts), done.stderr
-    assert {path.name for path in (tmp_path / "data").iterdir()} == {"raw", "raw-manifest.csv", "raw-report.json"}
+    assert {path.name for path in (tmp_path / "data").iterdir()} == {
+        "raw", "raw-manifest.csv", "raw-report.json", "raw-changes.csv"
+    }  # fmt: skip
 
 
 def test_the_users_own_files_are_copied_and_never_linked(tmp_path: Path) -> None:
@@ -374,7 +376,7 @@ def test_without_a_name_its_reports_are_beside_its_output(tmp_path: Path, stage:
         assert done.returncode == 0, done.stderr
         made = {path.name for path in (tmp_path / place).iterdir()} - (set() if place == "made" else before)
         assert made - {".seamline"} == {out, f"{out}-report.json"} | {
-            "pull": {"raw-manifest.csv"}, "split": {"split-charts"}
+            "pull": {"raw-manifest.csv", "raw-changes.csv"}, "split": {"split-charts"}
         }.get(name, set())  # fmt: skip
         if name == stage:
             assert {path.name for path in tmp_path.iterdir()} - before <= {".seamline"}

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from tqdm import tqdm
 
 from seamline.base.coco import Record
+from seamline.ingest.canonical.changes import Changes, Place
 from seamline.ingest.canonical.identities import assigned_numbers, found_in, is_changed, is_identity, lookup, record_of
 from seamline.ingest.canonical.images import Entry, canonical_size
 from seamline.ingest.canonical.repair import Unusable, mend_annotation
@@ -19,15 +19,13 @@ def canonical_annotations(
     parts: Sequence[Part],
     entries: Sequence[Entry],
     category_ids: Sequence[Mapping[Any, int]],
-    counts: Counter[str],
-    dropped: Counter[str],
-    repaired: Counter[str],
+    changes: Changes,
 ) -> Iterator[Record]:
-    """Every usable annotation in the order of the ids; the counters are complete when the last one is taken.
+    """Every usable annotation in the order of the ids; the changes are complete when the last one is taken.
 
     Ids are at least 1: pycocotools takes a match with an instance of id 0 for no match.
     """
-    raws = list(without_repeated(parts, dropped))
+    raws = list(without_repeated(parts, changes))
     numbers = assigned_numbers([annotation_id(raw) for _, raw in raws], 1)
     order = sorted(range(len(raws)), key=lambda index: numbers[index])
     images = [{entry.head.id: entry for entry in entries if entry.part == index} for index in range(len(parts))]
@@ -35,8 +33,9 @@ def canonical_annotations(
     positions = [lookup(ids) for ids in listed]
     for index in tqdm(order, desc="annotations", unit="annotation", disable=None):
         part, raw = raws[index]
+        entry = None
+        record = record_of(raw)
         try:
-            record = record_of(raw)
             if record is None:
                 raise Unusable("annotation: is not an object, or cannot be read")
             # Of all images, the dropped ones included: else its annotations might go to one with a similar id.
@@ -50,15 +49,17 @@ def canonical_annotations(
             if category is None:
                 raise Unusable("annotation: its category is unknown")
             repairs = mend_annotation(record, *canonical_size(entry))
-        except Unusable as reason:
-            dropped[str(reason)] += 1
+        except Unusable as unusable:
+            changes.drop(str(unusable), place_of(parts[part], entry, record))
             continue
         identity = record.get("id")
         if is_changed(numbers[index], identity):
             repairs.append("annotation: id numbered anew, as it was missing, zero, text or taken")
             record |= {} if identity is None else {"source_id": record.get("source_id", identity)}
-        repaired.update(repairs)
-        counts["annotations"] += 1
+        if repairs:
+            place = place_of(parts[part], entry, record)
+            for reason in repairs:
+                changes.repair(reason, place)
         yield {**record, "id": numbers[index], "image_id": entry.number, "category_id": category}
 
 
@@ -68,14 +69,14 @@ def listed_ids(part: Part) -> list[Any]:
     return [record["id"] for record in records if record is not None and is_identity(record.get("id"))]
 
 
-def without_repeated(parts: Sequence[Part], dropped: Counter[str]) -> Iterator[tuple[int, Raw]]:
+def without_repeated(parts: Sequence[Part], changes: Changes) -> Iterator[tuple[int, Raw]]:
     """Every annotation with its part; exact copies only once."""
     seen: set[tuple[int, int]] = set()
     for index, part in enumerate(parts):
         for raw in part.annotations:
             key = (index, hash(bytes(raw)))
             if key in seen:
-                dropped["annotation: listed twice"] += 1
+                changes.drop("annotation: listed twice", place_of(part, None, record_of(raw)))
                 continue
             seen.add(key)
             yield index, raw
@@ -84,3 +85,10 @@ def without_repeated(parts: Sequence[Part], dropped: Counter[str]) -> Iterator[t
 def annotation_id(raw: Raw) -> Any:
     record = record_of(raw)
     return None if record is None else record.get("id")
+
+
+def place_of(part: Part, entry: Entry | None, record: Record | None) -> Place:
+    record = record or {}
+    if entry is None:
+        return Place(part.title, "", record.get("image_id", ""), record.get("id", ""))
+    return Place(part.title, entry.head.file_name, entry.head.id, record.get("id", ""))

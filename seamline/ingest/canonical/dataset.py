@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from seamline.base.errors import SeamlineError
 from seamline.base.escaping import has_control_character
 from seamline.base.files import sha256_of
 from seamline.ingest.canonical.annotations import canonical_annotations
+from seamline.ingest.canonical.changes import Changes, Place
 from seamline.ingest.canonical.identities import assigned_numbers, is_changed, is_identity, lookup
 from seamline.ingest.canonical.images import (
     canonical_image,
@@ -41,30 +42,34 @@ def canonicalise(source: Source, target: Path, place: Callable[[Path, Path], Non
     Raises:
         SeamlineError: when ids or categories contradict each other, no image is left, or none of the annotations.
     """
-    dropped, repaired = Counter(source.dropped), Counter[str]()
-    categories, category_ids = canonical_categories(source.parts, repaired)
-    entries = readable_entries(usable_entries(source.parts, dropped), dropped, repaired)
+    changes = source.changes
+    categories, category_ids = canonical_categories(source.parts, changes)
+    entries = readable_entries(usable_entries(source.parts, changes), source.parts, changes)
     title = source.parts[0].title
     if not entries:
-        raise SeamlineError(f"{title}: no image of it can be used ({reasons(dropped) or 'it lists none'}).")
-    number_entries(entries, source.parts, repaired)
+        raise SeamlineError(
+            f"{title}: no image of it can be used ({reasons(changes.counts('dropped')) or 'it lists none'})."
+        )
+    number_entries(entries, source.parts, changes)
     for entry in tqdm(entries, desc="images", unit="image", disable=None):
         place_image(entry, target / "images", place)
-    counts = Counter[str]()
+    annotations = canonical_annotations(source.parts, entries, category_ids, changes)
     write_coco(
         target / "annotations.json",
         (canonical_image(entry, source.parts[entry.part].split) for entry in entries),
-        canonical_annotations(source.parts, entries, category_ids, counts, dropped, repaired),
+        annotations,
         categories,
         source.attributes,
     )
-    lost = Counter({reason: count for reason, count in dropped.items() if reason.startswith("annotation:")})
-    if lost and not counts["annotations"]:
+    dropped = changes.counts("dropped")
+    lost = {reason: count for reason, count in dropped.items() if reason.startswith("annotation:")}
+    count = sum(len(part.annotations) for part in source.parts) - sum(lost.values())
+    if lost and not count:
         raise SeamlineError(f"{title}: no annotation of it can be used ({reasons(lost)}).")
     report: Record = {
         "layout": source.layout,
         "images": len(entries),
-        "annotations": counts["annotations"],
+        "annotations": count,
         "categories": len(categories),
         "annotations_sha256": sha256_of(target / "annotations.json"),
         "images_sha256": hashlib.sha256(
@@ -77,22 +82,23 @@ def canonicalise(source: Source, target: Path, place: Callable[[Path, Path], Non
     return {
         **report,
         "files_without_record": source.files_without_record,
-        "repaired": dict(sorted(repaired.items())),
-        "dropped": dict(sorted(dropped.items())),
+        "repaired": changes.counts("repaired"),
+        "dropped": dropped,
     }
 
 
-def reasons(dropped: Counter[str]) -> str:
-    return ", ".join(f"{count} {reason}" for reason, count in sorted(dropped.items()))
+def reasons(dropped: Mapping[str, int]) -> str:
+    return ", ".join(f"{count} {reason}" for reason, count in dropped.items())
 
 
-def canonical_categories(parts: Sequence[Part], repaired: Counter[str]) -> tuple[list[Record], list[dict[Any, int]]]:
+def canonical_categories(parts: Sequence[Part], changes: Changes) -> tuple[list[Record], list[dict[Any, int]]]:
     """The categories of all parts by name, and for each part what its ids have become.
 
     Raises:
         SeamlineError: when a category has no name or no id, a name that cannot be printed, or one of another's.
     """
     by_name: dict[str, Record] = {}
+    part_of: dict[str, Part] = {}
     for part in parts:
         seen: dict[str, set[Any]] = {"id": set(), "name": set()}
         for record in part.categories:
@@ -107,10 +113,12 @@ def canonical_categories(parts: Sequence[Part], repaired: Counter[str]) -> tuple
                     raise SeamlineError(f"{part.title}: two categories have the {key} {record[key]!r}.")
                 values.add(record[key])
             by_name.setdefault(record["name"], record)
+            part_of.setdefault(record["name"], part)
     numbers = dict(zip(by_name, assigned_numbers([record["id"] for record in by_name.values()], 0), strict=True))
-    changed = sum(is_changed(numbers[name], record["id"]) for name, record in by_name.items())
-    if changed:
-        repaired["category: id numbered anew, as it was text, no whole number or taken"] += changed
+    for name, record in by_name.items():
+        if is_changed(numbers[name], record["id"]):
+            reason = "category: id numbered anew, as it was text, no whole number or taken"
+            changes.repair(reason, Place(part_of[name].title))
     ids = []
     for part in parts:
         position = lookup([record["id"] for record in part.categories])

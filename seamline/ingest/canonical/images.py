@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -24,6 +23,7 @@ from seamline.images.files import (
     with_right_end,
     without_orientation,
 )
+from seamline.ingest.canonical.changes import Changes, Place
 from seamline.ingest.canonical.identities import assigned_numbers, is_changed, is_identity, record_of
 from seamline.ingest.canonical.repair import whole_number
 from seamline.ingest.canonical.source import Part, Raw
@@ -54,7 +54,11 @@ class Entry(msgspec.Struct):
     upright: bool = False  # to be written without its EXIF orientation
 
 
-def usable_entries(parts: Sequence[Part], dropped: Counter[str]) -> list[Entry]:
+def place_of(part: Part, head: ImageHead) -> Place:
+    return Place(part.title, head.file_name if isinstance(head.file_name, str) else "", head.id)
+
+
+def usable_entries(parts: Sequence[Part], changes: Changes) -> list[Entry]:
     """Image records that name an image, each with a file of its own.
 
     Raises:
@@ -67,11 +71,12 @@ def usable_entries(parts: Sequence[Part], dropped: Counter[str]) -> list[Entry]:
         for raw, path in zip(part.images, part.files, strict=True):
             record = record_of(raw)
             if record is None:
-                dropped["image: its record cannot be read"] += 1
+                changes.drop("image: its record cannot be read", Place(part.title))
                 continue
             head = ImageHead(*(record.get(key) for key in ImageHead.__struct_fields__))
+            place = place_of(part, head)
             if not is_identity(head.id) or not isinstance(head.file_name, str):
-                dropped["image: its record has no id or no file_name"] += 1
+                changes.drop("image: its record has no id or no file_name", place)
                 continue
             other = by_id.setdefault(head.id, head)
             if other is not head:
@@ -80,18 +85,18 @@ def usable_entries(parts: Sequence[Part], dropped: Counter[str]) -> list[Entry]:
                         f"{part.title}: the images {other.file_name!r} and {head.file_name!r} have the same id "
                         f"{head.id!r}; nothing says whose its annotations are."
                     )
-                dropped["image: listed twice"] += 1
+                changes.drop("image: listed twice", place)
             elif path is None:
-                dropped["image: file is missing"] += 1
+                changes.drop("image: file is missing", place)
             elif path in taken:
-                dropped["image: another record has its file"] += 1
+                changes.drop("image: another record has its file", place)
             else:
                 taken.add(path)
                 entries.append(Entry(part=index, raw=raw, head=head, path=path))
     return entries
 
 
-def readable_entries(entries: Sequence[Entry], dropped: Counter[str], repaired: Counter[str]) -> list[Entry]:
+def readable_entries(entries: Sequence[Entry], parts: Sequence[Part], changes: Changes) -> list[Entry]:
     """Those whose file can be read and has the size its record says; which way up, where EXIF turns it.
 
     A tool wrote masks either on images as EXIF shows them or as they are stored. Images lying on their side, whose
@@ -102,7 +107,7 @@ def readable_entries(entries: Sequence[Entry], dropped: Counter[str], repaired: 
     candidates, shown, stored = [], 0, 0
     for entry, picture in progress:
         if isinstance(picture, str):
-            dropped[picture] += 1
+            changes.drop(picture, place_of(parts[entry.part], entry.head))
             continue
         entry.picture = picture
         if picture.orientation > 1 and record_size(entry.head) is not None:
@@ -112,15 +117,16 @@ def readable_entries(entries: Sequence[Entry], dropped: Counter[str], repaired: 
     usable = []
     for entry in candidates:
         reason = entry_problem(entry, shown, stored)
+        place = place_of(parts[entry.part], entry.head)
         if reason is not None:
-            dropped[reason] += 1
+            changes.drop(reason, place)
             continue
         if entry.upright:
-            repaired["image: EXIF orientation taken out, as its masks ignore it"] += 1
+            changes.repair("image: EXIF orientation taken out, as its masks ignore it", place)
         if record_size(entry.head) is None:
-            repaired["image: size was missing, taken from the file"] += 1
+            changes.repair("image: size was missing, taken from the file", place)
         if entry.picture.wrong_end:
-            repaired["image: the end of the JPEG put right"] += 1
+            changes.repair("image: the end of the JPEG put right", place)
         usable.append(entry)
     return usable
 
@@ -150,18 +156,20 @@ def record_size(head: ImageHead) -> tuple[int, int] | None:
     return (height, width) if height and width else None
 
 
-def number_entries(entries: list[Entry], parts: Sequence[Part], repaired: Counter[str]) -> None:
+def number_entries(entries: list[Entry], parts: Sequence[Part], changes: Changes) -> None:
     """Give every image its number and a flat name, and sort them by number."""
     stems: set[str] = set()
     numbers = assigned_numbers([entry.head.id for entry in entries], 0)
     for entry, number in zip(entries, numbers, strict=True):
-        entry.number = number
+        part = parts[entry.part]
+        place, entry.number = place_of(part, entry.head), number
         if is_changed(number, entry.head.id):
-            repaired["image: id numbered anew, as it was text, no whole number or taken"] += 1
-        prefix = f"{parts[entry.part].split}__" if len(parts) > 1 and parts[entry.part].split else ""
+            changes.repair("image: id numbered anew, as it was text, no whole number or taken", place)
+        prefix = f"{part.split}__" if len(parts) > 1 and part.split else ""
         entry.name = unique_stem(entry.head.file_name, prefix, stems) + suffix_of(entry)
         if entry.name != entry.head.file_name:
-            repaired["image: renamed, as its name had folders, was taken, or was no file name of its format"] += 1
+            reason = "image: renamed, as its name had folders, was taken, or was no file name of its format"
+            changes.repair(reason, place)
     entries.sort(key=lambda entry: entry.number)
 
 

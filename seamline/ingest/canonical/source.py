@@ -8,6 +8,7 @@ from pathlib import Path
 import msgspec
 
 from seamline.base.coco import Record
+from seamline.ingest.canonical.changes import Changes
 
 Raw = bytes | msgspec.Raw
 
@@ -28,6 +29,6 @@ class Source(msgspec.Struct):
 
     layout: str
     parts: Sequence[Part]
+    changes: Changes  # those of the adapter so far
     attributes: msgspec.Raw = msgspec.Raw(b"[]")  # Fashionpedia's table of them
     files_without_record: int = 0
-    dropped: dict[str, int] = {}  # by the adapter itself

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import struct
 import zlib
-from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -23,6 +22,7 @@ from tqdm import tqdm
 from seamline.base.coco import Record
 from seamline.base.errors import SeamlineError
 from seamline.ingest.archives import files_below
+from seamline.ingest.canonical.changes import Changes, Place
 from seamline.ingest.canonical.source import Part, Source
 from seamline.masks.rle import mask_to_rle
 
@@ -56,14 +56,14 @@ def read(folder: Path) -> Source:
     images: list[bytes] = []
     files: list[Path | None] = []
     annotations: list[bytes] = []
-    dropped: Counter[str] = Counter()
+    changes = Changes()
     maps = [path for path in files_below(label_maps(base)) if path.suffix == ".mat"]
     numbered = all(path.stem.isascii() and path.stem.isdigit() for path in maps)
     numbered = numbered and len({int(path.stem) for path in maps}) == len(maps)
     for path in tqdm(maps, desc="label maps", unit="file", disable=None):
         labels = read_mat(path, "groundtruth")
         if labels is None or labels.ndim != 2 or labels.dtype.kind not in "uif":
-            dropped["image: its label map cannot be read"] += 1
+            changes.drop("image: its label map cannot be read", Place(str(path.relative_to(folder)), path.stem))
             continue
         photo = photos.get(path.stem)
         name = path.stem + ".jpg" if photo is None else photo.name
@@ -78,7 +78,7 @@ def read(folder: Path) -> Source:
     title = str(listing.parent.relative_to(folder) / "annotations/pixel-level")
     part = Part(title=title, images=images, files=files, annotations=annotations, categories=categories)
     unlisted = len(photos) - sum(file is not None for file in files)
-    return Source(layout="ccp", parts=[part], files_without_record=unlisted, dropped=dict(dropped))
+    return Source(layout="ccp", parts=[part], changes=changes, files_without_record=unlisted)
 
 
 def found_label_list(folder: Path) -> Path:

@@ -12,6 +12,7 @@ from seamline.base.coco import Coco, raw_to_record, read_coco
 from seamline.base.errors import SeamlineError
 from seamline.images.files import PIPELINE_SUFFIXES
 from seamline.ingest.archives import files_below
+from seamline.ingest.canonical.changes import Changes
 from seamline.ingest.canonical.source import Part, Source
 
 SPLIT_WORDS = {"train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
@@ -54,7 +55,7 @@ def files_to_source(layout: str, folder: Path, paths: Mapping[str | None, Path])
             )
         )
     unlisted = sum(path not in used for path in files.by_path.values() if path.suffix.lower() in PIPELINE_SUFFIXES)
-    return Source(layout=layout, parts=parts, attributes=tables[0], files_without_record=unlisted)
+    return Source(layout, parts, Changes(), attributes=tables[0], files_without_record=unlisted)
 
 
 def find_annotations(folder: Path, named: str | Mapping[str, str] | None) -> dict[str | None, Path]:

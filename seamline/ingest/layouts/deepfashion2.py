@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import re
-from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +18,7 @@ from tqdm import tqdm
 from seamline.base.coco import Record
 from seamline.base.errors import SeamlineError
 from seamline.ingest.archives import files_below, folders_below
+from seamline.ingest.canonical.changes import Changes, Place
 from seamline.ingest.canonical.source import Part, Source
 from seamline.ingest.layouts.coco import split_of_file
 
@@ -51,7 +51,7 @@ def read(folder: Path) -> Source:
         SeamlineError: when there are none.
     """
     parts: list[Part] = []
-    dropped: Counter[str] = Counter()
+    changes = Changes()
     unlisted = image_id = item_id = 0
     for place in found_split_folders(folder):
         photos = {path.stem: path for path in files_below(place / "image")}
@@ -64,7 +64,8 @@ def read(folder: Path) -> Source:
             image_id += 1
             found = read_annotation_file(path)
             if found is None:
-                dropped["image: its annotation file cannot be read"] += 1
+                title = str(path.relative_to(folder))
+                changes.drop("image: its annotation file cannot be read", Place(title, name, image_id))
                 continue
             keys = sorted(filter(ITEM.fullmatch, found), key=lambda key: int(key.removeprefix("item")))
             rest = {key: value for key, value in found.items() if key not in keys}
@@ -78,7 +79,7 @@ def read(folder: Path) -> Source:
         split = split_of_file(place.relative_to(folder)) or split_of_file(Path(place.name))
         title = str(place.relative_to(folder) / "annos")
         parts.append(Part(title, images, files, annotations, CATEGORIES, split))
-    return Source(layout="deepfashion2", parts=parts, files_without_record=unlisted, dropped=dict(dropped))
+    return Source(layout="deepfashion2", parts=parts, changes=changes, files_without_record=unlisted)
 
 
 def read_annotation_file(path: Path) -> dict[str, Any] | None:
