@@ -80,8 +80,8 @@ def evaluation(folder: Path) -> dict[str, float]:
 
 
 def stage(name: str, data: Path) -> Callable[[], dict[str, float]]:
-    """A stage on the whole dataset, with its reports beside its output; split takes what convert made of it before."""
-    inputs = {"pull": [f"--source={data}"], "split": [str(data), out_of("convert")]}.get(name, [str(data)])
+    """A stage on the whole dataset, with its reports beside its output."""
+    inputs = [f"--source={data}"] if name == "pull" else [str(data)]
 
     def run() -> dict[str, float]:
         shutil.rmtree(out_of(name), ignore_errors=True)
