@@ -118,7 +118,9 @@ def charts(reports: Record, kind: str) -> dict[str, str]:
             rows_to_columns(reports["confidence"]), reports["operating_point"]["threshold"], kind
         ),
         "reliability": draw.reliability_figure(
-            reports["reliability"], reports["operating_point"]["test_calibration_error"]
+            reports["reliability"],
+            reports["operating_point"]["test_calibration_error"],
+            reports["operating_point"]["test_calibration_error_by_chance"],
         ),
         "mistakes": draw.mistakes_figure(mistakes, "Mistakes on test"),
         "benchmark": benchmark_figure(reports["benchmark"], kind),

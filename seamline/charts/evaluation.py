@@ -66,8 +66,16 @@ def confidence_figure(columns: Mapping[str, Column], threshold: float, kind: str
     return figure
 
 
-def reliability_figure(rows: Sequence[Mapping[str, Any]], error: float | None) -> Figure:
-    """reports/evaluate/reliability.csv: the share of right predictions beside their mean score."""
+def reliability_figure(
+    rows: Sequence[Mapping[str, Any]], error: float | None, by_chance: Mapping[str, float] | None
+) -> Figure:
+    """reports/evaluate/reliability.csv: the share of right predictions beside their mean score.
+
+    Args:
+        rows: one a bin.
+        error: the mean distance between the two.
+        by_chance: its mean and limit where scores are probabilities.
+    """
     figure, axes = subplots(figsize=(5.5, 3.8))
     known = [row for row in rows if row["predictions"]]
     scores, shares = ([float(row[key]) for row in known] for key in ("mean_score", "right"))
@@ -76,9 +84,11 @@ def reliability_figure(rows: Sequence[Mapping[str, Any]], error: float | None) -
     axes.plot((0, 1), (0, 1), color="#808080", linestyle="--", linewidth=1.2)
     axes.plot(scores, shares, color=COLOURS[0], linewidth=1.2)
     axes.scatter(scores, shares, s=sizes, color=COLOURS[0], alpha=0.85, zorder=3, clip_on=False)
-    mean = "" if error is None else f" (mean distance {error:.3f})"
     axes.set(xlabel="mean score of the bin", ylabel="share that is right", xlim=(0, 1), ylim=(0, 1.02))
-    axes.set_title(f"Do scores mean what they say?{mean}")
+    axes.set_title("Do scores mean what they say?")
+    if error is not None and by_chance is not None:
+        said = f"mean distance {error:.3f}\nby chance {by_chance['mean']:.3f}, 95%: up to {by_chance['limit']:.3f}"
+        axes.text(0.02, 0.97, said, transform=axes.transAxes, va="top", fontsize=8)
     plain_axes(axes)
     return figure
 

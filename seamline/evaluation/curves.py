@@ -1,4 +1,4 @@
-"""What a score threshold does: precision, recall and F1 over it, the best one, and whether scores can be believed.
+"""What a score threshold does: precision, recall and F1 over it, and the best one.
 
 From pycocotools' matches at IoU 0.5: a prediction is right when it is matched to an instance; one matched to a crowd
 region is neither right nor wrong.
@@ -16,10 +16,6 @@ from seamline.evaluation.average_precision import Bools, Curve, Floats, Ints, Ma
 
 THRESHOLDS = np.round(np.linspace(0, 1, 101), 2)
 USUAL_THRESHOLD = 0.25
-BINS = 10
-RELIABILITY_HEADER = ("score_from", "score_to", "predictions", "mean_score", "right")
-# Lower scores are left out of the calibration error: hundreds of predictions that nobody is ever shown.
-CALIBRATION_FLOOR = 0.05
 
 
 class Operating(NamedTuple):
@@ -124,32 +120,6 @@ def operating_to_table(operating: Operating) -> tuple[list[str], list[list[Any]]
     columns = [THRESHOLDS, *means, *operating.f1()[shown]]
     header = ["confidence", "precision", "recall", "F1", *(f"F1 {operating.names[index]}" for index in shown)]
     return header, [[number(column[row]) for column in columns] for row in range(len(THRESHOLDS))]
-
-
-def reliability(matches: Matches) -> tuple[list[tuple[Any, ...]], float | None]:
-    """Whether scores mean what they say: a row under RELIABILITY_HEADER for each bin of scores, and the mean error.
-
-    The expected calibration error (Guo et al. 2017) is the mean difference over bins between score and share of right
-    predictions, weighted by predictions, for scores of at least CALIBRATION_FLOOR; None where there are none.
-    """
-    right, counted = right_and_counted(matches)
-    chosen = counted & (matches.score >= CALIBRATION_FLOOR)
-    score, hit = matches.score[chosen], right[chosen]
-    position = np.minimum((score * BINS).astype(int), BINS - 1)
-    rows: list[tuple[Any, ...]] = []
-    distance = 0.0
-    for index in range(BINS):
-        inside = position == index
-        count = int(inside.sum())
-        mean, share = (float(score[inside].mean()), float(hit[inside].mean())) if count else (None, None)
-        rows.append((max(index / BINS, CALIBRATION_FLOOR), (index + 1) / BINS, count, *(rounded(mean), rounded(share))))
-        if mean is not None and share is not None:
-            distance += count * abs(mean - share)
-    return rows, round(distance / len(score), 6) if len(score) else None
-
-
-def rounded(value: float | None) -> float | None:
-    return None if value is None else round(value, 6)
 
 
 def curves_to_table(curves: Sequence[Curve]) -> tuple[list[str], list[list[float]]]:

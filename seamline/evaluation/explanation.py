@@ -28,15 +28,14 @@ from seamline.charts.evaluation import (
 from seamline.charts.style import save
 from seamline.evaluation.average_precision import MAX_DETECTIONS, read_ground_truth
 from seamline.evaluation.bootstrap import LEVEL, groups_showing, interval, mean_of_classes
+from seamline.evaluation.calibration import RELIABILITY_HEADER, calibration
 from seamline.evaluation.curves import (
-    RELIABILITY_HEADER,
     Operating,
     best_f1_threshold,
     curves_to_table,
     matches_to_operating,
     operating_to_point,
     operating_to_table,
-    reliability,
 )
 from seamline.evaluation.kinds import KINDS, PLURALS, primary_kind
 from seamline.evaluation.measure import MEASURES, Measured
@@ -90,7 +89,7 @@ def write_evaluation(
     write_intervals(evaluations, out)
     write_slices(primary, truth, params, kind, out)
 
-    write_curves(primary["test"], operating, threshold, kind, out)
+    write_curves(primary["test"], operating, threshold, kind, params.seed, out)
 
     results = read_json(predictions / f"test_{kind}.json")
     judged = judge(truth["test"], results, primary["test"].matches, threshold, kind)
@@ -233,7 +232,9 @@ def write_slices(primary: dict[str, Measured], truth: dict[str, COCO], params: E
     save(slices_figure(shown, kind), out / "slices.png")
 
 
-def write_curves(test: Measured, operating: dict[str, Operating], threshold: float, kind: str, out: Path) -> None:
+def write_curves(
+    test: Measured, operating: dict[str, Operating], threshold: float, kind: str, seed: int, out: Path
+) -> None:
     """The curves of precision, recall and F1, the threshold chosen on val, and whether scores are probabilities."""
     header, rows = curves_to_table(test.curves)
     write_csv(out / "precision_recall.csv", header, rows)
@@ -241,19 +242,19 @@ def write_curves(test: Measured, operating: dict[str, Operating], threshold: flo
     header, rows = operating_to_table(operating["test"])
     write_csv(out / "confidence.csv", header, rows)
     save(confidence_figure(table_to_columns(header, rows), threshold, kind), out / "confidence.png")
-    bins, error = reliability(test.matches)
-    write_csv(out / "reliability.csv", RELIABILITY_HEADER, bins)
-    save(
-        reliability_figure([dict(zip(RELIABILITY_HEADER, row, strict=True)) for row in bins], error),
-        out / "reliability.png",
-    )
+    scores = calibration(test.matches, seed)
+    by_chance = None if scores.by_chance is None else scores.by_chance._asdict()
+    write_csv(out / "reliability.csv", RELIABILITY_HEADER, scores.rows)
+    bins = [dict(zip(RELIABILITY_HEADER, row, strict=True)) for row in scores.rows]
+    save(reliability_figure(bins, scores.error, by_chance), out / "reliability.png")
     write_json(
         out / "operating_point.json",
         {
             "threshold": threshold,
             "chosen_by": f"best F1 of {PLURALS[kind]} on val, mean of the classes, IoU 0.5",
             **{name: operating_to_point(found, threshold) for name, found in operating.items()},
-            "test_calibration_error": error,
+            "test_calibration_error": scores.error,
+            "test_calibration_error_by_chance": by_chance,
         },
     )
 

@@ -15,7 +15,6 @@ SAMPLE = "samples/garments.zip"
 FEW_INSTANCES = 30  # of a class on test; a figure from fewer says little
 WIDE = 0.05  # of an interval of mAP50-95
 NOISY = 0.1  # spread of throughput between rounds of the benchmark
-OFF = 0.1  # mean difference between scores and the share that is right
 SMALL_INPUT_PX = 320
 USELESS = 0.2  # mAP50
 
@@ -111,11 +110,13 @@ def weak_spots(reports: Record) -> list[str]:
             f"({row[f'{measure}_low']:.3f} to {row[f'{measure}_high']:.3f}, {counted(row['instances'], 'instance')})."
         )
     point = reports["operating_point"]
-    error = point["test_calibration_error"]
-    if error is not None and error > OFF:
+    error, by_chance = point["test_calibration_error"], point["test_calibration_error_by_chance"]
+    if error is not None and error > by_chance["limit"]:
         found.append(
-            f"Scores are not probabilities: they are off by {error:.2f} on average (reports/evaluate/reliability.csv). "
-            f"Choose a threshold by its effect; {point['threshold']:.2f} had the best F1 on val."
+            f"Scores are not probabilities: they are off by {error:.3f} on average, where chance alone would give "
+            f"{by_chance['mean']:.3f}, and at most {by_chance['limit']:.3f} in 95 of 100 cases "
+            f"(reports/evaluate/operating_point.json). Choose a threshold by its effect; {point['threshold']:.2f} had "
+            "the best F1 on val."
         )
     return found
 

@@ -94,10 +94,10 @@ def test_empty_bins_are_left_out() -> None:
         {"predictions": 3, "mean_score": 0.25, "right": 0.5},
         {"predictions": 0, "mean_score": None, "right": None},
     ]
-    axes = reliability_figure(rows, 0.25).axes[0]
+    axes = reliability_figure(rows, 0.25, {"mean": 0.1, "limit": 0.2}).axes[0]
     assert np.asarray(axes.lines[1].get_xydata()).tolist() == [[0.25, 0.5]]
-    assert "0.250" in axes.get_title()
-    assert reliability_figure([], None).axes
+    assert [text.get_text() for text in axes.texts] == ["mean distance 0.250\nby chance 0.100, 95%: up to 0.200"]
+    assert reliability_figure([], None, None).axes
 
 
 def test_svg_takes_the_pages_colours_and_size() -> None:

@@ -19,7 +19,6 @@ from seamline.evaluation.curves import (
     matches_to_operating,
     operating_to_point,
     operating_to_table,
-    reliability,
 )
 from seamline.masks.rle import mask_to_rle
 from tests.conftest import write_dataset
@@ -121,22 +120,6 @@ def test_means_are_over_the_classes_that_are_there_in_every_file(truth: COCO) ->
     assert point["false_alarms"] == 16
     header, rows = operating_to_table(operating)
     assert dict(zip(header, rows[50], strict=True))["precision"] == point["precision"]
-
-
-def test_scores_that_are_probabilities_have_no_error(truth: COCO) -> None:
-    """Of 16 perfect masks and 16 false alarms, all with score 0.5, half are right; with score 0.9 still half."""
-    perfect = [{**record, "score": 0.5} for record in perfect_results(truth)]
-    alarms = [{**record, "segmentation": mask_to_rle(np.eye(60, 40, dtype=np.uint8))} for record in perfect]
-    rows, error = reliability(matches_of(truth, perfect + alarms))
-    assert error == 0
-    assert rows[5] == (0.5, 0.6, 32, 0.5, 0.5)
-    assert [row[2] for row in rows] == [0, 0, 0, 0, 0, 32, 0, 0, 0, 0]
-    assert rows[0][:2] == (0.05, 0.1)  # what is below is left out
-    assert rows[0][3:] == (None, None)
-    too_sure = [{**record, "score": 0.9} for record in perfect + alarms]
-    assert reliability(matches_of(truth, too_sure))[1] == pytest.approx(0.4)
-    unseen = [{**record, "score": 0.01} for record in perfect]
-    assert reliability(matches_of(truth, unseen))[1] is None
 
 
 def test_a_crowd_region_counts_neither_way(truth: COCO) -> None:

@@ -25,7 +25,8 @@ from seamline.evaluation.average_precision import (
     results_of_kind,
 )
 from seamline.evaluation.bootstrap import interval
-from seamline.evaluation.curves import best_f1_threshold, matches_to_operating, operating_to_point, reliability
+from seamline.evaluation.calibration import calibration
+from seamline.evaluation.curves import best_f1_threshold, matches_to_operating, operating_to_point
 from seamline.evaluation.explanation import write_evaluation
 from seamline.evaluation.measure import difference_interval, evaluate_files, measure
 from seamline.evaluation.mistakes import Judged
@@ -138,9 +139,11 @@ def test_what_is_chosen_is_chosen_on_val_and_what_is_measured_on_test(evaluated:
     assert point["threshold"] == thresholds["val"]
     for split, one in operating.items():
         assert point[split] == operating_to_point(one, thresholds["val"])
-    errors = {split: reliability(found[split, "mask"].matches)[1] for split in ("val", "test")}
-    assert errors["val"] != errors["test"]
-    assert point["test_calibration_error"] == errors["test"]
+    scores = {split: calibration(found[split, "mask"].matches, params.seed) for split in ("val", "test")}
+    assert scores["val"].error != scores["test"].error
+    assert point["test_calibration_error"] == scores["test"].error
+    assert scores["test"].by_chance is not None
+    assert point["test_calibration_error_by_chance"] == scores["test"].by_chance._asdict()
 
 
 def test_a_slice_of_everything_has_the_figures_of_everything(evaluated: Path) -> None:

@@ -133,6 +133,18 @@ def test_only_a_slice_whose_whole_interval_lies_below_is_worse(reports: Any, par
     assert "scale is small" in found[0]
 
 
+def test_scores_are_warned_of_only_beyond_what_chance_would_give(reports: Any, params: Params) -> None:
+    point = reports["operating_point"]
+    point["test_calibration_error_by_chance"] = {"mean": 0.098, "limit": 0.136}
+    for error, said in ((0.11, False), (0.136, False), (0.137, True), (None, False)):
+        point["test_calibration_error"] = error
+        assert says(reports, params, "Scores are not probabilities") == said
+    point["test_calibration_error"] = 0.137
+    assert says(reports, params, "off by 0.137 on average, where chance alone would give 0.098, and at most 0.136 in 95")
+    point |= {"test_calibration_error": 0.02, "test_calibration_error_by_chance": {"mean": 0.003, "limit": 0.004}}
+    assert says(reports, params, "Scores are not probabilities")  # little, but of many predictions
+
+
 def test_what_was_dropped_is_counted(reports: Any, params: Params) -> None:
     assert losses_of_data(reports) == []
     reports["pull"]["dropped"] = {"image: cannot be decoded": 3}

@@ -135,6 +135,10 @@ def test_the_figures_are_those_of_the_files(workplace: Path) -> None:
     assert read(workplace, "pull.json")["annotations_sha256"] in words
     point = read(workplace, "evaluate/operating_point.json")["test"]
     assert f"of garments, {point['right']} of {point['right'] + point['missed']}" in words
+    scores = read(workplace, "evaluate/operating_point.json")
+    for value in (scores["test_calibration_error"], *scores["test_calibration_error_by_chance"].values()):
+        for where in (words, card):
+            assert f"{value:.3f}" in where[where.index("As probabilities, scores are off by") :][:250]
     rows = [row.split(",") for row in (workplace / "reports/evaluate/confusion.csv").read_text().splitlines()[1:]]
     names = list(read(workplace, "evaluate/per_class.json")["test"]["mask"])
     for actual in names:
