@@ -18,7 +18,7 @@ help:
 	@echo "make lock        pin the packages of pyproject.toml in requirements.txt and requirements-cpu.txt"
 	@echo "make recipe      run the pipeline on a known dataset with a GPU: NAME=... SOURCE=... (docs/datasets.md)"
 	@echo "make sweep       search for the best hyperparameters, as section sweep of params.yaml says"
-	@echo "make seeds       train with three seeds and write how far the results differ (an hour on 2 older cores)"
+	@echo "make seeds       train with three seeds, or SEEDS='0 1 2 3 4', and write how far the results differ (an hour)"
 	@echo "make clear-trainings  list the finished trainings that are kept, and delete them"
 	@echo "make bench       compare time, memory and masks with other tools, at the full size of DeepFashion2 (25 minutes)"
 	@echo "make bucket      start an S3 server on this machine with the sample in it, to try the pipeline with (Ctrl-C ends it)"
@@ -136,9 +136,10 @@ recipe: setup
 sweep: setup
 	$(RUN) python -m seamline sweep $(SWEEP)
 
-# How far results lie apart by the seed alone: three trainings.
+# How far results lie apart by the seed alone, a training each: make seeds SEEDS="0 1 2 3 4"
+SEEDS ?= 0 1 2
 seeds: setup
-	$(RUN) python -m seamline seeds data/split data/yolo data/subset/images --report reports/train/seed_spread.json
+	$(RUN) python -m seamline seeds --seeds $(SEEDS)
 
 # So that train trains again where the same was trained before.
 clear-trainings: setup

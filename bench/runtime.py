@@ -25,8 +25,9 @@ import yaml
 from seamline.base.coco import Record
 from seamline.base.files import link_or_copy, write_json
 from seamline.base.process import quiet_environment
+from seamline.base.processors import instructions
 from seamline.benchmark.engine_process import EngineProcess, engine_processes
-from seamline.benchmark.machine import instructions, usable_core_ids
+from seamline.benchmark.machine import usable_core_ids
 from seamline.export.gates import matched_share
 from seamline.images.files import SUFFIXES
 from seamline.images.reading import ImageError

@@ -19,7 +19,7 @@ from tqdm import tqdm
 
 from seamline.base.files import write_json
 from seamline.base.process import quiet_environment
-from seamline.benchmark.machine import instructions
+from seamline.base.processors import instructions
 from seamline.images.reading import ImageError
 from seamline.inference.detector import Detector
 from seamline.inference.threads import limit_other_threads

@@ -66,8 +66,10 @@ def test_the_spread_of_seeds_is_of_these_parameters_and_this_model(params: Any) 
     assert len(found["seeds"]) >= 3
     assert found["train"] == {key: value for key, value in params["train"].items() if key != "seed"}, "make seeds"
     assert 0 < found["spread"]["test_mask_mAP50_95"] < 0.1
-    here, seeds = report("environment.json"), found["machine"]
-    if any(here[key] != seeds[key] for key in ("processor", "instructions", "cores_used")):
+    trained = list(found["trained"].values())
+    assert all(one == trained[0] for one in trained), "more than the seed differs: make clear-trainings seeds"
+    here = report("train/summary.json")
+    if any(here[key] != trained[0][key] for key in ("device", "processor", "threads")):
         return  # another kind of processor rounds differently: its weights are others, as another seed's are
     accuracy, own = report("accuracy.json"), found["seeds"][str(params["train"]["seed"])]
     for split in ("val", "test"):

@@ -17,8 +17,9 @@ from seamline.base.coco import Record, images_of_split
 from seamline.base.errors import SeamlineError
 from seamline.base.files import megabytes, write_bytes, write_json
 from seamline.base.process import run
+from seamline.base.processors import instructions
 from seamline.base.spacing import evenly_spaced
-from seamline.benchmark.machine import instructions, machine_facts, usable_core_ids
+from seamline.benchmark.machine import machine_facts, usable_core_ids
 from seamline.benchmark.measuring import Measured, SplitFiles, measure_rows
 from seamline.benchmark.rows import (
     Row,

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from seamline.base.coco import Record
+from seamline.base.errors import counted
 from seamline.base.files import write_text
 from seamline.base.process import run
 from seamline.evaluation.kinds import KINDS, PLURALS
@@ -29,7 +30,8 @@ from seamline.report.contents import (
     purpose_of,
     read_reports,
     recommended,
-    rows_to_columns,
+    seeds_to_sentence,
+    trained_on,
 )
 
 PAGE_BYTES = 4_700_000  # overlays that do not fit stay in their folder
@@ -50,6 +52,7 @@ def main() -> None:
     params = load_params()
 
     from seamline.charts.benchmark import FORMAT_LABELS
+    from seamline.report.charts import charts
     from seamline.report.page import picture_to_data, render
 
     reports = read_reports(args.reports)
@@ -70,6 +73,9 @@ def main() -> None:
         "as_fast": [FORMAT_LABELS.get(name, name) for name in as_fast(reports, best)],
         "labels": FORMAT_LABELS,
         "how_to_run": how_to_run(best),
+        "epochs": counted(reports["training"]["epochs"], "epoch"),
+        "trained_on": trained_on(reports["training"]),
+        "seeds": seeds_to_sentence(reports["seed_spread"], kind),
     }
     write_text(args.reports / "MODEL_CARD.md", render("model_card.md", **values))
 
@@ -87,45 +93,6 @@ def main() -> None:
     page = render("report.html", **values, pictures=pictures, pictures_left_out=left_out)
     write_text(args.reports / "index.html", page)
     print(f"{args.reports / 'index.html'}: {len(page.encode()) / 1e6:.1f} MB")
-
-
-def charts(reports: Record, kind: str) -> dict[str, str]:
-    """Each chart as SVG, drawn again from the tables, so that it suits light and dark pages."""
-    from seamline.charts import evaluation as draw
-    from seamline.charts.benchmark import benchmark_figure
-    from seamline.report.page import figure_to_svg
-
-    validation, losses = (rows_to_columns(reports[name]) for name in ("validation", "losses"))
-    test = reports["per_class"]["test"][kind]
-    mistakes = {name: count for name, count in reports["mistakes"]["all"].items() if name != "right"}
-    figures = {
-        "losses": draw.curve_figure(
-            losses["epoch"],
-            {key: values for key, values in losses.items() if key not in ("epoch", "lr") and any(values)},
-            "Training losses", xlabel="epoch", ylabel="loss",
-        ),
-        "validation": draw.curve_figure(
-            validation["epoch"], {key: values for key, values in validation.items() if "mAP50_95" in key},
-            "The trainer's own validation", xlabel="epoch", ylabel="mAP50-95",
-        ),
-        "per_class": draw.interval_figure(
-            [(name, row["mAP50_95"], row["mAP50_95_interval"]) for name, row in test.items()],
-            f"{PLURALS[kind].capitalize()} of each class on test", "mAP50-95",
-        ),
-        "slices": draw.slices_figure([row for row in reports["slice_rows"] if row["split"] == "test"], kind),
-        "precision_recall": draw.precision_recall_figure(rows_to_columns(reports["precision_recall"]), kind),
-        "confidence": draw.confidence_figure(
-            rows_to_columns(reports["confidence"]), reports["operating_point"]["threshold"], kind
-        ),
-        "reliability": draw.reliability_figure(
-            reports["reliability"],
-            reports["operating_point"]["test_calibration_error"],
-            reports["operating_point"]["test_calibration_error_by_chance"],
-        ),
-        "mistakes": draw.mistakes_figure(mistakes, "Mistakes on test"),
-        "benchmark": benchmark_figure(reports["benchmark"], kind),
-    }  # fmt: skip
-    return {name: figure_to_svg(figure) for name, figure in figures.items()}
 
 
 def overlays(reports: Record, folder: Path, room: int) -> tuple[dict[str, list[Record]], int]:

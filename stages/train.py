@@ -3,7 +3,8 @@
 Writes OUT/best.pt (final weights only; equal trainings give equal files), OUT/training.json (hashes of its data and of
 all that was asked for, which exported models carry), and REPORT/losses.csv, REPORT/validation.csv and
 REPORT/summary.json. The validation figures there are the trainer's own, to watch it by; the official ones come from the
-evaluate stage. After a kill it resumes from the last finished epoch, if data and parameters are the same. Finished
+evaluate stage. The summary names the kind of processor that trained, because another one rounds differently and gives
+other weights. After a kill it resumes from the last finished epoch, if data and parameters are the same. Finished
 trainings are stored in .seamline/train (`seamline trainings` lists them): the same one is not trained twice.
 
 Example: python -m stages.train data/split data/yolo models/train --report reports/train
@@ -14,9 +15,10 @@ from pathlib import Path
 
 from seamline.base.files import beside, check_out, copy, whole_folder, write_json
 from seamline.base.process import run
+from seamline.base.processors import note_processor, processor_of_training, times_written
 from seamline.params.loader import load_params
 from seamline.params.train import Train
-from seamline.training.finished import trainings_folder
+from seamline.training.finished import FINISHED, trainings_folder
 from seamline.training.history import write_history
 
 
@@ -33,8 +35,11 @@ def main() -> None:
 
     from seamline.training.run import finished_training  # imports torch, which --help does not need
 
+    before = times_written(trainings_folder() / FINISHED)
     with finished_training(params, args.split, args.yolo, trainings_folder()) as training:
         facts, history = training.facts, training.history
+        note_processor(training.weights.parent, before)
+        processor = processor_of_training(training.weights.parent, facts)
         origin = {key: facts[key] for key in ("training_revision", "data_sha256")}
         with whole_folder(args.out) as out:
             copy(training.weights, out / "best.pt")
@@ -49,6 +54,7 @@ def main() -> None:
             "resumed_after_epochs": facts["resumed_after"],
             "device": facts["device"],
             "threads": facts["threads"],
+            "processor": processor,
             **origin,
             **{key: facts[key] for key in ("weights_sha256", "taken_over") if key in facts},
         },

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
-import functools
 import importlib.metadata
 import os
 import platform
-import subprocess
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -16,11 +13,11 @@ import numpy as np
 
 from seamline.base.coco import Record
 from seamline.base.errors import SeamlineError
+from seamline.base.processors import processor_kind
 
 PROC = Path("/proc")  # on Linux only, like the next one
 GROUP_TIMES = Path("/sys/fs/cgroup/cpu.stat")
 LIBRARIES = ("torch", "ultralytics", "onnxruntime", "openvino", "nncf", "numpy", "opencv-python-headless")
-INSTRUCTIONS = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "avx512_fp16", "avx_vnni", "amx_bf16", "amx_int8")
 NOISY = 0.1  # spread of the pace
 BUSY = 0.05  # share of the cores' time
 SLOWER = 0.05  # the last third of the rounds beside the first
@@ -41,10 +38,10 @@ def usable_core_ids(count: int | None) -> list[int]:
 def machine_facts(cores: Sequence[int]) -> Record:
     """What the figures were measured on; no host name, user, path or date. None: the system does not say."""
     gpus = sorted((PROC / "driver/nvidia/gpus").glob("*/information"))
-    memory_bytes = machine_memory_bytes()
+    memory_bytes, processor = machine_memory_bytes(), processor_kind()
     return {
-        "processor": processor_name(),
-        "instructions": instructions() if "flags" in processor_fields() else None,
+        "processor": processor["name"],
+        "instructions": processor["instructions"],
         "cores_used": len(cores),
         "cores_of_machine": os.cpu_count(),
         "memory_gb": None if memory_bytes is None else round(memory_bytes / 1e9, 1),
@@ -67,34 +64,12 @@ def installed_version(name: str) -> str | None:
         return None
 
 
-def processor_name() -> str:
-    name = processor_fields().get("model name", "")
-    if not name and platform.system() == "Darwin":
-        with contextlib.suppress(OSError):
-            command = ["sysctl", "-n", "machdep.cpu.brand_string"]
-            name = subprocess.run(command, capture_output=True, text=True).stdout.strip()
-    return name or platform.processor() or platform.machine()
-
-
 def machine_memory_bytes() -> int | None:
     """None: the system does not say."""
     try:
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     except (ValueError, OSError):
         return None
-
-
-@functools.cache
-def processor_fields() -> dict[str, str]:
-    """/proc/cpuinfo of one core; {} where there is none."""
-    pairs = (line.partition(":") for line in text_of(PROC / "cpuinfo").splitlines())
-    return {key.strip(): value.strip() for key, _, value in pairs if value}
-
-
-def instructions() -> list[str]:
-    """Those of INSTRUCTIONS that the processor has; [] where the system does not say."""
-    flags = processor_fields().get("flags", "").split()
-    return [flag for flag in INSTRUCTIONS if flag in flags]
 
 
 def peak_rss_mb() -> float:

@@ -93,7 +93,7 @@ def shared_memory_finding(workers: int, total_bytes: int | None) -> Finding:
 
 
 def check_processor() -> Finding:
-    from seamline.benchmark.machine import instructions, processor_fields
+    from seamline.base.processors import instructions, processor_fields
 
     return processor_finding(instructions() if "flags" in processor_fields() else None)
 

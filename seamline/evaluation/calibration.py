@@ -1,8 +1,8 @@
 """Whether scores mean what they say, and how far they would seem not to by chance alone.
 
-A prediction counts as right as in curves.py: matched to an instance at IoU 0.5. Even scores that are probabilities show a
-distance from the share that is right, and the more of it the fewer predictions there are; so the error says nothing
-without what chance would give on as many predictions with the same scores.
+A prediction is right as in curves.py: matched to an instance at IoU 0.5. Even scores that are probabilities are some
+way off the share that is right, and further the fewer predictions there are. So the error says nothing without what
+chance would give on as many predictions with the same scores.
 """
 
 from __future__ import annotations

@@ -2,7 +2,8 @@
 
 There are two kinds of noise. The test images could have been others: a paired bootstrap, which the evaluate stage draws
 for every model from the same images, says how much the difference varies then. And the same training with another
-seed gives another model: reports/train/seed_spread.json says how much those differ.
+seed gives another model: reports/train/seed_spread.json has those of several seeds. A model is better when neither
+explains the difference, nor both together; with one seed of each experiment the second one is not known, and said so.
 """
 
 from __future__ import annotations
@@ -20,12 +21,15 @@ from seamline.base.errors import SeamlineError, some
 from seamline.evaluation.average_precision import Floats
 from seamline.evaluation.bootstrap import FEWEST, interval
 from seamline.evaluation.kinds import KINDS, primary_kind
+from seamline.evaluation.seed_limits import OverSeeds, is_beyond, over_seeds
 from seamline.experiments.revisions import WORKSPACE, Revision, read_at, revision
 from seamline.report.contents import plain, text_to_rows
+from seamline.report.records import named
 
 SAME = "equal"
 IN_NOISE = "within noise"
 IN_SEEDS = "within the spread of seeds"
+ONE_SEED = "with these seeds, not known with others"
 OTHER_DATA = "not comparable"
 NOTHING = "nothing to measure"
 ONE_RUN = "not measured again"
@@ -68,7 +72,7 @@ class Difference(NamedTuple):
     other: float | None
     difference: float | None
     interval: list[float] | None  # of the difference
-    seed_spread: float | None
+    seeds: OverSeeds | None  # None: one training of each, or nothing to compare
     verdict: str
 
 
@@ -117,7 +121,7 @@ def read_model(revision: Revision, reports: Path) -> Model:
 
     def read(path: Path) -> Any:
         try:
-            return json.loads(read_at(revision, path))
+            return named(json.loads(read_at(revision, path)), f"{revision.name}: {path}")
         except ValueError as error:
             raise SeamlineError(f"{revision.name}: its {path} is not JSON ({error}).") from None
 
@@ -166,12 +170,11 @@ def why_not_comparable(first: Model, other: Model, split: str) -> str:
 def difference_of(first: Model, other: Model, measure: str, why_not: str) -> Difference:
     split, kind, key = measure.split("_", 2)
     ours, theirs = (model.metrics[split][kind][key] for model in (first, other))
-    spread = seed_spread_of((first, other), measure)
     if ours is None or theirs is None:
-        return Difference(measure, ours, theirs, None, None, spread, NOTHING)
+        return Difference(measure, ours, theirs, None, None, None, NOTHING)
     difference = theirs - ours
     if why_not:
-        return Difference(measure, ours, theirs, difference, None, spread, f"{OTHER_DATA}: {why_not}")
+        return Difference(measure, ours, theirs, difference, None, None, f"{OTHER_DATA}: {why_not}")
     paired = all(first.settings[key] == other.settings[key] for key in PAIRED_BY) and all(
         first.settings[split][key] == other.settings[split][key] for key in ("groups", "groups_sha256")
     )
@@ -184,11 +187,15 @@ def difference_of(first: Model, other: Model, measure: str, why_not: str) -> Dif
         why_unknown = f"{groups} groups of {split} photos, an interval needs {FEWEST}"
     else:
         why_unknown = "every drawn test set gives the same difference"
-    return Difference(measure, ours, theirs, difference, span, spread, verdict(difference, span, spread, why_unknown))
+    seeds = over_seeds(figures_of_seeds(first, measure, ours), figures_of_seeds(other, measure, theirs))
+    return Difference(measure, ours, theirs, difference, span, seeds, verdict(difference, span, seeds, why_unknown))
 
 
-def verdict(difference: float, span: Sequence[float] | None, spread: float | None, why_unknown: str) -> str:
-    """What a difference means; without an interval that is unknown."""
+def verdict(difference: float, span: Sequence[float] | None, seeds: OverSeeds | None, why_unknown: str) -> str:
+    """What a difference means; without an interval that is unknown.
+
+    "better" and "worse" have at most 5% false alarms, seeds and photos together (tests/experiments/test_comparing.py).
+    """
     if difference == 0:
         return SAME
     if span is None:
@@ -196,20 +203,15 @@ def verdict(difference: float, span: Sequence[float] | None, spread: float | Non
     if span[0] <= 0 <= span[1]:
         return IN_NOISE
     direction = "better" if difference > 0 else "worse"
-    if spread is None:
-        return direction
-    return f"{direction}, but {IN_SEEDS}" if abs(difference) <= spread else direction
+    if seeds is None:
+        return f"{direction} {ONE_SEED}"
+    return direction if is_beyond(seeds, difference, span) else f"{direction}, but {IN_SEEDS}"
 
 
-def seed_spread_of(models: Sequence[Model], measure: str) -> float | None:
-    """How much seeds alone differ; None unless one of the models is among the trainings that were measured."""
-    split, kind, key = measure.split("_", 2)
-    for model in models:
-        own = model.metrics[split][kind][key]
-        runs = model.seed_spread["seeds"].values()
-        if own is not None and any(abs(run.get(measure, -1.0) - own) < 1e-9 for run in runs):
-            return float(model.seed_spread["spread"][measure])
-    return None
+def figures_of_seeds(model: Model, measure: str, own: float) -> list[float]:
+    """The figure of each training of a model's seeds; its own alone unless it is among them."""
+    runs = [run[measure] for run in model.seed_spread["seeds"].values() if measure in run]
+    return runs if any(abs(value - own) < 1e-9 for value in runs) else [own]
 
 
 def speed_differences(first: Model, other: Model) -> list[Difference]:

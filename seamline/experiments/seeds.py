@@ -9,15 +9,17 @@ from pathlib import Path
 import msgspec
 
 from seamline.base.coco import Record
+from seamline.base.processors import note_processor, processor_of_training, times_written
 from seamline.benchmark.machine import machine_facts, usable_core_ids
 from seamline.evaluation.average_precision import average_precision, read_ground_truth
 from seamline.evaluation.kinds import kinds_of, primary_kind
+from seamline.evaluation.seed_limits import limit_between
 from seamline.inference.detector import Detector
 from seamline.inference.predictions import predict_split
 from seamline.params.evaluate import Evaluate
 from seamline.params.loader import Params
 from seamline.params.train import Train
-from seamline.training.finished import MAX_FINISHED, trainings_folder
+from seamline.training.finished import FINISHED, MAX_FINISHED, trainings_folder
 from seamline.training.run import finished_training
 
 SPLITS = ("val", "test")
@@ -32,9 +34,17 @@ def seed_spread(params: Params, split: Path, yolo: Path, images: Path, seeds: Se
     """
     most = max(len(seeds), MAX_FINISHED)
     by_seed: dict[str, dict[str, float]] = {}
+    trained: dict[str, Record] = {}
+    before = times_written(trainings_folder() / FINISHED)
     for seed in seeds:
         seeded = msgspec.structs.replace(params[Train], seed=seed)
         with finished_training(seeded, split, yolo, trainings_folder(), most) as training:
+            note_processor(training.weights.parent, before)
+            trained[str(seed)] = {
+                "device": training.facts["device"],
+                "threads": training.facts["threads"],
+                "processor": processor_of_training(training.weights.parent, training.facts),
+            }
             metrics = by_seed[str(seed)] = measured(training.weights, params[Evaluate], split, images)
         kind = primary_kind(metrics)
         print(f"seed {seed}: test {kind} mAP50-95 {metrics[f'test_{kind}_mAP50_95']:.3f}", flush=True)
@@ -47,6 +57,7 @@ def seed_spread(params: Params, split: Path, yolo: Path, images: Path, seeds: Se
         "mean": {key: round(statistics.mean(column), 6) for key, column in columns.items()},
         "seeds": by_seed,
         "train": {key: value for key, value in train.items() if key != "seed"},
+        "trained": trained,
         "machine": machine_facts(usable_core_ids(None)),
     }
 
@@ -65,8 +76,15 @@ def measured(weights: Path, limits: Evaluate, split: Path, images: Path) -> dict
 
 
 def spread_to_lines(spread: Record) -> list[str]:
+    """What the seeds gave, and what that means for another experiment."""
     lines, kind = [], primary_kind(spread["spread"])
     for key in (f"{split}_{kind}_mAP50_95" for split in SPLITS):
         values = [metrics[key] for metrics in spread["seeds"].values()]
-        lines.append(f"{key}: {min(values):.3f} to {max(values):.3f} over {len(values)} seeds")
+        lines.append(
+            f"{key}: {min(values):.3f} to {max(values):.3f} over {len(values)} seeds, mean {spread['mean'][key]:.3f}; "
+            f"one training of another experiment has to differ from the mean by {limit_between(values, values[:1]):.3f}"
+        )
+    if len({(one["device"], one["threads"]) for one in spread["trained"].values()}) > 1:
+        kinds = sorted({f"{one['device']} with {one['threads']} threads" for one in spread["trained"].values()})
+        lines.append(f"note: not the seed alone differs, the trainings ran on {' and '.join(kinds)}")
     return lines

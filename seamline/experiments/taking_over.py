@@ -71,7 +71,7 @@ def read_made(folder: Path, report: Path) -> Training:
         **{key: origin[key] for key in ORIGIN},
         **{key: summary[key] for key in ("best_epoch", "device", "threads")},
         "resumed_after": summary["resumed_after_epochs"],
-        **{key: summary[key] for key in ("weights_sha256",) if key in summary},
+        **{key: summary[key] for key in ("weights_sha256", "processor") if key in summary},
         "taken_over": True,
     }
     validation = {row["epoch"]: row for row in read_csv(report / "validation.csv")}

@@ -5,6 +5,7 @@ from __future__ import annotations
 from seamline.base.coco import Record
 from seamline.base.errors import counted
 from seamline.evaluation.bootstrap import FEWEST
+from seamline.evaluation.seed_limits import limit_between
 from seamline.params.loader import Params
 from seamline.params.pull import Pull
 from seamline.params.split import Split
@@ -81,10 +82,16 @@ def certainty_cautions(reports: Record) -> list[str]:
             "may be equally good; seamline compare says whether two of them are."
         )
     if spread is not None:
+        values = [run[f"test_{kind}_mAP50_95"] for run in spread["seeds"].values()]
         found.append(
-            f"Another seed alone changes {kind} mAP50-95 on test by up to "
-            f"{spread['spread'][f'test_{kind}_mAP50_95']:.3f} "
-            f"({len(spread['seeds'])} trainings, reports/train/seed_spread.json)."
+            f"Another seed alone changes {kind} mAP50-95 on test: {len(values)} seeds gave {min(values):.3f} to "
+            f"{max(values):.3f} (reports/train/seed_spread.json). A training that differs from their mean by less than "
+            f"{limit_between(values, values[:1]):.3f} may be neither better nor worse."
+        )
+    else:
+        found.append(
+            f"It is one training: how far another seed or another kind of processor would change {kind} mAP50-95 is "
+            "not known. make seeds trains more."
         )
     return found
 

@@ -16,11 +16,12 @@ import msgspec
 import numpy as np
 
 from seamline.base.coco import Record
-from seamline.base.errors import SeamlineError
+from seamline.base.errors import SeamlineError, counted
 from seamline.base.files import read_json
 from seamline.benchmark.tables import kind_of_rows
 from seamline.evaluation.kinds import primary_kind
 from seamline.evaluation.mistakes import background_label
+from seamline.evaluation.seed_limits import limit_between
 from seamline.params.benchmark import Benchmark
 from seamline.params.convert import Convert
 from seamline.params.evaluate import Evaluate
@@ -32,6 +33,7 @@ from seamline.params.split import Split
 from seamline.params.subset import Subset
 from seamline.params.train import Train
 from seamline.params.types import Section
+from seamline.report.records import read_record
 
 # The pipeline's own sections of params.yaml, but for the report's.
 SECTIONS: dict[str, type[Section]] = {
@@ -64,10 +66,12 @@ def read_reports(folder: Path) -> Record:
         "conditions",
         "formats",
     )
-    reports: Record = {name: read_json(folder / f"{name}.json") for name in names}
-    for name in ("settings", "intervals", "per_class", "operating_point", "mistakes", "slices", "worst", "sample"):
+    reports: Record = {name: read_record(folder / f"{name}.json") for name in names}
+    for name in ("settings", "intervals", "per_class", "operating_point", "mistakes", "slices"):
+        reports[name] = read_record(evaluate / f"{name}.json")
+    for name in ("worst", "sample"):
         reports[name] = read_json(evaluate / f"{name}.json")
-    reports["training"] = read_json(train / "summary.json")
+    reports["training"] = read_record(train / "summary.json")
     reports["seed_spread"] = spread_of_this_model(train / "seed_spread.json", reports["metrics"])
     tables = {
         "losses": train / "losses.csv",
@@ -130,7 +134,7 @@ def spread_of_this_model(path: Path, metrics: Record) -> Record | None:
     """reports/train/seed_spread.json where one of its trainings is this model; None where it is another."""
     if not path.exists():
         return None
-    found: Record = read_json(path)
+    found = read_record(path)
     kind = primary_kind(metrics["test"])
     own, measure = metrics["test"][kind]["mAP50_95"] or 0.0, f"test_{kind}_mAP50_95"
     same = any(abs(run[measure] - own) < 1e-9 for run in found["seeds"].values() if measure in run)
@@ -215,6 +219,36 @@ def how_to_run(name: str) -> str:
         "openvino_int8": "models/export/openvino_int8",
     }
     return f"seamline predict {models[name]} photos" + (" --precision bf16" if name.endswith("_bf16") else "")
+
+
+def trained_on(training: Record) -> str:
+    """The kind of processor or GPU that trained, of train's summary; another kind gives other weights.
+
+    Summaries of earlier versions, which `dvc commit` keeps, name less.
+    """
+    device, processor = training.get("device", "a device that is not known"), training.get("processor")
+    threads = f", {counted(training['threads'], 'thread')}" if "threads" in training else ""
+    if not device.startswith("CPU"):
+        return str(device)
+    if processor is None:
+        return f"{device}{threads}; which processor it was is not known"
+    return f"{processor['name']} ({', '.join(processor['instructions'] or ['instructions unknown'])}){threads}"
+
+
+def seeds_to_sentence(spread: Record | None, kind: str) -> str:
+    """What other seeds gave, and from where on another experiment is better; "" without seeds of this model."""
+    if spread is None:
+        return ""
+    parts = []
+    for split in ("test", "val"):
+        values = [run[f"{split}_{kind}_mAP50_95"] for run in spread["seeds"].values()]
+        parts.append((min(values), max(values), split, limit_between(values, values[:1])))
+    ranges = " and ".join(f"{low:.3f} to {high:.3f} on {split}" for low, high, split, _ in parts)
+    limits = " and ".join(f"{limit:.3f} on {split}" for _, _, split, limit in parts)
+    return (
+        f"{len(spread['seeds'])} seeds gave {kind} mAP50-95 of {ranges}. A training of another experiment has to "
+        f"differ from their mean by more than {limits}; seeds alone give that in one of twenty cases."
+    )
 
 
 def losses_of_data(reports: Record) -> list[tuple[str, str, int]]:

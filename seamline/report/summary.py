@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from seamline.base.coco import Record
-from seamline.base.files import read_json
 from seamline.benchmark.tables import kind_of_rows
 from seamline.evaluation.kinds import KINDS, PLURALS
+from seamline.report.records import read_record
 
 EXPORTED = ("onnx", "openvino", "openvino_f16", "openvino_int8")
 
@@ -16,9 +16,9 @@ def reports_to_lines(reports: Path, weights: Path) -> list[str]:
     """Accuracy, speed and files of the last run.
 
     Raises:
-        SeamlineError: naming the file that is missing.
+        SeamlineError: naming the file that is missing, or lacks a figure.
     """
-    metrics, benchmark, export = (read_json(reports / f"{name}.json") for name in ("metrics", "benchmark", "export"))
+    metrics, benchmark, export = (read_record(reports / f"{name}.json") for name in ("metrics", "benchmark", "export"))
     lines = []
     if not weights.is_file():
         lines = ["\nFigures of an earlier run: the model is not here. dvc repro makes it, or dvc pull fetches it."]

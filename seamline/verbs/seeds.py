@@ -1,10 +1,11 @@
 """Seeds: how much the results differ when nothing but the seed of the training changes.
 
-Trains the model of params.yaml once with every seed and evaluates each as the evaluate stage does. A difference in
-`dvc metrics diff` that is smaller than the spread means nothing. Not a stage of dvc.yaml, since it takes one training
-a seed (`make seeds`); trainings that are finished already, such as the pipeline's own, are used. Killed, it resumes.
+Trains the model of params.yaml once with every seed and evaluates each as the evaluate stage does. `seamline compare`
+goes by the results: the more seeds, the smaller a difference it can tell from chance. Not a stage of dvc.yaml, since it
+takes one training a seed (`make seeds`); trainings that are finished already, such as the pipeline's own, are used.
+Killed, it resumes.
 
-Example: seamline seeds data/split data/yolo data/subset/images --seeds 0 1 2 --report reports/train/seed_spread.json
+Example: seamline seeds --seeds 0 1 2 3 4
 """
 
 import argparse
@@ -17,11 +18,21 @@ def main(arguments: Sequence[str]) -> None:
         "seamline seeds", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     add = parser.add_argument
-    add("split", type=Path, help="folder with the splits, such as data/split")
-    add("yolo", type=Path, help="folder with images and labels, such as data/yolo")
-    add("images", type=Path, help="folder of the images, such as data/subset/images")
     add("--seeds", type=int, nargs="+", default=[0, 1, 2], help="two or more (default: 0 1 2)")
-    add("--report", type=Path, required=True, help="file to write, such as reports/train/seed_spread.json")
+    add("--split", type=Path, default=Path("data/split"), help="folder with the splits (default: data/split)")
+    add("--yolo", type=Path, default=Path("data/yolo"), help="folder with images and labels (default: data/yolo)")
+    add(
+        "--images",
+        type=Path,
+        default=Path("data/subset/images"),
+        help="folder of the images (default: data/subset/images)",
+    )
+    add(
+        "--report",
+        type=Path,
+        default=Path("reports/train/seed_spread.json"),
+        help="file to write (default: reports/train/seed_spread.json)",
+    )
     args = parser.parse_args(arguments)
     if len(set(args.seeds)) < 2 or min(args.seeds) < 0:
         parser.error("a spread needs at least two different seeds, none below 0")

@@ -14,7 +14,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from seamline.base import parallel
+from seamline.base import parallel, processors
 from seamline.base.errors import SeamlineError
 from seamline.benchmark import machine
 from seamline.benchmark.machine import Snapshot, conditions, machine_facts, peak_rss_mb, snapshot, usable_core_ids
@@ -67,9 +67,10 @@ def test_each_disturbance_has_a_sentence(after: Snapshot, pace: list[float], wor
 @pytest.fixture
 def without_proc(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
     monkeypatch.setattr(machine, "PROC", tmp_path / "proc")
-    machine.processor_fields.cache_clear()
+    monkeypatch.setattr(processors, "CPUINFO", tmp_path / "proc" / "cpuinfo")
+    processors.processor_fields.cache_clear()
     yield
-    machine.processor_fields.cache_clear()
+    processors.processor_fields.cache_clear()
 
 
 def test_without_proc_it_is_not_known_what_others_took(without_proc: None) -> None:

@@ -13,8 +13,9 @@ from typing import Any
 import pytest
 
 from seamline.base.errors import SeamlineError
+from seamline.base.processors import instructions
 from seamline.benchmark.engine_process import EngineProcess, engine_processes
-from seamline.benchmark.machine import instructions, usable_core_ids
+from seamline.benchmark.machine import usable_core_ids
 from seamline.benchmark.rows import Concurrency, rows_to_measure
 from seamline.benchmark.tables import rows_to_table
 from seamline.benchmark.timing import (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 from typing import Any
 
@@ -61,7 +62,7 @@ def plain_error(score: Any, right: Any) -> float:
     """The error by its definition, a bin at a time."""
     edges = [FLOOR, *np.arange(1, 10) / 10, 1.01]
     total = 0.0
-    for low, high in zip(edges, edges[1:], strict=False):
+    for low, high in itertools.pairwise(edges):
         inside = (score >= low) & (score < high)
         total += abs(float((score[inside] - right[inside]).sum()))
     return total / len(score)

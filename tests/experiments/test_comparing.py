@@ -6,8 +6,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from seamline.base.files import read_json, write_csv, write_json
+from seamline.evaluation.seed_limits import OverSeeds, over_seeds
 from seamline.experiments.comparing import (
     Comparison,
     Model,
@@ -58,8 +60,8 @@ def test_pairs_see_what_the_intervals_of_each_alone_would_hide(model: Model) -> 
     assert own[1] - own[0] > 0.1
     better = shifted(model, 0.05, 0.002, seed_spread={"seeds": {}, "spread": {}})
     first = model._replace(seed_spread={"seeds": {}, "spread": {}})
-    assert verdicts(first, better)["test_mask_mAP50_95"] == "better"
-    assert verdicts(better, first)["test_mask_mAP50_95"] == "worse"
+    assert verdicts(first, better)["test_mask_mAP50_95"] == "better with these seeds, not known with others"
+    assert verdicts(better, first)["test_mask_mAP50_95"] == "worse with these seeds, not known with others"
     row = next(row for row in accuracy_differences(first, better) if row.measure == "test_mask_mAP50_95")
     assert row.difference == pytest.approx(0.05)
     assert row.interval is not None
@@ -90,13 +92,67 @@ def test_what_goes_either_way_is_noise(model: Model) -> None:
     assert verdicts(model, shifted(model, 0.01, 0.05))["test_mask_mAP50_95"] == "within noise"
 
 
+def with_seeds(model: Model, *apart: float) -> Model:
+    """With further seeds that differ from the model's own figure by these."""
+    own = model.metrics["test"]["mask"]["mAP50_95"]
+    seeds = {str(number): {"test_mask_mAP50_95": own + by} for number, by in enumerate((0.0, *apart))}
+    return model._replace(seed_spread={"seeds": seeds})
+
+
 def test_a_difference_as_small_as_that_of_seeds_is_said_to_be_one(model: Model) -> None:
-    own = {"test_mask_mAP50_95": model.metrics["test"]["mask"]["mAP50_95"]}
     # The committed ones may be of trainings on another machine, which are none of this model.
-    model = model._replace(seed_spread={"spread": {"test_mask_mAP50_95": 0.04}, "seeds": {"0": own}})
-    spread = 0.04
-    assert "spread of seeds" in verdicts(model, shifted(model, spread / 2, 0.0001))["test_mask_mAP50_95"]
-    assert verdicts(model, shifted(model, spread * 1.5, 0.0001))["test_mask_mAP50_95"] == "better"
+    model = with_seeds(model, 0.01, -0.01)
+    limit = stats.t.ppf(0.975, 2) * 0.01 * np.sqrt(1 + 1 / 3)  # one new observation beside three
+    for by, said in ((0.9, "better, but within the spread of seeds"), (1.1, "better"), (-1.1, "worse")):
+        other = shifted(model, by * limit, 0.0001, seed_spread={"seeds": {}})
+        assert verdicts(model, other)["test_mask_mAP50_95"] == said
+        assert verdicts(model, other)["val_mask_mAP50_95"].endswith("with these seeds, not known with others")
+    row = next(row for row in accuracy_differences(model, other) if row.measure == "test_mask_mAP50_95")
+    assert row.seeds is not None and row.seeds[:2] == (3, 1)
+    assert row.seeds[2:] == pytest.approx((-1.1 * limit, limit))
+    more = with_seeds(other, 0.01, -0.01, 0.005)  # seeds of the other one as well
+    row = next(row for row in accuracy_differences(model, more) if row.measure == "test_mask_mAP50_95")
+    assert row.seeds is not None and row.seeds[:2] == (3, 4) and row.seeds.limit < limit / 2
+
+
+def test_another_seed_of_the_same_experiment_is_not_better(model: Model) -> None:
+    model = with_seeds(model, 0.2, 0.21)
+    other = shifted(model, 0.2, 0.0001, seed_spread=model.seed_spread)
+    assert verdicts(model, other)["test_mask_mAP50_95"] == "better, but within the spread of seeds"
+
+
+SEEDS_VARY = 0.0107  # standard deviation of test mask mAP50-95 over the sample's seeds
+
+
+def share_of_verdicts(ours: int, theirs: int, photos: float, difference: float, times: int = 4000) -> float:
+    """How often two experiments are said to differ, whose trainings and photos are drawn from normal distributions."""
+    random = np.random.default_rng([ours, theirs, round(1000 * photos)])
+    said = 0
+    for _ in range(times):
+        same_photos = random.normal(0, photos)
+        first = random.normal(0.65, SEEDS_VARY, ours)
+        other = random.normal(0.65 + difference, SEEDS_VARY, theirs) + same_photos
+        between = float(other[0] - first[0])
+        span = [between - 1.96 * photos, between + 1.96 * photos]
+        said += verdict(between, span, over_seeds(first.tolist(), other.tolist()), "") in ("better", "worse")
+    return said / times
+
+
+@pytest.mark.parametrize(("ours", "theirs"), [(2, 1), (3, 1), (1, 3), (3, 3), (5, 1), (5, 5)])
+def test_of_equal_experiments_one_in_twenty_is_said_to_differ_by_seeds_alone(ours: int, theirs: int) -> None:
+    assert 0.04 < share_of_verdicts(ours, theirs, 1e-9, 0) < 0.06
+
+
+@pytest.mark.parametrize("photos", [0.005, 0.01, 0.02, 0.04])
+@pytest.mark.parametrize(("ours", "theirs"), [(3, 1), (3, 3), (5, 5)])
+def test_photos_and_seeds_together_give_no_more_false_alarms(ours: int, theirs: int, photos: float) -> None:
+    assert share_of_verdicts(ours, theirs, photos, 0) <= 0.055
+
+
+def test_more_seeds_find_more() -> None:
+    found = [share_of_verdicts(ours, theirs, 0.005, 0.05, 1000) for ours, theirs in ((3, 1), (5, 1), (3, 3))]
+    assert found == sorted(found)
+    assert found[0] > 0.4 and found[-1] > 0.9
 
 
 def test_other_images_or_another_way_of_measuring_cannot_be_compared(model: Model) -> None:
@@ -119,8 +175,12 @@ def test_other_images_or_another_way_of_measuring_cannot_be_compared(model: Mode
 
 
 def test_a_verdict_needs_an_interval() -> None:
-    assert verdict(0.1, [0.05, 0.15], None, "") == "better"
-    assert verdict(-0.1, [-0.15, -0.05], None, "") == "worse"
+    seeds = OverSeeds(3, 1, 0.1, 0.08)
+    assert verdict(0.1, [0.05, 0.15], seeds, "") == "better"  # 0.1 is more than both together, 0.094
+    assert verdict(0.1, [0.03, 0.15], seeds, "") == "better, but within the spread of seeds"  # 0.106
+    assert verdict(-0.1, [-0.15, -0.05], seeds._replace(difference=-0.1), "") == "worse"
+    assert verdict(-0.1, [-0.15, -0.05], seeds, "") == "worse, but within the spread of seeds"  # other seeds: better
+    assert verdict(0.1, [-0.01, 0.21], seeds, "") == "within noise"
     assert verdict(0.1, [-0.01, 0.21], None, "") == "within noise"
     assert verdict(0.1, None, None, "few groups") == "unknown: few groups"
 
@@ -160,6 +220,17 @@ def test_the_table_fits_a_screen(model: Model) -> None:
     lines = differences_to_lines(model, other, accuracy_differences(model, other) + speed_differences(model, other))
     assert max(map(len, lines)) <= 130
     assert len(lines) == 1 + 8 + len(model.benchmark)
+
+
+def test_a_figure_that_is_not_there_is_one_sentence(project: Project) -> None:
+    path = project.root / "reports" / "metrics.json"
+    metrics = read_json(path)
+    del metrics["test"]["mask"]["mAP50_95"]
+    write_json(path, metrics)
+    done = project.run("python", "-m", "seamline", "compare", "main", check=False)
+    assert done.returncode == 1
+    wanted = "error: workspace: reports/metrics.json: test: mask: lacks mAP50_95, which this version of Seamline writes"
+    assert done.stderr.startswith(wanted)
 
 
 def test_reports_of_another_version_are_named(project: Project) -> None:

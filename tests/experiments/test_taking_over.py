@@ -12,6 +12,7 @@ import yaml
 
 from seamline.base.errors import SeamlineError
 from seamline.base.files import read_json, write_json
+from seamline.base.processors import note_processor, processor_of_training
 from seamline.experiments.taking_over import check_weights, read_made, take_over
 from seamline.training import run, yolo
 from seamline.training.history import write_history
@@ -79,6 +80,16 @@ def test_those_of_pretrained_weights_still_say_which_they_were(earlier: Earlier)
     summary = read_json(earlier.report / "summary.json")
     write_json(earlier.report / "summary.json", {**summary, "weights_sha256": "ab"})
     assert read_made(earlier.folder, earlier.report).facts["weights_sha256"] == "ab"
+
+
+def test_those_of_another_processor_still_say_which_it_was(earlier: Earlier) -> None:
+    other = {"name": "another", "instructions": ["avx2"]}
+    summary = read_json(earlier.report / "summary.json")
+    write_json(earlier.report / "summary.json", {**summary, "processor": other})
+    stored = earlier.take()
+    with run.finished_training(small_params(), *earlier.data, earlier.scratch) as training:
+        note_processor(stored, {})
+        assert processor_of_training(stored, training.facts) == other
 
 
 def test_what_this_code_would_not_have_trained_is_refused(earlier: Earlier, tmp_path: Path) -> None:

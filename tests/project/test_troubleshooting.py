@@ -987,6 +987,15 @@ def folder_of_another_user(bench: Bench) -> Said:
     return pull_refused(bench, errno.EACCES)
 
 
+@produces("...: lacks ..., which this version of Seamline writes; run dvc repro.")
+def reports_without_a_figure(bench: Bench) -> Said:
+    from seamline.report.summary import reports_to_lines
+
+    shutil.copytree(REPORTS, bench.folder / "reports")
+    (bench.folder / "reports" / "metrics.json").write_text('{"val": {"mask": {}}, "test": {"mask": {}}}')
+    return bench.run(lambda: reports_to_lines(Path("reports"), Path("best.pt")))
+
+
 @produces("...: its reports are of another version of Seamline; run dvc repro there.")
 def old_reports(bench: Bench) -> Said:
     from seamline.experiments.comparing import read_model

@@ -5,9 +5,13 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from jinja2 import Environment, StrictUndefined
+from scipy import stats
 
 from seamline.base.errors import SeamlineError
+from seamline.base.files import write_json
 from seamline.models.exported import model_paths
 from seamline.params.loader import Params, load_params
 from seamline.params.pull import Pull
@@ -20,8 +24,11 @@ from seamline.report.contents import (
     losses_of_data,
     read_reports,
     recommended,
+    seeds_to_sentence,
     text_to_rows,
+    trained_on,
 )
+from seamline.report.records import read_record
 from tests.conftest import PARAMS, REPORTS, Project
 
 
@@ -140,7 +147,7 @@ def test_scores_are_warned_of_only_beyond_what_chance_would_give(reports: Any, p
         point["test_calibration_error"] = error
         assert says(reports, params, "Scores are not probabilities") == said
     point["test_calibration_error"] = 0.137
-    assert says(reports, params, "off by 0.137 on average, where chance alone would give 0.098, and at most 0.136 in 95")
+    assert says(reports, params, "off by 0.137 on average, where chance alone would give 0.098, and at most 0.136")
     point |= {"test_calibration_error": 0.02, "test_calibration_error_by_chance": {"mean": 0.003, "limit": 0.004}}
     assert says(reports, params, "Scores are not probabilities")  # little, but of many predictions
 
@@ -169,6 +176,54 @@ def test_seeds_of_another_model_say_nothing(tmp_path: Path, params: Params) -> N
         reports = read_reports(folder)
         assert (reports["seed_spread"] is not None) == said
         assert says(reports, params, "Another seed alone") == said
+        assert says(reports, params, "It is one training") != said
+
+
+def test_the_limit_of_seeds_is_the_t_tests(reports: Any, params: Params) -> None:
+    values = (0.65, 0.66, 0.67)
+    seeds = {str(n): {f"{split}_mask_mAP50_95": value for split in ("val", "test")} for n, value in enumerate(values)}
+    reports["seed_spread"] = {"seeds": seeds}
+    limit = stats.t.ppf(0.975, 2) * 0.01 * np.sqrt(1 + 1 / 3)
+    said = (
+        "3 seeds gave 0.650 to 0.670 (reports/train/seed_spread.json). A training that differs from their mean by less"
+    )
+    assert says(reports, params, f"{said} than {limit:.3f} may be neither better nor worse")
+    sentence = seeds_to_sentence(reports["seed_spread"], "mask")
+    assert "3 seeds gave mask mAP50-95 of 0.650 to 0.670 on test and 0.650 to 0.670 on val" in sentence
+    assert f"more than {limit:.3f} on test and {limit:.3f} on val" in sentence
+    assert seeds_to_sentence(None, "mask") == ""
+
+
+@pytest.mark.parametrize(
+    ("processor", "said"),
+    [
+        ({"name": "A B", "instructions": ["avx2", "amx_int8"]}, "A B (avx2, amx_int8), 1 thread"),
+        ({"name": "Apple M4", "instructions": None}, "Apple M4 (instructions unknown), 1 thread"),
+        (None, "CPU, x86_64 AVX2, 1 thread; which processor it was is not known"),
+    ],
+)
+def test_the_processor_that_trained_is_named(processor: Any, said: str) -> None:
+    training = {"device": "CPU, x86_64 AVX2", "threads": 1, "processor": processor}
+    assert trained_on(training) == said
+    assert trained_on({**training, "device": "NVIDIA H100"}) == "NVIDIA H100"
+    if processor is None:
+        assert trained_on({key: training[key] for key in ("device", "threads")}) == said  # of an earlier version
+        assert trained_on({"device": "CPU, x86_64 AVX2"}) == said.replace(", 1 thread", "")
+        assert trained_on({}) == "a device that is not known"
+
+
+def test_a_key_that_is_missing_is_named_with_its_file(tmp_path: Path) -> None:
+    write_json(tmp_path / "metrics.json", {"test": {"mask": {}}, "all": [{"a": 1}]})
+    found = read_record(tmp_path / "metrics.json")
+    assert found["all"][0]["a"] == 1
+    sentence = r"metrics\.json: test: mask: lacks mAP50, which this version of Seamline writes; run dvc repro\.$"
+    with pytest.raises(SeamlineError, match=sentence):
+        found["test"]["mask"]["mAP50"]
+    with pytest.raises(SeamlineError, match=sentence):
+        Environment(undefined=StrictUndefined).from_string("{{ found.test.mask.mAP50 }}").render(found=found)
+    (tmp_path / "metrics.json").write_text("[]")
+    with pytest.raises(SeamlineError, match="is not an object"):
+        read_record(tmp_path / "metrics.json")
 
 
 def test_names_are_listed_and_not_endlessly() -> None:

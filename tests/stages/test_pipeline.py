@@ -22,7 +22,7 @@ from typing import Any
 import pytest
 import yaml
 
-from seamline.benchmark.machine import instructions
+from seamline.base.processors import instructions
 from seamline.benchmark.rows import rows_to_measure
 from seamline.evaluation.average_precision import METRIC_NAMES
 from seamline.masks.yolo_labels import text_to_line
