@@ -107,6 +107,7 @@ lint: setup
 	$(VENV)/bin/lint-imports --no-logo --no-cache
 	$(VENV)/bin/python -m checks.sizes
 	$(VENV)/bin/python -m checks.words
+	$(VENV)/bin/python -m checks.imports
 	$(VENV)/bin/bandit --quiet --configfile pyproject.toml --recursive seamline stages dvc_hint
 	$(VENV)/bin/hadolint Dockerfile.cpu Dockerfile.gpu
 	$(VENV)/bin/check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml

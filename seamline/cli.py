@@ -1,6 +1,7 @@
 """`seamline VERB ...`: the tools that are not stages of the pipeline."""
 
 import argparse
+import difflib
 import importlib
 import sys
 from typing import NamedTuple
@@ -41,7 +42,10 @@ def main() -> None:
     )
     parser.add_argument("verb", metavar="VERB", choices=VERBS, help=argparse.SUPPRESS)
     parser.add_argument("--version", action="version", version=f"seamline {__version__}")
-    name = parser.parse_args(sys.argv[1:2]).verb
+    words = sys.argv[1:2]
+    if words and (near := difflib.get_close_matches(words[0], VERBS, 1)) and words[0] not in VERBS:
+        parser.error(f"there is no verb {to_terminal(words[0])!r}; did you mean {near[0]}? seamline --help lists them")
+    name = parser.parse_args(words).verb
     wants_help = not {"-h", "--help"}.isdisjoint(sys.argv[2:])
     # The verb is imported inside run(), so that an interrupt during the import is not a traceback.
     run(

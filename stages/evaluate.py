@@ -68,6 +68,7 @@ def main() -> None:
         },
     )
     with whole_folder(report / "evaluate") as folder:
+        write_json(folder / "model.json", detector.engine.facts._asdict())
         write_evaluation(evaluations, args.model, args.split, args.out, args.images, limits, folder)
 
     for split in MEASURED_SPLITS:

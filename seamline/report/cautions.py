@@ -6,6 +6,7 @@ from seamline.base.coco import Record
 from seamline.base.errors import counted
 from seamline.evaluation.bootstrap import FEWEST
 from seamline.evaluation.seed_limits import limit_between
+from seamline.models.model_facts import YOLO
 from seamline.params.loader import Params
 from seamline.params.pull import Pull
 from seamline.params.split import Split
@@ -37,10 +38,11 @@ def cautions(reports: Record, params: Params) -> list[str]:
         *data_cautions(reports, params),
         *speed_cautions(reports),
     ]
-    found.append(
-        "best.pt and the models exported from it are made with ultralytics, which is licensed under AGPL-3.0; consider "
-        "that before you distribute them or offer them as a service."
-    )
+    if reports["model"]["family"] == YOLO:
+        found.append(
+            "best.pt and the models exported from it are made with ultralytics, which is licensed under AGPL-3.0; "
+            "consider that before you distribute them or offer them as a service."
+        )
     return found
 
 

@@ -67,7 +67,7 @@ def read_reports(folder: Path) -> Record:
         "formats",
     )
     reports: Record = {name: read_record(folder / f"{name}.json") for name in names}
-    for name in ("settings", "intervals", "per_class", "operating_point", "mistakes", "slices"):
+    for name in ("model", "settings", "intervals", "per_class", "operating_point", "mistakes", "slices"):
         reports[name] = read_record(evaluate / f"{name}.json")
     for name in ("worst", "sample"):
         reports[name] = read_json(evaluate / f"{name}.json")

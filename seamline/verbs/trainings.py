@@ -25,9 +25,24 @@ def main(arguments: Sequence[str]) -> None:
     add = parser.add_argument
     add("--clear", action="store_true", help="delete the finished ones")
     add("--take", type=Path, metavar="FOLDER", help="folder with best.pt and training.json, such as models/train")
-    add("--report", type=Path, default=Path("reports/train"), help="of --take: train's report (default: reports/train)")
-    add("--split", type=Path, default=Path("data/split"), help="of --take: the splits (default: data/split)")
-    add("--yolo", type=Path, default=Path("data/yolo"), help="of --take: images and labels (default: data/yolo)")
+    add(
+        "--report",
+        type=Path,
+        default=Path("reports/train"),
+        help="with --take: folder of its report (default: reports/train)",
+    )
+    add(
+        "--split",
+        type=Path,
+        default=Path("data/split"),
+        help="with --take: folder of the splits (default: data/split)",
+    )
+    add(
+        "--yolo",
+        type=Path,
+        default=Path("data/yolo"),
+        help="with --take: folder of images and labels (default: data/yolo)",
+    )
     args = parser.parse_args(arguments)
     if args.clear and args.take:
         parser.error("--clear and --take contradict each other")

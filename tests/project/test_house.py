@@ -12,7 +12,8 @@ from xml.etree import ElementTree
 
 import pytest
 
-from checks import sizes, words
+from checks import imports, sizes, words
+from checks.imports import ALLOWED, hidden_imports
 from checks.sizes import too_large
 from checks.words import forbidden_names, forbidden_phrases, forbidden_test_names, found_in_tree
 from docs.draw_inside import drawing, rooms_of
@@ -140,6 +141,53 @@ def test_sizes_are_checked(tmp_path: Path) -> None:
     ]
 
 
+def test_the_tree_imports_nothing_that_the_contracts_do_not_see() -> None:
+    assert [*hidden_imports(PROJECT)] == []
+
+
+@pytest.mark.parametrize(
+    ("line", "what"),
+    [
+        ("import importlib\nimportlib.import_module('ultralytics')", "import_module"),
+        ("from importlib import import_module as plain", "import_module"),
+        ("__import__('seamline.cli')", "__import__"),
+        ("import builtins\nbuiltins.__import__('torch')", "__import__"),
+        ("import importlib\ngetattr(importlib, 'import_module')('torch')", "import_module"),
+        ("exec('import ultralytics')", "exec"),
+        ("import builtins\nbuiltins.exec('import torch')", "exec"),
+        ("def late(): return eval('ultralytics')", "eval"),
+        ("import runpy\nrunpy.run_path('stages/train.py')", "run_path"),
+        ("from importlib.util import spec_from_file_location", "spec_from_file_location"),
+    ],
+)
+def test_an_import_by_name_is_found(tmp_path: Path, line: str, what: str) -> None:
+    for name in ALLOWED:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(f"{line}\n")
+    assert [*hidden_imports(tmp_path)] == []
+    (tmp_path / "seamline" / "late.py").write_text(f"import re, torch\nmodel.eval()\nre.compile('x')\n{line}\n")
+    [found] = hidden_imports(tmp_path)
+    assert re.fullmatch(rf"seamline/late\.py:[45]: {what} imports or runs what no contract sees; .*", found)
+
+
+def test_what_may_import_by_name_and_does_not_is_taken_off_the_list(tmp_path: Path) -> None:
+    (tmp_path / "seamline").mkdir()
+    (tmp_path / "seamline" / "cli.py").write_text("from importlib.util import find_spec\n")
+    [found] = hidden_imports(tmp_path)
+    assert found.startswith("seamline/cli.py: imports nothing by its name any more")
+
+
+@pytest.mark.parametrize(
+    "line", ["import stages.split", "from stages import split", "from stages.split import main", "from . import split"]
+)
+def test_a_stage_may_not_import_a_stage(tmp_path: Path, line: str) -> None:
+    (tmp_path / "stages").mkdir()
+    (tmp_path / "stages" / "train.py").write_text(f"import seamline.stages_like\ndef late():\n    {line}\n")
+    assert [*hidden_imports(tmp_path)] == [
+        "stages/train.py:3: a stage imports a stage; what both need belongs in seamline/"
+    ]
+
+
 @pytest.mark.parametrize(
     ("text", "found"),
     [
@@ -180,11 +228,12 @@ def test_names_are_those_that_say_what_is_inside() -> None:
 
 def test_a_line_of_the_checks_fails_make_lint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
     monkeypatch.chdir(tmp_path)
-    assert sizes.main() == words.main() == 0
+    assert sizes.main() == words.main() == imports.main() == 0
     assert capsys.readouterr().out == ""
     (tmp_path / "stages").mkdir()
-    (tmp_path / "stages" / "train.py").write_text("# told\n" * 401)
-    assert sizes.main() == words.main() == 1
+    (tmp_path / "stages" / "train.py").write_text("# told\n" * 400 + "exec('')\n")
+    assert sizes.main() == words.main() == imports.main() == 1
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == "stages/train.py: has 401 lines; at most 400 are allowed"
+    assert lines[-1].startswith("stages/train.py:401: exec imports or runs")
     assert len(lines) == 402

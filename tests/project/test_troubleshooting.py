@@ -238,6 +238,11 @@ def another_python(bench: Bench) -> Said:
     return bench.command(sys.executable, "-E", "-S", "-m", "stages.split", "in", "out")
 
 
+@produces("...: No module named stages.compare")
+def tool_by_its_name_of_before(bench: Bench) -> Said:
+    return bench.command(sys.executable, "-m", "stages.compare", "main")
+
+
 @produces(
     "seamline comes from ... and not from this folder; "
     "start it in the project's top folder: python -m stages.NAME, python -m seamline VERB"

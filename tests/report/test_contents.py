@@ -105,6 +105,12 @@ def test_weights_that_were_taken_over_are_said_to_be(reports: Any, params: Param
     assert says(reports, params, "trained by an earlier version of Seamline with these data and parameters")
 
 
+def test_only_models_made_with_ultralytics_are_said_to_be(reports: Any, params: Params) -> None:
+    assert says(reports, params, "made with ultralytics, which is licensed under AGPL-3.0")
+    reports["model"]["family"] = "another"
+    assert not says(reports, params, "ultralytics")
+
+
 def test_a_model_that_finds_nothing_is_not_recommended(reports: Any, params: Params) -> None:
     assert not says(reports, params, "not fit for use")
     reports["metrics"]["test"]["mask"]["mAP50"] = 0.04

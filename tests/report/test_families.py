@@ -69,3 +69,4 @@ def test_a_family_without_masks_is_measured_exported_timed_and_reported(tiny: Ti
         assert f"{value:.3f}" in text
         assert "box mAP50-95" in text
         assert "mask mAP" not in text
+        assert "ultralytics" not in text[: text.index("What it was made of")]

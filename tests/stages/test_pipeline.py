@@ -153,7 +153,7 @@ def test_what_a_user_looks_at_fits_a_screen(finished: Project) -> None:
         assert word in text
     finished.run("dvc", "plots", "show", "--out", str(finished.root / ".home" / "plots"))
     page = (finished.root / ".home" / "plots" / "index.html").read_text()
-    for title in ("Training losses", "What a score threshold does", "Share of right masks", "Mistakes on test"):
+    for title in ("Training losses", "What a score threshold does", "Share of right predictions", "Mistakes on test"):
         assert title in page
 
 

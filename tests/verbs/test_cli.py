@@ -46,7 +46,9 @@ def test_help_names_every_verb(monkeypatch: pytest.MonkeyPatch, capsys: Any) -> 
     [
         (["--version"], 0, f"seamline {__version__}\n"),
         ([], 2, "the following arguments are required: VERB"),
-        (["predikt", "model"], 2, "invalid choice: 'predikt'"),
+        (["predikt", "model"], 2, "there is no verb 'predikt'; did you mean predict? seamline --help lists them"),
+        (["compair"], 2, "did you mean compare?"),
+        (["xyz"], 2, "invalid choice: 'xyz'"),
         (["predict", "no-model.onnx", str(PROJECT / "README.md")], 1, "error: no-model.onnx: there is no such model"),
         *([[name, "--help"], 0, f"\nExample: seamline {name}"] for name in cli.VERBS),
     ],
