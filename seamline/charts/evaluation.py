@@ -84,11 +84,13 @@ def reliability_figure(
     axes.plot((0, 1), (0, 1), color="#808080", linestyle="--", linewidth=1.2)
     axes.plot(scores, shares, color=COLOURS[0], linewidth=1.2)
     axes.scatter(scores, shares, s=sizes, color=COLOURS[0], alpha=0.85, zorder=3, clip_on=False)
-    axes.set(xlabel="mean score of the bin", ylabel="share that is right", xlim=(0, 1), ylim=(0, 1.02))
-    axes.set_title("Do scores mean what they say?")
+    said = ""
     if error is not None and by_chance is not None:
-        said = f"mean distance {error:.3f}\nby chance {by_chance['mean']:.3f}, 95%: up to {by_chance['limit']:.3f}"
-        axes.text(0.02, 0.97, said, transform=axes.transAxes, va="top", fontsize=8)
+        said = (
+            f"\n(off by {error:.3f} on average; by chance {by_chance['mean']:.3f}, 95%: up to {by_chance['limit']:.3f})"
+        )
+    axes.set(xlabel=f"mean score of the bin{said}", ylabel="share that is right", xlim=(0, 1), ylim=(0, 1.02))
+    axes.set_title("Do scores mean what they say?")
     plain_axes(axes)
     return figure
 

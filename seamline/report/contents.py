@@ -247,7 +247,7 @@ def seeds_to_sentence(spread: Record | None, kind: str) -> str:
     limits = " and ".join(f"{limit:.3f} on {split}" for _, _, split, limit in parts)
     return (
         f"{len(spread['seeds'])} seeds gave {kind} mAP50-95 of {ranges}. A training of another experiment has to "
-        f"differ from their mean by more than {limits}; seeds alone give that in one of twenty cases."
+        f"differ from their mean by more than {limits}; seeds alone give that in one of twenty cases"
     )
 
 

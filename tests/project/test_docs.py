@@ -15,6 +15,7 @@ import pytest
 import yaml
 from PIL import Image
 
+from bench.verdicts import share_said
 from docs.make_parameters import page, params_to_rows
 from seamline.params.loader import load_params
 from tests.conftest import PARAMS, PROJECT, REPORTS, Project, merged, write_dataset
@@ -172,6 +173,17 @@ def test_files_stages_and_targets_that_are_named_are_there(path: Path) -> None:
         assert (PROJECT / name).exists() or list(PROJECT.glob(f"{name}*")), name
     for target in re.findall(r"(?:^ {4,}|`)make ([a-z-]+)", text, re.MULTILINE):
         assert target in make_targets(), target
+
+
+def test_the_table_of_verdicts_is_that_of_the_simulation() -> None:
+    text = (PROJECT / "docs" / "evaluation.md").read_text()
+    rows = re.findall(r"^\| (\d) and (\d) \| ([\d.]+) \| ([\d.]+)% \| ([\d.]+)% \| ([\d.]+)% \|$", text, re.MULTILINE)
+    assert len(rows) == 7
+    for ours, theirs, photos, *shares in rows:
+        for difference, share in zip((0, 0.02, 0.05), shares, strict=True):
+            found = share_said((int(ours), int(theirs)), 0.0107, float(photos), difference, 1000)
+            assert abs(found - float(share) / 100) < 0.05, (ours, theirs, photos, difference)
+            assert difference or ours == "1" or float(share) < 5.5
 
 
 def test_the_readme_leads_to_every_page() -> None:
