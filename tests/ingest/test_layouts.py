@@ -16,7 +16,7 @@ from seamline.base.coco import Record
 from seamline.base.errors import SeamlineError
 from seamline.base.files import copy
 from seamline.ingest.canonical.dataset import canonicalise
-from seamline.ingest.layouts.coco import find_annotations, split_of_file
+from seamline.ingest.layouts.annotation_files import find_annotations, split_of_file
 from seamline.ingest.layouts.deepfashion2 import NAMES
 from seamline.ingest.layouts.recognition import layouts_of, read_source
 from seamline.masks.rle import mask_to_rle, rle_to_mask, segmentation_to_rle
