@@ -211,7 +211,7 @@ def zip_files(opened: Any, archive: str) -> list[ZipMember]:
             again.add(name)
         found[name] = ZipMember(position, name, info)
     if again:
-        print(f"{archive}: has {len(again)} names more than once, such as {min(again)!r}; the last of each is taken")
+        print(f"{archive}: has names more than once ({len(again)}), such as {min(again)!r}; the last file is taken")
     folders = {str(parent) for name in found for parent in PurePosixPath(name).parents}
     return [member for name, member in found.items() if not (name in folders and member.info.file_size == 0)]
 

@@ -1,4 +1,4 @@
-"""Names and files: the files are made, and the names of them changed, here; nothing of the product says what is right."""
+"""Names and files: each test makes the files and changes their names itself, so that it knows which is whose."""
 
 from __future__ import annotations
 
@@ -44,6 +44,16 @@ def test_a_missing_photo_takes_no_other_and_taken_files_are_no_rivals() -> None:
         matched([*files[2:], "front.jpg"], files)
     # Two names that mean one file: neither is certain.
     assert matched(["a/top.jpg", "b/top.jpg"], ["top.jpg"]) == {}
+
+
+def test_the_folder_in_which_all_names_lay_may_be_called_otherwise() -> None:
+    files = [f"images/{number}.jpg" for number in range(3)]
+    names = [f"dataset/v2/{number}.jpg" for number in range(3)]
+    assert matched(names, files) == dict(zip(names, files, strict=True))
+    assert matched(names[:1], files) == {}  # of one nobody knows which folders all of them share
+    assert matched([*names, files[0]], files) == {files[0]: files[0]}  # and here names have the source's folders
+    assert matched([*names, "dataset/v1/0.jpg"], files) == {}
+    assert matched(names, [f"batch1/{number}.jpg" for number in range(3)]) == {}  # which is not dataset/v2
 
 
 def test_what_is_not_certain_is_said() -> None:

@@ -525,8 +525,8 @@ def two_files_of_one_name(bench: Bench) -> Said:
 
 
 @produces(
-    "...: ... file_names are addresses, such as ..., and no file of the source ends like them; download the photos into "
-    "the source."
+    "...: file_names are addresses (...), such as ..., and no file of the source ends like them; download the photos "
+    "into the source."
 )
 def addresses_alone(bench: Bench) -> Said:
     path = write_dataset(bench.folder / "in", count=1) / "instances.json"

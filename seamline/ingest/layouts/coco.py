@@ -147,8 +147,8 @@ def say_missing(title: str, wanted: Mapping[str, None], matches: Matches) -> Non
     addresses = [name for name in missing if is_address(name)]
     if addresses:
         sentence = (
-            f"{title}: {len(addresses)} file_names are addresses, such as {shown(addresses[0])!r}, and no file of the "
-            "source ends like them; download the photos into the source."
+            f"{title}: file_names are addresses ({len(addresses)}), such as {shown(addresses[0])!r}, and no file of "
+            "the source ends like them; download the photos into the source."
         )
         if len(addresses) == len(wanted):
             raise SeamlineError(sentence)
@@ -157,8 +157,8 @@ def say_missing(title: str, wanted: Mapping[str, None], matches: Matches) -> Non
         name, file = next(iter(matches.left_aside.items()))
         print(
             to_terminal(
-                f"{title}: {len(matches.left_aside)} file_names have no file that is certain: {name!r} may mean "
-                f"{file!r} or not, and is missing; pull.images names the photos' folder"
+                f"{title}: files that may be those of file_names, but not for certain, are left aside "
+                f"({len(matches.left_aside)}), such as {file!r} for {name!r}; pull.images names the photos' folder"
             )
         )
 

@@ -1,8 +1,10 @@
 """Which file of a source each file_name means: a pure function over names and paths; nothing is opened here.
 
 Exact names go first, so that a record whose own file is missing does not take another's. Then ends: a name may lack
-leading folders or have some that the source does not, but the folders that both have agree. Then other forms of the
-name, as file systems, archives and web servers leave them. Whatever is not unique on both sides is left missing.
+leading folders or have some that the source does not, but the folders that both have agree. Only the folders in which
+all names lay may be called otherwise here: those of another machine, or where all photos lie in images/ or the like.
+Then other forms of the name, as file systems, archives and web servers leave them. Whatever is not unique on both sides
+is left missing.
 """
 
 from __future__ import annotations
@@ -44,6 +46,7 @@ class Wanted(NamedTuple):
 
     end: str  # as far as it can lie inside the source
     foreign: bool  # it is absolute, has a drive, a host or `..`: its folders are those of another machine
+    settled: bool  # other names are exact, so that its folders are the source's
 
 
 class Matches(NamedTuple):
@@ -78,7 +81,7 @@ def names_to_paths(
             found[name] = path
     other_form: set[str] = set()
     if rest:
-        wanted = {name: to_wanted(name) for name in rest}
+        wanted = {name: to_wanted(name, settled=bool(found)) for name in rest}
         taken = set(found.values())
         free = [path for path in paths if path not in taken and not lies_beside_photos(path)]
         tied = take_by_end(wanted, free, found, prefers)
@@ -107,13 +110,13 @@ def exact_path(name: str, known: set[str], beside: str) -> str | None:
     return None
 
 
-def to_wanted(name: str) -> Wanted:
+def to_wanted(name: str, settled: bool = False) -> Wanted:
     """Without what leads out of the source, and without what belongs to no path."""
     plain = name.replace("\\", "/")
     argument = ARGUMENT.search(plain)
     address = ADDRESS.match(plain)
     if argument is not None:
-        return Wanted(to_wanted(unquote(argument[1])).end, foreign=True)
+        return Wanted(to_wanted(unquote(argument[1])).end, True, settled)
     if address is not None:
         plain = plain[address.end() :].partition("?")[0].partition("#")[0]
     drive = DRIVE.match(plain)
@@ -122,7 +125,7 @@ def to_wanted(name: str) -> Wanted:
     foreign = bool(address or drive or plain.startswith("/") or ".." in parts)
     while ".." in parts:
         parts = parts[parts.index("..") + 1 :]
-    return Wanted("/".join(parts), foreign)
+    return Wanted("/".join(parts), foreign, settled)
 
 
 def is_address(name: str) -> bool:
@@ -146,10 +149,7 @@ def common_folders(paths: Iterable[str]) -> int:
     shared: list[str] | None = None
     for path in paths:
         folders = path.split("/")[:-1]
-        if shared is None:
-            shared = folders
-        else:
-            shared = shared[: shared_length(shared, folders)]
+        shared = folders if shared is None else shared[: shared_length(shared, folders)]
         if not shared:
             return 0
     return len(shared or [])
@@ -171,8 +171,9 @@ class Index:
         self.whole: dict[str, list[str]] = {}  # the key itself, which may be the end of a longer name
         self.bare: dict[str, list[str]] = {}  # without leading folders that say nothing
         self.below: dict[str, list[str]] = {}  # without the leading folders that all photos share
-        photos = (key for path, key in keys.items() if path.lower().endswith(SUFFIXES))
-        shared = common_folders(photos)
+        photos = [key for path, key in keys.items() if path.lower().endswith(SUFFIXES)]
+        shared, first = common_folders(photos), next(iter(photos), "")
+        self.says_nothing = all(folder.lower() in CONTAINERS for folder in first.split("/")[:shared])
         for path, key in keys.items():
             self.whole.setdefault(key, []).append(path)
             for end in ends_of(key):
@@ -183,7 +184,13 @@ class Index:
             self.below.setdefault("/".join(parts[shared:]), []).append(path)
 
     def candidates(self, end: str, foreign: bool, below: str | None) -> set[str]:
-        """The files whose folders agree with a name's as far as both have some."""
+        """The files whose folders agree with a name's as far as both have some.
+
+        Args:
+            end: the name, or a form of it.
+            foreign: its folders are those of another machine.
+            below: the name without the folders that all names share, where these may be called otherwise here.
+        """
         found = set(self.by_end.get(end, ()))
         for shorter in ends_of(end):
             found.update(self.whole.get(shorter, ()))
@@ -211,15 +218,15 @@ def take_by_end(
     keys = {path: to_key(path) for path in free if path not in taken}
     index = Index(keys)
     open_names = {name: to_key(wish.end) for name, wish in wanted.items() if name not in found and wish.end}
-    foreign = [key for name, key in open_names.items() if wanted[name].foreign]
-    shared = common_folders(foreign) if len(foreign) > 1 else None
     fits: dict[str, list[str]] = {}
-    for name, key in open_names.items():
-        strange = wanted[name].foreign
-        below = "/".join(key.split("/")[shared:]) if strange and shared is not None else None
-        rivals = index.candidates(key, strange, below)
-        if rivals:
-            fits[name] = list(rivals)
+    for foreign in (True, False):
+        group = {name: key for name, key in open_names.items() if wanted[name].foreign == foreign}
+        shared = common_folders(group.values()) if len(group) > 1 else None
+        for name, key in group.items():
+            moved = foreign or (index.says_nothing and not wanted[name].settled)
+            below = "/".join(key.split("/")[shared:]) if moved and shared is not None else None
+            if rivals := index.candidates(key, foreign, below):
+                fits[name] = list(rivals)
     while True:
         taken = set(found.values())
         best = {name: best_of(open_names[name], fits[name], keys, taken, prefers) for name in fits if name not in found}
