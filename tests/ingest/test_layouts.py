@@ -361,7 +361,7 @@ def test_a_parameter_names_the_photos_folder(tmp_path: Path) -> None:
         read_source(write_deepfashion2(tmp_path / "df2"), None, None, "train/image")
 
 
-def test_nothing_outside_of_the_source_is_opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nothing_outside_of_the_source_is_opened(tmp_path: Path) -> None:
     """Names of files that are there, outside: absolute, relative, as an address."""
     folder = write_dataset(tmp_path / "in", count=4)
     secret = tmp_path / "secret"
@@ -373,11 +373,17 @@ def test_nothing_outside_of_the_source_is_opened(tmp_path: Path, monkeypatch: py
     (folder / "photos" / "004.png").unlink()
     (folder / "instances.json").write_text(json.dumps(coco))
     opened: list[str] = []
-    sys.addaudithook(lambda event, args: opened.append(str(args[0])) if event == "open" else None)
+    watching = True
+
+    def watch(event: str, args: tuple[object, ...]) -> None:
+        if watching and event == "open":
+            opened.append(str(args[0]))
+
+    sys.addaudithook(watch)  # for good: Python cannot take it out again
     report, _ = pulled(folder, tmp_path / "out")
-    seen, opened = opened, []
-    assert any(path.startswith(str(folder / "photos")) for path in seen)
-    assert not any("secret" in path for path in seen)
+    watching = False
+    assert any(path.startswith(str(folder / "photos")) for path in opened)
+    assert not any("secret" in path for path in opened)
     assert (report["images"], report["dropped"]["image: file is missing"]) == (3, 1)
     hashes = {hashlib.sha256(path.read_bytes()).hexdigest() for path in (folder / "photos").iterdir()}
     assert {hashlib.sha256(path.read_bytes()).hexdigest() for path in (tmp_path / "out" / "images").iterdir()} == hashes

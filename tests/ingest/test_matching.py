@@ -56,6 +56,13 @@ def test_the_folder_in_which_all_names_lay_may_be_called_otherwise() -> None:
     assert matched(names, [f"batch1/{number}.jpg" for number in range(3)]) == {}  # which is not dataset/v2
 
 
+def test_what_is_left_of_names_and_files_does_not_share_a_folder_by_that() -> None:
+    """Two photos of one product are missing, and two of another have no record; all else is found, some by its form."""
+    files = [f"clothes/sku{number}/{view}.jpg" for number in (1, 2, 9) for view in "ab"]
+    names = [f"/w/sku{number}/{view}.JPG" for number in (1, 2, 6) for view in "ab"]
+    assert matched(names, files) == dict(zip(names[:4], files[:4], strict=True))
+
+
 def test_what_is_not_certain_is_said() -> None:
     matches = names_to_paths(["new/look.jpg"], ["old/look.jpg"])
     assert matches == Matches({}, set(), {"new/look.jpg": "old/look.jpg"})

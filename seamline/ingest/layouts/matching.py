@@ -9,11 +9,12 @@ is left missing.
 
 from __future__ import annotations
 
+import functools
 import posixpath
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import NamedTuple
 from urllib.parse import unquote
 
@@ -38,6 +39,8 @@ ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[^/]*")
 # Label Studio's addresses of files: /data/local-files/?d=photos/1.jpg, /storage-data/uploaded/?filepath=upload/1.jpg
 ARGUMENT = re.compile(r"[?&](?:d|filepath)=([^&#]+)")
 DRIVE = re.compile(r"[A-Za-z]:")
+# What no plain path has: a backslash, a drive or host, an argument, an empty part, a dot or two as one.
+ODD = re.compile(r"[\\:?]|(?:^|/)\.{0,2}(?:/|$)")
 SUFFIXES = tuple(PIPELINE_SUFFIXES)
 
 
@@ -46,7 +49,14 @@ class Wanted(NamedTuple):
 
     end: str  # as far as it can lie inside the source
     foreign: bool  # it is absolute, has a drive, a host or `..`: its folders are those of another machine
-    settled: bool  # other names are exact, so that its folders are the source's
+
+
+class Shared(NamedTuple):
+    """How many leading folders all of a kind share; 0 where they have to be called as the source calls them."""
+
+    photos: int
+    foreign_names: int
+    other_names: int
 
 
 class Matches(NamedTuple):
@@ -58,7 +68,7 @@ class Matches(NamedTuple):
 
 
 def names_to_paths(
-    names: Iterable[str], paths: Sequence[str], beside: str = "", prefers: Callable[[str], bool] | None = None
+    names: Collection[str], paths: Sequence[str], beside: str = "", prefers: Callable[[str], bool] | None = None
 ) -> Matches:
     """The file that each file_name means.
 
@@ -81,17 +91,19 @@ def names_to_paths(
             found[name] = path
     other_form: set[str] = set()
     if rest:
-        wanted = {name: to_wanted(name, settled=bool(found)) for name in rest}
+        wanted = {name: to_wanted(name) for name in rest}
+        shared = shared_folders([to_wanted(name) for name in found] + list(wanted.values()), paths, settled=bool(found))
         taken = set(found.values())
         free = [path for path in paths if path not in taken and not lies_beside_photos(path)]
-        tied = take_by_end(wanted, free, found, prefers)
+        tied = take_by_end(wanted, free, found, shared, prefers)
         if tied:
             name, rivals = next(iter(tied.items()))
             raise SeamlineError(
                 f"the file_name {name!r} fits {len(rivals)} files, such as {', '.join(rivals[:3])}; it has to name "
                 "the folder as well, or pull.images the photos' folder."
             )
-        take_by_form(wanted, free, found, other_form, prefers)
+        if len(found) < len(names):
+            take_by_form(wanted, free, found, other_form, shared, prefers)
     missing = [name for name in rest if name not in found]
     taken = set(found.values())
     left = [path for path in paths if path not in taken] if missing else []
@@ -100,8 +112,12 @@ def names_to_paths(
 
 def exact_path(name: str, known: set[str], beside: str) -> str | None:
     """The path that a name is, from the source's top or from the annotation file."""
-    if not beside and name in known:
+    if name in known:
         return name
+    if beside and f"{beside}/{name}" in known:
+        return f"{beside}/{name}"
+    if not ODD.search(name):
+        return None
     for candidate in (name, name.replace("\\", "/")):
         for place in ("", beside):
             path = posixpath.normpath(posixpath.join(place, candidate))
@@ -110,13 +126,15 @@ def exact_path(name: str, known: set[str], beside: str) -> str | None:
     return None
 
 
-def to_wanted(name: str, settled: bool = False) -> Wanted:
+def to_wanted(name: str) -> Wanted:
     """Without what leads out of the source, and without what belongs to no path."""
+    if not ODD.search(name):
+        return Wanted(name, foreign=False)
     plain = name.replace("\\", "/")
     argument = ARGUMENT.search(plain)
     address = ADDRESS.match(plain)
     if argument is not None:
-        return Wanted(to_wanted(unquote(argument[1])).end, True, settled)
+        return Wanted(to_wanted(unquote(argument[1])).end, foreign=True)
     if address is not None:
         plain = plain[address.end() :].partition("?")[0].partition("#")[0]
     drive = DRIVE.match(plain)
@@ -125,7 +143,7 @@ def to_wanted(name: str, settled: bool = False) -> Wanted:
     foreign = bool(address or drive or plain.startswith("/") or ".." in parts)
     while ".." in parts:
         parts = parts[parts.index("..") + 1 :]
-    return Wanted("/".join(parts), foreign, settled)
+    return Wanted("/".join(parts), foreign)
 
 
 def is_address(name: str) -> bool:
@@ -134,8 +152,12 @@ def is_address(name: str) -> bool:
 
 def lies_beside_photos(path: str) -> bool:
     """Whether it lies in a hidden folder, or in one of masks or thumbnails."""
-    folders = path.split("/")[:-1]
-    return any(folder.startswith(".") or folder.lower() in BESIDE_PHOTOS for folder in folders)
+    return is_beside_photos(path.rpartition("/")[0])
+
+
+@functools.lru_cache(4096)
+def is_beside_photos(folder: str) -> bool:
+    return any(part.startswith(".") or part.lower() in BESIDE_PHOTOS for part in folder.split("/"))
 
 
 def ends_of(path: str) -> list[str]:
@@ -155,6 +177,25 @@ def common_folders(paths: Iterable[str]) -> int:
     return len(shared or [])
 
 
+def shared_folders(wishes: Sequence[Wanted], paths: Sequence[str], settled: bool) -> Shared:
+    """The folders in which all names lay, and all photos do.
+
+    Args:
+        wishes: of all names.
+        paths: of all files.
+        settled: some names are exact, so that their folders are the source's.
+    """
+    photos = [path for path in paths if path.lower().endswith(SUFFIXES) and not lies_beside_photos(path)]
+    count = common_folders(photos)
+    says_nothing = all(folder.lower() in CONTAINERS for path in photos[:1] for folder in path.split("/")[:count])
+    foreign, others = ([wish.end for wish in wishes if wish.foreign == kind] for kind in (True, False))
+    return Shared(
+        count,
+        common_folders(foreign) if len(foreign) > 1 else 0,
+        common_folders(others) if len(others) > 1 and says_nothing and not settled else 0,
+    )
+
+
 def shared_length(one: Sequence[str], other: Sequence[str]) -> int:
     for length, (first, second) in enumerate(zip(one, other, strict=False)):
         if first != second:
@@ -165,46 +206,44 @@ def shared_length(one: Sequence[str], other: Sequence[str]) -> int:
 class Index:
     """Files by the ways in which a name may mean them; a key may have several files."""
 
-    def __init__(self, keys: Mapping[str, str]) -> None:
-        """Takes path -> key: the path, or a form of it."""
-        self.by_end: dict[str, list[str]] = {}  # all ends of the key
+    def __init__(self, keys: Mapping[str, str], names: Collection[Wanted], shared: Shared) -> None:
+        """Takes path -> key (the path, or a form of it), and the names for which files are sought."""
+        ends = {name.end for name in names}
+        self.by_end: dict[str, list[str]] = {}  # those ends of keys that are a name
         self.whole: dict[str, list[str]] = {}  # the key itself, which may be the end of a longer name
         self.bare: dict[str, list[str]] = {}  # without leading folders that say nothing
         self.below: dict[str, list[str]] = {}  # without the leading folders that all photos share
-        photos = [key for path, key in keys.items() if path.lower().endswith(SUFFIXES)]
-        shared, first = common_folders(photos), next(iter(photos), "")
-        self.says_nothing = all(folder.lower() in CONTAINERS for folder in first.split("/")[:shared])
+        foreign = any(name.foreign for name in names)
         for path, key in keys.items():
             self.whole.setdefault(key, []).append(path)
             for end in ends_of(key):
-                self.by_end.setdefault(end, []).append(path)
-            parts = key.split("/")
-            said = next((at for at, folder in enumerate(parts[:-1]) if folder.lower() not in CONTAINERS), -1)
-            self.bare.setdefault("/".join(parts[said:]), []).append(path)
-            self.below.setdefault("/".join(parts[shared:]), []).append(path)
+                if end in ends:
+                    self.by_end.setdefault(end, []).append(path)
+            if foreign or shared.other_names:
+                parts = key.split("/")
+                said = next((at for at, folder in enumerate(parts[:-1]) if folder.lower() not in CONTAINERS), -1)
+                self.bare.setdefault("/".join(parts[said:]), []).append(path)
+                self.below.setdefault("/".join(parts[shared.photos :]), []).append(path)
 
-    def candidates(self, end: str, foreign: bool, below: str | None) -> set[str]:
-        """The files whose folders agree with a name's as far as both have some.
-
-        Args:
-            end: the name, or a form of it.
-            foreign: its folders are those of another machine.
-            below: the name without the folders that all names share, where these may be called otherwise here.
-        """
-        found = set(self.by_end.get(end, ()))
-        for shorter in ends_of(end):
-            found.update(self.whole.get(shorter, ()))
-            if foreign:
-                found.update(self.bare.get(shorter, ()))
-        if below is not None:
-            found.update(self.below.get(below, ()))
-        return found
+    def candidates(self, name: Wanted, shared: Shared) -> list[str]:
+        """The files whose folders agree with a name's as far as both have some."""
+        found = list(self.by_end.get(name.end, ()))
+        count = shared.foreign_names if name.foreign else shared.other_names
+        if "/" in name.end:
+            for end in ends_of(name.end):
+                found += self.whole.get(end, ())
+                if name.foreign:
+                    found += self.bare.get(end, ())
+        if count:
+            found += self.below.get("/".join(name.end.split("/")[count:]), ())
+        return list(dict.fromkeys(found)) if len(found) > 1 else found
 
 
 def take_by_end(
     wanted: Mapping[str, Wanted],
     free: Sequence[str],
     found: dict[str, str],
+    shared: Shared,
     prefers: Callable[[str], bool] | None,
     form: Callable[[str], str] | None = None,
 ) -> dict[str, list[str]]:
@@ -216,20 +255,15 @@ def take_by_end(
     to_key = form or (lambda text: text)
     taken = set(found.values())
     keys = {path: to_key(path) for path in free if path not in taken}
-    index = Index(keys)
-    open_names = {name: to_key(wish.end) for name, wish in wanted.items() if name not in found and wish.end}
-    fits: dict[str, list[str]] = {}
-    for foreign in (True, False):
-        group = {name: key for name, key in open_names.items() if wanted[name].foreign == foreign}
-        shared = common_folders(group.values()) if len(group) > 1 else None
-        for name, key in group.items():
-            moved = foreign or (index.says_nothing and not wanted[name].settled)
-            below = "/".join(key.split("/")[shared:]) if moved and shared is not None else None
-            if rivals := index.candidates(key, foreign, below):
-                fits[name] = list(rivals)
+    missing = {name: wish for name, wish in wanted.items() if name not in found and wish.end}
+    open_names = {name: Wanted(to_key(wish.end), wish.foreign) for name, wish in missing.items()}
+    index = Index(keys, open_names.values(), shared)
+    fits = {name: rivals for name, wish in open_names.items() if (rivals := index.candidates(wish, shared))}
     while True:
         taken = set(found.values())
-        best = {name: best_of(open_names[name], fits[name], keys, taken, prefers) for name in fits if name not in found}
+        best = {
+            name: best_of(open_names[name].end, fits[name], keys, taken, prefers) for name in fits if name not in found
+        }
         claims = Counter(paths[0] for paths in best.values() if len(paths) == 1)
         certain = {name: paths[0] for name, paths in best.items() if len(paths) == 1 and claims[paths[0]] == 1}
         if not certain:
@@ -257,23 +291,26 @@ def take_by_form(
     free: Sequence[str],
     found: dict[str, str],
     other_form: set[str],
+    shared: Shared,
     prefers: Callable[[str], bool] | None,
 ) -> None:
     """Add to `found` the names that are equal to their file's but for their form, the closest form first."""
-    before = set(found)
+    before, taken = set(found), set(found.values())
+    wanted = {name: wish for name, wish in wanted.items() if name not in before}
+    free = [path for path in free if path not in taken]
     texts = [*free, *(wish.end for wish in wanted.values())]
     last = dict(zip(texts, texts, strict=True))
     for form in (composed, folded, unescaped, without_plus, as_text):
         keys = {text: form(text) for text in texts}
         if keys != last:  # most forms change nothing
-            take_by_end(wanted, free, found, prefers, keys.__getitem__)
+            take_by_end(wanted, free, found, shared, prefers, keys.__getitem__)
         last = keys
     # An archive has one code page: the one in which most names find their file.
     odd = [path for path in free if not path.isascii()]
     for page in sorted(CODE_PAGES, key=lambda page: -agreeing(wanted, found, odd, page)) if odd else ():
         decoded = {path: name for path in odd if (name := decoded_by(path, page)) is not None}
         keys = {text: folded(decoded.get(text, text)) for text in texts}
-        take_by_end(wanted, list(decoded), found, prefers, keys.__getitem__)
+        take_by_end(wanted, list(decoded), found, shared, prefers, keys.__getitem__)
     other_form.update(found.keys() - before)
 
 
