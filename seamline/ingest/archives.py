@@ -20,6 +20,7 @@ import pyzipper
 from tqdm import tqdm
 
 from seamline.base.errors import SeamlineError
+from seamline.base.escaping import to_terminal
 from seamline.base.files import link_or_copy, refuse_alike
 from seamline.base.parallel import in_processes, usable_cores
 
@@ -55,7 +56,7 @@ def folder_of(archive: Path) -> Path:
 def is_unpacked(archive: Path) -> bool:
     """Whether its folder is there already, so that its content would be there twice."""
     if folder_of(archive).is_dir():
-        print(f"{archive.name} is left alone, since the folder {folder_of(archive).name} stands beside it")
+        print(to_terminal(f"{archive.name} is left alone, since the folder {folder_of(archive).name} stands beside it"))
         return True
     return False
 
@@ -175,7 +176,7 @@ def unpack_zip(archive: Path, target: Path, budget: int) -> int:
     jobs = [positions_and_names[start : start + MEMBERS_A_JOB] for start in range(0, len(names), MEMBERS_A_JOB)]
     # The usual encryption is undone in Python, at some 2 MB/s a core; all else is bound by the disk.
     processes = min(len(jobs), usable_cores()) if protected else 1
-    with tqdm(total=len(names), desc=f"unpacking {archive.name}", unit="file", disable=None) as progress:
+    with tqdm(total=len(names), desc=f"unpacking {to_terminal(archive.name)}", unit="file", disable=None) as progress:
         for count in in_processes(functools.partial(unpack_members, archive=archive, target=target), jobs, processes):
             progress.update(count)
     return total
@@ -211,7 +212,8 @@ def zip_files(opened: Any, archive: str) -> list[ZipMember]:
             again.add(name)
         found[name] = ZipMember(position, name, info)
     if again:
-        print(f"{archive}: has names more than once ({len(again)}), such as {min(again)!r}; the last file is taken")
+        example = f"({len(again)}), such as {min(again)!r}"
+        print(f"{to_terminal(archive)}: has names more than once {example}; the last file is taken")
     folders = {str(parent) for name in found for parent in PurePosixPath(name).parents}
     return [member for name, member in found.items() if not (name in folders and member.info.file_size == 0)]
 
@@ -308,7 +310,7 @@ def check_end(opened: tarfile.TarFile) -> None:
 
 
 def progress_over(members: Iterable[Any], archive: Path) -> Iterable[Any]:
-    return tqdm(members, desc=f"unpacking {archive.name}", unit="file", disable=None)
+    return tqdm(members, desc=f"unpacking {to_terminal(archive.name)}", unit="file", disable=None)
 
 
 def check_size(unpacked_bytes: int, budget: int, archive: Path) -> int:
