@@ -55,7 +55,7 @@ def pull(args: argparse.Namespace, params: Pull, scratch: Path) -> None:
     check_out(args.out, ("annotations.json", "images"), inside=True)
     try:
         fetched = fetch(args.source, scratch)
-        dataset = read_source(fetched.folder, params.layout, params.annotations)
+        dataset = read_source(fetched.folder, params.layout, params.annotations, params.images)
 
         def place(path: Path, image: Path) -> None:
             # DVC makes what it tracks read-only; files of the user's own folder are therefore copied, never linked.

@@ -152,6 +152,19 @@ def read_coco(path: Path) -> Coco:
         data = path.read_bytes()
     except FileNotFoundError:
         raise SeamlineError(f"{path}: there is no such file.") from None
+    return data_to_coco(data, path)
+
+
+def data_to_coco(data: bytes, path: Path) -> Coco:
+    """A COCO file's text.
+
+    Args:
+        data: UTF-8.
+        path: what messages call it.
+
+    Raises:
+        SeamlineError: when it is not JSON, or lacks images, annotations or categories.
+    """
     try:
         return msgspec.json.decode(data, type=Coco)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:

@@ -11,8 +11,9 @@ import re
 FORMULA = re.compile(r"^[\t\r\n ]*[=+\-@]|^[\t\r]")
 # Marks of direction, which can reverse the text after them.
 DIRECTION = r"\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069"
-# What a terminal executes, or shows in another place: control characters, separators of lines, marks of direction.
-OBEYED = re.compile(rf"[\x00-\x1f\x7f-\x9f\u2028\u2029{DIRECTION}]")
+# What a terminal executes, shows in another place, or cannot show: control characters, separators of lines, marks of
+# direction, bytes of file names that are not UTF-8.
+OBEYED = re.compile(rf"[\x00-\x1f\x7f-\x9f\u2028\u2029{DIRECTION}\ud800-\udfff]")
 # What may have a meaning to some reader of Markdown: CommonMark, GitHub's tables, links and formulas.
 MARKED = re.compile(r"([\\`*_\[\]|~$&])")
 BEGINS_A_BLOCK = re.compile(r"^(\d+)?([#+\-=.)])")

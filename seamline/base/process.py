@@ -189,7 +189,8 @@ def run(main: Callable[[], None], anywhere: bool = False, writes: bool = True) -
     end_with_parent()
     end_with_named()
     if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(line_buffering=True)  # a log shows lines as they come, and a kill loses none
+        # A log shows lines as they come, and a kill loses none; a file's name need not be text.
+        sys.stdout.reconfigure(line_buffering=True, errors="backslashreplace")
     try:
         if not anywhere:
             check_own_code()

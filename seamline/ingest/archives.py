@@ -8,18 +8,20 @@ import lzma
 import os
 import shutil
 import stat
+import struct
 import tarfile
 import zipfile
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, NamedTuple
 
 import pyzipper
 from tqdm import tqdm
 
 from seamline.base.errors import SeamlineError
-from seamline.base.files import refuse_alike
+from seamline.base.escaping import to_terminal
+from seamline.base.files import link_or_copy, refuse_alike
 from seamline.base.parallel import in_processes, usable_cores
 
 SUFFIXES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
@@ -29,6 +31,8 @@ MAX_EXPANSION = 250
 MIN_EXPANSION_BYTES = 1 << 20
 MAX_DEPTH = 3
 MEMBERS_A_JOB = 500
+# Of the zip format (APPNOTE 4.4.4, 4.4.15, 4.6.9).
+UTF8_FLAG, DOS_FOLDER, UNICODE_PATH = 0x800, 0x10, 0x7075
 DAMAGED = (
     zipfile.BadZipFile, pyzipper.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError, EOFError, OSError,
     RuntimeError, ValueError,
@@ -52,7 +56,7 @@ def folder_of(archive: Path) -> Path:
 def is_unpacked(archive: Path) -> bool:
     """Whether its folder is there already, so that its content would be there twice."""
     if folder_of(archive).is_dir():
-        print(f"{archive.name} is left alone, since the folder {folder_of(archive).name} stands beside it")
+        print(to_terminal(f"{archive.name} is left alone, since the folder {folder_of(archive).name} stands beside it"))
         return True
     return False
 
@@ -156,23 +160,23 @@ def unpack(archive: Path, target: Path, budget: int) -> int:
 
 def unpack_zip(archive: Path, target: Path, budget: int) -> int:
     with pyzipper.AESZipFile(archive) as opened:
-        members = [member for member in opened.infolist() if not member.is_dir()]
-    total = check_size(sum(member.file_size for member in members), budget, archive)
+        members = zip_files(opened, archive.name)
+    total = check_size(sum(member.info.file_size for member in members), budget, archive)
     for member in members:
-        checked_member(member.filename, archive.name)
-        if stat.S_ISLNK(member.external_attr >> 16):
-            raise SeamlineError(f"{archive.name}: the member {member.filename!r} is a link; links are refused.")
-    protected = any(member.flag_bits & 0x1 for member in members)
+        if stat.S_ISLNK(member.info.external_attr >> 16):
+            raise SeamlineError(f"{archive.name}: the member {member.name!r} is a link; links are refused.")
+    protected = any(member.info.flag_bits & 0x1 for member in members)
     if protected and not password():
         raise SeamlineError(
             f"{archive.name}: is protected by a password; put it into the environment variable {PASSWORD_VARIABLE}."
         )
-    names = [member.filename for member in members]
+    names = [member.name for member in members]
     refuse_alike(names, target, archive.name)
-    jobs = [names[start : start + MEMBERS_A_JOB] for start in range(0, len(names), MEMBERS_A_JOB)]
+    positions_and_names = [(member.position, member.name) for member in members]
+    jobs = [positions_and_names[start : start + MEMBERS_A_JOB] for start in range(0, len(names), MEMBERS_A_JOB)]
     # The usual encryption is undone in Python, at some 2 MB/s a core; all else is bound by the disk.
     processes = min(len(jobs), usable_cores()) if protected else 1
-    with tqdm(total=len(names), desc=f"unpacking {archive.name}", unit="file", disable=None) as progress:
+    with tqdm(total=len(names), desc=f"unpacking {to_terminal(archive.name)}", unit="file", disable=None) as progress:
         for count in in_processes(functools.partial(unpack_members, archive=archive, target=target), jobs, processes):
             progress.update(count)
     return total
@@ -182,38 +186,117 @@ def password() -> bytes:
     return os.environ.get(PASSWORD_VARIABLE, "").encode()
 
 
-def unpack_members(names: Sequence[str], archive: Path, target: Path) -> int:
+class ZipMember(NamedTuple):
+    """A file in a zip."""
+
+    position: int  # in the archive's list
+    name: str  # with / between folders
+    info: Any
+
+
+def zip_files(opened: Any, archive: str) -> list[ZipMember]:
+    """The files of a zip, each name once; those that tools of Windows write as files and are folders left out.
+
+    Raises:
+        SeamlineError: when a name leads outside.
+    """
+    found: dict[str, ZipMember] = {}
+    again = set()
+    for position, info in enumerate(opened.infolist()):
+        # Windows' own tools end folders in a backslash, which Python does not know; others only say so in a flag.
+        empty = info.file_size == 0
+        if info.is_dir() or (empty and (info.orig_filename.endswith("\\") or info.external_attr & DOS_FOLDER)):
+            continue
+        name = str(checked_member(zip_name(info), archive))
+        if name in found:
+            again.add(name)
+        found[name] = ZipMember(position, name, info)
+    if again:
+        example = f"({len(again)}), such as {min(again)!r}"
+        print(f"{to_terminal(archive)}: has names more than once {example}; the last file is taken")
+    folders = {str(parent) for name in found for parent in PurePosixPath(name).parents}
+    return [member for name, member in found.items() if not (name in folders and member.info.file_size == 0)]
+
+
+def zip_name(info: Any) -> str:
+    """A member's name: what Info-ZIP says it is, else UTF-8 where it is that, else as in DOS.
+
+    Programs of macOS and old ones of Linux write UTF-8 without saying so. Names in other code pages are matched with
+    the annotations' later.
+    """
+    if info.flag_bits & UTF8_FLAG or info.orig_filename.isascii():
+        return str(info.filename)
+    raw = info.orig_filename.encode("cp437")
+    extra = info.extra
+    while len(extra) >= 4:
+        kind, length = struct.unpack("<HH", extra[:4])
+        if kind == UNICODE_PATH and length > 5 and struct.unpack("<L", extra[5:9])[0] == zlib.crc32(raw):
+            return str(extra[9 : 4 + length].decode("utf-8", "replace"))
+        extra = extra[4 + length :]
+    try:
+        return str(raw.decode("utf-8"))
+    except UnicodeDecodeError:
+        return str(info.filename)
+
+
+def unpack_members(positions_and_names: Sequence[tuple[int, str]], archive: Path, target: Path) -> int:
     with pyzipper.AESZipFile(archive) as opened:
-        for name in names:
+        members = opened.infolist()
+        for position, name in positions_and_names:
             try:
-                with opened.open(name, pwd=password() or None) as stream:
+                with opened.open(members[position], pwd=password() or None) as stream:
                     write_member(stream, target / checked_member(name, archive.name))
             except RuntimeError as error:
                 if "password" not in str(error).lower():
                     raise
                 raise SeamlineError(f"{archive.name}: the password in {PASSWORD_VARIABLE} does not open it.") from None
-    return len(names)
+    return len(positions_and_names)
 
 
 def unpack_tar(archive: Path, target: Path, budget: int) -> int:
     with tarfile.open(archive) as opened:
         total = 0
-        members = []
+        members: dict[str, tarfile.TarInfo] = {}
+        links: dict[str, str] = {}
         for member in opened:
             total = check_size(total + member.size, budget, archive)
-            checked_member(member.name, archive.name)
-            if not (member.isfile() or member.isdir()):
+            name = str(checked_member(tar_name(member.name), archive.name))
+            if member.islnk():
+                links[name] = str(checked_member(tar_name(member.linkname), archive.name))
+            elif not (member.isfile() or member.isdir()):
                 raise SeamlineError(
                     f"{archive.name}: the member {member.name!r} is a link or device; those are refused."
                 )
-            members += [member] if member.isfile() else []
-        refuse_alike([member.name for member in members], target, archive.name)
-        for member in progress_over(members, archive):
+            elif member.isfile():
+                members[name] = member
+        links = {name: file for name, file in links.items() if name != file}
+        for name, file in links.items():
+            if file not in members:
+                raise SeamlineError(
+                    f"{archive.name}: the member {name!r} is a link to {file!r}, which is not a file in it; such links "
+                    "are refused."
+                )
+        total = check_size(total + sum(members[file].size for file in links.values()), budget, archive)
+        refuse_alike([*members, *links], target, archive.name)
+        for name, member in progress_over(members.items(), archive):
             stream = opened.extractfile(member)
             if stream is not None:
-                write_member(stream, target / checked_member(member.name, archive.name))
+                write_member(stream, target / name)
+        for name, file in links.items():
+            link_or_copy(target / file, target / name)
         check_end(opened)
     return total
+
+
+def tar_name(name: str) -> str:
+    """A member's name; bytes that are not UTF-8, which not every disk takes, are read as in DOS, as zip's are.
+
+    Names in other code pages are matched with the annotations' later.
+    """
+    try:
+        return name.encode().decode()
+    except UnicodeEncodeError:
+        return name.encode("utf-8", "surrogateescape").decode("cp437")
 
 
 def check_end(opened: tarfile.TarFile) -> None:
@@ -227,7 +310,7 @@ def check_end(opened: tarfile.TarFile) -> None:
 
 
 def progress_over(members: Iterable[Any], archive: Path) -> Iterable[Any]:
-    return tqdm(members, desc=f"unpacking {archive.name}", unit="file", disable=None)
+    return tqdm(members, desc=f"unpacking {to_terminal(archive.name)}", unit="file", disable=None)
 
 
 def check_size(unpacked_bytes: int, budget: int, archive: Path) -> int:

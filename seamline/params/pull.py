@@ -13,6 +13,7 @@ class Pull(Section):
     source: Text
     layout: Literal["coco", "deepfashion2", "fashionpedia", "ccp"] | None
     annotations: Text | Annotated[dict[str, Text], Meta(min_length=1)] | None
+    images: Text | None
 
     def __post_init__(self) -> None:
         if not self.source.isprintable():

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
+import struct
 import tarfile
+import unicodedata
 import zipfile
 import zlib
 from collections.abc import Callable
@@ -228,3 +230,120 @@ def test_members_that_would_be_one_file_are_refused_before_one_is_written(
     with pytest.raises(SeamlineError, match=r"'A\.jpg' and 'a\.jpg' are one file on this disk"):
         unpacked(archive, tmp_path / "scratch")
     assert list((tmp_path / "scratch").rglob("*.jpg")) == []
+
+
+def with_raw_name(data: bytes, sign: str, raw: bytes) -> bytes:
+    """A zip in which a name of ASCII signs has become these bytes, without the flag for UTF-8, as in old ones."""
+    assert data.count(sign.encode() * len(raw)) == 2  # beside the file, and in the list at the end
+    return data.replace(sign.encode() * len(raw), raw)
+
+
+@pytest.mark.parametrize(
+    ("raw", "name"),
+    [
+        ("été.jpg".encode(), "été.jpg"),
+        (unicodedata.normalize("NFD", "été.jpg").encode(), unicodedata.normalize("NFD", "été.jpg")),
+        ("红色.jpg".encode(), "红色.jpg"),
+        ("été.jpg".encode("cp437"), "été.jpg"),
+        ("été.jpg".encode("cp1252"), "été.jpg".encode("cp1252").decode("cp437")),  # found by its form later
+        ("红色.jpg".encode("gbk"), "红色.jpg".encode("gbk").decode("cp437")),
+    ],
+)
+def test_names_in_zips_that_do_not_say_how_they_are_coded(tmp_path: Path, raw: bytes, name: str) -> None:
+    data = make_zip(
+        tmp_path / "a.zip", {"a/" + "#" * len(raw): b"one", "a/2.jpg": b"two", "ü.jpg": b"three"}
+    ).read_bytes()
+    (tmp_path / "a.zip").write_bytes(with_raw_name(data, "#", raw))
+    folder = unpacked(tmp_path / "a.zip", tmp_path / "scratch")
+    found = {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    assert found == {f"a/{name}": b"one", "a/2.jpg": b"two", "ü.jpg": b"three"}
+
+
+@pytest.mark.parametrize("right", [True, False])
+def test_a_name_that_info_zip_gives_beside_the_old_one(tmp_path: Path, right: bool) -> None:
+    raw, better = "élan.jpg".encode("cp1252"), "élan.jpg".encode()
+    info = zipfile.ZipInfo("#" * len(raw))
+    check = zlib.crc32(raw if right else b"another name")  # it counts only with the checksum of the name it belongs to
+    info.extra = struct.pack("<HHBL", 0x7075, 5 + len(better), 1, check) + better
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        archive.writestr(info, b"one")
+    (tmp_path / "a.zip").write_bytes(with_raw_name((tmp_path / "a.zip").read_bytes(), "#", raw))
+    [path] = unpacked(tmp_path / "a.zip", tmp_path / "scratch").iterdir()
+    assert path.name == ("élan.jpg" if right else raw.decode("cp437"))
+    assert path.read_bytes() == b"one"
+
+
+def test_folders_that_windows_packs_as_files(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        for name in ("a\\", "a\\b\\", "a/", "flagged", "parent"):
+            info = zipfile.ZipInfo()
+            info.filename = name
+            info.external_attr = 0x10 if name == "flagged" else 0
+            archive.writestr(info, b"")
+        for name in ("a\\b\\1.jpg", "flagged/2.jpg", "parent/3.jpg", "empty.txt"):
+            info = zipfile.ZipInfo()
+            info.filename = name
+            archive.writestr(info, b"" if name == "empty.txt" else name.encode())
+    folder = unpacked(tmp_path / "a.zip", tmp_path / "scratch")
+    found = {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    assert found == {"a/b/1.jpg": b"a\\b\\1.jpg", "flagged/2.jpg": b"flagged/2.jpg", "parent/3.jpg": b"parent/3.jpg",
+                     "empty.txt": b""}  # fmt: skip
+
+
+@pytest.mark.filterwarnings("ignore:Duplicate name")
+def test_a_name_that_is_there_twice_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        for data in (b"first", b"second"):
+            archive.writestr("1.jpg", data)
+    folder = unpacked(tmp_path / "a.zip", tmp_path / "scratch")
+    assert (folder / "1.jpg").read_bytes() == b"second"
+    assert "a.zip: has names more than once (1), such as '1.jpg'; the last file is taken" in capsys.readouterr().out
+
+
+def test_names_in_tars_that_are_not_utf_8(tmp_path: Path) -> None:
+    with tarfile.open(tmp_path / "a.tar", "w", format=tarfile.GNU_FORMAT, encoding="latin-1") as archive:
+        info = tarfile.TarInfo("é/été.jpg")
+        info.size = 3
+        archive.addfile(info, io.BytesIO(b"one"))
+    [path] = unpacked(tmp_path / "a.tar", tmp_path / "scratch").rglob("*.jpg")
+    assert path.read_bytes() == b"one"
+    assert path.name.encode("cp437").decode("latin-1") == "été.jpg"
+    path.name.encode()  # a name that every disk and every list takes
+
+
+def tar_of_links(path: Path, *members: tuple[str, bytes | str]) -> Path:
+    """A tar in which text is a hard link's target."""
+    with tarfile.open(path, "w") as archive:
+        for name, data in members:
+            info = tarfile.TarInfo(name)
+            if isinstance(data, str):
+                info.type, info.linkname = tarfile.LNKTYPE, data
+                archive.addfile(info)
+            else:
+                info.size = len(data)
+                archive.addfile(info, io.BytesIO(data))
+    return path
+
+
+def test_a_hard_link_to_a_file_of_the_tar_is_that_file(tmp_path: Path) -> None:
+    archive = tar_of_links(
+        tmp_path / "a.tar", ("./a/1", b"one"), ("b/2", "a/1"), ("3", "./4"), ("4", b"four"), ("4", "4")
+    )
+    folder = unpacked(archive, tmp_path / "scratch")
+    found = {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    assert found == {"a/1": b"one", "b/2": b"one", "3": b"four", "4": b"four"}
+
+
+@pytest.mark.parametrize("target", ["../../etc/passwd", "/etc/passwd", "none", "b", "folder"])
+def test_other_hard_links_are_refused(tmp_path: Path, target: str) -> None:
+    archive = tar_of_links(tmp_path / "a.tar", ("folder/1", b"one"), ("b", target), ("c", target))
+    with pytest.raises(SeamlineError, match=r"leads outside|link to .* such links are refused"):
+        unpacked(archive, tmp_path / "scratch")
+    assert not [path for path in (tmp_path / "scratch").rglob("*") if path.is_file()]
+
+
+def test_hard_links_count_in_what_a_tar_unpacks_to(tmp_path: Path) -> None:
+    members = [(str(number), "big") for number in range(400)]
+    archive = tar_of_links(tmp_path / "a.tar", ("big", bytes(1 << 20)), *members)
+    with pytest.raises(SeamlineError, match="over 250 times its size"):
+        unpacked(archive, tmp_path / "scratch")

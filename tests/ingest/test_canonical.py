@@ -261,9 +261,38 @@ def _(coco: Dataset, folder: Path) -> object:
     return check
 
 
+@case("file name of another machine or place (absolute, with a drive or `..`, an address)")
+def _(coco: Dataset, folder: Path) -> object:
+    names = ("/home/me/001.png", "C:\\clothes\\002.png", "../../x/003.png", "https://example.org/a/004.png?key=1")
+    for image, name in zip(coco["images"], names, strict=False):
+        image["file_name"] = name
+
+    def check(found: Record) -> None:
+        # The address's query is not the name of a file: its suffix is what the file's format has.
+        assert [image["file_name"][:3] for image in found["images"]][:3] == ["001", "002", "003"]
+        for image, number in zip(found["images"], range(1, 7), strict=True):
+            given = (folder / "photos" / f"{number:03d}.png").read_bytes()
+            assert (folder.parent / "out" / "images" / image["file_name"]).read_bytes() == given
+
+    return check
+
+
 @case("file name that leads out of the source")
 def _(coco: Dataset, folder: Path) -> None:
-    coco["images"][0]["file_name"] = "../../etc/passwd"
+    (folder / "photos" / "001.png").rename(folder.parent / "001.png")
+    coco["images"][0]["file_name"] = "../001.png"
+
+
+@case("addresses as file names, and no file ends like one of them")
+def _(coco: Dataset, folder: Path) -> None:
+    for image in coco["images"]:
+        image["file_name"] = f"s3://bucket/{image['id']}.jpg"
+
+
+@case("file name with folders, and only another folder has a file of its last part")
+def _(coco: Dataset, folder: Path) -> None:
+    (folder / "photos" / "001.png").unlink()
+    coco["images"][0]["file_name"] = "new/002.png"
 
 
 @case("file name that fits several files")
@@ -271,6 +300,49 @@ def _(coco: Dataset, folder: Path) -> None:
     for part in ("a", "b"):
         (folder / part).mkdir()
         (folder / part / "001.png").write_bytes((folder / "photos" / "001.png").read_bytes())
+
+
+@case("file name equal to one free file's but for its form: Unicode, upper and lower case, `%20`, a code page")
+def _(coco: Dataset, folder: Path) -> None:
+    forms = {
+        "u\u0308 1.png": "\u00fc 1.png",
+        "PHOTO.PNG": "photo.png",
+        "a b.png": "a%20b.png",
+        "\u201at\u201a.png": "été.png",
+    }
+    for image, (file, name) in zip(coco["images"], forms.items(), strict=False):
+        file = file if name != "été.png" else name.encode("cp1252").decode("cp437")
+        (folder / "photos" / image["file_name"]).rename(folder / "photos" / file)
+        image["file_name"] = name
+
+
+@case("pictures with the photos' names in hidden folders, `masks/`, `thumbnails/`")
+def _(coco: Dataset, folder: Path) -> None:
+    (folder / "photos" / ".thumbnails").mkdir()
+    (folder / "photos" / ".thumbnails" / "001.png").write_bytes((folder / "photos" / "002.png").read_bytes())
+
+
+@case("other JSON, COCO files of other tasks or in hidden folders")
+def _(coco: Dataset, folder: Path) -> None:
+    (folder / ".ipynb_checkpoints").mkdir()
+    (folder / ".ipynb_checkpoints" / "instances-checkpoint.json").write_text(json.dumps(coco))
+    (folder / "captions_train.json").write_text(json.dumps({**coco, "annotations": [{"id": 1, "caption": "a shirt"}]}))
+    (folder / "about.json").write_text(json.dumps({"tables": {"images": [], "annotations": [], "categories": []}}))
+
+
+@case("JSON in UTF-16 or UTF-32")
+def _(coco: Dataset, folder: Path) -> None:
+    coco["info"] = {"by": "René"}
+
+
+@case("half of a character (a lone surrogate) in the JSON")
+def _(coco: Dataset, folder: Path) -> object:
+    coco["images"][0]["note"] = "a\ud83d"
+
+    def check(found: Record) -> None:
+        assert found["images"][0]["note"] == "a\ufffd"
+
+    return check
 
 
 @case("image files without a record")
@@ -533,7 +605,8 @@ def test_row_of_the_table(tmp_path: Path, row: str) -> None:
     coco = json.loads((folder / "instances.json").read_text())
     check = CASES[row](coco, folder)
     text = json.dumps(coco)
-    (folder / "instances.json").write_text("\ufeff" + text if "byte-order" in row else text)
+    encoding = "utf-16" if "UTF-16" in row else "utf-8"
+    (folder / "instances.json").write_text("\ufeff" + text if "byte-order" in row else text, encoding)
     if outcome == "error":
         with pytest.raises(SeamlineError, match=reason):
             canonical(folder, tmp_path / "out")

@@ -229,6 +229,16 @@ OTHERS: dict[str, tuple[Write, float]] = {
     "datumaro with merged images": (lambda at: datumaro.write(at, scenes(), merged=True), 1),
     "labelme2coco with a split": (lambda at: labelme2coco.write(at, scenes(), split=True), 1),
     "labelme2coco on Windows": (lambda at: labelme2coco.write(at, scenes(), given="photos\\clothes"), 1),
+    "label_studio from its uploads": (lambda at: label_studio.write(at, scenes(), label_studio.in_uploads), 1),
+    "label_studio from a Windows server": (lambda at: label_studio.write(at, scenes(), label_studio.on_windows), 1),
+    "label_studio from local storage": (lambda at: label_studio.write(at, scenes(), label_studio.in_local_storage), 1),
+    "fiftyone with absolute names": (lambda at: fiftyone.write(at, scenes(), "/home/annotator/export/data/"), 0.98),
+    "fiftyone on Windows": (lambda at: fiftyone.write(at, scenes(), "C:\\Users\\annotator\\export\\data\\"), 0.98),
+    "labelme2coco from elsewhere": (lambda at: labelme2coco.write(at, scenes(), given="../photos"), 1),
+    "labelme2coco with absolute names": (lambda at: labelme2coco.write(at, scenes(), given="/home/annotator/look"), 1),
+    "supervisely with captions": (lambda at: supervisely.write(at, scenes(), captions=True), 1),
+    "coco_annotator downloaded": (lambda at: coco_annotator.write(at, scenes(), downloaded=True), 1),
+    "datumaro with every task": (lambda at: datumaro.write(at, scenes(), every_task=True), 1),
 }
 
 

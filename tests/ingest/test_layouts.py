@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import shutil
+import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +20,7 @@ from seamline.base.coco import Record
 from seamline.base.errors import SeamlineError
 from seamline.base.files import copy
 from seamline.ingest.canonical.dataset import canonicalise
-from seamline.ingest.layouts.coco import find_annotations, split_of_file
+from seamline.ingest.layouts.annotation_files import find_annotations, split_of_file
 from seamline.ingest.layouts.deepfashion2 import NAMES
 from seamline.ingest.layouts.recognition import layouts_of, read_source
 from seamline.masks.rle import mask_to_rle, rle_to_mask, segmentation_to_rle
@@ -263,3 +267,143 @@ def test_a_layout_is_recognised_and_can_be_overridden(tmp_path: Path, capsys: py
             read_source(write_dataset(tmp_path / layout), layout, None)
     with pytest.raises(SeamlineError, match="names a COCO file, but"):
         read_source(both, "ccp", "instances.json")
+
+
+def test_folders_called_as_deepfashion2s_with_a_coco_file_in_them(tmp_path: Path) -> None:
+    folder = write_dataset(tmp_path / "in")
+    (folder / "photos").rename(folder / "image")
+    (folder / "annos").mkdir()
+    (folder / "instances.json").rename(folder / "annos" / "instances.json")
+    report, _ = pulled(folder, tmp_path / "out")
+    assert (report["layout"], report["images"]) == ("coco", 6)
+
+
+def test_hidden_copies_are_of_no_layout(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = write_dataset(tmp_path / "in")
+    write_deepfashion2(folder / ".trash")
+    write_ccp(folder / ".cache")
+    write_fashionpedia(folder / ".git")
+    for place in (".ipynb_checkpoints", "@eaDir", "__MACOSX"):
+        shutil.copytree(folder / "photos", folder / place / "photos")
+        shutil.copy(folder / "instances.json", folder / place)
+    assert layouts_of(folder) == ["coco"]
+    report, coco = pulled(folder, tmp_path / "out")
+    assert (report["layout"], report["images"], report["dropped"]) == ("coco", 6, {})
+    for image in coco["images"]:
+        ours = (folder / "photos" / image["file_name"]).read_bytes()
+        assert (tmp_path / "out" / "images" / image["file_name"]).read_bytes() == ours
+    said = capsys.readouterr().out
+    assert ".git/instances_attributes_train2020.json" in said
+    assert "pictures without a record in hidden folders" in said
+
+
+def test_the_only_coco_file_may_be_in_a_hidden_folder(tmp_path: Path) -> None:
+    folder = write_dataset(tmp_path / "in")
+    (folder / ".exports").mkdir()
+    (folder / "instances.json").rename(folder / ".exports" / "instances.json")
+    assert pulled(folder, tmp_path / "out")[0]["images"] == 6
+
+
+def test_files_of_other_tasks_are_left_aside(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """COCO's own names, Datumaro's and Supervisely's; a split without a mask of its own is a split all the same."""
+    folder = write_dataset(tmp_path / "in")
+    coco = json.loads((folder / "instances.json").read_text())
+    (folder / "instances.json").rename(folder / "instances_train2017.json")
+    for name, records in {
+        "captions_train2017": [{"id": 1, "image_id": 1, "caption": "a shirt"}],
+        "person_keypoints_train2017": coco["annotations"],
+        "image_info_test2017": [],
+        "boxes_train": [{"id": 1, "image_id": 1, "category_id": 1, "bbox": [1, 1, 5, 5]}],
+        "background_val": [],
+    }.items():
+        (folder / f"{name}.json").write_text(json.dumps({**coco, "annotations": records}))
+    found = find_annotations(folder, None)
+    assert found == {"train": folder / "instances_train2017.json", "val": folder / "background_val.json"}
+    said = capsys.readouterr().out
+    assert all(name in said for name in ("captions_", "person_keypoints_", "image_info_", "boxes_train"))
+
+
+@pytest.mark.parametrize("photos", ["photos", "images", "JPEGImages"])
+def test_masks_with_the_photos_names_stay_beside(tmp_path: Path, photos: str) -> None:
+    folder = write_dataset(tmp_path / "in")
+    (folder / "photos").rename(folder / photos)
+    for place in ("masks", f"{photos}/.thumbnails", "SegmentationClass"):
+        (folder / place).mkdir()
+        for path in (folder / photos).glob("*.png"):
+            Image.new("L", (40, 60)).save(folder / place / path.name)
+    report, coco = pulled(folder, tmp_path / "out")
+    assert (report["images"], report["dropped"], report["files_without_record"]) == (6, {}, 18)
+    for image in coco["images"]:
+        ours = (folder / photos / image["file_name"]).read_bytes()
+        assert (tmp_path / "out" / "images" / image["file_name"]).read_bytes() == ours
+
+
+def test_a_parameter_names_the_photos_folder(tmp_path: Path) -> None:
+    folder = write_dataset(tmp_path / "in")
+    shutil.copytree(folder / "photos", folder / "small")
+    shutil.copytree(folder / "photos", folder / "masks")
+    for number, place in enumerate(("photos", "small", "masks")):
+        for path in (folder / place).iterdir():
+            photo(path, value=number)
+    with pytest.raises(
+        SeamlineError, match=r"'001.png' fits 2 files, such as photos/001.png, small/001.png; .* pull.images"
+    ):
+        read_source(folder, None, None)
+    for number, place in enumerate(("photos", "small", "masks")):
+        (tmp_path / place).mkdir()
+        report = canonicalise(read_source(folder, None, None, place), tmp_path / place, copy)
+        assert (report["images"], report["files_without_record"]) == (6, 0)
+        assert np.asarray(Image.open(tmp_path / place / "images" / "001.png"))[0, 0, 0] == number
+    for wrong in ("none", "..", "/etc", "instances.json"):
+        with pytest.raises(SeamlineError, match="is not a folder of the source"):
+            read_source(folder, None, None, wrong)
+    with pytest.raises(SeamlineError, match="but the layout is deepfashion2"):
+        read_source(write_deepfashion2(tmp_path / "df2"), None, None, "train/image")
+
+
+def test_nothing_outside_of_the_source_is_opened(tmp_path: Path) -> None:
+    """Names of files that are there, outside: absolute, relative, as an address."""
+    folder = write_dataset(tmp_path / "in", count=4)
+    secret = tmp_path / "secret"
+    names = [str(secret / "001.png"), "../secret/002.png", f"file://{secret}/003.png", "../secret/004.png"]
+    coco = json.loads((folder / "instances.json").read_text())
+    for image, name in zip(coco["images"], names, strict=True):
+        photo(secret / image["file_name"], value=image["id"])
+        image["file_name"] = name
+    (folder / "photos" / "004.png").unlink()
+    (folder / "instances.json").write_text(json.dumps(coco))
+    opened: list[str] = []
+    watching = True
+
+    def watch(event: str, args: tuple[object, ...]) -> None:
+        if watching and event == "open":
+            opened.append(str(args[0]))
+
+    sys.addaudithook(watch)  # for good: Python cannot take it out again
+    report, _ = pulled(folder, tmp_path / "out")
+    watching = False
+    assert any(path.startswith(str(folder / "photos")) for path in opened)
+    assert not any("secret" in path for path in opened)
+    assert (report["images"], report["dropped"]["image: file is missing"]) == (3, 1)
+    hashes = {hashlib.sha256(path.read_bytes()).hexdigest() for path in (folder / "photos").iterdir()}
+    assert {hashlib.sha256(path.read_bytes()).hexdigest() for path in (tmp_path / "out" / "images").iterdir()} == hashes
+
+
+NO_TEXT = "caf\udce9"  # as Python has a name with the byte e9, which is Latin-1's é and not UTF-8
+
+
+@pytest.mark.skipif(sys.platform == "darwin", reason="its disks take names in UTF-8 only")
+@pytest.mark.parametrize(("write", "images"), [(write_dataset, 5), (write_deepfashion2, 5), (write_ccp, 2)])
+def test_file_names_that_are_not_utf_8_stop_no_layout(
+    tmp_path: Path, write: Callable[[Path], Path], images: int
+) -> None:
+    folder = write(tmp_path / "in")
+    (folder / NO_TEXT).mkdir()
+    for suffix in (".txt", ".jpg", ".json"):
+        (folder / NO_TEXT / f"{NO_TEXT}{suffix}").write_bytes(b"{}")
+    for place in ("train/image", "train/annos", "photos", "annotations/pixel-level"):
+        if (folder / place).is_dir():
+            first = min((folder / place).iterdir())
+            first.rename(first.with_name(NO_TEXT + first.suffix))
+    report, _ = pulled(folder, tmp_path / "out")
+    assert report["images"] == images

@@ -502,6 +502,50 @@ def two_coco_files(bench: Bench) -> Said:
     return bench.stage("pull", "data/raw", "--source", "in")
 
 
+@produces("pull.images: ... is not a folder of the source.")
+def a_folder_that_is_not_there(bench: Bench) -> Said:
+    write_dataset(bench.folder / "in")
+    with_params(bench.folder, {"pull": {"images": "pictures"}})
+    return bench.stage("pull", "data/raw", "--source", "in")
+
+
+@produces(
+    "pull.images: names the photos' folder of a COCO file, but the layout is ...; one has to be null, or pull.layout "
+    "coco."
+)
+def a_folder_for_another_layout(bench: Bench) -> Said:
+    write_dataset(bench.folder / "in")
+    with_params(bench.folder, {"pull": {"images": "photos", "layout": "ccp"}})
+    return bench.stage("pull", "data/raw", "--source", "in")
+
+
+@produces(
+    "...: the file_name ... fits ... files, such as ...; it has to name the folder as well, or pull.images the photos' "
+    "folder."
+)
+def two_files_of_one_name(bench: Bench) -> Said:
+    folder = write_dataset(bench.folder / "in")
+    shutil.copytree(folder / "photos", folder / "copies")
+    return bench.stage("pull", "data/raw", "--source", "in")
+
+
+@produces(
+    "...: file_names are addresses (...), such as ..., and no file of the source ends like them; download the photos "
+    "into the source."
+)
+def addresses_alone(bench: Bench) -> Said:
+    path = write_dataset(bench.folder / "in", count=1) / "instances.json"
+    path.write_text(path.read_text().replace("001.png", "https://example.org/first.png"))
+    return bench.stage("pull", "data/raw", "--source", "in")
+
+
+@produces("...: the record ... cannot be read (...). A file that is not UTF-8 has to be saved as UTF-8.")
+def another_code_page(bench: Bench) -> Said:
+    path = write_dataset(bench.folder / "in") / "instances.json"
+    path.write_bytes(path.read_bytes().replace(b"trousers", b"pantal\xf3n"))
+    return bench.stage("pull", "data/raw", "--source", "in")
+
+
 @produces("...: no image of it can be used (...).")
 def annotations_alone(bench: Bench) -> Said:
     shutil.rmtree(write_dataset(bench.folder / "in") / "photos")

@@ -435,3 +435,31 @@ def test_what_no_stage_has_made_is_never_deleted(tmp_path: Path, stage: str, arg
     done = run_stage(stage, tmp_path, *arguments)
     assert is_one_sentence(done, "would be deleted" if arguments[-1][0] == "." else "holiday.jpg"), done.stderr
     assert [path for path in sorted(tmp_path.rglob("*")) if ".seamline" not in path.parts] == before
+
+
+@pytest.mark.skipif(sys.platform == "darwin", reason="its disks take names in UTF-8 only")
+def test_file_names_that_are_not_utf_8_are_pulled(tmp_path: Path) -> None:
+    """As unzip leaves them of old archives: a photo, a folder, the COCO file, an archive beside its folder."""
+    folder = write_dataset(tmp_path / "in")
+    odd = os.fsdecode("été".encode("latin-1"))
+    coco = json.loads((folder / "instances.json").read_text())
+    (folder / "photos" / "001.png").rename(folder / "photos" / f"{odd}.png")
+    coco["images"][0]["file_name"] = f"{odd}.png"
+    (folder / f"{odd}.json").write_text(json.dumps(coco))
+    (folder / "instances.json").unlink()
+    (folder / odd).mkdir()
+    (folder / odd / "notes.txt").write_text("of no use")
+    with zipfile.ZipFile(folder / f"{odd}.zip", "w") as archive:
+        archive.writestr("notes.txt", "of no use")
+    with_params(tmp_path, {})
+    done = run_stage("pull", tmp_path, "data/raw", "--source", "in")
+    assert done.returncode == 0, done.stderr
+    assert "Traceback" not in done.stderr
+    report = json.loads((tmp_path / "data" / "raw-report.json").read_text())
+    assert (report["images"], report["dropped"]) == (6, {})
+    assert report["repaired"] == {"image: its file was found under another form of its name": 1}
+    manifest = (tmp_path / "data" / "raw-manifest.csv").read_text(encoding="utf-8")
+    assert "photos/\\udce9t\\udce9.png," in manifest
+    assert "\\udce9t\\udce9.json,\ufffdt\ufffd.png,1," in (tmp_path / "data" / "raw-changes.csv").read_text(
+        encoding="utf-8"
+    )

@@ -24,6 +24,8 @@ from seamline.base.errors import SeamlineError
 from seamline.ingest.archives import files_below
 from seamline.ingest.canonical.changes import Changes, Place
 from seamline.ingest.canonical.source import Part, Source
+from seamline.ingest.layouts.annotation_files import is_hidden
+from seamline.ingest.layouts.text import without_surrogates
 from seamline.masks.rle import mask_to_rle
 
 BACKGROUND = 0
@@ -34,7 +36,8 @@ def label_list(folder: Path) -> Path | None:
     """The label_list.mat beside annotations/pixel-level and photos, wherever in the source that is."""
     for path in files_below(folder, (".mat",)):
         base = path.parent if (path.parent / "photos").is_dir() else path.parent.parent
-        if path.name == "label_list.mat" and (base / "photos").is_dir() and label_maps(base).is_dir():
+        hidden = is_hidden(path.relative_to(folder))
+        if path.name == "label_list.mat" and not hidden and (base / "photos").is_dir() and label_maps(base).is_dir():
             return path
     return None
 
@@ -66,8 +69,8 @@ def read(folder: Path) -> Source:
             changes.drop("image: its label map cannot be read", Place(str(path.relative_to(folder)), path.stem))
             continue
         photo = photos.get(path.stem)
-        name = path.stem + ".jpg" if photo is None else photo.name
-        image_id = int(path.stem) if numbered else path.stem
+        name = without_surrogates(path.stem + ".jpg" if photo is None else photo.name)
+        image_id = int(path.stem) if numbered else without_surrogates(path.stem)
         height, width = labels.shape
         images.append(msgspec.json.encode({"id": image_id, "file_name": name, "width": width, "height": height}))
         files.append(photo)

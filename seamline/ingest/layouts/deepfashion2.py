@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import re
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,8 @@ from seamline.base.errors import SeamlineError
 from seamline.ingest.archives import files_below, folders_below
 from seamline.ingest.canonical.changes import Changes, Place
 from seamline.ingest.canonical.source import Part, Source
-from seamline.ingest.layouts.coco import split_of_file
+from seamline.ingest.layouts.annotation_files import is_hidden, split_of_file
+from seamline.ingest.layouts.text import to_utf8, without_surrogates
 
 NAMES = (
     "short sleeve top", "long sleeve top", "short sleeve outwear", "long sleeve outwear", "vest", "sling", "shorts",
@@ -28,12 +30,27 @@ NAMES = (
 )  # fmt: skip
 CATEGORIES: list[Record] = [{"id": number, "name": name} for number, name in enumerate(NAMES, start=1)]
 ITEM = re.compile(r"item\d{1,9}")
+MAX_LOOKED_AT = 20  # files that tell whether a folder is of this layout
 
 
 def split_folders(folder: Path) -> list[Path]:
     """The folders that have both image/ and annos/ in them."""
-    annotated = (place.parent for place in folders_below(folder) if place.name == "annos")
-    return [place for place in annotated if (place / "image").is_dir()]
+    annotated = (place for place in folders_below(folder) if place.name == "annos")
+    shown = (place.parent for place in annotated if not is_hidden(place.relative_to(folder)))
+    return [place for place in shown if (place / "image").is_dir()]
+
+
+def is_recognised(folder: Path) -> bool:
+    """Whether the folders are there, and a file in them is one of an image's items.
+
+    Others call their folders image/ and annos/ too: the first files decide.
+    """
+    for place in split_folders(folder):
+        listed = (path for path in files_below(place / "annos", (".json",)))
+        found = (read_annotation_file(path) for path in islice(listed, MAX_LOOKED_AT))
+        if any(record and any(map(ITEM.fullmatch, record)) for record in found):
+            return True
+    return False
 
 
 def found_split_folders(folder: Path) -> list[Path]:
@@ -60,7 +77,7 @@ def read(folder: Path) -> Source:
         listed = [path for path in files_below(place / "annos") if path.suffix.lower() == ".json"]
         for path in tqdm(listed, desc=f"annos of {place.name}", unit="file", disable=None):
             photo = photos.pop(path.stem, None)
-            name = f"{path.stem}.jpg" if photo is None else photo.name
+            name = without_surrogates(f"{path.stem}.jpg" if photo is None else photo.name)
             image_id += 1
             found = read_annotation_file(path)
             if found is None:
@@ -69,7 +86,7 @@ def read(folder: Path) -> Source:
                 continue
             keys = sorted(filter(ITEM.fullmatch, found), key=lambda key: int(key.removeprefix("item")))
             rest = {key: value for key, value in found.items() if key not in keys}
-            file_name = str((place / "image" / name).relative_to(folder))
+            file_name = without_surrogates(str((place / "image" / name).relative_to(folder)))
             images.append(msgspec.json.encode({**rest, "id": image_id, "file_name": file_name}))
             files.append(photo)
             for key in keys:
@@ -84,7 +101,7 @@ def read(folder: Path) -> Source:
 
 def read_annotation_file(path: Path) -> dict[str, Any] | None:
     """One image's annotations; None where the file is not a JSON object. NaN becomes null."""
-    data = path.read_bytes()
+    data, _ = to_utf8(path.read_bytes())
     try:
         return msgspec.json.decode(data, type=dict[str, Any])
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):

@@ -13,22 +13,24 @@ from pathlib import Path
 from seamline.base.errors import SeamlineError
 from seamline.ingest.archives import files_below
 from seamline.ingest.canonical.source import Source
-from seamline.ingest.layouts.coco import files_to_source, split_of_file
+from seamline.ingest.layouts.annotation_files import is_hidden, split_of_file
+from seamline.ingest.layouts.coco import files_to_source
 
 PATTERN = "instances_attributes_*.json"
 
 
 def annotation_files(folder: Path) -> list[Path]:
-    return [path for path in files_below(folder, (".json",)) if fnmatch(path.name, PATTERN)]
+    found = (path for path in files_below(folder, (".json",)) if fnmatch(path.name, PATTERN))
+    return [path for path in found if not is_hidden(path.relative_to(folder))]
 
 
-def read(folder: Path) -> Source:
-    """The annotation files by split, with their images.
+def read(folder: Path, images: str | None = None) -> Source:
+    """The annotation files by split, with their images; `images` is pull.images.
 
     Raises:
         SeamlineError: when there are none, or two of one split.
     """
-    return files_to_source("fashionpedia", folder, found_annotation_files(folder))
+    return files_to_source("fashionpedia", folder, found_annotation_files(folder), images)
 
 
 def found_annotation_files(folder: Path) -> dict[str | None, Path]:

@@ -7,16 +7,19 @@ from pathlib import Path
 
 from seamline.base.errors import SeamlineError
 from seamline.ingest.canonical.source import Source
-from seamline.ingest.layouts import ccp, coco, deepfashion2, fashionpedia
+from seamline.ingest.layouts import annotation_files, ccp, coco, deepfashion2, fashionpedia
 
 
-def read_source(folder: Path, layout: str | None, annotations: str | Mapping[str, str] | None) -> Source:
+def read_source(
+    folder: Path, layout: str | None, annotations: str | Mapping[str, str] | None, images: str | None = None
+) -> Source:
     """Read a dataset.
 
     Args:
         folder: with its files.
         layout: pull.layout: coco, deepfashion2, fashionpedia or ccp; None to recognise it.
         annotations: pull.annotations: the COCO file, or one a split; None to find it.
+        images: pull.images: the photos' folder of a COCO file; None where they may lie anywhere.
 
     Raises:
         SeamlineError: when nothing is recognised, or the files are not what the layout says.
@@ -24,15 +27,20 @@ def read_source(folder: Path, layout: str | None, annotations: str | Mapping[str
     layouts = possible_layouts(folder, layout, annotations)
     if len(layouts) > 1:
         print(f"the source looks like {layouts[0]} and is read as that; pull.layout chooses {' or '.join(layouts[1:])}")
+    if images is not None and layouts[0] in ("deepfashion2", "ccp"):
+        raise SeamlineError(
+            f"pull.images: names the photos' folder of a COCO file, but the layout is {layouts[0]}; one has to be "
+            "null, or pull.layout coco."
+        )
     match layouts[0]:
         case "deepfashion2":
             return deepfashion2.read(folder)
         case "fashionpedia":
-            return fashionpedia.read(folder)
+            return fashionpedia.read(folder, images)
         case "ccp":
             return ccp.read(folder)
         case _:
-            return coco.read(folder, annotations)
+            return coco.read(folder, annotations, images)
 
 
 def category_names(folder: Path, layout: str | None, annotations: str | Mapping[str, str] | None) -> list[str]:
@@ -50,7 +58,7 @@ def category_names(folder: Path, layout: str | None, annotations: str | Mapping[
         case "ccp":
             return ccp.category_names(folder)
         case _:
-            return coco.category_names(coco.find_annotations(folder, annotations))
+            return coco.category_names(annotation_files.find_annotations(folder, annotations))
 
 
 def possible_layouts(folder: Path, layout: str | None, annotations: str | Mapping[str, str] | None) -> list[str]:
@@ -72,9 +80,9 @@ def layouts_of(folder: Path) -> list[str]:
     DeepFashion2 comes with COCO files for its key points, Fashionpedia's are COCO files: both go before coco. Label
     maps go after it, since who has put a COCO file beside them means it to be used.
     """
-    if deepfashion2.split_folders(folder):
+    if deepfashion2.is_recognised(folder):
         return ["deepfashion2"]
     if fashionpedia.annotation_files(folder):
         return ["fashionpedia"]
     label_maps = ["ccp"] if ccp.label_list(folder) is not None else []
-    return ["coco", *label_maps] if coco.coco_files(folder) else label_maps or ["coco"]
+    return ["coco", *label_maps] if annotation_files.coco_files(folder) else label_maps or ["coco"]

@@ -1,0 +1,79 @@
+"""JSON as others write it; json and the codecs of Python say what is in it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from seamline.base.errors import SeamlineError
+from seamline.ingest.layouts.annotation_files import looks_like_coco, read_annotation_file
+from seamline.ingest.layouts.coco import category_names
+from seamline.ingest.layouts.text import to_utf8, without_surrogates
+from tests.conftest import write_dataset
+
+DOCUMENT = {"note": 'é 红 👗 "a\\b" \u2028', "images": [{"file_name": "\\udce9.jpg"}]}
+
+
+@pytest.mark.parametrize("ascii_only", [True, False])
+@pytest.mark.parametrize(
+    ("encoding", "mark"),
+    [
+        ("utf-8", ""), ("utf-16", ""), ("utf-16-le", ""), ("utf-16-be", ""), ("utf-32", ""), ("utf-32-le", ""),
+        ("utf-32-be", ""), ("utf-16-be", "\ufeff"), ("utf-32-be", "\ufeff"),
+    ],
+)  # fmt: skip
+def test_json_in_any_unicode(encoding: str, mark: str, ascii_only: bool) -> None:
+    text = json.dumps(DOCUMENT, ensure_ascii=ascii_only)
+    data, note = to_utf8((mark + text).encode(encoding))
+    assert json.loads(data.decode("utf-8")) == DOCUMENT
+    assert (encoding[:6].upper() in note) is (encoding != "utf-8")
+
+
+@pytest.mark.parametrize(
+    "value", ["a\udce9", "\ud83d", "\ud83dx\udc57", "\udc57\ud83d", "👗\ud800👗", "\\\udfff\\\\", "\\ud800"]
+)
+def test_halves_of_characters_become_the_sign_for_no_text(value: str) -> None:
+    data, note = to_utf8(json.dumps({value: [value]}).encode())
+    wanted = "".join("\ufffd" if 0xD800 <= ord(letter) < 0xE000 else letter for letter in value)
+    assert json.loads(data.decode("utf-8")) == {wanted: [wanted]}
+    assert bool(note) is (wanted != value)
+    assert without_surrogates(value) == wanted
+
+
+@pytest.mark.parametrize("data", [b"", b"\xff\xfe\x00", "é".encode("cp1252"), b"{\x00\xd8\xd8"])
+def test_what_is_none_of_them_stays(data: bytes) -> None:
+    assert to_utf8(data) == (data, "")
+
+
+def test_the_lists_at_its_top_make_a_coco_file(tmp_path: Path) -> None:
+    path = tmp_path / "a.json"
+    lists: dict[str, list[int]] = {"images": [], "annotations": [], "categories": []}
+    for document, right in (
+        (lists, True), ({**lists, "more": float("nan")}, True), ({"splits": lists}, False), ([lists], False),
+        ({**lists, "images": {}}, False), ({"features": lists, "mean": float("nan")}, False),
+    ):  # fmt: skip
+        for encoding in ("utf-8", "utf-16"):
+            path.write_bytes(json.dumps(document).encode(encoding))
+            assert looks_like_coco(path) is right, document
+    path.write_text(json.dumps(lists)[:-2])
+    assert looks_like_coco(path)  # damaged: reading it says so
+
+
+def test_what_was_done_is_said_with_the_files_name(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = write_dataset(tmp_path / "in", count=1) / "instances.json"
+    text = path.read_text().replace('"scale": 2', '"scale": "\\udc80"')
+    path.write_text(text, encoding="utf-16")
+    coco = read_annotation_file(path)
+    assert [json.loads(bytes(raw))["scale"] for raw in coco.annotations] == ["\ufffd", "\ufffd"]
+    said = capsys.readouterr().out
+    assert said.startswith("instances.json: is in UTF-16")
+    assert "2 halves of characters" in said
+
+
+def test_a_category_in_another_code_page_names_the_file(tmp_path: Path) -> None:
+    path = write_dataset(tmp_path / "in", count=1) / "instances.json"
+    path.write_bytes(path.read_text().replace("trousers", "jupe d'été").encode("cp1252"))
+    with pytest.raises(SeamlineError, match=r"^instances\.json: the record .* has to be saved as UTF-8\.$"):
+        category_names({None: path})
