@@ -116,8 +116,8 @@ def turned_pairs(fingerprints: Fingerprints, first: Indices, bits: int) -> list[
 
 def thumbnail_order(orientation: int) -> Indices:
     """Where in a thumbnail's values those of the turned one are."""
-    places = np.arange(THUMBNAIL_SIDE**2 * 3).reshape(THUMBNAIL_SIDE, THUMBNAIL_SIDE, 3)
-    return turned(places, orientation).ravel()
+    numbers = np.arange(THUMBNAIL_SIDE**2 * 3).reshape(THUMBNAIL_SIDE, THUMBNAIL_SIDE, 3)
+    return turned(numbers, orientation).ravel()
 
 
 def candidates(hashes: Pixels, bits: int) -> Iterator[tuple[Indices, Indices]]:

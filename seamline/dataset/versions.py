@@ -1,4 +1,4 @@
-"""Versions of one photo, as platforms write them when they augment a dataset: told by their names."""
+"""Versions of one photo, as platforms write them when they augment a dataset: recognised by their names."""
 
 from __future__ import annotations
 
