@@ -138,7 +138,8 @@ def print_report(report: Record, names: Sequence[str], smallest_ratio: float) ->
             print(f"{split}: {counted(few, 'group')} with an instance; intervals need {FEWEST_GROUPS}")
     for name in unlearnable(report, names):
         print(f"{name}: no instance in train, so that the model cannot learn it")
-    if report["largest_group_share"] > smallest_ratio:
+    images = sum(report[split]["images"] for split in SPLITS)
+    if report["largest_group_share"] > smallest_ratio and report["largest_group_share"] * images > 1.5:  # not of one
         print(
             f"{report['largest_group_share']:.0%} of the images are one group, more than the smallest split is to "
             "get; split.group_by, split.versions and split.near_duplicate_bits say what belongs together"

@@ -226,6 +226,22 @@ def test_different_garments_on_white_are_not_near_duplicates(tmp_path: Path) -> 
 
 
 @pytest.mark.skipif(not HAS_SHARED_DATA, reason="the real photos are not on this machine")
+@pytest.mark.parametrize("way", MIRRORED_AND_TURNED)
+def test_real_photos_mirrored_or_turned_are_found_and_others_are_not(way: str, tmp_path: Path) -> None:
+    """Of 28,680 pairs only the 120 true ones; each copy is smaller, and encoded again."""
+    paths = sorted((SHARED_DATA / "ccp-mini" / "photos").glob("*.jpg"))
+    prints = [fingerprint(path, 550) for path in paths]
+    for path in paths:
+        copy = MIRRORED_AND_TURNED[way](np.asarray(cv2.imread(str(path))))
+        smaller = cv2.resize(copy, None, fx=0.6, fy=0.6, interpolation=cv2.INTER_AREA)
+        cv2.imwrite(str(tmp_path / "a.jpg"), smaller, [cv2.IMWRITE_JPEG_QUALITY, 75])
+        prints.append(fingerprint(tmp_path / "a.jpg", min(smaller.shape[:2])))
+    pairs = near_duplicates(np.array(prints), 8)
+    assert (pairs[:, 0] + len(paths) == pairs[:, 1]).all()
+    assert len(pairs) >= 0.95 * len(paths)
+
+
+@pytest.mark.skipif(not HAS_SHARED_DATA, reason="the real photos are not on this machine")
 def test_real_photos_encoded_again_are_found_and_others_are_not(tmp_path: Path) -> None:
     photos = sorted((SHARED_DATA / "ccp-mini" / "photos").glob("*.jpg"))
     prints = [fingerprint(path, 550) for path in photos]
