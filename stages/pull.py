@@ -86,6 +86,8 @@ def pull(args: argparse.Namespace, params: Pull, scratch: Path) -> None:
     for verb in ("repaired", "dropped"):
         for reason, count in report[verb].items():
             print(f"{verb} {count}: {reason}")
+    if report["crowds"]:
+        print(report["crowds"])
 
 
 if __name__ == "__main__":

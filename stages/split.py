@@ -1,14 +1,15 @@
 """Split: divide the images into train, val and test so that nothing leaks and every class keeps its share.
 
-Images of one group (split.group_by) and near-duplicates stay together. OUT gets a COCO file for each split; train.txt,
-val.txt and test.txt, whose paths are relative to the folder that holds images/ and labels/; data.yaml with the names of
-the classes; and groups.json, which says what stayed together. REPORT is the proof, CHARTS is what the model will learn
-from.
+Images of one group (split.group_by), versions of one photo and near-duplicates stay together. OUT gets a COCO file for
+each split; train.txt, val.txt and test.txt, whose paths are relative to the folder that holds images/ and labels/;
+data.yaml with the names of the classes; and groups.json, which says what stayed together. REPORT is the proof, CHARTS
+is what the model will learn from.
 
 Example: python -m stages.split data/subset data/split
 """
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -24,8 +25,9 @@ from seamline.base.process import run
 from seamline.base.splits import MEASURED_SPLITS, SPLITS
 from seamline.dataset.groups import Assigned, Groups, field_groups
 from seamline.dataset.near_duplicates import Fingerprints, fingerprint, joined_groups, near_duplicates
-from seamline.dataset.splits import FEWEST_GROUPS, official_splits, split_report
+from seamline.dataset.splits import FEWEST_GROUPS, check_measurable, official_splits, split_report, unlearnable
 from seamline.dataset.stratification import stratified
+from seamline.dataset.versions import version_pairs
 from seamline.params.loader import load_params
 from seamline.params.split import Ratios, Split
 
@@ -52,8 +54,11 @@ def main() -> None:
     pairs = None
     if params.near_duplicate_bits is not None:
         pairs = near_duplicates(fingerprints(coco, images_folder), params.near_duplicate_bits)
-    joined = groups if pairs is None else joined_groups(groups, pairs)
+    versions = version_pairs(coco) if params.versions else None
+    ties = [found for found in (pairs, versions) if found is not None and len(found)]
+    joined = joined_groups(groups, np.concatenate(ties)) if ties else groups
     assigned = assigned_splits(coco, joined, instances, params)
+    check_measurable({split: int(instances[assigned == index].sum()) for index, split in enumerate(SPLITS)})
 
     names = [category.name for category in coco.category_refs()]
     with whole_folder(args.out) as out:
@@ -65,9 +70,9 @@ def main() -> None:
         write_text(out / "data.yaml", yaml.safe_dump({**files_of, "names": dict(enumerate(names))}, sort_keys=False))
     with whole_folder(charts_folder) as charts:
         write_data_charts(coco, [SPLITS[index] for index in assigned], images_folder, charts)
-    report = split_report(assigned, groups, instances, names, pairs, joined)
+    report = split_report(assigned, groups, instances, names, pairs, versions, joined)
     write_json(args.report or beside(args.out, "report.json"), {"official": params.official, **report})
-    print_report(report, min(ratios_of(params.ratios)))
+    print_report(report, names, min(ratios_of(params.ratios)))
 
 
 def ratios_of(ratios: Ratios) -> list[float]:
@@ -121,18 +126,23 @@ def write_splits(out: Path, coco: Coco, assigned: Assigned, image_of: Ints) -> N
         )
 
 
-def print_report(report: Record, smallest_ratio: float) -> None:
+def print_report(report: Record, names: Sequence[str], smallest_ratio: float) -> None:
     print(", ".join(f"{split} {report[split]['images']} images ({report[split]['share']:.1%})" for split in SPLITS))
     leaks = f"across splits: {report['leaked_groups']} of {report['groups']} groups"
-    pairs, across = report["near_duplicates"], report["near_duplicates_across_splits"]
-    print(leaks + ("" if pairs is None else f", {across} of {pairs} near-duplicates"))
+    for kind, name in ("near_duplicates", "near-duplicates"), ("versions", "versions of a photo"):
+        if report[kind] is not None and (report[kind] or kind == "near_duplicates"):
+            leaks += f", {report[f'{kind}_across_splits']} of {report[kind]} {name}"
+    print(leaks)
     for split in MEASURED_SPLITS:
         if (few := report[split]["groups_showing_an_instance"]) < FEWEST_GROUPS:
             print(f"{split}: {counted(few, 'group')} with an instance; intervals need {FEWEST_GROUPS}")
-    if report["largest_group_share"] > smallest_ratio:
+    for name in unlearnable(report, names):
+        print(f"{name}: no instance in train, so that the model cannot learn it")
+    images = sum(report[split]["images"] for split in SPLITS)
+    if report["largest_group_share"] > smallest_ratio and report["largest_group_share"] * images > 1.5:  # not of one
         print(
             f"{report['largest_group_share']:.0%} of the images are one group, more than the smallest split is to "
-            "get; a smaller split.near_duplicate_bits joins fewer"
+            "get; split.group_by, split.versions and split.near_duplicate_bits say what belongs together"
         )
 
 

@@ -8,7 +8,6 @@ Example: python -m stages.subset data/raw data/subset
 """
 
 import argparse
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -17,16 +16,22 @@ import numpy.typing as npt
 from tqdm import tqdm
 
 from seamline.base.coco import Coco, Record, link_image, raw_to_record, read_coco, write_coco
-from seamline.base.errors import SeamlineError
+from seamline.base.errors import counted
 from seamline.base.files import beside, check_out, whole_folder, write_json
 from seamline.base.process import run
 from seamline.dataset.groups import field_groups
-from seamline.dataset.selection import choose_balanced, merged_category, source_ids_by_class
+from seamline.dataset.selection import (
+    TAKE_CROWDS,
+    annotation_rows,
+    check_chosen,
+    choose_balanced,
+    merged_category,
+    source_ids_by_class,
+)
 from seamline.params.loader import load_params
 from seamline.params.subset import Subset
 
 Ints = npt.NDArray[np.int64]
-Flags = npt.NDArray[np.bool_]
 
 
 def main() -> None:
@@ -43,69 +48,68 @@ def main() -> None:
     sources = sources_of_classes(coco, set(np.unique(rows[:, 1]).tolist()), params)
     class_of = {source: number for number, ids in enumerate(sources.values()) for source in ids}
     classes = np.array([class_of.get(category, -1) for category in rows[:, 1].tolist()], dtype=np.int64)
+    crowd = (rows[:, 2] != 0) & (params.crowd != "instances")
     left_out = {
         "smaller than subset.min_area_px": rows[:, 3] == 0,
-        "crowd": (rows[:, 2] != 0) & (rows[:, 3] != 0) & (not params.crowd),
+        "crowd": crowd & (rows[:, 3] != 0) & (not params.crowd),
     }
-    counted = (classes >= 0) & ~np.any(list(left_out.values()), axis=0)
+    included = (classes >= 0) & ~np.any(list(left_out.values()), axis=0)
+    trained = included & ~crowd
 
     shows = np.zeros((len(coco.images), len(sources)), dtype=bool)
-    shows[rows[counted, 0], classes[counted]] = True
-    # Nor is an image background whose only garments were left out: it does show them.
-    unusable = np.isin(np.arange(len(coco.images)), rows[(classes >= 0) & ~counted, 0]) & ~shows.any(axis=1)
+    shows[rows[trained, 0], classes[trained]] = True
+    # Nor is an image background whose only garments were left out or are crowds: it does show them.
+    unusable = np.isin(np.arange(len(coco.images)), rows[(classes >= 0) & ~trained, 0]) & ~shows.any(axis=1)
     chosen = choose_balanced(
         shows, unusable, field_groups(coco, params.group_by), params.images, params.background, params.seed
     )
-    check_chosen(shows, chosen, unusable, params.images)
+    check_chosen(shows, chosen, crowd[(classes >= 0) & (rows[:, 3] != 0)], params.images)
 
     taken = np.isin(np.arange(len(coco.images)), chosen)
     # Where all classes are wanted their ids stay as well: nobody's ids shift without need.
     numbers = [ids[0] if params.classes is None else position for position, ids in enumerate(sources.values(), start=1)]
+    plain = {"iscrowd": 0} if params.crowd == "instances" else {}
     annotations = [
-        {**raw_to_record(coco.annotations[index]), "category_id": numbers[classes[index]]}
-        for index in np.flatnonzero(counted & taken[rows[:, 0]])
+        {**raw_to_record(coco.annotations[index]), "category_id": numbers[classes[index]], **plain}
+        for index in np.flatnonzero(included & taken[rows[:, 0]])
     ]
     categories = merged_categories(coco, sources, numbers)
     write_subset(args.out, args.raw, coco, chosen, annotations, categories)
 
-    names = {category["id"]: category["name"] for category in categories}
-    instances = Counter(names[annotation["category_id"]] for annotation in annotations)
     of_chosen = taken[rows[:, 0]] & (classes >= 0)
-    write_json(
-        args.report or beside(args.out, "report.json"),
-        {
-            "images": len(chosen),
-            "images_wanted": params.images,
-            "images_without_a_class": int((~shows[chosen].any(axis=1)).sum()),
-            "images_of_left_out_instances_only": int(unusable.sum()),
-            "classes": {
-                name: {"images": int(shows[chosen, number].sum()), "instances": instances[name]}
-                for number, name in enumerate(sources)
-            },
-            "instances_left_out": {reason: int((out & of_chosen).sum()) for reason, out in left_out.items()},
+    instances = np.bincount(classes[of_chosen & trained], minlength=len(sources)).tolist()
+    of_crowds = unusable & np.isin(np.arange(len(coco.images)), rows[included & crowd, 0])
+    report: Record = {
+        "images": len(chosen),
+        "images_wanted": params.images,
+        "images_without_a_class": int((~shows[chosen].any(axis=1)).sum()),
+        "images_of_left_out_instances_only": int((unusable & ~of_crowds).sum()),
+        "images_of_crowds_only": int(of_crowds.sum()),
+        "classes": {
+            name: {"images": int(shows[chosen, number].sum()), "instances": instances[number]}
+            for number, name in enumerate(sources)
         },
-    )
-    print_taken(params.images, len(chosen), int(shows.any(axis=1).sum()))
-    print(f"{len(chosen)} images, " + ", ".join(f"{count} {name}" for name, count in sorted(instances.items())))
+        "crowds": int((of_chosen & included & crowd).sum()),
+        "instances_left_out": {reason: int((out & of_chosen).sum()) for reason, out in left_out.items()},
+    }
+    write_json(args.report or beside(args.out, "report.json"), report)
+    print_chosen(report, int(shows.any(axis=1).sum()))
 
 
-def print_taken(wanted: int | None, taken: int, showing: int) -> None:
+def print_chosen(report: Record, showing: int) -> None:
+    """What was chosen, of which only what is trained on counts; `showing` images have an instance of a class."""
+    wanted, taken = report["images_wanted"], report["images"]
     if wanted is not None and taken < wanted:
         print(f"asked for {wanted} images, there are {taken} that fit: took those")
     elif wanted is not None:
         print(f"took {taken} images (subset.images); {showing} show one of the classes")
-
-
-def annotation_rows(coco: Coco, min_area_px: float) -> Ints:
-    """A row an annotation: position of its image, category, whether it is a crowd, whether it is large enough."""
-    position = {image.id: index for index, image in enumerate(coco.image_refs())}
-    return np.array(
-        [
-            (position[found.image_id], found.category_id, found.iscrowd != 0, found.area >= min_area_px)
-            for found in coco.annotation_refs()
-        ],
-        dtype=np.int64,
-    ).reshape(-1, 4)
+    counts = {name: shown["instances"] for name, shown in report["classes"].items()}
+    if of_crowds := report["images_of_crowds_only"]:
+        print(f"left out {counted(of_crowds, 'image')} that only crowds (iscrowd 1) show; {TAKE_CROWDS}")
+    for name in sorted(name for name, count in counts.items() if not count):
+        print(f"{name}: no instance to learn from, all are crowds or smaller than subset.min_area_px; {TAKE_CROWDS}")
+    parts = [f"{count} {name}" for name, count in sorted(counts.items()) if count]
+    print(", ".join([f"{taken} images", *parts, *([counted(report["crowds"], "crowd")] if report["crowds"] else [])]))
 
 
 def sources_of_classes(coco: Coco, used: set[int], params: Subset) -> dict[str, list[int]]:
@@ -115,14 +119,6 @@ def sources_of_classes(coco: Coco, used: set[int], params: Subset) -> dict[str, 
     return source_ids_by_class(
         params.sources_by_class(shown), {category.name: category.id for category in categories}, used
     )
-
-
-def check_chosen(shows: Flags, chosen: Ints, unusable: Flags, wanted: int | None) -> None:
-    """Raises SeamlineError where no instance is left to train on."""
-    if not shows[chosen].any():
-        if unusable.any() and not shows.any():
-            raise SeamlineError("subset: min_area_px and crowd leave no instance; their areas are in pixels.")
-        raise SeamlineError(f"subset.images: {wanted} is too few; the smallest group of images is larger.")
 
 
 def merged_categories(coco: Coco, sources: Mapping[str, Sequence[int]], numbers: Sequence[int]) -> list[Record]:

@@ -8,8 +8,23 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from seamline.base.coco import Coco
 from seamline.base.errors import SeamlineError
 from seamline.dataset.groups import Groups
+
+TAKE_CROWDS = "subset.crowd: instances takes them for instances"
+
+
+def annotation_rows(coco: Coco, min_area_px: float) -> npt.NDArray[np.int64]:
+    """A row an annotation: position of its image, category, whether it is a crowd, whether it is large enough."""
+    position = {image.id: index for index, image in enumerate(coco.image_refs())}
+    return np.array(
+        [
+            (position[found.image_id], found.category_id, found.iscrowd != 0, found.area >= min_area_px)
+            for found in coco.annotation_refs()
+        ],
+        dtype=np.int64,
+    ).reshape(-1, 4)
 
 
 def source_ids_by_class(
@@ -106,3 +121,19 @@ def choose_balanced(
             chosen += int(sizes[group])
             of_class += images_of_class[group]
     return usable[taken[group_of[usable]]]
+
+
+def check_chosen(
+    shows: npt.NDArray[np.bool_], chosen: npt.NDArray[np.int64], crowd: npt.NDArray[np.bool_], wanted: int | None
+) -> None:
+    """Raises SeamlineError where no instance is left to train on; `crowd` is of those that are large enough."""
+    if shows[chosen].any():
+        return
+    if shows.any():
+        raise SeamlineError(f"subset.images: {wanted} is too few; the smallest group of images is larger.")
+    if len(crowd) and crowd.all():
+        raise SeamlineError(
+            f"subset.crowd: all {len(crowd)} annotations are crowds (iscrowd 1), which are not trained on; "
+            f"{TAKE_CROWDS}."
+        )
+    raise SeamlineError("subset: min_area_px and crowd leave no instance; their areas are in pixels.")

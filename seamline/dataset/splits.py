@@ -14,6 +14,7 @@ from seamline.base.errors import SeamlineError
 from seamline.base.splits import SPLITS
 from seamline.dataset.groups import Assigned, Groups
 
+PURPOSES = {"train": "to learn from", "val": "to check exported models with", "test": "to measure with"}
 FEWEST_GROUPS = 15  # that show an instance; from fewer the evaluation makes no intervals (bootstrap.FEWEST)
 
 
@@ -54,16 +55,18 @@ def split_report(
     instances: npt.NDArray[np.int64],
     names: Sequence[str],
     pairs: npt.NDArray[np.int64] | None,
+    versions: npt.NDArray[np.int64] | None,
     joined: Groups,
 ) -> Record:
     """Counts and the proof that nothing leaks, for reports/split.json.
 
     Args:
         assigned: (images,), index into SPLITS.
-        groups: (images,), the group its field gives (before near-duplicates are joined).
+        groups: (images,), the group its field gives (before near-duplicates and versions are joined).
         instances: (images, classes), how many instances of each class an image shows.
         names: of the classes.
         pairs: (pairs, 2), positions of near-duplicate images; None when they were not looked for.
+        versions: (pairs, 2), positions of versions of one photo; None when they were not looked for.
         joined: (images,), the groups that were kept together.
     """
     report: Record = {}
@@ -90,11 +93,26 @@ def split_report(
     report["images_in_a_group_of_their_own"] = int((np.bincount(groups) == 1).sum())
     report["largest_group_share"] = round(float(np.bincount(joined).max() / len(joined)), 4)
     report["leaked_groups"] = int((np.bincount(of_groups[:, 0]) > 1).sum())
-    report["near_duplicates"] = None if pairs is None else len(pairs)
-    report["near_duplicates_across_splits"] = (
-        None if pairs is None else int((assigned[pairs[:, 0]] != assigned[pairs[:, 1]]).sum())
-    )
+    for name, found in ("near_duplicates", pairs), ("versions", versions):
+        report[name] = None if found is None else len(found)
+        across = None if found is None else int((assigned[found[:, 0]] != assigned[found[:, 1]]).sum())
+        report[f"{name}_across_splits"] = across
     return report
+
+
+def check_measurable(instances_of: Mapping[str, int]) -> None:
+    """Raises SeamlineError for a split without an instance: the run would end in an error once it is trained."""
+    empty = [split for split in SPLITS if not instances_of[split]]
+    if empty:
+        raise SeamlineError(
+            f"split: {empty[0]} has no instance {PURPOSES[empty[0]]}; use more images, or change split.ratios or "
+            "split.official."
+        )
+
+
+def unlearnable(report: Record, names: Sequence[str]) -> list[str]:
+    """The classes without an instance in train."""
+    return [name for name in names if name not in report["train"]["classes"]]
 
 
 def class_divergence(first: npt.NDArray[np.int64], second: npt.NDArray[np.int64]) -> float:

@@ -55,13 +55,26 @@ UNREAD = {
 }  # fmt: skip
 UNREAD_SUFFIXES = {suffix: what for what, suffixes in UNREAD.items() for suffix in suffixes if suffix not in SUFFIXES}
 END_OF_JPEG = b"\xff\xd9"
+HEIC_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx")
+HEIC = "is a HEIC photo, and pillow-heif, which reads those, is not installed; pip install pillow-heif"
+DAMAGED = "is not an image that can be decoded; it is damaged"
 CANNOT_BE_DECODED = "image: cannot be decoded"
+TOO_SMALL = f"image: a side has fewer than {MIN_SIDE_PX} pixels"
+SEVERAL_PICTURES = "image: has several pictures (an animation, or pages)"
 ORIENTATION_TAG = 0x0112
 # What Pillow raises on broken files, beside OSError; RuntimeError of the libraries for AVIF and HEIF.
 BROKEN = (
     OSError, SyntaxError, ValueError, EOFError, IndexError, KeyError, TypeError, OverflowError, MemoryError,
     RuntimeError, struct.error, zlib.error, Image.DecompressionBombError,
 )  # fmt: skip
+
+
+class NotUsable(Exception):
+    """Why a file cannot be used, without its name, as the end of a sentence; and the reason pull counts it under."""
+
+    def __init__(self, sentence: str, reason: str = CANNOT_BE_DECODED) -> None:
+        super().__init__(sentence)
+        self.reason = reason
 
 
 class Picture(msgspec.Struct, frozen=True):
@@ -119,24 +132,85 @@ def pictures_in(opened_image: Any) -> int:
     return 1 if opened_image.format in ("JPEG", "MPO") else int(getattr(opened_image, "n_frames", 1))
 
 
+def header_of(stream: IO[bytes], formats: Collection[str], max_pixels: int = MAX_PIXELS) -> Any:
+    """Pillow's image over a file of which only the header has been read: of a photo that may be decoded.
+
+    With pixels_of() it is the one judgement of what a usable photo is, for pull as for prediction.
+
+    Raises:
+        NotUsable: when it is of no such format, has too many pixels or more than one picture.
+    """
+    if not stream.read(1):
+        raise NotUsable("is empty", CANNOT_BE_DECODED)
+    stream.seek(0)
+    try:
+        header = opened(stream, formats)
+        if header is None:
+            names = ", ".join(sorted(set(formats) - {"MPO"}))
+            sentence = HEIC if is_heic(stream) else f"{DAMAGED}, or not in a format that is read ({names})"
+            raise NotUsable(sentence, f"image: its format is none of {names}")
+        check_pixels(header.width, header.height, max_pixels)
+        count = pictures_in(header)
+    except BROKEN:
+        sentence = HEIC if "HEIF" not in formats and is_heic(stream) else f"{DAMAGED}, or cut short"
+        raise NotUsable(sentence, CANNOT_BE_DECODED) from None
+    if count > 1:
+        raise NotUsable(
+            f"has {count} pictures (an animation, or pages); save the one that is meant in a file of its own",
+            SEVERAL_PICTURES,
+        )
+    return header
+
+
+def check_pixels(width: int, height: int, most: int) -> None:
+    """Raises NotUsable when there are more than `most`."""
+    if width * height > most:
+        raise NotUsable(f"has {width} x {height} pixels; at most {most:,} are read (max_pixels)", TOO_LARGE)
+
+
+def is_heic(stream: IO[bytes]) -> bool:
+    """Whether the file says so: its first box has the brand it is of, and others that it can be read as."""
+    stream.seek(0)
+    start = stream.read(64)
+    brands = start[8 : int.from_bytes(start[:4], "big")]
+    return start[4:8] == b"ftyp" and any(brands[at : at + 4] in HEIC_BRANDS for at in range(0, len(brands), 4))
+
+
+def pixels_of(data: bytes, image_format: str) -> npt.NDArray[np.uint8]:
+    """(height, width, 3), BGR, EXIF's orientation applied.
+
+    Raises:
+        NotUsable: when the file cannot be decoded, or a side is too small.
+    """
+    try:
+        pixels = decoded(data) if image_format in SUFFIX_OF_FORMAT else decoded_by_pillow(data, image_format)
+    except BROKEN:
+        pixels = None
+    if pixels is None:
+        raise NotUsable(f"{DAMAGED}, or cut short", CANNOT_BE_DECODED)
+    return large_enough(pixels)
+
+
+def large_enough(image: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+    """The image itself; raises NotUsable when a side is too small."""
+    height, width = image.shape[:2]
+    if min(height, width) < MIN_SIDE_PX:
+        raise NotUsable(f"has {width} x {height} pixels; a side needs at least {MIN_SIDE_PX}", TOO_SMALL)
+    return image
+
+
 def inspect(path: Path) -> Picture | str:
     """Decode an image once; the reason where the pipeline cannot use it."""
     try:
         data = path.read_bytes()
-        header = opened(io.BytesIO(data), SUFFIX_OF_FORMAT)
-        if header is None:
-            return f"image: its format is none of {', '.join(sorted(set(SUFFIX_OF_FORMAT) - {'MPO'}))}"
+        header = header_of(io.BytesIO(data), SUFFIX_OF_FORMAT)
         image_format = str(header.format)
-        if header.width * header.height > MAX_PIXELS:
-            return TOO_LARGE
         orientation = header.getexif().get(ORIENTATION_TAG, 1)
+        seen = pixels_of(data, image_format)
+    except NotUsable as error:
+        return error.reason
     except BROKEN:
         return CANNOT_BE_DECODED
-    seen = decoded(data)
-    if seen is None:
-        return CANNOT_BE_DECODED
-    if min(seen.shape[:2]) < MIN_SIDE_PX:
-        return f"image: a side has fewer than {MIN_SIDE_PX} pixels"
     # Pillow also finds an orientation in XMP, or in formats that OpenCV does not turn: what counts is what is seen.
     if orientation not in range(2, 9) or same(seen, decoded(data, cv2.IMREAD_IGNORE_ORIENTATION)):
         orientation = 1

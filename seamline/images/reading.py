@@ -19,37 +19,29 @@ from seamline.images.budget import PixelBudget
 from seamline.images.files import (
     BROKEN,
     MAX_PIXELS,
-    MIN_SIDE_PX,
     OTHER_FORMATS,
     SUFFIX_OF_FORMAT,
-    decoded,
-    decoded_by_pillow,
-    opened,
-    pictures_in,
+    NotUsable,
+    check_pixels,
+    header_of,
+    large_enough,
     pillow_to_pixels,
+    pixels_of,
 )
 
 Image = npt.NDArray[np.uint8]  # (height, width, 3), BGR
 # Text is a path. Arrays are of uint8: (height, width, 3) or with 4 channels, blue first, or grey.
 Source = os.PathLike[str] | str | bytes | bytearray | memoryview | IO[bytes] | Pillow.Image | npt.NDArray[Any]
 FORMATS = (*SUFFIX_OF_FORMAT, *OTHER_FORMATS)
-FORMAT_NAMES = ", ".join(sorted(set(FORMATS) - {"MPO"}))
 MAX_BYTES_A_PIXEL = 8  # in a file that is not compressed: four channels of 16 bits
 # A file of more is opened for its header first, and read when there is room for its pixels.
 READ_AT_ONCE_BYTES = 1 << 20
-HEIC_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx")
-HEIC = "is a HEIC photo, and pillow-heif, which reads those, is not installed; pip install pillow-heif"
-DAMAGED = "is not an image that can be decoded; it is damaged"
 TAKEN = "a path, bytes, a binary file, an image of Pillow's or an array of uint8"
 T = TypeVar("T")
 
 
 class ImageError(SeamlineError):
     """One image cannot be used; the others can."""
-
-
-class NotAnImage(Exception):
-    """Why something cannot be used, without its name."""
 
 
 class Unread(NamedTuple):
@@ -91,7 +83,7 @@ def named(source: Source, name: str) -> Iterator[None]:
     name = os.fspath(source) if isinstance(source, str | os.PathLike) else name
     try:
         yield
-    except NotAnImage as error:
+    except NotUsable as error:
         raise ImageError(f"{name}: {error}.") from None
     except MemoryError:
         raise ImageError(f"{name}: does not fit into memory.") from None
@@ -106,7 +98,7 @@ def looked_at(source: Source, max_pixels: int) -> Unread:
     """What can be known of an image before it is decoded.
 
     Raises:
-        NotAnImage: when it cannot be used.
+        NotUsable: when it cannot be used.
     """
     if isinstance(source, np.ndarray):
         image = array_to_image(source)
@@ -121,37 +113,39 @@ def looked_at(source: Source, max_pixels: int) -> Unread:
     elif callable(getattr(source, "read", None)):
         data = stream_to_bytes(source, MAX_BYTES_A_PIXEL * max_pixels)
     else:
-        raise NotAnImage(f"is of type {type(source).__name__}, which is not taken; it has to be {TAKEN}")
+        raise NotUsable(f"is of type {type(source).__name__}, which is not taken; it has to be {TAKEN}")
     return looked_at_bytes(data, max_pixels)
 
 
 def looked_at_bytes(data: bytes, max_pixels: int) -> Unread:
-    image_format, pixels = examined(io.BytesIO(data), max_pixels)
-    return Unread(pixels, lambda: bytes_to_image(data, image_format))
+    header = header_of(io.BytesIO(data), FORMATS, max_pixels)
+    image_format = str(header.format)
+    return Unread(header.width * header.height, lambda: pixels_of(data, image_format))
 
 
 def looked_at_file(path: Path, max_pixels: int) -> Unread:
     try:
         status = os.stat(path)  # noqa: PTH116 (a quarter of the time, for each photo)
         if not stat.S_ISREG(status.st_mode):  # opening a pipe would wait for whoever writes to it
-            raise NotAnImage("is not a file")
+            raise NotUsable("is not a file")
         check_bytes(status.st_size, MAX_BYTES_A_PIXEL * max_pixels)
         if status.st_size <= READ_AT_ONCE_BYTES:
             return looked_at_bytes(path.read_bytes(), max_pixels)
         with path.open("rb") as stream:
-            image_format, pixels = examined(stream, max_pixels)
+            header = header_of(stream, FORMATS, max_pixels)
+            image_format, pixels = str(header.format), header.width * header.height
     except FileNotFoundError:
-        raise NotAnImage("there is no such file") from None
+        raise NotUsable("there is no such file") from None
     except OSError as error:
-        raise NotAnImage(f"cannot be read ({error.strerror})") from None
+        raise NotUsable(f"cannot be read ({error.strerror})") from None
     except ValueError:  # a NUL in the name, which each version of Python says in other words
-        raise NotAnImage("cannot be the name of a file") from None
+        raise NotUsable("cannot be the name of a file") from None
 
     def decode() -> Image:
         try:
-            return bytes_to_image(path.read_bytes(), image_format)
+            return pixels_of(path.read_bytes(), image_format)
         except OSError as error:
-            raise NotAnImage(f"cannot be read ({error.strerror})") from None
+            raise NotUsable(f"cannot be read ({error.strerror})") from None
 
     return Unread(pixels, decode)
 
@@ -161,73 +155,24 @@ def stream_to_bytes(stream: Any, most: int) -> bytes:
     try:
         data = stream.read(most + 1)
     except (OSError, ValueError) as error:
-        raise NotAnImage(f"cannot be read ({error})") from None
+        raise NotUsable(f"cannot be read ({error})") from None
     if not isinstance(data, bytes):
-        raise NotAnImage("is a file that was opened as text; it has to be opened with mode 'rb'")
+        raise NotUsable("is a file that was opened as text; it has to be opened with mode 'rb'")
     check_bytes(len(data), most)
     return data
-
-
-def examined(stream: IO[bytes], max_pixels: int) -> tuple[str, int]:
-    """Format and number of pixels, as its header says.
-
-    Raises:
-        NotAnImage: when it is of no format that is read, has too many pixels or more than one picture.
-    """
-    if not stream.read(1):
-        raise NotAnImage("is empty")
-    stream.seek(0)
-    try:
-        header = opened(stream, FORMATS)
-        if header is None:
-            raise NotAnImage(
-                HEIC if is_heic(stream) else f"{DAMAGED}, or not in a format that is read ({FORMAT_NAMES})"
-            )
-        check_pixels(header.width, header.height, max_pixels)
-        count = pictures_in(header)
-    except BROKEN:
-        raise NotAnImage(HEIC if "HEIF" not in FORMATS and is_heic(stream) else f"{DAMAGED}, or cut short") from None
-    if count > 1:
-        raise NotAnImage(
-            f"has {count} pictures (an animation, or pages); save the one that is meant in a file of its own"
-        )
-    return str(header.format), header.width * header.height
-
-
-def is_heic(stream: IO[bytes]) -> bool:
-    """Whether the file says so: its first box has the brand it is of, and others that it can be read as."""
-    stream.seek(0)
-    start = stream.read(64)
-    brands = start[8 : int.from_bytes(start[:4], "big")]
-    return start[4:8] == b"ftyp" and any(brands[at : at + 4] in HEIC_BRANDS for at in range(0, len(brands), 4))
-
-
-def check_pixels(width: int, height: int, most: int) -> None:
-    if width * height > most:
-        raise NotAnImage(f"has {width} x {height} pixels; at most {most:,} are read (max_pixels)")
 
 
 def check_bytes(size: int, most: int) -> None:
     if size > most:
         limit = f"{MAX_BYTES_A_PIXEL} for each pixel that max_pixels allows"
-        raise NotAnImage(f"has {size:,} bytes; at most {most:,} are read ({limit})")
-
-
-def bytes_to_image(data: bytes, image_format: str) -> Image:
-    try:
-        pixels = decoded(data) if image_format in SUFFIX_OF_FORMAT else decoded_by_pillow(data, image_format)
-    except BROKEN:
-        pixels = None
-    if pixels is None:
-        raise NotAnImage(f"{DAMAGED}, or cut short")
-    return large_enough(pixels)
+        raise NotUsable(f"has {size:,} bytes; at most {most:,} are read ({limit})")
 
 
 def pillow_to_image(image: Pillow.Image) -> Image:
     try:
         return pillow_to_pixels(image)
     except BROKEN as error:  # it may not have been read from its file before
-        raise NotAnImage(f"cannot be read as an image of Pillow's ({error})") from None
+        raise NotUsable(f"cannot be read as an image of Pillow's ({error})") from None
 
 
 def array_to_image(array: npt.NDArray[Any]) -> Image:
@@ -235,17 +180,10 @@ def array_to_image(array: npt.NDArray[Any]) -> Image:
     array = np.asarray(array)  # subclasses such as np.matrix change their shapes on the way
     channels = 1 if array.ndim == 2 else array.shape[2] if array.ndim == 3 else 0
     if channels not in (1, 3, 4) or array.dtype != np.uint8:
-        raise NotAnImage(
+        raise NotUsable(
             f"is an array of {array.dtype} and shape {array.shape}, which is not taken; it has to be of uint8 and "
             "(height, width, 3), blue first, or with 4 channels, or grey with 1 or none"
         )
     if channels == 1:
         return np.repeat(array.reshape(*array.shape[:2], 1), 3, axis=2)
     return array[:, :, :3]
-
-
-def large_enough(image: Image) -> Image:
-    height, width = image.shape[:2]
-    if min(height, width) < MIN_SIDE_PX:
-        raise NotAnImage(f"has {width} x {height} pixels; a side needs at least {MIN_SIDE_PX}")
-    return image

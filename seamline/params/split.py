@@ -24,6 +24,7 @@ class Split(Section):
     ratios: Ratios
     official: Annotated[dict[str, Text], Meta(min_length=1)] | None
     group_by: Text | None
+    versions: bool
     near_duplicate_bits: Annotated[int, Meta(ge=0, le=24)] | None
     seed: Seed
 

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated
+from typing import Annotated, Literal
 
 from msgspec import Meta
 
@@ -13,7 +13,7 @@ class Subset(Section):
     images: Count | None
     background: Annotated[float, Meta(ge=0, lt=1)]
     min_area_px: AtLeastZero
-    crowd: bool
+    crowd: bool | Literal["instances"]
     group_by: Text | None
     seed: Seed
 

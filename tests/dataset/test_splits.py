@@ -11,7 +11,14 @@ from scipy.spatial.distance import jensenshannon
 
 from seamline.base.errors import SeamlineError
 from seamline.base.splits import SPLITS
-from seamline.dataset.splits import FEWEST_GROUPS, class_divergence, official_splits, split_report
+from seamline.dataset.splits import (
+    FEWEST_GROUPS,
+    check_measurable,
+    class_divergence,
+    official_splits,
+    split_report,
+    unlearnable,
+)
 from seamline.evaluation import bootstrap
 
 RATIOS = (0.7, 0.2, 0.1)
@@ -36,18 +43,30 @@ def test_official_splits_are_taken_over() -> None:
 def test_the_report_counts_what_leaks() -> None:
     assigned = np.array([0, 1, 2, 0])
     instances = np.array([[2, 0], [1, 0], [0, 0], [0, 1]])
-    report = split_report(
-        assigned, np.array([0, 0, 1, 2]), instances, ["x", "y"], np.array([[0, 3], [2, 3]]), np.array([0, 0, 1, 1])
-    )
+    pairs, versions, joined = np.array([[0, 3], [2, 3]]), np.array([[0, 1], [1, 3], [0, 3]]), np.array([0, 0, 1, 1])
+    report = split_report(assigned, np.array([0, 0, 1, 2]), instances, ["x", "y"], pairs, versions, joined)
     assert report["largest_group_share"] == 0.5
     assert report["leaked_groups"] == 1
     assert report["near_duplicates_across_splits"] == 1
+    assert (report["versions"], report["versions_across_splits"]) == (3, 2)
     assert report["train"]["classes"] == {"x": {"images": 1, "instances": 2}, "y": {"images": 1, "instances": 1}}
     assert report["test"]["images_without_instance"] == 1
     assert report["val"]["share"] == 0.25
     assert [report[split]["groups_showing_an_instance"] for split in SPLITS] == [2, 1, 0]
     assert report["divergence"]["val_test"] == 1
     assert Counter(type(value) for value in report["divergence"].values()) == {float: 3}
+
+
+def test_what_cannot_be_learned_or_measured_is_said() -> None:
+    instances = np.array([[2, 0, 0], [1, 1, 0], [0, 3, 0]])
+    alone = np.arange(3)
+    report = split_report(np.array([0, 1, 2]), alone, instances, ["x", "y", "z"], None, None, alone)
+    assert unlearnable(report, ["x", "y", "z"]) == ["y", "z"]
+    assert report["versions"] is report["versions_across_splits"] is None
+    check_measurable({"train": 2, "val": 2, "test": 3})
+    for split in SPLITS:
+        with pytest.raises(SeamlineError, match=f"split: {split} has no instance"):
+            check_measurable({"train": 2, "val": 2, "test": 3, split: 0})
 
 
 @given(st.lists(st.tuples(st.integers(0, 50), st.integers(0, 50)), min_size=1, max_size=6))

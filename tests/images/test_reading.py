@@ -258,7 +258,7 @@ def test_an_image_is_decoded_and_used_while_its_pixels_are_taken(
         seen.append(budget._under_way)
         return image.shape
 
-    for name in ("decoded", "pillow_to_pixels"):
+    for name in ("pixels_of", "pillow_to_pixels"):
         monkeypatch.setattr(images, name, recorded(getattr(images, name)))
     path = tmp_path / "a.png"
     PIL.Image.new("RGB", (30, 20)).save(path)

@@ -144,6 +144,13 @@ def _(coco: Dataset, folder: Path) -> None:
     coco["images"][0]["file_name"] = "001.gif"
 
 
+@case("animation (WebP, PNG), TIFF of several pages")
+def _(coco: Dataset, folder: Path) -> None:
+    coco["annotations"] = coco["annotations"][2:]
+    first = picture(folder, "001.png")
+    first.save(folder / "photos" / "001.png", save_all=True, append_images=[picture(folder, "002.png")])
+
+
 @case("image with a side under 10 pixels")
 def _(coco: Dataset, folder: Path) -> None:
     coco["annotations"] = coco["annotations"][2:]

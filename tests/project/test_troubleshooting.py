@@ -585,6 +585,25 @@ def misspelt_class(bench: Bench) -> Said:
 
 
 @produces(
+    "subset.crowd: all ... annotations are crowds (iscrowd 1), which are not trained on; subset.crowd: instances takes "
+    "them for instances."
+)
+def crowds_alone(bench: Bench) -> Said:
+    crowd = {"category_id": 1, "iscrowd": 1, "segmentation": [square(8, 5, 20)]}
+    bench.pulled(annotations=[{**crowd, "id": number, "image_id": number} for number in range(1, 7)])
+    with_params(bench.folder, {"subset": {"classes": None}})
+    return bench.stage("subset", "data/raw", "data/subset")
+
+
+@produces("split: ... has no instance ...; use more images, or change split.ratios or split.official.")
+def one_image_with_an_instance(bench: Bench) -> Said:
+    record = {"id": 1, "image_id": 1, "category_id": 2, "segmentation": [square(8, 5, 20)]}
+    bench.pulled(annotations=[record])
+    with_params(bench.folder, {"split": {"group_by": None}})
+    return bench.stage("split", "data/raw", "data/split")
+
+
+@produces(
     "mean IoU of the labels is ..., below convert.min_mean_iou ...; leave specks out with subset.min_area_px, or ..."
 )
 def mask_with_a_speck(bench: Bench) -> Said:

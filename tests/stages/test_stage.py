@@ -243,8 +243,9 @@ def test_small_instances_and_crowds_are_filtered_and_counted(tmp_path: Path) -> 
     (folder / "instances.json").write_text(json.dumps(coco))
     choice = {"images": None, "background": 0.5, "group_by": None}
     for filters, images, left_out in (
-        ({"min_area_px": 0, "crowd": True}, [1, 2, 3, 4], (0, 0)),
-        ({"min_area_px": 16, "crowd": True}, [1, 2, 3, 4], (0, 0)),
+        ({"min_area_px": 0, "crowd": "instances"}, [1, 2, 3, 4], (0, 0)),
+        ({"min_area_px": 0, "crowd": True}, [1, 3, 4], (0, 0)),
+        ({"min_area_px": 16, "crowd": True}, [1, 3, 4], (0, 0)),
         ({"min_area_px": 17, "crowd": False}, [1, 4], (1, 0)),
         ({"min_area_px": 0, "crowd": False}, [1, 3, 4], (0, 0)),
     ):
@@ -255,7 +256,8 @@ def test_small_instances_and_crowds_are_filtered_and_counted(tmp_path: Path) -> 
         assert [image["id"] for image in found["images"]] == images
         report = json.loads((tmp_path / "subset-report.json").read_text())
         assert tuple(report["instances_left_out"].values()) == left_out
-        assert report["images_of_left_out_instances_only"] == 4 - len(images)
+        left_out_images = report["images_of_left_out_instances_only"] + report["images_of_crowds_only"]
+        assert left_out_images == 4 - len(images)
 
 
 def test_classes_are_merged_renamed_and_keep_every_other_field(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from tqdm import tqdm
 
 from seamline.base.coco import Record
 from seamline.ingest.canonical.changes import Changes, Place
+from seamline.ingest.canonical.crowds import Crowds, mask_form
 from seamline.ingest.canonical.identities import assigned_numbers, found_in, is_changed, is_identity, lookup, record_of
 from seamline.ingest.canonical.images import Entry, canonical_size
 from seamline.ingest.canonical.repair import Unusable, mend_annotation
@@ -20,8 +21,9 @@ def canonical_annotations(
     entries: Sequence[Entry],
     category_ids: Sequence[Mapping[Any, int]],
     changes: Changes,
+    crowds: Crowds,
 ) -> Iterator[Record]:
-    """Every usable annotation in the order of the ids; the changes are complete when the last one is taken.
+    """Every usable annotation in the order of the ids; the changes and crowds are complete when the last one is taken.
 
     Ids are at least 1: pycocotools takes a match with an instance of id 0 for no match.
     """
@@ -48,10 +50,12 @@ def canonical_annotations(
             category = found_in(category_ids[part], record.get("category_id"))
             if category is None:
                 raise Unusable("annotation: its category is unknown")
+            form = mask_form(record.get("segmentation"))
             repairs = mend_annotation(record, *canonical_size(entry))
         except Unusable as unusable:
             changes.drop(str(unusable), place_of(parts[part], entry, record))
             continue
+        crowds.count(form, record["iscrowd"])
         identity = record.get("id")
         if is_changed(numbers[index], identity):
             repairs.append("annotation: id numbered anew, as it was missing, zero, text or taken")

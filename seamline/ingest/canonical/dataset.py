@@ -21,6 +21,7 @@ from seamline.base.escaping import has_control_character
 from seamline.base.files import sha256_of
 from seamline.ingest.canonical.annotations import canonical_annotations
 from seamline.ingest.canonical.changes import Changes, Place
+from seamline.ingest.canonical.crowds import Crowds
 from seamline.ingest.canonical.identities import assigned_numbers, is_changed, is_identity, lookup
 from seamline.ingest.canonical.images import (
     canonical_image,
@@ -53,7 +54,8 @@ def canonicalise(source: Source, target: Path, place: Callable[[Path, Path], Non
     number_entries(entries, source.parts, changes)
     for entry in tqdm(entries, desc="images", unit="image", disable=None):
         place_image(entry, target / "images", place)
-    annotations = canonical_annotations(source.parts, entries, category_ids, changes)
+    crowds = Crowds()
+    annotations = canonical_annotations(source.parts, entries, category_ids, changes, crowds)
     write_coco(
         target / "annotations.json",
         (canonical_image(entry, source.parts[entry.part].split) for entry in entries),
@@ -84,6 +86,7 @@ def canonicalise(source: Source, target: Path, place: Callable[[Path, Path], Non
         "files_without_record": source.files_without_record,
         "repaired": changes.counts("repaired"),
         "dropped": dropped,
+        "crowds": crowds.habit(),
     }
 
 

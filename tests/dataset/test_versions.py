@@ -1,0 +1,63 @@
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from seamline.base.coco import Coco
+from seamline.dataset.versions import version_pairs
+
+
+def coco_of(images: list[dict[str, Any]]) -> Coco:
+    return Coco(
+        [msgspec.Raw(msgspec.json.encode({"id": index, **image})) for index, image in enumerate(images)], [], []
+    )
+
+
+def version(photo: str, number: int) -> str:
+    return f"{photo}.rf.{number:032x}.jpg"
+
+
+def test_roboflows_versions_of_a_photo_are_tied() -> None:
+    """Pull put the split before some names, and kept what the file was called."""
+    names = [version("look00_jpg", 1), version("look01_png", 2), version("look00_jpg", 3), version("look01_jpg", 4)]
+    records = [{"file_name": name} for name in names]
+    records.append({"file_name": f"train__{version('look00_jpg', 5)}", "source_file_name": version("look00_jpg", 5)})
+    records.append({"file_name": "6.jpg", "source_file_name": f"valid/{version('look01_png', 6)}"})
+    assert version_pairs(coco_of(records)).tolist() == [[0, 2], [0, 4], [1, 5]]
+
+
+def test_the_photo_itself_is_tied_to_its_versions() -> None:
+    names = ["look00.jpg", version("look00_jpg", 1), "look01.jpg", "other/look01.jpg", "look00_jpg.rf.jpg"]
+    assert version_pairs(coco_of([{"file_name": name} for name in names])).tolist() == [[0, 1]]
+
+
+def test_equal_names_of_the_uploaded_file_tie() -> None:
+    extras: list[Any] = [
+        {"name": "a"},
+        {"name": "b"},
+        {"name": "a"},
+        {"name": ""},
+        {"name": " "},
+        {},
+        None,
+        "a",
+        {"name": ""},
+    ]
+    records = [{"file_name": f"{index}.jpg", "extra": extra} for index, extra in enumerate(extras)]
+    assert version_pairs(coco_of(records)).tolist() == [[0, 2]]
+
+
+def test_plain_names_tie_nothing() -> None:
+    names = [
+        "0001.jpg",
+        "0002.jpg",
+        "a.b.jpg",
+        "a_b.jpg",
+        "x.rf.1.jpg",
+        "performance.rf.jpg",
+        "IMG_0001.jpg",
+        "IMG_0001.png",
+    ]
+    assert version_pairs(coco_of([{"file_name": name} for name in names])).tolist() == []
+    assert version_pairs(coco_of([])).tolist() == []

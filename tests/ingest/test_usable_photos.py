@@ -1,0 +1,110 @@
+"""What a usable photo is, pull and prediction judge alike: what is kept is never refused after the training."""
+
+from __future__ import annotations
+
+import io
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import PIL.Image
+import pytest
+
+from seamline.base.files import copy
+from seamline.images.reading import ImageError, read_image
+from seamline.ingest.canonical.dataset import canonicalise
+from seamline.ingest.layouts.coco import read
+from tests.conftest import square
+
+FRAMES = [
+    PIL.Image.fromarray(np.random.default_rng(seed).integers(0, 255, (60, 40, 3), dtype=np.uint8)) for seed in range(3)
+]
+SEVERAL = "image: has several pictures (an animation, or pages)"
+BROKEN = "image: cannot be decoded"
+FORMAT = "image: its format is none of BMP, JPEG, PNG, TIFF, WEBP"
+
+
+def saved(image_format: str, image: PIL.Image.Image = FRAMES[0], **options: Any) -> bytes:
+    data = io.BytesIO()
+    image.copy().save(data, image_format, **options)
+    return data.getvalue()
+
+
+def several(image_format: str, **options: Any) -> bytes:
+    """A file of three pictures."""
+    pages = [frame.copy() for frame in FRAMES[1:]]  # Pillow keeps on them how the last format was written
+    return saved(image_format, save_all=True, append_images=pages, **options)
+
+
+def turned_exif() -> PIL.Image.Exif:
+    exif = PIL.Image.Exif()
+    exif[0x0112] = 6
+    return exif
+
+
+ODD: dict[str, tuple[bytes, str | None]] = {  # name -> bytes, why not
+    "plain.jpg": (saved("JPEG"), None),
+    "cmyk.jpg": (saved("JPEG", FRAMES[0].convert("CMYK")), None),
+    "turned.jpg": (saved("JPEG", FRAMES[0].transpose(PIL.Image.Transpose.ROTATE_90), exif=turned_exif()), None),
+    "phone.jpg": (several("MPO"), None),  # as phones keep depth or a gain map behind the photo
+    "grey16.png": (saved("PNG", PIL.Image.fromarray(np.full((60, 40), 40_000, np.uint16))), None),
+    "palette.png": (saved("PNG", FRAMES[0].convert("P")), None),
+    "one_frame.png": (saved("PNG", save_all=True), None),
+    "still.webp": (saved("WEBP"), None),
+    "scan.tif": (saved("TIFF"), None),
+    "scan_in_jpeg.tif": (saved("TIFF", compression="jpeg"), None),
+    "old.bmp": (saved("BMP"), None),
+    "anim.webp": (several("WEBP"), SEVERAL),
+    "anim.png": (several("PNG"), SEVERAL),
+    "anim_as.jpg": (several("PNG"), SEVERAL),
+    "pages.tif": (several("TIFF"), SEVERAL),
+    "pages_in_deflate.tiff": (several("TIFF", compression="tiff_deflate"), SEVERAL),
+    "empty.jpg": (b"", BROKEN),
+    "text.jpg": (b"<html>404</html>", FORMAT),
+    "short.jpg": (saved("JPEG")[:-400], BROKEN),
+    "short.png": (saved("PNG")[:-400], BROKEN),
+    "short.webp": (saved("WEBP")[:-400], BROKEN),
+    "float.tif": (saved("TIFF", PIL.Image.fromarray(np.full((60, 40), 0.5, np.float32))), BROKEN),
+    "low.png": (saved("PNG", FRAMES[0].resize((40, 9))), "image: a side has fewer than 10 pixels"),
+    "vast.png": (saved("PNG", PIL.Image.new("1", (20_000, 10_001))), "image: has more than 200 million pixels"),
+}
+
+
+@pytest.fixture(scope="module")
+def pulled(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, str], set[str]]:
+    """The folder of all files, what pull dropped with its reason, and what it kept."""
+    folder, target = tmp_path_factory.mktemp("in"), tmp_path_factory.mktemp("out")
+    images, annotations = [], []
+    for number, (name, (data, _)) in enumerate(ODD.items(), start=1):
+        (folder / name).write_bytes(data)
+        images.append({"id": number, "file_name": name})
+        annotations.append({"image_id": number, "category_id": 1, "segmentation": [square(5, 5, 20)]})
+    # Two photos with their size, which say which way the one that EXIF turns has its masks.
+    images[2] |= {"width": 40, "height": 60}
+    coco = {"images": images, "annotations": annotations, "categories": [{"id": 1, "name": "shirt"}]}
+    (folder / "annotations.json").write_text(json.dumps(coco))
+    source = read(folder, None)
+    canonicalise(source, target, copy)
+    dropped = {
+        change.place.image: change.reason
+        for change in source.changes.rows
+        if change.verb == "dropped" and change.reason.startswith("image:")
+    }
+    kept = {record["file_name"] for record in json.loads((target / "annotations.json").read_text())["images"]}
+    shutil.rmtree(target)
+    return folder, dropped, kept
+
+
+@pytest.mark.parametrize("name", ODD)
+def test_pull_and_prediction_judge_a_file_alike(name: str, pulled: tuple[Path, dict[str, str], set[str]]) -> None:
+    folder, dropped, kept = pulled
+    assert dropped.get(name) == ODD[name][1]
+    assert (Path(name).stem in {Path(file).stem for file in kept}) == (name not in dropped)
+    try:
+        read_image(folder / name)
+    except ImageError as error:
+        assert name in dropped, error
+    else:
+        assert name not in dropped

@@ -1,0 +1,128 @@
+"""Split on datasets that leak or cannot be learned: versions of photos, empty values, classes that train lacks."""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+
+from seamline.base.splits import SPLITS
+from tests.conftest import square
+from tests.stages.test_stage import run_stage, with_params
+
+FOLDERS = {"train": "train", "valid": "val", "test": "test"}
+PLAIN = {"classes": None, "images": None, "group_by": None, "background": 0.0}
+NAMES = ("clothes", "shirt", "skirt")  # Roboflow puts the project's name first
+
+
+def write_versions(folder: Path, looks: int = 12, spread: bool = False) -> None:
+    """Looks as Roboflow exports them, in three versions that no hash ties: noise of its own each.
+
+    Args:
+        spread: versions of a look lie in all three splits, as in exports that were merged.
+    """
+    rng = np.random.default_rng(0)
+    images: dict[str, list[Any]] = defaultdict(list)
+    annotations: dict[str, list[Any]] = defaultdict(list)
+    for look in range(looks):
+        for version in range(3):
+            split = list(FOLDERS)[version if spread else look % 3]
+            (folder / split).mkdir(parents=True, exist_ok=True)
+            name = f"look{look:02d}_jpg.rf.{look * 3 + version:032x}.jpg"
+            cv2.imwrite(str(folder / split / name), rng.integers(0, 255, (60, 40, 3), dtype=np.uint8))
+            number = len(images[split])
+            images[split].append(
+                {"id": number, "file_name": name, "height": 60, "width": 40, "extra": {"name": f"look{look:02d}.jpg"}}
+            )
+            annotations[split].append(
+                {"id": number, "image_id": number, "category_id": 1 + look % 2, "bbox": [8, 5, 20, 20],
+                 "segmentation": [square(8, 5, 20)], "area": 400, "iscrowd": 0}
+            )  # fmt: skip
+    categories = [{"id": index, "name": name, "supercategory": "none"} for index, name in enumerate(NAMES)]
+    for split, records in images.items():
+        coco = {"images": records, "annotations": annotations[split], "categories": categories}
+        (folder / split / "_annotations.coco.json").write_text(json.dumps(coco))
+
+
+def splits_of_looks(folder: Path) -> dict[str, set[str]]:
+    found: dict[str, set[str]] = defaultdict(set)
+    for split in SPLITS:
+        for image in json.loads((folder / "split" / f"{split}.json").read_text())["images"]:
+            found[image.get("source_file_name", image["file_name"])[:6]].add(split)
+    return found
+
+
+def split(folder: Path, **params: Any) -> str:
+    """What split says after pull and subset."""
+    with_params(folder, {"subset": PLAIN, "split": {"group_by": None, **params}})
+    for stage, paths in (
+        ("pull", ("raw", "--source", "in")),
+        ("subset", ("raw", "subset")),
+        ("split", ("subset", "split")),
+    ):
+        done = run_stage(stage, folder, *paths)
+        assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_versions_of_a_look_stay_in_one_split(tmp_path: Path) -> None:
+    """Pull calls them train__look00_jpg.rf...: the name they came with counts."""
+    write_versions(tmp_path / "in")
+    said = split(tmp_path)
+    assert "0 of 24 versions of a photo" in said
+    assert {len(splits) for splits in splits_of_looks(tmp_path).values()} == {1}
+    groups = json.loads((tmp_path / "split" / "groups.json").read_text())
+    assert len(groups) == 36
+    assert len(set(groups.values())) == 12
+
+    said = split(tmp_path, versions=False)
+    assert "versions" not in said
+    assert max(len(splits) for splits in splits_of_looks(tmp_path).values()) > 1
+    assert json.loads((tmp_path / "split-report.json").read_text())["versions"] is None
+
+    split(tmp_path, versions=False, group_by="extra.name")
+    assert {len(splits) for splits in splits_of_looks(tmp_path).values()} == {1}
+
+
+def test_versions_across_official_splits_are_counted(tmp_path: Path) -> None:
+    write_versions(tmp_path / "in", spread=True)
+    said = split(tmp_path, official={name: name for name in SPLITS})
+    assert {len(splits) for splits in splits_of_looks(tmp_path).values()} == {3}
+    assert "24 of 24 versions of a photo" in said  # two others for each look, each in a split of its own
+    assert json.loads((tmp_path / "split-report.json").read_text())["versions_across_splits"] == 24
+
+
+def test_a_class_in_official_test_alone_is_said(tmp_path: Path) -> None:
+    """Looks 2, 5, 8 and 11 are the test split."""
+    write_versions(tmp_path / "in")
+    for split_folder in FOLDERS:
+        path = tmp_path / "in" / split_folder / "_annotations.coco.json"
+        coco = json.loads(path.read_text())
+        for record in coco["annotations"]:
+            record["category_id"] = 2 if split_folder == "test" else 1
+        path.write_text(json.dumps(coco))
+    said = split(tmp_path, official={name: name for name in SPLITS})
+    assert "skirt: no instance in train, so that the model cannot learn it" in said
+    assert "shirt: no instance" not in said.replace("skirt: no instance", "")
+    assert "test: 4 groups with an instance; intervals need 15" in said
+
+
+def test_an_official_val_of_background_alone_stops(tmp_path: Path) -> None:
+    write_versions(tmp_path / "in")
+    path = tmp_path / "in" / "valid" / "_annotations.coco.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "annotations": []}))
+    choice = {"subset": {**PLAIN, "background": 0.5}, "split": {"group_by": None, "official": {n: n for n in SPLITS}}}
+    with_params(tmp_path, choice)
+    assert run_stage("pull", tmp_path, "raw", "--source", "in").returncode == 0
+    assert run_stage("subset", tmp_path, "raw", "subset").returncode == 0
+    done = run_stage("split", tmp_path, "subset", "split")
+    assert done.returncode == 1
+    assert done.stderr.strip().endswith(
+        "split: val has no instance to check exported models with; use more images, or change split.ratios or "
+        "split.official."
+    )
+    assert not (tmp_path / "split").exists()
