@@ -13,6 +13,15 @@ class Pull(Section):
     source: Text
     layout: Literal["coco", "deepfashion2", "fashionpedia", "ccp"] | None
     annotations: Text | Annotated[dict[str, Text], Meta(min_length=1)] | None
+    convention: (
+        Literal[
+            "rows", "inverted", "swapped", "relative", "percent", "thousandths", "scaled",
+            "box_centers", "box_swapped", "box_corners_swapped", "pixels", "drop",
+        ]
+        | Annotated[float, Meta(gt=0, le=1000)]
+        | None
+    )  # fmt: skip
+    category_ids: Literal["own", "plus_one", "minus_one", "positions"] | None
 
     def __post_init__(self) -> None:
         if not self.source.isprintable():

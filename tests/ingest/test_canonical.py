@@ -301,9 +301,30 @@ def _(coco: Dataset, folder: Path) -> object:
     return check
 
 
-@case("two categories with the same id or name")
+@case("two categories with the same id")
 def _(coco: Dataset, folder: Path) -> None:
-    coco["categories"].append({"id": 9, "name": "trousers"})
+    coco["categories"].append({"id": 2, "name": "skirt"})
+
+
+@case("two categories with the same name")
+def _(coco: Dataset, folder: Path) -> object:
+    coco["categories"].insert(0, {"id": 0, "name": "trousers", "supercategory": "none"})
+
+    def check(found: Record) -> None:
+        assert [category["name"] for category in found["categories"]] == ["trousers", "short sleeve top"]
+        assert [record["category_id"] for record in found["annotations"]] == [1, 0] * 6
+
+    return check
+
+
+@case("category whose name is a number")
+def _(coco: Dataset, folder: Path) -> object:
+    coco["categories"][1]["name"] = 7
+
+    def check(found: Record) -> None:
+        assert [category["name"] for category in found["categories"]] == ["short sleeve top", "7"]
+
+    return check
 
 
 @case("category with a control character in its name")
@@ -330,6 +351,12 @@ def _(coco: Dataset, folder: Path) -> object:
 @case("annotation listed twice, identically")
 def _(coco: Dataset, folder: Path) -> None:
     coco["annotations"].append(coco["annotations"][0])
+
+
+@case("annotation listed twice with another id")
+def _(coco: Dataset, folder: Path) -> None:
+    noise = [value + 1e-9 for value in coco["annotations"][0]["segmentation"][0]]
+    coco["annotations"].append({**coco["annotations"][0], "id": 100, "segmentation": [noise]})
 
 
 def added(coco: Dataset, **changes: Any) -> None:
@@ -362,6 +389,32 @@ def _(coco: Dataset, folder: Path) -> None:
     added(coco, category_id=9)
 
 
+@case("ids of most annotations that no category has, one off or places in the list")
+def _(coco: Dataset, folder: Path) -> None:
+    for record in coco["annotations"]:
+        record["category_id"] -= 1
+
+
+@case("`category_id` that is a category's name")
+def _(coco: Dataset, folder: Path) -> object:
+    coco["annotations"][1]["category_id"] = "trousers"
+
+    def check(found: Record) -> None:
+        assert [record["category_id"] for record in found["annotations"]] == [1, 2] * 6
+
+    return check
+
+
+@case("`image_id` that is a file name")
+def _(coco: Dataset, folder: Path) -> object:
+    coco["annotations"][2]["image_id"] = "002.png"
+
+    def check(found: Record) -> None:
+        assert [record["image_id"] for record in found["annotations"][:4]] == [1, 1, 2, 2]
+
+    return check
+
+
 @case("ids as text in an annotation and as numbers in the records")
 def _(coco: Dataset, folder: Path) -> object:
     added(coco, image_id="1", category_id="02")
@@ -375,6 +428,11 @@ def _(coco: Dataset, folder: Path) -> object:
 @case("annotation with a box only")
 def _(coco: Dataset, folder: Path) -> None:
     added(coco, segmentation=[])
+
+
+@case("box with its four corners as a mask (`isbbox`)")
+def _(coco: Dataset, folder: Path) -> None:
+    added(coco, isbbox=True)
 
 
 @case("annotation without mask and box")
@@ -407,6 +465,63 @@ def _(coco: Dataset, folder: Path) -> None:
     added(coco, segmentation=square(1, 1, 5))
 
 
+@case("points in lists or as `{x, y}`, lists too many, numbers or JSON as text, `b'...'`, RLE in parts")
+def _(coco: Dataset, folder: Path) -> object:
+    corners = [(1, 1), (6, 1), (6, 6), (1, 6)]
+    for category, mask in enumerate(dressed(corners), 1):
+        coco["categories"] += [{"id": category, "name": f"class {category}"}] if category > 2 else []
+        added(coco, id=100 + category, category_id=category, segmentation=mask)
+    expected = coco_mask.decode(coco_mask.frPyObjects([np.ravel(corners).tolist()], 60, 40)[0])
+
+    def check(found: Record) -> None:
+        for record in found["annotations"][12:]:
+            mask = record["segmentation"]
+            rle = mask if isinstance(mask, dict) else coco_mask.merge(coco_mask.frPyObjects(mask, 60, 40))
+            assert (coco_mask.decode(rle) == expected).all()
+            assert record["bbox"] == [1, 1, 5, 5]
+
+    return check
+
+
+def dressed(corners: list[tuple[int, int]]) -> list[Any]:
+    """One mask on 40 x 60 in all forms that tools write."""
+    flat = [coordinate for corner in corners for coordinate in corner]
+    rle = coco_mask.frPyObjects([flat], 60, 40)[0]
+    text = rle["counts"].decode()
+    points = [{"x": x, "y": y} for x, y in corners]
+    halves = [
+        coco_mask.frPyObjects([part], 60, 40)[0]["counts"].decode() for part in (square(1, 1, 5), square(2, 2, 3))
+    ]
+    return [
+        corners, [corners], [[corners]], [[flat]], [[[flat]]], points, [points], [[str(value) for value in flat]],
+        [{"X": x, "Y": y} for x, y in corners], json.dumps([flat]), repr([flat]), [[flat[:]], [[3, 3, 4, 3, 4, 4]]],
+        {"size": [60, 40], "counts": str(rle["counts"])}, {"size": [60, 40], "counts": [text]},
+        [{"size": [60, 40], "counts": text}], [{"size": [60, 40], "counts": half} for half in halves],
+        json.dumps({"size": [60, 40], "counts": text}), repr({"size": [60, 40], "counts": rle["counts"]}),
+    ]  # fmt: skip
+
+
+@case("mask that is other text")
+def _(coco: Dataset, folder: Path) -> None:
+    added(coco, segmentation="M 1 1 L 5 5 Z")
+
+
+@case("points in lists too many in another way")
+def _(coco: Dataset, folder: Path) -> None:
+    added(coco, segmentation=[[[square(1, 1, 5)], [square(2, 2, 3)]], [[square(3, 3, 3)]]])
+
+
+@case("points of three numbers each")
+def _(coco: Dataset, folder: Path) -> None:
+    added(coco, segmentation=[[[1, 1, 2], [6, 1, 2], [6, 6, 2]]])
+
+
+@case("points in lists, one outline in another: GeoJSON's hole or COCO's part")
+def _(coco: Dataset, folder: Path) -> None:
+    rings = [[[x, y], [x + side, y], [x + side, y + side]] for x, y, side in ((1, 1, 9), (3, 2, 3))]
+    added(coco, segmentation=rings)
+
+
 @case("outline of hundreds of points, RLE not compressed")
 def _(coco: Dataset, folder: Path) -> object:
     around = np.linspace(0, 2 * np.pi, 300, endpoint=False)
@@ -415,7 +530,7 @@ def _(coco: Dataset, folder: Path) -> object:
     added(coco, segmentation=[circle], **box)
     rle = coco_mask.decode(coco_mask.frPyObjects([circle], 60, 40)[0])
     runs = np.diff(np.flatnonzero(np.diff(rle.ravel(order="F"), prepend=0, append=1)), prepend=0).tolist()
-    added(coco, id=101, segmentation={"size": [60, 40], "counts": runs}, **box)
+    added(coco, id=101, segmentation={"size": [60, 40], "counts": runs}, category_id=2, **box)
 
     def check(found: Record) -> None:
         for record in found["annotations"][-2:]:
@@ -477,14 +592,74 @@ def _(coco: Dataset, folder: Path) -> None:
     added(coco, iscrowd="maybe")
 
 
-@case("box missing, empty, as corners, or not that of the mask")
+@case("box missing, empty, or not four numbers")
 def _(coco: Dataset, folder: Path) -> object:
-    added(coco, segmentation=[square(20, 20, 10)], bbox=[20, 20, 30, 30], area=100)
+    for number, box in enumerate((None, [20, 20, 0, 10], ["20", 20, 10, 10], [20, 20, 10])):
+        added(coco, id=100 + number, image_id=1 + number, segmentation=[square(20, 20, 10)], bbox=box, area=100)
 
     def check(found: Record) -> None:
-        assert found["annotations"][-1]["bbox"] == [20, 20, 10, 10]
+        assert [record["bbox"] for record in found["annotations"][12:]] == [[20, 20, 10, 10]] * 4
 
     return check
+
+
+@case("box as corners")
+def _(coco: Dataset, folder: Path) -> object:
+    added(coco, segmentation=[square(20, 20, 10)], bbox=[20, 20, 30, 30], area=100)
+    added(coco, id=101, segmentation=[square(3, 3, 30)], bbox=[3, 3, 33, 33], area=900)
+
+    def check(found: Record) -> None:
+        assert [record["bbox"] for record in found["annotations"][-2:]] == [[20, 20, 10, 10], [3, 3, 30, 30]]
+
+    return check
+
+
+@case("box that is not the mask's: an IoU below 0.5, and an edge over 2 pixels away")
+def _(coco: Dataset, folder: Path) -> None:
+    added(coco, segmentation=[square(20, 20, 10)], bbox=[2, 2, 10, 10], area=100)
+
+
+@case("such boxes in more than a tenth of the annotations")
+def _(coco: Dataset, folder: Path) -> None:
+    for number in range(2):
+        added(coco, id=100 + number, segmentation=[square(20, 20, 10)], bbox=[2 + number, 2, 10, 10], area=100)
+
+
+@case("all coordinates of a file between 0 and 1")
+def _(coco: Dataset, folder: Path) -> object:
+    before = json.loads(json.dumps(coco["annotations"]))
+    for record in coco["annotations"]:
+        mask = np.array(record["segmentation"]).reshape(1, -1, 2) / [40, 60]
+        record |= {"segmentation": mask.reshape(1, -1).tolist(), "area": record["area"] / 2400}
+        record["bbox"] = (np.array(record["bbox"]).reshape(2, 2) / [40, 60]).ravel().tolist()
+
+    def check(found: Record) -> None:
+        for record, expected in zip(found["annotations"], before, strict=True):
+            assert record["segmentation"][0] == pytest.approx(expected["segmentation"][0])
+            assert (record["bbox"], record["area"]) == (pytest.approx(expected["bbox"]), pytest.approx(400))
+
+    return check
+
+
+@case("coordinates between 0 and 1 in one annotation")
+def _(coco: Dataset, folder: Path) -> None:
+    added(coco, segmentation=[[0.1, 0.1, 0.9, 0.2, 0.5, 0.8]], bbox=[0.1, 0.1, 0.8, 0.7])
+
+
+@case("no coordinate of a file above 100 or 1000, on photos of twice that or more")
+def _(coco: Dataset, folder: Path) -> None:
+    for image in coco["images"]:
+        image |= {"width": 200, "height": 300}
+        Image.new("RGB", (200, 300)).save(folder / "photos" / image["file_name"])
+    added(coco, segmentation=[square(50, 50, 50)], bbox=[50, 50, 50, 50], area=2500)
+
+
+@case("mask far beyond an image whose record has no size: the photo may have been shrunk")
+def _(coco: Dataset, folder: Path) -> None:
+    coco["images"][0] |= {"width": 400, "height": 600}
+    Image.new("RGB", (400, 600)).save(folder / "photos" / "001.png")
+    del coco["images"][1]["width"]
+    added(coco, image_id=2, segmentation=[square(30, 30, 20)], bbox=[30, 30, 20, 20], area=400)
 
 
 @case("area missing, NaN, zero or negative")
@@ -542,6 +717,8 @@ def test_row_of_the_table(tmp_path: Path, row: str) -> None:
     report, found = canonical(folder, tmp_path / "out")
     check_account(report, coco)
     expected_repairs = {reason: report["repaired"].get(reason, 0)} if outcome == "repaired" else {}
+    if "record has no size" in row:
+        expected_repairs = {"image: size was missing, taken from the file": 1}
     assert report["repaired"] == expected_repairs
     assert all(count >= 1 for count in expected_repairs.values())
     if outcome == "dropped":
