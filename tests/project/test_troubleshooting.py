@@ -520,8 +520,8 @@ def shrunk_photos(bench: Bench) -> Said:
 
 
 @produces(
-    "...: annotation ...: ... of ... annotations have a box and a mask that contradict each other, this one first; they "
-    "look like ..., which pull.convention: ... reads; pull.convention: drop leaves them out."
+    "...: annotation ...: ... of ... annotations have a box and a mask that contradict each other, this one first; "
+    "they look like ..., which pull.convention: ... reads; pull.convention: drop leaves them out."
 )
 def y_before_x(bench: Bench) -> Said:
     change_dataset(bench.folder / "in", lambda coco: [record["segmentation"][0].reverse() for record in masks_of(coco)])

@@ -41,7 +41,7 @@ def check_rle(segmentation: dict[str, Any], height: int, width: int) -> None:
 
 
 def fills(counts: Any, pixels: int) -> bool:
-    """Whether run lengths, compressed or not, are valid and add up to so many pixels."""
+    """Whether run lengths, compressed or not, are valid and add up to this number of pixels."""
     if isinstance(counts, str):
         runs = text_to_runs(counts)
     elif isinstance(counts, list) and all(type(run) is int and 0 <= run <= pixels for run in counts):

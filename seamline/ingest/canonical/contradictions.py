@@ -113,8 +113,7 @@ def looks_like(segmentation: Any, box: Box, height: int, width: int) -> list[str
     found = []
     for convention in CONVENTIONS:
         for read, read_box in readings(convention, segmentation, box, height, width):
-            rle = checked_rle(read, height, width)
-            if rle is not None and agreement(read_box, own_box(rle)) >= SURE_IOU:
+            if fit_of(convention, read, read_box, height, width) >= SURE_IOU:
                 found.append(convention)
                 break
     if isinstance(segmentation, list) and leaves_image(segmentation, height, width):
@@ -129,11 +128,19 @@ def best_reading(
     """The reading by a convention under which box and mask agree best, with their IoU; None where none is valid."""
     best = None
     for read, read_box in readings(convention, segmentation, box, height, width):
-        rle = checked_rle(read, height, width)
-        fit = 0.0 if rle is None else agreement(read_box, own_box(rle))
+        fit = fit_of(convention, read, read_box, height, width)
         if fit >= SURE_IOU and (best is None or fit > best[0]):
             best = fit, read, read_box
     return best
+
+
+def fit_of(convention: str, segmentation: Any, box: Box, height: int, width: int) -> float:
+    """How well a box and a mask that a convention has made agree (IoU); 0 where the mask is not one."""
+    rle = checked_rle(segmentation, height, width)
+    if rle is None:
+        return 0.0
+    # What says how boxes are written says whether they are corners.
+    return box_iou(box, own_box(rle)) if convention.startswith("box_") else agreement(box, own_box(rle))
 
 
 def own_box(rle: Rle) -> Box:
@@ -217,12 +224,10 @@ def decoded(counts: Any, height: int, width: int) -> Mask | None:
 def fitted(segmentation: Any, box: Box, height: int, width: int) -> Iterator[Any]:
     """A mask of another size, brought to the size of its box or image, where its place agrees as well."""
     if isinstance(segmentation, list):
-        left, top, columns, rows = outline_bounds(segmentation)
-        if columns > 0 and rows > 0:
-            factors = box[2] / columns, box[3] / rows
-            place = [left * factors[0], top * factors[1], box[2], box[3]]
-            if largest_difference(place, box) <= max(MAX_EDGE, 0.05 * max(box[2:])):
-                yield scaled(segmentation, factors)
+        bounds = outline_bounds(segmentation)
+        factors = fitted_factor(bounds[::2], box[::2]), fitted_factor(bounds[1::2], box[1::2])
+        if largest_difference(scaled_box(bounds, factors), box) <= max(MAX_EDGE, 0.05 * max(box[2:])):
+            yield scaled(segmentation, factors)
         return
     size = segmentation.get("size")
     if not (isinstance(size, list) and len(size) == 2 and all(type(side) is int and 0 < side < 2**15 for side in size)):
@@ -232,6 +237,13 @@ def fitted(segmentation: Any, box: Box, height: int, width: int) -> Iterator[Any
         if mask is not None:
             resized = cv2.resize(mask, (width, height), interpolation=cv2.INTER_NEAREST_EXACT)
             yield mask_to_rle(np.asarray(resized, np.uint8))
+
+
+def fitted_factor(have: Sequence[float], want: Sequence[float]) -> float:
+    """What a start and a length have to be multiplied by: the least squares of both ends."""
+    start, end = have[0], have[0] + have[1]
+    squares = start * start + end * end
+    return (start * want[0] + end * (want[0] + want[1])) / squares if squares else 1.0
 
 
 def swap_axes(polygon: Sequence[float]) -> list[float]:

@@ -41,7 +41,7 @@ def canonicalise(
 
     Raises:
         SeamlineError: when ids or categories contradict each other, no image is left, or none of the annotations; when
-            so many annotations contradict themselves that they follow another convention than COCO's.
+            over a tenth of the annotations contradict themselves, as they follow another convention than COCO's.
     """
     changes, reading = source.changes, reading or Reading()
     categories, category_ids = canonical_categories(source.parts, changes)

@@ -45,6 +45,8 @@ NO_PIXEL = "annotation: its mask covers no pixel of the image"
 CONTRADICTION = "annotation: its box and its mask contradict each other"
 WITHIN_A_PIXEL = "annotation: its mask lies within one pixel, as coordinates in shares of the image do"
 BEYOND = "annotation: its mask reaches far beyond the image, whose record has no size"
+SHARES = "annotation: its coordinates were shares of the image, turned into pixels"
+SCALED = "annotation: its coordinates were those of a photo of another size, scaled"
 BOX_ONLY = "annotation: has a box and no mask"
 
 
@@ -67,7 +69,7 @@ class Mended(NamedTuple):
 
 
 class Contradiction(Unusable):
-    """A record whose mask is not where its box is: what it looks like is told by its mask and box."""
+    """A record whose mask is not where its box is: its mask and box show what it looks like."""
 
     def __init__(self, reason: str, segmentation: Any, box: Box | None) -> None:
         super().__init__(reason)
@@ -119,7 +121,7 @@ def to_pixels(record: Record, setting: Setting, repairs: list[str]) -> Any:
         raise Unusable(BOX_ONLY if record.get("bbox") else "annotation: has no mask")
     if setting.mask_factors and isinstance(segmentation, list) and are_numbers(segmentation):
         segmentation = scaled(segmentation, setting.mask_factors)
-        if is_number(record.get("area")):
+        if is_number(record.get("area")) and (setting.scale_reason == SCALED or record["area"] <= 1):
             record["area"] *= setting.mask_factors[0] * setting.mask_factors[1]
     if setting.scale_reason:
         repairs.append(setting.scale_reason)

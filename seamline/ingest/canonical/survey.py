@@ -14,15 +14,13 @@ from seamline.ingest.canonical.contradictions import CONVENTIONS, FRAMES, NUMBER
 from seamline.ingest.canonical.dress import text_to_value
 from seamline.ingest.canonical.identities import is_identity, record_of
 from seamline.ingest.canonical.images import Entry, canonical_size, record_size
-from seamline.ingest.canonical.repair import BEYOND, WITHIN_A_PIXEL, Contradiction, Mended, Setting
+from seamline.ingest.canonical.repair import BEYOND, SCALED, SHARES, WITHIN_A_PIXEL, Contradiction, Mended, Setting
 from seamline.ingest.canonical.source import Part, Raw
 
 MAX_SHARE = 0.1  # of the records that can be checked: more contradictions are not a few mistakes but a convention
 MAX_LOOKED_AT = 300  # contradictions, for what they look like
 MIN_RECORDS = 10  # before all coordinates together say something
 RELATIVE_LIMIT = 1.1  # coordinates in shares of the image may lie a little beyond it
-SHARES = "annotation: its coordinates were shares of the image, turned into pixels"
-SCALED = "annotation: its coordinates were those of a photo of another size, scaled"
 
 
 class Extent(msgspec.Struct):
@@ -32,10 +30,21 @@ class Extent(msgspec.Struct):
     polygons: int = 0
     mask: float = 0.0
     box: float = 0.0
+    box_end: float = 0.0  # right or bottom
+
+    def lie_in(self, limit: float) -> tuple[bool, bool]:
+        """Whether all masks, and all boxes, are in shares of the image: up to `limit` for a whole side.
+
+        Pixels lie below 100 and 1000 too: there masks and boxes have to reach equally far.
+        """
+        if limit == 1:
+            return 0 < self.mask <= RELATIVE_LIMIT, 0 < self.box <= RELATIVE_LIMIT
+        same = self.mask <= limit * RELATIVE_LIMIT and 0.8 * self.mask <= self.box_end <= 1.25 * self.mask
+        return same, same
 
 
 def surveyed(raws: Sequence[tuple[int, Raw]], count: int) -> tuple[list[Any], list[Extent]]:
-    """Every annotation's id, None where it cannot be read, and the extent of each of so many parts."""
+    """Every annotation's id, None where it cannot be read, and the extent of each of `count` parts."""
     ids, extents = [], [Extent() for _ in range(count)]
     for part, raw in raws:
         record = record_of(raw) or {}
@@ -51,6 +60,7 @@ def surveyed(raws: Sequence[tuple[int, Raw]], count: int) -> tuple[list[Any], li
         box = record.get("bbox")
         if is_box(box):
             extent.box = max(extent.box, *map(abs, box))
+            extent.box_end = max(extent.box_end, box[0] + box[2], box[1] + box[3])
     return ids, extents
 
 
@@ -95,12 +105,12 @@ def setting_of(entry: Entry, extent: Extent, convention: str | float | None) -> 
         return known._replace(mask_factors=factors, box_factors=factors, scale_reason=SCALED)
     limit = FRAMES.get(convention or "", 1)
     factors = (width / limit, height / limit)
-    relative = [0 < reach <= limit * RELATIVE_LIMIT for reach in (extent.mask, extent.box)]
-    if convention == "pixels" or not any(relative):
+    masks, boxes = extent.lie_in(limit)
+    if convention == "pixels" or not (masks or boxes):
         return known
     return known._replace(
-        mask_factors=factors if relative[0] else None,
-        box_factors=factors if relative[1] else None,
+        mask_factors=factors if masks else None,
+        box_factors=factors if boxes else None,
         scale_reason=SHARES,
     )
 
@@ -157,7 +167,7 @@ class Tally:
             print(f"{self.rectangles} of {self.masks} masks are upright rectangles; are they boxes, and not outlines?")
 
     def check(self, convention: str | float | None) -> None:
-        """Raises SeamlineError when so many contradict themselves that it has to be a convention."""
+        """Raises SeamlineError when that many contradict themselves: it has to be a convention."""
         if convention == "drop" or self.contradictory <= MAX_SHARE * self.checked:
             return
         name = max(self.looks, key=lambda look: self.looks[look], default=None)
