@@ -25,8 +25,10 @@ from pycocotools.coco import COCO
 from seamline.base.coco import Record
 from seamline.base.errors import SeamlineError
 from seamline.base.files import copy, link_or_copy
+from seamline.ingest.canonical.contradictions import CONVENTIONS, contradict
 from seamline.ingest.canonical.dataset import canonicalise
 from seamline.ingest.canonical.images import unique_stem
+from seamline.ingest.canonical.source import Reading
 from seamline.ingest.layouts.coco import read
 from tests.conftest import HAS_SHARED_DATA, PROJECT, SHARED_DATA, square, write_dataset
 
@@ -755,8 +757,9 @@ def check_canonical(folder: Path) -> None:
         assert record["category_id"] in coco.cats
         assert record["iscrowd"] in (0, 1)
         assert record["area"] > 0
-        assert coco.annToMask(record).any()
-        assert len(record["bbox"]) == 4
+        rows, columns = np.nonzero(coco.annToMask(record))
+        own = [columns.min(), rows.min(), columns.max() - columns.min() + 1, rows.max() - rows.min() + 1]
+        assert not contradict(record["bbox"], [float(side) for side in own])
 
 
 def test_a_clean_dataset_passes_through_with_all_its_fields(tmp_path: Path) -> None:
@@ -977,6 +980,20 @@ RLES = st.builds(
     ),
     st.sampled_from([[60, 40], [60, 40], [40, 60], [60], None, "x", [60.0, 40.0]]),
 )  # fmt: skip
+DRESSED = st.one_of(
+    st.sampled_from(dressed([(1, 1), (6, 1), (6, 6), (1, 6)])),
+    st.recursive(
+        st.one_of(
+            st.floats(-5, 70), st.sampled_from(["3", "b'x'", "[[1,", {"x": 1, "Y": 2}, {"counts": [2400]}, None])
+        ),
+        lambda inner: st.one_of(st.lists(inner, max_size=4), st.builds(lambda mask: json.dumps(mask), inner)),
+        max_leaves=9,
+    ),
+)
+BOXES = st.one_of(  # most contradict the masks: other places, corners, y before x, shares, percent
+    st.sampled_from([[2, 2, 10, 10], [2, 2, 12, 12], [7, 7, 10, 10], [0.05, 0.1, 0.2, 0.2], [5, 8, 40, 50]]),
+    st.lists(st.floats(0, 60), min_size=4, max_size=4),
+)
 IDS = st.one_of(st.integers(-2, 4), st.sampled_from(["1", "000002", "x", "", 1.0, 1.5, True, None, 2**60]), NUMBERS)
 JSON = st.recursive(
     st.one_of(st.none(), st.booleans(), NUMBERS, st.text(max_size=5)),
@@ -989,11 +1006,11 @@ ANNOTATIONS = st.lists(
             {
                 "image_id": st.integers(1, 2),
                 "category_id": st.integers(1, 2),
-                "segmentation": st.one_of(POLYGONS, RLES),
+                "segmentation": st.one_of(POLYGONS, RLES, DRESSED),
             },
             optional={
                 "id": IDS,
-                "bbox": st.one_of(JSON, st.lists(NUMBERS, min_size=4, max_size=4)),
+                "bbox": st.one_of(JSON, BOXES, st.lists(NUMBERS, min_size=4, max_size=4)),
                 "area": JSON,
                 "iscrowd": JSON,
                 "is_crowd": st.lists(st.integers(0, 1), max_size=2),
@@ -1037,12 +1054,19 @@ DOCUMENTS = st.one_of(
 )
 
 
-def check_any_document(folder: Path, document: Any, target: Path) -> None:
+READINGS = st.builds(
+    Reading,
+    st.sampled_from([None, None, None, "drop", "drop", "pixels", *CONVENTIONS, 0.5, 3.0]),
+    st.sampled_from([None, None, "own", "plus_one", "minus_one", "positions"]),
+)
+
+
+def check_any_document(folder: Path, document: Any, target: Path, reading: Reading | None = None) -> None:
     """A canonical dataset and a full account, or one sentence; never anything else."""
     (folder / "instances.json").write_text(json.dumps(document))
     target.mkdir()
     try:
-        report = canonicalise(read(folder, "instances.json"), target, link_or_copy)
+        report = canonicalise(read(folder, "instances.json"), target, link_or_copy, reading)
     except SeamlineError as error:
         assert str(error).endswith(".")
         assert "\n" not in str(error)
@@ -1057,19 +1081,19 @@ def two_photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @settings(max_examples=500, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-@given(DOCUMENTS)
-def test_whatever_a_file_holds(two_photos: Path, document: Any) -> None:
+@given(DOCUMENTS, READINGS)
+def test_whatever_a_file_holds(two_photos: Path, document: Any, reading: Reading) -> None:
     with tempfile.TemporaryDirectory(dir=two_photos.parent) as out:
-        check_any_document(two_photos, document, Path(out) / "out")
+        check_any_document(two_photos, document, Path(out) / "out", reading)
 
 
 @pytest.mark.thorough
 @settings(max_examples=10_000, deadline=None, suppress_health_check=list(HealthCheck))
-@given(DOCUMENTS)
-def test_whatever_thousands_of_files_hold(two_photos: Path, document: Any) -> None:
+@given(DOCUMENTS, READINGS)
+def test_whatever_thousands_of_files_hold(two_photos: Path, document: Any, reading: Reading) -> None:
     # Not pytest's folders, which are numbered: finding the next number takes longer with each.
     with tempfile.TemporaryDirectory(dir=two_photos.parent) as out:
-        check_any_document(two_photos, document, Path(out) / "out")
+        check_any_document(two_photos, document, Path(out) / "out", reading)
 
 
 @pytest.mark.parametrize(
