@@ -15,7 +15,7 @@ class Pull(Section):
     annotations: Text | Annotated[dict[str, Text], Meta(min_length=1)] | None
     convention: (
         Literal[
-            "rows", "inverted", "swapped", "relative", "percent", "thousandths", "scaled",
+            "rows", "inverted", "swapped", "flipped", "relative", "percent", "thousandths", "scaled",
             "box_centers", "box_swapped", "box_corners_swapped", "pixels", "drop",
         ]
         | Annotated[float, Meta(gt=0, le=1000)]

@@ -27,6 +27,7 @@ from seamline.base.errors import SeamlineError
 from seamline.base.files import copy, link_or_copy
 from seamline.ingest.canonical.contradictions import CONVENTIONS, contradict
 from seamline.ingest.canonical.dataset import canonicalise
+from seamline.ingest.canonical.identities import record_of
 from seamline.ingest.canonical.images import unique_stem
 from seamline.ingest.canonical.source import Reading
 from seamline.ingest.layouts.coco import read
@@ -860,6 +861,15 @@ def test_records_that_cannot_be_read_are_counted_one_by_one(tmp_path: Path) -> N
     path.write_bytes(data.replace(b"trousers", b"trous\xe9"))
     with pytest.raises(SeamlineError, match=r"the record .* cannot be read"):
         canonical(folder, tmp_path / "again")
+
+
+@pytest.mark.parametrize("note", ["\\ud800", "\\udce9t\\udce9", "ok\\udfff"])
+def test_half_a_character_in_a_record_costs_that_record(tmp_path: Path, note: str) -> None:
+    """What Python's json writes of os.listdir where a name is not UTF-8: a surrogate without its other half."""
+    annotation = record_of(b'{"id": 1, "note": "' + note.encode() + b'"}')
+    image = record_of(b'{"id": 1, "file_name": "' + note.encode() + b'.jpg"}')
+    assert annotation is image is None
+    assert record_of(b'{"note": "\\ud83d\\ude00"}') == {"note": "\U0001f600"}  # both halves
 
 
 def test_annotations_of_a_dropped_image_go_to_no_other_of_a_similar_id(tmp_path: Path) -> None:

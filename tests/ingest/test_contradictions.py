@@ -121,6 +121,11 @@ WRITTEN: dict[str, tuple[str, Change]] = {
     "RLE of the background": ("inverted", lambda r: rle(r, 1 - r["mask"].ravel(order="F"))),
     "RLE, only the size swapped": ("swapped", lambda r: rle(r, r["mask"].ravel(order="F"), (WIDTH, HEIGHT))),
     "y before x": ("swapped", swap),
+    "polygons upside down": (
+        "flipped",
+        lambda r: r.update(segmentation=[[HEIGHT - v if i % 2 else v for i, v in enumerate(r["segmentation"][0])]]),
+    ),
+    "RLE upside down": ("flipped", lambda r: rle(r, r["mask"][::-1].ravel(order="F"))),
     "masks in percent": ("percent", lambda r: as_shares(r, 100, mask=True, box=False)),
     "boxes in percent": ("percent", lambda r: as_shares(r, 100, mask=False, box=True)),
     "masks from 0 to 1000": ("thousandths", lambda r: as_shares(r, 1000, mask=True, box=False)),
@@ -245,6 +250,14 @@ def test_all_boxes_as_corners_are_read_so_also_where_they_overlap_by_chance(tmp_
     _, found = pulled(tmp_path / "in", tmp_path / "out")
     for number, (record, _) in found.items():
         assert np.abs(np.subtract(record["bbox"], cv2.boundingRect(masks[number - 1]))).max() <= 2
+
+
+@pytest.mark.parametrize("polygon", [[1e6, 1, 2, 3], [5, 5], [1e6, 1, 5, 5, 9, 9]])
+def test_an_outline_that_is_none_is_left_out_under_any_convention(tmp_path: Path, polygon: list[float]) -> None:
+    write(tmp_path / "in", lambda index, record: index or record.update(segmentation=[polygon]))
+    for number, convention in enumerate((None, "flipped", "swapped", "scaled", "box_centers")):
+        report, _ = pulled(tmp_path / "in", tmp_path / str(number), convention=convention)
+        assert sum(report["dropped"].values()) == 1
 
 
 def test_without_a_box_nothing_tells_whether_a_convention_holds(tmp_path: Path) -> None:

@@ -29,6 +29,7 @@ CONVENTIONS = {
     "rows": "RLE written row by row, where COCO goes down the columns",
     "inverted": "inverted RLE, the background in place of the garment",
     "swapped": "swapped axes, y before x",
+    "flipped": "masks upside down, y counted from below",
     "relative": "relative coordinates, from 0 to 1",
     "percent": "coordinates in percent, from 0 to 100",
     "thousandths": "coordinates from 0 to 1000",
@@ -156,6 +157,8 @@ def checked_rle(segmentation: Any, height: int, width: int) -> Rle | None:
             check_polygon(polygon, height, width)
     except Unusable:
         return None
+    if isinstance(segmentation, list) and not any(len(polygon) >= 6 for polygon in segmentation):
+        return None
     rle = segmentation_to_rle(segmentation, height, width)
     return rle if coco_mask.area(rle) else None
 
@@ -172,6 +175,8 @@ def readings(convention: str, segmentation: Any, box: Box, height: int, width: i
             yield {**segmentation, "size": [height, width] if right else None}, box
         case "swapped":
             yield [swap_axes(polygon) for polygon in segmentation], box
+        case "flipped":
+            yield from ((read, box) for read in flipped(segmentation, height, width))
         case "relative" | "percent" | "thousandths":
             side = FRAMES[convention]
             factors = (width / side, height / side)
@@ -212,6 +217,15 @@ def inverted(segmentation: Any, height: int, width: int) -> Iterator[Any]:
         mask = decoded(segmentation.get("counts"), height, width)
         if mask is not None:
             yield mask_to_rle(1 - mask)
+
+
+def flipped(segmentation: Any, height: int, width: int) -> Iterator[Any]:
+    if isinstance(segmentation, list):
+        yield [[height - y if index % 2 else y for index, y in enumerate(polygon)] for polygon in segmentation]
+    elif segmentation.get("size") == [height, width]:
+        mask = decoded(segmentation.get("counts"), height, width)
+        if mask is not None:
+            yield mask_to_rle(np.ascontiguousarray(mask[::-1]))
 
 
 def decoded(counts: Any, height: int, width: int) -> Mask | None:

@@ -8,6 +8,8 @@ from __future__ import annotations
 import ast
 from typing import Any
 
+import msgspec
+
 from seamline.ingest.canonical.checks import Unusable, check_rle, is_number
 from seamline.masks.rle import segmentation_to_rle, union_of
 
@@ -80,6 +82,10 @@ def lies_in(inner: list[Any], outer: list[Any]) -> bool:
 
 def text_to_value(text: str) -> Any:
     """What JSON, or Python's own spelling of it, says."""
+    try:
+        return msgspec.json.decode(text)
+    except (msgspec.MsgspecError, UnicodeError, RecursionError):
+        pass
     try:
         return ast.literal_eval(text.strip().replace("null", "None"))
     except (ValueError, SyntaxError, TypeError, RecursionError, MemoryError):
