@@ -23,6 +23,7 @@ from seamline.base.files import beside, check_out, copy, link_or_copy, sha256_of
 from seamline.base.process import SCRATCH, run
 from seamline.base.urls import is_remote
 from seamline.ingest.canonical.dataset import canonicalise
+from seamline.ingest.canonical.source import Reading
 from seamline.ingest.layouts.recognition import read_source
 from seamline.ingest.manifest import write_manifest
 from seamline.ingest.remote.cache import locked
@@ -63,7 +64,7 @@ def pull(args: argparse.Namespace, params: Pull, scratch: Path) -> None:
             (link_or_copy if owned else copy)(path.resolve(), image)
 
         with whole_folder(args.out) as target:
-            report = canonicalise(dataset, target, place)
+            report = canonicalise(dataset, target, place, Reading(params.convention, params.category_ids))
             fetched.check_unchanged()
     finally:
         shutil.rmtree(scratch / "unpacked", ignore_errors=True)

@@ -14,6 +14,15 @@ class Pull(Section):
     layout: Literal["coco", "deepfashion2", "fashionpedia", "ccp"] | None
     annotations: Text | Annotated[dict[str, Text], Meta(min_length=1)] | None
     images: Text | None
+    convention: (
+        Literal[
+            "rows", "inverted", "swapped", "flipped", "relative", "percent", "thousandths", "scaled",
+            "box_centers", "box_swapped", "box_corners_swapped", "pixels", "drop",
+        ]
+        | Annotated[float, Meta(gt=0, le=1000)]
+        | None
+    )  # fmt: skip
+    category_ids: Literal["own", "plus_one", "minus_one", "positions"] | None
 
     def __post_init__(self) -> None:
         if not self.source.isprintable():

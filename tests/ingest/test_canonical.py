@@ -25,8 +25,11 @@ from pycocotools.coco import COCO
 from seamline.base.coco import Record
 from seamline.base.errors import SeamlineError
 from seamline.base.files import copy, link_or_copy
+from seamline.ingest.canonical.contradictions import CONVENTIONS, contradict
 from seamline.ingest.canonical.dataset import canonicalise
+from seamline.ingest.canonical.identities import record_of
 from seamline.ingest.canonical.images import unique_stem
+from seamline.ingest.canonical.source import Reading
 from seamline.ingest.layouts.coco import read
 from tests.conftest import HAS_SHARED_DATA, PROJECT, SHARED_DATA, square, write_dataset
 
@@ -380,9 +383,30 @@ def _(coco: Dataset, folder: Path) -> object:
     return check
 
 
-@case("two categories with the same id or name")
+@case("two categories with the same id")
 def _(coco: Dataset, folder: Path) -> None:
-    coco["categories"].append({"id": 9, "name": "trousers"})
+    coco["categories"].append({"id": 2, "name": "skirt"})
+
+
+@case("two categories with the same name")
+def _(coco: Dataset, folder: Path) -> object:
+    coco["categories"].insert(0, {"id": 0, "name": "trousers", "supercategory": "none"})
+
+    def check(found: Record) -> None:
+        assert [category["name"] for category in found["categories"]] == ["trousers", "short sleeve top"]
+        assert [record["category_id"] for record in found["annotations"]] == [1, 0] * 6
+
+    return check
+
+
+@case("category whose name is a number")
+def _(coco: Dataset, folder: Path) -> object:
+    coco["categories"][1]["name"] = 7
+
+    def check(found: Record) -> None:
+        assert [category["name"] for category in found["categories"]] == ["short sleeve top", "7"]
+
+    return check
 
 
 @case("category with a control character in its name")
@@ -409,6 +433,12 @@ def _(coco: Dataset, folder: Path) -> object:
 @case("annotation listed twice, identically")
 def _(coco: Dataset, folder: Path) -> None:
     coco["annotations"].append(coco["annotations"][0])
+
+
+@case("annotation listed twice with another id")
+def _(coco: Dataset, folder: Path) -> None:
+    noise = [value + 1e-9 for value in coco["annotations"][0]["segmentation"][0]]
+    coco["annotations"].append({**coco["annotations"][0], "id": 100, "segmentation": [noise]})
 
 
 def added(coco: Dataset, **changes: Any) -> None:
@@ -441,6 +471,32 @@ def _(coco: Dataset, folder: Path) -> None:
     added(coco, category_id=9)
 
 
+@case("ids of most annotations that no category has, one off or places in the list")
+def _(coco: Dataset, folder: Path) -> None:
+    for record in coco["annotations"]:
+        record["category_id"] -= 1
+
+
+@case("`category_id` that is a category's name")
+def _(coco: Dataset, folder: Path) -> object:
+    coco["annotations"][1]["category_id"] = "trousers"
+
+    def check(found: Record) -> None:
+        assert [record["category_id"] for record in found["annotations"]] == [1, 2] * 6
+
+    return check
+
+
+@case("`image_id` that is a file name")
+def _(coco: Dataset, folder: Path) -> object:
+    coco["annotations"][2]["image_id"] = "002.png"
+
+    def check(found: Record) -> None:
+        assert [record["image_id"] for record in found["annotations"][:4]] == [1, 1, 2, 2]
+
+    return check
+
+
 @case("ids as text in an annotation and as numbers in the records")
 def _(coco: Dataset, folder: Path) -> object:
     added(coco, image_id="1", category_id="02")
@@ -454,6 +510,11 @@ def _(coco: Dataset, folder: Path) -> object:
 @case("annotation with a box only")
 def _(coco: Dataset, folder: Path) -> None:
     added(coco, segmentation=[])
+
+
+@case("box with its four corners as a mask (`isbbox`)")
+def _(coco: Dataset, folder: Path) -> None:
+    added(coco, isbbox=True)
 
 
 @case("annotation without mask and box")
@@ -486,6 +547,63 @@ def _(coco: Dataset, folder: Path) -> None:
     added(coco, segmentation=square(1, 1, 5))
 
 
+@case("points in lists or as `{x, y}`, lists too many, numbers or JSON as text, `b'...'`, RLE in parts")
+def _(coco: Dataset, folder: Path) -> object:
+    corners = [(1, 1), (6, 1), (6, 6), (1, 6)]
+    for category, mask in enumerate(dressed(corners), 1):
+        coco["categories"] += [{"id": category, "name": f"class {category}"}] if category > 2 else []
+        added(coco, id=100 + category, category_id=category, segmentation=mask)
+    expected = coco_mask.decode(coco_mask.frPyObjects([np.ravel(corners).tolist()], 60, 40)[0])
+
+    def check(found: Record) -> None:
+        for record in found["annotations"][12:]:
+            mask = record["segmentation"]
+            rle = mask if isinstance(mask, dict) else coco_mask.merge(coco_mask.frPyObjects(mask, 60, 40))
+            assert (coco_mask.decode(rle) == expected).all()
+            assert record["bbox"] == [1, 1, 5, 5]
+
+    return check
+
+
+def dressed(corners: list[tuple[int, int]]) -> list[Any]:
+    """One mask on 40 x 60 in all forms that tools write."""
+    flat = [coordinate for corner in corners for coordinate in corner]
+    rle = coco_mask.frPyObjects([flat], 60, 40)[0]
+    text = rle["counts"].decode()
+    points = [{"x": x, "y": y} for x, y in corners]
+    halves = [
+        coco_mask.frPyObjects([part], 60, 40)[0]["counts"].decode() for part in (square(1, 1, 5), square(2, 2, 3))
+    ]
+    return [
+        corners, [corners], [[corners]], [[flat]], [[[flat]]], points, [points], [[str(value) for value in flat]],
+        [{"X": x, "Y": y} for x, y in corners], json.dumps([flat]), repr([flat]), [[flat[:]], [[3, 3, 4, 3, 4, 4]]],
+        {"size": [60, 40], "counts": str(rle["counts"])}, {"size": [60, 40], "counts": [text]},
+        [{"size": [60, 40], "counts": text}], [{"size": [60, 40], "counts": half} for half in halves],
+        json.dumps({"size": [60, 40], "counts": text}), repr({"size": [60, 40], "counts": rle["counts"]}),
+    ]  # fmt: skip
+
+
+@case("mask that is other text")
+def _(coco: Dataset, folder: Path) -> None:
+    added(coco, segmentation="M 1 1 L 5 5 Z")
+
+
+@case("points in lists too many in another way")
+def _(coco: Dataset, folder: Path) -> None:
+    added(coco, segmentation=[[[square(1, 1, 5)], [square(2, 2, 3)]], [[square(3, 3, 3)]]])
+
+
+@case("points of three numbers each")
+def _(coco: Dataset, folder: Path) -> None:
+    added(coco, segmentation=[[[1, 1, 2], [6, 1, 2], [6, 6, 2]]])
+
+
+@case("points in lists, one outline in another: GeoJSON's hole or COCO's part")
+def _(coco: Dataset, folder: Path) -> None:
+    rings = [[[x, y], [x + side, y], [x + side, y + side]] for x, y, side in ((1, 1, 9), (3, 2, 3))]
+    added(coco, segmentation=rings)
+
+
 @case("outline of hundreds of points, RLE not compressed")
 def _(coco: Dataset, folder: Path) -> object:
     around = np.linspace(0, 2 * np.pi, 300, endpoint=False)
@@ -494,7 +612,7 @@ def _(coco: Dataset, folder: Path) -> object:
     added(coco, segmentation=[circle], **box)
     rle = coco_mask.decode(coco_mask.frPyObjects([circle], 60, 40)[0])
     runs = np.diff(np.flatnonzero(np.diff(rle.ravel(order="F"), prepend=0, append=1)), prepend=0).tolist()
-    added(coco, id=101, segmentation={"size": [60, 40], "counts": runs}, **box)
+    added(coco, id=101, segmentation={"size": [60, 40], "counts": runs}, category_id=2, **box)
 
     def check(found: Record) -> None:
         for record in found["annotations"][-2:]:
@@ -556,14 +674,74 @@ def _(coco: Dataset, folder: Path) -> None:
     added(coco, iscrowd="maybe")
 
 
-@case("box missing, empty, as corners, or not that of the mask")
+@case("box missing, empty, or not four numbers")
 def _(coco: Dataset, folder: Path) -> object:
-    added(coco, segmentation=[square(20, 20, 10)], bbox=[20, 20, 30, 30], area=100)
+    for number, box in enumerate((None, [20, 20, 0, 10], ["20", 20, 10, 10], [20, 20, 10])):
+        added(coco, id=100 + number, image_id=1 + number, segmentation=[square(20, 20, 10)], bbox=box, area=100)
 
     def check(found: Record) -> None:
-        assert found["annotations"][-1]["bbox"] == [20, 20, 10, 10]
+        assert [record["bbox"] for record in found["annotations"][12:]] == [[20, 20, 10, 10]] * 4
 
     return check
+
+
+@case("box as corners")
+def _(coco: Dataset, folder: Path) -> object:
+    added(coco, segmentation=[square(20, 20, 10)], bbox=[20, 20, 30, 30], area=100)
+    added(coco, id=101, segmentation=[square(3, 3, 30)], bbox=[3, 3, 33, 33], area=900)
+
+    def check(found: Record) -> None:
+        assert [record["bbox"] for record in found["annotations"][-2:]] == [[20, 20, 10, 10], [3, 3, 30, 30]]
+
+    return check
+
+
+@case("box that is not the mask's: an IoU below 0.5, and an edge over 2 pixels away")
+def _(coco: Dataset, folder: Path) -> None:
+    added(coco, segmentation=[square(20, 20, 10)], bbox=[2, 2, 10, 10], area=100)
+
+
+@case("such boxes in more than a tenth of the annotations")
+def _(coco: Dataset, folder: Path) -> None:
+    for number in range(2):
+        added(coco, id=100 + number, segmentation=[square(20, 20, 10)], bbox=[2 + number, 2, 10, 10], area=100)
+
+
+@case("all coordinates of a file between 0 and 1")
+def _(coco: Dataset, folder: Path) -> object:
+    before = json.loads(json.dumps(coco["annotations"]))
+    for record in coco["annotations"]:
+        mask = np.array(record["segmentation"]).reshape(1, -1, 2) / [40, 60]
+        record |= {"segmentation": mask.reshape(1, -1).tolist(), "area": record["area"] / 2400}
+        record["bbox"] = (np.array(record["bbox"]).reshape(2, 2) / [40, 60]).ravel().tolist()
+
+    def check(found: Record) -> None:
+        for record, expected in zip(found["annotations"], before, strict=True):
+            assert record["segmentation"][0] == pytest.approx(expected["segmentation"][0])
+            assert (record["bbox"], record["area"]) == (pytest.approx(expected["bbox"]), pytest.approx(400))
+
+    return check
+
+
+@case("coordinates between 0 and 1 in one annotation")
+def _(coco: Dataset, folder: Path) -> None:
+    added(coco, segmentation=[[0.1, 0.1, 0.9, 0.2, 0.5, 0.8]], bbox=[0.1, 0.1, 0.8, 0.7])
+
+
+@case("no coordinate of a file above 100 or 1000, on photos of twice that or more")
+def _(coco: Dataset, folder: Path) -> None:
+    for image in coco["images"]:
+        image |= {"width": 200, "height": 300}
+        Image.new("RGB", (200, 300)).save(folder / "photos" / image["file_name"])
+    added(coco, segmentation=[square(50, 50, 50)], bbox=[50, 50, 50, 50], area=2500)
+
+
+@case("mask far beyond an image whose record has no size: the photo may have been shrunk")
+def _(coco: Dataset, folder: Path) -> None:
+    coco["images"][0] |= {"width": 400, "height": 600}
+    Image.new("RGB", (400, 600)).save(folder / "photos" / "001.png")
+    del coco["images"][1]["width"]
+    added(coco, image_id=2, segmentation=[square(30, 30, 20)], bbox=[30, 30, 20, 20], area=400)
 
 
 @case("area missing, NaN, zero or negative")
@@ -622,6 +800,8 @@ def test_row_of_the_table(tmp_path: Path, row: str) -> None:
     report, found = canonical(folder, tmp_path / "out")
     check_account(report, coco)
     expected_repairs = {reason: report["repaired"].get(reason, 0)} if outcome == "repaired" else {}
+    if "record has no size" in row:
+        expected_repairs = {"image: size was missing, taken from the file": 1}
     assert report["repaired"] == expected_repairs
     assert all(count >= 1 for count in expected_repairs.values())
     if outcome == "dropped":
@@ -658,8 +838,9 @@ def check_canonical(folder: Path) -> None:
         assert record["category_id"] in coco.cats
         assert record["iscrowd"] in (0, 1)
         assert record["area"] > 0
-        assert coco.annToMask(record).any()
-        assert len(record["bbox"]) == 4
+        rows, columns = np.nonzero(coco.annToMask(record))
+        own = [columns.min(), rows.min(), columns.max() - columns.min() + 1, rows.max() - rows.min() + 1]
+        assert not contradict(record["bbox"], [float(side) for side in own])
 
 
 def test_a_clean_dataset_passes_through_with_all_its_fields(tmp_path: Path) -> None:
@@ -760,6 +941,15 @@ def test_records_that_cannot_be_read_are_counted_one_by_one(tmp_path: Path) -> N
     path.write_bytes(data.replace(b"trousers", b"trous\xe9"))
     with pytest.raises(SeamlineError, match=r"the record .* cannot be read"):
         canonical(folder, tmp_path / "again")
+
+
+@pytest.mark.parametrize("note", ["\\ud800", "\\udce9t\\udce9", "ok\\udfff"])
+def test_half_a_character_in_a_record_costs_that_record(tmp_path: Path, note: str) -> None:
+    """What Python's json writes of os.listdir where a name is not UTF-8: a surrogate without its other half."""
+    annotation = record_of(b'{"id": 1, "note": "' + note.encode() + b'"}')
+    image = record_of(b'{"id": 1, "file_name": "' + note.encode() + b'.jpg"}')
+    assert annotation is image is None
+    assert record_of(b'{"note": "\\ud83d\\ude00"}') == {"note": "\U0001f600"}  # both halves
 
 
 def test_annotations_of_a_dropped_image_go_to_no_other_of_a_similar_id(tmp_path: Path) -> None:
@@ -880,6 +1070,20 @@ RLES = st.builds(
     ),
     st.sampled_from([[60, 40], [60, 40], [40, 60], [60], None, "x", [60.0, 40.0]]),
 )  # fmt: skip
+DRESSED = st.one_of(
+    st.sampled_from(dressed([(1, 1), (6, 1), (6, 6), (1, 6)])),
+    st.recursive(
+        st.one_of(
+            st.floats(-5, 70), st.sampled_from(["3", "b'x'", "[[1,", {"x": 1, "Y": 2}, {"counts": [2400]}, None])
+        ),
+        lambda inner: st.one_of(st.lists(inner, max_size=4), st.builds(lambda mask: json.dumps(mask), inner)),
+        max_leaves=9,
+    ),
+)
+BOXES = st.one_of(  # most contradict the masks: other places, corners, y before x, shares, percent
+    st.sampled_from([[2, 2, 10, 10], [2, 2, 12, 12], [7, 7, 10, 10], [0.05, 0.1, 0.2, 0.2], [5, 8, 40, 50]]),
+    st.lists(st.floats(0, 60), min_size=4, max_size=4),
+)
 IDS = st.one_of(st.integers(-2, 4), st.sampled_from(["1", "000002", "x", "", 1.0, 1.5, True, None, 2**60]), NUMBERS)
 JSON = st.recursive(
     st.one_of(st.none(), st.booleans(), NUMBERS, st.text(max_size=5)),
@@ -892,11 +1096,11 @@ ANNOTATIONS = st.lists(
             {
                 "image_id": st.integers(1, 2),
                 "category_id": st.integers(1, 2),
-                "segmentation": st.one_of(POLYGONS, RLES),
+                "segmentation": st.one_of(POLYGONS, RLES, DRESSED),
             },
             optional={
                 "id": IDS,
-                "bbox": st.one_of(JSON, st.lists(NUMBERS, min_size=4, max_size=4)),
+                "bbox": st.one_of(JSON, BOXES, st.lists(NUMBERS, min_size=4, max_size=4)),
                 "area": JSON,
                 "iscrowd": JSON,
                 "is_crowd": st.lists(st.integers(0, 1), max_size=2),
@@ -940,12 +1144,19 @@ DOCUMENTS = st.one_of(
 )
 
 
-def check_any_document(folder: Path, document: Any, target: Path) -> None:
+READINGS = st.builds(
+    Reading,
+    st.sampled_from([None, None, None, "drop", "drop", "pixels", *CONVENTIONS, 0.5, 3.0]),
+    st.sampled_from([None, None, "own", "plus_one", "minus_one", "positions"]),
+)
+
+
+def check_any_document(folder: Path, document: Any, target: Path, reading: Reading | None = None) -> None:
     """A canonical dataset and a full account, or one sentence; never anything else."""
     (folder / "instances.json").write_text(json.dumps(document))
     target.mkdir()
     try:
-        report = canonicalise(read(folder, "instances.json"), target, link_or_copy)
+        report = canonicalise(read(folder, "instances.json"), target, link_or_copy, reading)
     except SeamlineError as error:
         assert str(error).endswith(".")
         assert "\n" not in str(error)
@@ -960,19 +1171,19 @@ def two_photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @settings(max_examples=500, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-@given(DOCUMENTS)
-def test_whatever_a_file_holds(two_photos: Path, document: Any) -> None:
+@given(DOCUMENTS, READINGS)
+def test_whatever_a_file_holds(two_photos: Path, document: Any, reading: Reading) -> None:
     with tempfile.TemporaryDirectory(dir=two_photos.parent) as out:
-        check_any_document(two_photos, document, Path(out) / "out")
+        check_any_document(two_photos, document, Path(out) / "out", reading)
 
 
 @pytest.mark.thorough
 @settings(max_examples=10_000, deadline=None, suppress_health_check=list(HealthCheck))
-@given(DOCUMENTS)
-def test_whatever_thousands_of_files_hold(two_photos: Path, document: Any) -> None:
+@given(DOCUMENTS, READINGS)
+def test_whatever_thousands_of_files_hold(two_photos: Path, document: Any, reading: Reading) -> None:
     # Not pytest's folders, which are numbered: finding the next number takes longer with each.
     with tempfile.TemporaryDirectory(dir=two_photos.parent) as out:
-        check_any_document(two_photos, document, Path(out) / "out")
+        check_any_document(two_photos, document, Path(out) / "out", reading)
 
 
 @pytest.mark.parametrize(

@@ -130,7 +130,8 @@ def write_fashionpedia(folder: Path) -> tuple[Path, dict[str, Any]]:
             annotations.append(
                 {
                     "id": number, "image_id": number // 2, "category_id": 3 * (number % 2), "iscrowd": 0, "area": 300,
-                    "attribute_ids": [number, 17], "segmentation": segmentation, "bbox": [3, 4, 20, 20],
+                    "attribute_ids": [number, 17], "segmentation": segmentation,
+                    "bbox": ([3, 4, 20, 20], [10, 30, 28, 18])[number % 2],
                 }
             )  # fmt: skip
         document = {

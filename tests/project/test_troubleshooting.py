@@ -562,6 +562,69 @@ def boxes_alone(bench: Bench) -> Said:
     return said
 
 
+@produces("...: no image of it can be used (...); pull.convention: scaled reads masks for photos of another size.")
+def shrunk_photos(bench: Bench) -> Said:
+    change_dataset(bench.folder / "in", lambda coco: [image.update(width=80, height=120) for image in coco["images"]])
+    return bench.stage("pull", "data/raw", "--source", "in")
+
+
+@produces(
+    "...: annotation ...: ... of ... annotations have a box and a mask that contradict each other, this one first; "
+    "they look like ..., which pull.convention: ... reads; pull.convention: drop leaves them out."
+)
+def y_before_x(bench: Bench) -> Said:
+    change_dataset(bench.folder / "in", lambda coco: [record["segmentation"][0].reverse() for record in masks_of(coco)])
+    return bench.stage("pull", "data/raw", "--source", "in")
+
+
+@produces(
+    "...: annotation ...: ... of ... annotations have a box and a mask that contradict each other, this one first; no "
+    "convention that pull.convention knows fits most of them; pull.convention: drop leaves them out."
+)
+def boxes_of_others(bench: Bench) -> Said:
+    change_dataset(bench.folder / "in", lambda coco: [record.update(bbox=[1, 1, 7, 3]) for record in masks_of(coco)])
+    return bench.stage("pull", "data/raw", "--source", "in")
+
+
+@produces(
+    "...: no mask reaches beyond ... pixels, and every photo has at least ...; they look like coordinates ..., which "
+    "pull.convention: ... reads; pull.convention: pixels takes them as they are."
+)
+def percent(bench: Bench) -> Said:
+    def change(coco: Any) -> None:
+        for image in coco["images"]:
+            image.update(width=200, height=200)
+            cv2.imwrite(str(bench.folder / "in" / "photos" / image["file_name"]), np.zeros((200, 200), np.uint8))
+        coco["annotations"][0].update(segmentation=[square(50, 50, 50)], bbox=[50, 50, 50, 50])
+
+    change_dataset(bench.folder / "in", change)
+    return bench.stage("pull", "data/raw", "--source", "in")
+
+
+@produces(
+    "...: ... of ... annotations have a category_id that no category has (...); all would have one if the ids ..., as "
+    "pull.category_ids: ... reads them; own leaves those annotations out."
+)
+def classes_from_zero(bench: Bench) -> Said:
+    def change(coco: Any) -> None:
+        for record in coco["annotations"]:
+            record["category_id"] -= 1
+
+    change_dataset(bench.folder / "in", change)
+    return bench.stage("pull", "data/raw", "--source", "in")
+
+
+def change_dataset(folder: Path, change: Callable[[Any], object]) -> None:
+    path = write_dataset(folder) / "instances.json"
+    coco = json.loads(path.read_text())
+    change(coco)
+    path.write_text(json.dumps(coco))
+
+
+def masks_of(coco: Any) -> list[Any]:
+    return [record for record in coco["annotations"] if record["category_id"] == 2]
+
+
 @produces("the dataset is not canonical (...); the pull stage makes it so.")
 def a_name_edited_by_hand(bench: Bench) -> Said:
     path = bench.pulled().folder / "data" / "raw" / "annotations.json"

@@ -2,60 +2,111 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
 from typing import Any
 
 from tqdm import tqdm
 
 from seamline.base.coco import Record
+from seamline.ingest.canonical.categories import CategoryIds, numbers_by_id
 from seamline.ingest.canonical.changes import Changes, Place
+from seamline.ingest.canonical.checks import Unusable
 from seamline.ingest.canonical.crowds import Crowds, mask_form
 from seamline.ingest.canonical.identities import assigned_numbers, found_in, is_changed, is_identity, lookup, record_of
-from seamline.ingest.canonical.images import Entry, canonical_size
-from seamline.ingest.canonical.repair import Unusable, mend_annotation
-from seamline.ingest.canonical.source import Part, Raw
+from seamline.ingest.canonical.images import Entry
+from seamline.ingest.canonical.repair import Contradiction, Mended, is_rectangle, mend_annotation
+from seamline.ingest.canonical.source import Part, Raw, Reading
+from seamline.ingest.canonical.survey import Tally, check_extents, setting_of, surveyed
+
+
+class Images:
+    """Where the images of one part are that an annotation may mean."""
+
+    def __init__(self, part: Part, entries: Sequence[Entry]) -> None:
+        self.part = part
+        self.ids = list(self.values("id"))
+        self.positions = lookup(self.ids)
+        self.entries = {entry.head.id: entry for entry in entries}
+
+    def values(self, key: str) -> Iterator[Any]:
+        """One field of every image with an id, those that were dropped included."""
+        records = (record_of(raw) for raw in self.part.images)
+        return (record.get(key) for record in records if record is not None and is_identity(record.get("id")))
+
+    @cached_property
+    def by_name(self) -> dict[str, int]:
+        """The images' places by name, of names that only one has."""
+        names = Counter(name for name in self.values("file_name") if isinstance(name, str))
+        return {name: index for index, name in enumerate(self.values("file_name")) if names.get(name) == 1}
+
+    def find(self, identity: Any, repairs: list[str]) -> Entry:
+        """Raises Unusable when there is none.
+
+        Of all images, the dropped ones included: else its annotations might go to one with a similar id.
+        """
+        position = found_in(self.positions, identity)
+        if position is None and isinstance(identity, str) and identity in self.by_name:
+            position = self.by_name[identity]
+            repairs.append("annotation: its image was given by its file name")
+        if position is None:
+            raise Unusable("annotation: its image is unknown")
+        entry = self.entries.get(self.ids[position])
+        if entry is None:
+            raise Unusable("annotation: its image was dropped")
+        return entry
 
 
 def canonical_annotations(
     parts: Sequence[Part],
     entries: Sequence[Entry],
-    category_ids: Sequence[Mapping[Any, int]],
+    category_ids: Sequence[CategoryIds],
     changes: Changes,
     crowds: Crowds,
+    reading: Reading,
 ) -> Iterator[Record]:
     """Every usable annotation in the order of the ids; the changes and crowds are complete when the last one is taken.
 
     Ids are at least 1: pycocotools takes a match with an instance of id 0 for no match.
+
+    Raises:
+        SeamlineError: when too many contradict themselves, or their category ids are those of other categories.
     """
     raws = list(without_repeated(parts, changes))
-    numbers = assigned_numbers([annotation_id(raw) for _, raw in raws], 1)
+    identities, extents = surveyed(raws, len(parts))
+    check_extents(parts, entries, extents, reading.convention)
+    categories = [
+        numbers_by_id(part, ids, extent.categories, reading.category_ids)
+        for part, ids, extent in zip(parts, category_ids, extents, strict=True)
+    ]
+    numbers = assigned_numbers(identities, 1)
     order = sorted(range(len(raws)), key=lambda index: numbers[index])
-    images = [{entry.head.id: entry for entry in entries if entry.part == index} for index in range(len(parts))]
-    listed = [listed_ids(part) for part in parts]
-    positions = [lookup(ids) for ids in listed]
+    images = [Images(part, [entry for entry in entries if entry.part == i]) for i, part in enumerate(parts)]
+    tally = Tally()
+    masks: set[int] = set()
     for index in tqdm(order, desc="annotations", unit="annotation", disable=None):
         part, raw = raws[index]
-        entry = None
-        record = record_of(raw)
+        entry, record, repairs = None, record_of(raw), list[str]()
         try:
             if record is None:
                 raise Unusable("annotation: is not an object, or cannot be read")
-            # Of all images, the dropped ones included: else its annotations might go to one with a similar id.
-            position = found_in(positions[part], record.get("image_id"))
-            if position is None:
-                raise Unusable("annotation: its image is unknown")
-            entry = images[part].get(listed[part][position])
-            if entry is None:
-                raise Unusable("annotation: its image was dropped")
-            category = found_in(category_ids[part], record.get("category_id"))
-            if category is None:
-                raise Unusable("annotation: its category is unknown")
+            entry = images[part].find(record.get("image_id"), repairs)
+            category = category_of(record.get("category_id"), categories[part], category_ids[part], repairs)
             form = mask_form(record.get("segmentation"))
-            repairs = mend_annotation(record, *canonical_size(entry))
+            setting = setting_of(entry, extents[part], reading.convention)
+            try:
+                mended = mend_annotation(record, setting)
+            except Contradiction as contradiction:
+                tally.add_contradiction(contradiction, setting, f"{parts[part].title}: annotation {record.get('id')!r}")
+                raise
+            refuse_double(masks, entry, category, record, mended)
         except Unusable as unusable:
             changes.drop(str(unusable), place_of(parts[part], entry, record))
             continue
         crowds.count(form, record["iscrowd"])
+        tally.add(mended, is_rectangle(record["segmentation"]))
+        repairs += mended.repairs
         identity = record.get("id")
         if is_changed(numbers[index], identity):
             repairs.append("annotation: id numbered anew, as it was missing, zero, text or taken")
@@ -65,12 +116,27 @@ def canonical_annotations(
             for reason in repairs:
                 changes.repair(reason, place)
         yield {**record, "id": numbers[index], "image_id": entry.number, "category_id": category}
+    tally.check(reading.convention)
+    tally.say_rectangles()
 
 
-def listed_ids(part: Part) -> list[Any]:
-    """The ids of all the part's images, those that were dropped included."""
-    records = (record_of(raw) for raw in part.images)
-    return [record["id"] for record in records if record is not None and is_identity(record.get("id"))]
+def category_of(identity: Any, numbers: Mapping[Any, int], ids: CategoryIds, repairs: list[str]) -> int:
+    """Raises Unusable when there is no such category."""
+    category = found_in(numbers, identity)
+    if category is None and isinstance(identity, str) and identity in ids.by_name:
+        repairs.append("annotation: its category was given by its name")
+        return ids.by_name[identity]
+    if category is None:
+        raise Unusable("annotation: its category is unknown")
+    return category
+
+
+def refuse_double(masks: set[int], entry: Entry, category: int, record: Record, mended: Mended) -> None:
+    """Raises Unusable when an annotation before has the same mask: for pycocotools it would be missed for ever."""
+    key = hash((entry.number, category, record["iscrowd"], mended.rle["counts"]))
+    if key in masks:
+        raise Unusable("annotation: has the mask and class of another of its image")
+    masks.add(key)
 
 
 def without_repeated(parts: Sequence[Part], changes: Changes) -> Iterator[tuple[int, Raw]]:
@@ -84,11 +150,6 @@ def without_repeated(parts: Sequence[Part], changes: Changes) -> Iterator[tuple[
                 continue
             seen.add(key)
             yield index, raw
-
-
-def annotation_id(raw: Raw) -> Any:
-    record = record_of(raw)
-    return None if record is None else record.get("id")
 
 
 def place_of(part: Part, entry: Entry | None, record: Record | None) -> Place:

@@ -9,31 +9,31 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
 
 from tqdm import tqdm
 
 from seamline.base.coco import Record, write_coco
 from seamline.base.errors import SeamlineError
-from seamline.base.escaping import has_control_character
 from seamline.base.files import sha256_of
 from seamline.ingest.canonical.annotations import canonical_annotations
-from seamline.ingest.canonical.changes import Changes, Place
+from seamline.ingest.canonical.categories import canonical_categories
 from seamline.ingest.canonical.crowds import Crowds
-from seamline.ingest.canonical.identities import assigned_numbers, is_changed, is_identity, lookup
 from seamline.ingest.canonical.images import (
+    OTHER_SIZE,
     canonical_image,
     number_entries,
     place_image,
     readable_entries,
     usable_entries,
 )
-from seamline.ingest.canonical.source import Part, Source
+from seamline.ingest.canonical.source import Reading, Source
 
 
-def canonicalise(source: Source, target: Path, place: Callable[[Path, Path], None]) -> Record:
+def canonicalise(
+    source: Source, target: Path, place: Callable[[Path, Path], None], reading: Reading | None = None
+) -> Record:
     """Write target/annotations.json and target/images/; `place` puts a file at its target.
 
     Returns:
@@ -41,21 +41,24 @@ def canonicalise(source: Source, target: Path, place: Callable[[Path, Path], Non
         of the image ids, as sha256sum prints it: each image's hash as it came, and its name in target/images.
 
     Raises:
-        SeamlineError: when ids or categories contradict each other, no image is left, or none of the annotations.
+        SeamlineError: when ids or categories contradict each other, no image is left, or none of the annotations; when
+            over a tenth of the annotations contradict themselves, as they follow another convention than COCO's.
     """
-    changes = source.changes
+    changes, reading = source.changes, reading or Reading()
     categories, category_ids = canonical_categories(source.parts, changes)
-    entries = readable_entries(usable_entries(source.parts, changes), source.parts, changes)
+    entries = readable_entries(
+        usable_entries(source.parts, changes), source.parts, changes, scaled=reading.convention == "scaled"
+    )
     title = source.parts[0].title
     if not entries:
-        raise SeamlineError(
-            f"{title}: no image of it can be used ({reasons(changes.counts('dropped')) or 'it lists none'})."
-        )
+        lost = changes.counts("dropped")
+        hint = "; pull.convention: scaled reads masks for photos of another size" if OTHER_SIZE in lost else ""
+        raise SeamlineError(f"{title}: no image of it can be used ({reasons(lost) or 'it lists none'}){hint}.")
     number_entries(entries, source.parts, changes)
     for entry in tqdm(entries, desc="images", unit="image", disable=None):
         place_image(entry, target / "images", place)
     crowds = Crowds()
-    annotations = canonical_annotations(source.parts, entries, category_ids, changes, crowds)
+    annotations = canonical_annotations(source.parts, entries, category_ids, changes, crowds, reading)
     write_coco(
         target / "annotations.json",
         (canonical_image(entry, source.parts[entry.part].split) for entry in entries),
@@ -92,39 +95,3 @@ def canonicalise(source: Source, target: Path, place: Callable[[Path, Path], Non
 
 def reasons(dropped: Mapping[str, int]) -> str:
     return ", ".join(f"{count} {reason}" for reason, count in dropped.items())
-
-
-def canonical_categories(parts: Sequence[Part], changes: Changes) -> tuple[list[Record], list[dict[Any, int]]]:
-    """The categories of all parts by name, and for each part what its ids have become.
-
-    Raises:
-        SeamlineError: when a category has no name or no id, a name that cannot be printed, or one of another's.
-    """
-    by_name: dict[str, Record] = {}
-    part_of: dict[str, Part] = {}
-    for part in parts:
-        seen: dict[str, set[Any]] = {"id": set(), "name": set()}
-        for record in part.categories:
-            if not (isinstance(record, dict) and is_identity(record.get("id")) and isinstance(record.get("name"), str)):
-                raise SeamlineError(f"{part.title}: category {record!r} needs an id and a name.")
-            if has_control_character(record["name"]):  # which a terminal would obey wherever the name is printed
-                raise SeamlineError(
-                    f"{part.title}: the category {record['name']!r} has a control character in its name."
-                )
-            for key, values in seen.items():
-                if record[key] in values:
-                    raise SeamlineError(f"{part.title}: two categories have the {key} {record[key]!r}.")
-                values.add(record[key])
-            by_name.setdefault(record["name"], record)
-            part_of.setdefault(record["name"], part)
-    numbers = dict(zip(by_name, assigned_numbers([record["id"] for record in by_name.values()], 0), strict=True))
-    for name, record in by_name.items():
-        if is_changed(numbers[name], record["id"]):
-            reason = "category: id numbered anew, as it was text, no whole number or taken"
-            changes.repair(reason, Place(part_of[name].title))
-    ids = []
-    for part in parts:
-        position = lookup([record["id"] for record in part.categories])
-        ids.append({key: numbers[part.categories[index]["name"]] for key, index in position.items()})
-    categories = [{**by_name[name], "id": number} for name, number in numbers.items()]
-    return sorted(categories, key=lambda category: int(category["id"])), ids

@@ -29,6 +29,7 @@ from seamline.ingest.canonical.repair import whole_number
 from seamline.ingest.canonical.source import Part, Raw
 
 MAX_NAME_BYTES = 200
+OTHER_SIZE = "image: has another size than its record says"
 EXIF_AMBIGUOUS = "image: EXIF turns it, and nothing says which way its masks lie"
 
 
@@ -96,8 +97,12 @@ def usable_entries(parts: Sequence[Part], changes: Changes) -> list[Entry]:
     return entries
 
 
-def readable_entries(entries: Sequence[Entry], parts: Sequence[Part], changes: Changes) -> list[Entry]:
+def readable_entries(
+    entries: Sequence[Entry], parts: Sequence[Part], changes: Changes, scaled: bool = False
+) -> list[Entry]:
     """Those whose file can be read and has the size its record says; which way up, where EXIF turns it.
+
+    With `scaled` another size of the same shape is allowed: masks are scaled from the one to the other.
 
     A tool wrote masks either on images as EXIF shows them or as they are stored. Images lying on their side, whose
     height and width change places, show which; for the others it is taken over when all of those agree.
@@ -117,6 +122,8 @@ def readable_entries(entries: Sequence[Entry], parts: Sequence[Part], changes: C
     usable = []
     for entry in candidates:
         reason = entry_problem(entry, shown, stored)
+        if scaled and reason == OTHER_SIZE and has_shape_of_record(entry):
+            reason = None
         place = place_of(parts[entry.part], entry.head)
         if reason is not None:
             changes.drop(reason, place)
@@ -143,7 +150,13 @@ def entry_problem(entry: Entry, shown: int, stored: int) -> str | None:
     else:
         entry.upright = size == picture.stored_size
         fits = entry.upright or size == size_of(picture)
-    return None if fits else "image: has another size than its record says"
+    return None if fits else OTHER_SIZE
+
+
+def has_shape_of_record(entry: Entry) -> bool:
+    """Whether the file is the photo that the record describes, only larger or smaller; rounded to whole pixels."""
+    size, (height, width) = record_size(entry.head), size_of(entry.picture)
+    return size is not None and abs(size[0] * width - size[1] * height) <= max(*size, height, width)
 
 
 def size_of(picture: Picture) -> tuple[int, int]:

@@ -6,68 +6,179 @@ it. No mask is ever made from a box, nor is one changed.
 
 from __future__ import annotations
 
-import math
-import operator
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
-import numpy as np
 from pycocotools import mask as coco_mask
 
 from seamline.base.coco import Record
-from seamline.masks.rle import Rle, counts_to_runs, segmentation_to_rle
+from seamline.ingest.canonical.checks import (
+    FAR_OUTSIDE,
+    OTHER_SIZE,
+    Unusable,
+    check_polygon,
+    check_rle,
+    is_box,
+    is_number,
+)
+from seamline.ingest.canonical.contradictions import (
+    CONVENTIONS,
+    GOOD_IOU,
+    Box,
+    Factors,
+    agreement,
+    are_corners,
+    best_reading,
+    contradict,
+    is_within_a_pixel,
+    largest_difference,
+    leaves_image,
+    own_box,
+    scaled,
+    scaled_box,
+)
+from seamline.ingest.canonical.dress import plain_segmentation
+from seamline.masks.rle import Rle, segmentation_to_rle
 
-MIN_BOX_IOU = 0.5  # a box that overlaps its mask's own less is another thing's, or corners instead of a size
-MIN_AREA_SHARE = 0.5  # likewise; polygons' own areas differ from their masks' by less, those in shares by far more
-MAX_RUN_CHARACTERS = 7  # of one number in compressed RLE: 35 bits
+MIN_AREA_SHARE = 0.5  # of the mask's; polygons' own areas differ from their masks' by less, those in shares by far more
+NO_PIXEL = "annotation: its mask covers no pixel of the image"
+CONTRADICTION = "annotation: its box and its mask contradict each other"
+WITHIN_A_PIXEL = "annotation: its mask lies within one pixel, as coordinates in shares of the image do"
+BEYOND = "annotation: its mask reaches far beyond the image, whose record has no size"
+SHARES = "annotation: its coordinates were shares of the image, turned into pixels"
+SCALED = "annotation: its coordinates were those of a photo of another size, scaled"
+BOX_ONLY = "annotation: has a box and no mask"
 
 
-class Unusable(Exception):
-    """A record that is left out; its text is the reason it is counted under."""
+class Setting(NamedTuple):
+    """What is known of an annotation's image and file."""
+
+    height: int  # of the image, in pixels
+    width: int
+    convention: str | None = None  # one of CONVENTIONS: tried where box and mask do not agree well
+    mask_factors: Factors | None = None  # what makes pixels of the coordinates of all masks, or boxes, of the file
+    box_factors: Factors | None = None
+    scale_reason: str = ""  # what this repair is counted under
+    has_size: bool = True  # whether the image's record has one, so that its photo was not shrunk afterwards
 
 
-def mend_annotation(record: Record, height: int, width: int) -> list[str]:
-    """Give an annotation of an image of this size a valid segmentation, bbox, area and iscrowd, in place.
+class Mended(NamedTuple):
+    repairs: list[str]
+    rle: Rle
+    has_box: bool  # whether there was a box to hold the mask to
 
-    Returns:
-        What was repaired.
+
+class Contradiction(Unusable):
+    """A record whose mask is not where its box is: its mask and box show what it looks like."""
+
+    def __init__(self, reason: str, segmentation: Any, box: Box | None) -> None:
+        super().__init__(reason)
+        self.segmentation = segmentation
+        self.box = box
+
+
+def mend_annotation(record: Record, setting: Setting) -> Mended:
+    """Give an annotation a valid segmentation, bbox, area and iscrowd, in place.
 
     Raises:
-        Unusable: when it cannot be repaired with certainty.
+        Contradiction: when its box and its mask are not of one thing.
+        Unusable: when it cannot be repaired with certainty otherwise.
     """
     repairs: list[str] = []
-    segmentation, rle = mended_segmentation(record, height, width, repairs)
+    box = record.get("bbox")
+    given = [float(value) for value in box] if isinstance(box, list) and is_box(box) else None
+    segmentation = to_pixels(record, setting, repairs)
+    if record.get("isbbox") is True and is_rectangle(segmentation):
+        raise Unusable(BOX_ONLY)
+    box = scaled_box(given, setting.box_factors) if given and setting.box_factors else given
+    segmentation, rle, read_box = agreeing(segmentation, box, given, setting, repairs)
     record["segmentation"] = shorter_segmentation(segmentation, rle)
-    area = float(coco_mask.area(rle))
-    if area == 0:
-        raise Unusable("annotation: its mask covers no pixel of the image")
     crowd = record.pop("is_crowd", None)
     crowd = record.get("iscrowd", crowd)
     record["iscrowd"] = crowd_to_number(crowd)
     if crowd is not record["iscrowd"]:
         repairs.append("annotation: iscrowd was missing or no number")
-    own_box = [float(value) for value in coco_mask.toBbox(rle)]
-    box = record.get("bbox")
-    if not isinstance(box, list) or not is_box(box) or box_iou(box, own_box) < MIN_BOX_IOU:
-        record["bbox"] = own_box
-        repairs.append("annotation: its box was missing or not its mask's, made from the mask")
+    own = own_box(rle)
+    if read_box is None:
+        record["bbox"] = own
+        repairs.append("annotation: its box was missing or empty, made from the mask")
+    elif are_corners(read_box, own):
+        record["bbox"] = own
+        repairs.append("annotation: its box was given as corners, made from the mask")
+    elif read_box is not given:
+        record["bbox"] = read_box
+    area = float(coco_mask.area(rle))
     if not (is_number(record.get("area")) and MIN_AREA_SHARE <= record["area"] / area <= 1 / MIN_AREA_SHARE):
         record["area"] = area
         repairs.append("annotation: its area was missing or not its mask's, taken from the mask")
-    return repairs
+    return Mended(repairs, rle, given is not None)
 
 
-def mended_segmentation(record: Record, height: int, width: int, repairs: list[str]) -> tuple[Any, Rle]:
+def to_pixels(record: Record, setting: Setting, repairs: list[str]) -> Any:
+    """The segmentation in COCO's form, in pixels where the whole file's coordinates are something else."""
+    segmentation = plain_segmentation(record.get("segmentation"), setting.height, setting.width, repairs)
+    if not isinstance(segmentation, (list, dict)) or not segmentation:
+        raise Unusable(BOX_ONLY if record.get("bbox") else "annotation: has no mask")
+    if setting.mask_factors and isinstance(segmentation, list) and are_numbers(segmentation):
+        segmentation = scaled(segmentation, setting.mask_factors)
+        if is_number(record.get("area")) and (setting.scale_reason == SCALED or record["area"] <= 1):
+            record["area"] *= setting.mask_factors[0] * setting.mask_factors[1]
+    if setting.scale_reason:
+        repairs.append(setting.scale_reason)
+    return segmentation
+
+
+def agreeing(
+    segmentation: Any, box: Box | None, given: Box | None, setting: Setting, repairs: list[str]
+) -> tuple[Any, Rle, Box | None]:
+    """Mask and box of which neither contradicts the other, as they are or by the setting's convention."""
+    height, width = setting.height, setting.width
+    fit, problem, result = 0.0, "", None
+    try:
+        checked, rle = checked_segmentation(segmentation, height, width, repairs)
+        if not coco_mask.area(rle):
+            raise Unusable(NO_PIXEL)
+        segmentation, result = checked, (checked, rle, box)
+        fit, problem = judged(checked, rle, box, setting)
+    except Unusable as unusable:
+        problem = str(unusable)
+        if problem not in (NO_PIXEL, OTHER_SIZE, FAR_OUTSIDE) or not (box and is_readable(segmentation)):
+            raise
+    if result is not None and not problem and (setting.convention not in CONVENTIONS or fit >= GOOD_IOU):
+        return result
+    if box is None or given is None:
+        if problem in (WITHIN_A_PIXEL, BEYOND):
+            raise Contradiction(problem, segmentation, None)
+        raise Unusable(problem or "annotation: has no box that tells whether pull.convention holds for it")
+    if setting.convention in CONVENTIONS:
+        of_boxes = setting.convention.startswith("box_")
+        best = best_reading(setting.convention, segmentation, given if of_boxes else box, height, width)
+        if best is not None and best[0] > fit:
+            repairs.append("annotation: read by the convention that pull.convention names")
+            return *checked_segmentation(best[1], height, width, repairs), best[2]
+    if result is None or problem:
+        raise Contradiction(problem, segmentation, box)
+    return result
+
+
+def judged(segmentation: Any, rle: Rle, box: Box | None, setting: Setting) -> tuple[float, str]:
+    """How well a box agrees with its mask (IoU), and the reason why they cannot both be right, or ""."""
+    own = own_box(rle)
+    if own[2] * own[3] <= 4 and is_within_a_pixel(segmentation):
+        return 0.0, WITHIN_A_PIXEL
+    if not setting.has_size and leaves_image(segmentation, setting.height, setting.width):
+        return 0.0, BEYOND
+    if box is None:
+        return 0.0, ""
+    fit = 1.0 if largest_difference(box, own) <= 1 else agreement(box, own)
+    return fit, CONTRADICTION if contradict(box, own) and not are_corners(box, own) else ""
+
+
+def checked_segmentation(segmentation: Any, height: int, width: int, repairs: list[str]) -> tuple[Any, Rle]:
     """The segmentation as polygons or RLE that pycocotools takes, and its union as RLE."""
-    segmentation = record.get("segmentation")
     if isinstance(segmentation, dict):
         check_rle(segmentation, height, width)
         return segmentation, segmentation_to_rle(segmentation, height, width)
-    if not isinstance(segmentation, list) or not segmentation:
-        raise Unusable("annotation: has a box and no mask" if record.get("bbox") else "annotation: has no mask")
-    if all(isinstance(value, (int, float)) for value in segmentation):
-        segmentation = [segmentation]
-        repairs.append("annotation: its polygon was not in a list")
     polygons = []
     for polygon in segmentation:
         check_polygon(polygon, height, width)
@@ -78,6 +189,28 @@ def mended_segmentation(record: Record, height: int, width: int, repairs: list[s
     if len(polygons) < len(segmentation):
         repairs.append("annotation: a polygon of fewer than three points left out beside others")
     return polygons, segmentation_to_rle(polygons, height, width)
+
+
+def is_readable(segmentation: Any) -> bool:
+    """Whether another convention can be tried on it."""
+    return isinstance(segmentation, dict) or (are_numbers(segmentation) and all(map(len, segmentation)))
+
+
+def are_numbers(polygons: list[Any]) -> bool:
+    return all(
+        isinstance(polygon, list) and len(polygon) % 2 == 0 and all(map(is_number, polygon)) for polygon in polygons
+    )
+
+
+def is_rectangle(segmentation: Any) -> bool:
+    """Whether a mask is one upright rectangle: a box's four corners."""
+    if not isinstance(segmentation, list) or len(segmentation) != 1 or not 8 <= len(segmentation[0]) <= 10:
+        return False
+    xs, ys = segmentation[0][::2], segmentation[0][1::2]
+    if len(xs) == 5 and (xs[0], ys[0]) != (xs[4], ys[4]):
+        return False
+    corners = set(zip(xs, ys, strict=True)) if len(xs) == len(ys) else set()
+    return len(corners) == 4 and len(set(xs)) == len(set(ys)) == 2
 
 
 def shorter_segmentation(segmentation: Any, rle: Rle) -> Any:
@@ -95,49 +228,6 @@ def counts_to_text(counts: bytes | str) -> str:
     return counts if isinstance(counts, str) else counts.decode("ascii")
 
 
-def check_polygon(polygon: Any, height: int, width: int) -> None:
-    """Raises Unusable when a coordinate is not a number, has no partner, or lies absurdly far outside the image."""
-    if not isinstance(polygon, list) or not all(is_number(value) for value in polygon):
-        raise Unusable("annotation: a coordinate is not a number")
-    if len(polygon) % 2:
-        raise Unusable("annotation: a polygon has an odd number of coordinates")
-    # pycocotools' memory grows with the length of a polygon's edges, and beyond 2**31 it writes where it must not.
-    if any(abs(value) > 10 * max(height, width) for value in polygon):
-        raise Unusable("annotation: a coordinate lies far outside the image")
-    outline = sum(map(abs, map(operator.sub, polygon[2:], polygon)))
-    if outline > 1000 * (height + width):
-        raise Unusable("annotation: the outline of a polygon is absurdly long")
-
-
-def check_rle(segmentation: dict[str, Any], height: int, width: int) -> None:
-    """Raises Unusable unless the run lengths fill exactly an image of this size; pycocotools does not look."""
-    size, counts = segmentation.get("size"), segmentation.get("counts")
-    if size != [height, width]:
-        raise Unusable("annotation: its RLE is of another size than its image")
-    if isinstance(counts, str):
-        runs = text_to_runs(counts)
-    elif isinstance(counts, list) and all(type(run) is int and 0 <= run <= height * width for run in counts):
-        runs = np.array(counts, dtype=np.int64)
-    else:
-        runs = None
-    if runs is None or (runs < 0).any() or runs.sum() != height * width:
-        raise Unusable("annotation: its RLE's runs do not fill its size")
-
-
-def text_to_runs(counts: str) -> np.ndarray[Any, np.dtype[np.int64]] | None:
-    """Run lengths of compressed RLE; None where the text is not an RLE."""
-    if not counts or not all("0" <= character <= "o" for character in counts) or counts[-1] >= "P":
-        return None
-    if any(len(run) >= MAX_RUN_CHARACTERS for run in continued_runs(counts)):
-        return None
-    return counts_to_runs(counts)
-
-
-def continued_runs(counts: str) -> list[str]:
-    """The characters before the last one of every number: those that say that more follow."""
-    return "".join(character if character >= "P" else " " for character in counts).split()
-
-
 def crowd_to_number(crowd: Any) -> int:
     if isinstance(crowd, list) and len(crowd) == 1:
         crowd = crowd[0]
@@ -146,24 +236,6 @@ def crowd_to_number(crowd: Any) -> int:
     if crowd in (1, "1"):
         return 1
     raise Unusable("annotation: iscrowd is neither 0 nor 1")
-
-
-def is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < 1e15
-
-
-def is_box(box: list[Any]) -> bool:
-    return len(box) == 4 and all(is_number(value) for value in box) and min(box[2:]) > 0
-
-
-def box_iou(first: list[float], second: list[float]) -> float:
-    """Intersection over union of two boxes [left, top, width, height]."""
-    sides = [
-        max(0.0, min(first[axis] + first[axis + 2], second[axis] + second[axis + 2]) - max(first[axis], second[axis]))
-        for axis in range(2)
-    ]
-    common = math.prod(sides)
-    return common / (first[2] * first[3] + second[2] * second[3] - common)
 
 
 def whole_number(value: Any) -> int | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import msgspec
 
@@ -11,6 +12,13 @@ from seamline.base.coco import Record
 from seamline.ingest.canonical.changes import Changes
 
 Raw = bytes | msgspec.Raw
+
+
+class Reading(NamedTuple):
+    """What the user says of how a source was written: pull.convention and pull.category_ids."""
+
+    convention: str | float | None = None
+    category_ids: str | None = None
 
 
 class Part(msgspec.Struct):

@@ -1,0 +1,74 @@
+"""What of a record is a number, a box, a polygon or an RLE that pycocotools can take."""
+
+from __future__ import annotations
+
+import operator
+from typing import Any, TypeGuard
+
+import numpy as np
+
+from seamline.masks.rle import counts_to_runs
+
+MAX_RUN_CHARACTERS = 7  # of one number in compressed RLE: 35 bits
+FAR_OUTSIDE = "annotation: a coordinate lies far outside the image"
+OTHER_SIZE = "annotation: its RLE is of another size than its image"
+
+
+class Unusable(Exception):
+    """A record that is left out; its text is the reason it is counted under."""
+
+
+def check_polygon(polygon: Any, height: int, width: int) -> None:
+    """Raises Unusable when a coordinate is not a number, has no partner, or lies absurdly far outside the image."""
+    if not isinstance(polygon, list) or not all(is_number(value) for value in polygon):
+        raise Unusable("annotation: a coordinate is not a number")
+    if len(polygon) % 2:
+        raise Unusable("annotation: a polygon has an odd number of coordinates")
+    # pycocotools' memory grows with the length of a polygon's edges, and beyond 2**31 it writes where it must not.
+    if any(abs(value) > 10 * max(height, width) for value in polygon):
+        raise Unusable(FAR_OUTSIDE)
+    outline = sum(map(abs, map(operator.sub, polygon[2:], polygon)))
+    if outline > 1000 * (height + width):
+        raise Unusable("annotation: the outline of a polygon is absurdly long")
+
+
+def check_rle(segmentation: dict[str, Any], height: int, width: int) -> None:
+    """Raises Unusable unless the run lengths fill exactly an image of this size; pycocotools does not look."""
+    if segmentation.get("size") != [height, width]:
+        raise Unusable(OTHER_SIZE)
+    if not fills(segmentation.get("counts"), height * width):
+        raise Unusable("annotation: its RLE's runs do not fill its size")
+
+
+def fills(counts: Any, pixels: int) -> bool:
+    """Whether run lengths, compressed or not, are valid and add up to this number of pixels."""
+    if isinstance(counts, str):
+        runs = text_to_runs(counts)
+    elif isinstance(counts, list) and all(type(run) is int and 0 <= run <= pixels for run in counts):
+        runs = np.array(counts, dtype=np.int64)
+    else:
+        runs = None
+    return runs is not None and not (runs < 0).any() and bool(runs.sum() == pixels)
+
+
+def text_to_runs(counts: str) -> np.ndarray[Any, np.dtype[np.int64]] | None:
+    """Run lengths of compressed RLE; None where the text is not an RLE."""
+    if not counts or not all("0" <= character <= "o" for character in counts) or counts[-1] >= "P":
+        return None
+    if any(len(run) >= MAX_RUN_CHARACTERS for run in continued_runs(counts)):
+        return None
+    return counts_to_runs(counts)
+
+
+def continued_runs(counts: str) -> list[str]:
+    """The characters before the last one of every number: those that say that more follow."""
+    return "".join(character if character >= "P" else " " for character in counts).split()
+
+
+def is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < 1e15
+
+
+def is_box(box: Any) -> TypeGuard[list[float]]:
+    """Whether it is four numbers, of which the last two, width and height, are positive."""
+    return isinstance(box, list) and len(box) == 4 and all(is_number(value) for value in box) and min(box[2:]) > 0

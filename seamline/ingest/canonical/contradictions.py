@@ -1,0 +1,274 @@
+"""Boxes and masks that contradict each other, and the conventions of other tools under which they agree.
+
+Nothing here says which of the two is right. What a record looks like is only said; `pull.convention` decides.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import cv2
+import numpy as np
+from pycocotools import mask as coco_mask
+
+from seamline.ingest.canonical.checks import Unusable, check_polygon, check_rle, fills, is_box
+from seamline.masks.rle import Mask, Rle, mask_to_rle, segmentation_to_rle
+
+Box = list[float]  # left, top, width, height in pixels
+Factors = tuple[float, float]  # of x and of y
+
+MIN_IOU = 0.5  # a box that overlaps its mask's own less is another thing's
+SURE_IOU = 0.7  # of box and mask under a convention that is taken for the right one
+GOOD_IOU = 0.9  # no other reading is looked for
+MAX_EDGE = 2.0  # pixels; tools round, or write the last pixel minus the first for a width
+FRAMES = {"relative": 1, "percent": 100, "thousandths": 1000}  # what the coordinates of a whole side are
+NUMBER = "NUMBER"  # what pull.convention is called where coordinates have to be multiplied
+CONVENTIONS = {
+    "rows": "RLE written row by row, where COCO goes down the columns",
+    "inverted": "inverted RLE, the background in place of the garment",
+    "swapped": "swapped axes, y before x",
+    "flipped": "masks upside down, y counted from below",
+    "relative": "relative coordinates, from 0 to 1",
+    "percent": "coordinates in percent, from 0 to 100",
+    "thousandths": "coordinates from 0 to 1000",
+    "scaled": "masks for another size of the photo",
+    "box_centers": "boxes that begin with their centre",
+    "box_swapped": "boxes with y before x",
+    "box_corners_swapped": "boxes as top, left, bottom, right",
+}
+
+
+def contradict(box: Box, own: Box) -> bool:
+    """Whether a box is not that of a mask, whose own box is given; neither in its size nor to about a pixel."""
+    return box_iou(box, own) < MIN_IOU and largest_difference(box, own) > MAX_EDGE
+
+
+def are_corners(box: Box, own: Box) -> bool:
+    """Whether a box is left, top, right, bottom: read so it agrees with the mask's own, and better than as it is."""
+    read = corners_to_box(box)
+    if read is None or box_iou(read, own) <= box_iou(box, own):
+        return False
+    exact = largest_difference(read, own) <= 1 and largest_difference(box, own) > MAX_EDGE
+    return exact or (contradict(box, own) and not contradict(read, own))
+
+
+def corners_to_box(box: Box) -> Box | None:
+    read = [box[0], box[1], box[2] - box[0], box[3] - box[1]]
+    return read if is_box(read) else None
+
+
+def agreement(box: Box, own: Box) -> float:
+    """IoU of a box, or of the corners that it may be, with a mask's own box."""
+    corners = corners_to_box(box)
+    return max(box_iou(box, own), 0.0 if corners is None else box_iou(corners, own))
+
+
+def box_iou(first: Box, second: Box) -> float:
+    """Intersection over union of two boxes; 0 for two empty ones."""
+    sides = [
+        max(0.0, min(first[axis] + first[axis + 2], second[axis] + second[axis + 2]) - max(first[axis], second[axis]))
+        for axis in range(2)
+    ]
+    common = math.prod(sides)
+    union = first[2] * first[3] + second[2] * second[3] - common
+    return common / union if union > 0 else 0.0
+
+
+def largest_difference(first: Box, second: Box) -> float:
+    """How far apart their edges are at most."""
+    return max(
+        abs(first[0] - second[0]),
+        abs(first[1] - second[1]),
+        abs(first[0] + first[2] - second[0] - second[2]),
+        abs(first[1] + first[3] - second[1] - second[3]),
+    )
+
+
+def outline_bounds(polygons: Sequence[Sequence[float]]) -> Box:
+    """The box of polygons before they are cut at the border of the image."""
+    left, right = (pick(pick(polygon[::2]) for polygon in polygons) for pick in (min, max))
+    top, bottom = (pick(pick(polygon[1::2]) for polygon in polygons) for pick in (min, max))
+    return [left, top, right - left, bottom - top]
+
+
+def is_within_a_pixel(segmentation: Any) -> bool:
+    """Whether polygons cover less than a pixel at the image's corner, as those in shares of the image do."""
+    if not isinstance(segmentation, list):
+        return False
+    left, top, width, height = outline_bounds(segmentation)
+    return min(left, top) > -0.1 and left + width <= 1.1 and top + height <= 1.1
+
+
+def leaves_image(segmentation: Any, height: int, width: int) -> bool:
+    """Whether polygons reach beyond the image by more than a twentieth of its side."""
+    if not isinstance(segmentation, list):
+        return False
+    bounds = outline_bounds(segmentation)
+    return bounds[0] + bounds[2] > 1.05 * width + 1 or bounds[1] + bounds[3] > 1.05 * height + 1
+
+
+def looks_like(segmentation: Any, box: Box, height: int, width: int) -> list[str]:
+    """The conventions under which a box and a mask that contradict each other agree."""
+    found = []
+    for convention in CONVENTIONS:
+        for read, read_box in readings(convention, segmentation, box, height, width):
+            if fit_of(convention, read, read_box, height, width) >= SURE_IOU:
+                found.append(convention)
+                break
+    if isinstance(segmentation, list) and leaves_image(segmentation, height, width):
+        # They agree with each other, and not with the photo.
+        found += [NUMBER] if agreement(box, outline_bounds(segmentation)) >= GOOD_IOU else []
+    return found
+
+
+def best_reading(
+    convention: str, segmentation: Any, box: Box, height: int, width: int
+) -> tuple[float, Any, Box] | None:
+    """The reading by a convention under which box and mask agree best, with their IoU; None where none is valid."""
+    best = None
+    for read, read_box in readings(convention, segmentation, box, height, width):
+        fit = fit_of(convention, read, read_box, height, width)
+        if fit >= SURE_IOU and (best is None or fit > best[0]):
+            best = fit, read, read_box
+    return best
+
+
+def fit_of(convention: str, segmentation: Any, box: Box, height: int, width: int) -> float:
+    """How well a box and a mask that a convention has made agree (IoU); 0 where the mask is not one."""
+    rle = checked_rle(segmentation, height, width)
+    if rle is None:
+        return 0.0
+    # What says how boxes are written says whether they are corners.
+    return box_iou(box, own_box(rle)) if convention.startswith("box_") else agreement(box, own_box(rle))
+
+
+def own_box(rle: Rle) -> Box:
+    return [float(value) for value in coco_mask.toBbox(rle)]
+
+
+def checked_rle(segmentation: Any, height: int, width: int) -> Rle | None:
+    """None where a reading has made what pycocotools cannot take, or what covers nothing."""
+    try:
+        if isinstance(segmentation, dict):
+            check_rle(segmentation, height, width)
+        for polygon in segmentation if isinstance(segmentation, list) else ():
+            check_polygon(polygon, height, width)
+    except Unusable:
+        return None
+    if isinstance(segmentation, list) and not any(len(polygon) >= 6 for polygon in segmentation):
+        return None
+    rle = segmentation_to_rle(segmentation, height, width)
+    return rle if coco_mask.area(rle) else None
+
+
+def readings(convention: str, segmentation: Any, box: Box, height: int, width: int) -> Iterator[tuple[Any, Box]]:
+    """What a convention makes of a record: masks (polygons or RLE) with their boxes, not checked."""
+    match convention:
+        case "rows":
+            yield from ((read, box) for read in rows_to_columns(segmentation, height, width))
+        case "inverted":
+            yield from ((read, box) for read in inverted(segmentation, height, width))
+        case "swapped" if isinstance(segmentation, dict):
+            right = segmentation.get("size") == [width, height]
+            yield {**segmentation, "size": [height, width] if right else None}, box
+        case "swapped":
+            yield [swap_axes(polygon) for polygon in segmentation], box
+        case "flipped":
+            yield from ((read, box) for read in flipped(segmentation, height, width))
+        case "relative" | "percent" | "thousandths":
+            side = FRAMES[convention]
+            factors = (width / side, height / side)
+            if isinstance(segmentation, list):
+                yield scaled(segmentation, factors), box
+                if convention == "relative":
+                    yield scaled(segmentation, factors), scaled_box(box, factors)
+            yield segmentation, scaled_box(box, factors)
+        case "scaled":
+            yield from ((read, box) for read in fitted(segmentation, box, height, width))
+        case _:
+            other = other_box(convention, box)
+            if other is not None:
+                yield segmentation, other
+                yield from ((segmentation, scaled_box(other, (width / side, height / side))) for side in (1, 100))
+
+
+def other_box(convention: str, box: Box) -> Box | None:
+    match convention:
+        case "box_centers":
+            return [box[0] - box[2] / 2, box[1] - box[3] / 2, box[2], box[3]]
+        case "box_swapped":
+            return [box[1], box[0], box[3], box[2]]
+        case _:
+            return corners_to_box([box[1], box[0], box[3], box[2]])
+
+
+def rows_to_columns(segmentation: Any, height: int, width: int) -> Iterator[Any]:
+    """RLE whose runs go along the rows; its size may be said in either order."""
+    if isinstance(segmentation, dict) and segmentation.get("size") in ([height, width], [width, height]):
+        mask = decoded(segmentation.get("counts"), width, height)
+        if mask is not None:
+            yield mask_to_rle(np.ascontiguousarray(mask.T))
+
+
+def inverted(segmentation: Any, height: int, width: int) -> Iterator[Any]:
+    if isinstance(segmentation, dict) and segmentation.get("size") == [height, width]:
+        mask = decoded(segmentation.get("counts"), height, width)
+        if mask is not None:
+            yield mask_to_rle(1 - mask)
+
+
+def flipped(segmentation: Any, height: int, width: int) -> Iterator[Any]:
+    if isinstance(segmentation, list):
+        yield [[height - y if index % 2 else y for index, y in enumerate(polygon)] for polygon in segmentation]
+    elif segmentation.get("size") == [height, width]:
+        mask = decoded(segmentation.get("counts"), height, width)
+        if mask is not None:
+            yield mask_to_rle(np.ascontiguousarray(mask[::-1]))
+
+
+def decoded(counts: Any, height: int, width: int) -> Mask | None:
+    if not fills(counts, height * width):
+        return None
+    mask: Mask = coco_mask.decode(segmentation_to_rle({"size": [height, width], "counts": counts}, height, width))
+    return mask
+
+
+def fitted(segmentation: Any, box: Box, height: int, width: int) -> Iterator[Any]:
+    """A mask of another size, brought to the size of its box or image, where its place agrees as well."""
+    if isinstance(segmentation, list):
+        bounds = outline_bounds(segmentation)
+        factors = fitted_factor(bounds[::2], box[::2]), fitted_factor(bounds[1::2], box[1::2])
+        if largest_difference(scaled_box(bounds, factors), box) <= max(MAX_EDGE, 0.05 * max(box[2:])):
+            yield scaled(segmentation, factors)
+        return
+    size = segmentation.get("size")
+    if not (isinstance(size, list) and len(size) == 2 and all(type(side) is int and 0 < side < 2**15 for side in size)):
+        return
+    if size != [height, width] and abs(size[0] * width - size[1] * height) <= max(size[0], size[1], height, width):
+        mask = decoded(segmentation.get("counts"), size[0], size[1])
+        if mask is not None:
+            resized = cv2.resize(mask, (width, height), interpolation=cv2.INTER_NEAREST_EXACT)
+            yield mask_to_rle(np.asarray(resized, np.uint8))
+
+
+def fitted_factor(have: Sequence[float], want: Sequence[float]) -> float:
+    """What a start and a length have to be multiplied by: the least squares of both ends."""
+    start, end = have[0], have[0] + have[1]
+    squares = start * start + end * end
+    return (start * want[0] + end * (want[0] + want[1])) / squares if squares else 1.0
+
+
+def swap_axes(polygon: Sequence[float]) -> list[float]:
+    swapped = list(polygon)
+    swapped[::2], swapped[1::2] = polygon[1::2], polygon[::2]
+    return swapped
+
+
+def scaled(polygons: Sequence[Sequence[float]], factors: Factors) -> list[list[float]]:
+    return [[value * factors[index % 2] for index, value in enumerate(polygon)] for polygon in polygons]
+
+
+def scaled_box(box: Sequence[float], factors: Factors) -> Box:
+    return [value * factors[index % 2] for index, value in enumerate(box)]
