@@ -68,6 +68,7 @@ def read_reports(folder: Path) -> Record:
     for name in ("settings", "intervals", "per_class", "operating_point", "mistakes", "slices", "worst", "sample"):
         reports[name] = read_json(evaluate / f"{name}.json")
     reports["training"] = read_json(train / "summary.json")
+    reports["trained_labels"] = read_json(train / "labels.json")
     reports["seed_spread"] = spread_of_this_model(train / "seed_spread.json", reports["metrics"])
     tables = {
         "losses": train / "losses.csv",
