@@ -576,6 +576,7 @@ def killed_worker(bench: Bench) -> Said:
 
 @produces("dropped ...: annotation: ...")
 def dropped_record(bench: Bench) -> Said:
+    printed = bench.request.getfixturevalue("capsys")
     path = write_dataset(bench.folder / "in") / "instances.json"
     coco = json.loads(path.read_text())
     coco["annotations"][0]["segmentation"] = []
@@ -583,7 +584,7 @@ def dropped_record(bench: Bench) -> Said:
     with_params(bench.folder, {})
     said = bench.stage("pull", "data/raw", "--source", "in", "--changes", "changes.csv")
     assert "dropped," in (bench.folder / "changes.csv").read_text()
-    return Said(said.status, bench.request.getfixturevalue("capsys").readouterr().out)  # it is not an error
+    return Said(said.status, printed.readouterr().out)  # it is not an error
 
 
 @produces("...: is not the label of the masks in the split; run the stages convert and split.")
