@@ -574,17 +574,6 @@ def killed_worker(bench: Bench) -> Said:
 # Training
 
 
-@produces("...: no annotation of it can be used (... annotation: ...).")
-def every_record_dropped(bench: Bench) -> Said:
-    path = write_dataset(bench.folder / "in") / "instances.json"
-    coco = json.loads(path.read_text())
-    for record in coco["annotations"]:
-        record["segmentation"] = []
-    path.write_text(json.dumps(coco))
-    with_params(bench.folder, {})
-    return bench.stage("pull", "data/raw", "--source", "in")
-
-
 @produces("...: is not the label of the masks in the split; run the stages convert and split.")
 def labels_of_other_data(bench: Bench) -> Said:
     return bench.train(labels=1)
