@@ -1,11 +1,12 @@
 """Train: a segmentation model on the train split; the best epoch is the one with the highest mask mAP on val.
 
 Writes OUT/best.pt (final weights only; equal trainings give equal files), OUT/training.json (hashes of its data and of
-all that was asked for, which exported models carry), and REPORT/losses.csv, REPORT/validation.csv and
-REPORT/summary.json. The validation figures there are the trainer's own, to watch it by; the official ones come from the
-evaluate stage. The summary names the kind of processor that trained, because another one rounds differently and gives
-other weights. After a kill it resumes from the last finished epoch, if data and parameters are the same. Finished
-trainings are stored in .seamline/train (`seamline trainings` lists them): the same one is not trained twice.
+all that was asked for, which exported models carry), REPORT/losses.csv, REPORT/validation.csv, REPORT/summary.json, and
+REPORT/labels.json: what is left of the masks at the sizes the trainer sees them in. The validation figures there are
+the trainer's own, to watch it by; the official ones come from the evaluate stage. The summary names the kind of
+processor that trained, because another one rounds differently and gives other weights. After a kill it resumes from the
+last finished epoch, if data and parameters are the same. Finished trainings are stored in .seamline/train (`seamline
+trainings` lists them): the same one is not trained twice.
 
 Example: python -m stages.train data/split data/yolo models/train --report reports/train
 """
@@ -16,6 +17,7 @@ from pathlib import Path
 from seamline.base.files import beside, check_out, copy, whole_folder, write_json
 from seamline.base.process import run
 from seamline.base.processors import note_processor, processor_of_training, times_written
+from seamline.dataset.trained_sizes import labels_at_trained_sizes
 from seamline.params.loader import load_params
 from seamline.params.train import Train
 from seamline.training.finished import FINISHED, trainings_folder
@@ -32,6 +34,8 @@ def main() -> None:
     check_out(args.out, ("best.pt", "training.json"), [args.split, args.yolo])
     report = args.report or beside(args.out, "report")
     params = load_params()[Train]
+    # Before the training, which takes hours: labels of other data are noticed now.
+    labels = labels_at_trained_sizes(args.split, args.yolo, params.imgsz, params.mask_ratio)
 
     from seamline.training.run import finished_training  # imports torch, which --help does not need
 
@@ -45,6 +49,7 @@ def main() -> None:
             copy(training.weights, out / "best.pt")
             write_json(out / "training.json", origin)
     write_history(history, report / "losses.csv", report / "validation.csv")
+    write_json(report / "labels.json", labels)
     write_json(
         report / "summary.json",
         {

@@ -13,8 +13,8 @@ from seamline.masks.rle import Mask
 from seamline.masks.yolo_labels import Line
 
 
-def line_to_trained_pixels(line: Line, height: int, width: int) -> Corners:
-    """The corners that ultralytics' dataset makes of a label line at the image's own size.
+def line_to_trained_pixels(line: Line, height: int, width: int, left: int = 0, top: int = 0) -> Corners:
+    """The corners that ultralytics' dataset makes of a label line on an image of this size, moved by (left, top).
 
     Follows ultralytics' resample_segments (1,000 points, or one more than there are) and polygon2mask (coordinates
     cut to int32); a test holds it to both.
@@ -26,7 +26,8 @@ def line_to_trained_pixels(line: Line, height: int, width: int) -> Corners:
         points = np.empty((len(wanted), 2), dtype=np.float32)
         for axis in range(2):
             points[:, axis] = np.interp(wanted, at, closed[:, axis])
-    return (points * np.array([width, height], dtype=np.float32)).astype(np.int32)
+    moved = points * np.array([width, height], dtype=np.float32) + np.array([left, top], dtype=np.float32)
+    return moved.astype(np.int32)
 
 
 @functools.lru_cache(maxsize=1024)

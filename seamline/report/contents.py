@@ -72,6 +72,7 @@ def read_reports(folder: Path) -> Record:
     for name in ("worst", "sample"):
         reports[name] = read_json(evaluate / f"{name}.json")
     reports["training"] = read_record(train / "summary.json")
+    reports["trained_labels"] = read_record(train / "labels.json")
     reports["seed_spread"] = spread_of_this_model(train / "seed_spread.json", reports["metrics"])
     tables = {
         "losses": train / "losses.csv",

@@ -14,6 +14,7 @@ import shutil
 import socket
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -27,6 +28,7 @@ from dvc.utils.hydra import apply_overrides
 from seamline.base import files
 from seamline.base import process as stage
 from seamline.base.parallel import in_processes
+from seamline.dataset.conversion import Instance, instances_to_lines
 from seamline.images import reading as images
 from seamline.ingest.remote import cache as kept
 from seamline.ingest.remote import retries as patience
@@ -158,17 +160,22 @@ class Bench:
         bucket.put({f"data/{path.relative_to(folder).as_posix()}": path.read_bytes() for path in files})
         return bucket
 
-    def train(self, **changes: Any) -> Said:
-        """The training of a handful of images, in which each class is shown."""
+    def train(self, labels: int = 2, **changes: Any) -> Said:
+        """The training of a handful of images, in which each class is shown; `labels` lines of two are there."""
         with_params(self.folder, {"train": merged(SMALLEST, changes)})
         split, yolo = self.folder / "split", self.folder / "yolo"
         for folder in (split, yolo / "images", yolo / "labels"):
             folder.mkdir(parents=True)
         for name in "abcd":
             cv2.imwrite(str(yolo / "images" / f"{name}.png"), np.full((32, 32, 3), ord(name), np.uint8))
-            (yolo / "labels" / f"{name}.txt").write_text(f"0 {TRIANGLE}\n1 {TRIANGLE}\n")
+        coco = split_of_triangles()
+        instances = [Instance(one["id"], one["category_id"], one["segmentation"]) for one in coco["annotations"][:2]]
+        lines, _ = instances_to_lines(instances, {0: 0, 1: 1}, 32, 32, Counter())
+        for name in "abcd":
+            (yolo / "labels" / f"{name}.txt").write_text("".join(f"{line}\n" for line in lines[:labels]))
         for part in ("train", "val"):
             (split / f"{part}.txt").write_text("".join(f"./images/{name}.png\n" for name in "abcd"))
+            (split / f"{part}.json").write_text(json.dumps(coco))
         (split / "data.yaml").write_text("names: {0: top, 1: trousers}\n")
         return self.stage("train", split, yolo, "models/train")
 
@@ -177,6 +184,19 @@ class Bench:
 def clean(tmp_path_factory: pytest.TempPathFactory) -> Project:
     """To be copied."""
     return checked_out(tmp_path_factory.mktemp("clean") / "project")
+
+
+def split_of_triangles() -> dict[str, Any]:
+    """Four images of 32 x 32 pixels, each with one triangle of either class."""
+    images = [{"id": at, "file_name": f"{name}.png", "width": 32, "height": 32} for at, name in enumerate("abcd")]
+    triangle = [[3, 3, 29, 3, 16, 29]]
+    annotations = [
+        {"id": 2 * image + number, "image_id": image, "category_id": number, "iscrowd": 0, "segmentation": triangle}
+        for image in range(4)
+        for number in range(2)
+    ]
+    categories = [{"id": 0, "name": "top"}, {"id": 1, "name": "trousers"}]
+    return {"images": images, "annotations": annotations, "categories": categories}
 
 
 Provocation = Callable[[Bench], Said]
@@ -683,6 +703,16 @@ def killed_worker(bench: Bench) -> Said:
 
 
 # Training
+
+
+@produces("...: is not the label of the masks in the split; run the stages convert and split.")
+def labels_of_other_data(bench: Bench) -> Said:
+    return bench.train(labels=1)
+
+
+@produces("train.mask_ratio: ... leaves no pixel of train.imgsz ...; 4 is usual.")
+def mask_ratio_too_large(bench: Bench) -> Said:
+    return bench.train(mask_ratio=100)
 
 
 @produces("train.device: ... is not there; this machine has ... GPUs: use auto or cpu.")

@@ -239,7 +239,7 @@ def printed_by(module: str, folder: Path, *arguments: Path | str) -> str:
 
 TRAIN = ("split", "yolo", "models/train")
 MADE = ("train/best.pt", "train/training.json", *(f"train-report/{name}" for name in (
-    "losses.csv", "validation.csv", "summary.json",
+    "losses.csv", "validation.csv", "summary.json", "labels.json",
 )))  # fmt: skip
 
 
@@ -272,6 +272,9 @@ def test_an_edit_outside_of_training_takes_over_and_one_of_training_trains_again
     assert summary["device"].startswith("CPU, ")
     assert summary["threads"] == NUM_THREADS
     assert summary["resumed_after_epochs"] == []
+    labels = json.loads((project / "models" / "train-report" / "labels.json").read_text())
+    assert (labels["instances_measured"], labels["imgsz"]) == (10, train["imgsz"])
+    assert labels["at_imgsz"]["mean_iou"] > labels["at_loss_size"]["mean_iou"] > 0.5
     left_out = {".seamline", ".dvc", "models"}
     shutil.copytree(project, copy, ignore=lambda folder, names: left_out if Path(folder) == project else set())
     for module in ("params/loader.py", "base/files.py", "models/nms.py"):

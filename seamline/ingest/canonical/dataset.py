@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 
 from tqdm import tqdm
@@ -57,8 +57,15 @@ def canonicalise(
     number_entries(entries, source.parts, changes)
     for entry in tqdm(entries, desc="images", unit="image", disable=None):
         place_image(entry, target / "images", place)
-    crowds = Crowds()
-    annotations = canonical_annotations(source.parts, entries, category_ids, changes, crowds, reading)
+    crowds, count = Crowds(), 0
+
+    def counted(annotations: Iterable[Record]) -> Iterator[Record]:
+        nonlocal count
+        for annotation in annotations:
+            count += 1
+            yield annotation
+
+    annotations = counted(canonical_annotations(source.parts, entries, category_ids, changes, crowds, reading))
     write_coco(
         target / "annotations.json",
         (canonical_image(entry, source.parts[entry.part].split) for entry in entries),
@@ -68,7 +75,6 @@ def canonicalise(
     )
     dropped = changes.counts("dropped")
     lost = {reason: count for reason, count in dropped.items() if reason.startswith("annotation:")}
-    count = sum(len(part.annotations) for part in source.parts) - sum(lost.values())
     if lost and not count:
         raise SeamlineError(f"{title}: no annotation of it can be used ({reasons(lost)}).")
     report: Record = {

@@ -1,0 +1,52 @@
+"""The list of changes, as Python's own reader of CSV reads it."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections import Counter
+from pathlib import Path
+
+from seamline.ingest.canonical.changes import Changes, Place
+from tests.conftest import write_dataset
+from tests.stages.test_stage import run_stage, with_params
+
+
+def test_every_change_is_a_row_photo_by_photo_in_the_words_of_the_source(tmp_path: Path) -> None:
+    changes = Changes()
+    changes.drop("annotation: has no mask", Place("a.json", 'b, "2".jpg', 7, "x-9"))
+    changes.repair("image: renamed", Place("a.json", "a\n1.jpg", 3))
+    changes.drop("category: odd", Place("a.json"))
+    changes.write(tmp_path / "changes.csv")
+    with (tmp_path / "changes.csv").open(encoding="utf-8", newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    assert [list(row.values()) for row in rows] == [
+        ["dropped", "category: odd", "a.json", "", "", ""],
+        ["repaired", "image: renamed", "a.json", "a\n1.jpg", "3", ""],
+        ["dropped", "annotation: has no mask", "a.json", 'b, "2".jpg', "7", "x-9"],
+    ]
+
+
+def test_each_record_of_a_source_is_in_the_output_or_in_the_list(tmp_path: Path) -> None:
+    coco = json.loads((write_dataset(tmp_path / "in") / "instances.json").read_text())
+    (tmp_path / "in" / "photos" / "003.png").unlink()
+    coco["annotations"][0]["segmentation"] = []
+    coco["annotations"][3]["image_id"] = 99
+    coco["annotations"][7].pop("bbox")
+    (tmp_path / "in" / "instances.json").write_text(json.dumps(coco))
+    with_params(tmp_path, {})
+    done = run_stage("pull", tmp_path, "raw", "--source=in")
+    assert done.returncode == 0, done.stderr
+    raw = json.loads((tmp_path / "raw" / "annotations.json").read_text())
+    report = json.loads((tmp_path / "raw-report.json").read_text())
+    with (tmp_path / "raw-changes.csv").open(encoding="utf-8", newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    for verb in ("dropped", "repaired"):
+        assert report[verb] == Counter(row["reason"] for row in rows if row["change"] == verb)
+    dropped = [row for row in rows if row["change"] == "dropped"]
+    assert {row["image_id"] for row in dropped if row["reason"].startswith("image:")} == {"3"}
+    lost = [int(row["annotation_id"]) for row in dropped if row["reason"].startswith("annotation:")]
+    assert sorted([*lost, *(record["id"] for record in raw["annotations"])]) == list(range(1, 13))
+    assert sorted(lost) == [1, 4, 5, 6]
+    assert report["annotations"] == len(raw["annotations"]) == 8
+    assert {row["annotation_id"] for row in rows if "its box" in row["reason"]} == {"8"}
