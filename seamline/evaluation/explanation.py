@@ -14,7 +14,6 @@ from tqdm import tqdm
 
 from seamline.base.coco import Record
 from seamline.base.files import read_json, sha256_of, write_csv, write_json
-from seamline.base.parallel import in_processes, usable_cores
 from seamline.base.splits import MEASURED_SPLITS
 from seamline.charts.evaluation import (
     confidence_figure,
@@ -56,8 +55,6 @@ from seamline.evaluation.mistakes import (
 from seamline.evaluation.pictures import write_pictures
 from seamline.evaluation.slices import enough_samples, field_of, header_of, job_to_rows
 from seamline.params.evaluate import Evaluate
-
-LARGE_SLICES = 100_000  # predictions, over all fields; fewer take less time than starting processes
 
 
 def write_evaluation(
@@ -224,8 +221,7 @@ def write_slices(primary: dict[str, Measured], truth: dict[str, COCO], params: E
         for split in MEASURED_SPLITS
         for field in fields[split]
     ]
-    large = sum(job[2].score.size for job in jobs) > LARGE_SLICES
-    done = in_processes(job_to_rows, jobs, min(usable_cores(), len(jobs)) if large else 1)
+    done = map(job_to_rows, jobs)
     rows = [row for part in tqdm(done, "slices", len(jobs), unit="field", disable=None) for row in part]
     header = header_of(kind)
     write_csv(out / "slices.csv", header, rows)

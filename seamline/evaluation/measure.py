@@ -25,6 +25,7 @@ from seamline.evaluation.average_precision import (
 )
 from seamline.evaluation.bootstrap import draw_weights, groups_showing, interval, mean_of_classes, sample_precisions
 from seamline.evaluation.kinds import kinds_of_predictions
+from seamline.evaluation.quick import hotcoco
 from seamline.params.evaluate import Evaluate
 
 MEASURES = ("mAP50_95", "mAP50")  # that intervals are given for
@@ -71,7 +72,7 @@ def evaluate_files(split: Path, predictions: Path, params: Evaluate) -> dict[tup
     # Masks take longer and start first.
     wanted = [(name, kind) for kind in reversed(kinds_of_predictions(predictions)) for name in MEASURED_SPLITS]
     jobs = [Job(split / f"{name}.json", predictions / f"{name}_{kind}.json", kind, params) for name, kind in wanted]
-    large = sum(job.results.stat().st_size for job in jobs) > LARGE_BYTES
+    large = hotcoco is None and sum(job.results.stat().st_size for job in jobs) > LARGE_BYTES
     done = in_processes(evaluate_file, jobs, min(usable_cores(), len(jobs)) if large else 1)
     return dict(zip(wanted, tqdm(done, "pycocotools", len(jobs), unit="run", disable=None), strict=True))
 
