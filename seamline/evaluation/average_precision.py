@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import contextlib
 import io
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 from pycocotools.coco import COCO
@@ -100,12 +100,15 @@ def read_ground_truth(path: Path) -> COCO:
         SeamlineError: when the file is missing or is not a COCO file.
     """
     try:
+        index = COCO()
+        index.dataset = msgspec.json.decode(path.read_bytes())
         with contextlib.redirect_stdout(io.StringIO()):
-            return COCO(str(path))
+            index.createIndex()
     except FileNotFoundError:
         raise SeamlineError(f"{path}: there is no such file; the split stage makes it.") from None
-    except (json.JSONDecodeError, UnicodeDecodeError, KeyError, AssertionError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, KeyError, TypeError) as error:
         raise SeamlineError(f"{path}: is not a COCO file ({error}); the split stage makes it.") from None
+    return index
 
 
 def average_precision(truth: COCO, results: list[Record], kind: str, ious: IouThresholds) -> Evaluation:

@@ -13,7 +13,7 @@ from pycocotools.coco import COCO
 from tqdm import tqdm
 
 from seamline.base.coco import Record
-from seamline.base.files import read_json, sha256_of, write_csv, write_json
+from seamline.base.files import sha256_of, write_csv, write_json
 from seamline.base.splits import MEASURED_SPLITS
 from seamline.charts.evaluation import (
     confidence_figure,
@@ -38,7 +38,7 @@ from seamline.evaluation.curves import (
     reliability,
 )
 from seamline.evaluation.kinds import KINDS, PLURALS, primary_kind
-from seamline.evaluation.measure import MEASURES, Measured
+from seamline.evaluation.measure import MEASURES, Measured, read_results
 from seamline.evaluation.mistakes import (
     FOUND_IOU,
     RIGHT,
@@ -89,7 +89,7 @@ def write_evaluation(
 
     write_curves(primary["test"], operating, threshold, kind, out)
 
-    results = read_json(predictions / f"test_{kind}.json")
+    results = read_results(predictions / f"test_{kind}.json")
     judged = judge(truth["test"], results, primary["test"].matches, threshold, kind)
     names = {number: record["name"] for number, record in truth["test"].cats.items()}
     write_mistakes(judged, names, threshold, kind, out)

@@ -16,7 +16,7 @@ from seamline.evaluation.average_precision import Bools, Ints, Matches
 from seamline.evaluation.bootstrap import groups_showing, interval, mean_of_classes, sample_precisions
 
 LARGEST = 20  # slices of a field: those with the most instances
-DRAWN_PREDICTIONS = 15_000_000  # in all samples of a slice; a large split needs fewer samples
+DRAWN_PREDICTIONS = 10_000_000  # in all samples of a slice; a large split needs fewer samples
 Row = tuple[Any, ...]
 
 
