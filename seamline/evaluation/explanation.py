@@ -26,7 +26,7 @@ from seamline.charts.evaluation import (
 )
 from seamline.charts.style import save
 from seamline.evaluation.average_precision import MAX_DETECTIONS, read_ground_truth
-from seamline.evaluation.bootstrap import LEVEL, groups_showing, interval, mean_of_classes
+from seamline.evaluation.bootstrap import LEVEL, SHARE, groups_showing, interval, mean_of_classes
 from seamline.evaluation.curves import (
     RELIABILITY_HEADER,
     Operating,
@@ -163,6 +163,7 @@ def write_intervals(evaluations: dict[tuple[str, str], Measured], out: Path) -> 
                             samples[f"{split}_{kind}_{measure}"],
                             groups[split],
                             evaluations[split, kind].summary[measure],
+                            SHARE,
                         ),
                     }
                     for measure in MEASURES
@@ -195,6 +196,7 @@ def class_records(measured: Measured) -> dict[str, Record]:
                 measured.sampled(measure)[:, index].mean(axis=-1),
                 groups_showing(matches, measured.groups, own),
                 values[measure],
+                SHARE,
             )
         found[name] = record
     return found

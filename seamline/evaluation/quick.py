@@ -20,7 +20,9 @@ Floats = npt.NDArray[np.float64]
 SHAPES = {"bbox": ("bbox",), "segm": ("bbox", "segmentation")}
 
 
-def hotcoco_arrays(truth: COCO, results: list[Record], iou_type: str, thresholds: Floats) -> tuple[Floats, Floats] | None:
+def hotcoco_arrays(
+    truth: COCO, results: list[Record], iou_type: str, thresholds: Floats
+) -> tuple[Floats, Floats] | None:
     """COCOeval's precision (IoU, recall, class, size, detections) and recall (without the second axis).
 
     None where hotcoco is not installed or does not take the records.
