@@ -143,7 +143,7 @@ def sample_precisions(matches: Matches, weights: Ints, counted: Bools | None = N
         return class_precisions(ranked, instance_counts(matches, part, counted), part, len(matches.ious))
 
     # In threads, which numpy leaves alone most of the time.
-    blocks = np.array_split(weights.astype(np.int32), len(weights) * longest // AT_ONCE + 1)
+    blocks = np.array_split(weights, len(weights) * longest // AT_ONCE + 1)
     return np.concatenate(list(in_threads(precisions, blocks)))
 
 

@@ -60,10 +60,10 @@ def match(truth: COCO, results: Sequence[Record], kind: str, thresholds: Floats,
     category_ids = np.array(sorted(truth.cats), dtype=np.int64)
     instances = counted_instances(truth)
     known = np.array([row for row, record in enumerate(results) if record["category_id"] in truth.cats], np.int64)
-    kept = [results[row] for row in known.tolist()]
-    image = np.searchsorted(image_ids, np.array([record["image_id"] for record in kept], np.int64))
-    class_index = np.searchsorted(category_ids, np.array([record["category_id"] for record in kept], np.int64))
-    score = np.array([record["score"] for record in kept], dtype=np.float64)
+    evaluated = [results[row] for row in known.tolist()]
+    image = np.searchsorted(image_ids, np.array([record["image_id"] for record in evaluated], np.int64))
+    class_index = np.searchsorted(category_ids, np.array([record["category_id"] for record in evaluated], np.int64))
+    score = np.array([record["score"] for record in evaluated], dtype=np.float64)
 
     order = np.lexsort((-score, class_index, image))  # equal scores stay in the order of the results
     order = order[rank_in_run(image[order] * len(category_ids) + class_index[order]) < most]

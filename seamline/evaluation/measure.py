@@ -17,6 +17,7 @@ from seamline.base.errors import SeamlineError
 from seamline.base.files import read_json
 from seamline.base.parallel import in_processes, usable_cores
 from seamline.base.splits import MEASURED_SPLITS
+from seamline.evaluation import quick
 from seamline.evaluation.average_precision import (
     Curve,
     Floats,
@@ -28,7 +29,6 @@ from seamline.evaluation.average_precision import (
 )
 from seamline.evaluation.bootstrap import draw_weights, groups_showing, interval, mean_of_classes, sample_precisions
 from seamline.evaluation.kinds import kinds_of_predictions
-from seamline.evaluation.quick import hotcoco
 from seamline.params.evaluate import Evaluate
 
 MEASURES = ("mAP50_95", "mAP50")  # that intervals are given for
@@ -75,7 +75,7 @@ def evaluate_files(split: Path, predictions: Path, params: Evaluate) -> dict[tup
     # Masks take longer and start first; where one process does it all, a split is read once.
     wanted = [(name, kind) for name in MEASURED_SPLITS for kind in reversed(kinds_of_predictions(predictions))]
     jobs = [Job(split / f"{name}.json", predictions / f"{name}_{kind}.json", kind, params) for name, kind in wanted]
-    large = hotcoco is None and sum(job.results.stat().st_size for job in jobs) > LARGE_BYTES
+    large = quick.hotcoco is None and sum(job.results.stat().st_size for job in jobs) > LARGE_BYTES
     done = in_processes(evaluate_file, jobs, usable_cores()) if large else evaluate_in_turn(jobs)
     return dict(zip(wanted, tqdm(done, "pycocotools", len(jobs), unit="run", disable=None), strict=True))
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable
+from importlib import import_module
 from typing import Any
 
 import numpy as np
@@ -11,10 +13,9 @@ from pycocotools.coco import COCO
 
 from seamline.base.coco import Record
 
-try:
-    import hotcoco
-except ImportError:  # pycocotools then does everything
-    hotcoco = None
+hotcoco: Any = None  # pycocotools then does everything
+with contextlib.suppress(ImportError):
+    hotcoco = import_module("hotcoco")
 
 Floats = npt.NDArray[np.float64]
 SHAPES = {"bbox": ("bbox",), "segm": ("bbox", "segmentation")}
@@ -46,7 +47,7 @@ def hotcoco_arrays(
         evaluator.params.iouThrs = thresholds.tolist()
         evaluator.evaluate()
         evaluator.accumulate()
-        found = evaluator.eval
+        found: Record = evaluator.eval
     except (ValueError, TypeError, KeyError, OverflowError):
         return None
     return np.asarray(found["precision"], np.float64), np.asarray(found["recall"], np.float64)

@@ -43,7 +43,7 @@ def drawn(seed: int) -> tuple[Record, list[Record]]:
     random = np.random.default_rng(seed)
     height, width = random.integers(20, 200, 2).tolist()
     categories = [{"id": int(n), "name": f"c{n}"} for n in random.permutation(np.arange(1, 9))[: random.integers(1, 5)]]
-    kinds = [one["id"] for one in categories]
+    kinds = np.array([one["id"] for one in categories])
     images = [{"id": int(n), "width": width, "height": height} for n in random.permutation(np.arange(1, 20))[:5]]
     ids = random.permutation(np.arange(1, 400)).tolist()
     annotations: list[Record] = []
@@ -68,10 +68,10 @@ def drawn(seed: int) -> tuple[Record, list[Record]]:
                 results.append({"image_id": image["id"], "category_id": kind, "score": score, **shape})
         if random.random() < 0.1:  # more than 100 of a class
             found, around = rle_of(box_mask(random, height, width))
-            same = {"image_id": image["id"], "category_id": kinds[0], "bbox": around, "segmentation": found}
+            same = {"image_id": image["id"], "category_id": int(kinds[0]), "bbox": around, "segmentation": found}
             results += [{**same, "score": float(random.choice([0.1, 0.5]))} for _ in range(120)]
-    random.shuffle(annotations)  # type: ignore[arg-type]
-    random.shuffle(results)  # type: ignore[arg-type]
+    random.shuffle(annotations)
+    random.shuffle(results)
     return {"images": images, "categories": categories, "annotations": annotations}, results
 
 
