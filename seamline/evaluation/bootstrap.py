@@ -12,14 +12,16 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-from scipy.special import ndtr, stdtrit
+from scipy.special import stdtrit
 
+from seamline.base.parallel import in_threads
 from seamline.evaluation.average_precision import Bools, Floats, Ints, Matches
 
 LEVEL = 0.95
 FEWEST = 15  # groups that an interval needs
+SHIFTS = 1.5  # how far an interval is moved out, in distances between the samples' mean and the figure
+SHARE = (0.0, 1.0)  # what a figure can be
 RECALLS = np.linspace(0, 1, 101)  # pycocotools'
-EPSILON = np.spacing(1)  # in its denominators as well
 AT_ONCE = 200_000  # samples times a class's predictions or instances: fastest when it fits the processor's cache
 
 
@@ -108,21 +110,27 @@ def class_precisions(ranked: Sequence[Ranking], instances: Ints, weights: Ints, 
         (samples, classes, thresholds); NaN where a class has no instance.
     """
     found = np.where(instances[:, :, None] > 0, np.zeros((*instances.shape, thresholds)), np.nan)
+    # Samples lie side by side in memory, so that the sums over ranks below run over all of them at once.
+    by_image = np.ascontiguousarray(weights.T)
     for ranking in ranked:
         has = instances[:, ranking.class_index] > 0
-        total = instances[has, ranking.class_index, None]
-        # How many of RECALLS each number of right ones reaches.
-        recalls = np.searchsorted(RECALLS, np.arange(total.max(initial=0) + 1) / total, side="right")
-        weight = weights[has][:, ranking.image]
-        predicted = np.cumsum(weight, axis=1)
+        totals, which = np.unique(instances[has, ranking.class_index], return_inverse=True)
+        # How many of RECALLS each number of right ones reaches, for each number of instances there is.
+        most = int(totals.max(initial=0)) + 1
+        reached = np.searchsorted(RECALLS, np.arange(most) / totals[:, None], side="right").ravel()
+        offset = (which * most).astype(weights.dtype)
+        weight = by_image[ranking.image] if has.all() else by_image[ranking.image][:, has]
+        predicted = np.add.accumulate(weight, axis=0)
         for iou, hits in ranking.hits:
             if not len(hits):
                 continue
-            right = np.cumsum(weight[:, hits], axis=1)
-            precision = right / (predicted[:, hits] + EPSILON)
-            envelope = np.maximum.accumulate(precision[:, ::-1], axis=1)[:, ::-1]
-            new = np.diff(np.take_along_axis(recalls, right, axis=1), axis=1, prepend=0)
-            found[has, ranking.class_index, iou] = np.einsum("ij,ij->i", envelope, new) / len(RECALLS)
+            right = np.add.accumulate(weight.take(hits, axis=0), axis=0)
+            envelope = right / np.maximum(predicted.take(hits, axis=0), 1)
+            np.maximum.accumulate(envelope[::-1], axis=0, out=envelope[::-1])
+            # Each recall takes the envelope where it is reached: what is reached, times how much the envelope falls.
+            envelope[:-1] -= envelope[1:]
+            right += offset
+            found[has, ranking.class_index, iou] = np.einsum("ij,ij->j", envelope, reached.take(right)) / len(RECALLS)
     return found
 
 
@@ -130,11 +138,13 @@ def sample_precisions(matches: Matches, weights: Ints, counted: Bools | None = N
     """Average precision in every sample: (samples, classes, thresholds); see class_precisions."""
     ranked = rankings(matches, counted)
     longest = max((*(len(ranking.image) for ranking in ranked), *np.bincount(matches.instance_class)), default=0)
-    parts = [
-        class_precisions(ranked, instance_counts(matches, part, counted), part, len(matches.ious))
-        for part in np.array_split(weights, len(weights) * longest // AT_ONCE + 1)
-    ]
-    return np.concatenate(parts)
+
+    def precisions(part: Ints) -> Floats:
+        return class_precisions(ranked, instance_counts(matches, part, counted), part, len(matches.ious))
+
+    # In threads, which numpy leaves alone most of the time.
+    blocks = np.array_split(weights, len(weights) * longest // AT_ONCE + 1)
+    return np.concatenate(list(in_threads(precisions, blocks)))
 
 
 def mean_of_classes(precisions: Floats) -> Floats:
@@ -146,23 +156,28 @@ def mean_of_classes(precisions: Floats) -> Floats:
     return means
 
 
-def interval(values: Floats, groups: int, value: float | None) -> list[float] | None:
-    """The middle 95% of the samples as [low, high], six digits, a little widened; None where it would mislead.
+def interval(
+    values: Floats, groups: int, value: float | None, within: tuple[float, float] = (-1.0, 1.0)
+) -> list[float] | None:
+    """Where the figure of all photos there are lies, 19 times of 20, as [low, high], six digits; it holds `value`.
 
-    Samples of few groups vary too little, so the percentiles are moved outwards as a t-interval's are (Hesterberg 2015,
-    "expanded percentile"). With fewer than FEWEST groups, or when every sample gives the same figure (everything was
-    found, or nothing), an interval would look like certainty. A mean over many classes with few instances each is
-    higher in most samples than in the test set, since samples repeat what was found and lack what was rare: where the
-    figure itself lies outside, there is no interval either.
+    A t-interval around the figure with the samples' standard deviation. Percentiles of the samples do not hold for a
+    mean over rare classes: samples repeat what was found and lack what is rare, so that they lie above the figure,
+    which itself lies above that of all photos. The interval therefore reaches SHIFTS times further than samples and
+    figure differ, to both sides. docs/evaluation.md has the simulated coverage, which chose that number.
+
+    None for fewer than FEWEST groups, and where every sample gives the same figure (everything was found, or nothing):
+    it would look like certainty.
 
     Args:
         values: a figure of each sample.
         groups: how many groups have images that show what is measured.
         value: the figure itself.
+        within: what the figure can be: 0 to 1, or for a difference of two -1 to 1.
     """
     known = values[~np.isnan(values)]
-    if groups < FEWEST or not len(known) or value is None:
+    if groups < FEWEST or not len(known) or value is None or known.min() == known.max():
         return None
-    tail = float(ndtr(-np.sqrt(groups / (groups - 1)) * stdtrit(groups - 1, (1 + LEVEL) / 2)))
-    low, high = np.quantile(known, [tail, 1 - tail])
-    return [round(float(low), 6), round(float(high), 6)] if low < high and low <= value <= high else None
+    half = float(np.sqrt(groups / (groups - 1)) * stdtrit(groups - 1, (1 + LEVEL) / 2) * known.std())
+    half += SHIFTS * abs(float(known.mean()) - value)
+    return [round(max(value - half, within[0]), 6), round(min(value + half, within[1]), 6)]

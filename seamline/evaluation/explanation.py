@@ -13,8 +13,7 @@ from pycocotools.coco import COCO
 from tqdm import tqdm
 
 from seamline.base.coco import Record
-from seamline.base.files import read_json, sha256_of, write_csv, write_json
-from seamline.base.parallel import in_processes, usable_cores
+from seamline.base.files import sha256_of, write_csv, write_json
 from seamline.base.splits import MEASURED_SPLITS
 from seamline.charts.evaluation import (
     confidence_figure,
@@ -27,7 +26,7 @@ from seamline.charts.evaluation import (
 )
 from seamline.charts.style import save
 from seamline.evaluation.average_precision import MAX_DETECTIONS, read_ground_truth
-from seamline.evaluation.bootstrap import LEVEL, groups_showing, interval, mean_of_classes
+from seamline.evaluation.bootstrap import LEVEL, SHARE, groups_showing, interval, mean_of_classes
 from seamline.evaluation.calibration import RELIABILITY_HEADER, calibration
 from seamline.evaluation.curves import (
     Operating,
@@ -38,7 +37,7 @@ from seamline.evaluation.curves import (
     operating_to_table,
 )
 from seamline.evaluation.kinds import KINDS, PLURALS, primary_kind
-from seamline.evaluation.measure import MEASURES, Measured
+from seamline.evaluation.measure import MEASURES, Measured, read_results
 from seamline.evaluation.mistakes import (
     FOUND_IOU,
     RIGHT,
@@ -55,8 +54,6 @@ from seamline.evaluation.mistakes import (
 from seamline.evaluation.pictures import write_pictures
 from seamline.evaluation.slices import enough_samples, field_of, header_of, job_to_rows
 from seamline.params.evaluate import Evaluate
-
-LARGE_SLICES = 100_000  # predictions, over all fields; fewer take less time than starting processes
 
 
 def write_evaluation(
@@ -91,7 +88,7 @@ def write_evaluation(
 
     write_curves(primary["test"], operating, threshold, kind, params.seed, out)
 
-    results = read_json(predictions / f"test_{kind}.json")
+    results = read_results(predictions / f"test_{kind}.json")
     judged = judge(truth["test"], results, primary["test"].matches, threshold, kind)
     names = {number: record["name"] for number, record in truth["test"].cats.items()}
     write_mistakes(judged, names, threshold, kind, out)
@@ -165,6 +162,7 @@ def write_intervals(evaluations: dict[tuple[str, str], Measured], out: Path) -> 
                             samples[f"{split}_{kind}_{measure}"],
                             groups[split],
                             evaluations[split, kind].summary[measure],
+                            SHARE,
                         ),
                     }
                     for measure in MEASURES
@@ -197,6 +195,7 @@ def class_records(measured: Measured) -> dict[str, Record]:
                 measured.sampled(measure)[:, index].mean(axis=-1),
                 groups_showing(matches, measured.groups, own),
                 values[measure],
+                SHARE,
             )
         found[name] = record
     return found
@@ -223,8 +222,7 @@ def write_slices(primary: dict[str, Measured], truth: dict[str, COCO], params: E
         for split in MEASURED_SPLITS
         for field in fields[split]
     ]
-    large = sum(job[2].score.size for job in jobs) > LARGE_SLICES
-    done = in_processes(job_to_rows, jobs, min(usable_cores(), len(jobs)) if large else 1)
+    done = map(job_to_rows, jobs)
     rows = [row for part in tqdm(done, "slices", len(jobs), unit="field", disable=None) for row in part]
     header = header_of(kind)
     write_csv(out / "slices.csv", header, rows)

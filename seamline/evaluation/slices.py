@@ -13,10 +13,10 @@ import numpy as np
 from pycocotools.coco import COCO
 
 from seamline.evaluation.average_precision import Bools, Ints, Matches
-from seamline.evaluation.bootstrap import groups_showing, interval, mean_of_classes, sample_precisions
+from seamline.evaluation.bootstrap import SHARE, groups_showing, interval, mean_of_classes, sample_precisions
 
 LARGEST = 20  # slices of a field: those with the most instances
-DRAWN_PREDICTIONS = 15_000_000  # in all samples of a slice; a large split needs fewer samples
+DRAWN_PREDICTIONS = 10_000_000  # in all samples of a slice; a large split needs fewer samples
 Row = tuple[Any, ...]
 
 
@@ -120,7 +120,7 @@ def figures(matches: Matches, groups: Ints, weights: Ints, counted: Bools) -> Ro
     for part, parts in ((found, samples), (found[:, :1], samples[..., :1])):
         values += [
             round(float(mean_of_classes(part)), 6),
-            *(interval(mean_of_classes(parts), showing, float(mean_of_classes(part))) or (None, None)),
+            *(interval(mean_of_classes(parts), showing, float(mean_of_classes(part)), SHARE) or (None, None)),
         ]
     images = len(np.unique(matches.instance_image[counted]))
     return (images, int(counted.sum()), *values)
