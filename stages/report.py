@@ -12,6 +12,7 @@ from typing import Any
 from seamline.base.coco import Record
 from seamline.base.files import write_text
 from seamline.base.process import run
+from seamline.benchmark.recommendation import as_fast, recommended
 from seamline.evaluation.kinds import KINDS, PLURALS
 from seamline.params.export import Export
 from seamline.params.loader import load_params
@@ -20,7 +21,6 @@ from seamline.report.cautions import cautions
 from seamline.report.code import code_identity
 from seamline.report.contents import (
     SECTIONS,
-    as_fast,
     confusion_table,
     how_to_run,
     kind_of,
@@ -28,7 +28,6 @@ from seamline.report.contents import (
     params_to_rows,
     purpose_of,
     read_reports,
-    recommended,
     rows_to_columns,
 )
 
@@ -53,7 +52,7 @@ def main() -> None:
     from seamline.report.page import picture_to_data, render
 
     reports = read_reports(args.reports)
-    best, kind = recommended(reports, params[Export].int8.max_drop), kind_of(reports)
+    best, kind = recommended(reports["benchmark"], params[Export].int8.max_drop), kind_of(reports)
     values: dict[str, Any] = {
         "reports": reports,
         "params": {name: params[kind] for name, kind in SECTIONS.items()},
@@ -67,7 +66,7 @@ def main() -> None:
         "losses_of_data": losses_of_data(reports),
         "parameters": params_to_rows(params),
         "recommended": best,
-        "as_fast": [FORMAT_LABELS.get(name, name) for name in as_fast(reports, best)],
+        "as_fast": [FORMAT_LABELS.get(name, name) for name in as_fast(reports["benchmark"], best)],
         "labels": FORMAT_LABELS,
         "how_to_run": how_to_run(best),
     }
