@@ -32,6 +32,7 @@ from seamline.benchmark.rows import (
 )
 from seamline.benchmark.tables import rows_to_table, write_benchmark
 from seamline.benchmark.timing import profile_of
+from seamline.models.exported import int8_gate
 from seamline.params.benchmark import Benchmark
 from seamline.params.evaluate import Evaluate
 from seamline.params.export import Export
@@ -89,6 +90,7 @@ def all_figures(
             "profile": params[Benchmark].profile,
             "model_mb": megabytes(row.path),
             **accuracy[row.name],
+            "int8_gate": int8_gate(row.path),
             "not_comparable": not_comparable(
                 measured.speed[row.name], measured.speed[first], measured.stable[row.name]
             ),

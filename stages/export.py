@@ -1,10 +1,10 @@
 """Export: best.pt as ONNX, OpenVINO f32, OpenVINO with f16 weights and INT8, each shown to predict what PyTorch does.
 
 All but INT8 have to reach PyTorch's mAP50-95 on val within export.max_drift and to find its detections again: of masks,
-or of boxes where the model finds boxes only. INT8 is calibrated on train and may cost export.int8.max_drop. Where full
-quantisation costs more, the head stays in f32; then NNCF's accuracy control looks for what does the harm; and if that
-fails there is no INT8 model but the reason in its place. Every model says in its metadata what it is. What was measured
-is written to REPORT.
+or of boxes where the model finds boxes only. INT8 is calibrated on train and may cost export.int8.max_drop. If full
+quantisation is known to cost more, the head stays in f32; then NNCF's accuracy control looks for what does the harm; if
+that fails there is no INT8 model but the reason in its place. If neither is known, the model is kept and says so. Every
+model says in its metadata what it is. What was measured is written to REPORT.
 
 Example: python -m stages.export models/train/best.pt data/split data/subset/images models/export
 """
@@ -20,16 +20,18 @@ from seamline.export.comparison import (
     Reference,
     compare,
     compared_to_record,
+    gate_records,
     kind_of,
     measure,
     measure_reference,
     read_validation,
 )
+from seamline.export.drops import Drop, Gate, measure_drop, read_gate
 from seamline.export.exporters import exporter_of
 from seamline.export.gates import check_drift
-from seamline.export.int8 import quantise, rungs_to_records, rungs_until_one_holds, why_no_int8
+from seamline.export.int8 import outcome_metadata, quantise, rungs_to_report, rungs_until_one_holds
 from seamline.export.metadata import model_metadata
-from seamline.export.openvino import onnx_to_openvino
+from seamline.export.openvino import add_metadata, onnx_to_openvino
 from seamline.inference.threads import limit_other_threads
 from seamline.models.engines.opening import NO_MODEL
 from seamline.models.exported import model_paths
@@ -63,7 +65,7 @@ def main() -> None:
     calibration = evenly_spaced(images_of_split(args.split / "train.json", images), settings.int8.calibration_images)
     rows = {"pytorch": compared_row("pytorch", args.weights, args.weights, reference, settings)}
     rows |= make_f32_models(models, reference, settings)
-    int8_row, rungs, refused = make_int8(models, reference, calibration, settings)
+    rows |= make_int8(models, reference, read_gate(args.split, settings.int8.gate_on), calibration, settings)
     write_json(
         args.report or beside(args.out, "report.json"),
         {
@@ -72,9 +74,6 @@ def main() -> None:
             "weights_sha256": sha256_of(args.weights),
             "calibration_images": len(calibration),
             **rows,
-            **int8_row,
-            "int8_refused": refused,
-            "int8_rungs": rungs_to_records(rungs),
         },
     )
 
@@ -103,12 +102,13 @@ def make_f32_models(models: dict[str, Path], reference: Reference, settings: Exp
 
 
 def make_int8(
-    models: dict[str, Path], reference: Reference, calibration: list[Path], settings: Export
-) -> tuple[dict[str, Record], list[Record], str | None]:
-    """INT8, or the reason why there is none; its entry in the report, the rungs tried, and the reason."""
+    models: dict[str, Path], reference: Reference, gate: Gate, calibration: list[Path], settings: Export
+) -> Record:
+    """INT8, or the reason why there is none; its entries in the report."""
     validation, name = reference.validation, "openvino_int8"
     allowed, kind = settings.int8.max_drop, kind_of(reference.measured.detector)
     val_images = images_of_split(validation.split_file, validation.images)
+    expected = gate_records(reference.measured, gate, validation)
     with whole_folder(models[name]) as folder:
 
         def make(rung: str) -> None:
@@ -117,19 +117,23 @@ def make_int8(
                 lambda engine: measure(engine, validation).average_precision, val_images,
             )  # fmt: skip
 
-        def measure_made() -> tuple[float, str]:
-            found = measure(folder, validation)
-            return found.average_precision, found.detector.precision
+        def measure_made() -> tuple[float, str, Drop]:
+            made = measure(folder, validation)
+            drop = measure_drop(gate, expected, gate_records(made, gate, validation), kind, validation.iou_thresholds)
+            return made.average_precision, made.detector.precision, drop
 
         rungs = rungs_until_one_holds(make, measure_made, kind, reference.measured.average_precision, allowed)
-        refused = why_no_int8(rungs, kind, allowed)
-        if refused is None:
-            return {name: compared_row(name, folder, folder, reference, settings)}, rungs, None
-        for file in folder.iterdir():
-            file.unlink()
-        write_text(folder / NO_MODEL, f"{refused}\n")
-        print(f"{name}: no model; {refused}", flush=True)
-    return {}, rungs, refused
+        said = rungs_to_report(rungs, kind, gate, allowed)
+        if said["int8_refused"] is None:
+            add_metadata(folder, outcome_metadata(rungs[-1], gate))
+            row = compared_row(name, folder, folder, reference, settings) | {"outcome": said["int8_outcome"]}
+            said = {name: row, **said}
+        else:
+            for file in folder.iterdir():
+                file.unlink()
+            write_text(folder / NO_MODEL, f"{said['int8_refused']}\n")
+    print(f"{name}: {said['int8_refused'] or said['int8_not_known'] or said['int8_outcome']}", flush=True)
+    return said
 
 
 def compared_row(name: str, folder: Path, model: Path, reference: Reference, settings: Export) -> Record:

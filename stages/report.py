@@ -13,6 +13,7 @@ from seamline.base.coco import Record
 from seamline.base.errors import counted
 from seamline.base.files import write_text
 from seamline.base.process import run
+from seamline.benchmark.recommendation import as_fast, recommended
 from seamline.evaluation.kinds import KINDS, PLURALS
 from seamline.params.export import Export
 from seamline.params.loader import load_params
@@ -21,7 +22,6 @@ from seamline.report.cautions import cautions
 from seamline.report.code import code_identity
 from seamline.report.contents import (
     SECTIONS,
-    as_fast,
     confusion_table,
     how_to_run,
     kind_of,
@@ -29,7 +29,6 @@ from seamline.report.contents import (
     params_to_rows,
     purpose_of,
     read_reports,
-    recommended,
     seeds_to_sentence,
     trained_on,
 )
@@ -56,7 +55,7 @@ def main() -> None:
     from seamline.report.page import picture_to_data, render
 
     reports = read_reports(args.reports)
-    best, kind = recommended(reports, params[Export].int8.max_drop), kind_of(reports)
+    best, kind = recommended(reports["benchmark"], params[Export].int8.max_drop), kind_of(reports)
     values: dict[str, Any] = {
         "reports": reports,
         "params": {name: params[kind] for name, kind in SECTIONS.items()},
@@ -70,7 +69,7 @@ def main() -> None:
         "losses_of_data": losses_of_data(reports),
         "parameters": params_to_rows(params),
         "recommended": best,
-        "as_fast": [FORMAT_LABELS.get(name, name) for name in as_fast(reports, best)],
+        "as_fast": [FORMAT_LABELS.get(name, name) for name in as_fast(reports["benchmark"], best)],
         "labels": FORMAT_LABELS,
         "how_to_run": how_to_run(best),
         "epochs": counted(reports["training"]["epochs"], "epoch"),

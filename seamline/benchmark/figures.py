@@ -12,9 +12,9 @@ from scipy.special import stdtrit
 from seamline.base.coco import Record
 from seamline.benchmark.timing import Measurement
 
-RESAMPLES = 2000
 LEVEL = 0.95
-BLOCKS = 6  # of rounds, for the interval
+BLOCKS = 6  # of rounds, for the range of another run
+FEWEST_ROUNDS = 6  # of fewer, not even the smallest and the largest are 95% sure to have the median between them
 
 
 def measurements_to_latency(measured: Sequence[Measurement]) -> Record:
@@ -61,21 +61,35 @@ def measurements_to_pace(groups: Sequence[Mapping[str, Sequence[Measurement]]]) 
     return [float(value) for value in np.median(walls / np.median(walls, axis=1, keepdims=True), axis=0)]
 
 
-def interval_of_another_run(values: Sequence[float]) -> list[float]:
-    """The range in which the median of another run like this one is to be expected.
+def interval_of_another_run(values: Sequence[float]) -> list[float] | None:
+    """The range in which the median of another run like this one is to be expected; None for too few rounds.
 
     What disturbs a machine lasts for many rounds. Rounds are therefore not independent, and the plain interval of their
-    median is much too narrow. BLOCKS runs of consecutive rounds are drawn again with replacement (a block bootstrap).
-    The deviation of their mean is widened twice: to that of one more block (times the root of BLOCKS + 1), since what
-    lasts longer than a block does not average out, and because it is known from few blocks (Student's t, 95%). How
-    often it holds: tests/benchmark/test_figures.py. For one round it is the value itself.
+    median is much too narrow. This is the 95% prediction interval of one more block (Student's t), given the medians of
+    BLOCKS blocks of consecutive rounds: what lasts longer than a block does not average out. It is made of logarithms,
+    since a disturbed machine is so many times slower, and no image takes no time. How often it holds:
+    tests/benchmark/test_figures.py.
     """
+    if len(values) < FEWEST_ROUNDS:
+        return None
+    medians = np.log([np.median(block) for block in np.array_split(np.asarray(values), BLOCKS)])
+    half = float(stdtrit(BLOCKS - 1, 0.5 + LEVEL / 2) * medians.std(ddof=1) * math.sqrt(1 + 1 / BLOCKS))
     median = float(np.median(values))
-    blocks = np.array_split(np.asarray(values), min(BLOCKS, len(values)))
-    if len(blocks) < 2:
-        return [round(median, 3)] * 2
-    drawn = np.random.default_rng(0).integers(0, len(blocks), (RESAMPLES, len(blocks)))
-    medians = np.array([np.median(block) for block in blocks])
-    deviation = np.mean(medians[drawn], axis=1).std() * math.sqrt(len(blocks) / (len(blocks) - 1))
-    half = float(stdtrit(len(blocks) - 1, 0.5 + LEVEL / 2) * deviation * math.sqrt(len(blocks) + 1))
-    return [round(max(median - half, 0.0), 3), round(median + half, 3)]
+    return [round(median * math.exp(-half), 3), round(median * math.exp(half), 3)]
+
+
+def median_interval(values: Sequence[float]) -> tuple[float, float] | None:
+    """The 95% interval of a median of independent values of any distribution; None for fewer than FEWEST_ROUNDS.
+
+    Its ends are the values of ranks r and n + 1 - r. The median lies outside of them with the probability that fewer
+    than r of n coins show heads, or more than n - r: 2 P(X < r) for a binomial X (David and Nagaraja 2003, Order
+    Statistics, section 7.1). r is the largest with at most 5%.
+    """
+    count = len(values)
+    below, rank = 0.0, 0
+    while (below := below + math.comb(count, rank) / 2**count) <= (1 - LEVEL) / 2:
+        rank += 1
+    if rank == 0:
+        return None
+    ordered = sorted(map(float, values))
+    return ordered[rank - 1], ordered[count - rank]

@@ -8,7 +8,9 @@ from pathlib import Path
 from seamline.base.coco import Record
 from seamline.base.escaping import to_line, to_markdown
 from seamline.base.files import write_csv, write_json, write_text
+from seamline.benchmark.figures import FEWEST_ROUNDS
 from seamline.evaluation.kinds import PLURALS, primary_kind
+from seamline.models.exported import NOT_KNOWN
 
 COLUMNS = ("format", "precision", "images/s", "range", "p50 ms", "range", "p90", "p99", "MB", "RSS MB")
 
@@ -24,12 +26,12 @@ def rows_to_cells(rows: Mapping[str, Record]) -> list[tuple[str, ...]]:
     header: tuple[str, ...] = (*COLUMNS, f"{kind} mAP", "delta")
     return [header] + [
         (
-            name + ("" if row["not_comparable"] is None else " *"),
+            name + marks_of(row),
             row["precision"],
             f"{row['throughput_img_s']:.1f}",
-            "{:.1f} to {:.1f}".format(*row["throughput_interval_img_s"]),
+            range_to_text(row["throughput_interval_img_s"], 1),
             f"{row['latency_ms']['p50']:.2f}",
-            "{:.2f} to {:.2f}".format(*row["latency_p50_interval_ms"]),
+            range_to_text(row["latency_p50_interval_ms"], 2),
             f"{row['latency_ms']['p90']:.2f}",
             f"{row['latency_ms']['p99']:.2f}",
             f"{row['model_mb']:.1f}",
@@ -39,6 +41,15 @@ def rows_to_cells(rows: Mapping[str, Record]) -> list[tuple[str, ...]]:
         )
         for name, row in rows.items()
     ]
+
+
+def marks_of(row: Record) -> str:
+    """What follows a row's name: * where it is not comparable as it stands, ? where its gate's outcome is not known."""
+    return ("" if row["not_comparable"] is None else " *") + (" ?" if row.get("int8_gate") == NOT_KNOWN else "")
+
+
+def range_to_text(interval: Sequence[float] | None, digits: int) -> str:
+    return "not known" if interval is None else f"{interval[0]:.{digits}f} to {interval[1]:.{digits}f}"
 
 
 def rows_to_table(rows: Mapping[str, Record]) -> str:
@@ -66,6 +77,16 @@ def rows_to_markdown(rows: Mapping[str, Record], facts: Record, remarks: Sequenc
         f"RSS: peak memory of the process, one image at a time; {kind} mAP: pycocotools' mAP50-95 on test; "
         f"delta: to that of {reference}.",
         *([f"\\* Not comparable as it stands: {'; '.join(reasons)}."] if reasons else []),
+        *(
+            f"? Whether {name} costs more accuracy than export.int8.max_drop allows is not known (reports/export.json)."
+            for name, row in rows.items()
+            if row.get("int8_gate") == NOT_KNOWN
+        ),
+        *(
+            [f"Ranges are not known: they need {FEWEST_ROUNDS} rounds, and there were {first['rounds']}."]
+            if first["throughput_interval_img_s"] is None
+            else []
+        ),
         *map(to_line, remarks),
     ]
     return "\n".join(["| " + " | ".join(line) + " |" for line in lines] + [""] + ["\n\n".join(notes)]) + "\n"

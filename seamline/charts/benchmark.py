@@ -24,12 +24,12 @@ FORMAT_LABELS = {
 
 
 def benchmark_figure(rows: Mapping[str, Record], kind: str = "mask") -> Figure:
-    """mAP50-95 over throughput (with its 95% interval), and where an image's time goes; rows as in benchmark.json."""
+    """mAP50-95 over throughput (with its range), and where an image's time goes; rows as in benchmark.json."""
     figure, (scatter, bars) = subplots(1, 2, figsize=(11, 4.2), gridspec_kw={"wspace": 0.4})
     precisions = [row[f"{kind}_mAP50_95"] for row in rows.values()]
     for index, (name, row) in enumerate(rows.items()):
         label = f"{FORMAT_LABELS.get(name, name)}: {row['throughput_img_s']:.0f} images/s"
-        low, high = row["throughput_interval_img_s"]
+        low, high = row["throughput_interval_img_s"] or [row["throughput_img_s"]] * 2
         scatter.errorbar(
             row["throughput_img_s"],
             row[f"{kind}_mAP50_95"],
@@ -42,7 +42,9 @@ def benchmark_figure(rows: Mapping[str, Record], kind: str = "mask") -> Figure:
             clip_on=False,
             label=label + ("" if row["not_comparable"] is None else " *"),
         )
-    scatter.set_xlim(0, max(row["throughput_interval_img_s"][1] for row in rows.values()) * 1.1)
+    scatter.set_xlim(
+        0, max((row["throughput_interval_img_s"] or [0, row["throughput_img_s"]])[1] for row in rows.values()) * 1.1
+    )
     # Wide, so that the noise of a small test split looks small; a point at 0 is drawn over the axis.
     scatter.set_ylim(max(min(precisions) - 0.05, 0), max(precisions) + 0.05)
     scatter.legend(frameon=False, loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=2, fontsize=9)

@@ -18,6 +18,7 @@ import yaml
 
 from seamline.base.coco import Record
 from seamline.base.errors import SeamlineError, some
+from seamline.benchmark.figures import FEWEST_ROUNDS
 from seamline.evaluation.average_precision import Floats
 from seamline.evaluation.bootstrap import FEWEST, interval
 from seamline.evaluation.kinds import KINDS, primary_kind
@@ -215,7 +216,10 @@ def figures_of_seeds(model: Model, measure: str, own: float) -> list[float]:
 
 
 def speed_differences(first: Model, other: Model) -> list[Difference]:
-    """Images a second of each format that both have; without interval, since they ran at different times."""
+    """Images a second of each format that both have; without interval, since they ran at different times.
+
+    One is faster where each median lies outside of the range in which the other run expects that of another run.
+    """
     found = []
     for name, row in first.benchmark.items():
         if name not in other.benchmark:
@@ -225,16 +229,22 @@ def speed_differences(first: Model, other: Model) -> list[Difference]:
         if row == theirs:  # two runs never take the same time to the last digit
             found.append(Difference(measure, ours, ours, None, None, None, ONE_RUN))
             continue
-        noise = max(row["throughput_spread"], theirs["throughput_spread"])
         difference = theirs["throughput_img_s"] - ours
+        ranges = [one["throughput_interval_img_s"] for one in (row, theirs)]
         if first.environment != other.environment:
             said = f"{OTHER_DATA}: different machines or versions ({some(what_differs(first, other))})"
-        elif abs(difference) <= noise * ours:
-            said = f"{IN_NOISE}: rounds of one run differ by {noise:.0%}"
+        elif None in ranges:
+            said = f"unknown: a range needs {FEWEST_ROUNDS} rounds"
+        elif lies_in(theirs["throughput_img_s"], ranges[0]) or lies_in(ours, ranges[1]):
+            said = f"{IN_NOISE}: another run may differ as much"
         else:
             said = f"{'faster' if difference > 0 else 'slower'}, or {OTHER_TIME}"
         found.append(Difference(measure, ours, theirs["throughput_img_s"], difference, None, None, said))
     return found
+
+
+def lies_in(value: float, interval: Sequence[float]) -> bool:
+    return interval[0] <= value <= interval[1]
 
 
 def what_differs(first: Model, other: Model) -> list[str]:

@@ -13,6 +13,7 @@ from seamline.base.errors import SeamlineError
 from seamline.base.spacing import evenly_spaced
 from seamline.evaluation.average_precision import average_precision, read_ground_truth
 from seamline.evaluation.kinds import kinds_of, primary_kind
+from seamline.export.drops import Gate
 from seamline.export.exporters import exporter_of
 from seamline.export.gates import matched_share
 from seamline.images.reading import read_image
@@ -90,6 +91,13 @@ def measure(model: Path | Engine, validation: Validation) -> Measured:
     if value is None:
         raise SeamlineError(f"{validation.split_file}: has no instances, so that no export can be checked.")
     return Measured(detector, records, value)
+
+
+def gate_records(measured: Measured, gate: Gate, validation: Validation) -> list[Record]:
+    """A model's COCO results on all photos of a gate; those on val are there already."""
+    if gate.test is None:
+        return measured.records
+    return measured.records + predict_split(measured.detector, gate.test, validation.images, "test")
 
 
 def measure_reference(weights: Path, validation: Validation, images: Sequence[Path]) -> Reference:

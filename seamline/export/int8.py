@@ -1,4 +1,4 @@
-"""INT8: quantised on as many rungs as it takes until average precision holds."""
+"""INT8: quantised on as many rungs as it takes until average precision is not known to suffer."""
 
 from __future__ import annotations
 
@@ -10,19 +10,22 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from seamline.base.coco import Record
+from seamline.base.errors import counted
 from seamline.export.comparison import figure_name
+from seamline.export.drops import Drop, Gate, drop_to_text, gate_to_record, outcome_of
 from seamline.export.exporters import exporter_of
 from seamline.export.openvino import save_openvino
 from seamline.images.reading import read_image
 from seamline.models.arrays import Canvases, Floats, Outputs
 from seamline.models.engines.engine import Engine
 from seamline.models.engines.openvino import rt_info
+from seamline.models.exported import NOT_KNOWN, REFUSED
 from seamline.models.families import Family, family_of
 from seamline.models.model_facts import ModelFacts, metadata_to_facts
 
 T = TypeVar("T")
 # How much is quantised on each rung: everything except what joins and decodes the outputs; not the head either, which
-# finds boxes and masks; layer by layer, what NNCF finds to do no harm. The first rung that keeps mAP50-95 is taken.
+# finds boxes and masks; layer by layer, what NNCF finds to do no harm. The first rung that is not refused is taken.
 ACCURACY_CONTROL = "accuracy control"
 RUNGS = ("full", "head in f32", ACCURACY_CONTROL)
 
@@ -108,55 +111,98 @@ class CompiledEngine:
 
 def rungs_until_one_holds(
     quantise_to: Callable[[str], None],
-    measure: Callable[[], tuple[float, str]],
+    measure: Callable[[], tuple[float, str, Drop]],
     kind: str,
     reference: float,
     max_drop: float,
 ) -> list[Record]:
-    """Quantise rung by rung until mAP50-95 drops by no more than max_drop, or there is no rung left.
+    """Quantise rung by rung until one is not refused, or there is no rung left.
 
     Args:
         quantise_to: makes the model of a rung.
-        measure: mAP50-95 of the model just made, and the precision it computes in.
+        measure: mAP50-95 on val of the model just made, the precision it computes in, its drop on the gate's photos.
         kind: mask or box: what average precision is of.
-        reference: PyTorch's mAP50-95.
+        reference: PyTorch's mAP50-95 on val.
         max_drop: allowed, as a difference of the two.
 
     Returns:
-        The rungs tried, each with its figures unrounded; why_no_int8 says whether the last one holds.
+        The rungs tried, each with its figures unrounded and its outcome; the last one's is that of INT8.
     """
     rungs: list[Record] = []
     for rung in RUNGS:
         quantise_to(rung)
-        average_precision, precision = measure()
-        drop = reference - average_precision
-        rungs.append({"rung": rung, figure_name(kind): average_precision, "drop": drop, "precision": precision})
-        if holds(rungs[-1], max_drop):
+        average_precision, precision, drop = measure()
+        rungs.append(
+            {
+                "rung": rung,
+                figure_name(kind): average_precision,
+                "drop": reference - average_precision,
+                "precision": precision,
+                "gate_drop": drop.value,
+                "gate_interval": drop.interval,
+                # Accuracy control may put every layer back, and then nothing is lost and nothing won.
+                "outcome": outcome_of(drop, max_drop) if precision == "int8" else REFUSED,
+            }
+        )
+        if rungs[-1]["outcome"] != REFUSED:
             break
     return rungs
 
 
-def holds(rung: Record, max_drop: float) -> bool:
-    """Accuracy control may put every layer back, and then nothing is lost and nothing won."""
-    return bool(rung["drop"] <= max_drop and rung["precision"] == "int8")
-
-
-def why_no_int8(rungs: Sequence[Record], kind: str, max_drop: float) -> str | None:
-    """The reason in a sentence where no rung holds; None where the last one does."""
-    if holds(rungs[-1], max_drop):
+def why_no_int8(rungs: Sequence[Record], kind: str, gate: Gate, max_drop: float) -> str | None:
+    """The reason in a sentence where every rung is refused; None where the last one is not."""
+    if rungs[-1]["outcome"] != REFUSED:
         return None
     costs = ", ".join(
-        f"{rung['drop']:.4f} with {rung['rung']}" + ("" if rung["precision"] == "int8" else ", which left nothing INT8")
+        f"{drop_to_text(rung['gate_drop'], rung['gate_interval'])} with {rung['rung']}"
+        + ("" if rung["precision"] == "int8" else ", which left nothing INT8")
         for rung in rungs
     )
     return (
-        f"INT8 costs more {kind} mAP50-95 on val than export.int8.max_drop ({max_drop:g}) allows: {costs}; "
-        "raise export.int8.max_drop or train longer (train.epochs)."
+        f"INT8 costs more {kind} mAP50-95 on {gate.photos} than export.int8.max_drop ({max_drop:g}) allows: "
+        f"{costs}; raise export.int8.max_drop or train longer (train.epochs)."
     )
+
+
+def why_not_known(rungs: Sequence[Record], kind: str, gate: Gate, max_drop: float) -> str | None:
+    """What is not known of the last rung, in a sentence; None where its outcome is another."""
+    last = rungs[-1]
+    if last["outcome"] != NOT_KNOWN:
+        return None
+    wider = "" if gate.test else ", or set export.int8.gate_on to val+test"
+    return (
+        f"Whether INT8 costs more {kind} mAP50-95 than export.int8.max_drop ({max_drop:g}) allows is not known: on "
+        f"{counted(len(gate.groups), 'photo')} of {gate.photos} it costs "
+        f"{drop_to_text(last['gate_drop'], last['gate_interval'])}. Give val more photos (split.ratios){wider}."
+    )
+
+
+def outcome_metadata(rung: Record, gate: Gate) -> dict[str, str]:
+    """What the model file says of its gate, for whoever opens it without reports/export.json."""
+    drop = drop_to_text(rung["gate_drop"], rung["gate_interval"])
+    return {
+        "int8_gate": rung["outcome"],
+        "int8_drop": f"{drop} on {counted(len(gate.groups), 'photo')} of {gate.photos}",
+    }
+
+
+def rungs_to_report(rungs: Sequence[Record], kind: str, gate: Gate, max_drop: float) -> Record:
+    """What reports/export.json says of the gate and of the rungs tried."""
+    return {
+        "int8_outcome": rungs[-1]["outcome"],
+        "int8_refused": why_no_int8(rungs, kind, gate, max_drop),
+        "int8_not_known": why_not_known(rungs, kind, gate, max_drop),
+        "int8_gate": gate_to_record(gate),
+        "int8_rungs": rungs_to_records(rungs),
+    }
 
 
 def rungs_to_records(rungs: Sequence[Record]) -> list[Record]:
     """The rungs tried, as reports/export.json has them: figures with five decimals."""
-    return [
-        {key: round(value, 5) if isinstance(value, float) else value for key, value in rung.items()} for rung in rungs
-    ]
+    return [{key: rounded(value) for key, value in rung.items()} for rung in rungs]
+
+
+def rounded(value: Any) -> Any:
+    if isinstance(value, list):
+        return [round(one, 5) for one in value]
+    return round(value, 5) if isinstance(value, float) else value

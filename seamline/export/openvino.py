@@ -35,3 +35,13 @@ def save_openvino(model: Any, out: Path, metadata: Mapping[str, str], compress_t
     for key, value in sorted(metadata.items()):
         model.set_rt_info(value, ["seamline", key])
     openvino.save_model(model, out / "model.xml", compress_to_fp16=compress_to_fp16)
+
+
+def add_metadata(folder: Path, metadata: Mapping[str, str]) -> None:
+    """Write an OpenVINO folder again with more metadata; its weights stay as they are, byte for byte."""
+    import openvino
+
+    core = openvino.Core()
+    core.set_property({"ENABLE_MMAP": "NO"})  # the file that it would read from is replaced
+    model = core.read_model(folder / "model.xml")
+    save_openvino(model, folder, metadata)

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from msgspec import Meta
 
@@ -10,6 +10,7 @@ from seamline.params.types import Count, Fraction, Section
 class Int8(Section):
     calibration_images: Count
     max_drop: Fraction
+    gate_on: Literal["val", "val+test"]
 
 
 class Export(Section):

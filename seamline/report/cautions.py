@@ -135,6 +135,8 @@ def data_cautions(reports: Record, params: Params) -> list[str]:
     found = []
     if reports["export"]["int8_refused"] is not None:
         found.append(f"There is no INT8 model: {reports['export']['int8_refused']}")
+    if reports["export"]["int8_not_known"] is not None:
+        found.append(f"{reports['export']['int8_not_known']} Until then INT8 is not recommended.")
     if params[Train].imgsz < SMALL_INPUT_PX:
         found.append(f"The model sees images at only {params[Train].imgsz} px; small garments are lost.")
     if params[Split].near_duplicate_bits is None:

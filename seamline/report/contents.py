@@ -13,12 +13,10 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-import numpy as np
 
 from seamline.base.coco import Record
 from seamline.base.errors import SeamlineError, counted
 from seamline.base.files import read_json
-from seamline.benchmark.tables import kind_of_rows
 from seamline.evaluation.kinds import primary_kind
 from seamline.evaluation.mistakes import background_label
 from seamline.evaluation.seed_limits import limit_between
@@ -42,7 +40,6 @@ SECTIONS: dict[str, type[Section]] = {
 }  # fmt: skip
 TEXT_COLUMNS = {"actual", "predicted", "split", "field", "value"}
 LISTED = 10  # names in a sentence
-RESAMPLES = 2000
 
 
 def read_reports(folder: Path) -> Record:
@@ -182,32 +179,6 @@ def listed(names: Sequence[str]) -> str:
     if len(names) > LISTED + 1:
         names = [*names[:LISTED], f"{len(names) - LISTED} more"]
     return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}" if names else "nothing"
-
-
-def recommended(reports: Record, max_drop: float) -> str:
-    """The fastest format on the CPU whose primary mAP50-95 on test is at most max_drop below PyTorch's."""
-    rows: dict[str, Record] = reports["benchmark"]
-    delta = f"{kind_of_rows(rows)}_mAP50_95_delta"
-    good = [name for name, row in rows.items() if row["device"] == "cpu" and row[delta] >= -max_drop]
-    return max(good, key=lambda name: float(rows[name]["throughput_img_s"]))
-
-
-def as_fast(reports: Record, name: str) -> list[str]:
-    """The other formats on the same device that may be as fast, by the rounds in which all of them took turns.
-
-    The ratio of throughputs is taken round by round, so that what slowed both cancels out. A format may be as fast when
-    the 95% interval of the median ratio reaches 1.
-    """
-    rows: dict[str, Record] = reports["benchmark"]
-    best = np.array(rows[name]["throughput_rounds_img_s"])
-    found = []
-    for other, row in rows.items():
-        if other != name and row["device"] == rows[name]["device"]:
-            ratios = np.array(row["throughput_rounds_img_s"]) / best
-            drawn = np.random.default_rng(0).choice(ratios, (RESAMPLES, len(ratios)))
-            if np.percentile(np.median(drawn, axis=1), 97.5) >= 1:
-                found.append(other)
-    return found
 
 
 def how_to_run(name: str) -> str:

@@ -30,6 +30,7 @@ def reports_to_lines(reports: Path, weights: Path) -> list[str]:
         f"\nreport:  {reports / 'index.html'} (open it), {reports}/*.json (every number)",
         f"models:  {weights}, models/export/{{{','.join(exported)}}}",
         *([f"no INT8: {export['int8_refused']}"] if export["int8_refused"] else []),
+        *([f"INT8:    {export['int8_not_known']}"] if export["int8_not_known"] else []),
         "metrics: dvc metrics show, dvc plots show; compare with dvc metrics diff",
     ]
 

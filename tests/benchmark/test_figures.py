@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import scipy.stats
 
 from seamline.benchmark.figures import (
     interval_of_another_run,
     measurements_to_latency,
     measurements_to_pace,
     measurements_to_throughput,
+    median_interval,
 )
 from seamline.benchmark.timing import PROFILES, Measurement
 
@@ -50,7 +52,7 @@ def test_an_interval_holds_the_median_of_another_run(stays: float, holds: float,
     inside = plain = 0
     for _ in range(300):
         values, other = drifting(random, stays), float(np.median(drifting(random, stays)))
-        low, high = interval_of_another_run(values)
+        low, high = interval_of_another_run(values) or (0, 0)
         assert low <= float(np.median(values)) <= high
         inside += low <= other <= high
         draws = np.median(random.choice(values, (200, len(values))), axis=1)
@@ -59,10 +61,38 @@ def test_an_interval_holds_the_median_of_another_run(stays: float, holds: float,
     assert plain / 300 < plainly
 
 
-def test_an_interval_of_one_round_is_its_value_and_of_equal_ones_a_point() -> None:
-    assert interval_of_another_run([3.0]) == [3.0, 3.0]
+def test_too_few_rounds_have_no_range_and_equal_ones_a_point() -> None:
+    for count in (1, 2, 5):
+        assert interval_of_another_run([3.0] * count) is None
+        assert median_interval([3.0] * count) is None
     assert interval_of_another_run([5.0] * 12) == [5.0, 5.0]
-    assert interval_of_another_run([1.0, 100.0])[0] == 0.0  # no image takes less than no time
+    assert median_interval([5.0] * 6) == (5.0, 5.0)
+
+
+def test_a_disturbed_machine_has_a_wide_range_but_none_that_begins_at_0() -> None:
+    low, high = interval_of_another_run([100.0, 3.0, 90.0, 1.0, 80.0, 100.0]) or (0, 0)
+    assert 0 < low < 85 < high
+    assert low * high == pytest.approx(85**2, rel=1e-2)  # so many times slower or faster
+
+
+@pytest.mark.parametrize("count", [6, 7, 16, 30, 101])
+def test_the_interval_of_a_median_is_that_of_its_ranks(count: int) -> None:
+    """scipy's binomial distribution: how many of so many values lie below the median."""
+    values = np.random.default_rng(count).permutation(count).tolist()
+    low, high = median_interval(values) or (0, 0)
+    rank = int(low) + 1
+    assert high == count - rank
+    assert 1 - 2 * scipy.stats.binom.cdf(rank - 1, count, 0.5) >= 0.95
+    assert 1 - 2 * scipy.stats.binom.cdf(rank, count, 0.5) < 0.95  # the next ranks would be too close
+
+
+@pytest.mark.parametrize("distribution", ["norm", "expon", "cauchy", "lognorm"])
+def test_the_interval_of_a_median_holds_it_whatever_the_values_are(distribution: str) -> None:
+    family = getattr(scipy.stats, distribution)(*([1.5] if distribution == "lognorm" else []))
+    drawn = family.rvs((2000, 16), random_state=np.random.default_rng(0))
+    spans = [median_interval(values) or (0, 0) for values in drawn]
+    held = float(np.mean([low <= family.median() <= high for low, high in spans]))
+    assert held == pytest.approx(1 - 2 * scipy.stats.binom.cdf(3, 16, 0.5), abs=0.012)  # 97.9%
 
 
 def of_ten(*walls_s: float) -> list[Measurement]:

@@ -188,14 +188,18 @@ def test_a_verdict_needs_an_interval() -> None:
 def test_speed_is_compared_on_one_machine_only(model: Model) -> None:
     benchmark = json.loads(json.dumps(model.benchmark))
     for row in benchmark.values():
-        row["throughput_spread"] = 0.05
+        row["throughput_interval_img_s"] = [row["throughput_img_s"] * 0.9, row["throughput_img_s"] * 1.1]
     first = model._replace(benchmark=benchmark)
     faster = json.loads(json.dumps(benchmark))
     faster["onnx"]["throughput_img_s"] *= 1.5
+    faster["onnx"]["throughput_interval_img_s"] = [value * 1.5 for value in faster["onnx"]["throughput_interval_img_s"]]
+    faster["openvino_int8"]["throughput_img_s"] *= 0.5  # of which its own range knows nothing
+    faster["openvino_int8"]["throughput_interval_img_s"] = None
     faster["openvino"]["throughput_img_s"] *= 1.02
     found = {row.measure: row.verdict for row in speed_differences(first, first._replace(benchmark=faster))}
     assert found["onnx images/s"].startswith("faster, or the machine")
-    assert found["openvino images/s"] == "within noise: rounds of one run differ by 5%"
+    assert found["openvino images/s"] == "within noise: another run may differ as much"
+    assert found["openvino_int8 images/s"] == "unknown: a range needs 6 rounds"
     assert found["pytorch images/s"].startswith("not measured again")
     elsewhere = first._replace(benchmark=faster, environment={**model.environment, "processor": "another"})
     found = {row.measure: row.verdict for row in speed_differences(first, elsewhere)}

@@ -9,11 +9,20 @@ from typing import Any
 import numpy as np
 import openvino
 import pytest
+from pycocotools.coco import COCO
 
-from seamline.base.coco import images_of_split
+from seamline.base.coco import Record, images_of_split
 from seamline.base.files import sha256_of
 from seamline.base.spacing import evenly_spaced
-from seamline.export.int8 import RUNGS, quantise, rungs_until_one_holds, why_no_int8
+from seamline.export.drops import Drop, Gate, outcome_of
+from seamline.export.int8 import (
+    RUNGS,
+    outcome_metadata,
+    quantise,
+    rungs_until_one_holds,
+    why_no_int8,
+    why_not_known,
+)
 from seamline.models.engines.engine import Engine, copied
 from seamline.models.engines.opening import open_engine
 from seamline.models.engines.openvino import rt_info
@@ -32,26 +41,69 @@ def test_quantising_again_gives_the_same_bytes(small: Untrained, tmp_path: Path)
         assert sha256_of(tmp_path / "first" / name) == sha256_of(tmp_path / "again" / name), name
 
 
-@pytest.mark.parametrize(
-    ("drops", "tried"), [([0.005], ["full"]), ([0.2, 0.01], RUNGS[:2]), ([0.2, 0.1, 0.01], RUNGS), ([-0.1], ["full"])]
-)
-def test_first_rung_that_holds_is_taken(drops: list[float], tried: list[str]) -> None:
+GATE = Gate("val", COCO(), np.arange(64), None, 0)
+
+
+def near(value: float, half: float = 0.0) -> Drop:
+    """A drop that is known to so much on either side."""
+    return Drop(value, [value - half, value + half])
+
+
+def climbed(drops: list[Drop], max_drop: float = 0.01) -> list[Record]:
+    left = iter(drops)
     made: list[str] = []
-    rungs = rungs_until_one_holds(made.append, lambda: (0.5 - drops[len(made) - 1], "int8"), "mask", 0.5, 0.0101)
-    assert made == list(tried) == [rung["rung"] for rung in rungs]
-    assert [rung["drop"] for rung in rungs] == pytest.approx(drops)
-    assert why_no_int8(rungs, "mask", 0.0101) is None
+    rungs = rungs_until_one_holds(made.append, lambda: (0.5, "int8", next(left)), "mask", 0.5, max_drop)
+    assert made == [rung["rung"] for rung in rungs]
+    return rungs
 
 
-def test_where_no_rung_holds_the_reason_gives_each_drop() -> None:
-    values = iter((0.47, 0.48, 0.485))
-    rungs = rungs_until_one_holds(lambda rung: None, lambda: (next(values), "int8"), "mask", 0.5, 0.01)
-    assert len(rungs) == len(RUNGS)
-    reason = why_no_int8(rungs, "mask", 0.01)
+@pytest.mark.parametrize(
+    ("drops", "outcomes"),
+    [
+        ([near(0.005)], ["accepted"]),
+        ([near(-0.1, 0.05)], ["accepted"]),
+        ([near(0.2, 0.1), near(0.01)], ["refused", "accepted"]),
+        ([near(0.2, 0.1), near(0.1, 0.05), near(0.004, 0.006)], ["refused", "refused", "accepted"]),
+        ([near(0.2, 0.1), near(0.005, 0.0051)], ["refused", "not known"]),  # its upper bound is beyond
+        ([near(0.0004, 0.0102)], ["not known"]),
+        ([near(0.02, 0.0101)], ["not known"]),  # seems to cost twice as much, and may cost less than is allowed
+        ([near(0.02, 0.0099), near(0.0, 0.0)], ["refused", "accepted"]),
+        ([Drop(0.3, None)], ["not known"]),
+        ([Drop(None, None)], ["not known"]),
+        ([near(0.3), near(0.3), near(0.3)], ["refused"] * 3),
+    ],
+)
+def test_a_rung_is_left_only_when_it_is_known_to_cost_too_much(drops: list[Drop], outcomes: list[str]) -> None:
+    rungs = climbed(drops)
+    assert [rung["outcome"] for rung in rungs] == outcomes
+    assert [rung["gate_drop"] for rung in rungs] == [drop.value for drop in drops]
+    refused, not_known = why_no_int8(rungs, "mask", GATE, 0.01), why_not_known(rungs, "mask", GATE, 0.01)
+    assert (refused is not None, not_known is not None) == (outcomes[-1] == "refused", outcomes[-1] == "not known")
+
+
+def test_a_bound_at_the_limit_is_allowed() -> None:
+    assert outcome_of(Drop(0.0, [-0.01, 0.01]), 0.01) == "accepted"
+    assert outcome_of(Drop(0.02, [0.01, 0.03]), 0.01) == "not known"
+    assert outcome_of(Drop(0.02, [0.010001, 0.03]), 0.01) == "refused"
+
+
+def test_the_reasons_give_each_cost() -> None:
+    rungs = climbed([near(0.03, 0.01), near(0.02, 0.005), near(0.015, 0.001)])
+    reason = why_no_int8(rungs, "mask", GATE, 0.01)
     assert reason is not None
-    assert "0.0300 with full, 0.0200 with head in f32, 0.0150 with accuracy control" in reason
-    assert "export.int8.max_drop (0.01)" in reason
-    assert why_no_int8(rungs, "mask", 0.03) is None
+    assert "on val than export.int8.max_drop (0.01) allows: 0.0300 (0.0200 to 0.0400) with full, 0.0200" in reason
+    assert "0.0150 (0.0140 to 0.0160) with accuracy control; raise" in reason
+    unsure = climbed([near(0.0004, 0.0102)])
+    reason = why_not_known(unsure, "mask", GATE, 0.01)
+    assert reason is not None
+    assert "allows is not known: on 64 photos of val it costs 0.0004 (-0.0098 to 0.0106). Give val more" in reason
+    assert "gate_on to val+test" in reason
+    wide = GATE._replace(on="val+test", test=Path("test.json"))
+    reason = why_not_known(unsure, "mask", wide, 0.01)
+    assert reason is not None and "64 photos of val and test it costs" in reason and "gate_on" not in reason
+    assert outcome_metadata(unsure[-1], GATE) == {
+        "int8_gate": "not known", "int8_drop": "0.0004 (-0.0098 to 0.0106) on 64 photos of val",
+    }  # fmt: skip
 
 
 # Operations whose activations are quantised with scales a hundred times too small, so that nothing is left of them.
@@ -96,9 +148,10 @@ def test_spoiled_quantisation_is_seen_and_the_next_rung_taken(
         found = [engine.infer(canvas_of(image), copied)[1] for image in images]
         return float(np.corrcoef(np.ravel(found), np.ravel(exact))[0, 1])
 
-    def measure() -> tuple[float, str]:
+    def measure() -> tuple[float, str, Drop]:
         engine = open_engine(out, 1)
-        return likeness(engine), engine.precision
+        found = likeness(engine)
+        return found, engine.precision, near(1.0 - found)
 
     max_drop = -1.0 if expected == "none" else 0.05
     rungs = rungs_until_one_holds(
@@ -108,7 +161,7 @@ def test_spoiled_quantisation_is_seen_and_the_next_rung_taken(
     assert [rung["rung"] for rung in rungs] == names
     for rung in rungs if expected == "none" else rungs[:-1]:
         assert rung["drop"] > max_drop
-    refused = why_no_int8(rungs, "mask", max_drop)
+    refused = why_no_int8(rungs, "mask", GATE, max_drop)
     assert (refused is not None) == (expected == "none")
     if expected == "none":
         assert "which left nothing INT8" in str(refused)  # accuracy control puts everything back, and that is no INT8
@@ -118,7 +171,7 @@ def test_spoiled_quantisation_is_seen_and_the_next_rung_taken(
 
 
 def test_a_model_without_a_quantised_layer_is_refused() -> None:
-    rungs = rungs_until_one_holds(
-        lambda rung: None, iter([(0.1, "int8"), (0.1, "int8"), (0.5, "f32")]).__next__, "mask", 0.5, 0.01
-    )
-    assert str(why_no_int8(rungs, "mask", 0.01)).count("which left nothing INT8") == 1
+    measured = iter([(0.1, "int8", near(0.4)), (0.1, "int8", near(0.4)), (0.5, "f32", near(0.0))])
+    rungs = rungs_until_one_holds(lambda rung: None, measured.__next__, "mask", 0.5, 0.01)
+    assert [rung["outcome"] for rung in rungs] == ["refused"] * 3
+    assert str(why_no_int8(rungs, "mask", GATE, 0.01)).count("which left nothing INT8") == 1

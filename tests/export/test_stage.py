@@ -20,7 +20,7 @@ from seamline.export.openvino import onnx_to_openvino
 from seamline.export.yolo import weights_to_onnx
 from seamline.models.engines.opening import NO_MODEL, open_engine
 from seamline.models.engines.openvino import rt_info
-from seamline.models.exported import model_paths, models_made
+from seamline.models.exported import int8_gate, model_paths, models_made
 from stages import export
 from tests.conftest import PROJECT, TINY
 from tests.untrained import (
@@ -45,7 +45,7 @@ def test_stage_makes_four_models_that_agree_and_a_report_without_dates(
     run_stage(
         monkeypatch, export.main, untrained.weights, untrained.split, untrained.images_folder, out, "--report", report
     )
-    assert len(capsys.readouterr().out.splitlines()) == 5
+    assert len(capsys.readouterr().out.splitlines()) == 6
     assert sorted(path.relative_to(out).as_posix() for path in out.rglob("*") if path.is_file()) == [
         "onnx/model.onnx",
         "openvino/model.bin",
@@ -60,6 +60,9 @@ def test_stage_makes_four_models_that_agree_and_a_report_without_dates(
     assert values["calibration_images"] == 4
     assert [rung["rung"] for rung in values["int8_rungs"]] == ["full"]
     assert values["int8_refused"] is None
+    assert values["int8_outcome"] == values["openvino_int8"]["outcome"] == "not known"  # six photos say nothing
+    assert values["int8_gate"] == {"on": "val", "images": 6, "groups": 6, "left_out": 0}
+    assert "on 6 photos of val it costs" in values["int8_not_known"]
     val = images_of_split(untrained.split / "val.json", untrained.images_folder)
     rounding = max(rounding_of_scores(untrained.weights, val))
     for name, precision in FORMATS.items():
@@ -72,14 +75,18 @@ def test_stage_makes_four_models_that_agree_and_a_report_without_dates(
     assert "<Type: 'float16'>" in {
         str(node.get_element_type()) for node in weights.get_ops() if node.get_type_name() == "Constant"
     }
-    assert rt_info(openvino.Core().read_model(out / "openvino_int8" / "model.xml"))["int8"] == "full"
+    said = rt_info(openvino.Core().read_model(out / "openvino_int8" / "model.xml"))
+    assert (said["int8"], said["int8_gate"]) == ("full", "not known")
+    assert int8_gate(out / "openvino_int8") == "not known"
+    assert int8_gate(out / "openvino") is None
 
 
 def test_a_refused_int8_model_leaves_its_reason_and_the_others_are_measured(
     untrained: Untrained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With a gate that nothing passes: no model in its folder, no row in the benchmark, and everybody is told why."""
-    tried = [{"rung": rung, "val_mask_mAP50_95": 0.1, "drop": 2.0, "precision": "int8"} for rung in RUNGS]
+    tried = [{"rung": rung, "val_mask_mAP50_95": 0.1, "drop": 2.0, "precision": "int8", "outcome": "refused",
+              "gate_drop": 2.0, "gate_interval": [1.5, 2.5]} for rung in RUNGS]  # fmt: skip
 
     def pretend(quantise_to: Callable[[str], None], *rest: object) -> list[Record]:
         quantise_to(RUNGS[-1])
@@ -92,7 +99,7 @@ def test_a_refused_int8_model_leaves_its_reason_and_the_others_are_measured(
     run_stage(monkeypatch, export.main, *arguments, out, "--report", tmp_path / "export.json")
     assert [path.name for path in (out / "openvino_int8").iterdir()] == [NO_MODEL]
     report = json.loads((tmp_path / "export.json").read_text())
-    assert "2.0000 with full" in report["int8_refused"]
+    assert "2.0000 (1.5000 to 2.5000) with full" in report["int8_refused"]
     assert "openvino_int8" not in report
     assert list(models_made(untrained.weights, out)) == ["pytorch", "onnx", "openvino", "openvino_f16"]
     assert list(timed_models(untrained.weights, out)) == ["pytorch", "onnx", "openvino"]

@@ -18,12 +18,10 @@ from seamline.params.pull import Pull
 from seamline.report.cautions import cautions
 from seamline.report.code import code_identity
 from seamline.report.contents import (
-    as_fast,
     how_to_run,
     listed,
     losses_of_data,
     read_reports,
-    recommended,
     seeds_to_sentence,
     text_to_rows,
     trained_on,
@@ -46,38 +44,12 @@ def says(reports: Any, params: Params, words: str) -> bool:
     return any(words in sentence for sentence in cautions(reports, params))
 
 
-def row(throughput: float, delta: float, spread: float = 0.05, device: str = "cpu") -> dict[str, Any]:
-    return {
-        "throughput_img_s": throughput,
-        "mask_mAP50_95_delta": delta,
-        "throughput_rounds_img_s": [throughput * (1 + spread * (-1) ** number) for number in range(16)],
-        "device": device,
-    }
-
-
-def test_the_fastest_that_keeps_its_accuracy_is_recommended() -> None:
-    rows = {"pytorch": row(50, 0), "onnx": row(100, 0.001), "int8": row(200, -0.03)}
-    assert recommended({"benchmark": rows}, 0.01) == "onnx"
-    assert recommended({"benchmark": rows}, 0.05) == "int8"
-    assert as_fast({"benchmark": rows}, "onnx") == ["int8"]  # which is faster still
-    rows["openvino"] = row(98, 0)
-    assert as_fast({"benchmark": rows}, "onnx") == ["int8"]  # always 2% slower, whatever slows both
-    rows["openvino"]["throughput_rounds_img_s"] = [95.0, 106.0, 99.0, 100.0] * 4
-    assert as_fast({"benchmark": rows}, "onnx") == ["int8", "openvino"]
-
-
 @pytest.mark.parametrize("name", ["pytorch", "onnx", "openvino", "openvino_bf16", "openvino_int8"])
 def test_each_row_can_be_run_as_it_was_measured(name: str) -> None:
     command = how_to_run(name)
     models = model_paths(Path("models/train/best.pt"), Path("models/export"))
     assert models[name.removesuffix("_bf16")].as_posix() in command
     assert ("--precision bf16" in command) == (name == "openvino_bf16")
-
-
-def test_a_gpu_is_never_recommended_for_the_processor() -> None:
-    rows = {"pytorch": row(50, 0), "onnx": row(100, 0), "onnx_cuda": row(900, 0, device="cuda")}
-    assert recommended({"benchmark": rows}, 0.01) == "onnx"
-    assert as_fast({"benchmark": rows}, "onnx") == []
 
 
 def test_tables_keep_names_as_they_are() -> None:

@@ -27,7 +27,7 @@ def test_a_model_that_finds_boxes_only_has_their_figures(tmp_path: Path) -> None
     write_json(tmp_path / "metrics.json", {split: {"box": kinds["box"]} for split, kinds in metrics.items()})
     row = {"throughput_img_s": 12.0, "latency_ms": {"p50": 3.0}, "model_mb": 4.0, "box_mAP50_95": 0.5}
     write_json(tmp_path / "benchmark.json", {"pytorch": row})
-    write_json(tmp_path / "export.json", {"onnx": {}, "int8_refused": "it lost 0.2."})
+    write_json(tmp_path / "export.json", {"onnx": {}, "int8_refused": "it lost 0.2.", "int8_not_known": None})
     text = "\n".join(reports_to_lines(tmp_path, tmp_path))
     assert "mask" not in text
     lines = [line.split() for line in text.splitlines()]
