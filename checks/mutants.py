@@ -107,13 +107,16 @@ def copied(folder: Path) -> Path:
 
 def settings(config: Mapping[str, Any], room: Mapping[str, Any]) -> str:
     """mutmut's section of pyproject.toml. JSON's strings and lists are TOML's too."""
+    arguments = ["-m", "not slow and not thorough", "-p", "no:cacheprovider", "--hypothesis-seed=0"]
+    if "leave_out" in room:
+        arguments += ["-k", f"not ({' or '.join(room['leave_out'])})"]
     values = {
         "source_paths": ["seamline"],
         "only_mutate": room["files"],
         "do_not_mutate_patterns": config["messages"],
         "also_copy": [name for name in CODE if name != "seamline"],
         "pytest_add_cli_args_test_selection": room["tests"],
-        "pytest_add_cli_args": ["-m", "not slow and not thorough", "-p", "no:cacheprovider", "--hypothesis-seed=0"],
+        "pytest_add_cli_args": arguments,
         "process_isolation": "forkserver",  # not from a process in which torch and OpenCV have threads
         "timeout_multiplier": 4.0,
         "timeout_constant": 5.0,

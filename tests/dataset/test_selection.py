@@ -105,6 +105,8 @@ def test_the_seed_decides_among_equals_alone() -> None:
 
 def test_nothing_usable_is_nothing_chosen() -> None:
     assert chosen_of([frozenset([0])], unusable={0: True}) == []
+    none = np.zeros(0, dtype=np.int64)
+    assert choose_balanced(np.zeros((0, 4), dtype=bool), none.astype(bool), none, None, 0.0, 0).tolist() == []
 
 
 def test_background_takes_its_share() -> None:
