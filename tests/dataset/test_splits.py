@@ -76,7 +76,7 @@ def test_the_report_counts_groups_duplicates_and_shares_by_hand() -> None:
         first, second = (np.array(counts[name]) for name in names.split("_"))
         assert value == pytest.approx(jensenshannon(first, second, base=2) ** 2, abs=1e-6)
         assert value == round(value, 6)
-    apart = split_report(np.array([0, 1, 1]), np.array([0, 1, 1]), instances[:3], ["x", "y", "z"], None, groups[:3])
+    apart = split_report(np.array([0, 1, 1]), np.array([0, 1, 2]), instances[:3], ["x", "y", "z"], None, groups[:3])
     assert apart["leaked_groups"] == 0
     unknown = split_report(assigned, groups, instances, ["x", "y", "z"], None, joined)
     assert unknown["near_duplicates"] is unknown["near_duplicates_across_splits"] is None

@@ -58,7 +58,9 @@ def test_a_mask_held_as_pixels_is_the_one_held_as_runs(
     whole = np.zeros((height, width), np.uint8)
     whole[top : top + mask.shape[0], left : left + mask.shape[1]] = mask
     shapes: list[Crop | npt.NDArray[np.int64]] = [Crop(mask, left, top), mask_to_runs(mask, left, top, height)]
-    found = Detections(np.zeros((2, 4), np.float32), np.ones(2), np.zeros(2, np.int64), shapes, height, width)
+    found = Detections(
+        np.zeros((2, 4), np.float32), np.ones(2, np.float32), np.zeros(2, np.int64), shapes, height, width
+    )
     flat = whole.flatten(order="F").astype(int)  # down the columns
     changes = np.flatnonzero(np.diff(np.concatenate(([0], flat, [0]))))
     for index in range(2):

@@ -225,8 +225,8 @@ def test_killed_it_ends_in_the_same_bytes(untrained: Untrained, tmp_path: Path) 
         return lambda: lines.exists() and lines.read_bytes().count(b"\n") >= count
 
     written = (tmp_path / "killed" / ".results.json.tmp").exists
-    for moment, words in ((lines_at_least(20), command), (written, [*command[:1], "-c", HELD, *command[3:]])):
-        process = subprocess.Popen([*words, tmp_path / "killed"], cwd=PROJECT, stderr=subprocess.DEVNULL)
+    for moment, begun in ((lines_at_least(20), command), (written, [*command[:1], "-c", HELD, *command[3:]])):
+        process = subprocess.Popen([*begun, tmp_path / "killed"], cwd=PROJECT, stderr=subprocess.DEVNULL)
         while process.poll() is None and not moment():
             time.sleep(0.001)
         process.kill()
