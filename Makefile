@@ -5,7 +5,7 @@ VENV := .venv
 RUN := PATH="$(CURDIR)/$(VENV)/bin:$$PATH"
 
 .PHONY: help setup repro test test-quick test-thorough check-results release-check coverage lint hooks audit lock doctor sample bucket recipe seeds sweep bench \
-	image-test clear-trainings
+	mutants image-test clear-trainings
 
 help:
 	@echo "make repro       set up, run the pipeline, print the results and where they are"
@@ -21,6 +21,7 @@ help:
 	@echo "make seeds       train with three seeds, or SEEDS='0 1 2 3 4', and write how far the results differ (an hour)"
 	@echo "make clear-trainings  list the finished trainings that are kept, and delete them"
 	@echo "make bench       compare time, memory and masks with other tools, at the full size of DeepFashion2 (25 minutes)"
+	@echo "make mutants     change lines on purpose and see whether the tests notice (an hour; ALL=1: all lines, a night)"
 	@echo "make bucket      start an S3 server on this machine with the sample in it, to try the pipeline with (Ctrl-C ends it)"
 	@echo "make image-test  build the container image for the CPU with buildah and test it (docs/containers.md)"
 	@echo "make audit       look for known vulnerabilities of the packages; needs internet"
@@ -166,4 +167,13 @@ bench: setup $(PEERS)/.done
 
 $(PEERS)/.done: bench/requirements.txt
 	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --upgrade --target $(PEERS) -r $<
+	@touch $@
+
+# mutmut goes into a folder of its own too. Rooms and tests: checks/mutants.toml. MUTANTS="masks splits" takes these rooms alone.
+MUTMUT := .seamline/mutmut
+mutants: setup $(MUTMUT)/.done
+	$(RUN) PYTHONPATH="$(CURDIR)/$(MUTMUT)" python -m checks.mutants $(if $(ALL),--all) $(MUTANTS)
+
+$(MUTMUT)/.done: checks/mutants-requirements.txt
+	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --upgrade --target $(MUTMUT) -r $<
 	@touch $@

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import cv2
+import hypothesis
 import numpy as np
 import pytest
 import yaml
@@ -32,6 +33,12 @@ REPORTS = WORKSPACE / "reports"
 # Real photos that some have beside the project.
 SHARED_DATA = PROJECT.parent / "shared" / "data"
 HAS_SHARED_DATA = (SHARED_DATA / "ccp-mini" / "instances.json").is_file()
+
+# Drawn examples may take as long as they do: hypothesis' own limit, 200 ms for each, measures how busy the machine is.
+hypothesis.settings.register_profile(
+    "any machine", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("any machine")
 
 quiet_environment()
 # What tests start runs the code of the folder it is started in, and works in its git, with nobody's settings. In a hook

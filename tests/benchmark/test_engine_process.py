@@ -59,15 +59,17 @@ def started(opener: Callable[[], object] = no_detector, timeout_s: float = 60) -
     return EngineProcess("onnx", opener, CORES, timeout_s)  # type: ignore[arg-type]
 
 
-def test_processes_are_set_up_alike_and_end_with_the_block() -> None:
+def test_processes_are_set_up_alike_and_end_with_the_block(monkeypatch: pytest.MonkeyPatch) -> None:
     before = dict(os.environ)
     with engine_processes() as processes:
         processes.append(started())
         pid = processes[0].ask(process_id)
         assert processes[0].ask(environment_of) == ("1", "10000", set(CORES), 1, {1})
         assert still_runs(pid)
-        start = time.monotonic()
-    assert time.monotonic() - start < 1.9, "it had to be killed"
+        process = processes[0].process
+        ended = process.join
+        monkeypatch.setattr(process, "join", lambda timeout=None: ended(60))  # however long a busy machine takes
+    assert process.exitcode == 0, "it had to be killed"
     assert not still_runs(pid)
     assert dict(os.environ) == before
 
@@ -104,5 +106,5 @@ def test_an_engine_whose_parent_is_gone_ends() -> None:
     process = started()
     pid = process.ask(process_id)
     process.connection.close()  # what the kernel does when the parent is killed
-    process.process.join(5)
+    process.process.join(60)
     assert not still_runs(pid)

@@ -151,7 +151,8 @@ def test_work_of_others_is_kept_apart_from_our_own() -> None:
     busy = subprocess.Popen([sys.executable, "-c", code])
     try:
         process = psutil.Process(busy.pid)
-        time.sleep(0.3)
+        while process.cpu_affinity() != core:  # until it has begun
+            time.sleep(0.01)
         before, begun = [snapshot(core, []), snapshot(core, [busy.pid])], process.cpu_times()
         while process.cpu_times().user < begun.user + 0.5:  # however busy the machine is
             time.sleep(0.1)

@@ -146,10 +146,13 @@ def test_an_engines_process_holds_its_own_engine_only(untrained: Untrained) -> N
         with engine_processes() as processes:
             process = EngineProcess(name, functools.partial(Detector, models[name], 0.05, threads=1), CORES, 60)
             processes.append(process)
-            one = process.ask(measure_latency, untrained.images()[:2])
-            assert len(one.latencies_ms) == 2
-            assert sum(one.latencies_ms) == pytest.approx(1000 * one.wall_s, rel=0.2)
-            assert sum(map(sum, one.parts_ms)) == pytest.approx(sum(one.latencies_ms), rel=0.2)
+            found = [process.ask(measure_latency, untrained.images()[:2]) for _ in range(12)]
+            for one in found:
+                assert len(one.latencies_ms) == 2
+                assert sum(map(sum, one.parts_ms)) <= sum(one.latencies_ms) <= 1000 * one.wall_s
+            # Between two readings of the clock a busy machine does something else: the best of a dozen.
+            assert min(1000 * one.wall_s / sum(one.latencies_ms) for one in found) < 1.2
+            assert min(sum(one.latencies_ms) / sum(map(sum, one.parts_ms)) for one in found) < 1.2
             assert process.ask(heavy_modules) == expected
             assert 50 < process.ask(peak_rss_mb) < 500, "it counts what this process, which holds torch, takes"
 

@@ -9,12 +9,20 @@ import cv2
 import numpy as np
 import pytest
 from PIL import Image
+from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 from ultralytics.data.dataset import YOLODataset
 from ultralytics.data.utils import polygon2mask
 from ultralytics.utils.ops import resample_segments
 
-from seamline.dataset.conversion import Converted, Fidelity, Instance, fidelity_report, instances_to_lines
+from seamline.dataset.conversion import (
+    Converted,
+    Fidelity,
+    Instance,
+    fidelity_report,
+    instances_to_lines,
+    write_labels,
+)
 from seamline.masks.yolo_labels import text_to_line
 from tests.conftest import HAS_SHARED_DATA, SHARED_DATA, square, write_dataset
 from tests.stages.test_stage import run_stage, with_params
@@ -56,6 +64,7 @@ def test_what_gets_no_line_is_counted() -> None:
             record(1, [square(5, 5, 20)]),
             record(2, [square(5, 5, 20)]),
             record(3, [square(5, 5, 9)], iscrowd=1),
+            record(6, [square(15, 5, 9)], iscrowd=1),
             record(4, [square(100, 100, 9)]),
             record(5, []),
         ]
@@ -63,7 +72,7 @@ def test_what_gets_no_line_is_counted() -> None:
     assert len(lines) == 1
     assert dropped == {
         "the same mask and class as another instance of the image": 1,
-        "crowd: marks a region and no instance": 1,
+        "crowd: marks a region and no instance": 2,
         "its mask covers no pixel of the image": 1,
         "its segmentation has no polygon of at least three points": 1,
     }
@@ -76,7 +85,7 @@ def test_the_certificate_lists_what_lost_half_with_the_reason() -> None:
         Converted(np.array([0.3]), np.array([6]), below[1:], {"a": 2}),
     ]
     report = fidelity_report(parts, {5: "top", 6: "shoes", 7: "hat"})
-    assert (report["instances"], report["min_iou"], report["mean_iou"]) == (3, 0.3, pytest.approx(1.7 / 3, abs=1e-6))
+    assert (report["instances"], report["min_iou"], report["mean_iou"]) == (3, 0.3, 0.566667)
     assert [(row["annotation_id"], row["reason"]) for row in report["below_0_5"]] == [
         (2, "60 of its pixels lie in parts smaller than the bridges to them, and were left out"),
         (3, "the bridges between its parts cover 70 pixels more"),
@@ -84,6 +93,63 @@ def test_the_certificate_lists_what_lost_half_with_the_reason() -> None:
     assert report["classes"]["top"] == {"instances": 2, "mean_iou": 0.7}
     assert list(report["classes"]) == ["top", "shoes"]
     assert list(report["dropped"].items()) == [("a", 2), ("b", 1)]
+
+
+def test_the_first_percentile_is_the_one_in_a_hundred() -> None:
+    """Of 0.00, 0.01 ... 1.00 it is 0.01; the fifth would be 0.05."""
+    part = Converted(np.arange(101) / 100, np.full(101, 5), [], {})
+    report = fidelity_report([part], {5: "top"})
+    assert (report["p1_iou"], report["min_iou"], report["mean_iou"]) == (0.01, 0.0, 0.5)
+    assert report["classes"] == {"top": {"instances": 101, "mean_iou": 0.5}}
+    assert report["below_0_5"] == []
+    assert report["dropped"] == {}
+
+
+def test_a_row_of_the_certificate_has_four_decimals_and_the_larger_loss() -> None:
+    below = [Fidelity(9, 5, 0.123456, 100, 60, 60), Fidelity(8, 5, 0.4, 50, 10, 11)]
+    report = fidelity_report([Converted(np.array([0.123456, 0.4]), np.array([5, 5]), below, {"b": 1})], {5: "top"})
+    assert [(row["annotation_id"], row["iou"], row["area_px"]) for row in report["below_0_5"]] == [
+        (9, 0.1235, 100),
+        (8, 0.4, 50),
+    ]
+    assert "60 of its pixels" in report["below_0_5"][0]["reason"]  # even: what was lost
+    assert "11 pixels more" in report["below_0_5"][1]["reason"]
+
+
+def test_pixels_lost_and_added_are_those_of_the_masks_as_pycocotools_has_them() -> None:
+    """Two squares a bridge apart, and a speck that is not worth its bridge."""
+    parts = [square(3, 4, 9), square(25, 4, 9), square(36, 50, 2)]
+    _, [kept], _ = converted([record(6, parts)])
+    truth = coco_mask.decode(coco_mask.merge(coco_mask.frPyObjects(parts, 60, 40)))
+    assert (kept.annotation_id, kept.category_id, kept.area_px) == (6, 5, truth.sum())
+    assert (kept.lost_px, kept.added_px) == (4, 13)  # the speck; columns 12 to 24 of the bridge
+    assert kept.iou == pytest.approx(162 / 179)
+
+
+def test_written_labels_and_links(tmp_path: Path) -> None:
+    source = write_dataset(tmp_path / "in", count=2)
+    (source / "photos").rename(source / "images")
+    for folder in ("labels", "images"):
+        (tmp_path / "out" / folder).mkdir(parents=True)
+    annotations = [
+        json.dumps({"id": 1, "category_id": 5, "segmentation": [square(5, 5, 20)]}).encode(),
+        json.dumps({"id": 2, "category_id": 6, "segmentation": [square(2, 2, 6), square(32, 50, 6)]}).encode(),
+        json.dumps({"id": 3, "category_id": 6, "segmentation": [square(2, 2, 6)], "iscrowd": 1}).encode(),
+    ]
+    done = write_labels(
+        [("001.png", 60, 40, annotations), ("002.png", 60, 40, [])], {5: 0, 6: 1}, source, tmp_path / "out"
+    )
+    texts = [(tmp_path / "out" / "labels" / f"{name}.txt").read_text() for name in ("001", "002")]
+    assert [text_to_line(line)[0] for line in texts[0].splitlines()] == [0, 1]
+    assert texts[0].endswith("\n")
+    assert texts[1] == ""
+    assert (tmp_path / "out" / "images" / "001.png").samefile(source / "images" / "001.png")
+    assert (tmp_path / "out" / "images" / "002.png").samefile(source / "images" / "002.png")
+    assert done.category_ids.tolist() == [5, 6]
+    assert done.category_ids.dtype == np.int64
+    assert done.ious.tolist() == [1.0, 0.5]  # one of two parts is left out, and half is not below half
+    assert done.below_0_5 == []
+    assert done.dropped == {"crowd: marks a region and no instance": 1}
 
 
 def test_many_images_on_all_cores_give_what_few_give_on_one(tmp_path: Path) -> None:

@@ -50,6 +50,65 @@ def test_a_frequent_class_does_not_crowd_out_a_rare_one() -> None:
     assert Counter(next(iter(classes[image])) for image in chosen) == {0: 20, 1: 20}
 
 
+def test_classes_take_turns() -> None:
+    """Whichever number is wanted, the counts of classes that have images left differ by one at most."""
+    classes = [frozenset([0])] * 30 + [frozenset([1])] * 30 + [frozenset([2])] * 30 + [frozenset([3])] * 4
+    for wanted in (1, 2, 3, 4, 7, 16, 17, 41, 94):
+        for seed in range(3):
+            counts = Counter(next(iter(classes[image])) for image in chosen_of(classes, wanted=wanted, seed=seed))
+            assert sum(counts.values()) == wanted
+            left = [counts[number] for number in range(4) if number < 3 or counts[3] < 4]
+            assert max(left) - min(left) <= 1
+            assert counts[3] <= max(left)
+
+
+def test_an_image_of_two_classes_counts_for_both() -> None:
+    """Twelve with classes 0 and 1, twelve with 2: of twelve images, six of each kind."""
+    classes = [frozenset([0, 1])] * 12 + [frozenset([2])] * 12
+    chosen = chosen_of(classes, wanted=12)
+    assert sum(image < 12 for image in chosen) == 6
+
+
+def test_a_group_that_would_overshoot_is_skipped_for_one_that_fits() -> None:
+    """Groups of 3 and one single image: of 4 images a group and the single one, of 3 just a group or less."""
+    classes = [frozenset([0])] * 9 + [frozenset([1])]
+    groups = [0, 0, 0, 1, 1, 1, 2, 2, 2, 3]
+    for seed in range(6):
+        assert len(chosen_of(classes, groups, wanted=4, seed=seed)) == 4
+        assert 9 in chosen_of(classes, groups, wanted=5, seed=seed)
+        assert chosen_of(classes, groups, wanted=2, seed=seed) == [9]
+        assert len(chosen_of(classes, groups, wanted=10, seed=seed)) == 10
+
+
+def test_background_comes_in_whole_groups_that_fit() -> None:
+    """A tenth of 20 images is two: a group of three background images is left out, the pair or singles are taken."""
+    classes = [frozenset([0])] * 30 + [frozenset[int]()] * 5
+    groups = [*range(30), 30, 30, 30, 31, 31]
+    for seed in range(6):
+        chosen = chosen_of(classes, groups, wanted=20, background=0.1, seed=seed)
+        assert [image for image in chosen if image >= 30] == [33, 34]
+        assert len(chosen) == 20
+
+
+def test_background_in_a_group_that_shows_a_class_comes_along() -> None:
+    classes = [frozenset([0]), frozenset[int](), frozenset[int](), frozenset([1])]
+    assert chosen_of(classes, [0, 0, 1, 2], background=0.0) == [0, 1, 3]
+    assert chosen_of(classes, [0, 0, 1, 2], background=0.25) == [0, 1, 2, 3]
+
+
+def test_the_seed_decides_among_equals_alone() -> None:
+    classes = [frozenset([0])] * 40 + [frozenset[int]()] * 40
+    found = {tuple(chosen_of(classes, wanted=10, background=0.5, seed=seed)) for seed in range(8)}
+    assert len(found) == 8
+    assert all(sum(image >= 40 for image in chosen) == 5 for chosen in found)
+
+
+def test_nothing_usable_is_nothing_chosen() -> None:
+    assert chosen_of([frozenset([0])], unusable={0: True}) == []
+    none = np.zeros(0, dtype=np.int64)
+    assert choose_balanced(np.zeros((0, 4), dtype=bool), none.astype(bool), none, None, 0.0, 0).tolist() == []
+
+
 def test_background_takes_its_share() -> None:
     classes = [frozenset([0])] * 80 + [frozenset[int]()] * 20
     chosen = chosen_of(classes, wanted=50, background=0.1)

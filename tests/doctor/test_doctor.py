@@ -6,7 +6,6 @@ import re
 import shutil
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -47,9 +46,7 @@ def test_a_project_that_is_well_passes_and_is_left_as_it_was(project: Project) -
         return {str(path): (path.stat().st_mtime_ns, path.stat().st_size) for path in found}
 
     before = files()
-    begun = time.monotonic()
     done = run_doctor(project)
-    assert time.monotonic() - begun < 10
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stderr == ""
     assert len(levels_of(done)) == 21

@@ -75,7 +75,7 @@ def test_an_archive_with_a_password_needs_it(tmp_path: Path, monkeypatch: pytest
 def test_a_folder_that_takes_too_long_is_at_least_what_was_seen(tmp_path: Path) -> None:
     (tmp_path / "1.jpg").write_bytes(b"x")
     assert reach.size_of(archives.walked(tmp_path), time.monotonic() - 1) == Size(0, 0, whole=False)
-    assert reach.size_of(archives.walked(tmp_path), time.monotonic() + 9) == Size(1, 1)
+    assert reach.size_of(archives.walked(tmp_path), time.monotonic() + 900) == Size(1, 1)
 
 
 def test_bytes_below_a_folder(tmp_path: Path) -> None:
@@ -111,7 +111,7 @@ class Pages:
 
 
 def test_a_bucket_is_counted_to_its_end_or_as_far_as_there_is_time() -> None:
-    assert asyncio.run(reach.bucket_size(Pages(3), time.monotonic() + 9)) == Size(3, 15)
+    assert asyncio.run(reach.bucket_size(Pages(3), time.monotonic() + 900)) == Size(3, 15)
     assert asyncio.run(reach.bucket_size(Pages(3), time.monotonic() - 1)) == Size(1, 5, whole=False)
     assert asyncio.run(reach.bucket_size(Pages(1), time.monotonic() - 1)) == Size(1, 5)
 
@@ -134,4 +134,4 @@ def test_a_server_that_never_answers_is_not_waited_for() -> None:
         begun = time.monotonic()
         with pytest.raises(SeamlineError, match=r"cannot be reached \(no answer within 2 s\)"):
             look(f"http://127.0.0.1:{server.getsockname()[1]}/a.zip", limit_s=2)
-        assert 2 <= time.monotonic() - begun < 5
+        assert 2 <= time.monotonic() - begun < 60  # not until the other side gives up, which is never

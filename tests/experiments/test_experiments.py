@@ -49,7 +49,7 @@ def run_all(project: Project) -> list[str]:
     project.run("dvc", "exp", "run", "--temp", "--name", "copy", "-S", "number=3")
     project.run("dvc", "exp", "run", "--queue", "--name", "later", "-S", "number=4")
     project.run("dvc", "queue", "start", cold=True)
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 300
     while "Success" not in project.run("dvc", "queue", "status").stdout and time.monotonic() < deadline:
         time.sleep(0.5)
     project.run("dvc", "queue", "stop", "--kill", check=False)

@@ -478,7 +478,7 @@ def test_a_sweep_is_killed_resumes_and_its_winner_is_taken_over(finished: Projec
         time.sleep(0.05)
     os.kill(running.pid, signal.SIGKILL)
     running.communicate()
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 120
     while (trainings := processes_of(project.root)) and time.monotonic() < deadline:
         time.sleep(0.2)
     assert trainings == []  # it does not train on for nobody

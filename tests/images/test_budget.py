@@ -32,7 +32,7 @@ def test_no_more_pixels_are_under_way_than_the_budget_has() -> None:
     assert 60 < most[0] <= 100
     larger = threading.Thread(target=work, args=(250,))
     larger.start()
-    larger.join(10)
+    larger.join(60)
     assert not larger.is_alive(), "an image of more than the budget is worked on alone"
     assert most[0] == 250
 
@@ -42,7 +42,7 @@ def test_images_that_fill_the_budget_are_worked_on_together() -> None:
 
     def work() -> None:
         with budget.taken(50):
-            both.wait(10)
+            both.wait(60)
 
     workers = [threading.Thread(target=work) for _ in range(2)]
     for worker in workers:

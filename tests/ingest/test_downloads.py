@@ -516,7 +516,7 @@ def test_a_bucket_that_cannot_be_reached_is_reported_soon_with_what_to_do(
         pytest.raises(SeamlineError, match=r"cannot be reached .*dvc repro --downstream subset"),
     ):
         fetch_it(bucket, tmp_path)
-    assert time.perf_counter() - begun < 5
+    assert time.perf_counter() - begun < 30  # on a busy machine too; with retries it would be minutes
 
 
 @contextlib.contextmanager

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import cv2
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -7,6 +8,7 @@ from hypothesis import strategies as st
 from ultralytics.data.utils import polygon2mask
 from ultralytics.utils.ops import resample_segments
 
+from seamline.masks.filling import filled
 from seamline.masks.outlines import mask_to_corners
 from seamline.masks.rle import (
     Mask,
@@ -39,3 +41,13 @@ def test_lines_of_any_length_are_filled_as_ultralytics_does(count: int) -> None:
     radii = 0.3 + 0.1 * np.sin(7 * angles)
     line = np.stack((0.5 + radii * np.cos(angles), 0.5 + radii * np.sin(angles)), axis=1)
     assert (trained_mask(line, 700, 500) == ultralytics_mask(line, 700, 500)).all()
+
+
+@pytest.mark.parametrize(("left", "top"), [(0, 0), (7, 0), (0, 10), (9, 8), (-5, -3)])
+def test_a_canvas_that_begins_elsewhere_is_a_window_of_the_whole(left: int, top: int) -> None:
+    corners = np.array([[12, 10], [45, 14], [38, 40], [9, 33]], dtype=np.int32)
+    whole = cv2.fillPoly(np.zeros((80, 80), np.uint8), [corners + 20], 1)  # 20 px of room on each side
+    window = filled(corners, 41 - top, 46 - left, left, top)
+    assert window.dtype == np.uint8
+    assert window.sum() == whole.sum()
+    np.testing.assert_array_equal(window, whole[20 + top : 61, 20 + left : 66])

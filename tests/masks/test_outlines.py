@@ -10,7 +10,18 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from pycocotools import mask as coco_mask
 
-from seamline.masks.outlines import mask_to_corners
+from seamline.masks import outlines
+from seamline.masks.outlines import (
+    MAX_RINGS,
+    mask_to_corners,
+    nearest_points,
+    outline_px,
+    ring_pixels,
+    straightened,
+    thinned,
+    tolerance_px,
+    worth_a_ring,
+)
 from seamline.masks.rle import (
     Mask,
     mask_iou,
@@ -57,11 +68,114 @@ def test_parts_far_apart_are_one_line_and_stay_apart() -> None:
     assert mask_iou(mask, refilled) > 0.95  # the bridges are one pixel wide
 
 
-def test_a_speck_smaller_than_its_bridge_is_left_out() -> None:
+@pytest.mark.parametrize("turns", range(4))
+def test_a_speck_smaller_than_its_bridge_is_left_out(turns: int) -> None:
+    """Wherever it lies: the walk begins at the largest part, not at the first or the last one."""
     mask = np.zeros((100, 100), np.uint8)
     mask[5:45, 5:45] = 1
-    mask[90, 90] = 1
-    assert through_label(mask).sum() == 1600
+    mask[89:91, 89:91] = 1  # more than SPECKS_SHARE
+    refilled = through_label(np.ascontiguousarray(np.rot90(mask, turns)))
+    mask[89:91, 89:91] = 0
+    assert (refilled == np.rot90(mask, turns)).all()
+
+
+def test_the_first_speck_beyond_the_share_is_kept() -> None:
+    """Two of 16 px beside 40,000: one is within 0.1%, both are not, nor is a part that would be the last one left."""
+    assert worth_a_ring([40_000.0, 16.0, 25.0], [-1, -1, -1], 40.0) == [0, 2]
+    assert worth_a_ring([40_000.0, 16.0, 25.0], [-1, -1, -1], 16.0) == [0, 2]
+    assert worth_a_ring([40_000.0, 16.0, 25.0], [-1, -1, -1], 15.9) == [0, 1, 2]
+    assert worth_a_ring([3.0, 1.0, 2.0], [-1, -1, -1], 10.0) == [0]
+    assert worth_a_ring([40_000.0, 16.0, 9.0], [-1, -1, 1], 25.0) == [0]  # a hole goes with its part
+    assert worth_a_ring([16.0, 9.0, 9.0, 40_000.0], [-1, -1, 0, -1], 9.0) == [0, 1, 3]  # of equals, the hole first
+    assert worth_a_ring([16.0, 9.0, 9.0, 40_000.0], [-1, -1, 3, -1], 18.0) == [0, 3]
+
+
+def test_more_rings_than_can_be_joined_lose_the_smallest() -> None:
+    sizes = [float(size) for size in range(MAX_RINGS + 2, 0, -1)]
+    assert worth_a_ring(sizes[2:], [-1] * MAX_RINGS, 0.0) == list(range(MAX_RINGS))
+    assert worth_a_ring(sizes, [-1] * len(sizes), 0.0) == list(range(MAX_RINGS))
+
+
+def discs(*circles: tuple[int, int, int, int]) -> Mask:
+    """Each given by its centre's column and row, its radius, and whether it is filled or taken away."""
+    mask = np.zeros((300, 500), np.uint8)
+    for column, row, radius, value in circles:
+        cv2.circle(mask, (column, row), radius, value, -1)
+    return mask
+
+
+@pytest.mark.parametrize("more", [[], [(390, 150, 90, 1)], [(150, 150, 9, 0)]])
+def test_a_large_mask_has_few_corners_for_less_than_a_hundredth_of_it(more: list[tuple[int, int, int, int]]) -> None:
+    """One part, two parts, a hole: OpenCV's outline of the first has 170 corners at the ends of its straight runs."""
+    mask = discs((150, 150, 120, 1), *more)
+    corners = mask_to_corners(mask)
+    assert corners is not None
+    assert 12 <= len(corners) <= 80
+    assert mask_iou(mask, through_label(mask)) > 1 - outlines.LOST_SHARE
+
+
+@pytest.mark.parametrize(
+    ("area", "length", "tolerance"),
+    [(10_000, 570, 0.5), (10_000, 571, 0.0), (10_000, 285, 1.0), (10_000, 190, 1.5), (10_000, 95, 1.5), (100, 0, 1.5)],
+)
+def test_what_may_be_thinned_by_is_a_share_of_the_area_for_the_outline(
+    area: float, length: float, tolerance: float
+) -> None:
+    """3 x 0.0095 x area / outline, at most 1.5 px, and nothing below half a pixel."""
+    assert tolerance_px(area, length) == pytest.approx(tolerance, abs=1e-12)
+
+
+def test_a_path_is_thinned_as_opencv_does_and_keeps_its_ends() -> None:
+    walk = np.array([[0, 0], [5, 1], [10, 0], [15, 6], [20, 0]], dtype=np.int32)
+    assert thinned(walk, 1.5).tolist() == [[0, 0], [10, 0], [15, 6], [20, 0]]
+    assert thinned(walk, 0.0).tolist() == walk.tolist()
+    assert thinned(walk[:2], 9.0).tolist() == walk[:2].tolist()
+    assert thinned(walk[:3], 1.5).tolist() == [[0, 0], [10, 0]]
+    ring = np.array([[0, 0], [5, 1], [10, 0], [10, 10], [5, 9], [0, 10], [0, 0]], dtype=np.int32)
+    assert thinned(ring, 1.5).tolist() == [[0, 0], [10, 0], [10, 10], [0, 10], [0, 0]]
+
+
+def test_a_walk_keeps_its_turns_alone() -> None:
+    walk = [[0, 0], [2, 0], [2, 0], [4, 0], [6, 2], [8, 4], [8, 6], [8, 9], [5, 9], [4, 7], [2, 5], [1, 2]]
+    turns = [[0, 0], [4, 0], [8, 4], [8, 9], [5, 9], [4, 7], [2, 5], [1, 2]]
+    assert straightened(np.array(walk, dtype=np.int32)).tolist() == turns
+    # Two steps on one slope are two corners: only rows, columns and diagonals are known to be straight.
+    sloped = [[0, 0], [2, 1], [4, 2], [4, 0]]
+    assert straightened(np.array(sloped, dtype=np.int32)).tolist() == [[0, 0], [4, 2], [4, 0]]
+    kinked = [[0, 0], [2, 1], [5, 3], [5, 0]]  # both down and right, and not one line
+    assert straightened(np.array(kinked, dtype=np.int32)).tolist() == kinked
+    assert straightened(np.array([[3, 4], [3, 4]], dtype=np.int32)).tolist() == [[3, 4]]
+
+
+@given(st.integers(0, 500), st.integers(2, 40), st.integers(2, 40))
+def test_pixels_of_a_ring_are_those_that_are_filled(seed: int, height: int, width: int) -> None:
+    mask = blobs(seed, height, width)
+    found, _ = cv2.findContours(mask, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+    for contour in found:
+        ring = contour.reshape(-1, 2).astype(np.int32)
+        whole = cv2.drawContours(np.zeros_like(mask), [contour], -1, 1, -1)
+        assert ring_pixels(ring) == whole.sum()
+        assert outline_px(ring) == (len(ring) if len(ring) > 1 else 0)
+
+
+@pytest.mark.parametrize("count", [7, 99, 100, 101, 200])
+def test_the_nearest_point_is_the_nearest_of_all(count: int) -> None:
+    """Pairs below 10,000 are compared; from there on a tree finds them."""
+    rng = np.random.default_rng(count)
+    among, of = rng.integers(0, 300, (count, 2), dtype=np.int32), rng.integers(0, 300, (100, 2), dtype=np.int32)
+    lengths, closest = nearest_points(among, of)
+    every = np.array([[max(abs(int(a[0] - b[0])), abs(int(a[1] - b[1]))) for b in among] for a in of])
+    assert lengths.tolist() == every.min(axis=1).tolist()
+    assert every[np.arange(100), closest].tolist() == every.min(axis=1).tolist()
+
+
+def test_bridges_take_the_shortest_way_and_enclose_nothing() -> None:
+    """Three squares in an L: to the one beside and the one below, 20 px each, never along the diagonal of 30."""
+    mask = np.zeros((80, 90), np.uint8)
+    mask[5:30, 5:30] = mask[5:30, 50:75] = mask[50:75, 5:30] = 1
+    refilled = through_label(mask)
+    assert not (mask & ~refilled & 1).any()
+    assert (refilled ^ mask).sum() == 40  # 20 px from column 30 to 49 and from row 30 to 49
 
 
 @pytest.mark.parametrize("pixels", [[(3, 4)], [(3, 4), (4, 4)], [(3, 4), (4, 5), (5, 6)]])

@@ -50,6 +50,24 @@ def test_rle_in_every_form_is_the_same_mask(mask: Mask) -> None:
         assert (rle_to_mask(segmentation_to_rle(json.loads(json.dumps(segmentation)), height, width)) == mask).all()
 
 
+def test_polygons_are_unions_and_a_triangle_is_the_least() -> None:
+    triangle, square = [1.0, 1.0, 8.0, 1.0, 1.0, 8.0], [5.0, 5.0, 9.0, 5.0, 9.0, 9.0, 5.0, 9.0]
+    for polygons in ([triangle], [triangle, square], [triangle, [1.0, 2.0, 3.0, 4.0], "x", square]):
+        usable = [polygon for polygon in polygons if polygon in (triangle, square)]
+        expected = coco_mask.decode(coco_mask.merge(coco_mask.frPyObjects(usable, 10, 12)))
+        np.testing.assert_array_equal(rle_to_mask(segmentation_to_rle(polygons, 10, 12)), expected)
+
+
+def test_an_rle_of_another_size_is_refused_whichever_side_differs() -> None:
+    rle = mask_to_rle(np.ones((4, 6), np.uint8))
+    assert segmentation_to_rle(rle, 4, 6) == rle
+    for height, width in ((6, 4), (4, 7), (5, 6)):
+        with pytest.raises(ValueError, match=rf"of size \[4, 6\] on an image of \[{height}, {width}\]"):
+            segmentation_to_rle(rle, height, width)
+    with pytest.raises(ValueError, match="of size None on an image"):
+        segmentation_to_rle({"counts": "0"}, 4, 6)
+
+
 @pytest.mark.parametrize("segmentation", [None, [], [[]], [[1, 2, 3, 4]], {}, "x", {"size": [3, 4], "counts": [12]}, 5])
 def test_what_is_not_a_mask_is_a_value_error(segmentation: object) -> None:
     with pytest.raises(ValueError, match="has"):

@@ -50,6 +50,44 @@ def test_a_crop_is_only_as_large_as_its_pixels_ask_for(mask: npt.NDArray[np.uint
     assert (left, top) == (columns[0], rows[0])
 
 
+@given(small_masks, st.integers(0, 5), st.integers(0, 5), st.integers(0, 5), st.integers(0, 5))
+def test_a_mask_held_as_pixels_is_the_one_held_as_runs(
+    mask: npt.NDArray[np.uint8], left: int, top: int, right: int, below: int
+) -> None:
+    height, width = top + mask.shape[0] + below, left + mask.shape[1] + right
+    whole = np.zeros((height, width), np.uint8)
+    whole[top : top + mask.shape[0], left : left + mask.shape[1]] = mask
+    shapes: list[Crop | npt.NDArray[np.int64]] = [Crop(mask, left, top), mask_to_runs(mask, left, top, height)]
+    found = Detections(
+        np.zeros((2, 4), np.float32), np.ones(2, np.float32), np.zeros(2, np.int64), shapes, height, width
+    )
+    flat = whole.flatten(order="F").astype(int)  # down the columns
+    changes = np.flatnonzero(np.diff(np.concatenate(([0], flat, [0]))))
+    for index in range(2):
+        np.testing.assert_array_equal(found.mask(index), whole)
+        assert found.runs(index).tolist() == changes.tolist()
+        assert found.rle(index)["counts"] == coco_mask.encode(np.asfortranarray(whole))["counts"].decode()
+        crop, first_column, first_row = found.crop(index)
+        assert crop.sum() == whole[first_row : first_row + crop.shape[0], first_column:].sum() == mask.sum()
+    assert [part.tolist() for part in found.masks] == [whole.tolist()] * 2
+    assert found.polygon(0) == found.polygon(1)
+
+
+def test_timings_are_put_beside_what_was_found() -> None:
+    nothing = Detections(np.zeros((0, 4), np.float32), np.zeros(0, np.float32), np.zeros(0, np.int64), [], 6, 8)
+    timed = nothing.with_timings(1.5, 2.5, 3.5)
+    assert timed.timings_ms == (1.5, 2.5, 3.5)
+    assert (timed.height, timed.width, timed.shapes, len(timed)) == (6, 8, [], 0)
+
+
+def test_a_polygon_of_a_square_runs_along_the_edges_of_its_pixels() -> None:
+    """Where COCO has them: three pixels from column 4 and row 2 on are 4 to 7 and 2 to 5."""
+    polygon = crop_to_polygon(Crop(np.ones((3, 3), np.uint8), 4, 2))
+    corners = {(polygon[index], polygon[index + 1]) for index in range(0, len(polygon), 2)}
+    assert corners == {(4.0, 2.0), (7.0, 2.0), (7.0, 5.0), (4.0, 5.0)}
+    assert all(isinstance(value, float) for value in polygon)
+
+
 def test_no_mask_is_an_empty_rle_and_no_polygon() -> None:
     nothing = mask_to_runs(np.zeros((0, 0), np.uint8), 3, 4, 20)
     assert coco_mask.decode(runs_to_rle(nothing, 20, 10)).sum() == 0

@@ -73,12 +73,12 @@ def test_nms_of_33_600_candidates_takes_no_longer_than_torchvisions() -> None:
     scores, classes = rng.permutation(np.linspace(0.001, 0.99, count)).astype(np.float32), rng.integers(0, 13, count)
     tensors = [torch.from_numpy(part) for part in (corners, scores, classes)]
     ours, theirs = [], []
-    for _ in range(3):
-        start = time.perf_counter()
+    for _ in range(7):  # processor time, in turns: what else the machine does counts for neither
+        start = time.process_time()
         found = non_maximum_suppression(corners, scores, classes, 0.7, 300)
-        ours.append(time.perf_counter() - start)
-        start = time.perf_counter()
+        ours.append(time.process_time() - start)
+        start = time.process_time()
         expected = torchvision.ops.batched_nms(*tensors, 0.7)
-        theirs.append(time.perf_counter() - start)
+        theirs.append(time.process_time() - start)
     assert found.tolist() == expected[:300].tolist()
     assert min(ours) < min(theirs)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import tracemalloc
+from pathlib import Path
 from typing import Any
 
 import cv2
@@ -13,6 +14,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from ultralytics import YOLO
 from ultralytics.utils import ops
 
 from seamline.masks.rle import mask_iou
@@ -20,9 +22,10 @@ from seamline.models.arrays import Floats
 from seamline.models.detections import Detections
 from seamline.models.letterbox import Letterbox, letterbox_of
 from seamline.models.model_facts import Limits, ModelFacts
-from seamline.models.yolo import outputs_to_detections, unchanged_process
+from seamline.models.yolo import load_module, outputs_to_detections, unchanged_process
 from seamline.models.yolo_masks import decode_masks
-from tests.untrained import IMGSZ
+from tests.conftest import TINY
+from tests.untrained import IMGSZ, NAMES, write_checkpoint
 
 SIZES = [(240, 320), (320, 240), (257, 123), (96, 96), (40, 31), (1000, 7), (333, 500)]
 
@@ -188,6 +191,40 @@ def test_a_score_of_exactly_the_confidence_is_left_out_as_by_ultralytics() -> No
         found = decoded(predictions, prototypes, letterbox_of(160, 160, 160), 160, 7, Limits(confidence, 0.7, 9))
         [expected] = theirs(torch.from_numpy(predictions)[None].clone(), conf_thres=confidence, iou_thres=0.7, nc=7)
         assert len(found) == len(expected) == count
+
+
+def test_the_best_are_left_and_no_more_than_asked_for() -> None:
+    """Seven boxes of one class side by side, and one that the best suppresses."""
+    predictions, prototypes = np.zeros((4 + 2 + 4, 8), np.float32), np.ones((4, 20, 20), np.float32)
+    predictions[0] = [10, 30, 50, 70, 90, 110, 130, 51]
+    predictions[1], predictions[2], predictions[3] = 80, 10, 30
+    predictions[5] = [0.3, 0.4, 0.9, 0.5, 0.6, 0.7, 0.8, 0.85]
+    predictions[4] = 0.1
+    for most in (1, 3, 6, 7, 8):
+        found = decoded(predictions, prototypes, letterbox_of(320, 320, 160), 160, 2, Limits(0.25, 0.7, most))
+        expected = [0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3][:most]
+        assert found.scores.tolist() == pytest.approx(expected)
+        assert found.classes.tolist() == [1] * len(expected)
+        assert found.boxes[0].tolist() == [90, 130, 110, 190]  # twice the size: 45 to 55 and 65 to 95
+        assert (found.height, found.width) == (320, 320)
+        assert found.scores.dtype == np.float32
+        assert found.classes.dtype == np.int64
+
+
+def test_weights_are_opened_with_their_names_and_put_out_what_masks_are_made_of(tmp_path: Path) -> None:
+    """Fused, they give what ultralytics' own model gives."""
+    images = [tmp_path / "photo.png"]
+    cv2.imwrite(str(images[0]), np.random.default_rng(0).integers(0, 256, (IMGSZ, IMGSZ, 3), dtype=np.uint8))
+    write_checkpoint(tmp_path / "train" / "best.pt", images, TINY)
+    module, facts = load_module(tmp_path / "train" / "best.pt", "cpu")
+    assert facts == ModelFacts(NAMES, IMGSZ)
+    tensor = torch.rand((1, 3, IMGSZ, IMGSZ), generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        predictions, prototypes = module(tensor)
+        (expected, theirs), *_ = YOLO(str(tmp_path / "train" / "best.pt")).model.eval()(tensor)
+    assert predictions.shape[:2] == (1, 4 + len(NAMES) + prototypes.shape[1])
+    torch.testing.assert_close(predictions, expected, rtol=1e-3, atol=1e-3)
+    torch.testing.assert_close(prototypes, theirs, rtol=1e-3, atol=1e-3)
 
 
 def test_what_importing_ultralytics_sets_is_put_back(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -202,6 +202,16 @@ def test_wherever_a_run_is_cut_it_ends_in_the_same_bytes(
     assert not differences(tmp_path / "cut", tmp_path / "whole")
 
 
+# `seamline` that waits before its file takes its name, so that nobody comes too late to see the temporary one.
+HELD = """
+import pathlib, runpy, sys, time
+replace = pathlib.Path.replace
+pathlib.Path.replace = lambda path, to: (path.name == ".results.json.tmp" and time.sleep(600)) or replace(path, to)
+sys.argv[0] = "seamline"
+runpy.run_module("seamline", run_name="__main__")
+"""
+
+
 def test_killed_it_ends_in_the_same_bytes(untrained: Untrained, tmp_path: Path) -> None:
     """By the system, while it predicts and while it writes."""
     photos = write_photos(tmp_path / "photos", 40)
@@ -214,14 +224,14 @@ def test_killed_it_ends_in_the_same_bytes(untrained: Untrained, tmp_path: Path) 
     def lines_at_least(count: int) -> Callable[[], bool]:
         return lambda: lines.exists() and lines.read_bytes().count(b"\n") >= count
 
-    moments = [lines_at_least(20), (tmp_path / "killed" / ".results.json.tmp").exists]
-    for moment in moments:
-        process = subprocess.Popen([*command, tmp_path / "killed"], cwd=PROJECT, stderr=subprocess.DEVNULL)
+    written = (tmp_path / "killed" / ".results.json.tmp").exists
+    for moment, begun in ((lines_at_least(20), command), (written, [*command[:1], "-c", HELD, *command[3:]])):
+        process = subprocess.Popen([*begun, tmp_path / "killed"], cwd=PROJECT, stderr=subprocess.DEVNULL)
         while process.poll() is None and not moment():
             time.sleep(0.001)
         process.kill()
         process.wait()
-    assert process.returncode == -signal.SIGKILL, "it had ended before"
+        assert process.returncode == -signal.SIGKILL, "it had ended before"
     subprocess.run([*command, tmp_path / "killed"], cwd=PROJECT, check=True, capture_output=True)
     assert not differences(tmp_path / "killed", tmp_path / "whole")
     assert not list((tmp_path / "killed").glob(".*"))

@@ -20,9 +20,8 @@ def test_setup_does_nothing_twice_and_installs_again_when_the_pins_change(projec
     done.write_text(f"{project.root}\n")
     (done.parent / "bin").mkdir()
     (done.parent / "bin" / "python").symlink_to(sys.executable)
-    begun = time.perf_counter()
+    assert project.run("make", "--dry-run", "setup").stdout.splitlines() == ["make: Nothing to be done for 'setup'."]
     assert "pip install" not in project.run("make", "setup").stdout
-    assert time.perf_counter() - begun < 2
     later = time.time() + 5
     os.utime(project.root / "requirements.txt", (later, later))
     commands = project.run("make", "--dry-run", "setup").stdout

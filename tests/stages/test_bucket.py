@@ -276,7 +276,7 @@ def test_a_pull_killed_at_ten_random_moments_ends_in_the_same_place(bucket: Buck
         ) -> None:
             if request.method == "GET" and next(left) >= 0:
                 reached.set()
-                killed.wait(20)
+                killed.wait(120)
 
         bucket.proxy.before = hold
         running = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)

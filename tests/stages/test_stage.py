@@ -158,7 +158,7 @@ def test_a_stage_ends_when_its_parent_is_killed(tmp_path: Path) -> None:
     child = int(lines[0])
     running.send_signal(signal.SIGKILL)
     running.wait()
-    for _ in range(50):
+    for _ in range(600):
         try:
             os.kill(child, 0)
         except ProcessLookupError:
@@ -166,7 +166,7 @@ def test_a_stage_ends_when_its_parent_is_killed(tmp_path: Path) -> None:
         if Path(f"/proc/{child}/stat").exists() and ") Z " in Path(f"/proc/{child}/stat").read_text():
             return
         time.sleep(0.1)
-    raise AssertionError("the stage outlived its parent by five seconds")
+    raise AssertionError("the stage outlived its parent by a minute")
 
 
 def test_an_interrupt_shows_no_traceback(tmp_path: Path) -> None:

@@ -1,0 +1,27 @@
+"""What `make mutants` runs on: rooms of which every file and test is there."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+
+from tests.conftest import PROJECT
+
+CONFIG = tomllib.loads((PROJECT / "checks" / "mutants.toml").read_text(encoding="utf-8"))
+
+
+def test_every_file_and_test_of_a_room_is_there() -> None:
+    for name, room in CONFIG["rooms"].items():
+        for pattern in [*room["files"], *room["tests"]]:
+            assert list(PROJECT.glob(pattern)), f"{name}: {pattern}"
+        assert 0.8 <= room["bar"] <= 1
+
+
+def test_survivors_are_of_functions_that_are_there() -> None:
+    """A row goes when its function does."""
+    text = (PROJECT / "docs" / "mutants.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| `(seamline[\w.]+)\.x(?:_|ǁ\w+ǁ)(\w+?)__mutmut_\d+` \|", text, re.MULTILINE)
+    assert rows
+    for module, function in rows:
+        source = PROJECT / f"{module.replace('.', '/')}.py"
+        assert f"def {function}(" in source.read_text(encoding="utf-8"), f"{module}: {function}"
