@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from seamline.base.coco import Record
+from seamline.models.model_facts import ModelFacts
 
 
 class FoundBoxes:
@@ -30,7 +31,7 @@ class BoxDetector:
     """Finds what is annotated, a little beside it, and now and then not at all; without a mask."""
 
     has_masks, precision, imgsz = False, "f32", 64
-    engine = SimpleNamespace(streams=1)
+    engine = SimpleNamespace(streams=1, facts=ModelFacts(["x", "y"], imgsz, family="stub", masks=False))
 
     def __init__(self, split_file: Path, seed: int = 0) -> None:
         coco = json.loads(split_file.read_text())
@@ -77,7 +78,7 @@ def boxes_alone(value: Any) -> Any:
     if isinstance(value, list):
         return [boxes_alone(one) for one in value]
     if not isinstance(value, dict):
-        return value.replace("of masks on", "of boxes on") if isinstance(value, str) else value
+        return re.sub("mask(?=s on| mAP)", "box", value).replace("boxs", "boxes") if isinstance(value, str) else value
     dropped = {key for key in value if key.replace("box", "mask") in value and "box" in key.split("_")}
     dropped |= {key for key in value if key.startswith(("max_abs_box", "max_abs_prototype"))}
     return {key.replace("mask", "box"): boxes_alone(one) for key, one in value.items() if key not in dropped}

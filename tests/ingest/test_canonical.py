@@ -847,7 +847,7 @@ def test_a_clean_dataset_passes_through_with_all_its_fields(tmp_path: Path) -> N
     report, coco = canonical(write_dataset(tmp_path / "in"), tmp_path / "out")
     assert {key: value for key, value in report.items() if "sha256" not in key} == {
         "layout": "coco", "images": 6, "annotations": 12, "categories": 2,
-        "files_without_record": 0, "repaired": {}, "dropped": {},
+        "files_without_record": 0, "repaired": {}, "dropped": {}, "crowds": None,
     }  # fmt: skip
     assert coco["images"][0] == {"id": 1, "file_name": "001.png", "width": 40, "height": 60, "pair_id": 1}
     assert coco["annotations"][3]["scale"] == 2
