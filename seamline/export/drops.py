@@ -68,21 +68,21 @@ def read_gate(split: Path, on: str) -> Gate:
     missing = [number for number in every if str(number) not in group_of]
     if missing:
         raise SeamlineError(f"{split / 'groups.json'}: lacks image {missing[0]}; the split stage makes it.")
-    kept = [
+    counted = [
         number
         for number, image in sorted(every.items())
         if not (number in train.imgs or image["file_name"] in file_names or group_of[str(number)] in trained)
     ]
     truth = COCO()
     truth.dataset = {
-        "images": [every[number] for number in kept],
-        "annotations": [one for part in parts for one in part.anns.values() if one["image_id"] in set(kept)],
+        "images": [every[number] for number in counted],
+        "annotations": [one for part in parts for one in part.anns.values() if one["image_id"] in set(counted)],
         "categories": list(parts[0].cats.values()),
     }
     with contextlib.redirect_stdout(io.StringIO()):
         truth.createIndex()
-    groups = np.array([group_of[str(number)] for number in kept], dtype=np.int64)
-    return Gate(on, truth, groups, split / "test.json" if "test" in names else None, len(every) - len(kept))
+    groups = np.array([group_of[str(number)] for number in counted], dtype=np.int64)
+    return Gate(on, truth, groups, split / "test.json" if "test" in names else None, len(every) - len(counted))
 
 
 def gate_to_record(gate: Gate) -> Record:

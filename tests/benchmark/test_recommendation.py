@@ -104,7 +104,7 @@ def test_a_gpu_is_never_recommended_for_the_processor() -> None:
     assert as_fast(rows, "onnx") == []
 
 
-def test_formats_that_take_equal_time_are_rarely_told_apart() -> None:
+def test_a_difference_is_rarely_seen_between_equally_fast_formats() -> None:
     """What slows the machine is shared, each round has noise of its own: at most 5 of 100 pairs seem to differ."""
     random = np.random.default_rng(0)
     rows = {"pytorch": row(100), "openvino_int8": row(100, 0.0, None, "int8", "accepted")}

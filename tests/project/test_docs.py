@@ -221,5 +221,6 @@ def test_every_parameter_has_its_line_and_a_sentence() -> None:
         | {
             "export.int8.calibration_images",
             "export.int8.max_drop",
+            "export.int8.gate_on",
         }
     )

@@ -818,11 +818,17 @@ def drifting_export(bench: Bench) -> Said:
 
 @produces("...: there is no model; INT8 costs more mask mAP50-95 on val than export.int8.max_drop (...) allows: ...")
 def refused_int8(bench: Bench) -> Said:
+    from pycocotools.coco import COCO
+
+    from seamline.export.drops import Gate
     from seamline.export.int8 import why_no_int8
 
     (bench.folder / "photo.jpg").touch()
     (bench.folder / "openvino_int8").mkdir()
-    reason = why_no_int8([{"rung": "full", "drop": 0.03, "precision": "int8"}], "mask", 0.01)
+    rung = {
+        "rung": "full", "precision": "int8", "outcome": "refused", "gate_drop": 0.03, "gate_interval": [0.02, 0.04],
+    }  # fmt: skip
+    reason = why_no_int8([rung], "mask", Gate("val", COCO(), np.zeros(0, np.int64), None, 0), 0.01)
     (bench.folder / "openvino_int8" / "no_model.txt").write_text(f"{reason}\n")
     return bench.predict("openvino_int8", "photo.jpg")
 
