@@ -1,6 +1,6 @@
 """How often the INT8 gate and the verdicts on speed are wrong, on simulated models and machines; prints Markdown.
 
-A population of 40,000 photos is drawn with the matches of two models, so that the true drop is known. Then splits of few
+A population of 40,000 photos is drawn with the matches of two models, so that the true drop is known. Splits of few
 photos are drawn from it, and the gate decides with a max_drop just below the true drop: whatever it accepts is wrong.
 
 Example: python -m bench.gates --splits 400
@@ -102,8 +102,8 @@ def matches_of(population: Population, model: int, photos: Ints) -> Matches:
 
 def true_drop(population: Population) -> float:
     every = np.arange(PHOTOS)
-    pair = (matches_of(population, model, every) for model in (0, 1))
-    return float(drops_of(*pair, np.ones((1, PHOTOS), dtype=np.int64))[0])
+    first, other = (matches_of(population, model, every) for model in (0, 1))
+    return float(drops_of(first, other, np.ones((1, PHOTOS), dtype=np.int64))[0])
 
 
 def gate_intervals(
@@ -113,8 +113,8 @@ def gate_intervals(
     found = []
     for _ in range(splits):
         own = random.choice(PHOTOS, photos, replace=False)
-        pair = (matches_of(population, model, own) for model in (0, 1))
-        found.append(drop_interval(*pair, np.arange(photos)))
+        first, other = (matches_of(population, model, own) for model in (0, 1))
+        found.append(drop_interval(first, other, np.arange(photos)))
     return found
 
 
@@ -140,7 +140,7 @@ def gate_rows(splits: int) -> list[str]:
 
 
 def rounds_of(random: np.random.Generator, stays: float, faster: float) -> tuple[Floats, Floats]:
-    """Two formats in one run, in images a second: the machine's pace is theirs both, and each has 2% noise of its own."""
+    """Two formats of one run, in images a second: the machine's pace is that of both; each has 2% noise of its own."""
     pace, walk = np.zeros(ROUNDS), random.normal(0, 0.02 / (1 - stays**2) ** 0.5)
     for number in range(ROUNDS):
         walk = stays * walk + random.normal(0, 0.02)

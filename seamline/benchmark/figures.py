@@ -66,8 +66,8 @@ def interval_of_another_run(values: Sequence[float]) -> list[float] | None:
 
     What disturbs a machine lasts for many rounds. Rounds are therefore not independent, and the plain interval of their
     median is much too narrow. This is the 95% prediction interval of one more block (Student's t), given the medians of
-    BLOCKS blocks of consecutive rounds: what lasts longer than a block does not average out. It is made of logarithms,
-    since a disturbance makes a machine twice as slow rather than a number of images slower, and no image takes no time. How often it holds:
+    BLOCKS blocks of consecutive rounds: what lasts longer than a block does not average out. It is made of logarithms:
+    a disturbance makes a machine slower by a factor, and no image takes no time. How often it holds:
     tests/benchmark/test_figures.py.
     """
     if len(values) < FEWEST_ROUNDS:

@@ -23,7 +23,7 @@ from seamline.params.evaluate import IouThresholds
 
 DRAWS = 1000
 SEED = 0
-FEWEST = 30  # groups; draws of fewer vary too little to say anything
+FEWEST = 50  # groups; draws of fewer vary too little to say anything
 # Nominal levels of the two one-sided bounds. Draws of a small split vary less than small splits do, so that a nominal
 # 95% of the upper bound would be 87% to 92%; with these the errors are about 5% (bench/gates.py, docs/evaluation.md).
 UPPER_LEVEL, LOWER_LEVEL = 0.99, 0.95

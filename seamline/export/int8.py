@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 from seamline.base.coco import Record
 from seamline.base.errors import counted
 from seamline.export.comparison import figure_name
-from seamline.export.drops import Drop, Gate, drop_to_text, gate_to_record, outcome_of
+from seamline.export.drops import FEWEST, Drop, Gate, drop_to_text, gate_to_record, outcome_of
 from seamline.export.exporters import exporter_of
 from seamline.export.openvino import save_openvino
 from seamline.images.reading import read_image
@@ -169,11 +169,12 @@ def why_not_known(rungs: Sequence[Record], kind: str, gate: Gate, max_drop: floa
     last = rungs[-1]
     if last["outcome"] != NOT_KNOWN:
         return None
+    few = "" if last["gate_interval"] else f"; an interval needs {FEWEST} groups of photos, and draws that differ"
     wider = "" if gate.test else ", or set export.int8.gate_on to val+test"
     return (
         f"Whether INT8 costs more {kind} mAP50-95 than export.int8.max_drop ({max_drop:g}) allows is not known: on "
         f"{counted(len(gate.groups), 'photo')} of {gate.photos} it costs "
-        f"{drop_to_text(last['gate_drop'], last['gate_interval'])}. Give val more photos (split.ratios){wider}."
+        f"{drop_to_text(last['gate_drop'], last['gate_interval'])}{few}. Give val more photos (split.ratios){wider}."
     )
 
 

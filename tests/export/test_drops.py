@@ -34,11 +34,11 @@ def test_a_model_that_costs_just_too_much_is_rarely_accepted(harm: str) -> None:
 
 def test_few_photos_and_equal_models_say_nothing() -> None:
     population = draw_population(np.random.default_rng(0), HARMS["noise on everything"], 200)
-    for count, known in ((29, False), (30, True)):
+    for count, known in ((49, False), (50, True)):
         first, other = (matches_of(population, model, np.arange(count)) for model in (0, 1))
         assert (drop_interval(first, other, np.arange(count)) is not None) == known
     assert drop_interval(first, first, np.arange(count)) is None
-    pairs = np.arange(count) // 2  # 15 groups
+    pairs = np.arange(count) // 2  # 25 groups
     assert drop_interval(first, other, pairs) is None
 
 
