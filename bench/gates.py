@@ -151,7 +151,7 @@ def rounds_of(random: np.random.Generator, stays: float, faster: float) -> tuple
 
 def speed_rows(runs: int) -> list[str]:
     lines = [
-        "| verdict on speed, 16 rounds | a disturbance lasts | equal, told apart | 2% faster | 5% | 20% |",
+        "| verdict on speed, 16 rounds | a disturbance lasts | equal, but one called faster | 2% faster | 5% | 20% |",
         "| --- | --- | ---: | ---: | ---: | ---: |",
     ]
     for stays, lasts in ((0.0, "a round"), (0.8, "five rounds"), (0.95, "twenty rounds")):
