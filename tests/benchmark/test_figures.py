@@ -34,8 +34,7 @@ def test_throughput_is_the_median_rounds() -> None:
     assert figures["throughput_spread"] == 1.2  # 10th and 90th percentile of 25, 50, 100 are 30 and 90
     assert (figures["rounds"], figures["images_timed"]) == (3, 150)
     assert figures["throughput_rounds_img_s"] == [100, 50, 25]
-    low, high = figures["throughput_interval_img_s"]
-    assert low <= 50 <= high
+    assert figures["throughput_interval_img_s"] is None  # three rounds say nothing of another run
 
 
 def drifting(random: np.random.Generator, stays: float) -> list[float]:

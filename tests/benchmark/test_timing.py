@@ -197,11 +197,7 @@ def test_stage_writes_the_contracts_keys(
         assert row["queries"] >= 16
         assert row["images_timed"] == 2 * row["queries"]
         assert 0 < row["latency_ms"]["p50"] <= row["latency_ms"]["p90"] <= row["latency_ms"]["p99"]
-        low, high = row["latency_p50_interval_ms"]
-        assert low <= row["latency_ms"]["p50"] * 1.5
-        assert high >= row["latency_ms"]["p50"] / 1.5
-        low, high = row["throughput_interval_img_s"]
-        assert low <= row["throughput_img_s"] <= high
+        assert row["latency_p50_interval_ms"] is row["throughput_interval_img_s"] is None  # of two rounds
         for key in ("throughput_img_s", "model_mb", "peak_rss_mb", "preprocess_ms", "inference_ms", "postprocess_ms"):
             assert row[key] > 0, key
         assert abs(row["mask_mAP50_95_delta"]) <= 0.05

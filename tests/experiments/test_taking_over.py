@@ -98,7 +98,7 @@ def test_what_this_code_would_not_have_trained_is_refused(earlier: Earlier, tmp_
     other = tmp_path / "other"
     shutil.copytree(earlier.data[0].parent, other)
     label = next((other / "yolo" / "labels").iterdir())
-    label.write_text(label.read_text().replace("0.75", "0.7"))
+    label.write_text(f"{label.read_text()}0 0.1 0.1 0.2 0.1 0.2 0.2\n")
     changed = earlier._replace(data=(other / "split", other / "yolo"))
     with pytest.raises(SeamlineError, match="was trained on other data than the present splits"):
         changed.take()
