@@ -113,8 +113,10 @@ def enough_samples(matches: Matches, samples: int) -> int:
 
 def figures(matches: Matches, groups: Ints, weights: Ints, counted: Bools) -> Row:
     """Images, instances, and each average precision with its interval; six digits, None where there is no interval."""
-    found = sample_precisions(matches, np.ones((1, len(matches.image_ids)), dtype=np.int64), counted)[0]
-    samples = sample_precisions(matches, weights[: enough_samples(matches, len(weights))], counted)
+    every_image_once = np.ones((1, weights.shape[1]), dtype=weights.dtype)
+    drawn = weights[: enough_samples(matches, len(weights))]
+    found, *others = sample_precisions(matches, np.concatenate([every_image_once, drawn]), counted)
+    samples = np.array(others)
     showing = groups_showing(matches, groups, counted)
     values: list[float | None] = []
     for part, parts in ((found, samples), (found[:, :1], samples[..., :1])):
