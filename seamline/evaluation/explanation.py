@@ -37,7 +37,7 @@ from seamline.evaluation.curves import (
     operating_to_table,
 )
 from seamline.evaluation.kinds import KINDS, PLURALS, primary_kind
-from seamline.evaluation.measure import MEASURES, Measured, read_results
+from seamline.evaluation.measure import MEASURES, Measured, read_results, without_cycle_search
 from seamline.evaluation.mistakes import (
     FOUND_IOU,
     RIGHT,
@@ -56,6 +56,7 @@ from seamline.evaluation.slices import enough_samples, field_of, header_of, job_
 from seamline.params.evaluate import Evaluate
 
 
+@without_cycle_search()
 def write_evaluation(
     evaluations: dict[tuple[str, str], Measured],
     model: Path,

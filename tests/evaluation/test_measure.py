@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import gc
 import json
 from pathlib import Path
 
@@ -28,7 +29,7 @@ from seamline.evaluation.bootstrap import interval
 from seamline.evaluation.calibration import calibration
 from seamline.evaluation.curves import best_f1_threshold, matches_to_operating, operating_to_point
 from seamline.evaluation.explanation import write_evaluation
-from seamline.evaluation.measure import difference_interval, evaluate_files, measure
+from seamline.evaluation.measure import difference_interval, evaluate_files, measure, without_cycle_search
 from seamline.evaluation.mistakes import Judged
 from seamline.evaluation.pictures import truth_beside_prediction
 from seamline.images.colours import COLOURS, hex_to_bgr
@@ -263,3 +264,11 @@ def test_converting_there_and_back_costs_next_to_nothing(name: str, tmp_path: Pa
         # No class without ground truth turns into a number.
         assert (found.per_class[category["name"]]["mAP50_95"] is None) == (number not in shown)
         assert nothing.per_class[category["name"]]["mAP50_95"] == (0 if number in shown else None)
+
+
+def test_the_search_for_cycles_is_as_before_whatever_happens() -> None:
+    assert gc.isenabled()
+    with pytest.raises(ValueError, match="of the work"), without_cycle_search():
+        assert not gc.isenabled()
+        raise ValueError("of the work")
+    assert gc.isenabled()
