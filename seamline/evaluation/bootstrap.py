@@ -89,12 +89,12 @@ def rankings(matches: Matches, counted: Bools | None = None) -> list[Ranking]:
 
 def runs_of(iou: int, right: Bools, dropped: Bools) -> Runs:
     """Of a ranking's predictions (n,) at one threshold, of which at least one is right."""
-    kept = np.flatnonzero(~dropped)
-    among_kept = np.flatnonzero(np.diff(right[kept], prepend=False, append=False))
-    edges = np.empty_like(among_kept)
-    edges[::2] = kept[among_kept[::2]]
-    edges[1::2] = kept[among_kept[1::2] - 1] + 1
-    dropped_before = edges - among_kept
+    counting = np.flatnonzero(~dropped)
+    among_counting = np.flatnonzero(np.diff(right[counting], prepend=False, append=False))
+    edges = np.empty_like(among_counting)
+    edges[::2] = counting[among_counting[::2]]
+    edges[1::2] = counting[among_counting[1::2] - 1] + 1
+    dropped_before = edges - among_counting
     return Runs(iou, edges, np.flatnonzero(dropped)[: dropped_before[-1]], dropped_before)
 
 
