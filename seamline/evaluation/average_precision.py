@@ -22,7 +22,7 @@ from pycocotools.cocoeval import COCOeval
 from seamline.base.coco import Record
 from seamline.base.errors import SeamlineError
 from seamline.evaluation.kinds import COCO_KEYS
-from seamline.evaluation.matching import counted_instances, match
+from seamline.evaluation.matching import Pairs, counted_instances, match
 from seamline.evaluation.quick import hotcoco_arrays
 from seamline.params.evaluate import IouThresholds
 
@@ -76,6 +76,7 @@ class Matches(NamedTuple):
     instance_image: Ints  # (m,)
     instance_class: Ints  # (m,): index into names
     crowd: Bools  # (m,): a prediction matched to one counts as neither right nor wrong
+    touching: Pairs | None = None  # records of results and instances of any class that overlap; None: not looked for
 
 
 class Evaluation(NamedTuple):

@@ -37,7 +37,7 @@ from seamline.evaluation.curves import (
     operating_to_table,
 )
 from seamline.evaluation.kinds import KINDS, PLURALS, primary_kind
-from seamline.evaluation.measure import MEASURES, Measured, read_results
+from seamline.evaluation.measure import MEASURES, Measured, read_results_above, without_cycle_search
 from seamline.evaluation.mistakes import (
     FOUND_IOU,
     RIGHT,
@@ -56,6 +56,7 @@ from seamline.evaluation.slices import enough_samples, field_of, header_of, job_
 from seamline.params.evaluate import Evaluate
 
 
+@without_cycle_search()
 def write_evaluation(
     evaluations: dict[tuple[str, str], Measured],
     model: Path,
@@ -88,7 +89,7 @@ def write_evaluation(
 
     write_curves(primary["test"], operating, threshold, kind, params.seed, out)
 
-    results = read_results(predictions / f"test_{kind}.json")
+    results = read_results_above(predictions / f"test_{kind}.json", threshold, kind)
     judged = judge(truth["test"], results, primary["test"].matches, threshold, kind)
     names = {number: record["name"] for number, record in truth["test"].cats.items()}
     write_mistakes(judged, names, threshold, kind, out)

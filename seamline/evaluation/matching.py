@@ -20,6 +20,15 @@ from seamline.evaluation.kinds import shape_of
 Bools = npt.NDArray[np.bool_]
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
+TOUCHED_IOU = 0.1  # from here on a prediction is about an instance
+
+
+class Pairs(NamedTuple):
+    """A prediction and an instance of the same image that overlap enough."""
+
+    prediction: Ints
+    instance: Ints
+    overlap: Floats
 
 
 class Matched(NamedTuple):
@@ -30,14 +39,7 @@ class Matched(NamedTuple):
     score: Floats
     result: Ints
     instance: Ints
-
-
-class Pairs(NamedTuple):
-    """A prediction and an instance of the same image and class that overlap enough at the lowest threshold."""
-
-    prediction: Ints
-    instance: Ints
-    overlap: Floats
+    touching: Pairs
 
 
 def counted_instances(truth: COCO) -> list[Record]:
@@ -68,12 +70,14 @@ def match(truth: COCO, results: Sequence[Record], kind: str, thresholds: Floats,
     order = np.lexsort((-score, class_index, image))  # equal scores stay in the order of the results
     order = order[rank_in_run(image[order] * len(category_ids) + class_index[order]) < most]
     image, class_index, score, result = image[order], class_index[order], score[order], known[order]
-    pairs = overlapping(truth, [results[row] for row in result.tolist()], image, instances, kind, thresholds)
+    predictions = [results[row] for row in result.tolist()]
+    pairs, touching = overlapping(truth, predictions, image, instances, kind, thresholds)
+    touching = touching._replace(prediction=result[touching.prediction])
     crowd = np.array([bool(record["iscrowd"]) for record in instances], dtype=np.bool_)
     instance = pairs_to_instances(pairs, crowd, len(result), thresholds)
     # As accumulate ranks them: by class, then score, equal ones by image.
     order = np.lexsort((-score, class_index))
-    return Matched(image[order], class_index[order], score[order], result[order], instance[:, order])
+    return Matched(image[order], class_index[order], score[order], result[order], instance[:, order], touching)
 
 
 def rank_in_run(values: Ints) -> Ints:
@@ -91,8 +95,11 @@ def overlapping(
     instances: Sequence[Record],
     kind: str,
     thresholds: Floats,
-) -> Pairs:
-    """Pairs in the order of predictions, which are sorted by image (their index)."""
+) -> tuple[Pairs, Pairs]:
+    """Pairs of one class from the lowest threshold on, and those of any class from TOUCHED_IOU on.
+
+    In the order of predictions, which are sorted by image (their index).
+    """
     row_of = {record["id"]: row for row, record in enumerate(instances)}
     of_image: dict[int, list[int]] = {}
     for number, record in truth.anns.items():  # in the file's order: the last of two that overlap alike is matched
@@ -100,6 +107,7 @@ def overlapping(
             of_image.setdefault(record["image_id"], []).append(row_of[number])
     lowest = min(float(thresholds.min()), 1 - 1e-10)
     parts: list[tuple[Ints, Ints, Floats]] = []
+    touching: list[tuple[Ints, Ints, Floats]] = []
     bounds = np.searchsorted(image, np.arange(len(truth.imgs) + 1))
     for number, start, end in zip(sorted(truth.imgs), bounds[:-1].tolist(), bounds[1:].tolist(), strict=True):
         rows = of_image.get(number, [])
@@ -107,8 +115,6 @@ def overlapping(
             continue
         shown, found = [instances[row] for row in rows], predictions[start:end]
         same = np.equal.outer([one["category_id"] for one in found], [one["category_id"] for one in shown])
-        if not same.any():
-            continue
         if kind == "mask":
             for record in shown:
                 record["segmentation"] = truth.annToRLE(record)
@@ -117,8 +123,13 @@ def overlapping(
             [shape_of(one, kind) for one in shown],
             [int(one["iscrowd"]) for one in shown],
         )
-        first, second = np.nonzero(same & (overlaps >= lowest))
-        parts.append((first + start, np.array(rows)[second], overlaps[first, second]))
+        for chosen_pairs, wanted in ((parts, same & (overlaps >= lowest)), (touching, overlaps >= TOUCHED_IOU)):
+            first, second = np.nonzero(wanted)
+            chosen_pairs.append((first + start, np.array(rows)[second], overlaps[first, second]))
+    return joined(parts), joined(touching)
+
+
+def joined(parts: Sequence[tuple[Ints, Ints, Floats]]) -> Pairs:
     if not parts:
         return Pairs(np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0))
     return Pairs(*(np.concatenate(columns) for columns in zip(*parts, strict=True)))

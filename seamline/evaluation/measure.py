@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
+import gc
 from collections.abc import Iterator
 from itertools import groupby
 from pathlib import Path
@@ -28,7 +31,7 @@ from seamline.evaluation.average_precision import (
     read_ground_truth,
 )
 from seamline.evaluation.bootstrap import draw_weights, groups_showing, interval, mean_of_classes, sample_precisions
-from seamline.evaluation.kinds import kinds_of_predictions
+from seamline.evaluation.kinds import COCO_KEYS, kinds_of_predictions
 from seamline.params.evaluate import Evaluate
 
 MEASURES = ("mAP50_95", "mAP50")  # that intervals are given for
@@ -42,6 +45,16 @@ class Job(NamedTuple):
     results: Path
     kind: str
     params: Evaluate
+
+
+class Line(msgspec.Struct, gc=False):
+    """A COCO result whose shapes are still text, a tenth of the memory."""
+
+    image_id: int
+    category_id: int
+    score: float
+    bbox: msgspec.Raw = msgspec.Raw()
+    segmentation: msgspec.Raw = msgspec.Raw()
 
 
 class Measured(NamedTuple):
@@ -58,6 +71,21 @@ class Measured(NamedTuple):
     def sampled(self, measure: str) -> Floats:
         """(samples, classes, thresholds that the measure means over)."""
         return self.samples if measure == "mAP50_95" else self.samples[..., :1]
+
+
+@contextlib.contextmanager
+def without_cycle_search() -> Iterator[None]:
+    """No search for objects that refer to each other in circles, for work on many records, which never do.
+
+    With hundreds of thousands of records alive, the search takes longer than reading or making them.
+    """
+    before = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if before:
+            gc.enable()
 
 
 def evaluate_files(split: Path, predictions: Path, params: Evaluate) -> dict[tuple[str, str], Measured]:
@@ -77,7 +105,16 @@ def evaluate_files(split: Path, predictions: Path, params: Evaluate) -> dict[tup
     jobs = [Job(split / f"{name}.json", predictions / f"{name}_{kind}.json", kind, params) for name, kind in wanted]
     large = quick.hotcoco is None and sum(job.results.stat().st_size for job in jobs) > LARGE_BYTES
     done = in_processes(evaluate_file, jobs, usable_cores()) if large else evaluate_in_turn(jobs)
-    return dict(zip(wanted, tqdm(done, "pycocotools", len(jobs), unit="run", disable=None), strict=True))
+    with without_cycle_search():
+        found = dict(zip(wanted, tqdm(done, "pycocotools", len(jobs), unit="run", disable=None), strict=True))
+    give_memory_back()
+    return found
+
+
+def give_memory_back() -> None:
+    """What was freed, to the system: glibc keeps hundreds of MB after a large split. Other systems need no asking."""
+    with contextlib.suppress(AttributeError, OSError):
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def evaluate_in_turn(jobs: list[Job]) -> Iterator[Measured]:
@@ -100,6 +137,22 @@ def read_results(path: Path) -> list[Record]:
     except msgspec.DecodeError as error:
         raise SeamlineError(f"{path}: is not JSON ({error}).") from None
     return found
+
+
+def read_results_above(path: Path, confidence: float, kind: str) -> list[Record]:
+    """COCO results of that kind as read_results has them; those with a lower score have nothing but the score."""
+    key = COCO_KEYS[kind]
+    return [
+        {
+            "image_id": one.image_id,
+            "category_id": one.category_id,
+            "score": one.score,
+            key: msgspec.json.decode(getattr(one, key)),
+        }
+        if one.score >= confidence
+        else {"score": one.score}
+        for one in msgspec.json.decode(path.read_bytes(), type=list[Line])
+    ]
 
 
 def groups_beside(split_file: Path) -> dict[str, int]:

@@ -17,10 +17,10 @@ from pycocotools.coco import COCO
 from seamline.base.coco import Record
 from seamline.evaluation.average_precision import Ints, Matches
 from seamline.evaluation.kinds import shape_of
+from seamline.evaluation.matching import TOUCHED_IOU
 from seamline.masks.rle import segmentation_to_rle
 
 FOUND_IOU = 0.5  # from here on an instance is found
-TOUCHED_IOU = 0.1  # from here on a prediction is about an instance
 RIGHT = "right"
 IN_CROWD = "in a crowd region"
 MISSED = "missed"
@@ -32,7 +32,7 @@ class Judged(NamedTuple):
     image_id: int
     instances: list[Record]  # those that count
     predictions: list[Record]  # from the threshold on, best first
-    overlaps: npt.NDArray[np.float64]  # IoU, predictions x instances
+    overlaps: npt.NDArray[np.float64]  # IoU, predictions x instances; it may be 0 below TOUCHED_IOU
     verdicts: list[str]  # of each prediction: RIGHT, IN_CROWD or one of false_verdicts
     found: list[int]  # of each prediction: index of the instance that it found, -1 where it found none
     missed: list[int]  # index of each instance that no prediction found
@@ -73,13 +73,21 @@ def judge(truth: COCO, results: Sequence[Record], matches: Matches, confidence: 
         if record["score"] >= confidence:
             by_image[record["image_id"]].append(index)
     row_of = {number: row for row, number in enumerate(matches.instance_id.tolist())}
+    touched = touched_instances(matches, len(results))
     judged = []
     for image_id, indices in by_image.items():
         ranked = sorted(indices, key=lambda index: (-results[index]["score"], index))
         instances = [record for record in truth.imgToAnns[image_id] if not record["iscrowd"]]
         rows = {row_of[record["id"]]: index for index, record in enumerate(instances)}
         predictions = [results[index] for index in ranked]
-        overlaps = shape_overlaps(predictions, instances, truth.imgs[image_id], kind)
+        if touched is None:
+            overlaps = shape_overlaps(predictions, instances, truth.imgs[image_id], kind)
+        else:
+            overlaps = np.zeros((len(predictions), len(instances)))
+            for position, index in enumerate(ranked):
+                for row, overlap in touched[index]:
+                    if row in rows:
+                        overlaps[position, rows[row]] = overlap
         verdicts, found = [], []
         for position, index in enumerate(ranked):
             instance = matched.get(index)
@@ -96,6 +104,19 @@ def judge(truth: COCO, results: Sequence[Record], matches: Matches, confidence: 
         quality = panoptic_quality(hits, wrong, len(missed))
         judged.append(Judged(image_id, instances, predictions, overlaps, verdicts, found, missed, quality))
     return judged
+
+
+def touched_instances(matches: Matches, results: int) -> list[list[tuple[int, float]]] | None:
+    """For each result the instances (rows of matches) that it touches, and their IoU.
+
+    None where matching did not look at all results: pycocotools did it, or an image has more than it counts.
+    """
+    if matches.touching is None or len(matches.result) < results:
+        return None
+    found: list[list[tuple[int, float]]] = [[] for _ in range(results)]
+    for result, row, overlap in zip(*(column.tolist() for column in matches.touching), strict=True):
+        found[result].append((row, overlap))
+    return found
 
 
 def shape_overlaps(

@@ -31,7 +31,9 @@ from seamline.evaluation.average_precision import (
 from seamline.evaluation.bootstrap import (
     AT_ONCE,
     FEWEST,
+    RECALLS,
     SHARE,
+    accumulate,
     class_precisions,
     draw_weights,
     groups_showing,
@@ -39,6 +41,7 @@ from seamline.evaluation.bootstrap import (
     interval,
     mean_of_classes,
     rankings,
+    recalls_reached,
     sample_precisions,
 )
 from tests.conftest import write_dataset
@@ -193,6 +196,27 @@ def test_the_interval_is_that_of_datasets_drawn_anew(
     means = mean_of_classes(samples)
     low, high = interval(means, 15, float(means.mean())) or (1, 0)
     assert low < means.mean() < high
+
+
+@pytest.mark.parametrize("count", [0, 1, 2, 3, 8, 9, 10, 15, 16, 17, 130])
+def test_sums_and_peaks_down_the_rows_are_numpys(count: int) -> None:
+    rows = np.random.default_rng(count).integers(0, 9, (count, 5), dtype=np.int32)
+    for function, given_rows in ((np.add, rows), (np.maximum, rows[::-1])):
+        expected = function.accumulate(given_rows, axis=0)
+        found = given_rows.copy()
+        accumulate(function, found)
+        np.testing.assert_array_equal(found, expected)
+    backwards = rows.copy()
+    accumulate(np.maximum, backwards[::-1])
+    np.testing.assert_array_equal(backwards[::-1], np.maximum.accumulate(rows[::-1], axis=0))
+
+
+def test_recalls_are_reached_where_pycocotools_says_so() -> None:
+    totals = np.array([1, 3, 7, 29, 50, 100, 1000])
+    found = recalls_reached(totals)
+    for row, total in zip(found, totals.tolist(), strict=True):
+        recalls = np.arange(total + 1) / total
+        np.testing.assert_array_equal(row[: total + 1], np.searchsorted(RECALLS, recalls, side="right"))
 
 
 def test_an_interval_is_that_of_student_around_the_figure_and_not_given_for_few_groups() -> None:

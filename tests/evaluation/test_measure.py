@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import gc
 import json
 from pathlib import Path
 
@@ -28,7 +29,14 @@ from seamline.evaluation.bootstrap import SHARE, interval
 from seamline.evaluation.calibration import calibration
 from seamline.evaluation.curves import best_f1_threshold, matches_to_operating, operating_to_point
 from seamline.evaluation.explanation import write_evaluation
-from seamline.evaluation.measure import difference_interval, evaluate_files, measure
+from seamline.evaluation.measure import (
+    difference_interval,
+    evaluate_files,
+    measure,
+    read_results,
+    read_results_above,
+    without_cycle_search,
+)
 from seamline.evaluation.mistakes import Judged
 from seamline.evaluation.pictures import truth_beside_prediction
 from seamline.images.colours import COLOURS, hex_to_bgr
@@ -263,3 +271,21 @@ def test_converting_there_and_back_costs_next_to_nothing(name: str, tmp_path: Pa
         # No class without ground truth turns into a number.
         assert (found.per_class[category["name"]]["mAP50_95"] is None) == (number not in shown)
         assert nothing.per_class[category["name"]]["mAP50_95"] == (0 if number in shown else None)
+
+
+def test_the_search_for_cycles_is_as_before_whatever_happens() -> None:
+    assert gc.isenabled()
+    with pytest.raises(ValueError, match="of the work"), without_cycle_search():
+        assert not gc.isenabled()
+        raise ValueError("of the work")
+    assert gc.isenabled()
+
+
+@pytest.mark.parametrize(("kind", "key"), [("box", "bbox"), ("mask", "segmentation")])
+def test_results_above_a_score_are_those_of_the_file(tmp_path: Path, kind: str, key: str) -> None:
+    shapes = {"box": [1.5, 2, 3, 4], "mask": {"size": [4, 4], "counts": "04L0"}}
+    scores = (0.2, 0.5, 0.9)
+    records = [{"image_id": 7, "category_id": 2, "score": score, key: shapes[kind]} for score in scores]
+    (tmp_path / "results.json").write_text(json.dumps(records))
+    assert read_results(tmp_path / "results.json") == records
+    assert read_results_above(tmp_path / "results.json", 0.5, kind) == [{"score": 0.2}, *records[1:]]

@@ -18,6 +18,8 @@ from seamline.base.coco import Record
 from seamline.evaluation import average_precision as module
 from seamline.evaluation import quick
 from seamline.evaluation.average_precision import quick_evaluation, reference_evaluation, results_of_kind
+from seamline.evaluation.matching import TOUCHED_IOU
+from seamline.evaluation.mistakes import confusion_matrix, judge
 from seamline.params.evaluate import IouThresholds
 
 COCO_IOUS = IouThresholds(0.5, 0.95, 0.05)
@@ -87,7 +89,7 @@ def assert_same(first: Any, second: Any) -> None:
     for name, one, other in zip(first._fields, first, second, strict=True):
         if name == "matches":
             assert_same(one, other)
-        else:
+        elif name != "touching":  # pycocotools has none
             np.testing.assert_array_equal(one, other, err_msg=name)
 
 
@@ -102,6 +104,22 @@ def test_every_number_and_every_match_is_pycocotools(seed: int, kind: str) -> No
         assert not any(record["category_id"] in known for record in results)
     else:
         assert_same(found, reference_evaluation(index_of(dataset), results, kind, COCO_IOUS))
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(0, 2**32 - 1), st.sampled_from(["box", "mask"]))
+def test_mistakes_are_those_of_overlaps_computed_anew(seed: int, kind: str) -> None:
+    dataset, results = drawn(seed)
+    results = results_of_kind([one for one in results if one["category_id"] != NOWHERE], kind)
+    matches = module.average_precision(index_of(dataset), results, kind, COCO_IOUS).matches
+    found = judge(index_of(dataset), results, matches, 0.3, kind)
+    expected = judge(index_of(dataset), results, matches._replace(touching=None), 0.3, kind)
+    for one, other in zip(found, expected, strict=True):
+        assert one._replace(overlaps=other.overlaps) == other
+        about = other.overlaps >= TOUCHED_IOU
+        np.testing.assert_array_equal(one.overlaps[about], other.overlaps[about])
+    names = {record["id"]: record["name"] for record in dataset["categories"]}
+    np.testing.assert_array_equal(confusion_matrix(found, names)[1], confusion_matrix(expected, names)[1])
 
 
 def changed(dataset: Record, **fields: Any) -> Record:
