@@ -65,6 +65,7 @@ class Export:
     pull: dict[str, Any] = field(default_factory=dict)  # parameters that the source needs
     unlisted: int | None = 0  # image files without a record; None: a matter of taste
     versions: list[set[str]] = field(default_factory=list)  # photos that are one photo's versions
+    splits: dict[str, str] = field(default_factory=dict)  # sha256 of a photo -> train, val or test, where the tool says
 
 
 def inside(outline: Sequence[tuple[int, int]]) -> Mask:
