@@ -65,7 +65,7 @@ def pull(folder: Path, export: Export, source: Path | None = None, **split_param
     """The stage alone, in a folder with params.yaml for all four."""
     code_in(folder)
     changes = {
-        "pull": {"source": str(source or export.source), **export.pull},
+        "pull": {"source": str(source or export.source)},
         "subset": {"classes": None, "images": None, "background": 0, "group_by": None},
         "split": {"group_by": None, **split_params},
     }
@@ -272,8 +272,6 @@ def test_a_zip_is_as_the_folder(tool: str, top: str, tmp_path: Path) -> None:
     (tmp_path / "export").mkdir()
     export = write(tmp_path / "export")
     archive = zipped(tmp_path / "export", tmp_path / ZIPS[tool], top)
-    if "annotations" in export.pull:
-        export.pull["annotations"] = top + export.pull["annotations"]
     check_pulled(tmp_path, pull(tmp_path, export, archive), export, least)
 
 
