@@ -286,9 +286,13 @@ def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[object]
         whole_file(path) as temporary,
         temporary.open("w", newline="", encoding="utf-8", errors="backslashreplace") as stream,
     ):
-        writer = csv.writer(stream, lineterminator="\n")
-        writer.writerow(header)
-        writer.writerows(rows)
+        plain = csv.writer(stream, lineterminator="\n")
+        quoted = csv.writer(stream, lineterminator="\n", quoting=csv.QUOTE_ALL)
+        plain.writerow(header)
+        for row in rows:
+            # Python before 3.13 does not quote a carriage return alone, which readers take for the end of the row.
+            ends_early = any(isinstance(cell, str) and "\r" in cell for cell in row)
+            (quoted if ends_early else plain).writerow(row)
 
 
 def read_json(path: Path) -> Any:

@@ -18,7 +18,7 @@ import sysconfig
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from seamline.base.errors import SeamlineError, some
 from seamline.base.process import SCRATCH
@@ -70,7 +70,7 @@ def examine() -> Iterator[Finding]:
     params = load_params() if finding.level == "ok" else None
     source, threads = None, None
     if params is None:
-        found = "source, classes, disk, weights, GPU and shared memory, since params.yaml could not be read"
+        found = "source, classes, disk, records, weights, GPU and shared memory, since params.yaml could not be read"
         yield Finding("note", "not checked", found, "correct that first")
     else:
         from seamline.params.benchmark import Benchmark
@@ -82,6 +82,7 @@ def examine() -> Iterator[Finding]:
         yield attempt(check_source, source)
         yield attempt(check_classes, params[Pull], params[Subset])
         yield attempt(check_disk, source)
+        yield attempt(check_records)
         yield attempt(check_weights, train.model)
         yield attempt(check_gpu, train)
         yield attempt(check_shared_memory, train)
@@ -254,6 +255,28 @@ def check_classes(pull: Pull, subset: Subset) -> Finding:
     from seamline.doctor.classes import classes_in_source
 
     return classes_in_source(pull, subset)
+
+
+def check_records() -> Finding:
+    """What the last pull dropped and repaired: no failure, but a model never sees what is dropped."""
+    from seamline.base.files import read_json
+
+    path = Path("reports/pull.json")
+    return records_finding(read_json(path) if path.is_file() else None)
+
+
+def records_finding(report: Any) -> Finding:
+    """Args: report: the contents of reports/pull.json; None: nothing was pulled."""
+    name = "records"
+    if report is None:
+        return Finding("ok", name, "nothing was pulled yet")
+    counts = {verb: sum(report[verb].values()) for verb in ("dropped", "repaired")}
+    found = f"the last pull dropped {counts['dropped']:,} and repaired {counts['repaired']:,}"
+    if not counts["dropped"]:
+        return Finding("ok", name, found)
+    reason, most = max(report["dropped"].items(), key=lambda item: item[1])
+    found += f", most of them for one reason ({most:,}: {reason})" if most > counts["dropped"] / 2 else ""
+    return Finding("note", name, found, "reports/pull.csv lists each; docs/troubleshooting.md says how to mend them")
 
 
 def check_disk(source: str) -> Finding:

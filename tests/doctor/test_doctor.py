@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -49,9 +51,9 @@ def test_a_project_that_is_well_passes_and_is_left_as_it_was(project: Project) -
     done = run_doctor(project)
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stderr == ""
-    assert len(levels_of(done)) == 21
+    assert len(levels_of(done)) == 22
     assert "FAIL" not in levels_of(done).values()
-    assert re.search(r"^21 checks: nothing would fail", done.stdout.splitlines()[-1])
+    assert re.search(r"^22 checks: nothing would fail", done.stdout.splitlines()[-1])
     assert "\x1b" not in done.stdout
     assert files() == before
 
@@ -371,6 +373,37 @@ def test_the_size_of_the_last_pull_stands_in(tmp_path: Path, monkeypatch: pytest
     (tmp_path / "reports").mkdir()
     (tmp_path / "reports" / "pull.json").write_text('{"source": {"objects": 3, "bytes": 70}}')
     assert checks.pulled_before() == Size(3, 70)
+
+
+REPORT = {"dropped": {"image: file is missing": 3, "annotation: its image was dropped": 1200}, "repaired": {"x": 2}}
+
+
+@pytest.mark.parametrize(
+    ("report", "level", "found"),
+    [
+        (None, "ok", "nothing was pulled yet"),
+        ({"dropped": {}, "repaired": {"x": 2}}, "ok", "the last pull dropped 0 and repaired 2"),
+        (
+            REPORT,
+            "note",
+            "the last pull dropped 1,203 and repaired 2, most of them for one reason (1,200: annotation: its image was "
+            "dropped)",
+        ),
+        ({"dropped": {"a": 1, "b": 1}, "repaired": {}}, "note", "the last pull dropped 2 and repaired 0"),
+    ],
+)
+def test_records_that_the_last_pull_dropped_are_a_note(report: Any, level: str, found: str) -> None:
+    finding = checks.records_finding(report)
+    assert (finding.level, finding.found) == (level, found)
+    assert ("reports/pull.csv" in finding.remedy) == (level == "note")
+
+
+def test_the_records_are_those_of_reports_pull_json(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert checks.check_records() == checks.records_finding(None)
+    (tmp_path / "reports").mkdir()
+    (tmp_path / "reports" / "pull.json").write_text(json.dumps(REPORT))
+    assert checks.check_records() == checks.records_finding(REPORT)
 
 
 KNOWN = {"yolov9t-seg.yaml", "yolov8-seg.yaml", "yolo11-seg.yaml"}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import hashlib
 import json
 import os
@@ -9,14 +10,17 @@ import re
 import subprocess
 import tempfile
 import time
+import unicodedata
+from collections import Counter
 from collections.abc import Callable
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
+from urllib.parse import quote, unquote
 
 import cv2
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 from pycocotools import mask as coco_mask
@@ -1114,22 +1118,71 @@ ANNOTATIONS = st.lists(
     ),
     max_size=6,
 )
+# Files whose names are in other forms elsewhere: composed, upper case, with a space, in folders, two of one name.
+FILES = ["001.png", "002.png", "jupe \u00e9t\u00e9.png", "Look.PNG", "a+b.png", "spring/007.png", "autumn/007.png"]
+FORMS: list[Callable[[str], str]] = [
+    lambda name: name,
+    lambda name: unicodedata.normalize("NFD", name),
+    str.upper,
+    lambda name: quote(name.lower()),
+    lambda name: quote(unicodedata.normalize("NFD", name)),
+    lambda name: name.replace(" ", "+"),
+    lambda name: "photos/" + name,
+    lambda name: "C:\\Users\\me\\photos\\" + name.replace("/", "\\"),
+    lambda name: "/home/me/photos/" + name,
+    lambda name: "../upload/4/" + name,
+    lambda name: f"https://example.com/photos/{quote(name)}?size=large",
+    lambda name: "dataset/v2/" + name,
+    lambda name: "winter/" + PurePosixPath(name).name,  # of 007.png: a photo that is missing
+    lambda name: PurePosixPath(name).name,
+    lambda name: "../../" + name,
+    lambda name: name.encode().decode("cp437"),  # as a zip without the flag of UTF-8 is unpacked
+]
+NAMES = st.builds(
+    lambda name, first, second, end: first(second(name)) + end,
+    st.sampled_from([*FILES, *FILES, "x/003.png", "4.png", "", "=1.png"]),
+    st.sampled_from([FORMS[0], *FORMS]),
+    st.sampled_from([FORMS[0], FORMS[0], *FORMS]),
+    st.sampled_from(["", "", "", "", "\ud800"]),
+)
 IMAGES = st.lists(
     st.one_of(
         st.fixed_dictionaries(
-            {"id": IDS, "file_name": st.sampled_from(["001.png", "002.png", "photos/001.png", "x/003.png", "4.png"])},
+            {"id": IDS, "file_name": NAMES},
             optional={"width": st.sampled_from([40, 40, "40", 41, None]), "height": st.sampled_from([60, 60.0, 1])},
         ),
+        st.fixed_dictionaries({"id": st.integers(1, 9), "file_name": NAMES}),
         st.just({"id": 1, "file_name": "001.png", "width": 40, "height": 60}),
         st.dictionaries(st.sampled_from(["id", "file_name", "width", "height"]), JSON),
         JSON,
     ),
-    max_size=4,
+    max_size=5,
 )
 CATEGORIES = st.one_of(
     st.just([{"id": 1, "name": "short sleeve top"}, {"id": 2, "name": "trousers"}]),
     st.lists(st.fixed_dictionaries({"id": IDS, "name": st.text(max_size=3)}), max_size=3),
     st.lists(JSON, max_size=2),
+)
+# What is well-formed but for names, boxes and ids: most of it becomes a dataset.
+NAMED = st.fixed_dictionaries(
+    {
+        "images": st.lists(NAMES, min_size=1, max_size=6).map(
+            lambda names: [{"id": n, "file_name": name} for n, name in enumerate(names, 1)]
+        ),
+        "annotations": st.lists(
+            st.fixed_dictionaries(
+                {
+                    "id": st.integers(1, 6),
+                    "image_id": st.integers(1, 6),
+                    "category_id": st.integers(1, 2),
+                    "segmentation": st.just([square(2, 2, 10)]),
+                    "bbox": st.one_of(*[st.just([2, 2, 10, 10])] * 4, BOXES),
+                }
+            ),
+            max_size=6,
+        ),
+        "categories": st.just([{"id": 1, "name": "short sleeve top"}, {"id": 2, "name": "trousers"}]),
+    }
 )
 DOCUMENTS = st.one_of(
     st.fixed_dictionaries({"images": IMAGES, "annotations": ANNOTATIONS, "categories": CATEGORIES}),
@@ -1140,6 +1193,9 @@ DOCUMENTS = st.one_of(
             "categories": st.just([{"id": 1, "name": "short sleeve top"}, {"id": 2, "name": "trousers"}]),
         }
     ),
+    NAMED,
+    NAMED,
+    NAMED,
     st.dictionaries(st.sampled_from(["images", "annotations", "categories", "info"]), JSON),
 )
 
@@ -1151,39 +1207,103 @@ READINGS = st.builds(
 )
 
 
-def check_any_document(folder: Path, document: Any, target: Path, reading: Reading | None = None) -> None:
+def marked(document: Any) -> Any:
+    """Every record of an image or annotation with a field of its own, equal for exact copies, to be known by later."""
+    if not isinstance(document, dict):
+        return document
+    found = dict(document)
+    for kind in ("images", "annotations"):
+        if isinstance(document.get(kind), list):
+            texts = [json.dumps(record) for record in document[kind]]
+            found[kind] = [
+                {**record, "mark": texts.index(text)} if isinstance(record, dict) else record
+                for record, text in zip(document[kind], texts, strict=True)
+            ]
+    return found
+
+
+def check_records(document: Dataset, folder: Path, changes: Path) -> None:
+    """Each record of an image or annotation is in the output, or in the list as dropped, and exactly once.
+
+    By number for all of them, and by their ids where the list can say them: not of records that cannot be read.
+    """
+    out = json.loads((folder / "annotations.json").read_text())
+    with changes.open(encoding="utf-8", newline="") as stream:
+        rows = [row for row in csv.DictReader(stream) if row["change"] == "dropped"]
+    for kind in ("image", "annotation"):
+        left = list(document[f"{kind}s"])
+        for record in out[f"{kind}s"]:
+            left.remove(next(own for own in left if isinstance(own, dict) and own["mark"] == record["mark"]))
+        dropped = [row[f"{kind}_id"] for row in rows if row["reason"].startswith(f"{kind}:")]
+        assert len(dropped) == len(left)
+        plain = Counter(identity for identity in dropped if re.fullmatch("[0-9x]+", identity))
+        assert plain <= Counter(str(record.get("id")) for record in left if isinstance(record, dict))
+
+
+def check_photos(source: Path, target: Path) -> None:
+    """Each image is a photo of the source, no two are the same, and its name was a form of the photo's."""
+    own_names = {(source / "photos" / name).read_bytes(): name for name in FILES}
+    images = json.loads((target / "annotations.json").read_text())["images"]
+    photos = [(target / "images" / image["file_name"]).read_bytes() for image in images]
+    assert len(set(photos)) == len(photos)
+    for image, photo in zip(images, photos, strict=True):
+        said, own = image.get("source_file_name", image["file_name"]), own_names[photo]
+        assert letters(PurePosixPath(own).name) in letters(said)
+        folder = re.split(r"[/\\]", unquote(said).lower())[-2:-1]
+        assert "/" not in own or not folder or folder[0] not in {"spring", "autumn", "winter"} - {own.partition("/")[0]}
+
+
+def letters(name: str) -> str:
+    """What all forms of a name have in common: its ASCII letters and digits."""
+    decomposed = unicodedata.normalize("NFD", unquote(name).replace("+", " ")).casefold()
+    return "".join(letter for letter in decomposed if letter.isascii() and letter.isalnum())
+
+
+def check_any_document(folder: Path, document: Any, out: Path, reading: Reading | None = None) -> None:
     """A canonical dataset and a full account, or one sentence; never anything else."""
+    document, target = marked(document), out / "raw"
     (folder / "instances.json").write_text(json.dumps(document))
     target.mkdir()
     try:
-        report = canonicalise(read(folder, "instances.json"), target, link_or_copy, reading)
+        source = read(folder, "instances.json")
+        report = canonicalise(source, target, link_or_copy, reading)
     except SeamlineError as error:
         assert str(error).endswith(".")
         assert "\n" not in str(error)
+        event("refused")
         return
+    event(f"{'some' if report['annotations'] else 'no'} annotations kept")
     check_account(report, document)
     check_canonical(target)
+    source.changes.write(out / "changes.csv")
+    check_records(document, target, out / "changes.csv")
+    check_photos(folder, target)
 
 
 @pytest.fixture(scope="module")
-def two_photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_dataset(tmp_path_factory.mktemp("any") / "in", count=2)
+def some_photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A source of FILES, all different."""
+    folder = write_dataset(tmp_path_factory.mktemp("any") / "in", count=len(FILES))
+    for number, name in enumerate(FILES, 1):
+        (folder / "photos" / name).parent.mkdir(exist_ok=True)
+        (folder / "photos" / f"{number:03d}.png").rename(folder / "photos" / name)
+    return folder
 
 
 @settings(max_examples=500, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(DOCUMENTS, READINGS)
-def test_whatever_a_file_holds(two_photos: Path, document: Any, reading: Reading) -> None:
-    with tempfile.TemporaryDirectory(dir=two_photos.parent) as out:
-        check_any_document(two_photos, document, Path(out) / "out", reading)
+def test_whatever_a_file_holds(some_photos: Path, document: Any, reading: Reading) -> None:
+    with tempfile.TemporaryDirectory(dir=some_photos.parent) as out:
+        check_any_document(some_photos, document, Path(out), reading)
 
 
 @pytest.mark.thorough
 @settings(max_examples=10_000, deadline=None, suppress_health_check=list(HealthCheck))
 @given(DOCUMENTS, READINGS)
-def test_whatever_thousands_of_files_hold(two_photos: Path, document: Any, reading: Reading) -> None:
+def test_whatever_thousands_of_files_hold(some_photos: Path, document: Any, reading: Reading) -> None:
     # Not pytest's folders, which are numbered: finding the next number takes longer with each.
-    with tempfile.TemporaryDirectory(dir=two_photos.parent) as out:
-        check_any_document(two_photos, document, Path(out) / "out", reading)
+    with tempfile.TemporaryDirectory(dir=some_photos.parent) as out:
+        check_any_document(some_photos, document, Path(out), reading)
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,9 @@ import json
 from collections import Counter
 from pathlib import Path
 
+import pandas as pd
+import pytest
+
 from seamline.ingest.canonical.changes import Changes, Place
 from tests.conftest import write_dataset
 from tests.stages.test_stage import run_stage, with_params
@@ -25,6 +28,41 @@ def test_every_change_is_a_row_photo_by_photo_in_the_words_of_the_source(tmp_pat
         ["repaired", "image: renamed", "a.json", "a\n1.jpg", "3", ""],
         ["dropped", "annotation: has no mask", "a.json", 'b, "2".jpg', "7", "x-9"],
     ]
+
+
+# What a file is called, and how the table says it where that is not the same.
+NAMES = {
+    "=1+1.jpg": "'=1+1.jpg", "+49.jpg": "'+49.jpg", "-front.jpg": "'-front.jpg", "@home.jpg": "'@home.jpg",
+    " =A1": "' =A1", "\t=A1": "'\t=A1", "'=A1": "'=A1",
+    "a\nb.jpg": None, "a\r\nb.jpg": None, "a\rb.jpg": None, "\u2028.jpg": None, 'a "b", c;.jpg': None, '"': None,
+    "jupe été.jpg": None, "\ufeffa.jpg": None, "0012": None, "NA": None, "": None,
+    "\udce9t\udce9.jpg": r"\udce9t\udce9.jpg",  # été in Latin-1, as Python hands over what is not UTF-8
+}  # fmt: skip
+
+
+def test_whatever_a_photo_is_called_its_row_is_read_back_and_is_not_a_formula(tmp_path: Path) -> None:
+    changes = Changes()
+    for name in NAMES:
+        changes.drop("image: file is missing", Place("a.json", name, name, name))
+    changes.write(tmp_path / "changes.csv")
+    wanted = {said or name for name, said in NAMES.items()}
+    with (tmp_path / "changes.csv").open(encoding="utf-8", newline="") as stream:
+        by_python = list(csv.DictReader(stream))
+    by_pandas = pd.read_csv(tmp_path / "changes.csv", dtype=str, keep_default_na=False).to_dict("records")
+    for rows in (by_python, by_pandas):
+        assert len(rows) == len(NAMES)
+        assert {row["image"] for row in rows} == wanted
+        assert all(row["image"] == row["image_id"] == row["annotation_id"] for row in rows)
+        assert {row["change"] for row in rows} == {"dropped"}
+
+
+@pytest.mark.parametrize("identity", [-3, 1.5, True, [1, "=2"], {"a": None}, None])
+def test_an_id_that_is_not_text_stays_as_it_is(tmp_path: Path, identity: object) -> None:
+    changes = Changes()
+    changes.drop("image: its record has no id or no file_name", Place("a.json", "1.jpg", identity))
+    changes.write(tmp_path / "changes.csv")
+    with (tmp_path / "changes.csv").open(encoding="utf-8", newline="") as stream:
+        assert [row["image_id"] for row in csv.DictReader(stream)] == ["" if identity is None else str(identity)]
 
 
 def test_each_record_of_a_source_is_in_the_output_or_in_the_list(tmp_path: Path) -> None:

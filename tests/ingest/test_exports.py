@@ -7,6 +7,7 @@ a stage has written is read by pycocotools (COCO files) and cv2 (labels).
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -37,6 +38,8 @@ pytestmark = pytest.mark.process
 
 SAMPLES = Path(__file__).parent / "exports" / "samples"
 SPLITS = ("train", "val", "test")
+STAGES = {"subset": ["raw", "subset"], "convert": ["subset", "yolo"], "split": ["subset", "split"]}
+PARAMETER = re.compile(r"\b(pull|subset|convert|split)\.\w+")
 LABEL_IOU = 0.95  # of a label and its mask: digits and bridges cost a little
 Write = Callable[[Path], Export]
 Done = subprocess.CompletedProcess[str]
@@ -58,13 +61,13 @@ def stage(name: str, folder: Path, *arguments: str) -> Done:
     return warm.run(["python", "-m", f"stages.{name}", *arguments], folder)
 
 
-def pull(folder: Path, export: Export, source: Path | None = None, **pull_params: Any) -> Done:
+def pull(folder: Path, export: Export, source: Path | None = None, **split_params: Any) -> Done:
     """The stage alone, in a folder with params.yaml for all four."""
     code_in(folder)
     changes = {
-        "pull": {"source": str(source or export.source), **export.pull, **pull_params},
+        "pull": {"source": str(source or export.source)},
         "subset": {"classes": None, "images": None, "background": 0, "group_by": None},
-        "split": {"group_by": None},
+        "split": {"group_by": None, **split_params},
     }
     (folder / "params.yaml").write_text(yaml.safe_dump(merged(yaml.safe_load(PARAMS.read_text()), changes)))
     return stage("pull", folder, "raw")
@@ -193,33 +196,83 @@ def check_counts(folder: Path, export: Export, split_of: dict[str, str]) -> None
         assert found == Counter(one.label for shown in own for one in shown)
 
 
+def to_split(folder: Path, export: Export, least: float, **split_params: Any) -> dict[str, str]:
+    """All four stages, each one's result as it has to be; returns the split of every photo."""
+    check_pulled(folder, pull(folder, export, **split_params), export, least)
+    for name, paths in STAGES.items():
+        done = stage(name, folder, *paths)
+        assert done.returncode == 0, done.stderr
+    split_of = check_split(folder, export, least)
+    check_counts(folder, export, split_of)
+    return split_of
+
+
 @pytest.mark.parametrize("tool", TOOLS)
 def test_photo_for_photo_and_mask_for_mask(tool: str, tmp_path: Path) -> None:
     write, least = TOOLS[tool]
     (tmp_path / "export").mkdir()
     export = write(tmp_path / "export")
-    check_pulled(tmp_path, pull(tmp_path, export), export, least)
-    for name, paths in (("subset", ["raw", "subset"]), ("convert", ["subset", "yolo"])):
-        assert stage(name, tmp_path, *paths).returncode == 0
-    done = stage("split", tmp_path, "subset", "split")
-    assert done.returncode == 0, done.stderr
-    check_counts(tmp_path, export, check_split(tmp_path, export, least))
+    split_of = to_split(tmp_path, export, least)
+    assert all(len({split_of[photo] for photo in versions}) == 1 for versions in export.versions)
 
 
-# Archives as the tools name them.
+@pytest.mark.parametrize("versions", [True, False])
+def test_names_alone_keep_the_versions_of_a_photo_together(versions: bool, tmp_path: Path) -> None:
+    """Roboflow's, that is; without split.versions the same photos are torn apart, so that the test would see it."""
+    (tmp_path / "export").mkdir()
+    export = roboflow.write(tmp_path / "export", scenes())
+    split_of = to_split(tmp_path, export, 1, versions=versions, near_duplicate_bits=None)
+    torn = [one for one in export.versions if len({split_of[photo] for photo in one}) > 1]
+    assert (torn == []) == versions
+    report = read(tmp_path / "split-report.json")
+    ties = sum(len(one) - 1 for one in export.versions)
+    assert report["versions"] == (ties if versions else None)
+
+
+# Exports that say which photo is in which split.
+OFFICIAL: dict[str, Write] = {
+    "cvat": lambda folder: cvat.write_project(folder, scenes()),
+    "roboflow": lambda folder: roboflow.write(folder, scenes()),
+    "labelme2coco": lambda folder: labelme2coco.write(folder, scenes(), split=True),
+    "datumaro": lambda folder: datumaro.write(folder, scenes(), every_task=True),
+}
+
+
+@pytest.mark.parametrize("tool", OFFICIAL)
+def test_official_splits_are_the_tools_own(tool: str, tmp_path: Path) -> None:
+    """A tool's val is the test split where it has no test, and train is then divided."""
+    (tmp_path / "export").mkdir()
+    export = OFFICIAL[tool](tmp_path / "export")
+    own = set(export.splits.values())
+    official = {name: name for name in SPLITS} if "test" in own else {"test": "val"}
+    split_of = to_split(tmp_path, export, 1, official=official)
+    for ours, theirs in official.items():
+        assert {photo for photo, split in split_of.items() if split == ours} == {
+            photo for photo in trained_on(export) if export.splits[photo] == theirs
+        }
+
+
+# Archives as the tools name them, and as users pack a folder.
 ZIPS: dict[str, str] = {
     "cvat": "task_clothes_annotations_2024_01_01_00_00_00_coco 1.0.zip",
     "label_studio": "project-4-at-2024-01-01-00-00-0a1b2c3d.zip",
     "roboflow": "clothes.v3i.coco-segmentation.zip",
+    "fiftyone": "export.zip",
+    "labelme2coco": "photos and runs.zip",
+    "supervisely": "12345_clothes.zip",
+    "coco_annotator": "clothes.zip",
+    "datumaro": "clothes.zip",
 }
 
 
-@pytest.mark.parametrize("tool", ZIPS)
-def test_a_zip_is_as_the_folder(tool: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("top", ["", "export/"])
+@pytest.mark.parametrize("tool", TOOLS)
+def test_a_zip_is_as_the_folder(tool: str, top: str, tmp_path: Path) -> None:
     write, least = TOOLS[tool]
     (tmp_path / "export").mkdir()
     export = write(tmp_path / "export")
-    check_pulled(tmp_path, pull(tmp_path, export, zipped(tmp_path / "export", tmp_path / ZIPS[tool])), export, least)
+    archive = zipped(tmp_path / "export", tmp_path / ZIPS[tool], top)
+    check_pulled(tmp_path, pull(tmp_path, export, archive), export, least)
 
 
 # What the same tools write elsewhere or when they are asked to: pull alone.
@@ -239,6 +292,7 @@ OTHERS: dict[str, tuple[Write, float]] = {
     "supervisely with captions": (lambda at: supervisely.write(at, scenes(), captions=True), 1),
     "coco_annotator downloaded": (lambda at: coco_annotator.write(at, scenes(), downloaded=True), 1),
     "datumaro with every task": (lambda at: datumaro.write(at, scenes(), every_task=True), 1),
+    "roboflow of one class": (lambda at: roboflow.write(at, scenes(), project="shirt", labels=("shirt",)), 1),
 }
 
 
@@ -301,3 +355,35 @@ def test_written_as_the_tool_itself_writes(sample: str, tmp_path: Path) -> None:
         for own, tools in zip(ours["annotations"], theirs["annotations"], strict=True):
             if "segmentation" in own:
                 assert iou(decoded(own["segmentation"]), decoded(tools["segmentation"])) > 0.9
+
+
+def test_photos_of_brush_masks_alone_are_not_background(tmp_path: Path) -> None:
+    """CVAT marks what is painted as a crowd: such a photo is not trained on, and the run names the parameter for it."""
+    (tmp_path / "export").mkdir()
+    export = cvat.write(tmp_path / "export", scenes(), {"look04": {0, 1}, "look05": {0, 1}})
+    done = [pull(tmp_path, export), *(stage(name, tmp_path, *paths) for name, paths in STAGES.items())]
+    assert [one.returncode for one in done] == [0, 0, 0, 0]
+    assert len(trained_on(export)) == 8
+    check_counts(tmp_path, export, check_split(tmp_path, export, 1))
+    lines = [line for one in done for line in one.stdout.splitlines() if "crowd" in line]
+    assert any(PARAMETER.search(line) for line in lines), lines
+
+
+def test_brush_masks_alone_stop_with_a_sentence(tmp_path: Path) -> None:
+    (tmp_path / "export").mkdir()
+    export = cvat.write(tmp_path / "export", scenes(), {scene.name: {0, 1} for scene in scenes()})
+    done = pull(tmp_path, export)
+    for name, paths in STAGES.items():
+        done = done if done.returncode else stage(name, tmp_path, *paths)
+    assert done.returncode == 1
+    [error] = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+    assert "crowd" in error
+    assert PARAMETER.search(error)
+
+
+def test_a_box_that_poses_as_a_mask_is_dropped(tmp_path: Path) -> None:
+    """COCO Annotator's box tool writes the box's corners as polygon and `isbbox`."""
+    (tmp_path / "export").mkdir()
+    export = coco_annotator.write(tmp_path / "export", scenes(), boxes=3)
+    export.dropped = {"annotation: has a box and no mask": 3}
+    check_pulled(tmp_path, pull(tmp_path, export), export, 1)

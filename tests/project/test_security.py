@@ -475,6 +475,7 @@ SHOWN_BY = {
         "project/test_security::test_a_name_is_not_a_command_to_a_terminal",
         "photos/test_predicting::test_a_name_is_not_a_command_to_a_terminal",
         "photos/test_predicting::test_a_table_for_people_has_no_formula_and_files_for_programs_every_name_as_it_is",
+        "ingest/test_changes::test_whatever_a_photo_is_called_its_row_is_read_back_and_is_not_a_formula",
     ],
     "What lies beside the data": ["project/test_security::test_nothing_that_lies_beside_the_data_is_opened_or_run"],
     "Addresses": [

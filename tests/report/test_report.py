@@ -260,6 +260,18 @@ def test_what_the_system_does_not_say_is_not_a_figure(workplace: Path) -> None:
     assert "While speed was measured: how much of the cores' time others took is not known" in words
 
 
+def test_versions_of_photos_across_splits_are_said_where_there_are_some(workplace: Path) -> None:
+    split = read(workplace, "split.json")
+    for versions, across in ((None, None), (0, 0), (30, 4)):
+        found = {**split, "versions": versions, "versions_across_splits": across}
+        (workplace / "reports" / "split.json").write_text(json.dumps(found))
+        text, card = made(workplace)
+        words = Page(text).text.replace(" ", "")
+        assert ("Versionsofaphotoacrosssplits,of304reports/split.json" in words) == (versions == 30)
+        assert ("near-duplicates in more than one split, and 4 of 30 versions of a photo." in card) == (versions == 30)
+        assert ("versions of a photo" in card) == (versions == 30)
+
+
 def test_a_model_that_finds_boxes_only_is_reported_by_its_boxes(workplace: Path) -> None:
     """The same figures, of boxes; only the data have masks, and their certificates and the parameters say so."""
     with_masks = Page(made(workplace)[0]).text

@@ -6,6 +6,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Literal, NamedTuple
 
+from seamline.base.escaping import to_spreadsheet
 from seamline.base.files import write_csv
 
 Verb = Literal["repaired", "dropped"]
@@ -43,7 +44,8 @@ class Changes:
         return dict(sorted(Counter(change.reason for change in self.rows if change.verb == verb).items()))
 
     def write(self, path: Path) -> None:
-        """As CSV, photo by photo."""
+        """As CSV, photo by photo; people open it with a spreadsheet, which must not find a formula in a name."""
         ordered = sorted(self.rows, key=lambda change: (change.place.annotation_file, change.place.image))
         columns = ("change", "reason", *Place._fields)
-        write_csv(path, columns, ([change.verb, change.reason, *change.place] for change in ordered))
+        rows = ([change.verb, change.reason, *map(to_spreadsheet, change.place)] for change in ordered)
+        write_csv(path, columns, rows)

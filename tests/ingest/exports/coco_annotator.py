@@ -104,4 +104,4 @@ def write(folder: Path, scenes: Sequence[Scene], downloaded: bool = False, boxes
     (photos / EXPORT).write_text(text)
     if downloaded:
         (folder / "clothes-COCO-shirt-skirt.json").write_text(text)
-    return Export(folder, shown, pull={} if downloaded else {"annotations": EXPORT}, unlisted=None)
+    return Export(folder, shown, unlisted=None)

@@ -4,6 +4,9 @@ From cvat/apps/dataset_manager/formats/coco.py, _export: datumaro's `coco_instan
 without entries for folders (util.py, make_zip_archive). A task's subset is `default` where it has none; a frame keeps
 its folders in file_name. Every annotation has `attributes`, a box `rotation` as well (bindings.py). Brush masks become
 uncompressed RLE with iscrowd 1, as `tests.ingest.exports.datumaro` says.
+
+The server's exporter is in no package (cvat-sdk and cvat-cli download what it wrote). samples/cvat.json is what
+datumaro 1.13 wrote when it was given what bindings.py gives it.
 """
 
 from __future__ import annotations
@@ -41,15 +44,18 @@ def write_project(folder: Path, scenes: Sequence[Scene]) -> Export:
     """A project of two tasks, whose subsets are Train and Validation: a file and a folder of photos each."""
     half = len(scenes) // 2
     shown: dict[str, list[Shown]] = {}
+    splits: dict[str, str] = {}
     first = 1
     for subset, members in (("Train", scenes[:half]), ("Validation", scenes[half:])):
         names = [f"{scene.name}.jpg" for scene in members]
         for scene, name in zip(members, names, strict=True):
-            shown[write_photo(folder / "images" / subset / name, pixels(scene))] = shown_with_crowds(scene, {})
+            photo = write_photo(folder / "images" / subset / name, pixels(scene))
+            shown[photo] = shown_with_crowds(scene, {})
+            splits[photo] = "train" if subset == "Train" else "val"
         found = instances(
             members, range(first, first + len(members)), names, {}, {"occluded": False}, {"rotation": 0.0}
         )
         first += len(members)
         (folder / "annotations").mkdir(exist_ok=True)
         (folder / "annotations" / f"instances_{subset}.json").write_text(json.dumps(found, separators=(",", ":")))
-    return Export(folder, shown, {"annotation: has a box and no mask": 1})
+    return Export(folder, shown, {"annotation: has a box and no mask": 1}, splits=splits)

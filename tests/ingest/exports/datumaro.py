@@ -128,6 +128,7 @@ def write(folder: Path, scenes: Sequence[Scene], every_task: bool = False, merge
         merged: all photos in one folder, as --merge-images does.
     """
     shown: dict[str, list[Shown]] = {}
+    splits: dict[str, str] = {}
     subsets = {"train": scenes[: -(len(scenes) // 4)], "val": scenes[-(len(scenes) // 4) :]}
     first = 1
     for subset, members in subsets.items():
@@ -136,7 +137,8 @@ def write(folder: Path, scenes: Sequence[Scene], every_task: bool = False, merge
         names = [f"{scene.name}.jpg" for scene in members]
         for scene, name in zip(members, names, strict=True):
             place = folder / "images" / ("" if merged else subset) / name
-            shown[write_photo(place, pixels(scene))] = shown_with_crowds(scene, {})
+            photo = write_photo(place, pixels(scene))
+            shown[photo], splits[photo] = shown_with_crowds(scene, {}), subset
         found = instances(members, numbers, names, {})
         files = {"instances": found}
         if every_task:
@@ -147,7 +149,8 @@ def write(folder: Path, scenes: Sequence[Scene], every_task: bool = False, merge
             path = folder / "annotations" / f"{task}_{subset}.json"
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(json.dumps(content, separators=(",", ":")))
-    return Export(folder, shown, {"annotation: has a box and no mask": 1}, unlisted=None if every_task else 0)
+    dropped = {"annotation: has a box and no mask": 1}
+    return Export(folder, shown, dropped, unlisted=None if every_task else 0, splits=splits)
 
 
 def panoptic(folder: Path, scenes: Sequence[Scene], found: Record) -> dict[str, Record]:

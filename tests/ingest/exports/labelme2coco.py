@@ -86,7 +86,9 @@ def write(folder: Path, scenes: Sequence[Scene], given: str = "photos", split: b
     for name, (own_images, own_annotations) in files.items():
         coco = {"images": own_images, "annotations": own_annotations, "categories": categories}
         (runs / f"{name}.json").write_text(json.dumps(coco, separators=(",", ":")))
-    return Export(folder, shown, {"annotation: has a box and no mask": 1})
+    own = ["train"] * (len(scenes) - 2) + ["val"] * 2
+    splits = dict(zip(shown, own, strict=True)) if split else {}
+    return Export(folder, shown, {"annotation: has a box and no mask": 1}, splits=splits)
 
 
 def shape(label: str, points: Sequence[tuple[int, int]], kind: str) -> dict[str, Any]:

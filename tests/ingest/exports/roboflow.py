@@ -53,6 +53,7 @@ def write(folder: Path, scenes: Sequence[Scene], project: str = "clothes", label
     members = {"train": scenes[:-4], "valid": scenes[-4:-2], "test": scenes[-2:]}
     shown: dict[str, list[Shown]] = {}
     versions: list[set[str]] = []
+    splits: dict[str, str] = {}
     for split, own in members.items():
         images: list[dict[str, Any]] = []
         annotations: list[dict[str, Any]] = []
@@ -66,6 +67,7 @@ def write(folder: Path, scenes: Sequence[Scene], project: str = "clothes", label
                 garments = [garment for garment in scene.garments if garment.label in labels and garment.hole is None]
                 shown[photo] = [Shown(garment.label, change(garment.mask)) for garment in garments]
                 versions[-1].add(photo)
+                splits[photo] = split.replace("valid", "val")
                 images.append(
                     {
                         "id": number,
@@ -93,7 +95,7 @@ def write(folder: Path, scenes: Sequence[Scene], project: str = "clothes", label
         write_split(folder / split, project, labels, images, annotations)
     for name in ("README.dataset.txt", "README.roboflow.txt"):
         (folder / name).write_text(f"{project} - v3 2024-01-01 12:00am\n==============================\n")
-    return Export(folder, shown, versions=versions)
+    return Export(folder, shown, versions=versions, splits=splits)
 
 
 def write_split(folder: Path, project: str, labels: Sequence[str], images: list[Any], annotations: list[Any]) -> None:

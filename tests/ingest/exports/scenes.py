@@ -62,9 +62,9 @@ class Export:
     source: Path  # folder or archive
     shown: dict[str, list[Shown]]  # sha256 of every photo -> what it shows
     dropped: dict[str, int] = field(default_factory=dict)  # reason -> how many, of pull
-    pull: dict[str, Any] = field(default_factory=dict)  # parameters that the source needs
     unlisted: int | None = 0  # image files without a record; None: a matter of taste
     versions: list[set[str]] = field(default_factory=list)  # photos that are one photo's versions
+    splits: dict[str, str] = field(default_factory=dict)  # sha256 of a photo -> train, val or test, where the tool says
 
 
 def inside(outline: Sequence[tuple[int, int]]) -> Mask:

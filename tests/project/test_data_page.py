@@ -1,0 +1,98 @@
+"""The second table of docs/data.md: what a source as a whole may hold. tests/ingest/test_canonical.py has the first."""
+
+from __future__ import annotations
+
+import ast
+import re
+
+from tests.conftest import PROJECT
+
+# Row -> the tests that hold it.
+HELD_BY = {
+    "folders that tools of Windows pack as empty files": [
+        "ingest/test_archives::test_folders_that_windows_packs_as_files"
+    ],
+    "a hard link to a file in the same tar": [
+        "ingest/test_archives::test_a_hard_link_to_a_file_of_the_tar_is_that_file",
+    ],
+    "any other link, a device, a name that is absolute or leads outside": [
+        "ingest/test_archives::test_other_hard_links_are_refused",
+        "ingest/test_archives::test_a_link_is_refused",
+        "ingest/test_archives::test_a_member_that_leads_outside_is_refused",
+    ],
+    "an archive that unpacks to more than 250 times its size, with those inside it": [
+        "ingest/test_archives::test_an_archive_that_unpacks_to_a_thousand_times_its_size_is_refused",
+        "ingest/test_archives::test_nor_may_archives_inside_it_together",
+        "ingest/test_archives::test_hard_links_count_in_what_a_tar_unpacks_to",
+    ],
+    "a name twice in a zip": ["ingest/test_archives::test_a_name_that_is_there_twice_is_said"],
+    "names in old zips and tars, which do not say how they are coded": [
+        "ingest/test_archives::test_names_in_zips_that_do_not_say_how_they_are_coded",
+        "ingest/test_archives::test_names_in_tars_that_are_not_utf_8",
+        "ingest/test_matching::test_names_that_differ_in_their_form_alone",
+    ],
+    "crowds (`iscrowd: 1`)": [
+        "ingest/test_crowds::test_crowds_can_be_taken_for_instances",
+        "ingest/test_exports::test_photo_for_photo_and_mask_for_mask",
+    ],
+    "every mask of a form (RLE, several parts) is a crowd, and no other is: a tool's habit": [
+        "ingest/test_crowds::test_a_habit_is_said",
+    ],
+    "images that show crowds only": [
+        "ingest/test_crowds::test_a_photo_of_crowds_alone_is_not_background",
+        "ingest/test_exports::test_photos_of_brush_masks_alone_are_not_background",
+    ],
+    "nothing but crowds": [
+        "ingest/test_crowds::test_a_dataset_of_crowds_alone_stops_and_names_the_parameter",
+        "ingest/test_exports::test_brush_masks_alone_stop_with_a_sentence",
+    ],
+    "versions of one photo, by their names (`look00_jpg.rf.HASH.jpg`, `extra.name`)": [
+        "stages/test_splitting::test_versions_of_a_look_stay_in_one_split",
+        "ingest/test_exports::test_names_alone_keep_the_versions_of_a_photo_together",
+    ],
+    "mirrored, turned, resized or lighter copies": [
+        "dataset/test_near_duplicates::test_a_mirrored_or_turned_copy_is_a_near_duplicate",
+        "dataset/test_near_duplicates::test_a_fingerprint_survives_rescaling_and_tells_pictures_apart",
+        "dataset/test_near_duplicates::test_different_garments_on_white_are_not_near_duplicates",
+    ],
+    "either across splits of `split.official`": [
+        "stages/test_splitting::test_versions_across_official_splits_are_counted",
+        "ingest/test_exports::test_official_splits_are_the_tools_own",
+    ],
+    "an image without a value, or with blank text, in the field of `split.group_by`": [
+        "dataset/test_groups::test_images_with_an_empty_value_are_each_a_group_of_their_own",
+        "dataset/test_groups::test_a_dot_leads_into_an_object",
+    ],
+    "a class without an instance in train": ["stages/test_splitting::test_a_class_in_official_test_alone_is_said"],
+    "fewer groups in val or test than intervals need": [
+        "stages/test_splitting::test_a_class_in_official_test_alone_is_said",
+    ],
+    "train, val or test without any instance": [
+        "stages/test_splitting::test_an_official_val_of_background_alone_stops",
+    ],
+}
+
+
+def rows() -> dict[str, str]:
+    """What comes -> what is said."""
+    text = (PROJECT / "docs" / "data.md").read_text()
+    table = text.split("| What comes | What is done | Said |")[1].split("\n\n")[0]
+    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in table.splitlines()[2:]]
+    return {comes: said for comes, _, said in cells}
+
+
+def test_each_row_has_tests_that_are_there() -> None:
+    assert list(rows()) == list(HELD_BY)
+    for name in (name for names in HELD_BY.values() for name in names):
+        module, _, test = name.partition("::")
+        tree = ast.parse((PROJECT / "tests" / f"{module}.py").read_text())
+        assert test in {node.name for node in tree.body if isinstance(node, ast.FunctionDef)}, name
+
+
+def test_what_is_said_is_in_the_code() -> None:
+    """Words of errors and keys of reports, some of which are put together; texts over several lines count as one."""
+    code = "".join(path.read_text() for folder in ("seamline", "stages") for path in (PROJECT / folder).rglob("*.py"))
+    code = re.sub(r'"\s*\n\s*f?"', "", code)
+    for comes, said in rows().items():
+        words = [word for word in re.findall("`([^`]+)`", said) if not word.startswith("reports/") and word != "pull"]
+        assert all(word.replace("_across_splits", "") in code for word in words), comes
