@@ -577,10 +577,35 @@ def dressed(corners: list[tuple[int, int]]) -> list[Any]:
     return [
         corners, [corners], [[corners]], [[flat]], [[[flat]]], points, [points], [[str(value) for value in flat]],
         [{"X": x, "Y": y} for x, y in corners], json.dumps([flat]), repr([flat]), [[flat[:]], [[3, 3, 4, 3, 4, 4]]],
-        {"size": [60, 40], "counts": str(rle["counts"])}, {"size": [60, 40], "counts": [text]},
+        {"size": [60, 40], "counts": str(rle["counts"])}, {"size": ["60", "40"], "counts": [text]},
         [{"size": [60, 40], "counts": text}], [{"size": [60, 40], "counts": half} for half in halves],
         json.dumps({"size": [60, 40], "counts": text}), repr({"size": [60, 40], "counts": rle["counts"]}),
     ]  # fmt: skip
+
+
+@case("outline as GeoJSON or of VGG's annotator, without a hole")
+def _(coco: Dataset, folder: Path) -> object:
+    ring = [[1, 1], [6, 1], [6, 6], [1, 6], [1, 1]]
+    shapes: list[Record] = [
+        {"type": "Polygon", "coordinates": [ring]},
+        {"type": "MultiPolygon", "coordinates": [[ring]]},
+        {"name": "polygon", "all_points_x": [1, 6, 6, 1], "all_points_y": [1, 1, 6, 6]},
+    ]
+    for number, shape in enumerate(shapes):
+        added(coco, id=100 + number, image_id=1 + number, segmentation=shape, bbox=[1, 1, 5, 5])
+    expected = coco_mask.decode(coco_mask.frPyObjects([square(1, 1, 5)], 60, 40)[0])
+
+    def check(found: Record) -> None:
+        for record in found["annotations"][12:]:
+            merged = coco_mask.merge(coco_mask.frPyObjects(record["segmentation"], 60, 40))
+            assert (coco_mask.decode(merged) == expected).all()
+
+    return check
+
+
+@case("mask that is another object")
+def _(coco: Dataset, folder: Path) -> None:
+    added(coco, segmentation={"shape": "circle", "r": 5})
 
 
 @case("mask that is other text")
@@ -676,11 +701,25 @@ def _(coco: Dataset, folder: Path) -> None:
 
 @case("box missing, empty, or not four numbers")
 def _(coco: Dataset, folder: Path) -> object:
-    for number, box in enumerate((None, [20, 20, 0, 10], ["20", 20, 10, 10], [20, 20, 10])):
+    for number, box in enumerate((None, [20, 20, 0, 10], ["a", 20, 10, 10], [20, 20, 10])):
         added(coco, id=100 + number, image_id=1 + number, segmentation=[square(20, 20, 10)], bbox=box, area=100)
 
     def check(found: Record) -> None:
         assert [record["bbox"] for record in found["annotations"][12:]] == [[20, 20, 10, 10]] * 4
+
+    return check
+
+
+@case("box as text, as an object with names (`x`, `y`, `width`, `height`), or in a list too many")
+def _(coco: Dataset, folder: Path) -> object:
+    named: Record = {"x": 20, "y": 20, "width": 10, "height": 10}
+    short = {"X": 20, "Y": 20, "W": 10, "H": 10}
+    boxes = (["20", "20.0", "10", 10], "[20, 20, 10, 10]", named, short, [[20, 20, 10, 10]])
+    for number, box in enumerate(boxes):
+        added(coco, id=100 + number, image_id=1 + number, segmentation=[square(20, 20, 10)], bbox=box, area=100)
+
+    def check(found: Record) -> None:
+        assert [record["bbox"] for record in found["annotations"][12:]] == [[20, 20, 10, 10]] * len(boxes)
 
     return check
 
@@ -694,6 +733,12 @@ def _(coco: Dataset, folder: Path) -> object:
         assert [record["bbox"] for record in found["annotations"][-2:]] == [[20, 20, 10, 10], [3, 3, 30, 30]]
 
     return check
+
+
+@case("box of an RLE that reaches beyond the image, and is the mask's within it")
+def _(coco: Dataset, folder: Path) -> None:
+    mask = coco_mask.frPyObjects([square(-20, 20, 30)], 60, 40)[0]
+    added(coco, segmentation={"size": [60, 40], "counts": mask["counts"].decode()}, bbox=[-20, 20, 30, 30], area=300)
 
 
 @case("box that is not the mask's: an IoU below 0.5, and an edge over 2 pixels away")

@@ -11,7 +11,7 @@ import msgspec
 from seamline.base.errors import SeamlineError
 from seamline.ingest.canonical.checks import Unusable, is_box, is_number
 from seamline.ingest.canonical.contradictions import CONVENTIONS, FRAMES, NUMBER, Factors, looks_like
-from seamline.ingest.canonical.dress import text_to_value
+from seamline.ingest.canonical.dress import plain_box, text_to_value
 from seamline.ingest.canonical.identities import is_identity, record_of
 from seamline.ingest.canonical.images import Entry, canonical_size, record_size
 from seamline.ingest.canonical.repair import BEYOND, SCALED, SHARES, WITHIN_A_PIXEL, Contradiction, Mended, Setting
@@ -58,7 +58,8 @@ def surveyed(raws: Sequence[tuple[int, Raw]], count: int) -> tuple[list[Any], li
             extent.polygons += 1
             extent.mask = max(extent.mask, reach)
         box = record.get("bbox")
-        if is_box(box):
+        box = box if is_box(box) else plain_box(box)
+        if box is not None:
             extent.box = max(extent.box, *map(abs, box))
             extent.box_end = max(extent.box_end, box[0] + box[2], box[1] + box[3])
     return ids, extents
@@ -174,7 +175,10 @@ class Tally:
         if name is None:
             guess = "no convention that pull.convention knows fits most of them"
         elif name == NUMBER:
-            guess = "they look like masks for larger photos, which pull.convention: NUMBER scales, 0.5 to half the size"
+            guess = (
+                "they look like masks for larger photos, which pull.convention: NUMBER scales, 0.5 to half the size; "
+                "if garments reach beyond their photo, pull.convention: pixels keeps them"
+            )
         else:
             guess = f"they look like {CONVENTIONS[name]}, which pull.convention: {name} reads"
         raise SeamlineError(

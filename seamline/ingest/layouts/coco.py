@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
@@ -16,7 +17,7 @@ from seamline.ingest.archives import files_below
 from seamline.ingest.canonical.changes import Changes, Place
 from seamline.ingest.canonical.source import Part, Source
 from seamline.ingest.layouts.annotation_files import find_annotations, read_annotation_file, split_of_file
-from seamline.ingest.layouts.matching import Matches, is_address, lies_beside_photos, names_to_paths
+from seamline.ingest.layouts.matching import Matches, Split, is_address, lies_beside_photos, names_to_paths
 
 NO_IMAGES = {".json", ".mat", ".txt", ".xml", ".csv", ".md", ".html", ".yaml", ".zip"}
 OTHER_FORM = "image: its file was found under another form of its name"
@@ -122,12 +123,16 @@ def paths_of_images(
     own = annotation_file.parent
     beside = own.relative_to(base).as_posix() if own.is_relative_to(base) else ""
 
-    def is_of_split(file: str) -> bool:
-        return split_of_file(PurePosixPath(file).parent) == split
+    def is_own(file: str) -> bool:
+        return split_of_folder(file.rpartition("/")[0]) == split
+
+    def is_others(file: str) -> bool:
+        return split_of_folder(file.rpartition("/")[0]) not in (None, split)
 
     wanted = dict.fromkeys(name for name in names if name)
     try:
-        matches = names_to_paths(wanted, files, "" if beside == "." else beside, is_of_split if split else None)
+        files_of = Split(is_own, is_others) if split else None
+        matches = names_to_paths(wanted, files, "" if beside == "." else beside, files_of)
     except SeamlineError as error:
         raise SeamlineError(f"{annotation_file.name}: {error}") from None
     for name, head in zip(names, heads, strict=True):
@@ -135,6 +140,11 @@ def paths_of_images(
             changes.repair(OTHER_FORM, Place(annotation_file.name, name, head.id))
     say_missing(annotation_file.name, wanted, matches)
     return [matches.paths.get(name) for name in names]
+
+
+@functools.lru_cache(4096)
+def split_of_folder(folder: str) -> str | None:
+    return split_of_file(PurePosixPath(folder))
 
 
 def say_missing(title: str, wanted: Mapping[str, None], matches: Matches) -> None:
