@@ -409,6 +409,16 @@ def _(coco: Dataset, folder: Path) -> object:
     return check
 
 
+@case("category that is not UTF-8")
+def _(coco: Dataset, folder: Path) -> object:
+    coco["categories"].append({"id": 77, "name": "jupe d'\u00e9t\u00e9"})
+
+    def check(found: Record) -> None:
+        assert found["categories"][-1]["name"] == "jupe d'\u00e9t\u00e9"
+
+    return check
+
+
 @case("category with a control character in its name")
 def _(coco: Dataset, folder: Path) -> None:
     coco["categories"][1]["name"] = "trousers\x1b[2J"
@@ -837,6 +847,8 @@ def test_row_of_the_table(tmp_path: Path, row: str) -> None:
     text = json.dumps(coco)
     encoding = "utf-16" if "UTF-16" in row else "utf-8"
     (folder / "instances.json").write_text("\ufeff" + text if "byte-order" in row else text, encoding)
+    if row == "category that is not UTF-8":
+        (folder / "instances.json").write_bytes(json.dumps(coco, ensure_ascii=False).encode("cp1252"))
     if outcome == "error":
         with pytest.raises(SeamlineError, match=reason):
             canonical(folder, tmp_path / "out")
@@ -983,9 +995,6 @@ def test_records_that_cannot_be_read_are_counted_one_by_one(tmp_path: Path) -> N
         "annotation: is not an object, or cannot be read": 2,
         "image: its record cannot be read": 1,
     }
-    path.write_bytes(data.replace(b"trousers", b"trous\xe9"))
-    with pytest.raises(SeamlineError, match=r"the record .* cannot be read"):
-        canonical(folder, tmp_path / "again")
 
 
 @pytest.mark.parametrize("note", ["\\ud800", "\\udce9t\\udce9", "ok\\udfff"])

@@ -21,6 +21,7 @@ from seamline.ingest.layouts.matching import Matches, Split, is_address, lies_be
 
 NO_IMAGES = {".json", ".mat", ".txt", ".xml", ".csv", ".md", ".html", ".yaml", ".zip"}
 OTHER_FORM = "image: its file was found under another form of its name"
+UNUSED_IN_CP1252 = {0x81, 0x8D, 0x8F, 0x90, 0x9D}
 
 
 class Head(msgspec.Struct, gc=False):
@@ -92,11 +93,22 @@ def category_names(paths: Mapping[str | None, Path]) -> list[str]:
 
 
 def category_record(raw: msgspec.Raw, path: Path) -> Record:
-    """Raises SeamlineError with the file's name when it cannot be read."""
+    """A category; where it is not UTF-8, as Windows-1252 reads it, in which other bytes are another name; said.
+
+    Raises:
+        SeamlineError: with the file's name when it is not an object.
+    """
+    data = bytes(raw)
+    try:
+        data.decode()
+    except UnicodeDecodeError:
+        text = "".join(bytes([byte]).decode("cp1252" if byte not in UNUSED_IN_CP1252 else "latin-1") for byte in data)
+        raw = msgspec.Raw(text.encode())
+        print(f"{to_terminal(path.name)}: a category is not UTF-8, and was read as Windows-1252: {to_terminal(text)}")
     try:
         return raw_to_record(raw)
     except SeamlineError as error:
-        raise SeamlineError(f"{path.name}: {error} A file that is not UTF-8 has to be saved as UTF-8.") from None
+        raise SeamlineError(f"{path.name}: {error}") from None
 
 
 def image_heads(coco: Coco) -> list[Head]:

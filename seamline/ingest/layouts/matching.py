@@ -35,7 +35,7 @@ BESIDE_PHOTOS = {
     "segmentationobject", "thumb", "thumbs", "thumbnail", "thumbnails", "@eadir",
 }  # fmt: skip
 # How old zips and tars, and what unpacked them, may have coded a name.
-CODE_PAGES = ("utf-8", "cp1252", "gbk", "shift_jis", "euc_kr", "big5", "cp1251", "cp850", "cp437")
+CODE_PAGES = ("utf-8", "cp1252", "gbk", "cp932", "cp949", "big5", "cp1251", "cp866", "cp850", "cp852", "cp437")
 ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[^/]*")
 # Label Studio's addresses of files: /data/local-files/?d=photos/1.jpg, /storage-data/uploaded/?filepath=upload/1.jpg
 ARGUMENT = re.compile(r"[?&](?:d|filepath)=([^&#]+)")
