@@ -207,6 +207,13 @@ def _(coco: Dataset, folder: Path) -> object:
     return check
 
 
+@case("such images, and over a tenth of their masks fit them only as shown (Label Studio)")
+def _(coco: Dataset, folder: Path) -> None:
+    """Stored 40 x 60 and shown 60 x 40; the size in the record is the stored one, the mask was drawn on the other."""
+    picture(folder, "001.png").save(folder / "photos" / "001.png", exif=exif(6))
+    added(coco, segmentation=[square(44, 10, 12)], bbox=[44, 10, 12, 12], area=144)
+
+
 @case("image turned by EXIF, and the size does not show which is meant (square, 180 degrees)")
 def _(coco: Dataset, folder: Path) -> None:
     coco["annotations"] = coco["annotations"][2:]

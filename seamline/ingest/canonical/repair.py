@@ -210,7 +210,9 @@ def checked_segmentation(segmentation: Any, height: int, width: int, repairs: li
 
 def is_readable(segmentation: Any) -> bool:
     """Whether another convention can be tried on it."""
-    return isinstance(segmentation, dict) or (are_numbers(segmentation) and all(map(len, segmentation)))
+    if not isinstance(segmentation, list):
+        return isinstance(segmentation, dict)
+    return bool(segmentation) and are_numbers(segmentation) and all(map(len, segmentation))
 
 
 def are_numbers(polygons: list[Any]) -> bool:
