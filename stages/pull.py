@@ -54,6 +54,7 @@ def pull(args: argparse.Namespace, params: Pull, scratch: Path) -> None:
             f"pull.source: {args.source!r} and {args.out} lie in one another; pull replaces the latter."
         )
     check_out(args.out, ("annotations.json", "images"), inside=True)
+    changes = args.changes or beside(args.out, "changes.csv")
     try:
         fetched = fetch(args.source, scratch)
         dataset = read_source(fetched.folder, params.layout, params.annotations, params.images)
@@ -64,11 +65,17 @@ def pull(args: argparse.Namespace, params: Pull, scratch: Path) -> None:
             (link_or_copy if owned else copy)(path.resolve(), image)
 
         with whole_folder(args.out) as target:
-            report = canonicalise(dataset, target, place, Reading(params.convention, params.category_ids))
+            try:
+                report = canonicalise(dataset, target, place, Reading(params.convention, params.category_ids))
+            except SeamlineError:
+                if dataset.changes.rows:  # what stops the run has to be found to be mended
+                    dataset.changes.write(changes)
+                    print(f"{changes}: what was repaired and dropped until the run stopped")
+                raise
             fetched.check_unchanged()
     finally:
         shutil.rmtree(scratch / "unpacked", ignore_errors=True)
-    dataset.changes.write(args.changes or beside(args.out, "changes.csv"))
+    dataset.changes.write(changes)
     manifest = args.manifest or beside(args.out, "manifest.csv")
     write_manifest(manifest, fetched.rows)
     source_report = {

@@ -33,7 +33,10 @@ def stratified(groups: Groups, instances: npt.NDArray[np.int64], ratios: Sequenc
     """
     counts = group_counts(groups, instances)
     if len(counts) < len(ratios):
-        raise SeamlineError(f"split: {len(counts)} groups of images cannot fill {len(ratios)} splits; use more images.")
+        raise SeamlineError(
+            f"split: {len(counts)} groups of images cannot fill {len(ratios)} splits; use more images, or see what "
+            "split.group_by, split.versions and split.near_duplicate_bits tie together."
+        )
     totals = counts.sum(axis=0)
     shares = counts / totals  # of each group in all images, images without instances, and each class
     target = np.array(ratios)[:, None] * np.ones_like(totals)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import PurePosixPath
 from typing import Any
@@ -15,6 +16,7 @@ from seamline.dataset.groups import has_value, image_field
 
 # Roboflow's: look00.jpg becomes look00_jpg.rf.0f3a....jpg, once for each version.
 VERSION = re.compile(r"(?P<photo>.+)\.rf\.[0-9A-Za-z_-]{6,}\.[0-9A-Za-z]+")
+MAX_VERSIONS = 50  # of one photo, as many as Roboflow makes: more images of one name are what phones call every photo
 Pairs = npt.NDArray[np.int64]  # (pairs, 2): positions of images
 
 
@@ -22,7 +24,8 @@ def version_pairs(coco: Coco) -> Pairs:
     """Pairs of images that are versions of one photo, each version with the first one.
 
     Two signs tie: names as Roboflow gives them, with which a file of the photo's own name goes too; and equal values of
-    `extra.name`, where it keeps the name of the file that was uploaded.
+    `extra.name`, where it keeps the name of the file that was uploaded. A name of more images than versions are made of
+    one photo ties none, and is printed: phones call every photo image.jpg, and shops front.jpg.
     """
     sources = coco.image_values("source_file_name")
     names = [
@@ -30,7 +33,10 @@ def version_pairs(coco: Coco) -> Pairs:
         for source, name in zip(sources, coco.image_values("file_name"), strict=True)
     ]
     uploaded = [str(value) if has_value(value) else None for value in image_field(coco, "extra.name")]
-    pairs = [*pairs_of_equal(photo_names(names)), *pairs_of_equal(uploaded)]
+    pairs = [
+        *pairs_of_equal(without_common(photo_names(names), "names before .rf.")),
+        *pairs_of_equal(without_common(uploaded, "extra.name")),
+    ]
     return np.unique(np.array(pairs, dtype=np.int64).reshape(-1, 2), axis=0)
 
 
@@ -42,6 +48,17 @@ def photo_names(names: Sequence[str]) -> list[str | None]:
     plain = [file.replace(".", "_") for file in files]
     own = [name if name in photos else None for name in plain]
     return [match["photo"] if match else name for match, name in zip(found, own, strict=True)]
+
+
+def without_common(values: Sequence[str | None], kind: str) -> list[str | None]:
+    """None in place of what more images have than there are versions of one photo."""
+    counts = Counter(value for value in values if value is not None)
+    common = {value: count for value, count in counts.items() if count > MAX_VERSIONS}
+    for value, count in sorted(common.items()):
+        print(
+            f"{kind}: {count} images have {value!a}, more than there are versions of one photo; they are not tied by it"
+        )
+    return [None if value in common else value for value in values]
 
 
 def pairs_of_equal(values: Iterable[Any]) -> list[tuple[int, int]]:

@@ -3,6 +3,7 @@ from __future__ import annotations
 from typing import Any
 
 import msgspec
+import pytest
 
 from seamline.base.coco import Coco
 from seamline.dataset.versions import version_pairs
@@ -61,3 +62,19 @@ def test_plain_names_tie_nothing() -> None:
     ]
     assert version_pairs(coco_of([{"file_name": name} for name in names])).tolist() == []
     assert version_pairs(coco_of([])).tolist() == []
+
+
+def test_a_name_of_more_images_than_a_photo_has_versions_ties_none_and_is_said(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Phones call every photo image.jpg; what its other name says still holds."""
+    records: list[dict[str, Any]] = [
+        {"file_name": version(f"look{number // 3}_jpg", number), "extra": {"name": "image.jpg"}} for number in range(51)
+    ]
+    expected = [[first, other] for first in range(0, 51, 3) for other in (first + 1, first + 2)]
+    assert version_pairs(coco_of(records)).tolist() == expected
+    assert "51 images have 'image.jpg'" in capsys.readouterr().out
+    assert len(version_pairs(coco_of(records[:50]))) > len(expected)
+    front = [{"file_name": version("front_jpg", number)} for number in range(51)]
+    assert version_pairs(coco_of(front)).tolist() == []
+    assert version_pairs(coco_of(front[:50])).tolist() == [[0, other] for other in range(1, 50)]

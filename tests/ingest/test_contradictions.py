@@ -271,6 +271,47 @@ def test_without_a_box_nothing_tells_whether_a_convention_holds(tmp_path: Path) 
     assert report["dropped"] == {"annotation: has no box that tells whether pull.convention holds for it": 1}
 
 
+def test_boxes_in_other_dress_are_held_to_their_masks_too(tmp_path: Path) -> None:
+    """Text was once taken for no box at all: RLE in row order went through."""
+
+    def change(index: int, record: Record) -> None:
+        rle(record, record["mask"].ravel())
+        names = ("x", "y", "width", "height")
+        named = dict(zip(names, record["bbox"], strict=True))
+        record["bbox"] = [str(side) for side in record["bbox"]] if index % 2 else named
+
+    masks = write(tmp_path / "in", change)
+    with pytest.raises(SeamlineError, match=r"pull\.convention: rows reads"):
+        pulled(tmp_path / "in", tmp_path / "stopped")
+    _, found = pulled(tmp_path / "in", tmp_path / "out", convention="rows")
+    assert min(iou(found[index + 1][1], mask) for index, mask in enumerate(masks)) == 1
+
+
+@pytest.mark.parametrize("as_rle", [True, False])
+def test_boxes_that_reach_beyond_the_photo(tmp_path: Path, as_rle: bool) -> None:
+    """RLE ends at the border; outlines that do not may be those of a larger photo, until somebody says otherwise."""
+    cut: list[Drawn] = []
+
+    def change(index: int, record: Record) -> None:
+        polygon = np.reshape(record["segmentation"][0], (-1, 2))
+        polygon[:, 0] += WIDTH + 6 - polygon[:, 0].mean()
+        mask = np.zeros((HEIGHT, WIDTH), np.uint8)
+        cv2.fillPoly(mask, [polygon.astype(np.int32)], 1)
+        cut.append(mask)
+        low, high = polygon.min(axis=0), polygon.max(axis=0)
+        record |= {"segmentation": [polygon.ravel().tolist()], "bbox": [*low, *(high - low)], "area": int(mask.sum())}
+        if as_rle:
+            rle(record, mask.ravel(order="F"))
+
+    write(tmp_path / "in", change)
+    if not as_rle:
+        with pytest.raises(SeamlineError, match=r"larger photos.*pull\.convention: pixels keeps them"):
+            pulled(tmp_path / "in", tmp_path / "stopped")
+    _, found = pulled(tmp_path / "in", tmp_path / "out", convention=None if as_rle else "pixels")
+    kept = [iou(found[index + 1][1], mask) for index, mask in enumerate(cut) if index + 1 in found]
+    assert len(kept) >= 15 and min(kept) > (0.99 if as_rle else 0.8)
+
+
 def test_crowds_follow_the_same_rule(tmp_path: Path) -> None:
     def change(index: int, record: Record) -> None:
         rle(record, record["mask"].ravel(order="F") if index else 1 - record["mask"].ravel(order="F"))

@@ -12,7 +12,7 @@ from urllib.parse import quote
 import pytest
 
 from seamline.base.errors import SeamlineError
-from seamline.ingest.layouts.matching import Matches, lies_beside_photos, names_to_paths
+from seamline.ingest.layouts.matching import Matches, Split, lies_beside_photos, names_to_paths
 
 
 def matched(names: list[str], files: list[str], beside: str = "") -> dict[str, str]:
@@ -102,6 +102,21 @@ def test_a_relative_name_is_also_one_from_the_annotation_file() -> None:
         "../photos/1.jpg": "photos/1.jpg",
         "2.jpg": "export/2.jpg",
     }
+
+
+def test_a_name_without_folders_means_no_file_away_from_the_annotation_file_if_others_lie_beside_it() -> None:
+    files = ["valid/1.jpg", "valid/more/3.jpg", "valid/4.JPG", "train/2.jpg", "1.jpg"]
+    beside = matched(["1.jpg", "2.jpg", "3.jpg", "4.jpg"], files, "valid")
+    assert beside == {"1.jpg": "valid/1.jpg", "3.jpg": "valid/more/3.jpg", "4.jpg": "valid/4.JPG"}
+    assert matched(["2.jpg"], ["photos/2.jpg"], "annotations") == {"2.jpg": "photos/2.jpg"}
+
+
+def test_a_photo_of_another_split_is_not_taken_where_the_split_has_some() -> None:
+    of_valid = Split(lambda path: "/valid/" in path, lambda path: "/train/" in path)
+    files = ["images/train/1.jpg", "images/train/2.jpg", "images/valid/1.jpg"]
+    assert names_to_paths(["1.jpg", "2.jpg"], files, "annotations", of_valid).paths == {"1.jpg": "images/valid/1.jpg"}
+    # All photos may lie in a folder that is called like one of the splits.
+    assert len(names_to_paths(["1.jpg", "2.jpg"], files[:2], "annotations", of_valid).paths) == 2
 
 
 def decomposed(text: str) -> str:

@@ -72,8 +72,23 @@ def test_what_was_done_is_said_with_the_files_name(tmp_path: Path, capsys: pytes
     assert "2 halves of characters" in said
 
 
-def test_a_category_in_another_code_page_names_the_file(tmp_path: Path) -> None:
+def test_a_category_in_another_code_page_stays_and_the_file_is_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Names that differ in one such character stay two classes."""
     path = write_dataset(tmp_path / "in", count=1) / "instances.json"
-    path.write_bytes(path.read_text().replace("trousers", "jupe d'été").encode("cp1252"))
-    with pytest.raises(SeamlineError, match=r"^instances\.json: the record .* has to be saved as UTF-8\.$"):
+    text = (
+        path.read_text().replace("trousers", "jupe d'\u00e9t\u00e9").replace("short sleeve top", "jupe d'\u00e8t\u00e9")
+    )
+    path.write_bytes(text.encode("cp1252"))
+    assert sorted(category_names({None: path})) == ["jupe d'\u00e8t\u00e9", "jupe d'\u00e9t\u00e9"]
+    said = capsys.readouterr().out.splitlines()
+    assert len(said) == 2
+    assert all(line.startswith("instances.json: a category is not UTF-8") for line in said)
+
+
+def test_a_category_that_is_not_an_object_names_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "a.json"
+    path.write_text('{"images": [], "annotations": [], "categories": ["shirt"]}')
+    with pytest.raises(SeamlineError, match=r"^a\.json: the record .* cannot be read"):
         category_names({None: path})

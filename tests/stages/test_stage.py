@@ -114,6 +114,22 @@ def test_a_bad_choice_is_one_sentence_and_leaves_nothing(
     }  # fmt: skip
 
 
+def test_what_stops_pull_is_listed_too(tmp_path: Path) -> None:
+    """Too many contradictions: which they are has to be found in the tool that wrote them."""
+    path = write_dataset(tmp_path / "in") / "instances.json"
+    coco = json.loads(path.read_text())
+    for record in coco["annotations"]:
+        record["bbox"] = [1, 1, 7, 3]
+    path.write_text(json.dumps(coco))
+    with_params(tmp_path, {})
+    done = run_stage("pull", tmp_path, "data/raw", "--source", "in", "--changes", "pull.csv")
+    assert is_one_sentence(done, "contradict each other"), done.stderr
+    assert "pull.csv" in done.stdout
+    listed = (tmp_path / "pull.csv").read_text().splitlines()
+    assert sum("its box and its mask contradict each other" in line for line in listed) == len(coco["annotations"])
+    assert not (tmp_path / "data" / "raw").exists()
+
+
 def test_the_users_own_files_are_copied_and_never_linked(tmp_path: Path) -> None:
     """DVC makes what it tracks read-only, and would do so to the originals through a link."""
     source = write_dataset(tmp_path / "in")

@@ -16,7 +16,7 @@ from seamline.ingest.canonical.checks import Unusable
 from seamline.ingest.canonical.crowds import Crowds, mask_form
 from seamline.ingest.canonical.identities import assigned_numbers, found_in, is_changed, is_identity, lookup, record_of
 from seamline.ingest.canonical.images import Entry
-from seamline.ingest.canonical.repair import Contradiction, Mended, is_rectangle, mend_annotation
+from seamline.ingest.canonical.repair import Contradiction, Mended, Setting, is_rectangle, mend_annotation
 from seamline.ingest.canonical.source import Part, Raw, Reading
 from seamline.ingest.canonical.survey import Tally, check_extents, setting_of, surveyed
 
@@ -95,11 +95,8 @@ def canonical_annotations(
             category = category_of(record.get("category_id"), categories[part], category_ids[part], repairs)
             form = mask_form(record.get("segmentation"))
             setting = setting_of(entry, extents[part], reading.convention)
-            try:
-                mended = mend_annotation(record, setting)
-            except Contradiction as contradiction:
-                tally.add_contradiction(contradiction, setting, f"{parts[part].title}: annotation {record.get('id')!r}")
-                raise
+            where = f"{parts[part].title}: annotation {record.get('id')!r}"
+            mended = mended_and_told(record, entry, setting, tally, where)
             refuse_double(masks, entry, category, record, mended)
         except Unusable as unusable:
             changes.drop(str(unusable), place_of(parts[part], entry, record))
@@ -118,6 +115,17 @@ def canonical_annotations(
         yield {**record, "id": numbers[index], "image_id": entry.number, "category_id": category}
     tally.check(reading.convention)
     tally.say_rectangles()
+
+
+def mended_and_told(record: Record, entry: Entry, setting: Setting, tally: Tally, where: str) -> Mended:
+    """The annotation mended in place; what says something of the whole source goes to `tally`."""
+    if entry.upright:
+        tally.add_turned(record.get("segmentation"), setting, where)
+    try:
+        return mend_annotation(record, setting)
+    except Contradiction as contradiction:
+        tally.add_contradiction(contradiction, setting, where)
+        raise
 
 
 def category_of(identity: Any, numbers: Mapping[Any, int], ids: CategoryIds, repairs: list[str]) -> int:

@@ -86,6 +86,13 @@ def largest_difference(first: Box, second: Box) -> float:
     )
 
 
+def within_image(box: Box, height: int, width: int) -> Box:
+    """The part of a box that lies in the image; the box itself where none does, or where its corners may be meant."""
+    left, top = max(box[0], 0.0), max(box[1], 0.0)
+    right, bottom = min(box[0] + box[2], float(width)), min(box[1] + box[3], float(height))
+    return [left, top, right - left, bottom - top] if right > left and bottom > top else box
+
+
 def outline_bounds(polygons: Sequence[Sequence[float]]) -> Box:
     """The box of polygons before they are cut at the border of the image."""
     left, right = (pick(pick(polygon[::2]) for polygon in polygons) for pick in (min, max))

@@ -10,14 +10,17 @@ from typing import Any
 
 import msgspec
 
-from seamline.ingest.canonical.checks import Unusable, check_rle, is_number
+from seamline.ingest.canonical.checks import Unusable, check_rle, is_box, is_number
 from seamline.masks.rle import segmentation_to_rle, union_of
 
+OBJECT = "annotation: its mask is an object that is not an RLE"
+HOLE = "annotation: one of its outlines lies in another, and may be a part or a hole"
 NESTED = "annotation: its points are nested in a way that is not known"
 TEXT = "annotation: its mask is text that cannot be read"
 DRESSED = "annotation: its mask was not in COCO's form, put into it"
 MAX_DEPTH = 6
 NUMBER = (int, float)
+BOX_KEYS = (("x", "y", "width", "height"), ("x", "y", "w", "h"), ("left", "top", "width", "height"))
 
 
 def plain_segmentation(value: Any, height: int, width: int, repairs: list[str]) -> Any:
@@ -52,10 +55,12 @@ def undressed(value: Any, height: int, width: int) -> Any:
         if isinstance(value[0], list) and not is_nested(value[0]):
             break
         value = value[0]
+    if isinstance(value, dict) and value and not is_rle(value):
+        value = shape_to_points(value)
+    if not isinstance(value, (list, dict)) or not value:
+        return value
     if isinstance(value, dict):
         return rle_to_plain(value)
-    if not isinstance(value, list) or not value:
-        return value
     if all(is_rle(part) for part in value):
         return union_of_rles([rle_to_plain(part) for part in value], height, width)
     if is_flat(value):
@@ -67,8 +72,42 @@ def undressed(value: Any, height: int, width: int) -> Any:
     if any(not is_flat(part) and all(map(is_point, part)) for part in value) and any(
         lies_in(part, polygons[0]) for part in polygons[1:]
     ):
-        raise Unusable("annotation: one of its outlines lies in another, and may be a part or a hole")
+        raise Unusable(HOLE)
     return polygons
+
+
+def shape_to_points(shape: dict[Any, Any]) -> list[Any]:
+    """The points of an outline as GeoJSON (`type`, `coordinates`) or VGG's annotator (`all_points_x`, ..._y) has it.
+
+    Raises:
+        Unusable: when it is another object, or GeoJSON with a hole, which COCO's polygons cannot have.
+    """
+    xs, ys = shape.get("all_points_x"), shape.get("all_points_y")
+    if isinstance(xs, list) and isinstance(ys, list) and len(xs) == len(ys):
+        return [list(point) for point in zip(xs, ys, strict=True)]
+    rings = shape.get("coordinates")
+    if shape.get("type") not in ("Polygon", "MultiPolygon") or not isinstance(rings, list):
+        raise Unusable(OBJECT)
+    polygons = [rings] if shape["type"] == "Polygon" else rings
+    if not all(isinstance(polygon, list) and len(polygon) == 1 for polygon in polygons):
+        raise Unusable(HOLE)
+    return [polygon[0] for polygon in polygons]
+
+
+def plain_box(value: Any) -> list[float] | None:
+    """A box as left, top, width and height, also where they are text, have names or are in a list too many."""
+    if isinstance(value, str):
+        try:
+            value = text_to_value(value)
+        except Unusable:
+            return None
+    if isinstance(value, list) and len(value) == 1:
+        value = value[0]
+    if isinstance(value, dict):
+        named = {str(key).lower(): part for key, part in value.items()}
+        value = next(([named[key] for key in keys] for keys in BOX_KEYS if named.keys() >= set(keys)), None)
+    plain = numbers(value) if isinstance(value, list) else None
+    return [float(part) for part in plain] if is_box(plain) else None
 
 
 def lies_in(inner: list[Any], outer: list[Any]) -> bool:
@@ -164,6 +203,7 @@ def rle_to_plain(rle: dict[Any, Any]) -> dict[Any, Any]:
 def whole_numbers(values: Any) -> Any:
     if not isinstance(values, list):
         return values
+    values = numbers(values)
     return [int(value) if isinstance(value, float) and value.is_integer() else value for value in values]
 
 

@@ -36,8 +36,9 @@ from seamline.ingest.canonical.contradictions import (
     own_box,
     scaled,
     scaled_box,
+    within_image,
 )
-from seamline.ingest.canonical.dress import plain_segmentation
+from seamline.ingest.canonical.dress import plain_box, plain_segmentation
 from seamline.masks.rle import Rle, segmentation_to_rle
 
 MIN_AREA_SHARE = 0.5  # of the mask's; polygons' own areas differ from their masks' by less, those in shares by far more
@@ -85,8 +86,7 @@ def mend_annotation(record: Record, setting: Setting) -> Mended:
         Unusable: when it cannot be repaired with certainty otherwise.
     """
     repairs: list[str] = []
-    box = record.get("bbox")
-    given = [float(value) for value in box] if isinstance(box, list) and is_box(box) else None
+    given = plain_box(record.get("bbox"))
     segmentation = to_pixels(record, setting, repairs)
     if record.get("isbbox") is True and is_rectangle(segmentation):
         raise Unusable(BOX_ONLY)
@@ -107,6 +107,9 @@ def mend_annotation(record: Record, setting: Setting) -> Mended:
         repairs.append("annotation: its box was given as corners, made from the mask")
     elif read_box is not given:
         record["bbox"] = read_box
+    elif not is_box(record["bbox"]):
+        record["bbox"] = given
+        repairs.append("annotation: its box was not in COCO's form, put into it")
     area = float(coco_mask.area(rle))
     if not (is_number(record.get("area")) and MIN_AREA_SHARE <= record["area"] / area <= 1 / MIN_AREA_SHARE):
         record["area"] = area
@@ -138,6 +141,8 @@ def agreeing(
         checked, rle = checked_segmentation(segmentation, height, width, repairs)
         if not coco_mask.area(rle):
             raise Unusable(NO_PIXEL)
+        if box is not None and (isinstance(checked, dict) or setting.convention == "pixels"):
+            box = cut_box(box, own_box(rle), setting, repairs)
         segmentation, result = checked, (checked, rle, box)
         fit, problem = judged(checked, rle, box, setting)
     except Unusable as unusable:
@@ -159,6 +164,18 @@ def agreeing(
     if result is None or problem:
         raise Contradiction(problem, segmentation, box)
     return result
+
+
+def cut_box(box: Box, own: Box, setting: Setting, repairs: list[str]) -> Box:
+    """The box, or its part in the image where that agrees with the mask and the whole box does not.
+
+    RLE ends at the image's border, where boxes may reach beyond. Outlines that do may be those of a larger photo.
+    """
+    cut = within_image(box, setting.height, setting.width)
+    if contradict(box, own) and not are_corners(box, own) and not contradict(cut, own):
+        repairs.append("annotation: its box reached beyond the image, cut at the border")
+        return cut
+    return box
 
 
 def judged(segmentation: Any, rle: Rle, box: Box | None, setting: Setting) -> tuple[float, str]:
@@ -193,7 +210,9 @@ def checked_segmentation(segmentation: Any, height: int, width: int, repairs: li
 
 def is_readable(segmentation: Any) -> bool:
     """Whether another convention can be tried on it."""
-    return isinstance(segmentation, dict) or (are_numbers(segmentation) and all(map(len, segmentation)))
+    if not isinstance(segmentation, list):
+        return isinstance(segmentation, dict)
+    return bool(segmentation) and are_numbers(segmentation) and all(map(len, segmentation))
 
 
 def are_numbers(polygons: list[Any]) -> bool:

@@ -10,11 +10,20 @@ import msgspec
 
 from seamline.base.errors import SeamlineError
 from seamline.ingest.canonical.checks import Unusable, is_box, is_number
-from seamline.ingest.canonical.contradictions import CONVENTIONS, FRAMES, NUMBER, Factors, looks_like
-from seamline.ingest.canonical.dress import text_to_value
+from seamline.ingest.canonical.contradictions import CONVENTIONS, FRAMES, NUMBER, Factors, leaves_image, looks_like
+from seamline.ingest.canonical.dress import plain_box, text_to_value
 from seamline.ingest.canonical.identities import is_identity, record_of
 from seamline.ingest.canonical.images import Entry, canonical_size, record_size
-from seamline.ingest.canonical.repair import BEYOND, SCALED, SHARES, WITHIN_A_PIXEL, Contradiction, Mended, Setting
+from seamline.ingest.canonical.repair import (
+    BEYOND,
+    SCALED,
+    SHARES,
+    WITHIN_A_PIXEL,
+    Contradiction,
+    Mended,
+    Setting,
+    is_readable,
+)
 from seamline.ingest.canonical.source import Part, Raw
 
 MAX_SHARE = 0.1  # of the records that can be checked: more contradictions are not a few mistakes but a convention
@@ -58,7 +67,8 @@ def surveyed(raws: Sequence[tuple[int, Raw]], count: int) -> tuple[list[Any], li
             extent.polygons += 1
             extent.mask = max(extent.mask, reach)
         box = record.get("bbox")
-        if is_box(box):
+        box = box if is_box(box) else plain_box(box)
+        if box is not None:
             extent.box = max(extent.box, *map(abs, box))
             extent.box_end = max(extent.box_end, box[0] + box[2], box[1] + box[3])
     return ids, extents
@@ -143,6 +153,19 @@ class Tally:
         self.first = ""
         self.rectangles = 0
         self.masks = 0
+        self.turned = 0  # outlines on photos that EXIF turns, whose records have the size as stored
+        self.beyond = 0  # those of them that fit the photo only as shown
+        self.first_beyond = ""
+
+    def add_turned(self, segmentation: Any, setting: Setting, where: str) -> None:
+        """Counts an annotation of a photo that is taken as it is stored; its outline as it came."""
+        if setting.mask_factors or not is_readable(segmentation) or isinstance(segmentation, dict):
+            return
+        self.turned += 1
+        as_stored, as_shown = (setting.height, setting.width), (setting.width, setting.height)
+        if leaves_image(segmentation, *as_stored) and not leaves_image(segmentation, *as_shown):
+            self.beyond += 1
+            self.first_beyond = self.first_beyond or where
 
     def add(self, mended: Mended, is_rectangle: bool) -> None:
         self.checked += mended.has_box
@@ -168,13 +191,22 @@ class Tally:
 
     def check(self, convention: str | float | None) -> None:
         """Raises SeamlineError when that many contradict themselves: it has to be a convention."""
+        if self.beyond > MAX_SHARE * self.turned:
+            raise SeamlineError(
+                f"{self.first_beyond}: {self.beyond} of {self.turned} masks on photos that EXIF turns, this one first, "
+                "reach beyond the photo as it is stored, whose size its record has, and not beyond it as shown; if "
+                "they were drawn on photos as shown, exchange width and height in those records."
+            )
         if convention == "drop" or self.contradictory <= MAX_SHARE * self.checked:
             return
         name = max(self.looks, key=lambda look: self.looks[look], default=None)
         if name is None:
             guess = "no convention that pull.convention knows fits most of them"
         elif name == NUMBER:
-            guess = "they look like masks for larger photos, which pull.convention: NUMBER scales, 0.5 to half the size"
+            guess = (
+                "they look like masks for larger photos, which pull.convention: NUMBER scales, 0.5 to half the size; "
+                "if garments reach beyond their photo, pull.convention: pixels keeps them"
+            )
         else:
             guess = f"they look like {CONVENTIONS[name]}, which pull.convention: {name} reads"
         raise SeamlineError(

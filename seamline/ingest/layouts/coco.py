@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
@@ -16,10 +17,11 @@ from seamline.ingest.archives import files_below
 from seamline.ingest.canonical.changes import Changes, Place
 from seamline.ingest.canonical.source import Part, Source
 from seamline.ingest.layouts.annotation_files import find_annotations, read_annotation_file, split_of_file
-from seamline.ingest.layouts.matching import Matches, is_address, lies_beside_photos, names_to_paths
+from seamline.ingest.layouts.matching import Matches, Split, is_address, lies_beside_photos, names_to_paths
 
 NO_IMAGES = {".json", ".mat", ".txt", ".xml", ".csv", ".md", ".html", ".yaml", ".zip"}
 OTHER_FORM = "image: its file was found under another form of its name"
+UNUSED_IN_CP1252 = {0x81, 0x8D, 0x8F, 0x90, 0x9D}
 
 
 class Head(msgspec.Struct, gc=False):
@@ -91,11 +93,22 @@ def category_names(paths: Mapping[str | None, Path]) -> list[str]:
 
 
 def category_record(raw: msgspec.Raw, path: Path) -> Record:
-    """Raises SeamlineError with the file's name when it cannot be read."""
+    """A category; where it is not UTF-8, as Windows-1252 reads it, in which other bytes are another name; said.
+
+    Raises:
+        SeamlineError: with the file's name when it is not an object.
+    """
+    data = bytes(raw)
+    try:
+        data.decode()
+    except UnicodeDecodeError:
+        text = "".join(bytes([byte]).decode("cp1252" if byte not in UNUSED_IN_CP1252 else "latin-1") for byte in data)
+        raw = msgspec.Raw(text.encode())
+        print(f"{to_terminal(path.name)}: a category is not UTF-8, and was read as Windows-1252: {to_terminal(text)}")
     try:
         return raw_to_record(raw)
     except SeamlineError as error:
-        raise SeamlineError(f"{path.name}: {error} A file that is not UTF-8 has to be saved as UTF-8.") from None
+        raise SeamlineError(f"{path.name}: {error}") from None
 
 
 def image_heads(coco: Coco) -> list[Head]:
@@ -122,12 +135,16 @@ def paths_of_images(
     own = annotation_file.parent
     beside = own.relative_to(base).as_posix() if own.is_relative_to(base) else ""
 
-    def is_of_split(file: str) -> bool:
-        return split_of_file(PurePosixPath(file).parent) == split
+    def is_own(file: str) -> bool:
+        return split_of_folder(file.rpartition("/")[0]) == split
+
+    def is_others(file: str) -> bool:
+        return split_of_folder(file.rpartition("/")[0]) not in (None, split)
 
     wanted = dict.fromkeys(name for name in names if name)
     try:
-        matches = names_to_paths(wanted, files, "" if beside == "." else beside, is_of_split if split else None)
+        files_of = Split(is_own, is_others) if split else None
+        matches = names_to_paths(wanted, files, "" if beside == "." else beside, files_of)
     except SeamlineError as error:
         raise SeamlineError(f"{annotation_file.name}: {error}") from None
     for name, head in zip(names, heads, strict=True):
@@ -135,6 +152,11 @@ def paths_of_images(
             changes.repair(OTHER_FORM, Place(annotation_file.name, name, head.id))
     say_missing(annotation_file.name, wanted, matches)
     return [matches.paths.get(name) for name in names]
+
+
+@functools.lru_cache(4096)
+def split_of_folder(folder: str) -> str | None:
+    return split_of_file(PurePosixPath(folder))
 
 
 def say_missing(title: str, wanted: Mapping[str, None], matches: Matches) -> None:

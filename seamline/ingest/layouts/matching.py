@@ -3,6 +3,7 @@
 Exact names go first, so that a record whose own file is missing does not take another's. Then ends: a name may lack
 leading folders or have some that the source does not, but the folders that both have agree. Only the folders in which
 all names lay may be called otherwise here: those of another machine, or where all photos lie in images/ or the like.
+A name without folders means a file beside the annotation file or below it, if others do; and no file of another split.
 Then other forms of the name, as file systems, archives and web servers leave them. Whatever is not unique on both sides
 is left missing.
 """
@@ -34,7 +35,7 @@ BESIDE_PHOTOS = {
     "segmentationobject", "thumb", "thumbs", "thumbnail", "thumbnails", "@eadir",
 }  # fmt: skip
 # How old zips and tars, and what unpacked them, may have coded a name.
-CODE_PAGES = ("utf-8", "cp1252", "gbk", "shift_jis", "euc_kr", "big5", "cp1251", "cp850", "cp437")
+CODE_PAGES = ("utf-8", "cp1252", "gbk", "cp932", "cp949", "big5", "cp1251", "cp866", "cp850", "cp852", "cp437")
 ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[^/]*")
 # Label Studio's addresses of files: /data/local-files/?d=photos/1.jpg, /storage-data/uploaded/?filepath=upload/1.jpg
 ARGUMENT = re.compile(r"[?&](?:d|filepath)=([^&#]+)")
@@ -49,6 +50,7 @@ class Wanted(NamedTuple):
 
     end: str  # as far as it can lie inside the source
     foreign: bool  # it is absolute, has a drive, a host or `..`: its folders are those of another machine
+    home: str = ""  # where a file has to lie if the name says no folder; "" for anywhere
 
 
 class Shared(NamedTuple):
@@ -57,6 +59,13 @@ class Shared(NamedTuple):
     photos: int
     foreign_names: int
     other_names: int
+
+
+class Split(NamedTuple):
+    """Which files belong to the split of the annotation file, and which to another one; both by their path."""
+
+    is_own: Callable[[str], bool]
+    is_others: Callable[[str], bool]
 
 
 class Matches(NamedTuple):
@@ -68,7 +77,7 @@ class Matches(NamedTuple):
 
 
 def names_to_paths(
-    names: Collection[str], paths: Sequence[str], beside: str = "", prefers: Callable[[str], bool] | None = None
+    names: Collection[str], paths: Sequence[str], beside: str = "", split: Split | None = None
 ) -> Matches:
     """The file that each file_name means.
 
@@ -76,7 +85,7 @@ def names_to_paths(
         names: of the image records, each once.
         paths: of the files that may be images, below the source, with / between folders.
         beside: the annotation file's folder below the source; "" for the source itself.
-        prefers: which of several files is more likely, such as those of the same split.
+        split: which of several files is more likely, and which are none of this annotation file's.
 
     Raises:
         SeamlineError: when several files fit a name equally well.
@@ -95,6 +104,13 @@ def names_to_paths(
         shared = shared_folders([to_wanted(name) for name in found] + list(wanted.values()), paths, settled=bool(found))
         taken = set(found.values())
         free = [path for path in paths if path not in taken and not lies_beside_photos(path)]
+        prefers = None
+        if split is not None:
+            prefers = split.is_own
+            if any(map(split.is_own, paths)):
+                free = [path for path in free if not split.is_others(path)]
+        if beside and any("/" not in name and path == f"{beside}/{name}" for name, path in found.items()):
+            wanted = {name: wish._replace(home=f"{beside}/") for name, wish in wanted.items()}
         tied = take_by_end(wanted, free, found, shared, prefers)
         if tied:
             name, rivals = next(iter(tied.items()))
@@ -111,15 +127,15 @@ def names_to_paths(
 
 
 def exact_path(name: str, known: set[str], beside: str) -> str | None:
-    """The path that a name is, from the source's top or from the annotation file."""
-    if name in known:
-        return name
+    """The path that a name is, from the annotation file or else from the source's top."""
     if beside and f"{beside}/{name}" in known:
         return f"{beside}/{name}"
+    if name in known:
+        return name
     if not ODD.search(name):
         return None
     for candidate in (name, name.replace("\\", "/")):
-        for place in ("", beside):
+        for place in (beside, ""):
             path = posixpath.normpath(posixpath.join(place, candidate))
             if path in known:
                 return path
@@ -236,6 +252,8 @@ class Index:
                     found += self.bare.get(end, ())
         if count:
             found += self.below.get("/".join(name.end.split("/")[count:]), ())
+        if name.home and "/" not in name.end:
+            found = [path for path in found if path.startswith(name.home)]
         return list(dict.fromkeys(found)) if len(found) > 1 else found
 
 
@@ -256,7 +274,7 @@ def take_by_end(
     taken = set(found.values())
     keys = {path: to_key(path) for path in free if path not in taken}
     missing = {name: wish for name, wish in wanted.items() if name not in found and wish.end}
-    open_names = {name: Wanted(to_key(wish.end), wish.foreign) for name, wish in missing.items()}
+    open_names = {name: wish._replace(end=to_key(wish.end)) for name, wish in missing.items()}
     index = Index(keys, open_names.values(), shared)
     fits = {name: rivals for name, wish in open_names.items() if (rivals := index.candidates(wish, shared))}
     while True:
