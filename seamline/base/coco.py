@@ -74,7 +74,7 @@ class Coco(msgspec.Struct):
         return refs
 
     def annotation_refs(self, images: Container[int] | None = None) -> Iterator[AnnotationRef]:
-        """Raises SeamlineError unless each is of an image (`images`: their ids, if known) and a category of the file."""
+        """Raises SeamlineError unless each is of an image (`images`: the ids, if known) and a category of the file."""
         if images is None:
             images = set(self.image_values("id"))
         categories = {category.id for category in self.category_refs()}
