@@ -1,8 +1,7 @@
 """Subset: choose classes and a class-balanced number of images from the canonical dataset.
 
 Classes are renamed and merged as subset.classes says and numbered from 1 in its order, or stay as they are where it is
-null; every other field of the records passes through. Images are hard-linked, not copied. Counts go to
-REPORT.
+null; every other field of the records passes through. Images are hard-linked, not copied. Counts go to REPORT.
 
 Example: python -m stages.subset data/raw data/subset
 """
@@ -15,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 from tqdm import tqdm
 
-from seamline.base.coco import Coco, Record, link_image, raw_to_record, read_coco, write_coco
+from seamline.base.coco import Coco, ImageRef, Record, link_image, raw_to_record, read_coco, write_coco
 from seamline.base.errors import counted
 from seamline.base.files import beside, check_out, whole_folder, write_json
 from seamline.base.process import run
@@ -25,6 +24,7 @@ from seamline.dataset.selection import (
     annotation_rows,
     check_chosen,
     choose_balanced,
+    class_numbers,
     merged_category,
     source_ids_by_class,
 )
@@ -44,10 +44,10 @@ def main() -> None:
     params = load_params()[Subset]
 
     coco = read_coco(args.raw / "annotations.json")
-    rows = annotation_rows(coco, params.min_area_px)
+    images = coco.image_refs()
+    rows = annotation_rows(coco, images, params.min_area_px)
     sources = sources_of_classes(coco, set(np.unique(rows[:, 1]).tolist()), params)
-    class_of = {source: number for number, ids in enumerate(sources.values()) for source in ids}
-    classes = np.array([class_of.get(category, -1) for category in rows[:, 1].tolist()], dtype=np.int64)
+    classes = class_numbers(rows[:, 1], sources)
     crowd = (rows[:, 2] != 0) & (params.crowd != "instances")
     left_out = {
         "smaller than subset.min_area_px": rows[:, 3] == 0,
@@ -56,16 +56,16 @@ def main() -> None:
     included = (classes >= 0) & ~np.any(list(left_out.values()), axis=0)
     trained = included & ~crowd
 
-    shows = np.zeros((len(coco.images), len(sources)), dtype=bool)
+    shows = np.zeros((len(images), len(sources)), dtype=bool)
     shows[rows[trained, 0], classes[trained]] = True
     # Nor is an image background whose only garments were left out or are crowds: it does show them.
-    unusable = np.isin(np.arange(len(coco.images)), rows[(classes >= 0) & ~trained, 0]) & ~shows.any(axis=1)
+    unusable = np.isin(np.arange(len(images)), rows[(classes >= 0) & ~trained, 0]) & ~shows.any(axis=1)
     chosen = choose_balanced(
         shows, unusable, field_groups(coco, params.group_by), params.images, params.background, params.seed
     )
     check_chosen(shows, chosen, crowd[(classes >= 0) & (rows[:, 3] != 0)], params.images)
 
-    taken = np.isin(np.arange(len(coco.images)), chosen)
+    taken = np.isin(np.arange(len(images)), chosen)
     # Where all classes are wanted their ids stay as well: nobody's ids shift without need.
     numbers = [ids[0] if params.classes is None else position for position, ids in enumerate(sources.values(), start=1)]
     plain = {"iscrowd": 0} if params.crowd == "instances" else {}
@@ -74,11 +74,11 @@ def main() -> None:
         for index in np.flatnonzero(included & taken[rows[:, 0]])
     ]
     categories = merged_categories(coco, sources, numbers)
-    write_subset(args.out, args.raw, coco, chosen, annotations, categories)
+    write_subset(args.out, args.raw, coco, images, chosen, annotations, categories)
 
     of_chosen = taken[rows[:, 0]] & (classes >= 0)
     instances = np.bincount(classes[of_chosen & trained], minlength=len(sources)).tolist()
-    of_crowds = unusable & np.isin(np.arange(len(coco.images)), rows[included & crowd, 0])
+    of_crowds = unusable & np.isin(np.arange(len(images)), rows[included & crowd, 0])
     report: Record = {
         "images": len(chosen),
         "images_wanted": params.images,
@@ -130,12 +130,16 @@ def merged_categories(coco: Coco, sources: Mapping[str, Sequence[int]], numbers:
 
 
 def write_subset(
-    folder: Path, raw: Path, coco: Coco, chosen: Ints, annotations: list[Record], categories: list[Record]
+    folder: Path,
+    raw: Path,
+    coco: Coco,
+    images: Sequence[ImageRef],
+    chosen: Ints,
+    annotations: list[Record],
+    categories: list[Record],
 ) -> None:
-    images = coco.image_refs()
     with whole_folder(folder) as out:
-        for index in tqdm(chosen, desc="images", unit="image", disable=None):
-            name = images[index].file_name
+        for name in tqdm([images[index].file_name for index in chosen], desc="images", unit="image", disable=None):
             link_image(f"{raw}/images/{name}", f"{out}/images/{name}", str(raw))
         write_coco(
             out / "annotations.json", (coco.images[index] for index in chosen), annotations, categories, coco.attributes

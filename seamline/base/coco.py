@@ -10,7 +10,7 @@ import json
 import os
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -40,11 +40,6 @@ class ImageRef(msgspec.Struct, gc=False):
     width: int
     height: int
 
-    def __post_init__(self) -> None:
-        name = self.file_name
-        if not PLAIN_NAME.fullmatch(name) or (len(name) > 60 and len(name.encode()) > 255):
-            raise ValueError(f"the file_name {name[:80]!r} is not a file's plain name, as 0001.jpg is")
-
 
 class AnnotationRef(msgspec.Struct, gc=False):
     """What selecting and counting need to know of an annotation record."""
@@ -67,17 +62,21 @@ class Coco(msgspec.Struct):
     def image_refs(self) -> list[ImageRef]:
         """Raises SeamlineError unless each has an id and a plain name of its own; its label file gets that name."""
         refs = list(references(ImageRef, self.images))
+        names = [ref.file_name for ref in refs]
+        for name, plain in zip(names, map(PLAIN_NAME.fullmatch, names), strict=True):
+            if not plain or (len(name) > 60 and len(name.encode()) > 255):
+                raise not_canonical(f"the file_name {name[:80]!r} is not a file's plain name, as 0001.jpg is")
         if len({ref.id for ref in refs}) < len(refs):
             raise not_canonical("two images have one id")
-        stems = [ref.file_name.rpartition(".")[0] for ref in refs]
-        if len(set(stems)) < len(stems):
-            stem = next(stem for stem, count in Counter(stems).items() if count > 1)
+        if len({name.rpartition(".")[0] for name in names}) < len(names):
+            stem = next(stem for stem, count in Counter(name.rpartition(".")[0] for name in names).items() if count > 1)
             raise not_canonical(f"two images are called {stem!r}, and their labels would be one file")
         return refs
 
-    def annotation_refs(self) -> Iterator[AnnotationRef]:
-        """Raises SeamlineError unless each is of an image and a category of the file."""
-        images = set(self.image_values("id"))
+    def annotation_refs(self, images: Container[int] | None = None) -> Iterator[AnnotationRef]:
+        """Raises SeamlineError unless each is of an image (`images`: the ids, if known) and a category of the file."""
+        if images is None:
+            images = set(self.image_values("id"))
         categories = {category.id for category in self.category_refs()}
         for ref in references(AnnotationRef, self.annotations):
             if ref.image_id not in images or ref.category_id not in categories:

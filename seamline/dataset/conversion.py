@@ -68,8 +68,8 @@ def write_labels(
         lines, of_image = instances_to_lines(records, class_index, height, width, dropped)
         certified += of_image
         # Paths as plain text: with 192,000 files a tenth of the time went into pathlib.
-        with open(f"{out}/labels/{file_name.rpartition('.')[0]}.txt", "w", encoding="ascii") as stream:  # noqa: PTH123
-            stream.writelines(f"{line}\n" for line in lines)
+        with open(f"{out}/labels/{file_name.rpartition('.')[0]}.txt", "wb") as stream:  # noqa: PTH123
+            stream.write("".join(f"{line}\n" for line in lines).encode("ascii"))
         link_image(f"{source}/images/{file_name}", f"{out}/images/{file_name}", str(source))
     return Converted(
         ious=np.array([instance.iou for instance in certified], dtype=np.float64),

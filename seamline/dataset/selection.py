@@ -8,23 +8,23 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from seamline.base.coco import Coco
+from seamline.base.coco import Coco, ImageRef
 from seamline.base.errors import SeamlineError
 from seamline.dataset.groups import Groups
 
 TAKE_CROWDS = "subset.crowd: instances takes them for instances"
 
 
-def annotation_rows(coco: Coco, min_area_px: float) -> npt.NDArray[np.int64]:
+def annotation_rows(coco: Coco, images: Sequence[ImageRef], min_area_px: float) -> npt.NDArray[np.int64]:
     """A row an annotation: position of its image, category, whether it is a crowd, whether it is large enough."""
-    position = {image.id: index for index, image in enumerate(coco.image_refs())}
-    return np.array(
-        [
-            (position[found.image_id], found.category_id, found.iscrowd != 0, found.area >= min_area_px)
-            for found in coco.annotation_refs()
-        ],
-        dtype=np.int64,
-    ).reshape(-1, 4)
+    position = {image.id: index for index, image in enumerate(images)}
+    # Number by number: a list of hundreds of thousands of tuples takes longer, and ten times the memory.
+    numbers = (
+        number
+        for ref in coco.annotation_refs(position)
+        for number in (position[ref.image_id], ref.category_id, ref.iscrowd != 0, ref.area >= min_area_px)
+    )
+    return np.fromiter(numbers, dtype=np.int64, count=4 * len(coco.annotations)).reshape(-1, 4)
 
 
 def source_ids_by_class(
@@ -54,6 +54,13 @@ def source_ids_by_class(
         if used.isdisjoint(result[name]):
             raise SeamlineError(f"subset.classes: no image shows {name!r}; leave it out or choose another.")
     return result
+
+
+def class_numbers(categories: npt.NDArray[np.int64], sources: Mapping[str, Sequence[int]]) -> npt.NDArray[np.int64]:
+    """The number of each annotation's class, from its category id, by `source_ids_by_class`; -1 for none."""
+    class_of = {source: number for number, ids in enumerate(sources.values()) for source in ids}
+    used, inverse = np.unique(categories, return_inverse=True)
+    return np.array([class_of.get(category, -1) for category in used.tolist()], dtype=np.int64)[inverse]
 
 
 def merged_category(records: Sequence[Mapping[str, Any]], number: int, name: str) -> dict[str, Any]:

@@ -104,11 +104,13 @@ def spanning_bridges(points: Corners, groups: list[Indices]) -> list[tuple[int, 
     outside = np.concatenate(groups)
     distance = np.full(len(outside), np.inf)
     nearest = np.zeros(len(outside), dtype=np.int64)
-    joined, bridges = 0, []
+    joined = 0
+    bridges: list[tuple[int, int]] = []
     for _ in groups[1:]:
         left = group_of != joined
         group_of, outside, distance, nearest = group_of[left], outside[left], distance[left], nearest[left]
-        lengths, closest = nearest_points(points[groups[joined]], points[outside])
+        only_nearest = len(bridges) == len(groups) - 2  # one group is left, of which only the nearest point is reached
+        lengths, closest = nearest_points(points[groups[joined]], points[outside], only_nearest)
         shorter = lengths < distance
         distance[shorter] = lengths[shorter]
         nearest[shorter] = groups[joined][closest[shorter]]
@@ -118,16 +120,32 @@ def spanning_bridges(points: Corners, groups: list[Indices]) -> list[tuple[int, 
     return bridges
 
 
-def nearest_points(among: Corners, of: Corners) -> tuple[npt.NDArray[np.float64], Indices]:
-    """The Chebyshev distance of each point to the nearest of others, and that one's index."""
+def nearest_points(among: Corners, of: Corners, only_nearest: bool) -> tuple[npt.NDArray[np.float64], Indices]:
+    """The Chebyshev distance of each point to the nearest of others, and that one's index.
+
+    With `only_nearest` other points than those that are nearest of all may have an infinite distance.
+    """
     if len(among) * len(of) < 10_000:
         distances = longer_sides(of[:, None] - among[None])
         closest = distances.argmin(axis=1)
         return distances[np.arange(len(of)), closest].astype(np.float64), closest
     from scipy.spatial import cKDTree  # heavy, and most masks are in one part
 
-    lengths, closest = cKDTree(among, balanced_tree=False, compact_nodes=False).query(of, p=np.inf)
+    tree = cKDTree(among, balanced_tree=False, compact_nodes=False)
+    if not only_nearest:
+        lengths, closest = tree.query(of, p=np.inf)
+        return lengths, closest
+    lengths, closest = tree.query(of, p=np.inf, distance_upper_bound=some_distance(among, of) + 1)  # itself excluded
+    near = lengths == lengths.min()
+    closest[near] = tree.query(of[near], p=np.inf)[1]  # which of equally near ones is found depends on the bound
     return lengths, closest
+
+
+def some_distance(among: Corners, of: Corners) -> int:
+    """The Chebyshev distance of two points that lie close together: to the nearest one, and back, and there again."""
+    reached = among[longer_sides(among - of[0]).argmin()]
+    reached = among[longer_sides(among - of[longer_sides(of - reached).argmin()]).argmin()]
+    return int(longer_sides(of - reached).min())
 
 
 def worthwhile(

@@ -3,13 +3,21 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
+import msgspec
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from seamline.base.coco import Coco
 from seamline.base.errors import SeamlineError
-from seamline.dataset.selection import choose_balanced, merged_category, source_ids_by_class
+from seamline.dataset.selection import (
+    annotation_rows,
+    choose_balanced,
+    class_numbers,
+    merged_category,
+    source_ids_by_class,
+)
 
 IMAGES = st.lists(st.tuples(st.frozensets(st.integers(0, 3), max_size=3), st.integers(0, 15)), min_size=1, max_size=60)
 
@@ -148,3 +156,26 @@ def test_a_class_keeps_what_all_its_categories_agree_on() -> None:
     jeans = {"supercategory": "lower", "id": 25, "name": "jeans", "level": 3}
     assert list(merged_category([pants], 31, "pants").items()) == list(pants.items())  # in its order, to the byte
     assert merged_category([pants, jeans], 1, "trousers") == {"supercategory": "lower", "id": 1, "name": "trousers"}
+
+
+def test_annotations_become_rows_in_their_order_with_the_places_of_their_images() -> None:
+    images = [{"id": number, "file_name": f"{number}.jpg", "width": 9, "height": 9} for number in (70, 3)]
+    annotations = [
+        {"id": 1, "image_id": 3, "category_id": 8, "area": 4.5},
+        {"id": 2, "image_id": 70, "category_id": 1, "area": 5, "iscrowd": 1},
+        {"id": 3, "image_id": 3, "category_id": 1, "area": 6, "landmarks": [1, 2]},
+    ]
+    categories = [{"id": 1, "name": "top"}, {"id": 8, "name": "trousers"}]
+    text = msgspec.json.encode({"images": images, "annotations": annotations, "categories": categories})
+    coco = msgspec.json.decode(text, type=Coco)
+
+    rows = annotation_rows(coco, coco.image_refs(), min_area_px=5)
+
+    assert rows.tolist() == [[1, 8, 0, 0], [0, 1, 1, 1], [1, 1, 0, 1]]
+    assert annotation_rows(msgspec.structs.replace(coco, annotations=[]), coco.image_refs(), 0).shape == (0, 4)
+
+
+def test_classes_are_numbered_by_their_source_categories() -> None:
+    numbers = class_numbers(np.array([8, 1, 5, 8, 9]), {"bottom": [8, 5], "top": [9]})
+    assert numbers.tolist() == [0, -1, 0, 0, 1]
+    assert class_numbers(np.array([], dtype=np.int64), {"top": [9]}).tolist() == []

@@ -163,10 +163,23 @@ def test_the_nearest_point_is_the_nearest_of_all(count: int) -> None:
     """Pairs below 10,000 are compared; from there on a tree finds them."""
     rng = np.random.default_rng(count)
     among, of = rng.integers(0, 300, (count, 2), dtype=np.int32), rng.integers(0, 300, (100, 2), dtype=np.int32)
-    lengths, closest = nearest_points(among, of)
+    lengths, closest = nearest_points(among, of, only_nearest=False)
     every = np.array([[max(abs(int(a[0] - b[0])), abs(int(a[1] - b[1]))) for b in among] for a in of])
     assert lengths.tolist() == every.min(axis=1).tolist()
     assert every[np.arange(100), closest].tolist() == every.min(axis=1).tolist()
+
+
+@pytest.mark.parametrize(("count", "shift"), [(99, 0), (100, 0), (800, 0), (800, 40), (800, 400)])
+def test_looking_only_for_the_nearest_point_finds_the_same_one(count: int, shift: int) -> None:
+    """Of many that are equally near, too: the bridge between two parts may not depend on how it was looked for."""
+    rng = np.random.default_rng(count + shift)
+    for _ in range(20):
+        among, of = (rng.integers(0, 60, (length, 2), dtype=np.int32) for length in (count, 100))
+        lengths, closest = nearest_points(among, of + shift, only_nearest=False)
+        some_lengths, some_closest = nearest_points(among, of + shift, only_nearest=True)
+        nearest = lengths == lengths.min()
+        assert (some_lengths == lengths.min()).tolist() == nearest.tolist()
+        assert some_closest[nearest].tolist() == closest[nearest].tolist()
 
 
 def test_bridges_take_the_shortest_way_and_enclose_nothing() -> None:
