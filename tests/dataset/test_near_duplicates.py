@@ -258,3 +258,20 @@ def test_real_photos_encoded_again_are_found_and_others_are_not(tmp_path: Path) 
     assert (origin[pairs[:, 0]] == origin[pairs[:, 1]]).all()
     found = {int(index) for pair in pairs for index in pair}
     assert len(found) >= 0.97 * len(prints)
+
+
+@pytest.mark.parametrize(("correlation", "found"), [(0.94, 0), (0.96, 1)])
+def test_thumbnails_are_alike_from_a_correlation_of_0_95(correlation: float, found: int) -> None:
+    """Two thumbnails of that correlation, by making one of the other and of noise that is orthogonal to it."""
+    rng = np.random.default_rng(1)
+    first, noise = rng.normal(size=(2, 768))
+    first = (first - first.mean()) / first.std()
+    noise -= noise.mean() + first * (noise @ first) / 768
+    second = correlation * first + np.sqrt(1 - correlation**2) * noise / noise.std()
+    thumbnails = np.clip(np.stack((first, second)) * 25 + 128, 0, 255).round().astype(np.uint8)
+    assert np.corrcoef(thumbnails)[0, 1] == pytest.approx(correlation, abs=0.003)
+    fingerprints = np.concatenate((np.zeros((2, 128), np.uint8), thumbnails), axis=1)
+    fingerprints[:, 16:128] = 255  # turned they are like nothing
+    assert len(near_duplicates(fingerprints, 4)) == found
+    fingerprints[1, 0] = 1  # of another hash, near enough
+    assert len(near_duplicates(fingerprints, 4)) == found

@@ -174,3 +174,8 @@ def test_labels_of_other_data_are_refused(tmp_path: Path) -> None:
 def test_a_ratio_that_leaves_no_pixel_is_refused(tmp_path: Path) -> None:
     with pytest.raises(SeamlineError, match=r"train\.mask_ratio: 65 leaves no pixel of train\.imgsz 64"):
         labels_at_trained_sizes(tmp_path / "split", tmp_path / "yolo", 64, 65)
+
+
+def test_a_ratio_that_leaves_one_pixel_is_allowed(tmp_path: Path) -> None:
+    write_split_and_labels(tmp_path, [(40, 60)] * 2)
+    assert labels_at_trained_sizes(tmp_path / "split", tmp_path / "yolo", 64, 64)["at_loss_size"]["side_px"] == 1

@@ -25,7 +25,8 @@ def test_roboflows_versions_of_a_photo_are_tied() -> None:
     records = [{"file_name": name} for name in names]
     records.append({"file_name": f"train__{version('look00_jpg', 5)}", "source_file_name": version("look00_jpg", 5)})
     records.append({"file_name": "6.jpg", "source_file_name": f"valid/{version('look01_png', 6)}"})
-    assert version_pairs(coco_of(records)).tolist() == [[0, 2], [0, 4], [1, 5]]
+    records.append({"file_name": "7.jpg", "source_file_name": f"test\\{version('look01_png', 7)}"})
+    assert version_pairs(coco_of(records)).tolist() == [[0, 2], [0, 4], [1, 5], [1, 6]]
 
 
 def test_the_photo_itself_is_tied_to_its_versions() -> None:
@@ -56,6 +57,7 @@ def test_plain_names_tie_nothing() -> None:
         "a.b.jpg",
         "a_b.jpg",
         "x.rf.1.jpg",
+        "x.rf.2.jpg",
         "performance.rf.jpg",
         "IMG_0001.jpg",
         "IMG_0001.png",

@@ -177,3 +177,13 @@ def test_a_file_that_is_not_ground_truth_is_named(tmp_path: Path) -> None:
     for name in ("test.json", "none.json"):
         with pytest.raises(SeamlineError, match=name):
             read_ground_truth(tmp_path / name)
+
+
+@pytest.mark.parametrize("kind", ["box", "mask"])
+def test_predictions_that_overlap_nothing_are_all_wrong(truth_file: Path, kind: str) -> None:
+    """Of other classes than their images show, and of images that show nothing: no pair is left to match."""
+    truth = read_ground_truth(truth_file)
+    results = [{**record, "category_id": 3} for record in perfect_results(truth)]
+    found = average_precision(truth, results, kind, COCO_IOUS)
+    assert (found.matches.instance == -1).all() and len(found.matches.score) == len(results)
+    assert found.summary["mAP50_95"] == 0

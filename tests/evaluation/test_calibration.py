@@ -102,3 +102,14 @@ def test_the_same_seed_gives_the_same_limit_and_more_predictions_a_lower_one() -
     assert many.limit == pytest.approx(few.limit / 10, rel=0.2)
     assert error_by_chance(np.ones(3), 0) == ByChance(0.0, 0.0)
     assert error_by_chance(np.zeros(0), 0) is None
+
+
+def test_what_counts_is_a_score_of_the_floor_or_more_and_no_crowd(truth: COCO) -> None:
+    """The score of a certain prediction lies in the last bin; what lies on a crowd region counts neither way."""
+    perfect = [{**record, "score": FLOOR} for record in perfect_results(truth)]
+    assert [row[2] for row in calibration(matches_of(truth, perfect), 0).rows] == [len(perfect)] + [0] * 9
+    sure = [{**record, "score": 1.0} for record in perfect]
+    assert calibration(matches_of(truth, sure), 0).rows[-1] == (0.9, 1.0, len(perfect), 1.0, 1.0)
+    for record in truth.dataset["annotations"][:3]:
+        record["iscrowd"] = 1
+    assert calibration(matches_of(truth, sure), 0).rows[-1][2] == len(perfect) - 3

@@ -11,7 +11,7 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from seamline.base.coco import Record
-from seamline.evaluation.average_precision import Matches, average_precision, read_ground_truth, results_of_kind
+from seamline.evaluation.average_precision import Curve, Matches, average_precision, read_ground_truth, results_of_kind
 from seamline.evaluation.curves import (
     THRESHOLDS,
     best_f1_threshold,
@@ -138,4 +138,11 @@ def test_the_curve_table_has_the_mean_and_each_class(truth: COCO) -> None:
     for recall, mean, *classes in rows:
         assert 0 <= recall <= 1
         assert mean == pytest.approx(np.mean(classes), abs=1e-6)
+    assert curves_to_table([]) == (["recall", "precision"], [])
+
+
+def test_the_table_of_one_curve_and_of_none() -> None:
+    curve = Curve("top", [0.0, 1.0], [1.0, 0.5])
+    header, rows = curves_to_table([curve])
+    assert (header, rows) == (["recall", "precision", "precision top"], [[0.0, 1.0, 1.0], [1.0, 0.5, 0.5]])
     assert curves_to_table([]) == (["recall", "precision"], [])

@@ -10,7 +10,7 @@ from pycocotools.coco import COCO
 
 from seamline.evaluation.average_precision import Matches, average_precision, read_ground_truth
 from seamline.evaluation.bootstrap import draw_weights
-from seamline.evaluation.slices import LARGEST, field_of, header_of, job_to_rows, value_at
+from seamline.evaluation.slices import LARGEST, field_of, header_of, job_to_rows, natural, value_at
 from tests.conftest import write_dataset
 from tests.evaluation.test_average_precision import COCO_IOUS, noisy_results, perfect_results
 
@@ -138,3 +138,7 @@ def test_the_slices_of_a_field_that_all_have_one_value_of_are_the_whole(tmp_path
     assert dict(zip(header_of("mask"), row, strict=True))["mask_mAP50_95"] == pytest.approx(
         found.summary["mAP50_95"], abs=1e-6
     )
+
+
+def test_values_are_in_the_order_of_numbers_and_then_of_text() -> None:
+    assert sorted(["b", 10, 9, "10", 2.5, "a", True], key=natural) == [True, 2.5, 9, 10, "10", "a", "b"]

@@ -6,11 +6,21 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 
+from seamline.base.errors import SeamlineError
 from seamline.export import comparison
-from seamline.export.comparison import Measured, Reference, Validation, compare, compared_to_record
+from seamline.export.comparison import (
+    Measured,
+    Reference,
+    Validation,
+    compare,
+    compared_to_record,
+    gate_records,
+    measure_reference,
+)
 from seamline.models.model_facts import Limits, ModelFacts
 
 LIMITS = Limits(0.2, 0.6, 7)
@@ -27,7 +37,7 @@ def test_a_model_that_finds_less_has_a_drop_and_what_it_lacks_is_counted(monkeyp
     validation: Any = Validation(None, Path("val.json"), Path("images"), LIMITS, None)  # type: ignore[arg-type]
     both, one = [record(0.9), record(0.8) | {"image_id": 2}], [record(0.7)]
     reference = Reference(Measured(detector, both, 0.75), [], ["theirs"], validation)  # type: ignore[list-item]
-    monkeypatch.setattr(comparison, "measure", lambda model, on: Measured(detector, one, 0.5))
+    monkeypatch.setattr(comparison, "measure", lambda model, on: {id(validation): Measured(detector, one, 0.5)}[id(on)])
     monkeypatch.setattr(comparison, "raw_outputs", lambda found, images: ["ours"])
     asked: list[Any] = []
 
@@ -53,9 +63,62 @@ def test_a_model_is_measured_with_the_limits_of_the_validation(monkeypatch: pyte
         return SimpleNamespace(has_masks=False)
 
     monkeypatch.setattr(comparison, "Detector", detector)
-    monkeypatch.setattr(comparison, "predict_split", lambda *_: [])
-    figures = SimpleNamespace(summary={"mAP50_95": np.float64(0.5)})
-    monkeypatch.setattr(comparison, "average_precision", lambda *_: figures)
+
+    def predict_split(_: Any, *arguments: Any) -> Any:
+        asked.append(arguments)
+        return [record(0.9)]
+
+    monkeypatch.setattr(comparison, "predict_split", predict_split)
+    figures: Any = SimpleNamespace(summary={"mAP50_95": np.float64(0.0)})  # nothing found is a figure as well
+
+    def average_precision(*arguments: Any) -> Any:
+        asked.append(arguments)
+        return figures
+
+    monkeypatch.setattr(comparison, "average_precision", average_precision)
+    validation: Any = Validation("truth", Path("val.json"), Path("images"), LIMITS, "thresholds")  # type: ignore[arg-type]
+    found = comparison.measure(Path("model"), validation)
+    assert asked == [
+        (Path("model"), 0.2, 0.6, 7),
+        (Path("val.json"), Path("images"), "val"),
+        ("truth", [record(0.9)], "box", "thresholds"),
+    ]
+    assert (found.records, found.average_precision) == ([record(0.9)], 0.0)
+    figures.summary["mAP50_95"] = None
+    with pytest.raises(SeamlineError, match=r"val\.json: has no instances"):
+        comparison.measure(Path("model"), validation)
+
+
+def test_a_gate_on_val_and_test_has_predictions_on_both(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(comparison, "predict_split", lambda *arguments: [arguments])
+    measured: Any = Measured("detector", ["on val"], 0.5)  # type: ignore[arg-type, list-item]
     validation: Any = Validation(None, Path("val.json"), Path("images"), LIMITS, None)  # type: ignore[arg-type]
-    comparison.measure(Path("model"), validation)
-    assert asked == [(Path("model"), 0.2, 0.6, 7)]
+    gate: Any = SimpleNamespace(test=None)
+    assert list[Any](gate_records(measured, gate, validation)) == ["on val"]
+    gate.test = Path("test.json")
+    on_test = ("detector", Path("test.json"), Path("images"), "test")
+    assert list[Any](gate_records(measured, gate, validation)) == ["on val", on_test]
+
+
+def test_raw_outputs_are_of_sixteen_photos_of_val(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    photos = [tmp_path / f"{number:02}.png" for number in range(48)]
+    for number, photo in enumerate(photos):
+        cv2.imwrite(str(photo), np.full((12, 12, 3), number, np.uint8))
+
+    def canvas(image: Any, facts: ModelFacts) -> tuple[Any, None]:
+        assert facts is FACTS
+        return image[0, 0], None
+
+    def infer(canvases: Any, decode: Any) -> Any:
+        return decode((canvases,))
+
+    detector: Any = SimpleNamespace(
+        engine=SimpleNamespace(facts=FACTS, infer=infer), family=SimpleNamespace(image_to_canvas=canvas)
+    )
+    measured = Measured(detector, [], 0.5)
+    monkeypatch.setattr(comparison, "measure", lambda *_: measured)
+    validation: Any = Validation(None, Path("val.json"), tmp_path, LIMITS, None)  # type: ignore[arg-type]
+    reference = measure_reference(Path("best.pt"), validation, photos)
+    assert reference.images == photos[::3] and len(reference.images) == 16
+    assert [outputs[0].tolist() for outputs in reference.outputs] == [[[number] * 3] for number in range(0, 48, 3)]
+    assert (reference.measured, reference.validation) == (measured, validation)

@@ -82,3 +82,14 @@ def test_the_best_detections_are_matched_first() -> None:
     reference = [box(1, 0.3, 100), box(1, 0.9, 103)]
     assert matched_share([box(1, 0.9, 102), box(1, 0.9, 107)], reference) == 1 / 2
     assert matched_share([box(1, 0.9, 98), box(1, 0.9, 102)], reference) == 1
+
+
+def test_the_smallest_mask_and_a_box_without_a_width_are_judged() -> None:
+    """A mask of one pixel is one; a box has an area only with both sides."""
+    pixel = np.zeros((100, 100), np.uint8)
+    pixel[3, 4] = 1
+    small = {"image_id": 1, "category_id": 1, "score": 0.9, "segmentation": mask_to_rle(pixel)}
+    assert matched_share([small], [small]) == 1
+    assert matched_share([], [small]) == 0
+    line = {"image_id": 1, "category_id": 1, "score": 0.9, "bbox": [10.0, 10.0, 0.0, 20.0]}
+    assert matched_share([line], [line]) is None

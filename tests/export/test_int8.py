@@ -174,4 +174,5 @@ def test_a_model_without_a_quantised_layer_is_refused() -> None:
     measured = iter([(0.1, "int8", near(0.4)), (0.1, "int8", near(0.4)), (0.5, "f32", near(0.0))])
     rungs = rungs_until_one_holds(lambda rung: None, measured.__next__, "mask", 0.5, 0.01)
     assert [rung["outcome"] for rung in rungs] == ["refused"] * 3
+    assert [rung["drop"] for rung in rungs] == [0.4, 0.4, 0.0]
     assert str(why_no_int8(rungs, "mask", GATE, 0.01)).count("which left nothing INT8") == 1

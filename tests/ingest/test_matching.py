@@ -198,3 +198,17 @@ def test_nothing_is_opened(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> N
     monkeypatch.setattr("os.open", None)
     monkeypatch.setattr("os.stat", None)
     assert matched([str(tmp_path / "1.jpg")], ["1.jpg"]) == {str(tmp_path / "1.jpg"): "1.jpg"}
+
+
+@pytest.mark.parametrize(
+    ("name", "paths", "wanted"),
+    [
+        ("b/1.jpg", ["a/b/1.jpg", "1.jpg"], "a/b/1.jpg"),  # the longest common end
+        ("https://host/a/1.jpg#part", ["a/1.jpg"], "a/1.jpg"),
+        ("C:1.jpg", ["1.jpg"], "1.jpg"),
+        ("a%2Bb.jpg", ["a+b.jpg"], "a+b.jpg"),  # this plus is no space
+        ("\u00c9.jpg", ["E\u0301.jpg", "\u00e9.jpg"], "E\u0301.jpg"),  # the closest form goes first
+    ],
+)
+def test_the_closest_file_is_taken(name: str, paths: list[str], wanted: str) -> None:
+    assert names_to_paths([name], paths).paths == {name: wanted}

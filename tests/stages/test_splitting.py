@@ -8,9 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import cv2
+import msgspec
 import numpy as np
+import pytest
 
+from seamline.base.coco import Coco
 from seamline.base.splits import SPLITS
+from stages.split import instances_of_images, print_report
 from tests.conftest import square
 from tests.stages.test_stage import run_stage, with_params
 
@@ -78,6 +82,9 @@ def test_versions_of_a_look_stay_in_one_split(tmp_path: Path) -> None:
     groups = json.loads((tmp_path / "split" / "groups.json").read_text())
     assert len(groups) == 36
     assert len(set(groups.values())) == 12
+    images = json.loads((tmp_path / "subset" / "annotations.json").read_text())["images"]
+    looks = {(groups[str(image["id"])], image["extra"]["name"]) for image in images}
+    assert len(looks) == 12  # each group is one look's
 
     said = split(tmp_path, versions=False)
     assert "versions" not in said
@@ -126,3 +133,32 @@ def test_an_official_val_of_background_alone_stops(tmp_path: Path) -> None:
         "split.official."
     )
     assert not (tmp_path / "split").exists()
+
+
+def test_crowds_are_no_instances_of_an_image() -> None:
+    images = [{"id": number, "file_name": f"{number}.jpg", "width": 9, "height": 9} for number in (7, 3)]
+    annotations = [
+        {"id": number, "image_id": image, "category_id": category, "iscrowd": crowd}
+        for number, (image, category, crowd) in enumerate([(3, 2, 0), (3, 2, 0), (7, 5, 1), (7, 2, 1), (3, 5, 0)])
+    ]
+    records = [[msgspec.Raw(msgspec.json.encode(record)) for record in part] for part in (images, annotations)]
+    categories = [msgspec.Raw(msgspec.json.encode({"id": number, "name": str(number)})) for number in (5, 2)]
+    image_of, instances = instances_of_images(Coco(*records, categories))
+    assert image_of.tolist() == [1, 1, 0, 0, 1]
+    assert instances.tolist() == [[0, 0], [1, 2]]
+
+
+def test_too_few_groups_for_an_interval_are_said_of_val_and_of_test(capsys: pytest.CaptureFixture[str]) -> None:
+    report: dict[str, Any] = {
+        split: {"images": 20, "share": 1 / 3, "groups_showing_an_instance": groups, "classes": {"top": {}}}
+        for split, groups in (("train", 1), ("val", 14), ("test", 15))
+    }
+    report |= {"near_duplicates": None, "versions": None, "leaked_groups": 0, "groups": 30, "largest_group_share": 0.1}
+    print_report(report, ["top", "skirt"], 0.2)
+    said = capsys.readouterr().out
+    assert "val: 14 groups with an instance; intervals need 15" in said
+    assert "test:" not in said and "train:" not in said
+    assert "skirt: no instance in train" in said and "top: no" not in said
+    report["val"]["groups_showing_an_instance"], report["test"]["groups_showing_an_instance"] = 15, 1
+    print_report(report, ["top"], 0.2)
+    assert "test: 1 group with an instance; intervals need 15" in capsys.readouterr().out

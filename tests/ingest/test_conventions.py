@@ -1,0 +1,200 @@
+"""Where exactly a box and a mask contradict each other, and what each convention makes of them: worked out by hand."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+from pycocotools import mask as coco_mask
+
+from seamline.base.errors import SeamlineError
+from seamline.images.files import Picture
+from seamline.ingest.canonical.contradictions import (
+    NUMBER,
+    are_corners,
+    best_reading,
+    contradict,
+    is_within_a_pixel,
+    leaves_image,
+    looks_like,
+    readings,
+)
+from seamline.ingest.canonical.crowds import PARTS, POLYGON, RLE, mask_form
+from seamline.ingest.canonical.images import Entry, ImageHead
+from seamline.ingest.canonical.repair import Mended, Setting, mend_annotation
+from seamline.ingest.canonical.survey import Extent, Tally, check_extents
+from tests.conftest import square
+
+
+@pytest.mark.parametrize(
+    ("box", "own", "wanted"),
+    [
+        ([0.0, 0.0, 10.0, 20.0], [0.0, 0.0, 10.0, 10.0], False),  # IoU 0.5
+        ([0.0, 0.0, 10.0, 20.5], [0.0, 0.0, 10.0, 10.0], True),
+        ([0.0, 0.0, 2.0, 2.0], [2.0, 2.0, 2.0, 2.0], False),  # two pixels are rounding, though nothing overlaps
+        ([0.0, 0.0, 2.0, 2.0], [2.5, 0.0, 2.0, 2.0], True),
+    ],
+)
+def test_a_contradiction_is_an_overlap_of_less_than_a_half(box: list[float], own: list[float], wanted: bool) -> None:
+    assert contradict(box, own) is wanted
+
+
+@pytest.mark.parametrize(
+    ("box", "own", "wanted"),
+    [
+        ([3.0, 3.0, 44.0, 44.0], [3.0, 3.0, 40.0, 40.0], True),  # to a pixel
+        ([2.0, 2.0, 45.0, 45.0], [2.0, 2.0, 40.0, 40.0], False),  # a box that is as good as it is
+        ([30.0, 30.0, 50.0, 50.0], [30.0, 30.0, 17.0, 17.0], True),  # no box of this mask, and not far off as corners
+        ([30.0, 30.0, 20.0, 20.0], [30.0, 30.0, 20.0, 20.0], False),
+    ],
+)
+def test_corners_are_what_fits_better_as_corners(box: list[float], own: list[float], wanted: bool) -> None:
+    assert are_corners(box, own) is wanted
+
+
+def test_limits_of_a_pixel_and_of_the_image_hold_for_both_axes() -> None:
+    assert is_within_a_pixel([[0.1, 0.1, 0.9, 0.1, 0.9, 1.1]])
+    assert not is_within_a_pixel([[0.1, 0.1, 0.9, 0.1, 0.9, 50]])
+    assert not is_within_a_pixel([[0.1, 0.1, 50, 0.1, 0.9, 0.9]])
+    assert leaves_image([[1, 1, 9, 1, 9, 107]], 100, 200)
+    assert leaves_image([[1, 1, 212, 1, 9, 9]], 100, 200)
+    assert not leaves_image([[1, 1, 211, 1, 9, 106]], 100, 200)  # a twentieth and a pixel
+
+
+def test_the_best_reading_is_taken() -> None:
+    """Centres in percent of 110 pixels: as pixels they would do too, with an IoU of 100 x 100 / 110 x 110."""
+    found = best_reading("box_centers", [square(0, 0, 110)], [50, 50, 100, 100], 110, 110)
+    assert found is not None and found[0] == pytest.approx(1)
+    assert found[2] == pytest.approx([0, 0, 110, 110])
+
+
+def test_what_a_record_looks_like_overlaps_by_seven_tenths() -> None:
+    mask = [square(10, 10, 20)]
+    assert "box_centers" in looks_like(mask, [20, 17.5, 20, 15], 100, 100)  # read as 10, 10, 20, 15: IoU 0.75
+    assert "box_centers" not in looks_like(mask, [20, 16, 20, 12], 100, 100)  # 0.6
+
+
+def test_masks_and_boxes_in_shares_of_the_image_look_relative() -> None:
+    mask = [[0.2, 0.3, 0.6, 0.3, 0.6, 0.9, 0.2, 0.9]]
+    assert looks_like(mask, [0.2, 0.3, 0.4, 0.6], 100, 200) == ["relative"]
+
+
+def test_masks_of_a_larger_photo_are_those_whose_box_says_the_same() -> None:
+    outside = [square(150, 150, 100)]
+    assert NUMBER in looks_like(outside, [150, 150, 100, 100], 200, 200)
+    assert NUMBER not in looks_like(outside, [20, 20, 30, 30], 200, 200)
+
+
+def test_polygons_are_turned_upside_down_at_the_images_height() -> None:
+    [(read, _)] = readings("flipped", [[1, 2, 5, 2, 5, 7]], [1, 2, 4, 5], 20, 30)
+    assert read == [[1, 18, 5, 18, 5, 13]]
+
+
+def test_a_mask_is_of_another_size_where_its_place_agrees_too() -> None:
+    [(read, _)] = readings("scaled", [square(5, 5, 10)], [10, 10, 20, 20], 100, 100)
+    assert read == [square(10, 10, 20)]
+    assert not list(readings("scaled", [square(0, 0, 10)], [5, 5, 20, 20], 100, 100))
+    # An RLE has to have the shape of the image.
+    assert not list(readings("scaled", {"size": [10, 40], "counts": [0, 400]}, [0, 0, 20, 20], 20, 20))
+
+
+def test_an_rle_of_another_size_takes_the_pixel_in_whose_middle_each_lies() -> None:
+    small = np.random.default_rng(0).integers(0, 2, (5, 5), dtype=np.uint8)
+    flat = small.ravel(order="F")
+    changes = np.flatnonzero(np.diff(flat, prepend=0))
+    counts = [int(run) for run in np.diff([0, *changes, flat.size])]
+    [(read, _)] = readings("scaled", {"size": [5, 5], "counts": counts}, [0, 0, 8, 8], 8, 8)
+    nearest = ((np.arange(8) + 0.5) * 5 / 8).astype(int)
+    assert (coco_mask.decode(read) == small[np.ix_(nearest, nearest)]).all()
+
+
+def test_the_form_of_a_mask_is_that_in_which_it_came() -> None:
+    assert mask_form({"counts": [1]}) == mask_form('{"counts": [1]}') == RLE
+    assert mask_form([[1, 2], [3, 4]]) == PARTS
+    assert mask_form([[1, 2]]) == mask_form([1, 2]) == mask_form(None) == POLYGON
+
+
+def test_a_mask_that_agrees_better_as_it_is_stays_so() -> None:
+    """Rows 40 to 61 of 100, and a box of rows 43 to 61: IoU 18 / 21; upside down they are rows 39 to 60: 17 / 22."""
+    mask = [[10, 40, 30, 40, 30, 61, 10, 61]]
+    record = {"segmentation": mask, "bbox": [10, 43, 20, 18], "area": 420, "iscrowd": 0}
+    assert mend_annotation(record, Setting(100, 100, "flipped")).repairs == []
+    assert record["segmentation"] == mask
+
+
+def tally_of(checked: int, contradictory: int) -> Tally:
+    tally = Tally()
+    tally.checked, tally.contradictory, tally.first = checked, contradictory, "a.json: annotation 1"
+    return tally
+
+
+def test_more_than_a_tenth_of_what_can_be_checked_stops() -> None:
+    tally_of(10, 1).check(None)
+    tally_of(19, 2).check("drop")
+    with pytest.raises(SeamlineError, match=r"a\.json: annotation 1: 2 of 19 annotations have a box and a mask"):
+        tally_of(19, 2).check(None)
+    tally = tally_of(0, 0)
+    rle: Any = None
+    tally.add(Mended([], rle, has_box=False), is_rectangle=False)
+    tally.add(Mended([], rle, has_box=True), is_rectangle=False)
+    assert tally.checked == 1  # without a box there is nothing to hold a mask to
+
+
+def test_the_convention_that_most_look_like_is_named() -> None:
+    tally = tally_of(10, 9)
+    tally.looks.update({"rows": 3, "swapped": 6, "flipped": 2})
+    with pytest.raises(SeamlineError, match=r"pull\.convention: swapped reads"):
+        tally.check(None)
+
+
+def test_more_than_a_tenth_of_upright_rectangles_is_said(capsys: pytest.CaptureFixture[str]) -> None:
+    tally = Tally()
+    tally.masks, tally.rectangles = 10, 1
+    tally.say_rectangles()
+    assert capsys.readouterr().out == ""
+    tally.rectangles = 2
+    tally.say_rectangles()
+    assert capsys.readouterr().out == "2 of 10 masks are upright rectangles; are they boxes, and not outlines?\n"
+
+
+def test_shares_may_lie_a_little_beyond_the_image() -> None:
+    assert Extent(mask=1.1, box=1.11).lie_in(1) == (True, False)
+    assert Extent(mask=1.11, box=1.1).lie_in(1) == (False, True)
+    assert Extent().lie_in(1) == (False, False)
+    # In percent masks and boxes have to reach equally far, since pixels lie below 100 too.
+    assert Extent(mask=100, box_end=80).lie_in(100) == (True, True)
+    assert Extent(mask=100, box_end=79).lie_in(100) == (False, False)
+    assert Extent(mask=100, box_end=126).lie_in(100) == (False, False)
+
+
+@pytest.mark.parametrize(
+    ("reach", "polygons", "side", "convention", "stops"),
+    [
+        (100, 10, 200, None, True),
+        (90, 10, 200, None, True),
+        (89, 10, 200, None, False),  # small garments in the photos' corners
+        (101, 10, 200, None, False),
+        (100, 9, 200, None, False),  # too few to say anything
+        (100, 10, 199, None, False),
+        (100, 10, 200, "pixels", False),
+    ],
+)
+def test_coordinates_that_look_like_percent_stop(
+    reach: float, polygons: int, side: int, convention: str | None, stops: bool
+) -> None:
+    nothing: Any = None
+    part: Any = SimpleNamespace(title="a.json")
+    entries = [
+        Entry(part=0, raw=nothing, head=ImageHead(1), path=nothing, picture=Picture(side, 300, "PNG")),
+        Entry(
+            part=1, raw=nothing, head=ImageHead(1), path=nothing, picture=Picture(100, 100, "PNG")
+        ),  # of another file
+    ]
+    extents = [Extent(polygons=polygons, mask=reach), Extent()]
+    if not stops:
+        check_extents([part, part], entries, extents, convention)
+        return
+    with pytest.raises(SeamlineError, match=rf"every photo has at least {side}; .* pull\.convention: percent reads"):
+        check_extents([part, part], entries, extents, convention)
