@@ -38,7 +38,7 @@ TEXT = {"size": SIZE, "counts": COMPRESSED}
 )
 def test_a_dress_is_taken_off_and_counted(dressed: Any, plain: Any) -> None:
     repairs: list[str] = []
-    assert plain_segmentation(dressed, *SIZE, repairs) == plain
+    assert plain_segmentation(dressed, 60, 80, repairs) == plain
     assert repairs == [DRESSED]
 
 
@@ -46,23 +46,23 @@ def test_a_dress_is_taken_off_and_counted(dressed: Any, plain: Any) -> None:
 def test_what_is_plain_or_no_mask_at_all_stays(plain: Any) -> None:
     """Half a pixel in a run is no number of pixels, and is refused later."""
     repairs: list[str] = []
-    assert plain_segmentation(plain, *SIZE, repairs) == plain
+    assert plain_segmentation(plain, 60, 80, repairs) == plain
     assert repairs == []
 
 
 @pytest.mark.parametrize("text", ["7", "'a'", "[[1, 2, 3", "nonsense"])
 def test_text_that_is_no_mask_is_refused(text: str) -> None:
     with pytest.raises(Unusable, match="its mask is text that cannot be read"):
-        plain_segmentation(text, *SIZE, [])
+        plain_segmentation(text, 60, 80, [])
 
 
 def test_points_of_three_numbers_are_refused() -> None:
     with pytest.raises(Unusable, match="its points have three numbers each"):
-        plain_segmentation([[[1, 2, 0], [30, 2, 0], [30, 40, 0]]] * 2, *SIZE, [])
+        plain_segmentation([[[1, 2, 0], [30, 2, 0], [30, 40, 0]]] * 2, 60, 80, [])
 
 
 def test_runs_that_are_floats_become_integers() -> None:
-    plain = plain_segmentation({"size": [60.0, 80.0], "counts": [100.0, 20.0, 4680.0]}, *SIZE, [])
+    plain = plain_segmentation({"size": [60.0, 80.0], "counts": [100.0, 20.0, 4680.0]}, 60, 80, [])
     assert [type(value) for value in plain["size"] + plain["counts"]] == [int] * 5
 
 
@@ -85,10 +85,10 @@ def test_an_outline_in_another_may_be_a_hole_where_points_are_lists(other: list[
     outer = square(10, 10, 40)
     nested = [points(outer), points(other)]
     if not refused:
-        assert plain_segmentation(nested, *SIZE, []) == [outer, other]
+        assert plain_segmentation(nested, 60, 80, []) == [outer, other]
         return
     with pytest.raises(Unusable, match="may be a part or a hole"):
-        plain_segmentation(nested, *SIZE, [])
+        plain_segmentation(nested, 60, 80, [])
 
 
 def test_far_outside_is_ten_times_the_longer_side() -> None:

@@ -143,7 +143,7 @@ def test_crowds_are_no_instances_of_an_image() -> None:
     ]
     records = [[msgspec.Raw(msgspec.json.encode(record)) for record in part] for part in (images, annotations)]
     categories = [msgspec.Raw(msgspec.json.encode({"id": number, "name": str(number)})) for number in (5, 2)]
-    image_of, instances = instances_of_images(Coco(*records, categories))
+    image_of, instances = instances_of_images(Coco(records[0], records[1], categories))
     assert image_of.tolist() == [1, 1, 0, 0, 1]
     assert instances.tolist() == [[0, 0], [1, 2]]
 
