@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Iterable
-from importlib import import_module
 from typing import Any
 
 import numpy as np
@@ -13,9 +11,17 @@ from pycocotools.coco import COCO
 
 from seamline.base.coco import Record
 
-hotcoco: Any = None  # pycocotools then does everything
-with contextlib.suppress(ImportError):
-    hotcoco = import_module("hotcoco")
+
+def installed() -> Any:
+    """hotcoco; None where it is not installed, and pycocotools does everything."""
+    try:
+        import hotcoco
+    except ImportError:
+        return None
+    return hotcoco
+
+
+hotcoco = installed()
 
 Floats = npt.NDArray[np.float64]
 SHAPES = {"bbox": ("bbox",), "segm": ("bbox", "segmentation")}

@@ -51,7 +51,7 @@ def test_what_is_plain_or_no_mask_at_all_stays(plain: Any) -> None:
 
 
 @pytest.mark.parametrize("text", ["7", "'a'", "[[1, 2, 3", "nonsense"])
-def test_text_that_is_no_mask_is_refused(text: str) -> None:
+def test_text_without_a_mask_is_refused(text: str) -> None:
     with pytest.raises(Unusable, match="its mask is text that cannot be read"):
         plain_segmentation(text, 60, 80, [])
 

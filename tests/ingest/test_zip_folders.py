@@ -24,7 +24,7 @@ def packed(folder: Path, members: list[tuple[str, int, bytes]]) -> Path:
 
 
 @pytest.mark.parametrize(("name", "attributes"), [("photos\\", 0), ("photos", 0x10)])
-def test_an_empty_folder_is_no_file(tmp_path: Path, name: str, attributes: int) -> None:
+def test_an_empty_folder_is_not_a_file(tmp_path: Path, name: str, attributes: int) -> None:
     """No file lies in it, so that nothing but its end, or DOS' flag, tells."""
     found = unpacked(packed(tmp_path, [(name, attributes, b""), ("a.json", 0, b"{}")]), tmp_path / "scratch")
     assert [path.name for path in found.rglob("*") if path.is_file()] == ["a.json"]

@@ -22,6 +22,7 @@ from seamline.ingest.canonical.categories import canonical_categories
 from seamline.ingest.canonical.crowds import Crowds
 from seamline.ingest.canonical.images import (
     OTHER_SIZE,
+    Entry,
     canonical_image,
     number_entries,
     place_image,
@@ -46,15 +47,7 @@ def canonicalise(
     """
     changes, reading = source.changes, reading or Reading()
     categories, category_ids = canonical_categories(source.parts, changes)
-    entries = readable_entries(
-        usable_entries(source.parts, changes), source.parts, changes, scaled=reading.convention == "scaled"
-    )
-    title = source.parts[0].title
-    if not entries:
-        lost = changes.counts("dropped")
-        hint = "; pull.convention: scaled reads masks for photos of another size" if OTHER_SIZE in lost else ""
-        raise SeamlineError(f"{title}: no image of it can be used ({reasons(lost) or 'it lists none'}){hint}.")
-    number_entries(entries, source.parts, changes)
+    entries = numbered_entries(source, scaled=reading.convention == "scaled")
     for entry in tqdm(entries, desc="images", unit="image", disable=None):
         place_image(entry, target / "images", place)
     crowds, count = Crowds(), 0
@@ -76,6 +69,7 @@ def canonicalise(
     dropped = changes.counts("dropped")
     lost = {reason: count for reason, count in dropped.items() if reason.startswith("annotation:")}
     if lost and not count:
+        title = source.parts[0].title
         raise SeamlineError(f"{title}: no annotation of it can be used ({reasons(lost)}).")
     report: Record = {
         "layout": source.layout,
@@ -97,6 +91,18 @@ def canonicalise(
         "dropped": dropped,
         "crowds": crowds.habit(),
     }
+
+
+def numbered_entries(source: Source, scaled: bool) -> list[Entry]:
+    """The images that can be used, each with its number and name; raises SeamlineError when there are none."""
+    changes = source.changes
+    entries = readable_entries(usable_entries(source.parts, changes), source.parts, changes, scaled=scaled)
+    if not entries:
+        title, lost = source.parts[0].title, changes.counts("dropped")
+        hint = "; pull.convention: scaled reads masks for photos of another size" if OTHER_SIZE in lost else ""
+        raise SeamlineError(f"{title}: no image of it can be used ({reasons(lost) or 'it lists none'}){hint}.")
+    number_entries(entries, source.parts, changes)
+    return entries
 
 
 def reasons(dropped: Mapping[str, int]) -> str:
