@@ -23,6 +23,7 @@ def reports_to_lines(reports: Path, weights: Path) -> list[str]:
     if not weights.is_file():
         lines = ["\nFigures of an earlier run: the model is not here. dvc repro makes it, or dvc pull fetches it."]
     exported = [name for name in EXPORTED if name in export]
+    not_known = export["int8_not_known"] is not None
     return [
         *lines,
         *accuracy_lines(metrics),
@@ -30,7 +31,7 @@ def reports_to_lines(reports: Path, weights: Path) -> list[str]:
         f"\nreport:  {reports / 'index.html'} (open it), {reports}/*.json (every number)",
         f"models:  {weights}, models/export/{{{','.join(exported)}}}",
         *([f"no INT8: {export['int8_refused']}"] if export["int8_refused"] else []),
-        *([f"INT8:    {export['int8_not_known']}"] if export["int8_not_known"] else []),
+        *([f"INT8:    not known to be accurate enough ({reports}/export.json says why)"] if not_known else []),
         "metrics: dvc metrics show, dvc plots show; compare with dvc metrics diff",
     ]
 
