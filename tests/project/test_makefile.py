@@ -20,7 +20,8 @@ def test_setup_does_nothing_twice_and_installs_again_when_the_pins_change(projec
     done.write_text(f"{project.root}\n")
     (done.parent / "bin").mkdir()
     (done.parent / "bin" / "python").symlink_to(sys.executable)
-    assert project.run("make", "--dry-run", "setup").stdout.splitlines() == ["make: Nothing to be done for 'setup'."]
+    (said,) = project.run("make", "--no-print-directory", "--dry-run", "setup").stdout.splitlines()
+    assert said.endswith(": Nothing to be done for 'setup'.")  # make[1], where make runs the tests
     assert "pip install" not in project.run("make", "setup").stdout
     later = time.time() + 5
     os.utime(project.root / "requirements.txt", (later, later))

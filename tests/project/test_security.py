@@ -143,12 +143,13 @@ def tar_with(path: Path, kind: bytes, linkname: str) -> Path:
 @pytest.mark.parametrize(
     ("kind", "linkname"),
     [
-        (tarfile.LNKTYPE, "/etc/passwd"), (tarfile.LNKTYPE, "good.txt"), (tarfile.SYMTYPE, "../.."),
-        (tarfile.CHRTYPE, ""), (tarfile.BLKTYPE, ""), (tarfile.FIFOTYPE, ""),
+        (tarfile.LNKTYPE, "/etc/passwd"), (tarfile.LNKTYPE, "missing.txt"), (tarfile.SYMTYPE, "../.."),
+        (tarfile.SYMTYPE, "good.txt"), (tarfile.CHRTYPE, ""), (tarfile.BLKTYPE, ""), (tarfile.FIFOTYPE, ""),
     ],
 )  # fmt: skip
 def test_a_tar_makes_no_link_and_no_device(kind: bytes, linkname: str, tmp_path: Path) -> None:
-    with pytest.raises(SeamlineError, match="'bad' is a link or device"):
+    """A hard link to a file of the same archive is a copy of that file, and the one link that is taken."""
+    with pytest.raises(SeamlineError, match=r"a\.tar: the (member 'bad'|name '/etc/passwd')"):
         unpacked(tar_with(tmp_path / "a.tar", kind, linkname), tmp_path / "scratch")
     assert not [path for path in (tmp_path / "scratch").rglob("*") if path.is_file()]
 
