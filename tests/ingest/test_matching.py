@@ -68,9 +68,9 @@ def test_what_is_not_certain_is_said() -> None:
     assert matches == Matches({}, set(), {"new/look.jpg": "old/look.jpg"})
 
 
-FOREIGN = ("/home/me/work/", "C:\\Users\\me\\work\\", "\\\\server\\share\\work\\", "..\\..\\work\\", "../../work/",
-           "https://host.example/work/", "s3://bucket/work/", "file:///home/me/work/", "D:/work/",
-           "/data/local-files/?d=work/", "images/../../work/")  # fmt: skip
+FOREIGN = ("/home/me/shop/", "C:\\Users\\me\\shop\\", "\\\\server\\share\\shop\\", "..\\..\\shop\\", "../../shop/",
+           "https://host.example/shop/", "s3://bucket/shop/", "file:///home/me/shop/", "D:/shop/",
+           "/data/local-files/?d=shop/", "images/../../shop/")  # fmt: skip
 
 
 @pytest.mark.parametrize("prefix", FOREIGN)
