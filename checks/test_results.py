@@ -13,13 +13,19 @@ from typing import Any
 
 PROJECT = Path(__file__).resolve().parent.parent
 BIN = Path(sys.executable).parent
-# What a fresh clone lacks: `dvc repro` or `dvc pull` brings data and models, and a source may lie elsewhere.
+# What a fresh clone lacks: `dvc repro` or `dvc pull` brings what git ignores, and a source may lie elsewhere.
 NOT_HERE = ("deleted", "not in cache")
-NOT_IN_GIT = ("data/", "models/", "../", "/", "s3:", "https:")
+ELSEWHERE = ("../", "/", "s3:", "https:")
+
+
+def is_absent_from_clones(name: str) -> bool:
+    """Whether a fresh clone cannot have the file: it lies outside of the project, or git ignores it."""
+    ignored = ["git", "check-ignore", "--quiet", name]
+    return name.startswith(ELSEWHERE) or subprocess.run(ignored, cwd=PROJECT).returncode == 0
 
 
 def status_to_reasons(status: dict[str, list[Any]]) -> list[str]:
-    """Why stages would run again, of `dvc status --json`; not where nothing but data or models are missing here."""
+    """Why stages would run again, of `dvc status --json`; not where only what git ignores is missing here."""
     reasons = []
     for stage, changes in status.items():
         for change in changes:
@@ -29,7 +35,7 @@ def status_to_reasons(status: dict[str, list[Any]]) -> list[str]:
             for kind, found in change.items():
                 for name, state in found.items():
                     # Of params.yaml it is a mapping: each parameter and what became of it.
-                    if state not in NOT_HERE or not name.startswith(NOT_IN_GIT):
+                    if state not in NOT_HERE or not is_absent_from_clones(name):
                         reasons.append(f"{stage}: {kind}: {name} ({state})")
     return reasons
 
@@ -42,7 +48,7 @@ def test_no_stage_would_come_to_other_results() -> None:
 
 
 def test_what_is_missing_in_a_fresh_clone_is_no_reason_and_what_changed_is() -> None:
-    missing = [{"changed deps": {"data/raw": "deleted"}}, {"changed outs": {"data/subset": "not in cache"}}]
+    missing = [{"changed deps": {"data/raw": "deleted"}}, {"changed outs": {"reports/pull.csv": "not in cache"}}]
     assert status_to_reasons({"subset": missing}) == []
     changed = [{"changed deps": {"seamline/base/coco.py": "modified", "data/raw": "modified"}}, "changed command"]
     changed.append({"changed outs": {"reports/subset.json": "deleted"}})
