@@ -112,7 +112,7 @@ def measure_training(plan: Plan, data: Path, folder: Path, device: str) -> Recor
 
 def train_once(name: str, settings: Record, side: str, number: int, data: Path, folder: Path, device: str) -> Record:
     scratch = folder / f"train-{name}-{side}-{number}"
-    job = {"side": side, "data": str(data), "scratch": str(scratch), "device": device, **settings}
+    job = {"side": side, "data": str(data), "scratch": str(scratch.resolve()), "device": device, **settings}
     if not (folder / f"{scratch.name}.json").exists():  # what a killed run left there would be resumed
         shutil.rmtree(scratch, ignore_errors=True)
     found: Record = measured(scratch.name, "train", job, folder)

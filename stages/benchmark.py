@@ -19,6 +19,7 @@ from seamline.base.files import megabytes, write_bytes, write_json
 from seamline.base.process import run
 from seamline.base.processors import instructions
 from seamline.base.spacing import evenly_spaced
+from seamline.benchmark.layers import measure_layers, records_to_reason, write_layers
 from seamline.benchmark.machine import machine_facts, usable_core_ids
 from seamline.benchmark.measuring import Measured, SplitFiles, measure_rows
 from seamline.benchmark.rows import (
@@ -70,6 +71,10 @@ def main() -> None:
     figures = all_figures(rows, measured, first, split.file, len(images), params)
     write_most_different(args.reports, measured, first, split, params[Export].confidence)
     write_results(args.reports, figures, measured, cores)
+    layers = measure_layers(rows, start, images[0])
+    write_layers(args.reports / "benchmark_layers.csv", layers)
+    if reason := records_to_reason(layers):
+        print(reason)
     for name in made.keys() - models.keys():
         print(f"{name} is not measured, as torch is not installed; accuracy is compared with that of {first}.")
     for remark in measured.conditions["disturbances"]:

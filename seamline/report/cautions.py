@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from seamline.base.coco import Record
 from seamline.base.errors import counted
+from seamline.benchmark.layers import records_to_reason
 from seamline.evaluation.bootstrap import FEWEST
 from seamline.evaluation.seed_limits import limit_between
 from seamline.models.model_facts import YOLO
@@ -159,6 +160,8 @@ def speed_cautions(reports: Record) -> list[str]:
             f"Speed is uncertain: the throughput of {listed(noisy)} varied by up to "
             f"{max(row['throughput_spread'] for row in benchmark.values()):.0%} between rounds."
         )
+    if reason := records_to_reason(reports["benchmark_layers"]):
+        found.append(reason)
     found.append(
         f"Speed depends on the machine: this was measured on {environment['processor']}, "
         f"{counted(environment['cores_used'], 'core')}. To measure on yours: dvc repro --single-item --force benchmark."

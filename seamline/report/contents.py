@@ -38,7 +38,7 @@ SECTIONS: dict[str, type[Section]] = {
     "pull": Pull, "subset": Subset, "convert": Convert, "split": Split,
     "train": Train, "evaluate": Evaluate, "export": Export, "benchmark": Benchmark,
 }  # fmt: skip
-TEXT_COLUMNS = {"actual", "predicted", "split", "field", "value"}
+TEXT_COLUMNS = {"actual", "predicted", "split", "field", "value", "layer", "int8", "bf16"}
 LISTED = 10  # names in a sentence
 
 
@@ -79,6 +79,7 @@ def read_reports(folder: Path) -> Record:
         "reliability": evaluate / "reliability.csv",
         "slice_rows": evaluate / "slices.csv",
         "confusion": evaluate / "confusion.csv",
+        "benchmark_layers": folder / "benchmark_layers.csv",
     }
     return reports | {name: read_csv(path) for name, path in tables.items()}
 

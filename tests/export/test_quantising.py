@@ -16,7 +16,7 @@ from pycocotools.coco import COCO
 
 from seamline.export import int8
 from seamline.export.drops import Gate
-from seamline.export.int8 import ACCURACY_CONTROL, CompiledEngine, operation_names, quantise, rungs_to_report
+from seamline.export.int8 import ACCURACY_CONTROL, RUNGS, CompiledEngine, operation_names, quantise, rungs_to_report
 from seamline.export.openvino import save_openvino
 from seamline.models.engines.openvino import rt_info
 
@@ -115,7 +115,7 @@ def test_ranges_are_taken_from_all_calibration_photos_in_order(
     assert how == "quantize"
     check_dataset(dataset, photos)
     assert options == {
-        "preset": "mixed",
+        "preset": "performance",
         "subset_size": 3,
         "ignored_scope": ("ignored", ["added", "doubled", "full"]),
     }
@@ -123,6 +123,13 @@ def test_ranges_are_taken_from_all_calibration_photos_in_order(
         "precision": "int8", "int8": "full", "classes": "top",
     }  # fmt: skip
     assert capsys.readouterr().out == ""  # NNCF's progress is no output of a stage
+
+
+@pytest.mark.parametrize("rung", RUNGS[1:-1])
+def test_only_the_first_rung_is_without_zero_points(f32: Path, nncf: Nncf, tmp_path: Path, rung: str) -> None:
+    quantise(f32, tmp_path, [], rung, 0.01, lambda engine: 0.5, [])
+    [(how, _, options)] = nncf.asked
+    assert (how, options["preset"]) == ("quantize", "mixed")
 
 
 def test_accuracy_control_may_lose_as_much_as_is_allowed_of_what_validate_measures(

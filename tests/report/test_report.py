@@ -260,6 +260,17 @@ def test_what_the_system_does_not_say_is_not_a_figure(workplace: Path) -> None:
     assert "While speed was measured: how much of the cores' time others took is not known" in words
 
 
+def test_where_int8_is_slower_than_bf16_the_report_says_in_which_layers(workplace: Path) -> None:
+    table = workplace / "reports" / "benchmark_layers.csv"
+    sentence = "INT8 is slower than bf16 on this processor"
+    assert sentence not in Page(made(workplace)[0]).text  # nothing was compared
+    rows = "/model.1/conv/Conv,16,32,amx_I8,0.4,amx_bf16,0.1\n/model.9/conv/Conv,128,64,amx_I8,0.2,amx_bf16,0.3\n"
+    table.write_text(table.read_text() + rows)
+    text, card = made(workplace)
+    for words in (Page(text).text, card):
+        assert f"{sentence}: its convolutions take 0.6 ms an image, bf16's 0.4. 1 of 2 are slower" in words
+
+
 def test_versions_of_photos_across_splits_are_said_where_there_are_some(workplace: Path) -> None:
     split = read(workplace, "split.json")
     for versions, across in ((None, None), (0, 0), (30, 4)):

@@ -39,6 +39,7 @@ MEASURED = {
         "benchmark.csv",
         "benchmark.md",
         "benchmark.png",
+        "benchmark_layers.csv",
         "conditions.json",
         "speed.json",
         "index.html",

@@ -7,7 +7,7 @@ import queue
 import threading
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
@@ -33,6 +33,15 @@ def import_openvino() -> Any:
         # other without end, one with Python's lock and the other with that of a table which OpenVINO makes then.
         _ = openvino.Tensor(np.zeros(1, np.uint8), shared_memory=True).data
     return openvino
+
+
+class LayerTime(NamedTuple):
+    """A convolution of a model, as the processor computes it."""
+
+    ms: float  # the quickest of several inferences
+    kernel: str  # that OpenVINO chose, such as brgconv_avx512_amx_I8
+    input_channels: int
+    output_channels: int
 
 
 class OpenVinoEngine:
@@ -91,6 +100,27 @@ class OpenVinoEngine:
             canvases = np.concatenate([canvases, np.zeros((self.batch - count, *canvases.shape[1:]), np.uint8)])
         return infer_with(requests, canvases, count, decode)
 
+    def layer_times(self, canvases: Canvases, repeats: int) -> dict[str, LayerTime]:
+        """Each convolution by its name in the ONNX file, one image at a time on all threads."""
+        options = self.wanted | {"PERFORMANCE_HINT": "LATENCY", "PERF_COUNT": True}
+        model = with_canvas_input(self.model, self.family, len(canvases))
+        request = self.core.compile_model(model, "CPU", options).create_infer_request()
+        found: dict[str, list[Any]] = {}
+        for _ in range(repeats):
+            request.start_async([canvases], share_inputs=True)
+            request.wait()
+            for layer in request.profiling_info:
+                if layer.node_type == "Convolution":
+                    found.setdefault(layer.node_name, []).append(layer)
+        channels = convolution_channels(self.model)
+        times: dict[str, LayerTime] = {}
+        for name, layers in found.items():
+            quickest = min(layer.cpu_time for layer in layers)
+            own = name.removesuffix("/WithoutBiases")
+            if own in channels:
+                times[own] = LayerTime(1000 * quickest.total_seconds(), layers[0].exec_type, *channels[own])
+        return times
+
     @functools.cached_property
     def _alone(self) -> tuple[Any, Requests]:
         """Compiled for one image at a time; with two requests, one is computed while the other is decoded."""
@@ -105,6 +135,17 @@ class OpenVinoEngine:
             with_canvas_input(self.model, self.family, self.batch), "CPU", self.wanted | self.many
         )
         return compiled, requests_of(compiled, int(compiled.get_property("NUM_STREAMS")) + WAITING)
+
+
+def convolution_channels(model: Any) -> dict[str, tuple[int, int]]:
+    """Input and output channels of each convolution by its name in the ONNX file."""
+    found = {}
+    for operation in model.get_ordered_ops():
+        if operation.get_type_name() == "Convolution":
+            outputs, inputs, *_ = operation.input(1).get_partial_shape()
+            name = operation.get_friendly_name().removesuffix("/WithoutBiases")
+            found[name] = (inputs.get_length(), outputs.get_length())
+    return found
 
 
 def requests_of(compiled: Any, count: int) -> Requests:
