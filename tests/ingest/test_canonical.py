@@ -1017,6 +1017,40 @@ def test_half_a_character_in_a_record_costs_that_record(tmp_path: Path, note: st
     assert record_of(b'{"note": "\\ud83d\\ude00"}') == {"note": "\U0001f600"}  # both halves
 
 
+def test_a_garment_and_a_crowd_of_the_same_mask_are_two(tmp_path: Path) -> None:
+    """For pycocotools the one can be found and the other is ignored: neither is the other once more."""
+    folder = write_dataset(tmp_path / "in", count=1)
+    coco = json.loads((folder / "instances.json").read_text())
+    first = coco["annotations"][0]
+    coco["annotations"] += [{**first, "id": 3, "iscrowd": 1}, {**first, "id": 4, "iscrowd": 1}]
+    (folder / "instances.json").write_text(json.dumps(coco))
+    report, found = canonical(folder, tmp_path / "out")
+    assert report["dropped"] == {"annotation: has the mask and class of another of its image": 1}
+    assert [(record["id"], record["iscrowd"]) for record in found["annotations"]] == [(1, 0), (2, 0), (3, 1)]
+
+
+def test_an_annotation_of_id_zero_gets_another(tmp_path: Path) -> None:
+    """pycocotools takes a match with an instance of id 0 for no match."""
+    folder = write_dataset(tmp_path / "in", count=1)
+    path = folder / "instances.json"
+    path.write_text(path.read_text().replace('{"id": 1, "image_id"', '{"id": 0, "image_id"'))
+    report, found = canonical(folder, tmp_path / "out")
+    assert sorted((record["id"], record.get("source_id")) for record in found["annotations"]) == [(2, None), (3, 0)]
+    assert list(report["repaired"].values()) == [1]
+
+
+def test_a_file_name_that_two_images_have_names_neither(tmp_path: Path) -> None:
+    folder = write_dataset(tmp_path / "in", count=2)
+    coco = json.loads((folder / "instances.json").read_text())
+    coco["images"].append({**coco["images"][0], "id": 3})
+    coco["annotations"][0]["image_id"] = "001.png"
+    coco["annotations"][2]["image_id"] = "002.png"
+    (folder / "instances.json").write_text(json.dumps(coco))
+    report, found = canonical(folder, tmp_path / "out")
+    assert report["dropped"] == {"annotation: its image is unknown": 1, "image: another record has its file": 1}
+    assert [record["image_id"] for record in found["annotations"]] == [1, 2, 2]
+
+
 def test_annotations_of_a_dropped_image_go_to_no_other_of_a_similar_id(tmp_path: Path) -> None:
     folder = write_dataset(tmp_path / "in", count=2)
     coco = json.loads((folder / "instances.json").read_text())
