@@ -18,6 +18,7 @@ from scipy import stats
 from ultralytics.data.utils import polygon2mask
 from ultralytics.utils.ops import resample_segments
 
+from seamline.base import parallel
 from seamline.base.errors import SeamlineError
 from seamline.evaluation import measure as evaluation
 from seamline.evaluation.average_precision import (
@@ -249,11 +250,20 @@ def test_an_image_in_no_group_is_named(evaluated: Path, params: Evaluate) -> Non
 
 
 def test_in_processes_it_is_the_same(evaluated: Path, params: Evaluate, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Large predictions are evaluated side by side."""
+    """Large predictions are evaluated side by side where there is no hotcoco."""
     here = evaluate_files(evaluated / "split", evaluated / "predictions", params)
     monkeypatch.setattr(evaluation, "LARGE_BYTES", 0)
+    monkeypatch.setattr(evaluation.quick, "hotcoco", None)
     monkeypatch.setattr(evaluation, "usable_cores", lambda: 2)
+    asked = list[int]()
+
+    def in_processes(function: Any, jobs: Any, processes: int) -> Any:
+        asked.append(processes)
+        return parallel.in_processes(function, jobs, processes)
+
+    monkeypatch.setattr(evaluation, "in_processes", in_processes)
     there = evaluate_files(evaluated / "split", evaluated / "predictions", params)
+    assert asked == [2]
     for key, found in here.items():
         assert found.summary == there[key].summary
         np.testing.assert_array_equal(found.samples, there[key].samples)

@@ -140,6 +140,21 @@ def test_an_overlap_that_floats_make_less_than_one_is_one() -> None:
     assert match(truth, [result], "box", np.array([1.0]), 100).instance.tolist() == [[0]]
 
 
+def test_indices_are_integers_where_nothing_is_there() -> None:
+    """numpy's type of an empty list is a float, which is no index."""
+    dataset, results = drawn(1)
+    results = results_of_kind(results, "box")
+    nothing = match(index_of(dataset), [{**results[0], "category_id": NOWHERE}], "box", COCO_IOUS.values(), 100)
+    assert nothing.instance.shape == (10, 0)
+    for indices in (nothing.image, nothing.class_index, nothing.result, nothing.instance):
+        assert indices.dtype == np.int64
+    if quick.hotcoco is not None:
+        found = quick_evaluation(index_of({**dataset, "annotations": []}), results, "box", COCO_IOUS)
+        assert found is not None
+        for indices in (found.matches.instance_id, found.matches.instance_image, found.matches.instance_class):
+            assert (indices.shape, indices.dtype) == ((0,), np.int64)
+
+
 def test_classes_that_nobody_knows_are_passed_over_in_silence(capfd: pytest.CaptureFixture[str]) -> None:
     pytest.importorskip("hotcoco")
     dataset, results = drawn(1)
