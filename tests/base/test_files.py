@@ -89,14 +89,15 @@ def exchanges(folder: Path) -> bool:
 def test_who_reads_a_folder_finds_it_at_every_moment(tmp_path: Path) -> None:
     if not exchanges(tmp_path):
         pytest.skip("names cannot be exchanged here")
-    target, times = tmp_path / "a", 300
-    over = threading.Event()
+    target, over = tmp_path / "a", threading.Event()
     found: list[tuple[str, ...]] = []
 
     def replace() -> None:
-        for number in range(times):
+        number = 0
+        while number < 300 or len(found) <= 100:  # whichever of the two a busy machine lets run
             with whole_folder(target) as folder:
                 (folder / str(number)).touch()
+            number += 1
         over.set()
 
     with whole_folder(target) as folder:
@@ -107,7 +108,6 @@ def test_who_reads_a_folder_finds_it_at_every_moment(tmp_path: Path) -> None:
         target.stat()
         found.append(tuple(path.name for path in target.iterdir()))
     writer.join()
-    assert len(found) > 100
     assert {len(names) for names in found} <= {0, 1}  # none: of one that was opened, and is deleted by now
 
 

@@ -45,7 +45,7 @@ from seamline.evaluation.bootstrap import (
     sample_precisions,
 )
 from tests.conftest import write_dataset
-from tests.evaluation.test_average_precision import COCO_IOUS, noisy_results
+from tests.evaluation.test_average_precision import COCO_IOUS, noisy_results, perfect_results
 
 
 def weighted(matches: Matches, weights: Ints, counted: Bools | None = None) -> Floats:
@@ -198,6 +198,29 @@ def test_the_interval_is_that_of_datasets_drawn_anew(
     assert low < means.mean() < high
 
 
+@pytest.mark.parametrize("chosen", [None, [1, 2, 3, 5]])
+def test_crowds_above_right_ones_and_classes_that_a_sample_lacks(tmp_path: Path, chosen: list[int] | None) -> None:
+    """What lies on a crowd region stands between right predictions, and only photo 2 shows a hat."""
+    coco = json.loads((write_dataset(tmp_path / "in", count=8) / "instances.json").read_text())
+    for at in (0, 5, 8, 13):
+        coco["annotations"][at]["iscrowd"] = 1
+    coco["categories"].append({"id": 3, "name": "hat"})
+    coco["annotations"][3]["category_id"] = 3
+    (tmp_path / "in" / "instances.json").write_text(json.dumps(coco))
+    truth = read_ground_truth(tmp_path / "in" / "instances.json")
+    random = np.random.default_rng(0)
+    results = [{**one, "score": float(random.random())} for one in perfect_results(truth)] + noisy_results(truth, 2)
+    matches = average_precision(truth, results, "mask", COCO_IOUS).matches
+    weights = draw_weights(np.arange(8), 12, 1)
+    assert (weights[:, 1] == 0).any() and (weights[:, 1] > 0).any()
+    counted = None if chosen is None else np.isin(matches.image_ids[matches.instance_image], chosen)
+    for row, sample in zip(weights, sample_precisions(matches, weights, counted), strict=True):
+        again, predictions = repeated(truth, results_of_kind(results, "mask"), row.tolist())
+        images = [number for number in again.imgs if chosen is None or number % 1000 in chosen]
+        expected = plain_precision(again, predictions, imgIds=images) if images else np.full((3, 10), np.nan)
+        np.testing.assert_allclose(sample, expected, atol=1e-9)
+
+
 @pytest.mark.parametrize("count", [0, 1, 2, 3, 8, 9, 10, 15, 16, 17, 130])
 def test_sums_and_peaks_down_the_rows_are_numpys(count: int) -> None:
     rows = np.random.default_rng(count).integers(0, 9, (count, 5), dtype=np.int32)
@@ -224,6 +247,7 @@ def test_an_interval_is_that_of_student_around_the_figure_and_not_given_for_few_
     assert interval(values, FEWEST - 1, 0.5) is None
     few, many = interval(values, FEWEST, 0.5) or [], interval(values, 10_000, 0.5) or []
     assert many == pytest.approx(np.quantile(values, [0.025, 0.975]), abs=4e-3)
+    assert [round(end, 6) for end in few] == few
     # The t-interval of a mean of 15 is 2.145 standard errors wide on either side, and sqrt(15 / 14) times that.
     assert few == pytest.approx([0.5 - 0.222, 0.5 + 0.222], abs=8e-3)
     assert interval(np.ones(400), 1000, 1.0) is None  # everything found everywhere: how sure that is, nobody can draw

@@ -6,6 +6,7 @@ import csv
 import gc
 import json
 from pathlib import Path
+from typing import Any
 
 import cv2
 import msgspec
@@ -13,9 +14,11 @@ import numpy as np
 import pytest
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
+from scipy import stats
 from ultralytics.data.utils import polygon2mask
 from ultralytics.utils.ops import resample_segments
 
+from seamline.base import parallel
 from seamline.base.errors import SeamlineError
 from seamline.evaluation import measure as evaluation
 from seamline.evaluation.average_precision import (
@@ -25,9 +28,7 @@ from seamline.evaluation.average_precision import (
     read_ground_truth,
     results_of_kind,
 )
-from seamline.evaluation.bootstrap import SHARE, interval
-from seamline.evaluation.calibration import calibration
-from seamline.evaluation.curves import best_f1_threshold, matches_to_operating, operating_to_point
+from seamline.evaluation.calibration import FLOOR
 from seamline.evaluation.explanation import write_evaluation
 from seamline.evaluation.measure import (
     difference_interval,
@@ -46,6 +47,7 @@ from seamline.params.loader import load_params
 from tests.conftest import PARAMS, PROJECT, SHARED_DATA, Project, write_dataset
 from tests.dataset.test_conversion import loaded_by_ultralytics
 from tests.evaluation.test_average_precision import COCO_IOUS, noisy_results
+from tests.evaluation.test_calibration import plain_error
 from tests.stages.test_stage import run_stage, with_params
 
 
@@ -128,7 +130,10 @@ def test_the_folder_explains_the_numbers(evaluated: Path) -> None:
     assert len(rows) == 100
     means = np.array([float(row["test_mask_mAP50_95"]) for row in rows])
     found = intervals["test"]["mask"]["mAP50_95"]
-    assert interval(means, 17, found["value"], SHARE) == pytest.approx(found["interval"], abs=1e-5)
+    # Student's interval of 17 groups around the figure, 1.5 times further than the samples' mean differs from it.
+    half = stats.t.ppf(0.975, 16) * means.std() * np.sqrt(17 / 16) + 1.5 * abs(means.mean() - found["value"])
+    ends = [max(found["value"] - half, 0), min(found["value"] + half, 1)]
+    assert found["interval"] == pytest.approx(ends, abs=1e-5)
     classes = json.loads((folder / "per_class.json").read_text())["test"]["mask"]
     assert {name: (row["instances"], row["images"]) for name, row in classes.items()} == {
         "short sleeve top": (32, 32), "trousers": (32, 32),
@@ -138,20 +143,49 @@ def test_the_folder_explains_the_numbers(evaluated: Path) -> None:
     assert mistakes["threshold"] == json.loads((folder / "operating_point.json").read_text())["threshold"]
 
 
-def test_what_is_chosen_is_chosen_on_val_and_what_is_measured_on_test(evaluated: Path, params: Evaluate) -> None:
-    found = evaluate_files(evaluated / "split", evaluated / "predictions", params)
-    operating = {split: matches_to_operating(found[split, "mask"].matches) for split in ("val", "test")}
-    thresholds = {split: best_f1_threshold(one) for split, one in operating.items()}
-    assert thresholds["val"] != thresholds["test"]
+def test_what_is_chosen_is_chosen_on_val_and_what_is_measured_on_test(evaluated: Path) -> None:
+    """Both counted anew from pycocotools' own matches."""
+    judged = {split: scores_and_hits(evaluated, split) for split in ("val", "test")}
+
+    def counts(split: str, threshold: float) -> list[tuple[int, int]]:
+        """Right ones and predictions of each class, of 32 instances."""
+        return [(int((hit & (score >= threshold)).sum()), int((score >= threshold).sum()))
+                for score, hit in judged[split]]  # fmt: skip
+
+    def f1(split: str, threshold: float) -> float:
+        return float(np.mean([2 * right / (predicted + 32) for right, predicted in counts(split, threshold)]))
+
+    thresholds = [number / 100 for number in range(101)]
+    best = {split: max(thresholds, key=lambda threshold: f1(split, threshold)) for split in ("val", "test")}
+    assert best["val"] != best["test"]
     point = json.loads((evaluated / "evaluate" / "operating_point.json").read_text())
-    assert point["threshold"] == thresholds["val"]
-    for split, one in operating.items():
-        assert point[split] == operating_to_point(one, thresholds["val"])
-    scores = {split: calibration(found[split, "mask"].matches, params.seed) for split in ("val", "test")}
-    assert scores["val"].error != scores["test"].error
-    assert point["test_calibration_error"] == scores["test"].error
-    assert scores["test"].by_chance is not None
-    assert point["test_calibration_error_by_chance"] == scores["test"].by_chance._asdict()
+    assert point["threshold"] == best["val"]
+    for split in ("val", "test"):
+        rows = point[split]["classes"].values()
+        assert [(row["right"], row["right"] + row["false_alarms"]) for row in rows] == counts(split, best["val"])
+        assert point[split]["F1"] == pytest.approx(f1(split, best["val"]), abs=1e-6)
+    errors = {}
+    for split, classes in judged.items():
+        score, hit = (np.concatenate(parts) for parts in zip(*classes, strict=True))
+        errors[split] = plain_error(score[score >= FLOOR], hit[score >= FLOOR])
+    assert errors["val"] != pytest.approx(errors["test"], abs=1e-3)
+    assert point["test_calibration_error"] == pytest.approx(errors["test"], abs=1e-6)
+    by_chance = point["test_calibration_error_by_chance"]
+    assert 0 < by_chance["mean"] < by_chance["limit"] < 1
+
+
+def scores_and_hits(root: Path, split: str) -> list[tuple[Any, Any]]:
+    """Of each class its masks' scores, and whether pycocotools matches them at IoU 0.5."""
+    truth = COCO(str(root / "split" / f"{split}.json"))
+    evaluator = COCOeval(truth, truth.loadRes(str(root / "predictions" / f"{split}_mask.json")), "segm")
+    evaluator.evaluate()
+    whole = [one for one in evaluator.evalImgs if one is not None and one["aRng"] == evaluator.params.areaRng[0]]
+    found = []
+    for number in sorted(truth.cats):
+        own = [one for one in whole if one["category_id"] == number]
+        score = np.concatenate([np.array(one["dtScores"], dtype=float) for one in own])
+        found.append((score, np.concatenate([one["dtMatches"][0] > 0 for one in own])))
+    return found
 
 
 def test_a_slice_of_everything_has_the_figures_of_everything(evaluated: Path) -> None:
@@ -216,11 +250,20 @@ def test_an_image_in_no_group_is_named(evaluated: Path, params: Evaluate) -> Non
 
 
 def test_in_processes_it_is_the_same(evaluated: Path, params: Evaluate, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Large predictions are evaluated side by side."""
+    """Large predictions are evaluated side by side where there is no hotcoco."""
     here = evaluate_files(evaluated / "split", evaluated / "predictions", params)
     monkeypatch.setattr(evaluation, "LARGE_BYTES", 0)
+    monkeypatch.setattr(evaluation.quick, "hotcoco", None)
     monkeypatch.setattr(evaluation, "usable_cores", lambda: 2)
+    asked = list[int]()
+
+    def in_processes(function: Any, jobs: Any, processes: int) -> Any:
+        asked.append(processes)
+        return parallel.in_processes(function, jobs, processes)
+
+    monkeypatch.setattr(evaluation, "in_processes", in_processes)
     there = evaluate_files(evaluated / "split", evaluated / "predictions", params)
+    assert asked == [2]
     for key, found in here.items():
         assert found.summary == there[key].summary
         np.testing.assert_array_equal(found.samples, there[key].samples)

@@ -13,12 +13,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
 
 from seamline.base.coco import Record
 from seamline.evaluation import average_precision as module
 from seamline.evaluation import quick
 from seamline.evaluation.average_precision import quick_evaluation, reference_evaluation, results_of_kind
-from seamline.evaluation.matching import TOUCHED_IOU
+from seamline.evaluation.matching import TOUCHED_IOU, match
 from seamline.evaluation.mistakes import confusion_matrix, judge
 from seamline.params.evaluate import IouThresholds
 
@@ -120,6 +121,51 @@ def test_mistakes_are_those_of_overlaps_computed_anew(seed: int, kind: str) -> N
         np.testing.assert_array_equal(one.overlaps[about], other.overlaps[about])
     names = {record["id"]: record["name"] for record in dataset["categories"]}
     np.testing.assert_array_equal(confusion_matrix(found, names)[1], confusion_matrix(expected, names)[1])
+
+
+def test_an_overlap_that_floats_make_less_than_one_is_one() -> None:
+    """As COCOeval has it: a threshold of 1 asks for 1 - 1e-10."""
+    box = [31.85, 13.49, 2.05, 0.83]
+    assert coco_mask.iou([box], [box], [0])[0, 0] < 1
+    image = {"id": 1, "width": 100, "height": 100}
+    instance = {"id": 1, "image_id": 1, "category_id": 1, "bbox": box, "area": 1.7, "iscrowd": 0}
+    truth = index_of({"images": [image], "categories": [{"id": 1, "name": "top"}], "annotations": [instance]})
+    result = {"image_id": 1, "category_id": 1, "bbox": box, "score": 0.9}
+    evaluator = COCOeval(truth, truth.loadRes([result]), "bbox")
+    evaluator.params.iouThrs = np.array([1.0])
+    with contextlib.redirect_stdout(io.StringIO()):
+        evaluator.evaluate()
+        evaluator.accumulate()
+    assert evaluator.eval["recall"][0, 0, 0, -1] == 1
+    assert match(truth, [result], "box", np.array([1.0]), 100).instance.tolist() == [[0]]
+
+
+def test_indices_are_integers_where_nothing_is_there() -> None:
+    """numpy's type of an empty list is a float, which is no index."""
+    dataset, results = drawn(1)
+    results = results_of_kind(results, "box")
+    nothing = match(index_of(dataset), [{**results[0], "category_id": NOWHERE}], "box", COCO_IOUS.values(), 100)
+    assert nothing.instance.shape == (10, 0)
+    for indices in (nothing.image, nothing.class_index, nothing.result, nothing.instance):
+        assert indices.dtype == np.int64
+    if quick.hotcoco is not None:
+        found = quick_evaluation(index_of({**dataset, "annotations": []}), results, "box", COCO_IOUS)
+        assert found is not None
+        for indices in (found.matches.instance_id, found.matches.instance_image, found.matches.instance_class):
+            assert (indices.shape, indices.dtype) == ((0,), np.int64)
+
+
+def test_classes_that_nobody_knows_are_passed_over_in_silence(capfd: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("hotcoco")
+    dataset, results = drawn(1)
+    results = results_of_kind(results, "box")
+    known = quick_evaluation(index_of(dataset), results, "box", COCO_IOUS)
+    capfd.readouterr()
+    more = [*results, {**results[0], "category_id": NOWHERE}]
+    found = quick_evaluation(index_of(dataset), more, "box", COCO_IOUS)
+    assert found is not None
+    assert_same(found, known)
+    assert capfd.readouterr() == ("", "")
 
 
 def changed(dataset: Record, **fields: Any) -> Record:

@@ -91,6 +91,8 @@ for epoch in range(1, {epochs} + 1):
     history = [{{"epoch": number, "val_mask_mAP50_95": lr0 * number}} for number in range(1, epoch + 1)]
     progress.with_suffix(".tmp").write_text(json.dumps(history))
     progress.with_suffix(".tmp").rename(progress)
+    while lr0 < {stopped_below} and epoch == {epochs} - 1 and not progress.with_suffix(".stop").exists():
+        time.sleep(0.02)  # as long as a busy machine takes to stop it
     time.sleep({pause})
     if progress.with_suffix(".stop").exists():
         sys.exit("error: train: the sweep stopped this trial")
@@ -114,7 +116,8 @@ class Sweep:
         self.folder = folder / "git" / "work" / "garments"
         self.ran_file = folder / "ran"
         (folder / "bin").mkdir()
-        values = {"python": sys.executable, "diverged": DIVERGED, "ran": str(self.ran_file), "epochs": 1, "pause": 0.0}
+        values = {"python": sys.executable, "diverged": DIVERGED, "ran": str(self.ran_file), "epochs": 1, "pause": 0.0,
+                  "stopped_below": 0.0}  # fmt: skip
         (folder / "bin" / "dvc").write_text(FAKE_DVC.format(**(values | fake)))
         (folder / "bin" / "dvc").chmod(0o755)
         monkeypatch.setenv("PATH", str(folder / "bin"), prepend=os.pathsep)
@@ -186,7 +189,8 @@ class Sweep:
 def test_a_trial_that_lags_behind_is_stopped_early(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    project = Sweep(tmp_path, monkeypatch, [0.5, 0.1, 0.6, 0.95], epochs=6, pause=0.2)  # the last one diverges
+    project = Sweep(tmp_path, monkeypatch, [0.5, 0.1, 0.6, 0.95], epochs=6, pause=0.2, stopped_below=0.2)
+    # The last one diverges.
     sweep.main([])
     study = project.study()
     assert [trial.state.name for trial in study.trials] == ["COMPLETE", "PRUNED", "COMPLETE", "PRUNED"]

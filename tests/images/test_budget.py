@@ -29,7 +29,7 @@ def test_no_more_pixels_are_under_way_than_the_budget_has() -> None:
         worker.start()
     for worker in workers:
         worker.join()
-    assert 60 < most[0] <= 100
+    assert most[0] == 100  # one of 100 alone
     larger = threading.Thread(target=work, args=(250,))
     larger.start()
     larger.join(60)
@@ -62,7 +62,7 @@ def test_an_image_that_fails_gives_its_pixels_back() -> None:
             worked.set()
 
     threading.Thread(target=work, daemon=True).start()
-    assert worked.wait(10)
+    assert worked.wait(60)
 
 
 def test_a_large_image_is_not_overtaken_by_small_ones() -> None:
@@ -76,7 +76,9 @@ def test_a_large_image_is_not_overtaken_by_small_ones() -> None:
     with budget.taken(60):
         for worker in workers:
             worker.start()
-            worker.join(0.05)
+            while not budget._turn.locked():  # the first one waits, and whoever comes next does so behind it
+                time.sleep(0.001)
+        workers[1].join(0.05)
         assert not order
     for worker in workers:
         worker.join()

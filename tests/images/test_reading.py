@@ -290,6 +290,20 @@ def test_the_limit_that_is_announced_is_the_one_that_holds(untrained: Untrained)
         read_image(io.BytesIO(b"x" * 9000), max_pixels=1000)
 
 
+def test_a_file_of_as_many_bytes_as_its_pixels_may_have_is_read_and_one_more_is_not(tmp_path: Path) -> None:
+    """8 bytes for each of 30 x 20 pixels; what stands behind a PNG's end is no part of it."""
+    path = tmp_path / "a.png"
+    PIL.Image.new("RGB", (30, 20)).save(path)
+    data = path.read_bytes().ljust(4800, b"\0")
+    path.write_bytes(data)
+    for source in (path, io.BytesIO(data)):
+        assert read_image(source, max_pixels=600).shape == (20, 30, 3)
+    path.write_bytes(data + b"\0")
+    for source in (path, io.BytesIO(data + b"\0")):
+        with pytest.raises(ImageError, match=r"has 4,801 bytes; at most 4,800 are read \(8 for each pixel"):
+            read_image(source, max_pixels=600)
+
+
 @pytest.mark.thorough
 def test_an_image_of_nearly_two_hundred_million_pixels_takes_six_bytes_each_at_most(tmp_path: Path) -> None:
     code = """

@@ -334,6 +334,16 @@ def test_a_hard_link_to_a_file_of_the_tar_is_that_file(tmp_path: Path) -> None:
     assert found == {"a/1": b"one", "b/2": b"one", "3": b"four", "4": b"four"}
 
 
+def test_a_hard_link_that_would_be_one_file_with_another_member_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(files, "tells_case", lambda folder: False)
+    archive = tar_of_links(tmp_path / "a.tar", ("A.jpg", b"1"), ("b.jpg", b"2"), ("a.jpg", "b.jpg"))
+    with pytest.raises(SeamlineError, match=r"'A\.jpg' and 'a\.jpg' are one file on this disk"):
+        unpacked(archive, tmp_path / "scratch")
+    assert list((tmp_path / "scratch").rglob("*.jpg")) == []
+
+
 @pytest.mark.parametrize("target", ["../../etc/passwd", "/etc/passwd", "none", "b", "folder"])
 def test_other_hard_links_are_refused(tmp_path: Path, target: str) -> None:
     archive = tar_of_links(tmp_path / "a.tar", ("folder/1", b"one"), ("b", target), ("c", target))

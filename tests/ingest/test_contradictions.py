@@ -221,6 +221,25 @@ def test_photos_shrunk_after_annotation(tmp_path: Path, has_size: bool) -> None:
         assert record["area"] == pytest.approx(masks[number - 1].sum())
 
 
+def test_a_photo_of_another_shape_was_not_scaled(tmp_path: Path) -> None:
+    """20 photos were shrunk to a third, and one of them was cut besides: nothing says where its mask lies."""
+    write(tmp_path / "in")
+    path = tmp_path / "in" / "a.json"
+    coco = json.loads(path.read_text())
+    for image, record in zip(coco["images"], coco["annotations"], strict=True):
+        image.update(width=3 * WIDTH, height=3 * HEIGHT)
+        scale_mask(record, 3)
+        record |= {"bbox": [3 * side for side in record["bbox"]], "area": 9 * record["area"]}
+    coco["images"][4]["height"] += HEIGHT
+    path.write_text(json.dumps(coco))
+    report, found = pulled(tmp_path / "in", tmp_path / "out", convention="scaled")
+    assert report["dropped"] == {
+        "annotation: its image was dropped": 1,
+        "image: has another size than its record says": 1,
+    }
+    assert found.keys() == set(range(1, 21)) - {5}
+
+
 def test_what_fits_no_convention_stops_and_can_be_left_out(tmp_path: Path) -> None:
     masks = write(tmp_path / "in", lambda index, record: index % 4 or record.update(bbox=[1, 1, 4, 4]))
     with pytest.raises(SeamlineError, match=r"5 of 20 annotations .* no convention that pull\.convention knows"):
@@ -323,25 +342,25 @@ def test_crowds_follow_the_same_rule(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("ids", "used", "option", "expected"),
+    ("ids", "used", "option", "unknown"),
     [
-        ([1, 2, 3], [0, 1, 2], "plus_one", ["a", "b", "c"]),
-        ([0, 1, 2], [1, 2, 3], "minus_one", ["a", "b", "c"]),
-        ([3, 1, 9], [0, 1, 2], "positions", ["a", "b", "c"]),
+        ([1, 2, 3], [0, 1, 2], "plus_one", 7),  # of annotations 0 to 19 every third, from the first
+        ([0, 1, 2], [1, 2, 3], "minus_one", 6),
+        ([3, 1, 9], [0, 1, 2], "positions", 13),
     ],
 )
 def test_category_ids_that_count_from_elsewhere(
-    tmp_path: Path, ids: list[int], used: list[int], option: str, expected: list[str]
+    tmp_path: Path, ids: list[int], used: list[int], option: str, unknown: int
 ) -> None:
     write(tmp_path / "in", lambda index, record: record.update(category_id=used[index % 3]))
     path = tmp_path / "in" / "a.json"
     coco = json.loads(path.read_text())
     coco["categories"] = [{"id": identity, "name": name} for identity, name in zip(ids, "abc", strict=True)]
     path.write_text(json.dumps(coco))
-    with pytest.raises(SeamlineError, match=rf"of 20 annotations have a category_id .* pull\.category_ids: {option} "):
+    with pytest.raises(SeamlineError, match=rf"\b{unknown} of 20 annotations have .* pull\.category_ids: {option} "):
         pulled(tmp_path / "in", tmp_path / "out")
     _, found = pulled(tmp_path / "in", tmp_path / "mended", category_ids=option)
     names = dict(zip(ids, "abc", strict=True))
-    assert [names[found[number][0]["category_id"]] for number in (1, 2, 3)] == expected
+    assert [names[found[number][0]["category_id"]] for number in (1, 2, 3)] == ["a", "b", "c"]
     report, _ = pulled(tmp_path / "in", tmp_path / "own", category_ids="own")
     assert set(report["dropped"]) == {"annotation: its category is unknown"}

@@ -124,6 +124,15 @@ def test_a_mask_that_agrees_better_as_it_is_stays_so() -> None:
     assert record["segmentation"] == mask
 
 
+@pytest.mark.parametrize(
+    ("area", "wanted"), [(50, 50), (49, 100), (200, 200), (201, 100), (0, 100), (None, 100), (float("nan"), 100)]
+)
+def test_an_area_from_half_to_twice_the_masks_stays(area: float | None, wanted: float) -> None:
+    record = {"segmentation": [square(5, 5, 10)], "bbox": [5, 5, 10, 10], "area": area, "iscrowd": 0}
+    repairs = mend_annotation(record, Setting(40, 40)).repairs
+    assert (record["area"], len(repairs)) == (wanted, int(area != wanted))
+
+
 def tally_of(checked: int, contradictory: int) -> Tally:
     tally = Tally()
     tally.checked, tally.contradictory, tally.first = checked, contradictory, "a.json: annotation 1"

@@ -232,6 +232,9 @@ def test_annotation_files_are_found_or_named(tmp_path: Path) -> None:
     for name in ("third.json", "../in/second.json/..", "/etc/passwd"):
         with pytest.raises(SeamlineError, match="is not a file of the source"):
             find_annotations(folder, name)
+    (folder / "second.json").rename(folder / ".second.json")  # a hidden folder's would be left aside, but not this one
+    with pytest.raises(SeamlineError, match=r"several COCO files \(.second.json, instances.json\)"):
+        find_annotations(folder, None)
     (tmp_path / "empty").mkdir()
     with pytest.raises(SeamlineError, match="has no COCO annotation file"):
         find_annotations(tmp_path / "empty", None)
@@ -360,6 +363,19 @@ def test_a_parameter_names_the_photos_folder(tmp_path: Path) -> None:
             read_source(folder, None, None, wrong)
     with pytest.raises(SeamlineError, match="but the layout is deepfashion2"):
         read_source(write_deepfashion2(tmp_path / "df2"), None, None, "train/image")
+
+
+def test_some_addresses_without_a_file_are_said_and_the_other_photos_taken(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = write_dataset(tmp_path / "in")
+    coco = json.loads((folder / "instances.json").read_text())
+    for image in coco["images"][:2]:
+        image["file_name"] = f"https://host.example/other/{image['id']}.png"
+    (folder / "instances.json").write_text(json.dumps(coco))
+    report, _ = pulled(folder, tmp_path / "out")
+    assert (report["images"], report["dropped"]["image: file is missing"]) == (4, 2)
+    assert "instances.json: file_names are addresses (2), such as 'https://host.example/" in capsys.readouterr().out
 
 
 def test_nothing_outside_of_the_source_is_opened(tmp_path: Path) -> None:

@@ -56,6 +56,27 @@ def test_the_folder_in_which_all_names_lay_may_be_called_otherwise() -> None:
     assert matched(names, [f"batch1/{number}.jpg" for number in range(3)]) == {}  # which is not dataset/v2
 
 
+def test_a_folder_that_the_source_has_is_called_as_it_is_there() -> None:
+    """The exact name says that data/photos is the source's own: photo 2 of it is missing, and another has its end."""
+    files = ["data/photos/1.jpg", "data/2.jpg"]
+    assert matched(["data/photos/1.jpg", "data/photos/2.jpg"], files) == {files[0]: files[0]}
+
+
+def test_one_name_of_another_machine_does_not_say_which_folders_all_of_them_share() -> None:
+    files = ["summer/1.jpg", "summer/2.jpg"]
+    assert matched(["/home/me/winter/1.jpg"], files) == {}
+    names = ["/home/me/winter/1.jpg", "/home/me/winter/2.jpg"]
+    assert matched(names, files) == dict(zip(names, files, strict=True))
+
+
+def test_the_code_page_of_most_names_goes_first() -> None:
+    """Windows-1251 has written them all; in DOS' page 866 the bytes of one are the letters of another."""
+    names = ["гбл.jpg", "усы.jpg", "шарф.jpg"]
+    files = [name.encode("cp1251").decode("cp437") for name in names]
+    assert "гбл".encode("cp1251") == "усы".encode("cp866")
+    assert matched(names, files) == dict(zip(names, files, strict=True))
+
+
 def test_what_is_left_of_names_and_files_does_not_share_a_folder_by_that() -> None:
     """Two photos of one product are missing, and two of another have no record; all else is found, some by its form."""
     files = [f"clothes/sku{number}/{view}.jpg" for number in (1, 2, 9) for view in "ab"]

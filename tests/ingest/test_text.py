@@ -22,6 +22,7 @@ DOCUMENT = {"note": 'é 红 👗 "a\\b" \u2028', "images": [{"file_name": "\\udc
     [
         ("utf-8", ""), ("utf-16", ""), ("utf-16-le", ""), ("utf-16-be", ""), ("utf-32", ""), ("utf-32-le", ""),
         ("utf-32-be", ""), ("utf-16-be", "\ufeff"), ("utf-32-be", "\ufeff"),
+        ("utf-16", "\ufeff"), ("utf-32", "\ufeff"),  # two marks: the encoding's, and one that the program wrote itself
     ],
 )  # fmt: skip
 def test_json_in_any_unicode(encoding: str, mark: str, ascii_only: bool) -> None:

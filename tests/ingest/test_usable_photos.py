@@ -32,9 +32,9 @@ def saved(image_format: str, image: PIL.Image.Image = FRAMES[0], **options: Any)
     return data.getvalue()
 
 
-def several(image_format: str, **options: Any) -> bytes:
-    """A file of three pictures."""
-    pages = [frame.copy() for frame in FRAMES[1:]]  # Pillow keeps on them how the last format was written
+def several(image_format: str, count: int = 3, **options: Any) -> bytes:
+    """A file of so many pictures."""
+    pages = [frame.copy() for frame in FRAMES[1:count]]  # Pillow keeps on them how the last format was written
     return saved(image_format, save_all=True, append_images=pages, **options)
 
 
@@ -58,6 +58,8 @@ ODD: dict[str, tuple[bytes, str | None]] = {  # name -> bytes, why not
     "old.bmp": (saved("BMP"), None),
     "anim.webp": (several("WEBP"), SEVERAL),
     "anim.png": (several("PNG"), SEVERAL),
+    "two.webp": (several("WEBP", 2), SEVERAL),
+    "two_pages.tif": (several("TIFF", 2), SEVERAL),
     "anim_as.jpg": (several("PNG"), SEVERAL),
     "pages.tif": (several("TIFF"), SEVERAL),
     "pages_in_deflate.tiff": (several("TIFF", compression="tiff_deflate"), SEVERAL),

@@ -34,5 +34,5 @@ def test_a_file_of_the_name_of_a_folder_is_refused_where_it_holds_something(tmp_
     """An empty one is how a tool writes a folder; of another nobody can say which is meant."""
     found = unpacked(packed(tmp_path, [("photos", 0, b""), ("photos/1.jpg", 0, b"1")]), tmp_path / "scratch")
     assert (found / "photos" / "1.jpg").read_bytes() == b"1"
-    with pytest.raises((SeamlineError, OSError)):
+    with pytest.raises(SeamlineError, match=r"a\.zip: is not a readable archive"):
         unpacked(packed(tmp_path, [("photos", 0, b"x"), ("photos/1.jpg", 0, b"1")]), tmp_path / "scratch")

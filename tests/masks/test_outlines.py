@@ -245,12 +245,13 @@ def test_several_bridges_from_one_point() -> None:
     assert refilled[75, 50] == 0  # nothing is filled between the bridges
 
 
-def test_thousands_of_parts_are_joined_in_seconds() -> None:
+def test_of_thousands_of_parts_the_large_one_is_kept_whole() -> None:
     mask = np.zeros((400, 400), np.uint8)
     mask[::5, ::5] = 1
     mask[150:250, 150:250] = 1
     refilled = through_label(mask)
     assert refilled[150:250, 150:250].all()
+    assert mask_iou(mask, refilled) > 10_000 / 16_000  # what is lost are specks of one pixel, 6,000 of them
 
 
 def test_a_part_inside_a_hole_and_holes_in_small_parts() -> None:

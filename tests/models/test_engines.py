@@ -206,9 +206,9 @@ import sys, time
 start = time.perf_counter()
 from seamline.inference.detector import Detector
 Detector(sys.argv[1]).detect(sys.argv[2])
-seconds = time.perf_counter() - start
+seconds, processor_s = time.perf_counter() - start, time.process_time()
 from seamline.benchmark.machine import peak_rss_mb
-print(seconds, peak_rss_mb())
+print(seconds, processor_s, peak_rss_mb())
 """
 
 
@@ -221,14 +221,14 @@ cv2.imread(sys.argv[2])
 core = openvino.Core()
 model = core.compile_model(core.read_model(sys.argv[1] + "/model.xml"), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
 model(numpy.zeros(list(model.inputs[0].shape), model.inputs[0].element_type.to_dtype()))
-print(time.perf_counter() - start, 0)
+print(time.perf_counter() - start, time.process_time(), 0)
 """
 
 
 def test_the_first_image_takes_less_than_a_second_and_400_mb(untrained: Untrained) -> None:
     """From nothing imported, in turns; the best of up to twelve, as other things may be running.
 
-    On a machine where OpenVINO alone takes that long, hardly longer than that.
+    On a machine that is slow or busy, whose clock tells nothing, hardly more processor time than OpenVINO alone.
     """
     arguments = [str(untrained.models()["openvino"]), str(untrained.images()[0])]
     runs: dict[str, list[tuple[float, ...]]] = {FIRST: [], OPENVINO_ALONE: []}
@@ -238,12 +238,15 @@ def test_the_first_image_takes_less_than_a_second_and_400_mb(untrained: Untraine
             done = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True)
             assert done.returncode == 0, done.stderr
             found.append(tuple(map(float, done.stdout.split())))
-        seconds, alone = (min(run[0] for run in runs[script]) for script in (FIRST, OPENVINO_ALONE))
-        if seconds < max(1.0, 1.4 * alone):
+        seconds = min(run[0] for run in runs[FIRST])
+        processor_s, alone_s = (min(run[1] for run in runs[script]) for script in (FIRST, OPENVINO_ALONE))
+        if seconds < 1.0 or processor_s < 1.4 * alone_s:
             break
     else:
-        pytest.fail(f"{seconds:.2f} s; OpenVINO alone takes {alone:.2f} s")
-    assert min(run[1] for run in runs[FIRST]) < 400
+        pytest.fail(
+            f"{seconds:.2f} s, {processor_s:.2f} s of processor time; OpenVINO alone takes {alone_s:.2f} s of it"
+        )
+    assert min(run[2] for run in runs[FIRST]) < 400
 
 
 OPENED = {

@@ -202,14 +202,20 @@ def test_wherever_a_run_is_cut_it_ends_in_the_same_bytes(
     assert not differences(tmp_path / "cut", tmp_path / "whole")
 
 
-# `seamline` that waits before its file takes its name, so that nobody comes too late to see the temporary one.
+# `seamline` that waits where it is to be killed, so that nobody comes too late for that.
 HELD = """
-import pathlib, runpy, sys, time
-replace = pathlib.Path.replace
-pathlib.Path.replace = lambda path, to: (path.name == ".results.json.tmp" and time.sleep(600)) or replace(path, to)
+import runpy, sys, time
+from pathlib import Path
+from seamline.photos.journal import Journal
+add, replace, added = Journal.add, Path.replace, []
+{hold}
 sys.argv[0] = "seamline"
 runpy.run_module("seamline", run_name="__main__")
 """
+BEFORE_A_LINE = "Journal.add = lambda *words: (added.append(1), len(added) > 20 and time.sleep(600), add(*words))[2]"
+BEFORE_A_NAME = (
+    "Path.replace = lambda path, to: (path.name == '.results.json.tmp' and time.sleep(600)) or replace(path, to)"
+)
 
 
 def test_killed_it_ends_in_the_same_bytes(untrained: Untrained, tmp_path: Path) -> None:
@@ -225,8 +231,9 @@ def test_killed_it_ends_in_the_same_bytes(untrained: Untrained, tmp_path: Path) 
         return lambda: lines.exists() and lines.read_bytes().count(b"\n") >= count
 
     written = (tmp_path / "killed" / ".results.json.tmp").exists
-    for moment, begun in ((lines_at_least(20), command), (written, [*command[:1], "-c", HELD, *command[3:]])):
-        process = subprocess.Popen([*begun, tmp_path / "killed"], cwd=PROJECT, stderr=subprocess.DEVNULL)
+    for moment, hold in ((lines_at_least(20), BEFORE_A_LINE), (written, BEFORE_A_NAME)):
+        begun = [sys.executable, "-c", HELD.format(hold=hold), *command[3:], tmp_path / "killed"]
+        process = subprocess.Popen(begun, cwd=PROJECT, stderr=subprocess.DEVNULL)
         while process.poll() is None and not moment():
             time.sleep(0.001)
         process.kill()

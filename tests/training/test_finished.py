@@ -106,12 +106,15 @@ def test_who_comes_second_waits_and_takes_what_the_first_has_made(
     with holding(tmp_path, key(1)):
         thread = threading.Thread(target=second)
         thread.start()
-        thread.join(0.3)
+        said, given_up = "", time.monotonic() + 60
+        while "another process is at work on the same training; waiting for it" not in said:
+            assert time.monotonic() < given_up, said
+            time.sleep(0.01)
+            said += capsys.readouterr().out
         assert thread.is_alive()
         make_finished(tmp_path, 1)
-    thread.join(10)
+    thread.join(60)
     assert found == [Training(tmp_path / FINISHED / key(1) / "best.pt", {"number": 1}, [])]
-    assert "another process is at work on the same training; waiting for it" in capsys.readouterr().out
 
 
 def test_a_process_that_was_forked_meanwhile_does_not_keep_it_held(tmp_path: Path) -> None:

@@ -30,7 +30,7 @@ def plain_segmentation(value: Any, height: int, width: int, repairs: list[str]) 
         Unusable: when it is nested, or is text, in a way that is not known.
     """
     plain: Any
-    if isinstance(value, dict) and isinstance(value.get("counts"), str) and value["counts"][:2] not in ("b'", 'b"'):
+    if isinstance(value, dict) and isinstance(value.get("counts"), str):
         plain = rle_to_plain(value)
     elif isinstance(value, list) and value and all(isinstance(part, list) and len(part) >= 6 for part in value):
         plain = value if all(isinstance(part[0], NUMBER) for part in value) else undressed(value, height, width)
