@@ -38,6 +38,24 @@ HELD_BY = {
     "every mask of a form (RLE, several parts) is a crowd, and no other is: a tool's habit": [
         "ingest/test_crowds::test_a_habit_is_said",
     ],
+    "masks with neither a box nor an area, of which an RLE's shape says nothing either": [
+        "ingest/test_boxless::test_what_nothing_can_be_held_to_is_counted",
+        "ingest/test_boxless::test_outlines_without_box_and_area_are_counted",
+    ],
+    "RLE without box and area, of which over half (10 or more) cover all four corners of their photo: the background": [
+        "ingest/test_boxless::test_without_an_area_four_corners_do",
+    ],
+    "outlines and boxes that agree with each other, over a tenth of which leave their photo, and none with y before x": [
+        "ingest/test_boxless::test_masks_and_boxes_with_y_before_x",
+        "project/test_troubleshooting::both_y_before_x",
+    ],
+    "photos of another size than their records say": [
+        "ingest/test_boxless::test_photos_enlarged_after_annotation",
+        "ingest/test_boxless::test_some_photos_of_another_size_are_said",
+        "ingest/test_boxless::test_width_and_height_exchanged_in_the_records",
+    ],
+    "records without a size, and no mask (of 10 or more) reaches beyond three quarters of its photo: photos may have been "
+    "enlarged": ["ingest/test_boxless::test_photos_enlarged_whose_records_have_no_size"],
     "images that show crowds only": [
         "ingest/test_crowds::test_a_photo_of_crowds_alone_is_not_background",
         "ingest/test_exports::test_photos_of_brush_masks_alone_are_not_background",
