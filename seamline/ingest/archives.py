@@ -12,7 +12,7 @@ import struct
 import tarfile
 import zipfile
 import zlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
@@ -269,7 +269,7 @@ def unpack_tar(archive: Path, target: Path, budget: int) -> int:
                 )
             elif member.isfile():
                 members[name] = member
-        links = {name: file for name, file in links.items() if name != file}
+        links = {name: end_of(name, links) for name, file in links.items() if name != file}
         for name, file in links.items():
             if file not in members:
                 raise SeamlineError(
@@ -286,6 +286,15 @@ def unpack_tar(archive: Path, target: Path, budget: int) -> int:
             link_or_copy(target / file, target / name)
         check_end(opened)
     return total
+
+
+def end_of(name: str, links: Mapping[str, str]) -> str:
+    """What a link leads to, by way of others; a name of the circle where it leads around in one."""
+    seen = {name}
+    while (file := links.get(name)) is not None and file not in seen:
+        seen.add(file)
+        name = file
+    return name
 
 
 def tar_name(name: str) -> str:

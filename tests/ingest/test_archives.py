@@ -342,6 +342,15 @@ def test_other_hard_links_are_refused(tmp_path: Path, target: str) -> None:
     assert not [path for path in (tmp_path / "scratch").rglob("*") if path.is_file()]
 
 
+def test_a_hard_link_to_a_hard_link_is_the_file_at_the_end(tmp_path: Path) -> None:
+    archive = tar_of_links(tmp_path / "a.tar", ("4", "3"), ("1", b"one"), ("2", "1"), ("3", "./2"))
+    folder = unpacked(archive, tmp_path / "scratch")
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == dict.fromkeys("1234", b"one")
+    circle = tar_of_links(tmp_path / "b.tar", ("1", b"one"), ("2", "3"), ("3", "4"), ("4", "2"))
+    with pytest.raises(SeamlineError, match=r"link to .* such links are refused"):
+        unpacked(circle, tmp_path / "circle")
+
+
 def test_hard_links_count_in_what_a_tar_unpacks_to(tmp_path: Path) -> None:
     members = [(str(number), "big") for number in range(400)]
     archive = tar_of_links(tmp_path / "a.tar", ("big", bytes(1 << 20)), *members)

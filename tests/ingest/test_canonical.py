@@ -709,6 +709,23 @@ def _(coco: Dataset, folder: Path) -> None:
     added(coco, segmentation={"size": [40, 60], "counts": [0, 2400]})
 
 
+@case("RLE whose runs, or whose size, are floats without a fraction (`5.0`)")
+def _(coco: Dataset, folder: Path) -> object:
+    added(coco, segmentation={"size": [60.0, 40.0], "counts": [620.0, 5.0, 55.0, 5.0, 1715.0]}, bbox=[10, 20, 2, 5])
+    coco["annotations"][-1]["area"] = 10
+
+    def check(found: Record) -> None:
+        rows, columns = np.nonzero(coco_mask.decode(found["annotations"][-1]["segmentation"]))
+        assert [(columns.min(), rows.min()), (columns.max(), rows.max())] == [(10, 20), (11, 24)]
+
+    return check
+
+
+@case("RLE whose runs are not whole numbers (`5.5`)")
+def _(coco: Dataset, folder: Path) -> None:
+    added(coco, segmentation={"size": [60, 40], "counts": [620, 5.5, 54.5, 5, 1715]}, bbox=[10, 20, 2, 5])
+
+
 @case("RLE whose runs do not fill its size")
 def _(coco: Dataset, folder: Path) -> None:
     added(coco, segmentation={"size": [60, 40], "counts": [10, 2000]})
