@@ -908,6 +908,11 @@ def _(coco: Dataset, folder: Path) -> object:
     return check
 
 
+@case("file that is cut short, or damaged; also one of several, so that its split is not lost in silence")
+def _(coco: Dataset, folder: Path) -> None:
+    """Cut by the test itself."""
+
+
 @case("file that is not JSON, or lacks one of the three lists")
 def _(coco: Dataset, folder: Path) -> None:
     del coco["categories"]
@@ -926,6 +931,8 @@ def test_row_of_the_table(tmp_path: Path, row: str) -> None:
     text = json.dumps(coco)
     encoding = "utf-16" if "UTF-16" in row else "utf-8"
     (folder / "instances.json").write_text("\ufeff" + text if "byte-order" in row else text, encoding)
+    if row.startswith("file that is cut short"):
+        (folder / "instances.json").write_text(text[:-200])
     if row == "category that is not UTF-8":
         (folder / "instances.json").write_bytes(json.dumps(coco, ensure_ascii=False).encode("cp1252"))
     if outcome == "error":

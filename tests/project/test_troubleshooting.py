@@ -560,6 +560,30 @@ def addresses_alone(bench: Bench) -> Said:
     return bench.stage("pull", "data/raw", "--source", "in")
 
 
+def damaged(bench: Bench, change: Callable[[str], str]) -> Said:
+    path = write_dataset(bench.folder / "in", count=1) / "instances.json"
+    path.write_text(change(path.read_text()))
+    return bench.stage("pull", "data/raw", "--source", "in")
+
+
+@produces(
+    "pull.source: has no COCO annotation file, and ... is cut short: its JSON ends at byte ..., before it is complete; "
+    "copy or export it again."
+)
+def cut_at_the_beginning(bench: Bench) -> Said:
+    return damaged(bench, lambda text: text[:5])
+
+
+@produces("...: is cut short: its JSON ends at byte ..., before it is complete; copy or export it again.")
+def cut_in_the_middle(bench: Bench) -> Said:
+    return damaged(bench, lambda text: text[:150])
+
+
+@produces("...: is not JSON from byte ... on; copy or export it again.")
+def edited_by_hand(bench: Bench) -> Said:
+    return damaged(bench, lambda text: text.replace("400", "400 px"))
+
+
 @produces("...: the record ... cannot be read (...).")
 def a_class_that_is_only_a_name(bench: Bench) -> Said:
     change_dataset(bench.folder / "in", lambda coco: coco["categories"].append("skirt"))
