@@ -96,6 +96,11 @@ def pull(args: argparse.Namespace, params: Pull, scratch: Path) -> None:
             print(f"{verb} {count}: {reason}")
     if report["crowds"]:
         print(report["crowds"])
+    if report["unchecked_masks"]:
+        print(
+            f"unchecked {report['unchecked_masks']}: masks with neither a box nor an area, so that nothing shows "
+            "whether they lie where they should; look at some of them"
+        )
 
 
 if __name__ == "__main__":

@@ -168,12 +168,32 @@ def data_to_coco(data: bytes, path: Path) -> Coco:
         return msgspec.json.decode(data, type=Coco)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         tolerant = tolerant_coco(data)
-        if tolerant is None:
-            raise SeamlineError(
-                f"{path}: is not a COCO file ({error}); it has to be a JSON object with the lists images, "
-                "annotations and categories."
-            ) from None
-        return tolerant
+        if tolerant is not None:
+            return tolerant
+        damage = json_damage(data)
+        if damage is not None:
+            raise SeamlineError(f"{path}: {damage}; copy or export it again.") from None
+        raise SeamlineError(
+            f"{path}: is not a COCO file ({error}); it has to be a JSON object with the lists images, annotations and "
+            "categories."
+        ) from None
+
+
+def json_damage(data: bytes) -> str | None:
+    """Where a text stops being JSON, as a part of a sentence; None where it is JSON, NaN and the like included."""
+    try:
+        json.loads(data.removeprefix(b"\xef\xbb\xbf").decode("utf-8", "surrogateescape"))
+    except json.JSONDecodeError as error:
+        read, rest = error.doc[: error.pos], error.doc[error.pos :]
+        # An open string is reported where it begins; a number or word may be cut in the middle.
+        if error.msg.startswith("Unterminated string") or re.fullmatch(r"\s*[\w.+-]{0,30}", rest):
+            return f"is cut short: its JSON ends at byte {len(data):,}, before it is complete"
+        mark = 3 if data.startswith(b"\xef\xbb\xbf") else 0
+        at = mark + len(read.encode("utf-8", "surrogateescape"))
+        return f"is not JSON from byte {at:,} on"
+    except (ValueError, RecursionError):  # numbers of thousands of digits, thousands of lists in one another
+        return None
+    return None
 
 
 def tolerant_coco(data: bytes) -> Coco | None:

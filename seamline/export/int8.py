@@ -172,10 +172,16 @@ def why_not_known(rungs: Sequence[Record], kind: str, gate: Gate, max_drop: floa
         return None
     few = "" if last["gate_interval"] else f"; an interval needs {FEWEST} groups of photos, and draws that differ"
     wider = "" if gate.test else ", or set export.int8.gate_on to val+test"
+    photos = f"{counted(len(gate.groups), 'photo')} of {gate.photos}"
+    if last["gate_drop"] is not None:
+        measured = f"on {photos} it costs {drop_to_text(last['gate_drop'], last['gate_interval'])}{few}"
+    elif len(gate.groups):
+        measured = f"{photos} show no instance to measure it on"
+    else:
+        measured = f"all photos of {gate.photos} are in groups of train, so that none is left to measure it on"
     return (
-        f"Whether INT8 costs more {kind} mAP50-95 than export.int8.max_drop ({max_drop:g}) allows is not known: on "
-        f"{counted(len(gate.groups), 'photo')} of {gate.photos} it costs "
-        f"{drop_to_text(last['gate_drop'], last['gate_interval'])}{few}. Give val more photos (split.ratios){wider}."
+        f"Whether INT8 costs more {kind} mAP50-95 than export.int8.max_drop ({max_drop:g}) allows is not known: "
+        f"{measured}. Give val more photos (split.ratios){wider}."
     )
 
 

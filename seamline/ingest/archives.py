@@ -8,11 +8,10 @@ import lzma
 import os
 import shutil
 import stat
-import struct
 import tarfile
 import zipfile
 import zlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
@@ -23,6 +22,7 @@ from seamline.base.errors import SeamlineError
 from seamline.base.escaping import to_terminal
 from seamline.base.files import link_or_copy, refuse_alike
 from seamline.base.parallel import in_processes, usable_cores
+from seamline.ingest.member_names import tar_name, with_kept_backslashes, zip_name
 
 SUFFIXES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
 PASSWORD_VARIABLE = "SEAMLINE_ARCHIVE_PASSWORD"  # the name of a variable  # nosec B105
@@ -31,8 +31,8 @@ MAX_EXPANSION = 250
 MIN_EXPANSION_BYTES = 1 << 20
 MAX_DEPTH = 3
 MEMBERS_A_JOB = 500
-# Of the zip format (APPNOTE 4.4.4, 4.4.15, 4.6.9).
-UTF8_FLAG, DOS_FOLDER, UNICODE_PATH = 0x800, 0x10, 0x7075
+# Of the zip format (APPNOTE 4.4.15).
+DOS_FOLDER = 0x10
 DAMAGED = (
     zipfile.BadZipFile, pyzipper.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError, EOFError, OSError,
     RuntimeError, ValueError,
@@ -202,12 +202,13 @@ def zip_files(opened: Any, archive: str) -> list[ZipMember]:
     """
     found: dict[str, ZipMember] = {}
     again = set()
-    for position, info in enumerate(opened.infolist()):
+    names = with_kept_backslashes([zip_name(info) for info in opened.infolist()])
+    for position, (info, name) in enumerate(zip(opened.infolist(), names, strict=True)):
         # Windows' own tools end folders in a backslash, which Python does not know; others only say so in a flag.
         empty = info.file_size == 0
         if info.is_dir() or (empty and (info.orig_filename.endswith("\\") or info.external_attr & DOS_FOLDER)):
             continue
-        name = str(checked_member(zip_name(info), archive))
+        name = str(checked_member(name, archive))
         if name in found:
             again.add(name)
         found[name] = ZipMember(position, name, info)
@@ -218,34 +219,13 @@ def zip_files(opened: Any, archive: str) -> list[ZipMember]:
     return [member for name, member in found.items() if not (name in folders and member.info.file_size == 0)]
 
 
-def zip_name(info: Any) -> str:
-    """A member's name: what Info-ZIP says it is, else UTF-8 where it is that, else as in DOS.
-
-    Programs of macOS and old ones of Linux write UTF-8 without saying so. Names in other code pages are matched with
-    the annotations' later.
-    """
-    if info.flag_bits & UTF8_FLAG or info.orig_filename.isascii():
-        return str(info.filename)
-    raw = info.orig_filename.encode("cp437")
-    extra = info.extra
-    while len(extra) >= 4:
-        kind, length = struct.unpack("<HH", extra[:4])
-        if kind == UNICODE_PATH and length > 5 and struct.unpack("<L", extra[5:9])[0] == zlib.crc32(raw):
-            return str(extra[9 : 4 + length].decode("utf-8", "replace"))
-        extra = extra[4 + length :]
-    try:
-        return str(raw.decode("utf-8"))
-    except UnicodeDecodeError:
-        return str(info.filename)
-
-
 def unpack_members(positions_and_names: Sequence[tuple[int, str]], archive: Path, target: Path) -> int:
     with pyzipper.AESZipFile(archive) as opened:
         members = opened.infolist()
         for position, name in positions_and_names:
             try:
                 with opened.open(members[position], pwd=password() or None) as stream:
-                    write_member(stream, target / checked_member(name, archive.name))
+                    write_member(stream, target / name)  # which zip_files has checked
             except RuntimeError as error:
                 if "password" not in str(error).lower():
                     raise
@@ -258,18 +238,22 @@ def unpack_tar(archive: Path, target: Path, budget: int) -> int:
         total = 0
         members: dict[str, tarfile.TarInfo] = {}
         links: dict[str, str] = {}
+        found = []
         for member in opened:
             total = check_size(total + member.size, budget, archive)
-            name = str(checked_member(tar_name(member.name), archive.name))
+            found.append(member)
+        names = with_kept_backslashes([tar_name(text) for member in found for text in (member.name, member.linkname)])
+        for index, member in enumerate(found):
+            name = str(checked_member(names[2 * index], archive.name))
             if member.islnk():
-                links[name] = str(checked_member(tar_name(member.linkname), archive.name))
+                links[name] = str(checked_member(names[2 * index + 1], archive.name))
             elif not (member.isfile() or member.isdir()):
                 raise SeamlineError(
                     f"{archive.name}: the member {member.name!r} is a link or device; those are refused."
                 )
             elif member.isfile():
                 members[name] = member
-        links = {name: file for name, file in links.items() if name != file}
+        links = {name: end_of(name, links) for name, file in links.items() if name != file}
         for name, file in links.items():
             if file not in members:
                 raise SeamlineError(
@@ -288,15 +272,13 @@ def unpack_tar(archive: Path, target: Path, budget: int) -> int:
     return total
 
 
-def tar_name(name: str) -> str:
-    """A member's name; bytes that are not UTF-8, which not every disk takes, are read as in DOS, as zip's are.
-
-    Names in other code pages are matched with the annotations' later.
-    """
-    try:
-        return name.encode().decode()
-    except UnicodeEncodeError:
-        return name.encode("utf-8", "surrogateescape").decode("cp437")
+def end_of(name: str, links: Mapping[str, str]) -> str:
+    """What a link leads to, by way of others; a name of the circle where it leads around in one."""
+    seen = {name}
+    while (file := links.get(name)) is not None and file not in seen:
+        seen.add(file)
+        name = file
+    return name
 
 
 def check_end(opened: tarfile.TarFile) -> None:

@@ -17,7 +17,7 @@ class Pull(Section):
     convention: (
         Literal[
             "rows", "inverted", "swapped", "flipped", "relative", "percent", "thousandths", "scaled",
-            "box_centers", "box_swapped", "box_corners_swapped", "pixels", "drop",
+            "both_swapped", "box_centers", "box_swapped", "box_corners_swapped", "exchanged", "pixels", "drop",
         ]
         | Annotated[float, Meta(gt=0, le=1000)]
         | None

@@ -183,9 +183,9 @@ def test_the_report_has_every_rung_with_five_decimals() -> None:
         "int8_outcome": "not known",
         "int8_refused": None,
         "int8_not_known": (
-            "Whether INT8 costs more mask mAP50-95 than export.int8.max_drop (0.01) allows is not known: on 3 photos "
-            "of val it costs unknown; an interval needs 50 groups of photos, and draws that differ. Give val more "
-            "photos (split.ratios), or set export.int8.gate_on to val+test."
+            "Whether INT8 costs more mask mAP50-95 than export.int8.max_drop (0.01) allows is not known: 3 photos of "
+            "val show no instance to measure it on. Give val more photos (split.ratios), or set export.int8.gate_on to "
+            "val+test."
         ),
         "int8_gate": {"on": "val", "images": 3, "groups": 2, "left_out": 2},
         "int8_rungs": [

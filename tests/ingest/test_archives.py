@@ -17,6 +17,7 @@ import pyzipper
 from seamline.base import files
 from seamline.base.errors import SeamlineError
 from seamline.ingest.archives import PASSWORD_VARIABLE, unpacked
+from seamline.ingest.layouts.matching import names_to_paths
 
 
 def make_zip(path: Path, members: dict[str, bytes]) -> Path:
@@ -259,6 +260,55 @@ def test_names_in_zips_that_do_not_say_how_they_are_coded(tmp_path: Path, raw: b
     assert found == {f"a/{name}": b"one", "a/2.jpg": b"two", "ü.jpg": b"three"}
 
 
+JAPANESE = ("表.jpg", "写真/ソックス表.jpg", "能/1.jpg", "予2.jpg")  # the second byte of each first one is 0x5C
+
+
+@pytest.mark.parametrize(
+    ("page", "names"),
+    [("cp932", JAPANESE), ("big5", ("功.jpg", "許/1.jpg")), ("gbk", ("癨.jpg", "癨/1.jpg"))],
+)
+def test_a_backslash_that_is_half_of_a_character_makes_no_folder(
+    tmp_path: Path, page: str, names: tuple[str, ...]
+) -> None:
+    """And matching finds what the annotations call the file."""
+    assert any(b"\\" in name.encode(page) for name in names)
+    files = {name.encode(page): name.encode() for name in names}
+    folder = unpacked(raw_zip(tmp_path / "a.zip", files), tmp_path / "scratch")
+    paths = [path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()]
+    matches = names_to_paths(names, paths)
+    assert {name: (folder / matches.paths[name]).read_bytes() for name in names} == {one: one.encode() for one in names}
+
+
+def test_backslashes_that_separate_folders_still_do(tmp_path: Path) -> None:
+    """A folder whose last letter looks like half of a Japanese character, beside plain ones."""
+    files = {"Röcke grün\\1.jpg".encode("cp850"): b"1", "kleidä\\2.jpg".encode("cp850"): b"2"}
+    folder = unpacked(raw_zip(tmp_path / "a.zip", files), tmp_path / "scratch")
+    assert sorted(path.name for path in folder.rglob("*.jpg")) == ["1.jpg", "2.jpg"]
+    alone = raw_zip(tmp_path / "b.zip", {"kleidä\\2.jpg".encode("cp850"): b"2"})  # nothing else says which it is
+    folder = unpacked(alone, tmp_path / "again")
+    paths = [path.relative_to(folder).as_posix() for path in folder.rglob("*.jpg")]
+    for name in ("kleidä/2.jpg", "2.jpg"):
+        assert names_to_paths([name], paths).paths == {name: paths[0]}
+
+
+def test_such_a_name_leads_nowhere(tmp_path: Path) -> None:
+    archive = raw_zip(tmp_path / "a.zip", {b"\x95\\..\\..\\evil.jpg": b"1", b"a/b.jpg": b"2"})
+    with pytest.raises(SeamlineError, match="leads outside"):
+        unpacked(archive, tmp_path / "scratch")
+
+
+def raw_zip(path: Path, files: dict[bytes, bytes]) -> Path:
+    """A zip whose names are these bytes, without saying how they are coded."""
+    for number, (raw, data) in enumerate(files.items()):
+        with zipfile.ZipFile(path, "a") as archive:
+            archive.writestr(chr(ord("A") + number) * len(raw), data)
+    content = path.read_bytes()
+    for number, raw in enumerate(files):
+        content = with_raw_name(content, chr(ord("A") + number), raw)
+    path.write_bytes(content)
+    return path
+
+
 @pytest.mark.parametrize("right", [True, False])
 def test_a_name_that_info_zip_gives_beside_the_old_one(tmp_path: Path, right: bool) -> None:
     raw, better = "élan.jpg".encode("cp1252"), "élan.jpg".encode()
@@ -350,6 +400,15 @@ def test_other_hard_links_are_refused(tmp_path: Path, target: str) -> None:
     with pytest.raises(SeamlineError, match=r"leads outside|link to .* such links are refused"):
         unpacked(archive, tmp_path / "scratch")
     assert not [path for path in (tmp_path / "scratch").rglob("*") if path.is_file()]
+
+
+def test_a_hard_link_to_a_hard_link_is_the_file_at_the_end(tmp_path: Path) -> None:
+    archive = tar_of_links(tmp_path / "a.tar", ("4", "3"), ("1", b"one"), ("2", "1"), ("3", "./2"))
+    folder = unpacked(archive, tmp_path / "scratch")
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == dict.fromkeys("1234", b"one")
+    circle = tar_of_links(tmp_path / "b.tar", ("1", b"one"), ("2", "3"), ("3", "4"), ("4", "2"))
+    with pytest.raises(SeamlineError, match=r"link to .* such links are refused"):
+        unpacked(circle, tmp_path / "circle")
 
 
 def test_hard_links_count_in_what_a_tar_unpacks_to(tmp_path: Path) -> None:

@@ -671,12 +671,22 @@ def _(coco: Dataset, folder: Path) -> object:
 
 @case("polygon partly outside the image")
 def _(coco: Dataset, folder: Path) -> object:
-    added(coco, segmentation=[square(30, 50, 20)], bbox=[30, 50, 10, 10], area=100)
+    added(coco, segmentation=[square(25, 45, 20)], bbox=[25, 45, 15, 15], area=225)
 
     def check(found: Record) -> None:
-        assert found["annotations"][-1]["segmentation"] == [square(30, 50, 20)]
+        assert found["annotations"][-1]["segmentation"] == [square(25, 45, 20)]
 
     return check
+
+
+@case("polygons that lie more than half outside the image")
+def _(coco: Dataset, folder: Path) -> None:
+    added(coco, segmentation=[square(30, 50, 20)], bbox=[30, 50, 20, 20])
+
+
+@case("such a polygon whose box ends at the border, or any with `pull.convention: pixels`")
+def _(coco: Dataset, folder: Path) -> None:
+    added(coco, segmentation=[square(30, 50, 20)], bbox=[30, 50, 10, 10], area=100)
 
 
 @case("polygon wholly outside the image")
@@ -699,6 +709,23 @@ def _(coco: Dataset, folder: Path) -> None:
     added(coco, segmentation={"size": [40, 60], "counts": [0, 2400]})
 
 
+@case("RLE whose runs, or whose size, are floats without a fraction (`5.0`)")
+def _(coco: Dataset, folder: Path) -> object:
+    added(coco, segmentation={"size": [60.0, 40.0], "counts": [620.0, 5.0, 55.0, 5.0, 1715.0]}, bbox=[10, 20, 2, 5])
+    coco["annotations"][-1]["area"] = 10
+
+    def check(found: Record) -> None:
+        rows, columns = np.nonzero(coco_mask.decode(found["annotations"][-1]["segmentation"]))
+        assert [(columns.min(), rows.min()), (columns.max(), rows.max())] == [(10, 20), (11, 24)]
+
+    return check
+
+
+@case("RLE whose runs are not whole numbers (`5.5`)")
+def _(coco: Dataset, folder: Path) -> None:
+    added(coco, segmentation={"size": [60, 40], "counts": [620, 5.5, 54.5, 5, 1715]}, bbox=[10, 20, 2, 5])
+
+
 @case("RLE whose runs do not fill its size")
 def _(coco: Dataset, folder: Path) -> None:
     added(coco, segmentation={"size": [60, 40], "counts": [10, 2000]})
@@ -718,6 +745,47 @@ def _(coco: Dataset, folder: Path) -> object:
 @case("`iscrowd` of another value")
 def _(coco: Dataset, folder: Path) -> None:
     added(coco, iscrowd="maybe")
+
+
+@case("RLE without a box whose runs make a shape only along the rows")
+def _(coco: Dataset, folder: Path) -> None:
+    added(coco, segmentation=without_box(15, 35, along_rows=True))
+    del coco["annotations"][-1]["bbox"]
+
+
+@case("RLE without a box whose `area` is that of the rest of the image")
+def _(coco: Dataset, folder: Path) -> None:
+    added(coco, segmentation={"size": [60, 40], "counts": [0, 1000, 200, 1200]}, area=200)
+    del coco["annotations"][-1]["bbox"]
+
+
+@case("RLE without a box whose `size` has height and width exchanged")
+def _(coco: Dataset, folder: Path) -> None:
+    added(coco, segmentation={**without_box(15, 35, along_rows=False), "size": [40, 60]})
+    del coco["annotations"][-1]["bbox"]
+
+
+@case("RLE without a box of another size than its image, and of the same shape")
+def _(coco: Dataset, folder: Path) -> None:
+    added(coco, segmentation={"size": [120, 80], "counts": [3000, 120, 6480]})
+    del coco["annotations"][-1]["bbox"]
+
+
+@case("such masks in more than a tenth of the annotations")
+def _(coco: Dataset, folder: Path) -> None:
+    for number in range(2):
+        coco["annotations"][number]["segmentation"] = without_box(15, 35 + number, along_rows=True)
+    for record in coco["annotations"]:
+        del record["bbox"]
+
+
+def without_box(top: int, bottom: int, along_rows: bool) -> dict[str, Any]:
+    """An RLE by numpy's own order, not pycocotools'."""
+    mask = np.zeros((60, 40), np.uint8)
+    mask[top:bottom, 8:30] = 1
+    flat = mask.ravel(order="C" if along_rows else "F")
+    changes = np.flatnonzero(np.diff(flat, prepend=0))
+    return {"size": [60, 40], "counts": [int(run) for run in np.diff([0, *changes, flat.size])]}
 
 
 @case("box missing, empty, or not four numbers")
@@ -840,6 +908,11 @@ def _(coco: Dataset, folder: Path) -> object:
     return check
 
 
+@case("file that is cut short, or damaged; also one of several, so that its split is not lost in silence")
+def _(coco: Dataset, folder: Path) -> None:
+    """Cut by the test itself."""
+
+
 @case("file that is not JSON, or lacks one of the three lists")
 def _(coco: Dataset, folder: Path) -> None:
     del coco["categories"]
@@ -858,6 +931,8 @@ def test_row_of_the_table(tmp_path: Path, row: str) -> None:
     text = json.dumps(coco)
     encoding = "utf-16" if "UTF-16" in row else "utf-8"
     (folder / "instances.json").write_text("\ufeff" + text if "byte-order" in row else text, encoding)
+    if row.startswith("file that is cut short"):
+        (folder / "instances.json").write_text(text[:-200])
     if row == "category that is not UTF-8":
         (folder / "instances.json").write_bytes(json.dumps(coco, ensure_ascii=False).encode("cp1252"))
     if outcome == "error":
@@ -916,7 +991,7 @@ def test_a_clean_dataset_passes_through_with_all_its_fields(tmp_path: Path) -> N
     report, coco = canonical(write_dataset(tmp_path / "in"), tmp_path / "out")
     assert {key: value for key, value in report.items() if "sha256" not in key} == {
         "layout": "coco", "images": 6, "annotations": 12, "categories": 2,
-        "files_without_record": 0, "repaired": {}, "dropped": {}, "crowds": None,
+        "files_without_record": 0, "repaired": {}, "dropped": {}, "crowds": None, "unchecked_masks": 0,
     }  # fmt: skip
     assert coco["images"][0] == {"id": 1, "file_name": "001.png", "width": 40, "height": 60, "pair_id": 1}
     assert coco["annotations"][3]["scale"] == 2

@@ -279,14 +279,26 @@ def test_an_outline_that_is_none_is_left_out_under_any_convention(tmp_path: Path
         assert sum(report["dropped"].values()) == 1
 
 
-def test_without_a_box_nothing_tells_whether_a_convention_holds(tmp_path: Path) -> None:
+def test_without_a_box_its_shape_tells_whether_a_convention_holds_or_nothing_does(tmp_path: Path) -> None:
+    """A disc in the middle of the photo tells rows from columns; outlines may be y before x or not."""
+
     def change(index: int, record: Record) -> None:
         rle(record, record["mask"].ravel())
         if index == 3:
             del record["bbox"]
 
-    write(tmp_path / "in", change)
-    report, _ = pulled(tmp_path / "in", tmp_path / "out", convention="rows")
+    masks = write(tmp_path / "in", change)
+    report, found = pulled(tmp_path / "in", tmp_path / "out", convention="rows")
+    assert (report["dropped"], iou(found[4][1], masks[3])) == ({}, 1)
+
+    def change_outline(index: int, record: Record) -> None:
+        swap(record)
+        if index in (3, 6):
+            del record["bbox"]
+
+    write(tmp_path / "polygons", change_outline)
+    report, found = pulled(tmp_path / "polygons", tmp_path / "again", convention="swapped")
+    assert iou(found[4][1], masks[3]) > 0.8  # which leaves the photo as it is, and not when swapped
     assert report["dropped"] == {"annotation: has no box that tells whether pull.convention holds for it": 1}
 
 

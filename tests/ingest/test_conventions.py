@@ -24,7 +24,7 @@ from seamline.ingest.canonical.contradictions import (
 from seamline.ingest.canonical.crowds import PARTS, POLYGON, RLE, mask_form
 from seamline.ingest.canonical.images import Entry, ImageHead
 from seamline.ingest.canonical.repair import Mended, Setting, mend_annotation
-from seamline.ingest.canonical.survey import Extent, Tally, check_extents
+from seamline.ingest.canonical.survey import Extent, Side, Tally, check_extents
 from tests.conftest import square
 
 
@@ -83,7 +83,7 @@ def test_masks_and_boxes_in_shares_of_the_image_look_relative() -> None:
 
 def test_masks_of_a_larger_photo_are_those_whose_box_says_the_same() -> None:
     outside = [square(150, 150, 100)]
-    assert NUMBER in looks_like(outside, [150, 150, 100, 100], 200, 200)
+    assert looks_like(outside, [150, 150, 100, 100], 200, 200) == [NUMBER]
     assert NUMBER not in looks_like(outside, [20, 20, 30, 30], 200, 200)
 
 
@@ -135,7 +135,7 @@ def test_an_area_from_half_to_twice_the_masks_stays(area: float | None, wanted: 
 
 def tally_of(checked: int, contradictory: int) -> Tally:
     tally = Tally()
-    tally.checked, tally.contradictory, tally.first = checked, contradictory, "a.json: annotation 1"
+    tally.boxed = Side(checked, contradictory, "a.json: annotation 1")
     return tally
 
 
@@ -146,14 +146,21 @@ def test_more_than_a_tenth_of_what_can_be_checked_stops() -> None:
         tally_of(19, 2).check(None)
     tally = tally_of(0, 0)
     rle: Any = None
-    tally.add(Mended([], rle, has_box=False), is_rectangle=False)
-    tally.add(Mended([], rle, has_box=True), is_rectangle=False)
-    assert tally.checked == 1  # without a box there is nothing to hold a mask to
+    record = {"segmentation": [square(1, 1, 5)], "bbox": [1, 1, 5, 5]}
+    tally.add(Mended([], rle, has_box=False), record, Setting(20, 20), "")
+    tally.add(Mended([], rle, has_box=True), record, Setting(20, 20), "")
+    assert (tally.boxed.checked, tally.boxless.checked) == (1, 1)
+    tally.boxed, tally.boxless = Side(18), Side(2, 2)  # two among twenty are mistakes, whatever the others have
+    tally.check(None)
+    tally.boxed, tally.boxless = Side(), Side(10, 2, "a.json: annotation 7")
+    with pytest.raises(SeamlineError, match=r"a\.json: annotation 7: 2 of 10 annotations have no box, and a mask"):
+        tally.check(None)
+    tally.check("drop")
 
 
 def test_the_convention_that_most_look_like_is_named() -> None:
     tally = tally_of(10, 9)
-    tally.looks.update({"rows": 3, "swapped": 6, "flipped": 2})
+    tally.boxed.looks.update({"rows": 3, "swapped": 6, "flipped": 2})
     with pytest.raises(SeamlineError, match=r"pull\.convention: swapped reads"):
         tally.check(None)
 
@@ -161,10 +168,10 @@ def test_the_convention_that_most_look_like_is_named() -> None:
 def test_more_than_a_tenth_of_upright_rectangles_is_said(capsys: pytest.CaptureFixture[str]) -> None:
     tally = Tally()
     tally.masks, tally.rectangles = 10, 1
-    tally.say_rectangles()
+    tally.say(None)
     assert capsys.readouterr().out == ""
     tally.rectangles = 2
-    tally.say_rectangles()
+    tally.say(None)
     assert capsys.readouterr().out == "2 of 10 masks are upright rectangles; are they boxes, and not outlines?\n"
 
 

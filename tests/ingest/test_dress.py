@@ -34,6 +34,8 @@ TEXT = {"size": SIZE, "counts": COMPRESSED}
         ({"size": SIZE, "counts": repr(COMPRESSED.encode())}, TEXT),
         ({"size": SIZE, "counts": f'b"{COMPRESSED}"'}, TEXT),
         ([RUNS], RUNS),
+        ({"size": SIZE, "counts": [100.0, 20.0, 4680]}, RUNS),
+        ({"size": [60.0, 80.0], "counts": [100, 20, 4680]}, RUNS),
     ],
 )
 def test_a_dress_is_taken_off_and_counted(dressed: Any, plain: Any) -> None:

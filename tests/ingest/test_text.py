@@ -9,7 +9,7 @@ import pytest
 
 from seamline.base.errors import SeamlineError
 from seamline.ingest.layouts.annotation_files import looks_like_coco, read_annotation_file
-from seamline.ingest.layouts.coco import category_names
+from seamline.ingest.layouts.coco import category_names, read
 from seamline.ingest.layouts.text import to_utf8, without_surrogates
 from tests.conftest import write_dataset
 
@@ -60,6 +60,39 @@ def test_the_lists_at_its_top_make_a_coco_file(tmp_path: Path) -> None:
             assert looks_like_coco(path) is right, document
     path.write_text(json.dumps(lists)[:-2])
     assert looks_like_coco(path)  # damaged: reading it says so
+
+
+def test_a_file_that_is_cut_short_says_so_wherever_it_ends(tmp_path: Path) -> None:
+    folder = write_dataset(tmp_path / "in", count=1)
+    path = folder / "instances.json"
+    text = path.read_text().replace("trousers", "jupe d'\u00e9t\u00e9")
+    whole = text.replace('"scale": 2', '"scale": -2.5e3').encode()
+    for length in [*range(0, len(whole), 7), len(whole) - 1]:
+        path.write_bytes(whole[:length])
+        with pytest.raises(SeamlineError, match=rf"instances\.json:? is cut short: its JSON ends at byte {length:,}, "):
+            read(folder, None)
+    path.write_bytes(whole + b"\n")
+    assert read(folder, None).parts[0].title == "instances.json"
+
+
+def test_a_file_that_is_damaged_names_the_byte(tmp_path: Path) -> None:
+    folder = write_dataset(tmp_path / "in", count=1)
+    path = folder / "instances.json"
+    text = path.read_text().replace("short sleeve top", "\u00fcber").encode()
+    at = text.index(b"400")  # the value of an area
+    for start in (b"", b"\xef\xbb\xbf"):
+        path.write_bytes(start + text[:at] + b"@" + text[at:])
+        with pytest.raises(SeamlineError, match=rf"s\.json: is not JSON from byte {len(start) + at:,} on; copy"):
+            read(folder, None)
+
+
+def test_a_split_that_is_cut_short_is_not_left_out_in_silence(tmp_path: Path) -> None:
+    folder = write_dataset(tmp_path / "in")
+    text = (folder / "instances.json").read_text()
+    (folder / "instances.json").rename(folder / "instances_train.json")
+    (folder / "instances_val.json").write_text(text[:200])
+    with pytest.raises(SeamlineError, match=r"instances_val\.json: is cut short: its JSON ends at byte 200"):
+        read(folder, None)
 
 
 def test_what_was_done_is_said_with_the_files_name(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

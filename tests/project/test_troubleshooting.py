@@ -37,6 +37,7 @@ from tests.base.test_parallel import square_of
 from tests.benchmark.test_engine_process import die, hang, started
 from tests.conftest import PROJECT, REPORTS, TINY, WORKSPACE, Project, checked_out, merged, square, write_dataset
 from tests.ingest.test_archives import make_zip
+from tests.ingest.test_contradictions import runs
 from tests.s3 import CREDENTIALS, Bucket, Fault, first, status
 from tests.stages.test_stage import with_params
 
@@ -559,6 +560,30 @@ def addresses_alone(bench: Bench) -> Said:
     return bench.stage("pull", "data/raw", "--source", "in")
 
 
+def damaged(bench: Bench, change: Callable[[str], str]) -> Said:
+    path = write_dataset(bench.folder / "in", count=1) / "instances.json"
+    path.write_text(change(path.read_text()))
+    return bench.stage("pull", "data/raw", "--source", "in")
+
+
+@produces(
+    "pull.source: has no COCO annotation file, and ... is cut short: its JSON ends at byte ..., before it is complete; "
+    "copy or export it again."
+)
+def cut_at_the_beginning(bench: Bench) -> Said:
+    return damaged(bench, lambda text: text[:5])
+
+
+@produces("...: is cut short: its JSON ends at byte ..., before it is complete; copy or export it again.")
+def cut_in_the_middle(bench: Bench) -> Said:
+    return damaged(bench, lambda text: text[:150])
+
+
+@produces("...: is not JSON from byte ... on; copy or export it again.")
+def edited_by_hand(bench: Bench) -> Said:
+    return damaged(bench, lambda text: text.replace("400", "400 px"))
+
+
 @produces("...: the record ... cannot be read (...).")
 def a_class_that_is_only_a_name(bench: Bench) -> Said:
     change_dataset(bench.folder / "in", lambda coco: coco["categories"].append("skirt"))
@@ -593,6 +618,60 @@ def shrunk_photos(bench: Bench) -> Said:
 )
 def y_before_x(bench: Bench) -> Said:
     change_dataset(bench.folder / "in", lambda coco: [record["segmentation"][0].reverse() for record in masks_of(coco)])
+    return bench.stage("pull", "data/raw", "--source", "in")
+
+
+@produces(
+    "...: no image of it can be used (...); pull.convention: exchanged takes width and height for exchanged in the "
+    "records."
+)
+def exchanged_sizes(bench: Bench) -> Said:
+    change_dataset(bench.folder / "in", lambda coco: [image.update(width=60, height=40) for image in coco["images"]])
+    return bench.stage("pull", "data/raw", "--source", "in")
+
+
+@produces(
+    "...: annotation ...: ... of ... annotations have no box, and a mask that cannot be right as it is, this one "
+    "first; they look like ..., which pull.convention: ... reads; pull.convention: drop leaves them out."
+)
+def row_order_without_boxes(bench: Bench) -> Said:
+    def change(coco: Any) -> None:
+        mask = np.zeros((60, 40), np.uint8)
+        mask[5:35, 10:30] = 1
+        for record in masks_of(coco):
+            del record["bbox"]
+            record["segmentation"] = {"size": [60, 40], "counts": runs(mask.ravel())}
+
+    change_dataset(bench.folder / "in", change)
+    return bench.stage("pull", "data/raw", "--source", "in")
+
+
+@produces(
+    "...: annotation ...: ... of ... masks, this one first, reach beyond their photo, and all of them would lie in it "
+    "with y before x, which pull.convention: ... reads; pull.convention: pixels takes them as they are."
+)
+def both_y_before_x(bench: Bench) -> Said:
+    def change(coco: Any) -> None:
+        for record in masks_of(coco):
+            record.update(segmentation=[square(24, 8, 20)], bbox=[24, 8, 20, 20])
+
+    change_dataset(bench.folder / "in", change)
+    return bench.stage("pull", "data/raw", "--source", "in")
+
+
+@produces(
+    "pull.source: ... of ... masks without box and area cover all four corners of their photo; they look like ..., "
+    "which pull.convention: ... reads; pull.convention: pixels takes them as they are."
+)
+def backgrounds(bench: Bench) -> Said:
+    def change(coco: Any) -> None:
+        for record in coco["annotations"]:
+            mask = np.ones((60, 40), np.uint8)
+            mask[record["bbox"][1] :, 10:30][:20] = 0
+            del record["bbox"], record["area"]
+            record["segmentation"] = {"size": [60, 40], "counts": runs(mask.ravel(order="F"))}
+
+    change_dataset(bench.folder / "in", change)
     return bench.stage("pull", "data/raw", "--source", "in")
 
 

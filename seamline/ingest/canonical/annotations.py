@@ -16,7 +16,7 @@ from seamline.ingest.canonical.checks import Unusable
 from seamline.ingest.canonical.crowds import Crowds, mask_form
 from seamline.ingest.canonical.identities import assigned_numbers, found_in, is_changed, is_identity, lookup, record_of
 from seamline.ingest.canonical.images import Entry
-from seamline.ingest.canonical.repair import Contradiction, Mended, Setting, is_rectangle, mend_annotation
+from seamline.ingest.canonical.repair import Contradiction, Mended, Setting, mend_annotation
 from seamline.ingest.canonical.source import Part, Raw, Reading
 from seamline.ingest.canonical.survey import Tally, check_extents, setting_of, surveyed
 
@@ -64,9 +64,10 @@ def canonical_annotations(
     category_ids: Sequence[CategoryIds],
     changes: Changes,
     crowds: Crowds,
+    tally: Tally,
     reading: Reading,
 ) -> Iterator[Record]:
-    """Every usable annotation in the order of the ids; the changes and crowds are complete when the last one is taken.
+    """Every usable annotation in the order of the ids; changes, crowds and tally are complete after the last one.
 
     Ids are at least 1: pycocotools takes a match with an instance of id 0 for no match.
 
@@ -83,7 +84,6 @@ def canonical_annotations(
     numbers = assigned_numbers(identities, 1)
     order = sorted(range(len(raws)), key=lambda index: numbers[index])
     images = [Images(part, [entry for entry in entries if entry.part == i]) for i, part in enumerate(parts)]
-    tally = Tally()
     masks: set[int] = set()
     for index in tqdm(order, desc="annotations", unit="annotation", disable=None):
         part, raw = raws[index]
@@ -102,7 +102,7 @@ def canonical_annotations(
             changes.drop(str(unusable), place_of(parts[part], entry, record))
             continue
         crowds.count(form, record["iscrowd"])
-        tally.add(mended, is_rectangle(record["segmentation"]))
+        tally.add(mended, record, setting, where)
         repairs += mended.repairs
         identity = record.get("id")
         if is_changed(numbers[index], identity):
@@ -114,7 +114,7 @@ def canonical_annotations(
                 changes.repair(reason, place)
         yield {**record, "id": numbers[index], "image_id": entry.number, "category_id": category}
     tally.check(reading.convention)
-    tally.say_rectangles()
+    tally.say(reading.convention)
 
 
 def mended_and_told(record: Record, entry: Entry, setting: Setting, tally: Tally, where: str) -> Mended:

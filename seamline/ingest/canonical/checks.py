@@ -36,7 +36,10 @@ def check_rle(segmentation: dict[str, Any], height: int, width: int) -> None:
     """Raises Unusable unless the run lengths fill exactly an image of this size; pycocotools does not look."""
     if segmentation.get("size") != [height, width]:
         raise Unusable(OTHER_SIZE)
-    if not fills(segmentation.get("counts"), height * width):
+    counts = segmentation.get("counts")
+    if isinstance(counts, list) and any(isinstance(run, float) for run in counts):  # whole ones are integers by now
+        raise Unusable("annotation: its RLE's runs are not whole numbers")
+    if not fills(counts, height * width):
         raise Unusable("annotation: its RLE's runs do not fill its size")
 
 

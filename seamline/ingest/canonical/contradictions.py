@@ -25,6 +25,9 @@ GOOD_IOU = 0.9  # no other reading is looked for
 MAX_EDGE = 2.0  # pixels; tools round, or write the last pixel minus the first for a width
 FRAMES = {"relative": 1, "percent": 100, "thousandths": 1000}  # what the coordinates of a whole side are
 NUMBER = "NUMBER"  # what pull.convention is called where coordinates have to be multiplied
+BOTH_SWAPPED = "both_swapped"  # and where y comes before x in masks and in boxes, so that they agree with each other
+MIN_INSIDE = 0.5  # of an outline; one that lies farther outside is that of another photo, or of another size
+MAX_CANVAS = 16_000  # pixels a side; pycocotools counts in 32 bits
 CONVENTIONS = {
     "rows": "RLE written row by row, where COCO goes down the columns",
     "inverted": "inverted RLE, the background in place of the garment",
@@ -124,10 +127,32 @@ def looks_like(segmentation: Any, box: Box, height: int, width: int) -> list[str
             if fit_of(convention, read, read_box, height, width) >= SURE_IOU:
                 found.append(convention)
                 break
-    if isinstance(segmentation, list) and leaves_image(segmentation, height, width):
-        # They agree with each other, and not with the photo.
-        found += [NUMBER] if agreement(box, outline_bounds(segmentation)) >= GOOD_IOU else []
+    if isinstance(segmentation, list) and agreement(box, outline_bounds(segmentation)) >= GOOD_IOU:
+        found += looks_outside(segmentation, height, width)  # they agree with each other, and not with the photo
     return found
+
+
+def looks_outside(segmentation: Any, height: int, width: int) -> list[str]:
+    """What outlines that leave the image look like: those of a larger photo, or y before x if they fit so."""
+    if not isinstance(segmentation, list) or not leaves_image(segmentation, height, width):
+        return []
+    return [NUMBER] if leaves_image(segmentation, width, height) else [BOTH_SWAPPED, NUMBER]
+
+
+def share_inside(polygons: Sequence[Sequence[float]], height: int, width: int) -> float:
+    """Which share of what polygons cover lies in the image, as pycocotools fills them; 0 where they cover nothing."""
+    bounds = outline_bounds(polygons)
+    left, top = min(bounds[0], 0.0), min(bounds[1], 0.0)
+    right, bottom = max(bounds[0] + bounds[2], width), max(bounds[1] + bounds[3], height)
+    factor = min(1.0, MAX_CANVAS / (max(right - left, bottom - top) + 1))
+    canvas = math.ceil((bottom - top) * factor) + 1, math.ceil((right - left) * factor) + 1
+    moved = [
+        [(value - (top if index % 2 else left)) * factor for index, value in enumerate(polygon)] for polygon in polygons
+    ]
+    whole = segmentation_to_rle(moved, *canvas)
+    [frame] = coco_mask.frPyObjects(np.array([[-left, -top, width, height]]) * factor, *canvas)
+    area = float(coco_mask.area(whole))
+    return float(coco_mask.area(coco_mask.merge([whole, frame], intersect=True))) / area if area else 0.0
 
 
 def best_reading(

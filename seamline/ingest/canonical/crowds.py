@@ -6,6 +6,7 @@ from collections import Counter
 from typing import Any
 
 RLE, PARTS, POLYGON = "RLE", "several polygons", "one polygon"
+MIN_CROWDS = 5  # beside other masks: a crowd or two may well be crowds
 
 
 class Crowds:
@@ -20,11 +21,15 @@ class Crowds:
     def habit(self) -> str | None:
         """A sentence where every mask of a form is a crowd and none of the others is; None where that is not so.
 
+        Nor where crowds are too few to be a habit.
+
         COCO's own files are so too, and mean it: nothing but a look at the photos shows which it is.
         """
         forms = {form for form, _ in self.counts}
         crowds = [form for form in (RLE, PARTS, POLYGON) if self.counts[form, 1]]
         if not crowds or any(self.counts[form, 0] for form in crowds):
+            return None
+        if sum(self.counts[form, 1] for form in crowds) < MIN_CROWDS and len(crowds) < len(forms):
             return None
         counts = " and ".join(f"all {self.counts[form, 1]} of {form}" for form in crowds)
         others = sum(self.counts[form, 0] for form in forms)

@@ -15,21 +15,23 @@ from pathlib import Path
 from tqdm import tqdm
 
 from seamline.base.coco import Record, write_coco
-from seamline.base.errors import SeamlineError
+from seamline.base.errors import SeamlineError, counted
+from seamline.base.escaping import to_terminal
 from seamline.base.files import sha256_of
 from seamline.ingest.canonical.annotations import canonical_annotations
 from seamline.ingest.canonical.categories import canonical_categories
 from seamline.ingest.canonical.crowds import Crowds
 from seamline.ingest.canonical.images import (
-    OTHER_SIZE,
     Entry,
     canonical_image,
     number_entries,
+    other_size_hint,
     place_image,
     readable_entries,
     usable_entries,
 )
 from seamline.ingest.canonical.source import Reading, Source
+from seamline.ingest.canonical.survey import Tally
 
 
 def canonicalise(
@@ -47,10 +49,10 @@ def canonicalise(
     """
     changes, reading = source.changes, reading or Reading()
     categories, category_ids = canonical_categories(source.parts, changes)
-    entries = numbered_entries(source, scaled=reading.convention == "scaled")
+    entries = numbered_entries(source, reading.convention)
     for entry in tqdm(entries, desc="images", unit="image", disable=None):
         place_image(entry, target / "images", place)
-    crowds, count = Crowds(), 0
+    crowds, tally, count = Crowds(), Tally(), 0
 
     def counted(annotations: Iterable[Record]) -> Iterator[Record]:
         nonlocal count
@@ -58,7 +60,7 @@ def canonicalise(
             count += 1
             yield annotation
 
-    annotations = counted(canonical_annotations(source.parts, entries, category_ids, changes, crowds, reading))
+    annotations = counted(canonical_annotations(source.parts, entries, category_ids, changes, crowds, tally, reading))
     write_coco(
         target / "annotations.json",
         (canonical_image(entry, source.parts[entry.part].split) for entry in entries),
@@ -90,17 +92,20 @@ def canonicalise(
         "repaired": changes.counts("repaired"),
         "dropped": dropped,
         "crowds": crowds.habit(),
+        "unchecked_masks": tally.unchecked,
     }
 
 
-def numbered_entries(source: Source, scaled: bool) -> list[Entry]:
+def numbered_entries(source: Source, convention: str | float | None) -> list[Entry]:
     """The images that can be used, each with its number and name; raises SeamlineError when there are none."""
     changes = source.changes
-    entries = readable_entries(usable_entries(source.parts, changes), source.parts, changes, scaled=scaled)
+    entries, others = readable_entries(usable_entries(source.parts, changes), source.parts, changes, convention)
+    title, hint = source.parts[0].title, other_size_hint(others)
     if not entries:
-        title, lost = source.parts[0].title, changes.counts("dropped")
-        hint = "; pull.convention: scaled reads masks for photos of another size" if OTHER_SIZE in lost else ""
-        raise SeamlineError(f"{title}: no image of it can be used ({reasons(lost) or 'it lists none'}){hint}.")
+        lost = reasons(changes.counts("dropped")) or "it lists none"
+        raise SeamlineError(f"{title}: no image of it can be used ({lost}){hint and f'; {hint}'}.")
+    if hint:
+        print(f"{to_terminal(title)}: {counted(len(others), 'photo')} of another size than the record says; {hint}")
     number_entries(entries, source.parts, changes)
     return entries
 

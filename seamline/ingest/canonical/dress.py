@@ -39,7 +39,7 @@ def plain_segmentation(value: Any, height: int, width: int, repairs: list[str]) 
         return [value]
     else:
         plain = undressed(value, height, width)
-    if plain is not value and plain != value:
+    if plain is not value and (plain != value or has_floats(value)):
         repairs.append(DRESSED)
     return plain
 
@@ -198,6 +198,13 @@ def rle_to_plain(rle: dict[Any, Any]) -> dict[Any, Any]:
         counts = counts.decode("ascii", "replace")
     size = rle.get("size")
     return {**rle, "size": whole_numbers(size), "counts": whole_numbers(counts)}
+
+
+def has_floats(rle: Any) -> bool:
+    """Whether an RLE has numbers such as 5.0, which Python takes for equal to 5."""
+    lists = [rle.get(key) for key in ("size", "counts")] if isinstance(rle, dict) else []
+    values = (value for values in lists if isinstance(values, list) for value in values)
+    return any(isinstance(value, float) and value.is_integer() for value in values)
 
 
 def whole_numbers(values: Any) -> Any:

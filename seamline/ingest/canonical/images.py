@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import re
+from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -98,11 +99,12 @@ def usable_entries(parts: Sequence[Part], changes: Changes) -> list[Entry]:
 
 
 def readable_entries(
-    entries: Sequence[Entry], parts: Sequence[Part], changes: Changes, scaled: bool = False
-) -> list[Entry]:
-    """Those whose file can be read and has the size its record says; which way up, where EXIF turns it.
+    entries: Sequence[Entry], parts: Sequence[Part], changes: Changes, convention: str | float | None = None
+) -> tuple[list[Entry], list[Entry]]:
+    """Those whose file can be read and has the size its record says, and those of another size, which are dropped.
 
-    With `scaled` another size of the same shape is allowed: masks are scaled from the one to the other.
+    With pull.convention `scaled` another size of the same shape is allowed: masks are scaled from the one to the other;
+    with `exchanged` one with width and height exchanged, whose masks are taken for those of the file.
 
     A tool wrote masks either on images as EXIF shows them or as they are stored. Images lying on their side, whose
     height and width change places, show which; for the others it is taken over when all of those agree.
@@ -119,14 +121,15 @@ def readable_entries(
             fits = [record_size(entry.head) == size for size in (size_of(picture), picture.stored_size)]
             shown, stored = shown + (fits == [True, False]), stored + (fits == [False, True])
         candidates.append(entry)
-    usable = []
+    usable, others = [], []
     for entry in candidates:
         reason = entry_problem(entry, shown, stored)
-        if scaled and reason == OTHER_SIZE and has_shape_of_record(entry):
+        if reason == OTHER_SIZE and other_size_of(entry) == convention is not None:
             reason = None
         place = place_of(parts[entry.part], entry.head)
         if reason is not None:
             changes.drop(reason, place)
+            others += [entry] if reason == OTHER_SIZE else []
             continue
         if entry.upright:
             changes.repair("image: EXIF orientation taken out, as its masks ignore it", place)
@@ -135,7 +138,7 @@ def readable_entries(
         if entry.picture.wrong_end:
             changes.repair("image: the end of the JPEG put right", place)
         usable.append(entry)
-    return usable
+    return usable, others
 
 
 def entry_problem(entry: Entry, shown: int, stored: int) -> str | None:
@@ -153,10 +156,28 @@ def entry_problem(entry: Entry, shown: int, stored: int) -> str | None:
     return None if fits else OTHER_SIZE
 
 
-def has_shape_of_record(entry: Entry) -> bool:
-    """Whether the file is the photo that the record describes, only larger or smaller; rounded to whole pixels."""
+def other_size_of(entry: Entry) -> str | None:
+    """What a file of another size than its record says is, as pull.convention calls it.
+
+    The photo that the record describes, only larger or smaller (to whole pixels); or with width and height exchanged.
+    """
     size, (height, width) = record_size(entry.head), size_of(entry.picture)
-    return size is not None and abs(size[0] * width - size[1] * height) <= max(*size, height, width)
+    if size is None:
+        return None
+    if size == (width, height):
+        return "exchanged"
+    return "scaled" if abs(size[0] * width - size[1] * height) <= max(*size, height, width) else None
+
+
+def other_size_hint(entries: Sequence[Entry]) -> str:
+    """What to try where photos have another size than their records say; "" where nothing is likely."""
+    kinds = Counter(kind for entry in entries if (kind := other_size_of(entry)) is not None)
+    if not kinds:
+        return ""
+    return {
+        "scaled": "pull.convention: scaled reads masks for photos of another size",
+        "exchanged": "pull.convention: exchanged takes width and height for exchanged in the records",
+    }[kinds.most_common(1)[0][0]]
 
 
 def size_of(picture: Picture) -> tuple[int, int]:

@@ -6,12 +6,14 @@ it. No mask is ever made from a box, nor is one changed.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import msgspec
 from pycocotools import mask as coco_mask
 
 from seamline.base.coco import Record
+from seamline.ingest.canonical.boxless import Look, applies, look_at, read_at_word
 from seamline.ingest.canonical.checks import (
     FAR_OUTSIDE,
     OTHER_SIZE,
@@ -22,8 +24,10 @@ from seamline.ingest.canonical.checks import (
     is_number,
 )
 from seamline.ingest.canonical.contradictions import (
+    BOTH_SWAPPED,
     CONVENTIONS,
     GOOD_IOU,
+    MIN_INSIDE,
     Box,
     Factors,
     agreement,
@@ -33,9 +37,13 @@ from seamline.ingest.canonical.contradictions import (
     is_within_a_pixel,
     largest_difference,
     leaves_image,
+    looks_outside,
+    outline_bounds,
     own_box,
     scaled,
     scaled_box,
+    share_inside,
+    swap_axes,
     within_image,
 )
 from seamline.ingest.canonical.dress import plain_box, plain_segmentation
@@ -46,8 +54,16 @@ NO_PIXEL = "annotation: its mask covers no pixel of the image"
 CONTRADICTION = "annotation: its box and its mask contradict each other"
 WITHIN_A_PIXEL = "annotation: its mask lies within one pixel, as coordinates in shares of the image do"
 BEYOND = "annotation: its mask reaches far beyond the image, whose record has no size"
+OUTSIDE = "annotation: more than half of its outline lies outside the image"
+ROWS = "annotation: has no box, and its RLE makes a shape only if its runs go along the rows"
+INVERTED = "annotation: has no box, and its area is that of the image without its mask"
+EXCHANGED = "annotation: has no box, and its RLE has height and width exchanged"
+RESIZED = "annotation: has no box, and its RLE is of an image of another size and the same shape"
+UNSEEN = (NO_PIXEL, BEYOND, OUTSIDE)  # what outlines of larger photos, or with y before x, are without a box
 SHARES = "annotation: its coordinates were shares of the image, turned into pixels"
 SCALED = "annotation: its coordinates were those of a photo of another size, scaled"
+READ = "annotation: read by the convention that pull.convention names"
+AREA_TAKEN = "annotation: its area was missing or not its mask's, taken from the mask"
 BOX_ONLY = "annotation: has a box and no mask"
 
 
@@ -57,6 +73,7 @@ class Setting(NamedTuple):
     height: int  # of the image, in pixels
     width: int
     convention: str | None = None  # one of CONVENTIONS: tried where box and mask do not agree well
+    at_word: bool = False  # no annotation of the file has a box to hold its convention to
     mask_factors: Factors | None = None  # what makes pixels of the coordinates of all masks, or boxes, of the file
     box_factors: Factors | None = None
     scale_reason: str = ""  # what this repair is counted under
@@ -67,10 +84,13 @@ class Mended(NamedTuple):
     repairs: list[str]
     rle: Rle
     has_box: bool  # whether there was a box to hold the mask to
+    look: Look | None = None  # at an RLE without a box
+    has_area: bool = True  # whether its area, at least, was held to the mask
+    outside: Sequence[str] = ()  # what its outline looks like where it leaves the image
 
 
 class Contradiction(Unusable):
-    """A record whose mask is not where its box is: its mask and box show what it looks like."""
+    """A record whose mask is not where its box or image is: its mask and box show what it looks like."""
 
     def __init__(self, reason: str, segmentation: Any, box: Box | None) -> None:
         super().__init__(reason)
@@ -91,7 +111,16 @@ def mend_annotation(record: Record, setting: Setting) -> Mended:
     if record.get("isbbox") is True and is_rectangle(segmentation):
         raise Unusable(BOX_ONLY)
     box = scaled_box(given, setting.box_factors) if given and setting.box_factors else given
-    segmentation, rle, read_box = agreeing(segmentation, box, given, setting, repairs)
+    if setting.convention == BOTH_SWAPPED and isinstance(segmentation, list) and are_numbers(segmentation):
+        segmentation = [swap_axes(polygon) for polygon in segmentation]
+        box = box and [box[1], box[0], box[3], box[2]]
+        repairs.append(READ)
+    look = None
+    if given is None:
+        look = look_at(segmentation, record.get("area"), setting.height, setting.width)
+    segmentation, rle, read_box = agreeing(segmentation, box, given, look, setting, repairs)
+    if look is not None and READ in repairs:
+        look = look_at(segmentation, record.get("area"), setting.height, setting.width)
     record["segmentation"] = shorter_segmentation(segmentation, rle)
     crowd = record.pop("is_crowd", None)
     crowd = record.get("iscrowd", crowd)
@@ -113,8 +142,9 @@ def mend_annotation(record: Record, setting: Setting) -> Mended:
     area = float(coco_mask.area(rle))
     if not (is_number(record.get("area")) and MIN_AREA_SHARE <= record["area"] / area <= 1 / MIN_AREA_SHARE):
         record["area"] = area
-        repairs.append("annotation: its area was missing or not its mask's, taken from the mask")
-    return Mended(repairs, rle, given is not None)
+        repairs.append(AREA_TAKEN)
+    outside = looks_outside(segmentation, setting.height, setting.width) if touches_border(own, setting) else []
+    return Mended(repairs, rle, given is not None, look, AREA_TAKEN not in repairs, outside)
 
 
 def to_pixels(record: Record, setting: Setting, repairs: list[str]) -> Any:
@@ -132,7 +162,7 @@ def to_pixels(record: Record, setting: Setting, repairs: list[str]) -> Any:
 
 
 def agreeing(
-    segmentation: Any, box: Box | None, given: Box | None, setting: Setting, repairs: list[str]
+    segmentation: Any, box: Box | None, given: Box | None, look: Look | None, setting: Setting, repairs: list[str]
 ) -> tuple[Any, Rle, Box | None]:
     """Mask and box of which neither contradicts the other, as they are or by the setting's convention."""
     height, width = setting.height, setting.width
@@ -144,26 +174,70 @@ def agreeing(
         if box is not None and (isinstance(checked, dict) or setting.convention == "pixels"):
             box = cut_box(box, own_box(rle), setting, repairs)
         segmentation, result = checked, (checked, rle, box)
-        fit, problem = judged(checked, rle, box, setting)
+        fit, problem = judged(checked, rle, box, setting, repairs)
     except Unusable as unusable:
         problem = str(unusable)
-        if problem not in (NO_PIXEL, OTHER_SIZE, FAR_OUTSIDE) or not (box and is_readable(segmentation)):
+        if problem not in (NO_PIXEL, OTHER_SIZE, FAR_OUTSIDE) or not is_readable(segmentation):
             raise
+    if box is None or given is None:
+        return without_box(segmentation, result and result[:2], problem, look or Look(), setting, repairs)
     if result is not None and not problem and (setting.convention not in CONVENTIONS or fit >= GOOD_IOU):
         return result
-    if box is None or given is None:
-        if problem in (WITHIN_A_PIXEL, BEYOND):
-            raise Contradiction(problem, segmentation, None)
-        raise Unusable(problem or "annotation: has no box that tells whether pull.convention holds for it")
     if setting.convention in CONVENTIONS:
         of_boxes = setting.convention.startswith("box_")
         best = best_reading(setting.convention, segmentation, given if of_boxes else box, height, width)
         if best is not None and best[0] > fit:
-            repairs.append("annotation: read by the convention that pull.convention names")
+            repairs.append(READ)
             return *checked_segmentation(best[1], height, width, repairs), best[2]
     if result is None or problem:
         raise Contradiction(problem, segmentation, box)
     return result
+
+
+def without_box(
+    segmentation: Any, result: tuple[Any, Rle] | None, problem: str, look: Look, setting: Setting, repairs: list[str]
+) -> tuple[Any, Rle, None]:
+    """A mask without a box that nothing contradicts, as it is or by the setting's convention.
+
+    Args:
+        segmentation: in pixels.
+        result: what `checked_segmentation` made of it, where it could.
+        problem: the reason why that cannot be right, or "".
+        look: what the RLE's shape and area say.
+        setting: of the annotation.
+        repairs: what was mended, to be added to.
+    """
+    height, width, convention = setting.height, setting.width, setting.convention
+    read = None
+    if convention in CONVENTIONS and not (setting.mask_factors and isinstance(segmentation, list)):
+        holds = applies(convention, segmentation, look, height, width, setting.at_word)
+        if holds is None:
+            raise Unusable(problem or "annotation: has no box that tells whether pull.convention holds for it")
+        read = read_at_word(convention, segmentation, height, width) if holds else None
+    if read is not None:
+        repairs.append(READ)
+        segmentation, rle = checked_segmentation(read, height, width, repairs)
+        result, problem = (segmentation, rle), judged(segmentation, rle, None, setting, repairs)[1]
+    elif isinstance(segmentation, dict):
+        problem = rle_problem(segmentation, problem, look, setting)
+    if problem in (WITHIN_A_PIXEL, ROWS, INVERTED, EXCHANGED, RESIZED):
+        raise Contradiction(problem, segmentation, None)
+    if problem in UNSEEN and looks_outside(segmentation, height, width):
+        raise Contradiction(problem, segmentation, None)
+    if problem or result is None:
+        raise Unusable(problem)
+    return *result, None
+
+
+def rle_problem(rle: Rle, problem: str, look: Look, setting: Setting) -> str:
+    """Why an RLE without a box cannot be right as it is, or ""."""
+    if look.order == "rows":
+        return ROWS
+    if problem == OTHER_SIZE and look.order == "columns":
+        return EXCHANGED
+    if problem == OTHER_SIZE and read_at_word("scaled", rle, setting.height, setting.width):
+        return RESIZED
+    return problem or (INVERTED if look.side == "inverted" else "")
 
 
 def cut_box(box: Box, own: Box, setting: Setting, repairs: list[str]) -> Box:
@@ -178,17 +252,36 @@ def cut_box(box: Box, own: Box, setting: Setting, repairs: list[str]) -> Box:
     return box
 
 
-def judged(segmentation: Any, rle: Rle, box: Box | None, setting: Setting) -> tuple[float, str]:
+def judged(segmentation: Any, rle: Rle, box: Box | None, setting: Setting, repairs: list[str]) -> tuple[float, str]:
     """How well a box agrees with its mask (IoU), and the reason why they cannot both be right, or ""."""
     own = own_box(rle)
     if own[2] * own[3] <= 4 and is_within_a_pixel(segmentation):
         return 0.0, WITHIN_A_PIXEL
     if not setting.has_size and leaves_image(segmentation, setting.height, setting.width):
         return 0.0, BEYOND
+    outside = lies_outside(segmentation, own, setting)
+    if outside and (setting.convention == "pixels" or (box is not None and not contradict(box, own))):
+        repairs.append("annotation: more than half of its outline lay outside the image, cut at the border")
+    elif outside and (box is None or agreement(box, outline_bounds(segmentation)) >= GOOD_IOU):
+        return 0.0, OUTSIDE
     if box is None:
         return 0.0, ""
     fit = 1.0 if largest_difference(box, own) <= 1 else agreement(box, own)
     return fit, CONTRADICTION if contradict(box, own) and not are_corners(box, own) else ""
+
+
+def lies_outside(segmentation: Any, own: Box, setting: Setting) -> bool:
+    """Whether most of what polygons cover is not in the image; it is looked at only where their mask ends there."""
+    if not isinstance(segmentation, list) or not touches_border(own, setting):
+        return False
+    left, top, width, height = outline_bounds(segmentation)
+    if min(left, top) >= -1 and left + width <= setting.width + 1 and top + height <= setting.height + 1:
+        return False
+    return share_inside(segmentation, setting.height, setting.width) < MIN_INSIDE
+
+
+def touches_border(own: Box, setting: Setting) -> bool:
+    return min(own[:2]) <= 0 or own[0] + own[2] >= setting.width or own[1] + own[3] >= setting.height
 
 
 def checked_segmentation(segmentation: Any, height: int, width: int, repairs: list[str]) -> tuple[Any, Rle]:

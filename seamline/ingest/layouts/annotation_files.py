@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
 import msgspec
 
-from seamline.base.coco import Coco, data_to_coco, tolerant_coco
+from seamline.base.coco import Coco, data_to_coco, json_damage, tolerant_coco
 from seamline.base.errors import SeamlineError
 from seamline.base.escaping import to_terminal
 from seamline.ingest.archives import files_below
@@ -49,6 +48,12 @@ def find_annotations(folder: Path, named: str | Mapping[str, str] | None) -> dic
         hidden = [path for path in found if path not in candidates]
         print(f"left aside: {listed(folder, hidden)}, in a hidden folder; pull.annotations chooses another")
     if not candidates:
+        for path in files_below(folder, (".json",)):
+            damage = None if is_hidden(path.relative_to(folder)) else json_damage(to_utf8(path.read_bytes())[0])
+            if damage is not None:
+                raise SeamlineError(
+                    f"pull.source: has no COCO annotation file, and {path.name} {damage}; copy or export it again."
+                )
         raise SeamlineError(
             "pull.source: has no COCO annotation file (a JSON object with images, annotations and categories)."
         )
@@ -103,7 +108,7 @@ def split_of_file(path: PurePosixPath | Path) -> str | None:
 
 
 def looks_like_coco(path: Path) -> bool:
-    """Whether a JSON file has COCO's three lists at its top."""
+    """Whether a JSON file has COCO's three lists at its top, or one of them and is damaged: reading it will tell."""
 
     class Lists(msgspec.Struct):
         images: msgspec.Raw
@@ -111,21 +116,15 @@ def looks_like_coco(path: Path) -> bool:
         categories: msgspec.Raw
 
     data, _ = to_utf8(path.read_bytes())
-    if not all(f'"{key}"'.encode() in data for key in Lists.__struct_fields__):
-        return False
+    found = [f'"{key}"'.encode() in data for key in Lists.__struct_fields__]
+    if not all(found):
+        return any(found[:2]) and data.lstrip()[:1] == b"{" and json_damage(data) is not None
     try:
         lists = msgspec.json.decode(data, type=Lists)
     except msgspec.ValidationError:
         return False
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return tolerant_coco(data) is not None or not is_json(data)  # one that is damaged: reading it will tell
+    except RecursionError:
+        return True
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return tolerant_coco(data) is not None or json_damage(data) is not None
     return all(bytes(raw).startswith(b"[") for raw in (lists.images, lists.annotations, lists.categories))
-
-
-def is_json(data: bytes) -> bool:
-    """Whether Python's own reader takes it, which takes NaN."""
-    try:
-        json.loads(data)
-    except (ValueError, RecursionError):
-        return False
-    return True

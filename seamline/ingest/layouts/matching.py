@@ -23,6 +23,7 @@ from seamline.base.errors import SeamlineError
 from seamline.base.files import folded
 from seamline.images.files import PIPELINE_SUFFIXES
 from seamline.ingest.layouts.text import without_surrogates
+from seamline.ingest.member_names import WIDE_BACKSLASH
 
 # Folders that say nothing of what is in them: a name from another machine need not have them.
 CONTAINERS = {
@@ -362,7 +363,9 @@ def decoded_by(path: str, page: str) -> str | None:
     """A name as it was before somebody read its bytes in another code page; None where that cannot be."""
     try:
         is_text = without_surrogates(path) == path
-        return (path.encode("cp437") if is_text else path.encode("utf-8", "surrogateescape")).decode(page)
+        dos = path.replace(WIDE_BACKSLASH, "\\")
+        text = (dos.encode("cp437") if is_text else path.encode("utf-8", "surrogateescape")).decode(page)
+        return text.replace("\\", "/")  # which it was, if it is not half of a character in this code page
     except UnicodeError:
         return None
 
