@@ -18,9 +18,7 @@ from tqdm import tqdm
 from seamline.base.coco import Record
 from seamline.base.errors import SeamlineError
 from seamline.base.files import read_json
-from seamline.base.parallel import in_processes, usable_cores
 from seamline.base.splits import MEASURED_SPLITS
-from seamline.evaluation import quick
 from seamline.evaluation.average_precision import (
     Curve,
     Floats,
@@ -35,7 +33,6 @@ from seamline.evaluation.kinds import COCO_KEYS, kinds_of_predictions
 from seamline.params.evaluate import Evaluate
 
 MEASURES = ("mAP50_95", "mAP50")  # that intervals are given for
-LARGE_BYTES = 20_000_000  # of predictions; fewer take less time than starting processes
 
 
 class Job(NamedTuple):
@@ -89,7 +86,7 @@ def without_cycle_search() -> Iterator[None]:
 
 
 def evaluate_files(split: Path, predictions: Path, params: Evaluate) -> dict[tuple[str, str], Measured]:
-    """pycocotools over saved predictions of val and test, in as many processes as there are cores.
+    """pycocotools over saved predictions of val and test.
 
     Args:
         split: folder with val.json, test.json and groups.json.
@@ -100,12 +97,10 @@ def evaluate_files(split: Path, predictions: Path, params: Evaluate) -> dict[tup
     Returns:
         What was measured of each split and kind.
     """
-    # Masks take longer and start first; where one process does it all, a split is read once.
     wanted = [(name, kind) for name in MEASURED_SPLITS for kind in reversed(kinds_of_predictions(predictions))]
     jobs = [Job(split / f"{name}.json", predictions / f"{name}_{kind}.json", kind, params) for name, kind in wanted]
-    large = quick.hotcoco is None and sum(job.results.stat().st_size for job in jobs) > LARGE_BYTES
-    done = in_processes(evaluate_file, jobs, usable_cores()) if large else evaluate_in_turn(jobs)
     with without_cycle_search():
+        done = evaluate_in_turn(jobs)
         found = dict(zip(wanted, tqdm(done, "pycocotools", len(jobs), unit="run", disable=None), strict=True))
     give_memory_back()
     return found
@@ -122,10 +117,6 @@ def evaluate_in_turn(jobs: list[Job]) -> Iterator[Measured]:
         truth = read_ground_truth(path)
         for job in same:
             yield measure(truth, read_results(job.results), job.kind, groups_beside(path), job.params)
-
-
-def evaluate_file(job: Job) -> Measured:
-    return next(evaluate_in_turn([job]))
 
 
 def read_results(path: Path) -> list[Record]:

@@ -17,7 +17,6 @@ from ultralytics.data.utils import polygon2mask
 from ultralytics.utils.ops import resample_segments
 
 from seamline.base.errors import SeamlineError
-from seamline.evaluation import measure as evaluation
 from seamline.evaluation.average_precision import (
     IOU_TYPES,
     METRIC_NAMES,
@@ -213,17 +212,6 @@ def test_an_image_in_no_group_is_named(evaluated: Path, params: Evaluate) -> Non
     truth = read_ground_truth(evaluated / "split" / "val.json")
     with pytest.raises(SeamlineError, match=r"groups\.json: lacks image '2'"):
         measure(truth, [], "mask", {"1": 0}, params)
-
-
-def test_in_processes_it_is_the_same(evaluated: Path, params: Evaluate, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Large predictions are evaluated side by side."""
-    here = evaluate_files(evaluated / "split", evaluated / "predictions", params)
-    monkeypatch.setattr(evaluation, "LARGE_BYTES", 0)
-    monkeypatch.setattr(evaluation, "usable_cores", lambda: 2)
-    there = evaluate_files(evaluated / "split", evaluated / "predictions", params)
-    for key, found in here.items():
-        assert found.summary == there[key].summary
-        np.testing.assert_array_equal(found.samples, there[key].samples)
 
 
 @pytest.mark.slow
