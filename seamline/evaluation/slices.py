@@ -13,12 +13,9 @@ import numpy as np
 from pycocotools.coco import COCO
 
 from seamline.evaluation.average_precision import Bools, Ints, Matches
-from seamline.evaluation.bootstrap import SHARE, groups_showing, interval, mean_of_classes, sample_precisions
+from seamline.evaluation.bootstrap import groups_showing, interval, mean_of_classes, sample_precisions
 
 LARGEST = 20  # slices of a field: those with the most instances
-DRAWN_PREDICTIONS = 5_000_000  # in all samples of a slice; a large split takes fewer samples
-# The Monte Carlo error of an interval's end is then 0.074 of its width: sqrt(t^2 / 2 + SHIFTS^2) / (2 t sqrt(samples)).
-FEWEST_SAMPLES = 50
 Row = tuple[Any, ...]
 
 
@@ -103,28 +100,22 @@ def natural(value: Any) -> tuple[bool, float, str]:
 
 
 def job_to_rows(job: tuple[str, Field, Matches, Ints, Ints]) -> list[Row]:
-    """One field's rows under header_of, from the split's name, the field, the split's matches, groups and samples."""
+    """One field's rows under header_of, from the split's name, field, matches and groups, and their weights_without."""
     split, field, matches, groups, weights = job
     return [(split, field.field, value, *figures(matches, groups, weights, counted)) for value, counted in field.slices]
-
-
-def enough_samples(matches: Matches, samples: int) -> int:
-    """How many of the samples are taken for a slice."""
-    return min(samples, max(FEWEST_SAMPLES, DRAWN_PREDICTIONS // max(len(matches.score), 1)))
 
 
 def figures(matches: Matches, groups: Ints, weights: Ints, counted: Bools) -> Row:
     """Images, instances, and each average precision with its interval; six digits, None where there is no interval."""
     every_image_once = np.ones((1, weights.shape[1]), dtype=weights.dtype)
-    drawn = weights[: enough_samples(matches, len(weights))]
-    found, *others = sample_precisions(matches, np.concatenate([every_image_once, drawn]), counted)
-    samples = np.array(others)
+    found, *others = sample_precisions(matches, np.concatenate([every_image_once, weights]), counted)
+    left_out = np.array(others)
     showing = groups_showing(matches, groups, counted)
     values: list[float | None] = []
-    for part, parts in ((found, samples), (found[:, :1], samples[..., :1])):
+    for part, parts in ((found, left_out), (found[:, :1], left_out[..., :1])):
         values += [
             round(float(mean_of_classes(part)), 6),
-            *(interval(mean_of_classes(parts), showing, float(mean_of_classes(part)), SHARE) or (None, None)),
+            *(interval(mean_of_classes(parts), showing, float(mean_of_classes(part))) or (None, None)),
         ]
     images = len(np.unique(matches.instance_image[counted]))
     return (images, int(counted.sum()), *values)
