@@ -174,15 +174,15 @@ def class_precisions(ranked: Sequence[Ranking], instances: Ints, weights: Ints, 
     return found
 
 
-def recalls_reached(totals: Ints) -> Floats:
+def recalls_reached(totals: Ints) -> npt.NDArray[np.uint8]:
     """How many of RECALLS each number of right ones reaches, (totals, 0 to the largest), for numbers of instances."""
     needed = -(-np.arange(len(RECALLS)) * totals[:, None] // 100)  # the smallest number that reaches each recall
     # RECALLS are multiples of 0.01 as computers have them: where a recall should equal one, they decide.
     needed += needed / totals[:, None] < RECALLS
-    found = np.zeros((len(totals), int(totals.max()) + 1))
+    found = np.zeros((len(totals), int(totals.max()) + 1), np.uint8)
     within = needed < found.shape[1]
     np.add.at(found, (np.nonzero(within)[0], needed[within]), 1)
-    return found.cumsum(axis=1)
+    return np.add.accumulate(found, axis=1, out=found)
 
 
 def sums_before(weight: Rows, rows: Ints) -> Rows:

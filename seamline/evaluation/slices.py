@@ -48,18 +48,13 @@ def field_of(truth: COCO, matches: Matches, field: str, names: Mapping[str, str]
     members: dict[str, list[int]] = {}  # by the name of the value, under which 1, 1.0 and "1" may be one
     values_of: dict[str, Any] = {}
     without = 0
-    for row, number in enumerate(matches.instance_id.tolist()):
-        if matches.crowd[row]:
-            continue
-        record = truth.anns[number]
-        value = value_at(record, field)
-        value = value_at(truth.imgs[record["image_id"]], field) if value is None else value
+    for value, rows in rows_by_value(truth, matches, field):
         values = value if isinstance(value, list) else [value]
         known = {label_of(one, names): one for one in values if is_value(one)}
-        without += not known
+        without += 0 if known else len(rows)
         for label, one in sorted(known.items()):
             values_of.setdefault(label, one)
-            members.setdefault(label, []).append(row)
+            members.setdefault(label, []).extend(rows)
     largest = sorted(members, key=lambda label: (-len(members[label]), label))
     slices = []
     for label in sorted(largest[:LARGEST], key=lambda label: natural(values_of[label])):
@@ -67,6 +62,29 @@ def field_of(truth: COCO, matches: Matches, field: str, names: Mapping[str, str]
         counted[members[label]] = True
         slices.append((label, counted))
     return Field(field, slices, without, sum(len(members[label]) for label in largest[LARGEST:]))
+
+
+def rows_by_value(truth: COCO, matches: Matches, field: str) -> list[tuple[Any, list[int]]]:
+    """The instances (rows of matches, no crowd regions) of each value of a field, a list for itself."""
+    found: list[tuple[Any, list[int]]] = []
+    # Few values of many instances: each is looked at once. 1, 1.0 and True are equal and are told apart.
+    of_value: dict[tuple[type, Any], list[int]] = {}
+    for row, (number, crowd) in enumerate(zip(matches.instance_id.tolist(), matches.crowd.tolist(), strict=True)):
+        if crowd:
+            continue
+        record = truth.anns[number]
+        value = value_at(record, field)
+        value = value_at(truth.imgs[record["image_id"]], field) if value is None else value
+        if not isinstance(value, str | int | float | None):
+            found.append((value, [row]))
+            continue
+        key = (type(value), value)
+        rows = of_value.get(key)
+        if rows is None:
+            of_value[key] = rows = []
+            found.append((value, rows))
+        rows.append(row)
+    return found
 
 
 def is_value(value: Any) -> bool:
