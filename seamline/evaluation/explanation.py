@@ -26,7 +26,7 @@ from seamline.charts.evaluation import (
 )
 from seamline.charts.style import save
 from seamline.evaluation.average_precision import MAX_DETECTIONS, read_ground_truth
-from seamline.evaluation.bootstrap import LEVEL, SHARE, groups_showing, interval, mean_of_classes
+from seamline.evaluation.bootstrap import LEVEL, groups_showing, interval, mean_of_classes
 from seamline.evaluation.calibration import RELIABILITY_HEADER, calibration
 from seamline.evaluation.curves import (
     Operating,
@@ -37,7 +37,7 @@ from seamline.evaluation.curves import (
     operating_to_table,
 )
 from seamline.evaluation.kinds import KINDS, PLURALS, primary_kind
-from seamline.evaluation.measure import MEASURES, Measured, read_results_above, without_cycle_search
+from seamline.evaluation.measure import MEASURES, Measured, of_measure, read_results_above, without_cycle_search
 from seamline.evaluation.mistakes import (
     FOUND_IOU,
     RIGHT,
@@ -52,7 +52,7 @@ from seamline.evaluation.mistakes import (
     worst_images,
 )
 from seamline.evaluation.pictures import write_pictures
-from seamline.evaluation.slices import enough_samples, field_of, header_of, job_to_rows
+from seamline.evaluation.slices import field_of, header_of, job_to_rows
 from seamline.params.evaluate import Evaluate
 
 
@@ -125,7 +125,6 @@ def settings(model: Path, split: Path, primary: dict[str, Measured], section: Ev
                 "groups": len(np.unique(found.groups)),
                 "groups_sha256": hashlib.sha256(np.unique(found.groups, return_inverse=True)[1].tobytes()).hexdigest(),
                 "groups_showing_an_instance": groups_showing(found.matches, found.groups),
-                "samples_of_a_slice": enough_samples(found.matches, section.bootstrap_samples),
                 "sha256": sha256_of(split / f"{name}.json"),
             }
             for name, found in primary.items()
@@ -138,7 +137,7 @@ def write_intervals(evaluations: dict[tuple[str, str], Measured], out: Path) -> 
     kinds = [kind for kind in KINDS if ("test", kind) in evaluations]
     primary = primary_kind(kinds)
     samples = {
-        f"{split}_{kind}_{measure}": mean_of_classes(evaluations[split, kind].sampled(measure))
+        f"{split}_{kind}_{measure}": mean_of_classes(of_measure(evaluations[split, kind].samples, measure))
         for split in MEASURED_SPLITS
         for kind in kinds
         for measure in MEASURES
@@ -160,10 +159,9 @@ def write_intervals(evaluations: dict[tuple[str, str], Measured], out: Path) -> 
                     measure: {
                         "value": evaluations[split, kind].summary[measure],
                         "interval": interval(
-                            samples[f"{split}_{kind}_{measure}"],
+                            mean_of_classes(of_measure(evaluations[split, kind].left_out, measure)),
                             groups[split],
                             evaluations[split, kind].summary[measure],
-                            SHARE,
                         ),
                     }
                     for measure in MEASURES
@@ -193,10 +191,9 @@ def class_records(measured: Measured) -> dict[str, Record]:
         for measure in MEASURES:
             record[measure] = values[measure]
             record[f"{measure}_interval"] = interval(
-                measured.sampled(measure)[:, index].mean(axis=-1),
+                of_measure(measured.left_out, measure)[:, index].mean(axis=-1),
                 groups_showing(matches, measured.groups, own),
                 values[measure],
-                SHARE,
             )
         found[name] = record
     return found

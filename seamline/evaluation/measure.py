@@ -18,9 +18,7 @@ from tqdm import tqdm
 from seamline.base.coco import Record
 from seamline.base.errors import SeamlineError
 from seamline.base.files import read_json
-from seamline.base.parallel import in_processes, usable_cores
 from seamline.base.splits import MEASURED_SPLITS
-from seamline.evaluation import quick
 from seamline.evaluation.average_precision import (
     Curve,
     Floats,
@@ -30,12 +28,18 @@ from seamline.evaluation.average_precision import (
     average_precision,
     read_ground_truth,
 )
-from seamline.evaluation.bootstrap import draw_weights, groups_showing, interval, mean_of_classes, sample_precisions
+from seamline.evaluation.bootstrap import (
+    draw_weights,
+    groups_showing,
+    interval_of_difference,
+    mean_of_classes,
+    sample_precisions,
+    weights_without,
+)
 from seamline.evaluation.kinds import COCO_KEYS, kinds_of_predictions
 from seamline.params.evaluate import Evaluate
 
 MEASURES = ("mAP50_95", "mAP50")  # that intervals are given for
-LARGE_BYTES = 20_000_000  # of predictions; fewer take less time than starting processes
 
 
 class Job(NamedTuple):
@@ -65,12 +69,14 @@ class Measured(NamedTuple):
     curves: list[Curve]
     matches: Matches
     groups: Ints  # (images,): what was drawn together
-    weights: Ints  # (samples, images)
-    samples: Floats  # (samples, classes, IoU thresholds): average precision
+    samples: Floats  # (samples, classes, IoU thresholds): average precision of test sets drawn again
+    weights: Ints  # (parts, images), of weights_without
+    left_out: Floats  # (parts, classes, IoU thresholds): average precision without each part
 
-    def sampled(self, measure: str) -> Floats:
-        """(samples, classes, thresholds that the measure means over)."""
-        return self.samples if measure == "mAP50_95" else self.samples[..., :1]
+
+def of_measure(precisions: Floats, measure: str) -> Floats:
+    """(..., classes, thresholds that the measure means over) of (..., classes, thresholds)."""
+    return precisions if measure == "mAP50_95" else precisions[..., :1]
 
 
 @contextlib.contextmanager
@@ -89,7 +95,7 @@ def without_cycle_search() -> Iterator[None]:
 
 
 def evaluate_files(split: Path, predictions: Path, params: Evaluate) -> dict[tuple[str, str], Measured]:
-    """pycocotools over saved predictions of val and test, in as many processes as there are cores.
+    """pycocotools over saved predictions of val and test.
 
     Args:
         split: folder with val.json, test.json and groups.json.
@@ -100,12 +106,10 @@ def evaluate_files(split: Path, predictions: Path, params: Evaluate) -> dict[tup
     Returns:
         What was measured of each split and kind.
     """
-    # Masks take longer and start first; where one process does it all, a split is read once.
     wanted = [(name, kind) for name in MEASURED_SPLITS for kind in reversed(kinds_of_predictions(predictions))]
     jobs = [Job(split / f"{name}.json", predictions / f"{name}_{kind}.json", kind, params) for name, kind in wanted]
-    large = quick.hotcoco is None and sum(job.results.stat().st_size for job in jobs) > LARGE_BYTES
-    done = in_processes(evaluate_file, jobs, usable_cores()) if large else evaluate_in_turn(jobs)
     with without_cycle_search():
+        done = evaluate_in_turn(jobs)
         found = dict(zip(wanted, tqdm(done, "pycocotools", len(jobs), unit="run", disable=None), strict=True))
     give_memory_back()
     return found
@@ -122,10 +126,6 @@ def evaluate_in_turn(jobs: list[Job]) -> Iterator[Measured]:
         truth = read_ground_truth(path)
         for job in same:
             yield measure(truth, read_results(job.results), job.kind, groups_beside(path), job.params)
-
-
-def evaluate_file(job: Job) -> Measured:
-    return next(evaluate_in_turn([job]))
 
 
 def read_results(path: Path) -> list[Record]:
@@ -165,7 +165,7 @@ def groups_beside(split_file: Path) -> dict[str, int]:
 
 
 def measure(truth: COCO, results: list[Record], kind: str, group_of: dict[str, int], settings: Evaluate) -> Measured:
-    """One of pycocotools' runs, and its figures over the draws that every model measured on these images gets.
+    """One of pycocotools' runs, and its figures over the test sets that every model measured on these images gets.
 
     Raises:
         SeamlineError: when an image is in no group.
@@ -175,8 +175,10 @@ def measure(truth: COCO, results: list[Record], kind: str, group_of: dict[str, i
         groups = np.array([group_of[str(number)] for number in found.matches.image_ids.tolist()], dtype=np.int64)
     except KeyError as error:
         raise SeamlineError(f"groups.json: lacks image {error}; the split stage makes it.") from None
-    weights = draw_weights(groups, settings.bootstrap_samples, settings.seed)
-    return Measured(*found, groups, weights, sample_precisions(found.matches, weights))
+    drawn = draw_weights(groups, settings.bootstrap_samples, settings.seed)
+    without = weights_without(groups, settings.seed)
+    samples, left_out = np.split(sample_precisions(found.matches, np.concatenate([drawn, without])), [len(drawn)])
+    return Measured(*found, groups, samples, without, left_out)
 
 
 def difference_interval(first: Measured, other: Measured) -> list[float] | None:
@@ -184,4 +186,4 @@ def difference_interval(first: Measured, other: Measured) -> list[float] | None:
     differences = mean_of_classes(other.samples) - mean_of_classes(first.samples)
     ours, theirs = first.summary["mAP50_95"], other.summary["mAP50_95"]
     difference = None if ours is None or theirs is None else theirs - ours
-    return interval(differences, groups_showing(first.matches, first.groups), difference)
+    return interval_of_difference(differences, groups_showing(first.matches, first.groups), difference)

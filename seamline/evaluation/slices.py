@@ -13,12 +13,9 @@ import numpy as np
 from pycocotools.coco import COCO
 
 from seamline.evaluation.average_precision import Bools, Ints, Matches
-from seamline.evaluation.bootstrap import SHARE, groups_showing, interval, mean_of_classes, sample_precisions
+from seamline.evaluation.bootstrap import groups_showing, interval, mean_of_classes, sample_precisions
 
 LARGEST = 20  # slices of a field: those with the most instances
-DRAWN_PREDICTIONS = 5_000_000  # in all samples of a slice; a large split takes fewer samples
-# The Monte Carlo error of an interval's end is then 0.074 of its width: sqrt(t^2 / 2 + SHIFTS^2) / (2 t sqrt(samples)).
-FEWEST_SAMPLES = 50
 Row = tuple[Any, ...]
 
 
@@ -51,18 +48,13 @@ def field_of(truth: COCO, matches: Matches, field: str, names: Mapping[str, str]
     members: dict[str, list[int]] = {}  # by the name of the value, under which 1, 1.0 and "1" may be one
     values_of: dict[str, Any] = {}
     without = 0
-    for row, number in enumerate(matches.instance_id.tolist()):
-        if matches.crowd[row]:
-            continue
-        record = truth.anns[number]
-        value = value_at(record, field)
-        value = value_at(truth.imgs[record["image_id"]], field) if value is None else value
+    for value, rows in rows_by_value(truth, matches, field):
         values = value if isinstance(value, list) else [value]
         known = {label_of(one, names): one for one in values if is_value(one)}
-        without += not known
+        without += 0 if known else len(rows)
         for label, one in sorted(known.items()):
             values_of.setdefault(label, one)
-            members.setdefault(label, []).append(row)
+            members.setdefault(label, []).extend(rows)
     largest = sorted(members, key=lambda label: (-len(members[label]), label))
     slices = []
     for label in sorted(largest[:LARGEST], key=lambda label: natural(values_of[label])):
@@ -70,6 +62,29 @@ def field_of(truth: COCO, matches: Matches, field: str, names: Mapping[str, str]
         counted[members[label]] = True
         slices.append((label, counted))
     return Field(field, slices, without, sum(len(members[label]) for label in largest[LARGEST:]))
+
+
+def rows_by_value(truth: COCO, matches: Matches, field: str) -> list[tuple[Any, list[int]]]:
+    """The instances (rows of matches, no crowd regions) of each value of a field, a list for itself."""
+    found: list[tuple[Any, list[int]]] = []
+    # Few values of many instances: each is looked at once. 1, 1.0 and True are equal and are told apart.
+    of_value: dict[tuple[type, Any], list[int]] = {}
+    for row, (number, crowd) in enumerate(zip(matches.instance_id.tolist(), matches.crowd.tolist(), strict=True)):
+        if crowd:
+            continue
+        record = truth.anns[number]
+        value = value_at(record, field)
+        value = value_at(truth.imgs[record["image_id"]], field) if value is None else value
+        if not isinstance(value, str | int | float | None):
+            found.append((value, [row]))
+            continue
+        key = (type(value), value)
+        rows = of_value.get(key)
+        if rows is None:
+            of_value[key] = rows = []
+            found.append((value, rows))
+        rows.append(row)
+    return found
 
 
 def is_value(value: Any) -> bool:
@@ -103,28 +118,22 @@ def natural(value: Any) -> tuple[bool, float, str]:
 
 
 def job_to_rows(job: tuple[str, Field, Matches, Ints, Ints]) -> list[Row]:
-    """One field's rows under header_of, from the split's name, the field, the split's matches, groups and samples."""
+    """One field's rows under header_of, from the split's name, field, matches and groups, and their weights_without."""
     split, field, matches, groups, weights = job
     return [(split, field.field, value, *figures(matches, groups, weights, counted)) for value, counted in field.slices]
-
-
-def enough_samples(matches: Matches, samples: int) -> int:
-    """How many of the samples are taken for a slice."""
-    return min(samples, max(FEWEST_SAMPLES, DRAWN_PREDICTIONS // max(len(matches.score), 1)))
 
 
 def figures(matches: Matches, groups: Ints, weights: Ints, counted: Bools) -> Row:
     """Images, instances, and each average precision with its interval; six digits, None where there is no interval."""
     every_image_once = np.ones((1, weights.shape[1]), dtype=weights.dtype)
-    drawn = weights[: enough_samples(matches, len(weights))]
-    found, *others = sample_precisions(matches, np.concatenate([every_image_once, drawn]), counted)
-    samples = np.array(others)
+    found, *others = sample_precisions(matches, np.concatenate([every_image_once, weights]), counted)
+    left_out = np.array(others)
     showing = groups_showing(matches, groups, counted)
     values: list[float | None] = []
-    for part, parts in ((found, samples), (found[:, :1], samples[..., :1])):
+    for part, parts in ((found, left_out), (found[:, :1], left_out[..., :1])):
         values += [
             round(float(mean_of_classes(part)), 6),
-            *(interval(mean_of_classes(parts), showing, float(mean_of_classes(part)), SHARE) or (None, None)),
+            *(interval(mean_of_classes(parts), showing, float(mean_of_classes(part))) or (None, None)),
         ]
     images = len(np.unique(matches.instance_image[counted]))
     return (images, int(counted.sum()), *values)

@@ -20,7 +20,7 @@ from seamline.base.coco import Record
 from seamline.base.errors import SeamlineError, some
 from seamline.benchmark.figures import FEWEST_ROUNDS
 from seamline.evaluation.average_precision import Floats
-from seamline.evaluation.bootstrap import FEWEST, interval
+from seamline.evaluation.bootstrap import FEWEST, interval_of_difference
 from seamline.evaluation.kinds import KINDS, primary_kind
 from seamline.evaluation.seed_limits import OverSeeds, is_beyond, over_seeds
 from seamline.experiments.revisions import WORKSPACE, Revision, read_at, revision
@@ -181,7 +181,7 @@ def difference_of(first: Model, other: Model, measure: str, why_not: str) -> Dif
     )
     groups = first.settings[split]["groups_showing_an_instance"]
     draws = other.samples[measure] - first.samples[measure] if paired else None
-    span = None if draws is None else interval(draws, groups, difference)
+    span = None if draws is None else interval_of_difference(draws, groups, difference)
     if draws is None:
         why_unknown = "the bootstraps drew different test sets"
     elif groups < FEWEST:

@@ -74,7 +74,9 @@ def certainty_cautions(reports: Record) -> list[str]:
             f"photos that do not belong together, and an interval needs {FEWEST}."
         )
     elif span is None:
-        found.append("It is unknown how certain the figures are: every test set drawn again gives the same figure.")
+        found.append(
+            "It is unknown how certain the figures are: they are the same whichever part of the test set is left out."
+        )
     elif span[1] - span[0] > WIDE:
         found.append(
             f"The test split is small ({counted(settings['images'], 'image')}): a {kind} mAP50-95 of "

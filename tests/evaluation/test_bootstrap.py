@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import scipy.stats
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pycocotools.coco import COCO
@@ -30,19 +31,22 @@ from seamline.evaluation.average_precision import (
 )
 from seamline.evaluation.bootstrap import (
     AT_ONCE,
+    BIASES,
     FEWEST,
+    PARTS,
     RECALLS,
-    SHARE,
     accumulate,
     class_precisions,
     draw_weights,
     groups_showing,
     instance_counts,
     interval,
+    interval_of_difference,
     mean_of_classes,
     rankings,
     recalls_reached,
     sample_precisions,
+    weights_without,
 )
 from tests.conftest import write_dataset
 from tests.evaluation.test_average_precision import COCO_IOUS, noisy_results, perfect_results
@@ -182,7 +186,7 @@ def test_draws_take_groups_together_and_depend_on_the_seed_alone() -> None:
 
 
 @pytest.mark.parametrize("at_once", [AT_ONCE, 50])
-def test_the_interval_is_that_of_datasets_drawn_anew(
+def test_samples_are_those_of_datasets_drawn_anew(
     measured: tuple[COCO, list[Record], Matches], monkeypatch: pytest.MonkeyPatch, at_once: int
 ) -> None:
     """Samples are pycocotools' figures on drawn datasets, one by one."""
@@ -193,9 +197,6 @@ def test_the_interval_is_that_of_datasets_drawn_anew(
     for row, sample in zip(weights, samples, strict=True):
         again, predictions = repeated(truth, results, row.tolist())
         np.testing.assert_allclose(sample, plain_precision(again, predictions), atol=1e-9)
-    means = mean_of_classes(samples)
-    low, high = interval(means, 15, float(means.mean())) or (1, 0)
-    assert low < means.mean() < high
 
 
 @pytest.mark.parametrize("chosen", [None, [1, 2, 3, 5]])
@@ -242,26 +243,71 @@ def test_recalls_are_reached_where_pycocotools_says_so() -> None:
         np.testing.assert_array_equal(row[: total + 1], np.searchsorted(RECALLS, recalls, side="right"))
 
 
-def test_an_interval_is_that_of_student_around_the_figure_and_not_given_for_few_groups() -> None:
+def test_each_part_is_left_out_once_and_groups_stay_together() -> None:
+    groups = np.array([4, 4, 0, 7, 7, 7])
+    weights = weights_without(groups, 3)
+    assert sorted(weights.tolist()) == [[0, 0, 1, 1, 1, 1], [1, 1, 0, 1, 1, 1], [1, 1, 1, 0, 0, 0]]
+    many = np.repeat(np.arange(130), 2)
+    parts = weights_without(many, 3)
+    assert parts.shape == (PARTS, 260)
+    assert ((parts == 0).sum(axis=0) == 1).all()
+    assert (parts[:, ::2] == parts[:, 1::2]).all()
+    assert set((parts == 0).sum(axis=1).tolist()) == {4, 6}  # two or three groups
+    assert (parts == weights_without(many, 3)).all() and (parts != weights_without(many, 4)).any()
+    assert weights_without(np.zeros(0, np.int64), 0).shape == (0, 0)
+
+
+def test_the_interval_of_a_mean_is_students() -> None:
+    """A mean has no bias, and the jackknife gives the standard error that everyone uses."""
+    values = np.random.default_rng(0).uniform(0.3, 0.7, 30)
+    left_out = np.array([np.delete(values, row).mean() for row in range(30)])
+    student = scipy.stats.t(29, values.mean(), values.std(ddof=1) / np.sqrt(30))
+    assert interval(left_out, 30, float(values.mean())) == pytest.approx(student.interval(0.95), abs=1e-6)
+    fewer = scipy.stats.t(FEWEST - 1, values.mean(), values.std(ddof=1) / np.sqrt(30))
+    assert interval(left_out, FEWEST, float(values.mean())) == pytest.approx(fewer.interval(0.95), abs=1e-6)
+    more = scipy.stats.t(29, values.mean(), values.std(ddof=1) / np.sqrt(30))  # no surer than its parts
+    assert interval(left_out, 1000, float(values.mean())) == pytest.approx(more.interval(0.95), abs=1e-6)
+    with_none = np.append(left_out, np.nan)
+    assert interval(with_none, 30, float(values.mean())) == interval(left_out, 30, float(values.mean()))
+
+
+def test_an_interval_reaches_further_for_a_biased_figure() -> None:
+    """The variance that divides by n is too small by a n-th of the true one: the jackknife knows exactly."""
+    values = np.random.default_rng(0).uniform(0, 1, 20)
+    left_out = np.array([np.delete(values, row).var() for row in range(20)])
+    low, high = interval(left_out, 20, float(values.var())) or (1, 0)
+    error = np.sqrt(19 / 20 * ((left_out - left_out.mean()) ** 2).sum())
+    half = scipy.stats.t(19).ppf(0.975) * error + BIASES * values.var(ddof=1) / 20
+    assert (low, high) == pytest.approx((values.var() - half, values.var() + half), abs=1e-6)
+
+
+def test_there_is_no_interval_for_few_groups_or_where_nothing_differs() -> None:
+    values = np.random.default_rng(0).normal(0.5, 0.1, 100)
+    for function in (interval, interval_of_difference):
+        assert function(values, FEWEST - 1, 0.5) is None
+        assert function(values, FEWEST, 0.5) is not None
+        assert function(np.ones(400), 1000, 1.0) is None  # everything found everywhere: how sure, nobody can tell
+        assert function(np.full(20, np.nan), 100, 0.5) is None
+        assert function(values, 1000, None) is None
+    assert interval(values, 20, 0.5) == [0.0, 1.0]  # nothing is beyond 0 and 1
+    assert interval_of_difference(20 * values, 20, 0.5) == [-1.0, 1.0]
+
+
+def test_the_interval_of_a_difference_is_that_of_student_around_it() -> None:
     values = np.random.default_rng(0).normal(0.5, 0.1, 10_000)
-    assert interval(values, FEWEST - 1, 0.5) is None
-    few, many = interval(values, FEWEST, 0.5) or [], interval(values, 10_000, 0.5) or []
+    few, many = (interval_of_difference(values, groups, 0.5) or [] for groups in (FEWEST, 10_000))
     assert many == pytest.approx(np.quantile(values, [0.025, 0.975]), abs=4e-3)
     assert [round(end, 6) for end in few] == few
     # The t-interval of a mean of 15 is 2.145 standard errors wide on either side, and sqrt(15 / 14) times that.
     assert few == pytest.approx([0.5 - 0.222, 0.5 + 0.222], abs=8e-3)
-    assert interval(np.ones(400), 1000, 1.0) is None  # everything found everywhere: how sure that is, nobody can draw
-    assert interval(np.full(20, np.nan), 100, 0.5) is None
-    assert interval(values, 1000, None) is None
 
 
-def test_no_figure_lies_outside_of_its_own_interval() -> None:
+def test_no_difference_lies_outside_of_its_own_interval() -> None:
     """All samples may lie on one side of it, as those of a mean over rare classes do; then the interval says so."""
     values = np.random.default_rng(0).normal(0.5, 0.01, 1000)
-    low, high = interval(values, 1000, 0.4) or (1, 0)
+    low, high = interval_of_difference(values, 1000, 0.4) or (1, 0)
     assert (low, high) == pytest.approx((0.4 - 0.15 - 0.0196, 0.4 + 0.15 + 0.0196), abs=2e-3)
-    assert interval(values + 0.49, 1000, 0.99, SHARE) == [pytest.approx(0.97, abs=2e-3), 1.0]  # nothing is beyond 1
-    assert (interval(values - 0.49, 1000, 0.01) or [0, 0])[0] < 0  # a difference may be
+    assert (interval_of_difference(values - 0.49, 1000, 0.01) or [0, 0])[0] < 0
 
 
 def test_the_interval_holds_the_truth_about_as_often_as_it_says() -> None:
@@ -278,9 +324,8 @@ def test_the_interval_holds_the_truth_about_as_often_as_it_says() -> None:
             instance_id=images + 1, instance_image=images, instance_class=np.zeros(30, np.int64),
             crowd=np.zeros(30, dtype=np.bool_),
         )  # fmt: skip
-        low, high = interval(
-            sample_precisions(matches, draw_weights(images, 200, number))[:, 0, 0], 30, len(found) / 30
-        ) or (0, 1)
+        left_out = sample_precisions(matches, weights_without(images, number))[:, 0, 0]
+        low, high = interval(left_out, 30, len(found) / 30) or (0, 1)
         held.append(low <= 0.7 <= high)
     assert 0.88 <= np.mean(held) <= 1
 

@@ -9,7 +9,7 @@ import pytest
 from pycocotools.coco import COCO
 
 from seamline.evaluation.average_precision import Matches, average_precision, read_ground_truth
-from seamline.evaluation.bootstrap import draw_weights
+from seamline.evaluation.bootstrap import weights_without
 from seamline.evaluation.slices import LARGEST, field_of, header_of, job_to_rows, natural, value_at
 from tests.conftest import write_dataset
 from tests.evaluation.test_average_precision import COCO_IOUS, noisy_results, perfect_results
@@ -117,7 +117,7 @@ def test_a_row_says_how_many_and_how_sure(tmp_path: Path) -> None:
     field = field_of(truth, matches, "scale", {"1": "small"})
     rows = [
         dict(zip(header_of("mask"), row, strict=True))
-        for row in job_to_rows(("test", field, matches, np.arange(20), draw_weights(np.arange(20), 200, 0)))
+        for row in job_to_rows(("test", field, matches, np.arange(20), weights_without(np.arange(20), 0)))
     ]
     small, other = rows
     assert (small["split"], small["field"], small["value"]) == ("test", "scale", "small")
@@ -134,7 +134,7 @@ def test_the_slices_of_a_field_that_all_have_one_value_of_are_the_whole(tmp_path
     found = average_precision(truth, noisy_results(truth, 3), "mask", COCO_IOUS)
     groups = np.arange(8)
     field = field_of(truth, matches, "scale", None)
-    (row,) = job_to_rows(("val", field, matches, groups, draw_weights(groups, 100, 0)))
+    (row,) = job_to_rows(("val", field, matches, groups, weights_without(groups, 0)))
     assert dict(zip(header_of("mask"), row, strict=True))["mask_mAP50_95"] == pytest.approx(
         found.summary["mAP50_95"], abs=1e-6
     )

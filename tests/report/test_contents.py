@@ -97,7 +97,7 @@ def test_a_wide_interval_is_a_reason_to_be_careful_and_none_as_well(reports: Any
     reports["intervals"]["test"]["mask"]["mAP50_95"] = {"value": 0.7, "interval": [0.69, 0.71]}
     assert not says(reports, params, "means something between")
     reports["intervals"]["test"]["mask"]["mAP50_95"] = {"value": 0.7, "interval": None}
-    assert says(reports, params, "every test set drawn again gives the same")
+    assert says(reports, params, "whichever part of the test set is left out")
     reports["settings"]["test"]["groups_showing_an_instance"] = 3
     assert says(reports, params, "from 3 groups of photos that do not belong together, and an interval needs 15")
 
