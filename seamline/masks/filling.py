@@ -26,8 +26,10 @@ def line_to_trained_pixels(line: Line, height: int, width: int, left: int = 0, t
         points = np.empty((len(wanted), 2), dtype=np.float32)
         for axis in range(2):
             points[:, axis] = np.interp(wanted, at, closed[:, axis])
-    moved = points * np.array([width, height], dtype=np.float32) + np.array([left, top], dtype=np.float32)
-    return moved.astype(np.int32)
+    points *= np.array([width, height], dtype=np.float32)
+    if left or top:
+        points += np.array([left, top], dtype=np.float32)
+    return points.astype(np.int32)
 
 
 @functools.lru_cache(maxsize=1024)
@@ -43,5 +45,5 @@ def resampled_positions(count: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[
 def filled(corners: Corners, height: int, width: int, left: int = 0, top: int = 0) -> Mask:
     """Fill a closed polygon even-odd as ultralytics does, on a canvas whose first pixel is (left, top)."""
     mask = np.zeros((height, width), dtype=np.uint8)
-    cv2.fillPoly(mask, [corners - np.array([left, top], dtype=np.int32)], 1)
+    cv2.fillPoly(mask, [corners], 1, offset=(-left, -top))
     return mask

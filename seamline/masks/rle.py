@@ -16,6 +16,8 @@ from pycocotools import mask as coco_mask
 Mask = npt.NDArray[np.uint8]  # (height, width), 0 or 1
 Rle = dict[str, Any]  # {"size": [height, width], "counts": bytes or str}
 
+SIGNED = np.array([*range(16), *range(-16, 0)], dtype=np.int64)  # five bits as a number with a sign
+
 
 def segmentation_to_rle(segmentation: Any, height: int, width: int) -> Rle:
     """The union of COCO polygons, or RLE (compressed or not), as one compressed RLE.
@@ -54,13 +56,17 @@ def rle_to_crop(rle: Rle) -> tuple[Mask, int, int]:
     Most of an image is background: half the time of a conversion went into decoding and comparing background.
     """
     left, top, columns, rows = (int(side) for side in coco_mask.toBbox(rle))
-    if not rows:
+    height, width = (int(side) for side in rle["size"])
+    if not rows or left >= width:  # as of empty runs only
         return np.zeros((0, 0), np.uint8), 0, 0
-    height = int(rle["size"][0])
-    low, high = left * height, (left + columns) * height  # runs go down the columns
-    ends = np.cumsum(counts_to_runs(rle["counts"]))
-    clipped = np.minimum(np.maximum(ends, low), high)
-    lengths = clipped - np.concatenate(([low], clipped[:-1]))
+    before, behind = left * height, (width - left - columns) * height  # runs go down the columns
+    lengths = counts_to_runs(rle["counts"])
+    if lengths[0] < before or (behind and (not len(lengths) & 1 or lengths[-1] < behind)):  # some runs are empty
+        ends = np.minimum(np.maximum(np.cumsum(lengths), before), height * width - behind)
+        lengths = np.diff(ends, prepend=before)
+    else:
+        lengths[0] -= before
+        lengths[-1] -= behind
     values = (np.arange(len(lengths)) & 1).astype(np.uint8)
     band = np.repeat(values, lengths).reshape(columns, height)
     return np.asarray(cv2.transpose(band[:, top : top + rows]), dtype=np.uint8), left, top
@@ -72,15 +78,17 @@ def counts_to_runs(counts: str | bytes) -> npt.NDArray[np.int64]:
     A number is written in groups of five bits, lowest first, each a character from "0" on; a sixth bit says that
     more follow, the last group's fifth is the sign; from the fourth number on it is the difference to the last but one.
     """
-    codes = np.frombuffer(counts.encode("ascii") if isinstance(counts, str) else counts, np.uint8).astype(np.int64) - 48
-    ends = np.flatnonzero(codes & 0x20 == 0)
-    starts = np.concatenate(([0], ends[:-1] + 1))
-    lengths = ends - starts + 1
-    shifts = 5 * (np.arange(lengths.sum()) - np.repeat(starts, lengths))
-    runs = np.add.reduceat((codes[: len(shifts)] & 0x1F) << shifts, starts)
-    runs -= np.where(codes[ends] & 0x10, 1 << (5 * lengths), 0)
-    runs[1::2] = np.cumsum(runs[1::2])
-    runs[2::2] = np.cumsum(runs[2::2])
+    codes = np.frombuffer(counts.encode("ascii") if isinstance(counts, str) else counts, np.uint8) - np.uint8(48)
+    ends = (codes < 0x20).nonzero()[0]
+    runs: npt.NDArray[np.int64] = SIGNED[codes[ends]]
+    lengths = ends.copy()
+    lengths[1:] -= ends[:-1]
+    lengths[0] += 1
+    for place in range(1, int(lengths.max())):  # groups of five bits before the last one, which has the sign
+        longer = (lengths > place).nonzero()[0]
+        runs[longer] = (runs[longer] << 5) + (codes[ends[longer] - place] & 0x1F)
+    runs[1::2].cumsum(out=runs[1::2])
+    runs[2::2].cumsum(out=runs[2::2])
     return runs
 
 

@@ -50,6 +50,31 @@ def test_rle_in_every_form_is_the_same_mask(mask: Mask) -> None:
         assert (rle_to_mask(segmentation_to_rle(json.loads(json.dumps(segmentation)), height, width)) == mask).all()
 
 
+@pytest.mark.parametrize(
+    "runs",
+    [
+        [3, 2, 15, 0],
+        [3, 2, 0, 0, 15],
+        [3, 0, 2, 2, 13],
+        [0, 0, 3, 2, 15],
+        [0, 0, 0, 0, 8, 4, 8],
+        [18, 2, 0, 0],
+        [0, 20],
+        [20],
+        [20, 0],
+        [0, 0, 20],
+        [3, 0, 17],
+    ],
+)
+def test_a_crop_of_an_rle_with_empty_runs_is_the_mask(runs: list[int]) -> None:
+    """Some tools write them; of masks of nothing else pycocotools gives a box of billions of pixels."""
+    rle = coco_mask.frPyObjects({"size": [4, 5], "counts": runs}, 4, 5)
+    crop, left, top = rle_to_crop(rle)
+    again = np.zeros((4, 5), np.uint8)
+    again[top : top + crop.shape[0], left : left + crop.shape[1]] = crop
+    np.testing.assert_array_equal(again, np.repeat(np.arange(len(runs)) % 2, runs).reshape(5, 4).T)
+
+
 def test_polygons_are_unions_and_a_triangle_is_the_least() -> None:
     triangle, square = [1.0, 1.0, 8.0, 1.0, 1.0, 8.0], [5.0, 5.0, 9.0, 5.0, 9.0, 9.0, 5.0, 9.0]
     for polygons in ([triangle], [triangle, square], [triangle, [1.0, 2.0, 3.0, 4.0], "x", square]):
