@@ -990,7 +990,8 @@ def test_a_clean_dataset_passes_through_with_all_its_fields(tmp_path: Path) -> N
     report, coco = canonical(write_dataset(tmp_path / "in"), tmp_path / "out")
     assert {key: value for key, value in report.items() if "sha256" not in key} == {
         "layout": "coco", "images": 6, "annotations": 12, "categories": 2,
-        "files_without_record": 0, "repaired": {}, "dropped": {}, "crowds": None, "unchecked_masks": 0,
+        "files_without_record": 0, "repaired": {}, "dropped": {}, "equal_photos": 0, "crowds": None,
+        "unchecked_masks": 0,
     }  # fmt: skip
     assert coco["images"][0] == {"id": 1, "file_name": "001.png", "width": 40, "height": 60, "pair_id": 1}
     assert coco["annotations"][3]["scale"] == 2
@@ -1457,6 +1458,22 @@ def test_whatever_bytes_a_file_holds(tmp_path: Path, data: bytes) -> None:
     (tmp_path / "out").mkdir()
     with pytest.raises(SeamlineError, match=r"instances\.json"):
         canonicalise(read(folder, "instances.json"), tmp_path / "out", copy)
+
+
+def test_one_photo_in_two_annotation_files_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A file of tops for train and one of trousers for val, and a copy in another folder."""
+    folder = write_dataset(tmp_path / "in", count=4)
+    coco = json.loads((folder / "instances.json").read_text())
+    (folder / "instances.json").unlink()
+    for category, split in ((1, "train"), (2, "val")):
+        part = coco | {"annotations": [one for one in coco["annotations"] if one["category_id"] == category]}
+        part["images"] = coco["images"][:3] if split == "train" else coco["images"][1:]
+        (folder / f"instances_{split}.json").write_text(json.dumps(part))
+    report, found = canonical(folder, tmp_path / "out")
+    files = [hashlib.sha256(path.read_bytes()).digest() for path in (tmp_path / "out" / "images").iterdir()]
+    assert report["equal_photos"] == len(files) - len(set(files)) == 2
+    assert len(found["images"]) == 6
+    assert "2 images whose file equals another's, byte for byte, such as 002.png and 002.png" in capsys.readouterr().out
 
 
 @pytest.mark.skipif(not HAS_SHARED_DATA, reason="the real photos are not on this machine")

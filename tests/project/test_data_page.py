@@ -76,6 +76,10 @@ HELD_BY = {
         "stages/test_splitting::test_versions_of_a_look_stay_in_one_split",
         "ingest/test_exports::test_names_alone_keep_the_versions_of_a_photo_together",
     ],
+    "one photo in two annotation files or folders, byte for byte": [
+        "ingest/test_canonical::test_one_photo_in_two_annotation_files_is_said",
+        "stages/test_splitting::test_equal_files_stay_in_one_split",
+    ],
     "mirrored, turned, resized or lighter copies": [
         "dataset/test_near_duplicates::test_a_mirrored_or_turned_copy_is_a_near_duplicate",
         "dataset/test_near_duplicates::test_a_fingerprint_survives_rescaling_and_tells_pictures_apart",
