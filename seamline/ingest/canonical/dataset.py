@@ -73,8 +73,7 @@ def canonicalise(
     dropped = changes.counts("dropped")
     lost = {reason: count for reason, count in dropped.items() if reason.startswith("annotation:")}
     if lost and not count:
-        title = source.parts[0].title
-        raise SeamlineError(f"{title}: no annotation of it can be used ({reasons(lost)}).")
+        raise SeamlineError(f"{source.parts[0].title}: no annotation of it can be used ({reasons(lost)}).")
     report: Record = {
         "layout": source.layout,
         "images": len(entries),
