@@ -195,7 +195,7 @@ def say_other_frames(used: Sequence[str], others: Sequence[str]) -> None:
             to_terminal(
                 f"{len(used)} photos are frames of a video, such as {min(used)!r}, and {len(others)} more frames have "
                 "no record; if they were taken out of the video anew, their numbers have to be those of the annotation "
-                "tool: CVAT counts from 0, ffmpeg from 1 unless it is told -start_number 0"
+                "tool: CVAT counts from 0, ffmpeg from 1 without -start_number 0"
             )
         )
 
