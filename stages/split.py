@@ -24,7 +24,7 @@ from seamline.base.parallel import in_threads
 from seamline.base.process import run
 from seamline.base.splits import MEASURED_SPLITS, SPLITS
 from seamline.dataset.groups import Assigned, Groups, field_groups
-from seamline.dataset.near_duplicates import Fingerprints, fingerprint, joined_groups, near_duplicates
+from seamline.dataset.near_duplicates import Fingerprints, equal_files, fingerprint, joined_groups, near_duplicates
 from seamline.dataset.splits import FEWEST_GROUPS, check_measurable, official_splits, split_report, unlearnable
 from seamline.dataset.stratification import stratified
 from seamline.dataset.versions import version_pairs
@@ -51,11 +51,11 @@ def main() -> None:
     coco = read_coco(args.subset / "annotations.json")
     image_of, instances = instances_of_images(coco)
     groups = field_groups(coco, params.group_by)
-    pairs = None
-    if params.near_duplicate_bits is not None:
-        pairs = near_duplicates(fingerprints(coco, images_folder), params.near_duplicate_bits)
+    bits, files = params.near_duplicate_bits, [images_folder / image.file_name for image in coco.image_refs()]
+    pairs = None if bits is None else near_duplicates(fingerprints(coco, images_folder), bits)
+    equal = equal_files(files) if bits is None else None  # which are near-duplicates too
     versions = version_pairs(coco) if params.versions else None
-    ties = [found for found in (pairs, versions) if found is not None and len(found)]
+    ties = [found for found in (pairs, equal, versions) if found is not None and len(found)]
     joined = joined_groups(groups, np.concatenate(ties)) if ties else groups
     assigned = assigned_splits(coco, joined, instances, params)
     check_measurable({split: int(instances[assigned == index].sum()) for index, split in enumerate(SPLITS)})

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TypeVar
 
@@ -13,6 +14,8 @@ from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 
 from seamline.base.errors import SeamlineError
+from seamline.base.files import sha256_of
+from seamline.base.parallel import in_threads
 from seamline.dataset.groups import Groups
 
 HASH_BYTES = 16
@@ -96,6 +99,17 @@ def near_duplicates(fingerprints: Fingerprints, bits: int) -> Indices:
         pairs.append(np.stack((a[alike], b[alike]), axis=1))
     pairs += turned_pairs(fingerprints, first, bits)
     return np.unique(np.sort(np.concatenate(pairs), axis=1), axis=0)
+
+
+def equal_files(paths: Sequence[Path]) -> Indices:
+    """Pairs of positions of files with the same bytes, each with the first such file; (pairs, 2)."""
+    sizes = [path.stat().st_size for path in paths]
+    shared = {size for size, count in Counter(sizes).items() if count > 1}
+    suspects = [index for index, size in enumerate(sizes) if size in shared]
+    firsts: dict[str, int] = {}
+    hashes = in_threads(lambda index: sha256_of(paths[index]), suspects)
+    pairs = [(firsts.setdefault(digest, index), index) for index, digest in zip(suspects, hashes, strict=True)]
+    return np.array([pair for pair in pairs if pair[0] != pair[1]], dtype=np.int64).reshape(-1, 2)
 
 
 def turned_pairs(fingerprints: Fingerprints, first: Indices, bits: int) -> list[Indices]:

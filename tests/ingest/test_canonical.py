@@ -20,7 +20,7 @@ from urllib.parse import quote, unquote
 import cv2
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, event, given, settings
+from hypothesis import HealthCheck, Phase, event, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 from pycocotools import mask as coco_mask
@@ -991,7 +991,8 @@ def test_a_clean_dataset_passes_through_with_all_its_fields(tmp_path: Path) -> N
     report, coco = canonical(write_dataset(tmp_path / "in"), tmp_path / "out")
     assert {key: value for key, value in report.items() if "sha256" not in key} == {
         "layout": "coco", "images": 6, "annotations": 12, "categories": 2,
-        "files_without_record": 0, "repaired": {}, "dropped": {}, "crowds": None, "unchecked_masks": 0,
+        "files_without_record": 0, "repaired": {}, "dropped": {}, "equal_photos": 0, "crowds": None,
+        "unchecked_masks": 0,
     }  # fmt: skip
     assert coco["images"][0] == {"id": 1, "file_name": "001.png", "width": 40, "height": 60, "pair_id": 1}
     assert coco["annotations"][3]["scale"] == 2
@@ -1355,25 +1356,55 @@ NAMED = st.fixed_dictionaries(
         "categories": st.just([{"id": 1, "name": "short sleeve top"}, {"id": 2, "name": "trousers"}]),
     }
 )
-DOCUMENTS = st.one_of(
-    st.fixed_dictionaries({"images": IMAGES, "annotations": ANNOTATIONS, "categories": CATEGORIES}),
-    st.fixed_dictionaries(
-        {
-            "images": st.just([{"id": n, "file_name": f"00{n}.png", "width": 40, "height": 60} for n in (1, 2)]),
-            "annotations": ANNOTATIONS,
-            "categories": st.just([{"id": 1, "name": "short sleeve top"}, {"id": 2, "name": "trousers"}]),
-        }
-    ),
-    NAMED,
-    NAMED,
-    NAMED,
-    st.dictionaries(st.sampled_from(["images", "annotations", "categories", "info"]), JSON),
+CLASSES = [{"id": 1, "name": "short sleeve top"}, {"id": 2, "name": "trousers"}]
+# Twenty sound annotations of two photos: beside them a few odd records are no convention, and later stages are reached.
+SOUND_IMAGES = [
+    {"id": 100 + n, "file_name": name, "width": 40, "height": 60} for n, name in enumerate(["Look.PNG", "a+b.png"])
+]
+SOUND_ANNOTATIONS = [
+    {
+        "id": 1000 + n, "image_id": 100 + n % 2, "category_id": 1 + n % 2, "segmentation": [square(n, 2 * n, 10)],
+        "bbox": [n, 2 * n, 10, 10], "area": 100, "iscrowd": 0,
+    }
+    for n in range(20)
+]  # fmt: skip
+BESIDE_SOUND = st.fixed_dictionaries(
+    {
+        "images": IMAGES.map(lambda images: SOUND_IMAGES + images),
+        "annotations": ANNOTATIONS.map(lambda annotations: SOUND_ANNOTATIONS + annotations[:2]),
+        "categories": st.just(CLASSES),
+    }
 )
+# The same photos, and odd annotations of them.
+ODD_ANNOTATIONS = st.fixed_dictionaries(
+    {
+        "images": st.just(
+            SOUND_IMAGES + [{"id": n, "file_name": f"00{n}.png", "width": 40, "height": 60} for n in (1, 2)]
+        ),
+        "annotations": ANNOTATIONS.map(lambda annotations: annotations[:2] + SOUND_ANNOTATIONS),
+        "categories": st.just(CLASSES),
+    }
+)
+ANY_LISTS = st.fixed_dictionaries({"images": IMAGES, "annotations": ANNOTATIONS, "categories": CATEGORIES})
+ANY_ANNOTATIONS = st.fixed_dictionaries(
+    {
+        "images": st.just([{"id": n, "file_name": f"00{n}.png", "width": 40, "height": 60} for n in (1, 2)]),
+        "annotations": ANNOTATIONS,
+        "categories": st.just(CLASSES),
+    }
+)
+ANYTHING = st.dictionaries(st.sampled_from(["images", "annotations", "categories", "info"]), JSON)
+# Not one_of, which takes each only once. Over half of all become a dataset with annotations, which
+# test_most_files_of_the_property_become_datasets holds.
+DOCUMENTS = st.sampled_from(
+    [*[BESIDE_SOUND] * 6, *[ODD_ANNOTATIONS] * 5, *[NAMED] * 3, ANY_LISTS, ANY_ANNOTATIONS, ANYTHING]
+).flatmap(lambda documents: documents)
 
 
+MORE = ["both_swapped", "exchanged"]
 READINGS = st.builds(
     Reading,
-    st.sampled_from([None, None, None, "drop", "drop", "pixels", *CONVENTIONS, 0.5, 3.0]),
+    st.sampled_from([None, None, None, "drop", "drop", "pixels", *CONVENTIONS, *MORE, 0.5, 3.0]),
     st.sampled_from([None, None, "own", "plus_one", "minus_one", "positions"]),
 )
 
@@ -1430,8 +1461,8 @@ def letters(name: str) -> str:
     return "".join(letter for letter in decomposed if letter.isascii() and letter.isalnum())
 
 
-def check_any_document(folder: Path, document: Any, out: Path, reading: Reading | None = None) -> None:
-    """A canonical dataset and a full account, or one sentence; never anything else."""
+def check_any_document(folder: Path, document: Any, out: Path, reading: Reading | None = None) -> int:
+    """A canonical dataset and a full account, or one sentence; never anything else. Returns the annotations kept."""
     document, target = marked(document), out / "raw"
     (folder / "instances.json").write_text(json.dumps(document))
     target.mkdir()
@@ -1442,13 +1473,14 @@ def check_any_document(folder: Path, document: Any, out: Path, reading: Reading 
         assert str(error).endswith(".")
         assert "\n" not in str(error)
         event("refused")
-        return
+        return 0
     event(f"{'some' if report['annotations'] else 'no'} annotations kept")
     check_account(report, document)
     check_canonical(target)
     source.changes.write(out / "changes.csv")
     check_records(document, target, out / "changes.csv")
     check_photos(folder, target)
+    return int(report["annotations"])
 
 
 @pytest.fixture(scope="module")
@@ -1466,6 +1498,20 @@ def some_photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_whatever_a_file_holds(some_photos: Path, document: Any, reading: Reading) -> None:
     with tempfile.TemporaryDirectory(dir=some_photos.parent) as out:
         check_any_document(some_photos, document, Path(out), reading)
+
+
+def test_most_files_of_the_property_become_datasets(some_photos: Path) -> None:
+    """Else it would try little but the refusals: once only one in seven did."""
+    kept = []
+
+    @settings(max_examples=150, deadline=None, derandomize=True, database=None, phases=[Phase.generate])
+    @given(DOCUMENTS, READINGS)
+    def count(document: Any, reading: Reading) -> None:
+        with tempfile.TemporaryDirectory(dir=some_photos.parent) as out:
+            kept.append(check_any_document(some_photos, document, Path(out), reading))
+
+    count()
+    assert np.mean(np.array(kept) > 0) >= 0.5
 
 
 @pytest.mark.thorough
@@ -1492,6 +1538,22 @@ def test_whatever_bytes_a_file_holds(tmp_path: Path, data: bytes) -> None:
     (tmp_path / "out").mkdir()
     with pytest.raises(SeamlineError, match=r"instances\.json"):
         canonicalise(read(folder, "instances.json"), tmp_path / "out", copy)
+
+
+def test_one_photo_in_two_annotation_files_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A file of tops for train and one of trousers for val, and a copy in another folder."""
+    folder = write_dataset(tmp_path / "in", count=4)
+    coco = json.loads((folder / "instances.json").read_text())
+    (folder / "instances.json").unlink()
+    for category, split in ((1, "train"), (2, "val")):
+        part = coco | {"annotations": [one for one in coco["annotations"] if one["category_id"] == category]}
+        part["images"] = coco["images"][:3] if split == "train" else coco["images"][1:]
+        (folder / f"instances_{split}.json").write_text(json.dumps(part))
+    report, found = canonical(folder, tmp_path / "out")
+    files = [hashlib.sha256(path.read_bytes()).digest() for path in (tmp_path / "out" / "images").iterdir()]
+    assert report["equal_photos"] == len(files) - len(set(files)) == 2
+    assert len(found["images"]) == 6
+    assert "2 images whose file equals another's, byte for byte, such as 002.png and 002.png" in capsys.readouterr().out
 
 
 @pytest.mark.skipif(not HAS_SHARED_DATA, reason="the real photos are not on this machine")

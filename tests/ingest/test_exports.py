@@ -32,7 +32,19 @@ from tests.ingest.exports import (
     roboflow,
     supervisely,
 )
-from tests.ingest.exports.scenes import HEIGHT, WIDTH, Export, Mask, Scene, Shown, digest, scenes, zipped
+from tests.ingest.exports.scenes import (
+    HEIGHT,
+    WIDTH,
+    Export,
+    Mask,
+    Scene,
+    Shown,
+    digest,
+    pixels,
+    scenes,
+    write_photo,
+    zipped,
+)
 
 pytestmark = pytest.mark.process
 
@@ -47,6 +59,8 @@ Done = subprocess.CompletedProcess[str]
 # Each tool's usual export, which goes from pull to split; the least IoU of a mask that the tool's file keeps.
 TOOLS: dict[str, tuple[Write, float]] = {
     "cvat": (lambda folder: cvat.write(folder, scenes()), 1),
+    "cvat, a video": (lambda folder: cvat.write_video(folder, scenes()), 1),
+    "cvat, a video in old versions": (lambda folder: cvat.write_video(folder, scenes(), 0, 3, by_frame=True), 1),
     "label_studio": (lambda folder: label_studio.write(folder, scenes()), 1),
     "roboflow": (lambda folder: roboflow.write(folder, scenes()), 1),
     "fiftyone": (lambda folder: fiftyone.write(folder, scenes()), 0.98),  # its outlines are half a pixel off
@@ -216,6 +230,20 @@ def test_photo_for_photo_and_mask_for_mask(tool: str, tmp_path: Path) -> None:
     assert all(len({split_of[photo] for photo in versions}) == 1 for versions in export.versions)
 
 
+def test_frames_that_may_be_numbered_otherwise_are_said(tmp_path: Path) -> None:
+    """Every frame of the video was taken out anew: those without a record may show what the records mean."""
+    (tmp_path / "export").mkdir()
+    export = cvat.write_video(tmp_path / "export", scenes())
+    said = pull(tmp_path, export).stdout
+    assert "frames of a video" not in said
+    photos = tmp_path / "export" / "images" / "default"
+    for number in (0, 1, 6):
+        write_photo(photos / f"frame_{number:06d}.PNG", pixels(scenes()[0]) // 2 + number)
+    done = pull(tmp_path, export)
+    assert "photos are frames of a video, such as 'images/default/frame_000005.PNG', and 3 more frames" in done.stdout
+    assert read(tmp_path / "raw-report.json")["files_without_record"] == 3
+
+
 @pytest.mark.parametrize("versions", [True, False])
 def test_names_alone_keep_the_versions_of_a_photo_together(versions: bool, tmp_path: Path) -> None:
     """Roboflow's, that is; without split.versions the same photos are torn apart, so that the test would see it."""
@@ -255,6 +283,8 @@ def test_official_splits_are_the_tools_own(tool: str, tmp_path: Path) -> None:
 # Archives as the tools name them, and as users pack a folder.
 ZIPS: dict[str, str] = {
     "cvat": "task_clothes_annotations_2024_01_01_00_00_00_coco 1.0.zip",
+    "cvat, a video": "task_clothes.mp4_annotations_2024_01_01_00_00_00_coco 1.0.zip",
+    "cvat, a video in old versions": "task_clothes_coco.zip",
     "label_studio": "project-4-at-2024-01-01-00-00-0a1b2c3d.zip",
     "roboflow": "clothes.v3i.coco-segmentation.zip",
     "fiftyone": "export.zip",

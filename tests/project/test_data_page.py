@@ -26,6 +26,11 @@ HELD_BY = {
         "ingest/test_archives::test_nor_may_archives_inside_it_together",
         "ingest/test_archives::test_hard_links_count_in_what_a_tar_unpacks_to",
     ],
+    "frames of a video, of which some have no record: taken out anew, they may be numbered otherwise than in the "
+    "annotation tool": [
+        "ingest/test_exports::test_frames_that_may_be_numbered_otherwise_are_said",
+        "ingest/test_exports::test_photo_for_photo_and_mask_for_mask",
+    ],
     "a name twice in a zip": ["ingest/test_archives::test_a_name_that_is_there_twice_is_said"],
     "characters in such names whose second byte is that of a backslash (Shift-JIS, GBK, Big5)": [
         "ingest/test_archives::test_a_backslash_that_is_half_of_a_character_makes_no_folder",
@@ -75,6 +80,10 @@ HELD_BY = {
     "versions of one photo, by their names (`look00_jpg.rf.HASH.jpg`, `extra.name`)": [
         "stages/test_splitting::test_versions_of_a_look_stay_in_one_split",
         "ingest/test_exports::test_names_alone_keep_the_versions_of_a_photo_together",
+    ],
+    "one photo in two annotation files or folders, byte for byte": [
+        "ingest/test_canonical::test_one_photo_in_two_annotation_files_is_said",
+        "stages/test_splitting::test_equal_files_stay_in_one_split",
     ],
     "mirrored, turned, resized or lighter copies": [
         "dataset/test_near_duplicates::test_a_mirrored_or_turned_copy_is_a_near_duplicate",

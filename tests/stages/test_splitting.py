@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections import defaultdict
 from pathlib import Path
 from typing import Any
@@ -11,11 +12,12 @@ import cv2
 import msgspec
 import numpy as np
 import pytest
+from PIL import Image
 
 from seamline.base.coco import Coco
 from seamline.base.splits import SPLITS
 from stages.split import instances_of_images, print_report
-from tests.conftest import square
+from tests.conftest import square, write_dataset
 from tests.stages.test_stage import run_stage, with_params
 
 FOLDERS = {"train": "train", "valid": "val", "test": "test"}
@@ -96,6 +98,26 @@ def test_versions_of_a_look_stay_in_one_split(tmp_path: Path) -> None:
 
     split(tmp_path, versions=False, group_by="extra.name")
     assert {len(splits) for splits in splits_of_looks(tmp_path).values()} == {1}
+
+
+def test_equal_files_stay_in_one_split(tmp_path: Path) -> None:
+    """Under names that say nothing, of the same size as all others, and with near-duplicates not looked for."""
+    folder = write_dataset(tmp_path / "in", count=30)
+    photos = sorted((folder / "photos").iterdir())
+    for path in photos:
+        Image.open(path).save(path.with_suffix(".bmp"))
+        path.unlink()
+    text = (folder / "instances.json").read_text().replace(".png", ".bmp")
+    (folder / "instances.json").write_text(text)
+    for number in range(1, 31, 3):  # three of each
+        for copy in (number + 1, number + 2):
+            shutil.copy(folder / "photos" / f"{number:03d}.bmp", folder / "photos" / f"{copy:03d}.bmp")
+    split(tmp_path, near_duplicate_bits=None)
+    where: dict[bytes, set[str]] = {}
+    for name in SPLITS:
+        for image in json.loads((tmp_path / "split" / f"{name}.json").read_text())["images"]:
+            where.setdefault((tmp_path / "subset" / "images" / image["file_name"]).read_bytes(), set()).add(name)
+    assert (len(where), {len(splits) for splits in where.values()}) == (10, {1})
 
 
 def test_versions_across_official_splits_are_counted(tmp_path: Path) -> None:

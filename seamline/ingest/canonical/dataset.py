@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from tqdm import tqdm
@@ -52,6 +52,8 @@ def canonicalise(
     entries = numbered_entries(source, reading.convention)
     for entry in tqdm(entries, desc="images", unit="image", disable=None):
         place_image(entry, target / "images", place)
+    equal = equal_photos(entries)
+    say_equal(equal)
     crowds, tally, count = Crowds(), Tally(), 0
 
     def counted(annotations: Iterable[Record]) -> Iterator[Record]:
@@ -71,8 +73,7 @@ def canonicalise(
     dropped = changes.counts("dropped")
     lost = {reason: count for reason, count in dropped.items() if reason.startswith("annotation:")}
     if lost and not count:
-        title = source.parts[0].title
-        raise SeamlineError(f"{title}: no annotation of it can be used ({reasons(lost)}).")
+        raise SeamlineError(f"{source.parts[0].title}: no annotation of it can be used ({reasons(lost)}).")
     report: Record = {
         "layout": source.layout,
         "images": len(entries),
@@ -83,14 +84,13 @@ def canonicalise(
             "".join(f"{entry.picture.sha256}  {entry.name}\n" for entry in entries).encode()
         ).hexdigest(),
     }
-    splits = Counter(source.parts[entry.part].split for entry in entries)
-    if None not in splits:
-        report["official_splits"] = {str(split): splits[split] for split in sorted(splits, key=str)}
     return {
         **report,
+        **official_splits(source.parts[entry.part].split for entry in entries),
         "files_without_record": source.files_without_record,
         "repaired": changes.counts("repaired"),
         "dropped": dropped,
+        "equal_photos": len(equal),
         "crowds": crowds.habit(),
         "unchecked_masks": tally.unchecked,
     }
@@ -108,6 +108,31 @@ def numbered_entries(source: Source, convention: str | float | None) -> list[Ent
         print(f"{to_terminal(title)}: {counted(len(others), 'photo')} of another size than the record says; {hint}")
     number_entries(entries, source.parts, changes)
     return entries
+
+
+def official_splits(splits_of_images: Iterable[str | None]) -> Record:
+    """How many images each split has, where every image has one."""
+    splits = Counter(splits_of_images)
+    return (
+        {} if None in splits else {"official_splits": {str(split): splits[split] for split in sorted(splits, key=str)}}
+    )
+
+
+def equal_photos(entries: Sequence[Entry]) -> list[tuple[Entry, Entry]]:
+    """Images whose file has the same bytes as that of an image before, each with the first such image."""
+    firsts: dict[str, Entry] = {}
+    pairs = [(firsts.setdefault(entry.picture.sha256, entry), entry) for entry in entries]
+    return [(first, entry) for first, entry in pairs if first is not entry]
+
+
+def say_equal(pairs: Sequence[tuple[Entry, Entry]]) -> None:
+    if pairs:
+        first, other = (to_terminal(entry.head.file_name) for entry in pairs[0])
+        print(
+            f"{counted(len(pairs), 'image')} whose file equals another's, byte for byte, such as {other} and {first}: "
+            "each keeps its own annotations, and split keeps them together; where they show different garments of one "
+            "photo, put all into one"
+        )
 
 
 def reasons(dropped: Mapping[str, int]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
@@ -21,6 +22,7 @@ from seamline.ingest.layouts.matching import Matches, Split, is_address, lies_be
 
 NO_IMAGES = {".json", ".mat", ".txt", ".xml", ".csv", ".md", ".html", ".yaml", ".zip"}
 OTHER_FORM = "image: its file was found under another form of its name"
+FRAME = re.compile(r"(?:^|/)frame_?\d+\.\w+$", re.IGNORECASE)
 UNUSED_IN_CP1252 = {0x81, 0x8D, 0x8F, 0x90, 0x9D}
 
 
@@ -65,6 +67,7 @@ def files_to_source(layout: str, folder: Path, paths: Mapping[str | None, Path],
         )
     photos = [file for file in files if file.lower().endswith(tuple(PIPELINE_SUFFIXES))]
     unlisted = [file for file in photos if file not in used]
+    say_other_frames([file for file in used if FRAME.search(file)], [file for file in unlisted if FRAME.search(file)])
     say_left_aside([file for file in unlisted if lies_beside_photos(file)])
     return Source(layout, parts, changes, attributes=tables[0], files_without_record=len(unlisted))
 
@@ -181,6 +184,18 @@ def say_missing(title: str, wanted: Mapping[str, None], matches: Matches) -> Non
             to_terminal(
                 f"{title}: files that may be those of file_names, but not for certain, are left aside "
                 f"({len(matches.left_aside)}), such as {file!r} for {name!r}; pull.images names the photos' folder"
+            )
+        )
+
+
+def say_other_frames(used: Sequence[str], others: Sequence[str]) -> None:
+    """Frames that somebody took out of the video anew may be numbered otherwise, and then each mask is on another."""
+    if len(used) > 1 and others:
+        print(
+            to_terminal(
+                f"{len(used)} photos are frames of a video, such as {min(used)!r}, and {len(others)} more frames have "
+                "no record; if they were taken out of the video anew, their numbers have to be those of the annotation "
+                "tool: CVAT counts from 0, ffmpeg from 1 without -start_number 0"
             )
         )
 

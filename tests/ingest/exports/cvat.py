@@ -40,6 +40,26 @@ def write(folder: Path, scenes: Sequence[Scene], brush: dict[str, set[int]] | No
     return Export(folder, shown, {"annotation: has a box and no mask": 1})
 
 
+def write_video(
+    folder: Path, scenes: Sequence[Scene], start: int = 5, step: int = 10, by_frame: bool = False
+) -> Export:
+    """A video's task, of which every `step`-th frame from `start` on was annotated.
+
+    From bindings.py, TaskData._init_frame_info: a frame is called by its number in the video, `frame_{:06d}`, counted
+    from 0; a video's frames are exported as PNG. Images are numbered from 1, or by those numbers in old versions.
+    """
+    numbers = [start + step * index for index in range(len(scenes))]
+    names = [f"frame_{number:06d}.PNG" for number in numbers]
+    shown: dict[str, list[Shown]] = {}
+    for scene, name in zip(scenes, names, strict=True):
+        shown[write_photo(folder / "images" / "default" / name, pixels(scene))] = shown_with_crowds(scene, {})
+    ids = numbers if by_frame else range(1, len(scenes) + 1)
+    found = instances(scenes, ids, names, {}, {"occluded": False}, {"occluded": False, "rotation": 0.0})
+    (folder / "annotations").mkdir()
+    (folder / "annotations" / "instances_default.json").write_text(json.dumps(found, separators=(",", ":")))
+    return Export(folder, shown, {"annotation: has a box and no mask": 1})
+
+
 def write_project(folder: Path, scenes: Sequence[Scene]) -> Export:
     """A project of two tasks, whose subsets are Train and Validation: a file and a folder of photos each."""
     half = len(scenes) // 2
