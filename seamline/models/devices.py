@@ -17,7 +17,7 @@ def chosen_device(path: Path, name: str) -> str:
     auto is a GPU for weights (.pt) where torch can use one; ONNX and OpenVINO models stay on the CPU.
 
     Raises:
-        SeamlineError: when it is no name of a device.
+        SeamlineError: when there is no device of that name.
     """
     if name == "auto":
         return "cuda:0" if path.suffix == ".pt" and gpu_count() else "cpu"

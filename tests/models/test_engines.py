@@ -123,7 +123,7 @@ def test_onnxruntime_that_falls_back_to_the_cpu_is_not_taken_for_a_gpu(
         open_engine(untrained.models()["onnx"], 1, device=device)
 
 
-def test_onnxruntime_is_told_what_to_run_a_model_on() -> None:
+def test_onnxruntime_runs_a_model_on_what_was_asked_for_first() -> None:
     on_cpu: tuple[str, dict[str, int]] = ("CPUExecutionProvider", {})
     on_cuda = ("CUDAExecutionProvider", {"device_id": 1, "use_tf32": 0})
     assert providers_for("cpu", "f32") == [on_cpu]

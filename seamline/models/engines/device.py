@@ -143,7 +143,7 @@ class DeviceEngine:
         with products_in_tf32(self.tf32):
             outputs = self.model(given.to(self.dtype, memory_format=self.layout))
         if stream:
-            stream.synchronize()  # so that times are told apart; meanwhile the other batch's work is queued
+            stream.synchronize()  # so that each time is its own; meanwhile the other batch's work is queued
         return tuple(outputs) if self.tensors else tuple(output.cpu().numpy() for output in outputs)
 
 

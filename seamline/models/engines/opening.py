@@ -29,8 +29,7 @@ def open_engine(
     """The engine that a model's path asks for: *.pt, *.onnx, or a folder with model.xml.
 
     Args:
-        threads: CPU threads that the model runs on, in all; detect_all decodes images in half as many beside
-            them.
+        threads: CPU threads that the model runs on, in all; detect_all decodes images in half as many beside them.
         streams: batches worked on at once by infer_beside(), each on threads / streams of them; None: as many as
             threads, or what OpenVINO thinks best.
         batch: images in each of them.
