@@ -48,7 +48,7 @@ def main() -> None:
     from seamline.inference.threads import limit_other_threads
 
     limit_other_threads()
-    detector = Detector(args.model, limits.confidence, limits.nms_iou, limits.max_detections)
+    detector = Detector(args.model, limits.confidence, limits.nms_iou, limits.max_detections, device=limits.device)
     kinds = kinds_of(detector.has_masks)
     with whole_folder(args.out) as out:
         for split in MEASURED_SPLITS:
@@ -68,7 +68,8 @@ def main() -> None:
         },
     )
     with whole_folder(report / "evaluate") as folder:
-        write_json(folder / "model.json", detector.engine.facts._asdict())
+        computed = {"precision": detector.precision, "device": detector.device}
+        write_json(folder / "model.json", detector.engine.facts._asdict() | computed)
         write_evaluation(evaluations, args.model, args.split, args.out, args.images, limits, folder)
 
     for split in MEASURED_SPLITS:

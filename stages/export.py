@@ -60,7 +60,7 @@ def main() -> None:
 
     limit_other_threads()
     limits = Limits(evaluation.confidence, evaluation.nms_iou, evaluation.max_detections)
-    validation = read_validation(args.split / "val.json", images, limits, evaluation.iou_thresholds)
+    validation = read_validation(args.split / "val.json", images, limits, evaluation.iou_thresholds, evaluation.device)
     reference = measure_reference(args.weights, validation, images_of_split(validation.split_file, images))
     calibration = evenly_spaced(images_of_split(args.split / "train.json", images), settings.int8.calibration_images)
     rows = {"pytorch": compared_row("pytorch", args.weights, args.weights, reference, settings)}

@@ -17,6 +17,8 @@ from seamline.params.evaluate import Evaluate
 
 BF16 = {"avx512_bf16", "amx_bf16"}  # instructions, any of which makes bf16 worth a row
 
+ON_GPU = ("tf32", "f16", "bf16")  # beside f32
+
 
 class Row(NamedTuple):
     """A line of the benchmark: a model and how it is run."""
@@ -47,14 +49,19 @@ def openable_models(models: Mapping[str, Path]) -> dict[str, Path]:
 def rows_to_measure(models: Mapping[str, Path], instructions: Sequence[str], on_gpu: Collection[str]) -> list[Row]:
     """Every model on the CPU, OpenVINO also in bf16 where the processor has it, then the models that can use a GPU.
 
-    By default OpenVINO would choose bf16 by itself, and look twice as fast as the others.
+    By default OpenVINO would choose bf16 by itself, and look twice as fast as the others; cuDNN tf32.
     """
     rows = []
     for name, path in models.items():
         rows.append(Row(name, path))
         if name == "openvino" and BF16 & set(instructions):
             rows.append(Row("openvino_bf16", path, precision="bf16"))
-    return rows + [Row(f"{name}_cuda", path, device="cuda") for name, path in models.items() if name in on_gpu]
+    for name, path in models.items():
+        if name in on_gpu:
+            rows.append(Row(f"{name}_cuda", path, device="cuda"))
+            others = ON_GPU if name == "pytorch" else ()
+            rows += [Row(f"{name}_cuda_{precision}", path, precision, "cuda") for precision in others]
+    return rows
 
 
 def formats_on_gpu(names: Collection[str]) -> list[str]:
@@ -74,7 +81,7 @@ def formats_on_gpu(names: Collection[str]) -> list[str]:
 def concurrencies_to_try(row: Row, cores: int) -> list[Concurrency]:
     """One image on all cores, one image on each core, and half as many where there is room; on a GPU batches."""
     if row.device == "cuda":
-        return [Concurrency(), Concurrency(batch=16)]
+        return [Concurrency(batch=batch) for batch in (1, 8, 32)]
     return [Concurrency(streams) for streams in sorted({1, cores // 2 or 1, cores})]
 
 

@@ -35,6 +35,7 @@ class Validation(NamedTuple):
     images: Path
     limits: Limits
     iou_thresholds: IouThresholds
+    device: str = "cpu"  # of the weights; what is exported is measured where it is made for, on the CPU
 
 
 class Measured(NamedTuple):
@@ -74,8 +75,10 @@ def figure_name(kind: str) -> str:
     return f"val_{kind}_mAP50_95"
 
 
-def read_validation(split_file: Path, images: Path, limits: Limits, iou_thresholds: IouThresholds) -> Validation:
-    return Validation(read_ground_truth(split_file), split_file, images, limits, iou_thresholds)
+def read_validation(
+    split_file: Path, images: Path, limits: Limits, iou_thresholds: IouThresholds, device: str = "cpu"
+) -> Validation:
+    return Validation(read_ground_truth(split_file), split_file, images, limits, iou_thresholds, device)
 
 
 def measure(model: Path | Engine, validation: Validation) -> Measured:
@@ -84,7 +87,9 @@ def measure(model: Path | Engine, validation: Validation) -> Measured:
     Raises:
         SeamlineError: when the split has no instances, or the model's classes are others.
     """
-    detector = Detector(model, *validation.limits)
+    is_weights = isinstance(model, Path) and model.suffix == ".pt"
+    limits = validation.limits
+    detector = Detector(model, *limits, device=validation.device) if is_weights else Detector(model, *limits)
     records = predict_split(detector, validation.split_file, validation.images, "val")
     figures = average_precision(validation.truth, records, kind_of(detector), validation.iou_thresholds)
     value = figures.summary["mAP50_95"]

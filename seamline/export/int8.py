@@ -99,6 +99,7 @@ class CompiledEngine:
     """A model that OpenVINO has compiled, as accuracy control hands it over: one image at a time."""
 
     precision, streams, callers = "int8", 1, 1
+    device, readers, tensors = "cpu", 0, None
 
     def __init__(self, compiled: Any, facts: ModelFacts, family: Family) -> None:
         self.compiled, self.facts, self.family = compiled, facts, family

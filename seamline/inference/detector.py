@@ -9,26 +9,29 @@ Example:
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
+import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
-from seamline.base.errors import SeamlineError
+from seamline.base.errors import SeamlineError, counted
 from seamline.base.parallel import usable_cores
 from seamline.images.budget import PIXELS_UNDER_WAY, PixelBudget
 from seamline.images.files import MAX_PIXELS
 from seamline.images.reading import ImageError, Source, is_unchanging, read_within_budget
 from seamline.models.arrays import Canvas, Outputs
 from seamline.models.detections import Detections
-from seamline.models.engines.engine import WAITING, Engine
+from seamline.models.devices import BATCH_ON_GPU
+from seamline.models.engines.engine import WAITING, Engine, OutOfDeviceMemory
 from seamline.models.engines.opening import open_engine
 from seamline.models.families import FAMILIES
 from seamline.models.model_facts import Limits
@@ -73,15 +76,17 @@ class Detector:
         max_detections: int | None = None,
         threads: int | None = None,
         streams: int | None = None,
-        batch: int = 1,
+        batch: int | None = None,
         precision: str = "f32",
         device: str = "cpu",
         max_pixels: int = MAX_PIXELS,
         pixels_under_way: int = PIXELS_UNDER_WAY,
+        channels_last: bool | None = None,
     ) -> None:
         """Open a model; thresholds left out are its own, the rest is for open_engine, all usable cores for threads.
 
         Args:
+            batch: images that detect_all() puts together; None: 1 on a CPU, 16 on a GPU.
             max_pixels: the limit on one image.
             pixels_under_way: the limit on all images that are decoded at the same time, whatever the number of threads;
                 an image of more waits until it is alone.
@@ -90,21 +95,22 @@ class Detector:
             SeamlineError: when there is no such model, or it cannot be read or not be run like this.
         """
         self.threads = threads or usable_cores()
-        self.batch = batch
         self.max_pixels = max_pixels
         self.budget = PixelBudget(pixels_under_way)
         self.engine = (
-            open_engine(Path(model), self.threads, streams, batch, precision, device)
+            open_engine(Path(model), self.threads, streams, batch or 1, precision, device, channels_last)
             if isinstance(model, Path | str)
             else model
         )
+        self.batch = batch or (1 if self.engine.device == "cpu" else BATCH_ON_GPU)
         facts = self.engine.facts
         self.family = FAMILIES[facts.family]
         self.names, self.imgsz, self.has_masks = facts.names, facts.imgsz, facts.masks
         self.confidence = facts.confidence if confidence is None else confidence
         self.nms_iou = facts.nms_iou if nms_iou is None else nms_iou
         self.max_detections = facts.max_detections if max_detections is None else max_detections
-        self._making_callers = threading.Lock()
+        self._making_pools = threading.Lock()
+        self._most_at_once = self.batch  # fewer, once a batch did not fit into a GPU's memory
         self._process = os.getpid()
         self._is_closed = False
 
@@ -117,6 +123,11 @@ class Detector:
     def precision(self) -> str:
         """What the engine computes in, read back from it."""
         return self.engine.precision
+
+    @property
+    def device(self) -> str:
+        """Where it computes: cpu, cuda:0."""
+        return self.engine.device
 
     def detect(self, source: Source) -> Detections:
         """What is found in one image, as soon as can be: every thread works on it.
@@ -153,12 +164,13 @@ class Detector:
         """
         limits = self._begin()
         taken = self._take((0, source))
-        return self._later(lambda: detections_or_raise(self._detect_group([taken], limits)[0]))
+        return self._later(self._callers, lambda: detections_or_raise(self._detect_group([taken], limits)[0]))
 
     def close(self) -> None:
         """Wait for what is under way, and let threads go; what is asked after that is refused."""
         self._is_closed = True
         if os.getpid() == self._process:
+            self._readers.shutdown()
             self._callers.shutdown()
 
     def __enter__(self) -> Detector:
@@ -177,11 +189,11 @@ class Detector:
             )
         return Limits(self.confidence, self.nms_iou, self.max_detections)
 
-    def _later(self, work: Callable[[], R]) -> Future[R]:
+    def _later(self, pool: ThreadPoolExecutor, work: Callable[[], R]) -> Future[R]:
         """Raises a SeamlineError where the detector was closed, or the process forked, since the call began."""
         self._begin()
         try:
-            return self._callers.submit(work)
+            return pool.submit(work)
         except RuntimeError:
             self._begin()  # closed meanwhile, by another thread
             raise
@@ -189,32 +201,55 @@ class Detector:
     @property
     def _callers(self) -> ThreadPoolExecutor:
         """The threads that decode images, wait for the engine's streams, and decode their outputs."""
-        with self._making_callers:
-            return self._made_callers
+        return self._pools[0]
+
+    @property
+    def _readers(self) -> ThreadPoolExecutor:
+        """The threads that decode images one by one for the callers of a GPU, which would wait for a batch of them."""
+        return self._pools[1]
+
+    @property
+    def _pools(self) -> tuple[ThreadPoolExecutor, ThreadPoolExecutor]:
+        with self._making_pools:
+            return self._made_pools
 
     @functools.cached_property
-    def _made_callers(self) -> ThreadPoolExecutor:
-        return ThreadPoolExecutor(self.engine.callers, thread_name_prefix="detect")
+    def _made_pools(self) -> tuple[ThreadPoolExecutor, ThreadPoolExecutor]:
+        return (
+            ThreadPoolExecutor(self.engine.callers, thread_name_prefix="detect"),
+            ThreadPoolExecutor(self.engine.readers or 1, thread_name_prefix="decode"),
+        )
 
     def _detect_all(self, sources: Iterable[Source], limits: Limits) -> Iterator[Detections | ImageError]:
         def begin(group: list[Taken]) -> Future[list[Detections | ImageError]]:
-            return self._later(functools.partial(self._detect_group, group, limits))
+            return self._later(self._callers, functools.partial(self._detect_group, group, limits))
 
-        for found in in_order(begin, grouped(map(self._take, enumerate(sources, 1)), self.batch), self.ahead):
-            yield from found
+        def decode(taken: Taken) -> Future[Taken]:
+            return self._later(self._readers, functools.partial(self._prepared, taken))
+
+        with contextlib.ExitStack() as stack:
+            taken: Iterator[Taken] = map(self._take, enumerate(sources, 1))
+            if self.engine.readers:
+                taken = stack.enter_context(
+                    contextlib.closing(in_order(decode, taken, self.batch + self.engine.readers))
+                )
+            for found in in_order(begin, grouped(taken, self.batch), self.ahead):
+                yield from found
 
     def _take(self, numbered: tuple[int, Source]) -> Taken:
         """A source as it may wait, its owner doing with it what he likes; the 0th is the only one."""
         number, source = numbered
         taken = Taken(source, f"image {number}" if number else "image")
-        return taken if is_unchanging(source) else taken._replace(source=self._prepared_or_error(*taken))
+        return taken if is_unchanging(source) else self._prepared(taken)
+
+    def _prepared(self, taken: Taken) -> Taken:
+        if isinstance(taken.source, Prepared | ImageError):
+            return taken
+        return taken._replace(source=self._prepared_or_error(taken.source, taken.name))
 
     def _detect_group(self, group: list[Taken], limits: Limits) -> list[Detections | ImageError]:
         """A batch from its sources to its detections, in one thread: handing it from thread to thread costs a tenth."""
-        ready = [
-            one.source if isinstance(one.source, Prepared | ImageError) else self._prepared_or_error(*one)
-            for one in group
-        ]
+        ready = [self._prepared(one).source for one in group]
         found = iter(self._infer(self.engine.infer_beside, [one for one in ready if isinstance(one, Prepared)], limits))
         return [one if isinstance(one, ImageError) else next(found) for one in ready]
 
@@ -235,15 +270,39 @@ class Detector:
     def _infer(self, infer: Callable[..., Any], group: list[Prepared], limits: Limits) -> list[Detections]:
         if not group:
             return []
+        if len(group) > (most := self._most_at_once):
+            parts = [group[start : start + most] for start in range(0, len(group), most)]
+            return [one for part in parts for one in self._infer(infer, part, limits)]
+        try:
+            return self._infer_at_once(infer, group, limits)
+        except OutOfDeviceMemory:
+            if len(group) == 1:
+                raise
+        self._take_fewer(len(group) // 2)
+        return self._infer(infer, group, limits)
+
+    def _take_fewer(self, most: int) -> None:
+        """Said once for each size, whichever thread notices it first."""
+        with self._making_pools:
+            if most < self._most_at_once:
+                self._most_at_once = most
+                said = f"{self.device}: out of memory; {counted(most, 'image')} at once from here on"
+                print(said, file=sys.stderr, flush=True)
+
+    def _infer_at_once(self, infer: Callable[..., Any], group: list[Prepared], limits: Limits) -> list[Detections]:
         canvases = group[0].canvas[None] if len(group) == 1 else np.stack([one.canvas for one in group])
         start = time.perf_counter()
 
         def decode(outputs: Outputs) -> list[Detections]:
             inferred = time.perf_counter()
-            found = [
-                self.family.outputs_to_detections(own, one.placement, self.engine.facts, limits)
-                for own, one in zip(zip(*outputs, strict=True), group, strict=True)
-            ]
+            facts, tensors = self.engine.facts, self.engine.tensors
+            if tensors:
+                found = tensors.outputs_to_detections(outputs, [one.placement for one in group], facts, limits)
+            else:
+                found = [
+                    self.family.outputs_to_detections(own, one.placement, facts, limits)
+                    for own, one in zip(zip(*outputs, strict=True), group, strict=True)
+                ]
             timings_ms = (1000 * (inferred - start), 1000 * (time.perf_counter() - inferred))
             return [one.with_timings(own.milliseconds, *timings_ms) for one, own in zip(found, group, strict=True)]
 
@@ -257,7 +316,7 @@ def detections_or_raise(found: Detections | ImageError) -> Detections:
     return found
 
 
-def in_order(begin: Callable[[T], Future[R]], items: Iterable[T], ahead: int) -> Iterator[R]:
+def in_order(begin: Callable[[T], Future[R]], items: Iterable[T], ahead: int) -> Generator[R, None, None]:
     """What is begun for each item, in the order of the items; up to `ahead` items more than were asked for."""
     waiting: deque[Future[R]] = deque()
     try:

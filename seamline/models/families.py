@@ -6,6 +6,7 @@ training and export in those rooms; Detector, evaluation and the benchmark stay 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -34,6 +35,21 @@ class Family(Protocol):
 
     def load_module(self, path: Path, device: str) -> tuple[Any, ModelFacts]:
         """The torch module in a .pt file, which makes a tuple of outputs from a tensor; the batch is the first axis."""
+
+
+class TensorFamily(Protocol):
+    """The same in tensors, where they are: a second module of a family whose work a GPU can do as well."""
+
+    def canvases_to_tensor(self, canvases: Any) -> Any:
+        """What the model takes, as NCHW in f32, from a tensor of canvases in u8."""
+
+    def convert_module(self, module: Any, dtype: Any) -> None:
+        """Have the torch module compute in a kind of numbers, where these do not do harm."""
+
+    def outputs_to_detections(
+        self, outputs: Sequence[Any], placements: Sequence[Any], facts: ModelFacts, limits: Limits
+    ) -> list[Detections]:
+        """Decode a batch's raw outputs."""
 
 
 FAMILIES: dict[str, Family] = {YOLO: yolo}

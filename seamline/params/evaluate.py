@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from typing import Annotated
 
 import numpy as np
@@ -32,8 +33,13 @@ class Evaluate(Section):
     confidence: Annotated[float, Meta(ge=0, lt=1)]
     nms_iou: Annotated[float, Meta(gt=0, le=1)]
     max_detections: Annotated[int, Meta(ge=1, le=100)]
+    device: Text
     iou_thresholds: IouThresholds
     bootstrap_samples: Annotated[int, Meta(ge=100, le=10000)]
     slices: dict[Text, dict[Text, Text] | None]
     overlays: Annotated[int, Meta(ge=1, le=100)]
     seed: Seed
+
+    def __post_init__(self) -> None:
+        if not re.fullmatch(r"auto|cpu|cuda(:[0-9]{1,2})?", self.device):
+            raise ValueError(f"device has to be auto, cpu, cuda or cuda:NUMBER, not {self.device!r}")

@@ -98,9 +98,13 @@ def parser() -> argparse.ArgumentParser:
         help="refuse larger images (default: 200 million)",
     )
     add("--threads", type=number_from(int, 1, MOST), help="CPU threads (default: all usable cores)")
-    add("--precision", default="f32", help="f32 (default) or, for OpenVINO, bf16")
-    add("--device", default="cpu", help="cpu (default) or, for PyTorch and ONNX, cuda")
-    add("--batch", type=number_from(int, 1, MOST), default=1, help="images that the model sees at once (default: 1)")
+    add("--precision", default="f32", help="f32 (default); bf16 for OpenVINO; f16, bf16 or tf32 on a GPU")
+    add(
+        "--device",
+        default="auto",
+        help="cpu, cuda or cuda:1 (default: auto, a GPU for best.pt where there is one, and else the CPU)",
+    )
+    add("--batch", type=number_from(int, 1, MOST), help="images that the model sees at once (default: 1; on a GPU 16)")
     return made
 
 
@@ -154,13 +158,13 @@ def predict(
         "format": args.format,
         "crops": args.crops,
         "precision": args.precision,
-        "device": args.device,
-        "batch": args.batch,
+        "device": detector.device,
+        "batch": detector.batch,
         "max_pixels": args.max_pixels,
     }
     check_out(args.out, args.crops)
     with writing_to(args.out), open_journal(args.out, run) as journal:
-        positions = done_before(photos, journal, args.batch, remote)
+        positions = done_before(photos, journal, detector.batch, remote)
         before = len(positions) - positions.count(MISSING)
         if before:
             print(f"{before:,} of {len(photos):,} images are done already")
@@ -180,7 +184,8 @@ def report(
     from seamline.photos.suffixes import passed_over_text
 
     now = len(photos) - before
-    rate = f" ({now / seconds:.1f} images/s in {detector.precision})" if summary.images else ""
+    place = "" if detector.device == "cpu" else f" on {detector.device}"
+    rate = f" ({now / seconds:.1f} images/s in {detector.precision}{place})" if summary.images else ""
     images = "1 image" if summary.images == 1 else f"{summary.images} images"
     print(f"{images} in {seconds:.1f} s{rate}" + (f", {before} of them before" if before else ""))
     if not summary.images:

@@ -29,12 +29,14 @@ def test_rows_are_the_models_and_what_the_machine_adds() -> None:
     assert [row.name for row in rows_to_measure(models, ["avx2"], [])] == list(models)
     rows = rows_to_measure(models, ["avx2", "amx_bf16"], ["pytorch", "onnx"])
     assert [row.name for row in rows] == [
-        "pytorch", "onnx", "openvino", "openvino_bf16", "openvino_int8", "pytorch_cuda", "onnx_cuda"
+        "pytorch", "onnx", "openvino", "openvino_bf16", "openvino_int8", "pytorch_cuda",
+        "pytorch_cuda_tf32", "pytorch_cuda_f16", "pytorch_cuda_bf16", "onnx_cuda",
     ]  # fmt: skip
     assert {row.name: row.path for row in rows}["openvino_bf16"] == Path("openvino")
-    assert [row.precision for row in rows if row.precision != "f32"] == ["bf16"]
-    assert [row.name for row in rows if row.device == "cuda"] == ["pytorch_cuda", "onnx_cuda"]
-    assert [row.name for row in rows_to_measure(models, [], ["pytorch"])][4:] == ["pytorch_cuda"]
+    assert [row.precision for row in rows if row.device == "cpu" and row.precision != "f32"] == ["bf16"]
+    on_gpu = [(row.path, row.precision) for row in rows if row.device == "cuda"]
+    assert on_gpu == [(models["pytorch"], one) for one in ("f32", "tf32", "f16", "bf16")] + [(models["onnx"], "f32")]
+    assert len(rows_to_measure(models, [], ["onnx"])) == len(models) + 1
 
 
 def test_concurrencies_of_a_row() -> None:
@@ -42,7 +44,9 @@ def test_concurrencies_of_a_row() -> None:
     assert concurrencies_to_try(row, 1) == [Concurrency(1)]
     assert concurrencies_to_try(row, 2) == [Concurrency(1), Concurrency(2)]
     assert concurrencies_to_try(row, 16) == [Concurrency(1), Concurrency(8), Concurrency(16)]
-    assert concurrencies_to_try(row._replace(device="cuda"), 16) == [Concurrency(1, 1), Concurrency(1, 16)]
+    assert concurrencies_to_try(row._replace(device="cuda"), 16) == [
+        Concurrency(1, 1), Concurrency(1, 8), Concurrency(1, 32),
+    ]  # fmt: skip
 
 
 def test_what_cannot_be_compared_is_marked_with_the_reason() -> None:

@@ -14,13 +14,13 @@ import numpy as np
 import onnxruntime
 import pytest
 import torch
-from ultralytics import YOLO, nn
+from ultralytics import YOLO
 
 from seamline.base.errors import SeamlineError
 from seamline.base.parallel import usable_cores
 from seamline.images.reading import read_image
-from seamline.models.engines import pytorch
 from seamline.models.engines.engine import copied
+from seamline.models.engines.onnx import providers_for
 from seamline.models.engines.opening import NO_MODEL, open_engine
 from seamline.models.engines.openvino import requests_of
 from tests.conftest import PROJECT
@@ -88,43 +88,50 @@ def test_a_model_of_boxes_alone_and_one_that_was_refused_are_one_sentence(tmp_pa
 
 def test_what_cannot_be_run_is_said(untrained: Untrained) -> None:
     models = untrained.models()
-    with pytest.raises(SeamlineError, match=r"precision 'int4' on 'cpu' was asked for; .* one of f32, bf16"):
+    with pytest.raises(SeamlineError, match=r"precision 'int4' was asked for; .* one of f32, bf16, f16, tf32"):
         open_engine(models["openvino"], 1, precision="int4")
-    with pytest.raises(SeamlineError, match="bf16 is for OpenVINO models only"):
-        open_engine(models["onnx"], 1, precision="bf16")
-    with pytest.raises(SeamlineError, match="cuda for all others"):
+    for name, precision, device in (
+        ("onnx", "bf16", "cpu"), ("onnx", "f16", "cuda:0"), ("pytorch", "bf16", "cpu"), ("openvino", "f16", "cpu"),
+        ("onnx", "tf32", "tensorrt:0"),
+    ):  # fmt: skip
+        with pytest.raises(SeamlineError, match=f"cannot be run in {precision} on {device}; bf16 is for OpenVINO"):
+            open_engine(models[name], 1, precision=precision, device=device)
+    with pytest.raises(SeamlineError, match="OpenVINO models run on the CPU"):
         open_engine(models["openvino"], 1, device="cuda")
+    with pytest.raises(SeamlineError, match=r"best\.pt: tensorrt is for ONNX models"):
+        open_engine(models["pytorch"], 1, device="tensorrt")
     if not torch.cuda.is_available():
-        with pytest.raises(SeamlineError, match=r"best\.pt: device cuda was asked for, and torch .* sees no GPU"):
+        with pytest.raises(SeamlineError, match=r"best\.pt: device cuda:0 was asked for, and torch .* sees no GPU"):
             open_engine(models["pytorch"], 1, device="cuda")
-        with pytest.raises(SeamlineError, match=r"device cuda was asked for, and onnxruntime .* is built without it"):
-            open_engine(models["onnx"], 1, device="cuda")
+        assert open_engine(models["pytorch"], 1, device="auto").device == "cpu"
+    for device, provider in (("cuda:1", "CUDAExecutionProvider"), ("tensorrt", "TensorrtExecutionProvider")):
+        if provider not in onnxruntime.get_available_providers():
+            with pytest.raises(
+                SeamlineError, match=rf"device {device}(:0)? was asked for, .* is built without {provider}"
+            ):
+                open_engine(models["onnx"], 1, device=device)
 
 
-def test_on_a_gpu_f32_is_f32_and_images_go_one_by_one(untrained: Untrained, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As far as it can be seen without one: torch says that there is one, and the model stays where it is."""
-    loaded = nn.tasks.load_checkpoint
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr(nn.tasks, "load_checkpoint", lambda path, device, fuse: loaded(path, device="cpu", fuse=fuse))
-    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)
-    engine: Any = open_engine(untrained.weights, 4, device="cuda")
-    assert engine.streams == 1
-    assert torch.backends.cudnn.allow_tf32, "opening a model changes nothing"
-    seen = list[bool]()
-    monkeypatch.setattr(engine, "device", "cpu")  # where the tensor goes
-    monkeypatch.setattr(pytorch, "torch_threads", lambda _: pytorch.f32_on_gpu())
-    engine.model.register_forward_pre_hook(lambda *_: seen.append(torch.backends.cudnn.allow_tf32))
-    engine.infer(canvas_of(untrained.images()[0]), copied)
-    assert (seen, torch.backends.cudnn.allow_tf32) == ([False], True)
-
-
+@pytest.mark.parametrize(
+    ("device", "provider"), [("cuda", "CUDAExecutionProvider"), ("tensorrt", "TensorrtExecutionProvider")]
+)
 def test_onnxruntime_that_falls_back_to_the_cpu_is_not_taken_for_a_gpu(
-    untrained: Untrained, monkeypatch: pytest.MonkeyPatch
+    untrained: Untrained, monkeypatch: pytest.MonkeyPatch, device: str, provider: str
 ) -> None:
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: [provider])
+    with pytest.raises(SeamlineError, match=f"onnxruntime runs it on CPUExecutionProvider and not on {device}:0"):
+        open_engine(untrained.models()["onnx"], 1, device=device)
 
-    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["CUDAExecutionProvider"])
-    with pytest.raises(SeamlineError, match="onnxruntime runs it on CPUExecutionProvider and not on cuda"):
-        open_engine(untrained.models()["onnx"], 1, device="cuda")
+
+def test_onnxruntime_runs_a_model_on_what_was_asked_for_first() -> None:
+    on_cpu: tuple[str, dict[str, int]] = ("CPUExecutionProvider", {})
+    on_cuda = ("CUDAExecutionProvider", {"device_id": 1, "use_tf32": 0})
+    assert providers_for("cpu", "f32") == [on_cpu]
+    assert providers_for("cuda:1", "f32") == [on_cuda, on_cpu]
+    for precision, in_f16 in (("f32", 0), ("f16", 1)):
+        first, *others = providers_for("tensorrt:1", precision)
+        assert first == ("TensorrtExecutionProvider", {"device_id": 1, "trt_fp16_enable": in_f16})
+        assert others == [on_cuda, on_cpu]
 
 
 THREADS = """

@@ -988,6 +988,38 @@ def damaged_model(bench: Bench) -> Said:
     return bench.predict("model.onnx", "photo.jpg")
 
 
+@produces("...: device ... was asked for; a device is one of auto, cpu, cuda, cuda:1 (the second GPU), tensorrt.")
+def unknown_device(bench: Bench) -> Said:
+    (bench.folder / "photo.jpg").touch()
+    return bench.predict(model_of_nothing(bench.folder / "model.onnx"), "photo.jpg", "--device", "gpu")
+
+
+@produces("...: device ... was asked for, and torch ... sees no GPU.")
+def weights_without_a_gpu(bench: Bench) -> Said:
+    for name in ("photo.jpg", "best.pt"):
+        (bench.folder / name).touch()
+    bench.monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    return bench.predict("best.pt", "photo.jpg", "--device", "cuda")
+
+
+@produces(
+    "...: device ... was asked for, and onnxruntime ... is built without ...; install onnxruntime-gpu in its place."
+)
+def onnxruntime_without_a_gpu(bench: Bench) -> Said:
+    (bench.folder / "photo.jpg").touch()
+    bench.monkeypatch.setattr("onnxruntime.get_available_providers", lambda: ["CPUExecutionProvider"])
+    return bench.predict(model_of_nothing(bench.folder / "model.onnx"), "photo.jpg", "--device", "cuda")
+
+
+@produces(
+    "...: cannot be run in ... on ...; bf16 is for OpenVINO models and for weights (.pt) on a GPU, f16 for weights on a "
+    "GPU and for TensorRT, tf32 for weights on a GPU."
+)
+def unknown_precision(bench: Bench) -> Said:
+    (bench.folder / "photo.jpg").touch()
+    return bench.predict(model_of_nothing(bench.folder / "model.onnx"), "photo.jpg", "--precision", "f16")
+
+
 @produces("...: is a model of the family ...; this version of Seamline opens ....")
 def unknown_family(bench: Bench) -> Said:
     (bench.folder / "photo.jpg").touch()

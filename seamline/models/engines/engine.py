@@ -5,11 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Protocol, TypeVar
 
+import numpy as np
+
+from seamline.base.errors import SeamlineError
 from seamline.models.arrays import Canvases, Outputs
+from seamline.models.families import TensorFamily
 from seamline.models.model_facts import ModelFacts
 
 T = TypeVar("T")
 WAITING = 4  # batches that lie ready, so that no stream waits for Python
+
+
+class OutOfDeviceMemory(SeamlineError):
+    """A batch does not fit into a GPU's memory; a smaller one may."""
 
 
 class Engine(Protocol):
@@ -21,8 +29,20 @@ class Engine(Protocol):
     facts: ModelFacts
 
     @property
+    def device(self) -> str:
+        """Where it computes: cpu, cuda:0."""
+
+    @property
+    def tensors(self) -> TensorFamily | None:
+        """What decodes its outputs, a batch at once, if they are tensors on a device; None: they are numpy's arrays."""
+
+    @property
+    def readers(self) -> int:
+        """How many threads decode images beside it, where a GPU leaves the processor to them; 0: its callers do."""
+
+    @property
     def precision(self) -> str:
-        """What it computes in, as read back from it: f32, bf16, int8."""
+        """What it computes in, as read back from it: f32, tf32, f16, bf16, int8."""
 
     @property
     def streams(self) -> int:
@@ -41,4 +61,6 @@ class Engine(Protocol):
 
 def copied(outputs: Outputs) -> Outputs:
     """For infer(): raw outputs that may be kept."""
-    return tuple(output.copy() for output in outputs)
+    return tuple(
+        output.copy() if isinstance(output, np.ndarray) else output.float().cpu().numpy().copy() for output in outputs
+    )

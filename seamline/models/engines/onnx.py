@@ -1,4 +1,4 @@
-"""ONNX Runtime: an ONNX file on its CPU or CUDA provider."""
+"""ONNX Runtime: an ONNX file on its CPU, CUDA or TensorRT provider."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ from seamline.models.forks import keep_in_forks
 from seamline.models.model_facts import metadata_to_facts
 
 T = TypeVar("T")
-CUDA_PROVIDER = "CUDAExecutionProvider"
+CPU_PROVIDER, CUDA_PROVIDER = "CPUExecutionProvider", "CUDAExecutionProvider"
+TENSORRT_PROVIDER = "TensorrtExecutionProvider"
 PRECISIONS = {"tensor(float)": "f32", "tensor(float16)": "f16"}  # the provider computes in what the file has
 
 
@@ -30,10 +31,15 @@ def import_onnxruntime() -> Any:
 
 
 class OnnxEngine:
-    def __init__(self, path: Path, threads: int, streams: int | None, device: str = "cpu") -> None:
+    tensors = None
+
+    def __init__(
+        self, path: Path, threads: int, streams: int | None, device: str = "cpu", precision: str = "f32"
+    ) -> None:
         keep_in_forks(self)
-        self.path, self.threads, self.device = path, threads, device
-        self.streams = 1 if device == "cuda" else min(streams or threads, threads)
+        self.path, self.threads, self.device, self.precision_asked = path, threads, device, precision
+        self.streams = min(streams or threads, threads) if device == "cpu" else 1
+        self.readers = 0 if device == "cpu" else threads
         self.callers = self.streams + max(threads // 2, 1)
         self.free_streams = threading.Semaphore(self.streams)
         self.one_at_a_time = threading.Lock()
@@ -41,7 +47,16 @@ class OnnxEngine:
         self.facts = metadata_to_facts(self.session.get_modelmeta().custom_metadata_map, path)
         self.family = family_of(self.facts.family, path)
         given = self.session.get_inputs()[0]
-        self.input, self.precision = given.name, PRECISIONS.get(given.type, given.type)
+        self.input: str = given.name
+        self.kind: str = PRECISIONS.get(given.type, given.type)
+
+    @property
+    def precision(self) -> str:
+        """That of the file; TensorRT rounds products of f32 to tf32 by itself, and computes in f16 where it may."""
+        options = self.session.get_provider_options().get(TENSORRT_PROVIDER)
+        if options is None or self.kind != "f32":
+            return self.kind
+        return "f16" if options["trt_fp16_enable"] in ("1", "True") else "tf32"
 
     def infer(self, canvases: Canvases, decode: Callable[[Outputs], T]) -> T:
         with self.one_at_a_time:
@@ -68,18 +83,32 @@ class OnnxEngine:
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
         options.add_session_config_entry("session.force_spinning_stop", "1")  # spin while it runs, not after
-        wanted: list[Any] = ["CPUExecutionProvider"]
-        if self.device == "cuda":
-            wanted.insert(0, (CUDA_PROVIDER, {"use_tf32": 0}))  # f32 is f32
-            if CUDA_PROVIDER not in onnxruntime.get_available_providers():
-                raise SeamlineError(
-                    f"{self.path}: device cuda was asked for, and onnxruntime {onnxruntime.__version__} is built "
-                    "without it; install onnxruntime-gpu in its place."
-                )
-        session = onnxruntime.InferenceSession(str(self.path), options, providers=wanted)
-        if (session.get_providers()[0] == CUDA_PROVIDER) != (self.device == "cuda"):
+        providers = providers_for(self.device, self.precision_asked)
+        wanted = providers[0][0]
+        if wanted not in onnxruntime.get_available_providers():
             raise SeamlineError(
-                f"{self.path}: onnxruntime runs it on {session.get_providers()[0]} and not on {self.device}; it may "
-                "not find the libraries (CUDA, cuDNN) that it was built for."
+                f"{self.path}: device {self.device} was asked for, and onnxruntime {onnxruntime.__version__} is built "
+                f"without {wanted}; install onnxruntime-gpu in its place."
+            )
+        session = onnxruntime.InferenceSession(str(self.path), options, providers=providers)
+        found = session.get_providers()[0]
+        if found != wanted:
+            raise SeamlineError(
+                f"{self.path}: onnxruntime runs it on {found} and not on {self.device}; it may not find the libraries "
+                "(CUDA, cuDNN, TensorRT) that it was built for."
             )
         return session
+
+
+def providers_for(device: str, precision: str) -> list[tuple[str, dict[str, int]]]:
+    """What onnxruntime may run a model on, the one that was asked for first; what that lacks the next ones run.
+
+    TensorRT builds an engine for each shape of the input, which takes minutes at the first batch.
+    """
+    kind, _, number = device.partition(":")
+    found: list[tuple[str, dict[str, int]]] = [(CPU_PROVIDER, {})]
+    if kind != "cpu":
+        found.insert(0, (CUDA_PROVIDER, {"device_id": int(number), "use_tf32": 0}))  # f32 is f32
+    if kind == "tensorrt":
+        found.insert(0, (TENSORRT_PROVIDER, {"device_id": int(number), "trt_fp16_enable": int(precision == "f16")}))
+    return found

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from seamline.base.errors import SeamlineError, not_installed
 from seamline.base.files import mode_of
+from seamline.models.devices import chosen_device
 from seamline.models.engines.engine import Engine
 from seamline.models.engines.onnx import OnnxEngine
 from seamline.models.engines.openvino import OpenVinoEngine
@@ -13,8 +14,7 @@ from seamline.models.engines.pytorch import TorchEngine
 from seamline.models.model_facts import check_facts
 
 NO_MODEL = "no_model.txt"  # in the place of a model that was not made, with the reason
-PRECISIONS = ("f32", "bf16")
-DEVICES = ("cpu", "cuda")
+PRECISIONS = ("f32", "bf16", "f16", "tf32")
 
 
 def open_engine(
@@ -24,17 +24,19 @@ def open_engine(
     batch: int = 1,
     precision: str = "f32",
     device: str = "cpu",
+    channels_last: bool | None = None,
 ) -> Engine:
     """The engine that a model's path asks for: *.pt, *.onnx, or a folder with model.xml.
 
     Args:
-        threads: CPU threads that the model runs on, in all; detect_all decodes images in half as many beside
-            them.
+        threads: CPU threads that the model runs on, in all; detect_all decodes images in half as many beside them.
         streams: batches worked on at once by infer_beside(), each on threads / streams of them; None: as many as
             threads, or what OpenVINO thinks best.
         batch: images in each of them.
-        precision: f32 or, on OpenVINO, bf16; INT8 models are INT8 where they were quantised and this elsewhere.
-        device: cpu or, for PyTorch and ONNX, cuda.
+        precision: f32; on OpenVINO also bf16, on TensorRT f16, for weights on a GPU tf32, f16 and bf16. INT8 models are
+            INT8 where they were quantised and this elsewhere.
+        device: cpu, auto, cuda or cuda:NUMBER for PyTorch and ONNX, tensorrt for ONNX; see devices.chosen_device.
+        channels_last: for weights on a GPU, how numbers lie in memory; None: as is quickest for the precision.
 
     Raises:
         SeamlineError: when there is no such model, or it cannot be read or not be run like this.
@@ -47,23 +49,21 @@ def open_engine(
         raise SeamlineError(f"{path}: there is no such model; dvc repro makes it.")
     if (path / NO_MODEL).is_file():
         raise SeamlineError(f"{path}: there is no model; {(path / NO_MODEL).read_text(encoding='utf-8').strip()}")
-    if precision not in PRECISIONS or device not in DEVICES:
-        raise SeamlineError(
-            f"{path}: precision {precision!r} on {device!r} was asked for; a precision is one of "
-            f"{', '.join(PRECISIONS)}, a device of {', '.join(DEVICES)}."
-        )
     path = path / "model.onnx" if (path / "model.onnx").is_file() else path  # or a folder of the export stage
-    is_openvino = (path / "model.xml").is_file()
-    if (precision != "f32" and not is_openvino) or (device != "cpu" and is_openvino):
-        raise SeamlineError(f"{path}: bf16 is for OpenVINO models only, and cuda for all others.")
+    device = chosen_device(path, device)
+    check_possible(path, device, precision)
     engine: Engine
     try:
-        if is_openvino:
+        if is_openvino(path):
             engine = OpenVinoEngine(path, threads, streams, precision, batch)
         elif path.suffix == ".onnx":
-            engine = OnnxEngine(path, threads, streams, device)
+            engine = OnnxEngine(path, threads, streams, device, precision)
+        elif path.suffix == ".pt" and device != "cpu":
+            from seamline.models.engines.device import DeviceEngine
+
+            engine = DeviceEngine(path, threads, device, precision, channels_last)
         elif path.suffix == ".pt":
-            engine = TorchEngine(path, threads, streams, device)
+            engine = TorchEngine(path, threads, streams)
         else:
             raise SeamlineError(
                 f"{path}: is not a model; a model is a .pt or .onnx file, or a folder with model.xml or model.onnx."
@@ -77,3 +77,32 @@ def open_engine(
         raise SeamlineError(f"{path}: cannot be opened as a model ({type(error).__name__}: {reason}).") from error
     check_facts(engine.facts, path)
     return engine
+
+
+def is_openvino(path: Path) -> bool:
+    return (path / "model.xml").is_file()
+
+
+def check_possible(path: Path, device: str, precision: str) -> None:
+    """Raise SeamlineError where a model of this kind cannot be run on that device, or not in that precision."""
+    if precision not in PRECISIONS:
+        raise SeamlineError(
+            f"{path}: precision {precision!r} was asked for; a precision is one of {', '.join(PRECISIONS)}."
+        )
+    kind, is_weights = device.partition(":")[0], path.suffix == ".pt"
+    if kind != "cpu" and is_openvino(path):
+        raise SeamlineError(f"{path}: OpenVINO models run on the CPU; cuda is for weights (.pt) and ONNX models.")
+    if kind == "tensorrt" and is_weights:
+        raise SeamlineError(f"{path}: tensorrt is for ONNX models; weights (.pt) run on cuda.")
+    others: tuple[str, ...] = ()
+    if is_openvino(path):
+        others = ("bf16",)
+    elif kind == "tensorrt":
+        others = ("f16",)
+    elif kind == "cuda" and is_weights:
+        others = PRECISIONS
+    if precision not in ("f32", *others):
+        raise SeamlineError(
+            f"{path}: cannot be run in {precision} on {device}; bf16 is for OpenVINO models and for weights (.pt) on a "
+            "GPU, f16 for weights on a GPU and for TensorRT, tf32 for weights on a GPU."
+        )

@@ -52,6 +52,8 @@ class OpenVinoEngine:
     crashed on AMX processors.
     """
 
+    device, readers, tensors = "cpu", 0, None
+
     def __init__(self, path: Path, threads: int, streams: int | None, precision: str = "f32", batch: int = 1) -> None:
         openvino = import_openvino()
         keep_in_forks(self)

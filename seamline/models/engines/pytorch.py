@@ -1,4 +1,4 @@
-"""PyTorch: the weights of a training."""
+"""PyTorch on a CPU: the weights of a training."""
 
 from __future__ import annotations
 
@@ -8,34 +8,31 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
 
-from seamline.base.errors import SeamlineError
 from seamline.models.arrays import Canvases, Outputs
 from seamline.models.families import family_of
 from seamline.models.forks import check_torch_process
 from seamline.models.weights import weights_to_family
 
 T = TypeVar("T")
-one_on_gpu = threading.Lock()
 
 
 class TorchEngine:
     """A .pt file, computed in f32."""
 
-    def __init__(self, path: Path, threads: int, streams: int | None, device: str = "cpu") -> None:
+    device, readers, tensors = "cpu", 0, None
+
+    def __init__(self, path: Path, threads: int, streams: int | None) -> None:
         check_torch_process(path)
         import torch
 
-        if device == "cuda" and not torch.cuda.is_available():
-            raise SeamlineError(f"{path}: device cuda was asked for, and torch {torch.__version__} sees no GPU.")
-        self.device, self.threads = device, threads
+        self.threads = threads
         self.one_at_a_time = threading.Lock()
-        self.streams = 1 if device == "cuda" else min(streams or threads, threads)
+        self.streams = min(streams or threads, threads)
         self.callers = self.streams + max(threads // 2, 1)
         self.free_streams = threading.Semaphore(self.streams)
         self.family = family_of(weights_to_family(path), path)
-        module, self.facts = self.family.load_module(path, device)
-        # On a CPU convolutions take 0.7 to 0.9 of the time where the channels lie together.
-        self.layout = torch.channels_last if device == "cpu" else torch.contiguous_format
+        module, self.facts = self.family.load_module(path, "cpu")
+        self.layout = torch.channels_last  # convolutions take 0.7 to 0.9 of the time where the channels lie together
         self.model = module.float().eval().to(memory_format=self.layout)
         kinds = {parameter.dtype for parameter in self.model.parameters()}
         self.precision = "f32" if kinds == {torch.float32} else "/".join(sorted(map(str, kinds)))
@@ -53,10 +50,9 @@ class TorchEngine:
     def _infer(self, canvases: Canvases, threads: int) -> Outputs:
         import torch
 
-        with torch.inference_mode(), torch_threads(threads) if self.device == "cpu" else f32_on_gpu():
+        with torch.inference_mode(), torch_threads(threads):
             tensor = torch.from_numpy(self.family.canvases_to_tensor(canvases))
-            outputs = self.model(tensor.to(self.device, memory_format=self.layout))
-            return tuple(output.cpu().numpy() for output in outputs)  # waits for a GPU
+            return tuple(output.numpy() for output in self.model(tensor.to(memory_format=self.layout)))
 
 
 @contextmanager
@@ -73,17 +69,3 @@ def torch_threads(threads: int) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
-
-
-@contextmanager
-def f32_on_gpu() -> Iterator[None]:
-    """cuDNN's convolutions in f32, which are in TF32 by default. It is one setting for the whole process."""
-    import torch
-
-    with one_on_gpu:
-        before = torch.backends.cudnn.allow_tf32
-        torch.backends.cudnn.allow_tf32 = False
-        try:
-            yield
-        finally:
-            torch.backends.cudnn.allow_tf32 = before
