@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from seamline.base.coco import Record
 from seamline.base.files import write_csv
@@ -15,7 +16,7 @@ from seamline.benchmark.engine_process import EngineProcess, engine_processes
 from seamline.benchmark.rows import Concurrency, Row
 from seamline.images.reading import read_image
 from seamline.inference.detector import Detector
-from seamline.models.engines.openvino import LayerTime, OpenVinoEngine
+from seamline.models.engines.openvino import LayerTime
 
 INT8, BF16 = "openvino_int8", "openvino_bf16"
 ROUNDS, REPEATS = 4, 20  # in which the two take turns; inferences in each
@@ -25,10 +26,10 @@ COLUMNS = ("layer", "input_channels", "output_channels", "int8", "int8_ms", "bf1
 
 def layer_times(detector: Detector, image: Path) -> dict[str, LayerTime]:
     """For EngineProcess.ask: of an OpenVINO model, the time of each convolution."""
-    engine = detector.engine
-    assert isinstance(engine, OpenVinoEngine)
+    engine: Any = detector.engine
     canvas, _ = detector.family.image_to_canvas(read_image(image), engine.facts)
-    return engine.layer_times(canvas[None], REPEATS)
+    times: dict[str, LayerTime] = engine.layer_times(canvas[None], REPEATS)
+    return times
 
 
 def measure_layers(

@@ -20,8 +20,15 @@ from seamline.export.comparison import (
     compared_to_record,
     gate_records,
     measure_reference,
+    read_validation,
 )
+from seamline.export.gates import matched_share
+from seamline.models.engines.device import DeviceEngine
 from seamline.models.model_facts import Limits, ModelFacts
+from seamline.params.evaluate import Evaluate
+from seamline.params.loader import load_params
+from tests.conftest import PARAMS
+from tests.untrained import Untrained
 
 LIMITS = Limits(0.2, 0.6, 7)
 FACTS = ModelFacts(["top"], 32)
@@ -87,6 +94,39 @@ def test_a_model_is_measured_with_the_limits_of_the_validation(monkeypatch: pyte
     figures.summary["mAP50_95"] = None
     with pytest.raises(SeamlineError, match=r"val\.json: has no instances"):
         comparison.measure(Path("model"), validation)
+
+
+def test_weights_alone_are_measured_on_the_gpu_that_was_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    devices = []
+
+    def detector(*_: Any, device: str = "cpu") -> Any:
+        devices.append(device)
+        return SimpleNamespace(has_masks=False)
+
+    monkeypatch.setattr(comparison, "Detector", detector)
+    monkeypatch.setattr(comparison, "predict_split", lambda *_: [])
+    figures = SimpleNamespace(summary={"mAP50_95": 0.5})
+    monkeypatch.setattr(comparison, "average_precision", lambda *_: figures)
+    validation = Validation(None, Path("val.json"), Path("images"), LIMITS, None, "cuda:1")  # type: ignore[arg-type]
+    for model in ("best.pt", "model.onnx", "openvino"):
+        comparison.measure(Path(model), validation)
+    assert devices == ["cuda:1", "cpu", "cpu"]
+
+
+def test_the_engine_for_gpus_passes_every_gate_as_the_one_for_cpus(untrained: Untrained) -> None:
+    """On a CPU here: the same average precision within 0.001, every detection found again, the same raw outputs."""
+    limits, thresholds = Limits(0.001, 0.7, 100), load_params(PARAMS)[Evaluate].iou_thresholds
+    validation = read_validation(untrained.split / "val.json", untrained.images_folder, limits, thresholds)
+    photos = untrained.images()[:3]
+    reference = measure_reference(untrained.weights, validation, photos)
+    measured = comparison.measure(DeviceEngine(untrained.weights, 2, "cpu"), validation)
+    assert measured.average_precision == pytest.approx(reference.measured.average_precision, abs=0.001)
+    assert len(measured.records) == len(reference.measured.records) > 100
+    confident = [record for record in reference.measured.records if record["score"] > 0.25]
+    assert matched_share(measured.records, reference.measured.records) == (1 if confident else None)
+    for ours, theirs in zip(comparison.raw_outputs(measured.detector, photos), reference.outputs, strict=True):
+        for own, their in zip(ours, theirs, strict=True):
+            np.testing.assert_allclose(own, their, atol=1e-3)
 
 
 def test_a_gate_on_val_and_test_has_predictions_on_both(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -118,17 +118,18 @@ def tf32_put_back() -> Iterator[None]:
 @pytest.mark.usefixtures("tf32_put_back")
 def test_products_are_rounded_where_that_is_asked_for_alone(untrained: Untrained) -> None:
     """Settings of the process are what they were, whatever they were."""
-    seen = list[tuple[bool, bool]]()
+    seen = list[tuple[str, str]]()
+    convolutions: Any = torch.backends.cudnn.conv  # type: ignore[attr-defined]
     for before in (True, False):
         torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = before
         for precision in ("f32", "tf32"):
             engine = DeviceEngine(untrained.weights, 1, "cpu", precision)
             engine.model.register_forward_pre_hook(
-                lambda *_: seen.append((torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32))
+                lambda *_: seen.append((convolutions.fp32_precision, torch.backends.cuda.matmul.fp32_precision))
             )
             engine.infer(canvas_of(untrained.images()[0]), copied)
             assert torch.backends.cudnn.allow_tf32 is torch.backends.cuda.matmul.allow_tf32 is before
-    assert seen == [(False, False), (True, True)] * 2
+    assert seen == [("ieee", "ieee"), ("tf32", "tf32")] * 2
 
 
 @on_both

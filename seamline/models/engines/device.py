@@ -11,7 +11,7 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -150,11 +150,12 @@ class DeviceEngine:
 @contextlib.contextmanager
 def products_in_tf32(allowed: bool) -> Iterator[None]:
     """Whether a GPU may round what convolutions and matrix products multiply; settings of the whole process."""
-    cudnn, matmul = torch.backends.cudnn, torch.backends.cuda.matmul
+    convolutions: Any = torch.backends.cudnn.conv  # type: ignore[attr-defined]
+    products: Any = torch.backends.cuda.matmul
     with setting_tf32:
-        before = cudnn.allow_tf32, matmul.allow_tf32
-        cudnn.allow_tf32 = matmul.allow_tf32 = allowed
+        before = convolutions.fp32_precision, products.fp32_precision
+        convolutions.fp32_precision = products.fp32_precision = "tf32" if allowed else "ieee"
         try:
             yield
         finally:
-            cudnn.allow_tf32, matmul.allow_tf32 = before
+            convolutions.fp32_precision, products.fp32_precision = before

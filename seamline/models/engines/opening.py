@@ -103,6 +103,6 @@ def check_possible(path: Path, device: str, precision: str) -> None:
         others = PRECISIONS
     if precision not in ("f32", *others):
         raise SeamlineError(
-            f"{path}: cannot be run in {precision} on {device}; bf16 is for OpenVINO models and for weights (.pt) on a "
-            "GPU, f16 for weights on a GPU and for TensorRT, tf32 for weights on a GPU."
+            f"{path}: cannot be run in {precision} on {device}; bf16 is for OpenVINO, f16 for TensorRT, and all of "
+            "bf16, f16 and tf32 for weights (.pt) on a GPU."
         )
