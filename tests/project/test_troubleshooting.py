@@ -1012,13 +1012,8 @@ def onnxruntime_without_a_gpu(bench: Bench) -> Said:
 
 
 @produces(
-<<<<<<< HEAD
-    "...: cannot be run in ... on ...; bf16 is for OpenVINO models and for weights (.pt) on a GPU, f16 for weights on "
-    "a GPU and for TensorRT, tf32 for weights on a GPU."
-=======
     "...: cannot be run in ... on ...; bf16 is for OpenVINO, f16 for TensorRT, and all of bf16, f16 and tf32 for "
     "weights (.pt) on a GPU."
->>>>>>> 9e123b0da35b3f7303d2426d07c279978cc9eec8
 )
 def unknown_precision(bench: Bench) -> Said:
     (bench.folder / "photo.jpg").touch()
