@@ -21,6 +21,7 @@ from ultralytics.utils.ops import resample_segments
 from seamline.base import parallel
 from seamline.base.errors import SeamlineError
 from seamline.evaluation import measure as evaluation
+from seamline.evaluation import quick
 from seamline.evaluation.average_precision import (
     IOU_TYPES,
     METRIC_NAMES,
@@ -253,7 +254,7 @@ def test_in_processes_it_is_the_same(evaluated: Path, params: Evaluate, monkeypa
     """Large predictions are evaluated side by side where there is no hotcoco."""
     here = evaluate_files(evaluated / "split", evaluated / "predictions", params)
     monkeypatch.setattr(evaluation, "LARGE_BYTES", 0)
-    monkeypatch.setattr(evaluation.quick, "hotcoco", None)
+    monkeypatch.setattr(quick, "hotcoco", None)
     monkeypatch.setattr(evaluation, "usable_cores", lambda: 2)
     asked = list[int]()
 

@@ -518,7 +518,7 @@ def test_a_bucket_that_cannot_be_reached_is_reported_soon_with_what_to_do(
             waits.append(1)
             return super().uniform(a, b)
 
-    monkeypatch.setattr(patience.random, "Random", Counted)  # each wait is as long as one of these says
+    monkeypatch.setattr(random, "Random", Counted)  # each wait is as long as one of these says
     with (
         nobody_there(monkeypatch),
         pytest.raises(SeamlineError, match=r"cannot be reached .*dvc repro --downstream subset"),

@@ -232,7 +232,7 @@ def test_killed_it_ends_in_the_same_bytes(untrained: Untrained, tmp_path: Path) 
 
     written = (tmp_path / "killed" / ".results.json.tmp").exists
     for moment, hold in ((lines_at_least(20), BEFORE_A_LINE), (written, BEFORE_A_NAME)):
-        begun = [sys.executable, "-c", HELD.format(hold=hold), *command[3:], tmp_path / "killed"]
+        begun = [sys.executable, "-c", HELD.format(hold=hold), *command[3:], str(tmp_path / "killed")]
         process = subprocess.Popen(begun, cwd=PROJECT, stderr=subprocess.DEVNULL)
         while process.poll() is None and not moment():
             time.sleep(0.001)
