@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import matplotlib
 
 from seamline.base.files import whole_file
-from seamline.images.lettering import prepare_charts, say_missing, without_warnings
+from seamline.images.lettering import in_first_font, prepare_charts, say_missing, without_warnings
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -20,7 +20,12 @@ DPI = 120
 def save(figure: Figure, path: Path) -> None:
     """Save as PNG without the date and version matplotlib puts in, so that equal charts are equal files."""
     import matplotlib.pyplot as plt  # slow: looks at every font there is
+    from matplotlib.text import Text
 
+    for text in figure.findobj(Text):
+        # matplotlib looks for all fonts each time it measures a text. Labels of an axis are empty before it is drawn.
+        if text.get_text() and in_first_font(text.get_text()):
+            text.set_fontfamily("sans-serif")
     with whole_file(path) as temporary, without_warnings():
         figure.savefig(temporary, format="png", dpi=DPI, metadata={"Software": None}, bbox_inches="tight")
     say_missing(figure_to_text(figure))

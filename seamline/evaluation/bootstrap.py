@@ -30,7 +30,7 @@ SHIFTS = 1.5  # how far a difference's is, in distances between the samples' mea
 RECALLS = np.linspace(0, 1, 101)  # pycocotools'
 Rows = npt.NDArray[np.int32]
 AT_ONCE = 3_000_000  # samples times a class's predictions or instances
-SMALL = 250_000  # bytes that fit the processor's cache, where numpy is as quick
+SMALL = 250_000  # bytes that fit the processor's cache, where numpy takes as long
 
 
 class Runs(NamedTuple):

@@ -67,7 +67,7 @@ def field_of(truth: COCO, matches: Matches, field: str, names: Mapping[str, str]
 def rows_by_value(truth: COCO, matches: Matches, field: str) -> list[tuple[Any, list[int]]]:
     """The instances (rows of matches, no crowd regions) of each value of a field, a list for itself."""
     found: list[tuple[Any, list[int]]] = []
-    # Few values of many instances: each is looked at once. 1, 1.0 and True are equal, but differ here.
+    # Few values of many instances: each is looked at once. 1, 1.0 and True are equal, but differ as text.
     of_value: dict[tuple[type, Any], list[int]] = {}
     for row, (number, crowd) in enumerate(zip(matches.instance_id.tolist(), matches.crowd.tolist(), strict=True)):
         if crowd:

@@ -126,6 +126,11 @@ def has(letter: str) -> bool:
     return any(opened(face).get_char_index(ord(letter)) for face in (Face(dejavu(), 0), *more_faces()))
 
 
+def in_first_font(text: str) -> bool:
+    """Whether matplotlib's own font has every letter."""
+    return all(opened(Face(dejavu(), 0)).get_char_index(ord(letter)) for letter in set(text))
+
+
 def shortened(text: str, limit: int = 32) -> str:
     """Cut in the middle, since file names and classes differ at both ends; no letter is cut from its marks.
 
