@@ -37,7 +37,7 @@ PROJECT = Path(__file__).resolve().parent.parent
 FOLDER = PROJECT / ".seamline" / "mutants"
 REASONS = PROJECT / "docs" / "mutants.md"
 QUICKLY = PROJECT / "checks" / "mutmut_quickly.py"
-CODE = ("seamline", "stages", "tests", "docs", "samples", "architectures", "pyproject.toml")
+CODE = ("seamline", "stages", "bench", "tests", "docs", "samples", "architectures", "pyproject.toml")
 KILLED = ("killed", "timeout", "segfault")  # a mutant that never ends, or ends Python, does not pass
 
 

@@ -25,3 +25,19 @@ def test_survivors_are_of_functions_that_are_there() -> None:
     for module, function in rows:
         source = PROJECT / f"{module.replace('.', '/')}.py"
         assert f"def {function}(" in source.read_text(encoding="utf-8"), f"{module}: {function}"
+
+
+def test_what_tests_of_a_room_import_is_copied() -> None:
+    """A package of the project that is not there would stop mutmut."""
+    packages = {path.parent.name for path in PROJECT.glob("*/__init__.py")} | {"bench"}
+    copied = re.search(
+        r"^CODE = \((.*)\)", (PROJECT / "checks" / "mutants.py").read_text(encoding="utf-8"), re.MULTILINE
+    )
+    assert copied
+    for room in CONFIG["rooms"].values():
+        for pattern in room["tests"]:
+            for path in PROJECT.glob(pattern):
+                for file in path.rglob("*.py") if path.is_dir() else [path]:
+                    imported = re.findall(r"^(?:from|import) (\w+)", file.read_text(encoding="utf-8"), re.MULTILINE)
+                    missing = {name for name in packages & set(imported) if f'"{name}"' not in copied[1]}
+                    assert not missing, f"{file.name}: {missing}"
