@@ -171,7 +171,7 @@ def test_nothing_written_is_about_masks(boxes_only: Path) -> None:
 
 def test_the_stage_writes_boxes_alone(boxes_only: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     detector = BoxDetector(boxes_only / "split" / "test.json")
-    monkeypatch.setattr("seamline.inference.detector.Detector", lambda *arguments: detector)
+    monkeypatch.setattr("seamline.inference.detector.Detector", lambda *arguments, device: detector)
     out, report = tmp_path / "predictions", tmp_path / "reports"
     arguments = (
         boxes_only / "model.onnx",
