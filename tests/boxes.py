@@ -30,7 +30,7 @@ class FoundBoxes:
 class BoxDetector:
     """Finds what is annotated, a little beside it, and now and then not at all; without a mask."""
 
-    has_masks, precision, imgsz = False, "f32", 64
+    has_masks, precision, device, imgsz = False, "f32", "cpu", 64
     engine = SimpleNamespace(streams=1, facts=ModelFacts(["x", "y"], imgsz, family="stub", masks=False))
 
     def __init__(self, split_file: Path, seed: int = 0) -> None:
