@@ -45,6 +45,8 @@ FUNCTIONS = (
 # What seamline.training.yolo_trainer overrides. Some are private: without a check a new name would go unnoticed.
 METHODS = (
     Replaced(TRAINER, "BaseTrainer._do_train", TRAIN, ("self",)),
+    Replaced(TRAINER, "BaseTrainer._setup_ddp", LOOP, ("self",)),
+    Replaced(TRAINER, "BaseTrainer._setup_train", LOOP, ("self",)),
     Replaced(TRAINER, "BaseTrainer.run_callbacks", TRAIN, ("self", "event")),
     Replaced(TRAINER, "BaseTrainer.setup_model", SETUP, ("self",)),
     Replaced(TRAINER, "BaseTrainer.resume_training", SETUP, ("self", "ckpt")),
@@ -54,8 +56,6 @@ METHODS = (
 )
 # What its loop does as ultralytics' does, so that both compute the same.
 CALLED = (
-    Replaced(TRAINER, "BaseTrainer._setup_ddp", LOOP, ("self",)),
-    Replaced(TRAINER, "BaseTrainer._setup_train", LOOP, ("self",)),
     Replaced(TRAINER, "BaseTrainer._get_warmup_iterations", LOOP, ("self", "num_batches")),
     Replaced(TRAINER, "BaseTrainer._model_train", LOOP, ("self",)),
     Replaced(TRAINER, "BaseTrainer._close_dataloader_mosaic", LOOP, ("self",)),
@@ -63,7 +63,8 @@ CALLED = (
     Replaced(TRAINER, "BaseTrainer.optimizer_step", LOOP, ("self",)),
 )
 LOOKED_UP = (Replaced(TRAINER, "teardown", TRAIN),)
-TRAINING = (*FUNCTIONS, *METHODS, *CALLED, *LOOKED_UP)
+PARALLEL = Replaced(TRAINER, "DistributedDataParallel", SETUP)  # of torch.nn.parallel
+TRAINING = (*FUNCTIONS, *METHODS, *CALLED, *LOOKED_UP, PARALLEL)
 # Constants that it reads from the environment once, when it is imported, which other code may have done before us.
 RESTRICTED = Replaced("ultralytics.nn.tasks", "SAFE_LOAD", "torch_safe_load")
 INSTALLS = Replaced("ultralytics.utils.checks", "AUTOINSTALL", "check_requirements")
@@ -98,6 +99,19 @@ def replaced_for_training(weights: Path) -> Iterator[None]:
 
 def nothing(*_: Any) -> None:
     """In place of a function whose work is not wanted."""
+
+
+@contextmanager
+def replaced_for_cpus() -> Iterator[None]:
+    """While the block lasts, ultralytics lets several processes train on CPUs, where it names a GPU for each."""
+    here = PARALLEL._replace(module="torch.nn.parallel")
+    original = importlib.import_module(here.module).DistributedDataParallel
+
+    def without_gpu(model: Any, device_ids: Any = None, **settings: Any) -> Any:
+        return original(model, **settings)
+
+    with replaced(here, without_gpu):
+        yield
 
 
 @contextmanager

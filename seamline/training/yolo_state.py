@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import torch
+from ultralytics.nn.modules.head import Segment26
 from ultralytics.utils.torch_utils import unwrap_model
 
 from seamline.base.coco import Record
@@ -70,8 +71,11 @@ def epoch_record(trainer: Trainer) -> Record:
     """Losses, learning rate and, where it was validated, metrics of the epoch that has ended."""
     record: Record = {"epoch": trainer.epoch + 1}
     losses = torch.stack(list(trainer.tloss.values())).tolist()
+    has_semantic = isinstance(unwrap_model(trainer.model).model[-1], Segment26)  # others' loss of it is always 0
     record |= {
-        f"{name.removesuffix('_loss')}_loss": round(loss, 5) for name, loss in zip(trainer.tloss, losses, strict=True)
+        f"{name.removesuffix('_loss')}_loss": round(loss, 5)
+        for name, loss in zip(trainer.tloss, losses, strict=True)
+        if name != "sem_loss" or has_semantic
     }
     record["lr"] = round(float(trainer.optimizer.param_groups[0]["lr"]), 8)
     if trainer.metrics is not None and trainer.validated_epoch == trainer.epoch:

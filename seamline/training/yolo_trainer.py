@@ -16,7 +16,7 @@ import random
 import time
 import warnings
 from collections.abc import Generator
-from contextlib import ExitStack, closing
+from contextlib import closing, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -30,14 +30,14 @@ from ultralytics.utils.torch_utils import autocast, unwrap_model
 
 from seamline.base.coco import Record
 from seamline.base.errors import SeamlineError
-from seamline.base.process import end_with_named
-from seamline.models.ultralytics_patches import replaced_for_training
+from seamline.models.ultralytics_patches import replaced_for_cpus
 from seamline.models.weights import opened_as_data
 from seamline.training.checkpoints import Beside, State, read_state, write_state
-from seamline.training.finished import weights_folder
 from seamline.training.history import record_to_line
+from seamline.training.memory import keep_freed_memory
 from seamline.training.trial import DIVERGED, tell_progress
 from seamline.training.yolo_batches import draws_at_random, one_ahead
+from seamline.training.yolo_loss import INSTANCES, instances_of, loss_without_waiting
 from seamline.training.yolo_state import epoch_record, restore, trainer_to_state
 from seamline.training.yolo_weights import best_weights, weights_to_write, write_weights
 
@@ -51,7 +51,7 @@ class Trainer(SegmentationTrainer):  # type: ignore[misc]
     """ultralytics' trainer; the best model is chosen by mask mAP alone, and a training resumes after any epoch.
 
     Where ultralytics runs callbacks, this runs its own method of that name first. On several processors each process
-    has one, made from its arguments alone; the first process writes.
+    has one; the first process writes.
     """
 
     best_fitness: float | None
@@ -65,16 +65,16 @@ class Trainer(SegmentationTrainer):  # type: ignore[misc]
     mosaic_closed = False
 
     def __init__(self, cfg: Any = DEFAULT_CFG, overrides: Any = None, _callbacks: Any = None) -> None:
-        if RANK != -1:  # the process of one GPU begins here, and ends with this object
-            end_with_named()
-            self.replaced = ExitStack()
-            self.replaced.enter_context(replaced_for_training(weights_folder()))
         self.folder = Path((overrides or {})["project"])
         self.history: list[Record] = []
         self.resumed_after: list[int] = []
         self.waiting_gradients: dict[str, torch.Tensor] = {}
         self.beside = Beside()
         super().__init__(cfg, overrides, _callbacks)
+        if self.device.type == "cpu":
+            keep_freed_memory()
+        if RANK != -1:
+            self.world_size = int(os.environ["WORLD_SIZE"])  # ultralytics knows of several GPUs only
 
     def run_callbacks(self, event: str) -> None:
         own = getattr(self, event, None)
@@ -107,6 +107,8 @@ class Trainer(SegmentationTrainer):  # type: ignore[misc]
         self._clear_memory()
         for loader in (self.train_loader, self.test_loader):
             loader.close()
+        if self.world_size > 1:
+            distributed.destroy_process_group()
 
     def train_epoch(self) -> None:
         with warnings.catch_warnings():
@@ -188,11 +190,11 @@ class Trainer(SegmentationTrainer):  # type: ignore[misc]
 
     def all_stop(self) -> bool:
         """Whether the first process has decided to stop, after which all have to."""
-        if RANK == -1:
-            return bool(self.stop)
-        decided = [self.stop]
-        distributed.broadcast_object_list(decided, 0)
-        return bool(decided[0])
+        if RANK != -1:
+            decided = [self.stop, self.stopper.possible_stop]  # the latter makes all validate after the next epoch
+            distributed.broadcast_object_list(decided, 0)
+            self.stop, self.stopper.possible_stop = decided
+        return bool(self.stop)
 
     def validate(self) -> tuple[dict[str, float] | None, float | None]:
         best_before = self.best_fitness
@@ -206,6 +208,28 @@ class Trainer(SegmentationTrainer):  # type: ignore[misc]
             self.best_epoch = self.epoch + 1
         return metrics, fitness
 
+    def _setup_ddp(self) -> None:
+        if self.device.type == "cpu":
+            distributed.init_process_group("gloo", rank=RANK, world_size=self.world_size)
+        else:
+            super()._setup_ddp()
+
+    def _setup_train(self) -> None:
+        with replaced_for_cpus() if RANK != -1 and self.device.type == "cpu" else nullcontext():
+            super()._setup_train()
+        is_compiled = hasattr(getattr(self.model, "module", self.model), "_orig_mod")
+        if self.args.compile and not is_compiled:  # ultralytics would train without, and not say so
+            raise SeamlineError(
+                "train.compile: torch cannot compile here; a CPU needs a C++ compiler, a GPU Triton; "
+                "set train.compile: false."
+            )
+        if self.device.type != "cpu":  # where there is something to wait for
+            self.loss_without_waiting()
+
+    def loss_without_waiting(self) -> None:
+        model = unwrap_model(self.model)
+        model.criterion = loss_without_waiting(model)
+
     def setup_model(self) -> Any:
         with opened_as_data(Path(self.args.model)):
             found = super().setup_model()
@@ -217,6 +241,7 @@ class Trainer(SegmentationTrainer):  # type: ignore[misc]
         return fused(super().build_optimizer(*args, **kwargs))
 
     def preprocess_batch(self, batch: dict[str, Any]) -> dict[str, Any]:
+        batch[INSTANCES] = instances_of(batch)
         batch = super().preprocess_batch(batch)
         if self.device.type == "cpu":
             batch["img"] = batch["img"].contiguous(memory_format=torch.channels_last)
