@@ -32,7 +32,9 @@ class Replaced(NamedTuple):
 
 
 UTILS, TRAINER = "ultralytics.data.utils", "ultralytics.engine.trainer"
-LOOP, SETUP = "BaseTrainer._do_train", "BaseTrainer._setup_train"
+LOOP, SETUP, TRAIN = "BaseTrainer._do_train", "BaseTrainer._setup_train", "BaseTrainer.train"
+PIPELINE = "BaseTrainer._build_train_pipeline"
+OPTIMIZER = ("self", "model", "name", "lr", "momentum", "decay", "iterations")
 # They re-encode JPEGs with bytes after their end, in place; download a font for plots that are not drawn; and download
 # another model to see whether mixed precision works on the GPU.
 FUNCTIONS = (
@@ -42,28 +44,27 @@ FUNCTIONS = (
 )
 # What seamline.training.yolo_trainer overrides. Some are private: without a check a new name would go unnoticed.
 METHODS = (
-    Replaced(TRAINER, "BaseTrainer.run_callbacks", LOOP, ("self", "event")),
-    Replaced(TRAINER, "BaseTrainer.validate", LOOP, ("self",)),
-    Replaced(TRAINER, "BaseTrainer.save_model", LOOP, ("self",)),
-    Replaced(TRAINER, "BaseTrainer.final_eval", LOOP, ("self",)),
+    Replaced(TRAINER, "BaseTrainer._do_train", TRAIN, ("self",)),
+    Replaced(TRAINER, "BaseTrainer._setup_ddp", LOOP, ("self",)),
     Replaced(TRAINER, "BaseTrainer._setup_train", LOOP, ("self",)),
-    Replaced(TRAINER, "BaseTrainer.preprocess_batch", LOOP, ("self", "batch")),
-    Replaced(TRAINER, "BaseTrainer.optimizer_step", LOOP, ("self",)),
-    Replaced(TRAINER, "BaseTrainer._handle_nan_recovery", LOOP, ("self", "epoch")),
+    Replaced(TRAINER, "BaseTrainer.run_callbacks", TRAIN, ("self", "event")),
     Replaced(TRAINER, "BaseTrainer.setup_model", SETUP, ("self",)),
     Replaced(TRAINER, "BaseTrainer.resume_training", SETUP, ("self", "ckpt")),
+    Replaced(TRAINER, "BaseTrainer.build_optimizer", PIPELINE, OPTIMIZER),
+    Replaced(TRAINER, "BaseTrainer.preprocess_batch", LOOP, ("self", "batch")),
+    Replaced(TRAINER, "BaseTrainer.validate", LOOP, ("self",)),
 )
-# Attributes that the trainer sets, and events at which it works.
-LOOKED_UP = (
-    *(Replaced(TRAINER, name, LOOP) for name in ("accumulate", "_oom_retries")),
-    *(
-        Replaced(TRAINER, event, LOOP)
-        for event in ("on_train_start", "on_train_epoch_start", "on_train_batch_start", "on_train_batch_end")
-    ),
-    Replaced(TRAINER, "on_fit_epoch_end", LOOP),
-    Replaced(TRAINER, "teardown", "BaseTrainer.train"),
+# What its loop does as ultralytics' does, so that both compute the same.
+CALLED = (
+    Replaced(TRAINER, "BaseTrainer._get_warmup_iterations", LOOP, ("self", "num_batches")),
+    Replaced(TRAINER, "BaseTrainer._model_train", LOOP, ("self",)),
+    Replaced(TRAINER, "BaseTrainer._close_dataloader_mosaic", LOOP, ("self",)),
+    Replaced(TRAINER, "BaseTrainer._clear_memory", LOOP, ("self", "threshold")),
+    Replaced(TRAINER, "BaseTrainer.optimizer_step", LOOP, ("self",)),
 )
-TRAINING = (*FUNCTIONS, *METHODS, *LOOKED_UP)
+LOOKED_UP = (Replaced(TRAINER, "teardown", TRAIN),)
+PARALLEL = Replaced(TRAINER, "DistributedDataParallel", SETUP)  # of torch.nn.parallel
+TRAINING = (*FUNCTIONS, *METHODS, *CALLED, *LOOKED_UP, PARALLEL)
 # Constants that it reads from the environment once, when it is imported, which other code may have done before us.
 RESTRICTED = Replaced("ultralytics.nn.tasks", "SAFE_LOAD", "torch_safe_load")
 INSTALLS = Replaced("ultralytics.utils.checks", "AUTOINSTALL", "check_requirements")
@@ -98,6 +99,19 @@ def replaced_for_training(weights: Path) -> Iterator[None]:
 
 def nothing(*_: Any) -> None:
     """In place of a function whose work is not wanted."""
+
+
+@contextmanager
+def replaced_for_cpus() -> Iterator[None]:
+    """While the block lasts, ultralytics lets several processes train on CPUs, where it names a GPU for each."""
+    here = PARALLEL._replace(module="torch.nn.parallel")
+    original = importlib.import_module(here.module).DistributedDataParallel
+
+    def without_gpu(model: Any, device_ids: Any = None, **settings: Any) -> Any:
+        return original(model, **settings)
+
+    with replaced(here, without_gpu):
+        yield
 
 
 @contextmanager

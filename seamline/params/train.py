@@ -65,6 +65,7 @@ class Train(Section):
     val_period: Count
     patience: Count
     amp: bool | Literal["fp16", "bf16"]
+    compile: bool | Literal["reduce-overhead"]
     device: Text
     seed: Seed
     # More of ultralytics' arguments. In the file they stand beside those above; nobody can write this name there.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -39,3 +41,74 @@ def read_state(folder: Path) -> State | None:
             f"delete {folder} to train from the start."
         ) from None
     return state
+
+
+class Beside:
+    """Does one piece of work after the other in a thread of its own, while the training continues.
+
+    An error of that work is raised by the next call of check() or wait().
+    """
+
+    def __init__(self) -> None:
+        self.pool = ThreadPoolExecutor(1, thread_name_prefix="beside")
+        self.under_way: Future[None] | None = None
+        self.buffers: dict[tuple[Any, ...], torch.Tensor] = {}
+
+    def copied(self, state: State) -> Callable[[], State]:
+        """Begin to copy a state to the host's memory; what is returned waits for the copy, and gives it.
+
+        The training may change its tensors at once: on a GPU they are copied in their turn, and nothing waits. The copy
+        is overwritten by the next one, so the work that reads it has to be waited for first.
+        """
+        copy: State = to_host(state, self.buffers)
+        event = torch.cuda.Event() if torch.cuda.is_initialized() else None  # type: ignore[no-untyped-call]
+        if event is not None:
+            event.record()
+
+        def finished() -> State:
+            if event is not None:
+                event.synchronize()
+            return copy
+
+        return finished
+
+    def do(self, work: Callable[[], None]) -> None:
+        """Raises what the work before has raised."""
+        self.wait()
+        self.under_way = self.pool.submit(work)
+
+    def check(self) -> None:
+        """Raise what has gone wrong; does not wait."""
+        if self.under_way is not None and self.under_way.done():
+            self.wait()
+
+    def wait(self) -> None:
+        if self.under_way is not None:
+            work, self.under_way = self.under_way, None
+            work.result()
+
+    def close(self) -> None:
+        """Let the work that is under way end, whatever comes of it."""
+        self.pool.shutdown()
+
+
+def to_host(value: Any, buffers: dict[tuple[Any, ...], torch.Tensor], name: tuple[Any, ...] = ()) -> Any:
+    """The same value with each tensor in it copied into a buffer of its name, made at its first use.
+
+    Buffers of a GPU's tensors are page-locked, so that the copies need not be waited for.
+    """
+    if isinstance(value, torch.Tensor):
+        buffer = buffers.get(name)
+        if buffer is None or (buffer.shape, buffer.dtype, buffer.stride()) != (
+            value.shape,
+            value.dtype,
+            value.stride(),
+        ):
+            buffer = torch.empty_like(value, device="cpu", pin_memory=value.is_cuda, requires_grad=False)
+            buffers[name] = buffer
+        return buffer.copy_(value.detach(), non_blocking=True)
+    if isinstance(value, dict):
+        return {key: to_host(item, buffers, (*name, key)) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return type(value)(to_host(item, buffers, (*name, index)) for index, item in enumerate(value))
+    return value

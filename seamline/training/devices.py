@@ -18,16 +18,28 @@ def find_device(name: str, batch: int) -> str:
     count = torch.cuda.device_count()
     if name == "auto":
         return "0" if count else "cpu"
-    numbers = [] if name == "cpu" else name.split(",")
-    if any(not number.strip().isdigit() or int(number) >= count for number in numbers):
+    numbers = [number.strip() for number in name.split(",")]
+    if all(number == "cpu" for number in numbers):
+        pass  # "cpu,cpu": two processes, as for two GPUs
+    elif any(not number.isdigit() or int(number) >= count for number in numbers):
         raise SeamlineError(f"train.device: {name!r} is not there; this machine has {count} GPUs: use auto or cpu.")
-    if batch % max(len(numbers), 1):
+    if batch % len(numbers):
         raise SeamlineError(f"train.batch: {batch} cannot be shared out evenly over the {len(numbers)} GPUs {name!r}.")
-    return ",".join(number.strip() for number in numbers) or name
+    return ",".join(numbers)
+
+
+def is_cpu(device: str) -> bool:
+    return device.startswith("cpu")
+
+
+def processes_of(device: str) -> int:
+    """How many processes train: one for each GPU."""
+    return len(device.split(","))
 
 
 def device_kind(device: str) -> str:
     """The kind of processor or GPU: on another one the same training gives other weights."""
-    if device == "cpu":
-        return f"CPU, {platform.machine()} {torch.backends.cpu.get_cpu_capability()}"
+    if is_cpu(device):
+        kind = f"CPU, {platform.machine()} {torch.backends.cpu.get_cpu_capability()}"
+        return kind if device == "cpu" else f"{kind}, {processes_of(device)} processes"
     return ", ".join(torch.cuda.get_device_name(int(number)) for number in device.split(","))

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import subprocess
 import traceback
 from pathlib import Path
 from typing import NamedTuple
@@ -17,12 +16,13 @@ from ultralytics.cfg import check_cfg
 from seamline.base.coco import Record
 from seamline.base.errors import SeamlineError
 from seamline.base.files import sha256_of, write_text
-from seamline.base.process import ENDS_WITH
+from seamline.base.process import ENDS_WITH, library_folder
 from seamline.models.ultralytics_patches import replaced_for_training
 from seamline.params.train import Train
 from seamline.training.checkpoints import State, read_state
-from seamline.training.devices import find_device
+from seamline.training.devices import find_device, is_cpu, processes_of
 from seamline.training.finished import Training, weights_folder
+from seamline.training.processes import train_in_processes
 from seamline.training.trial import Stopped
 from seamline.training.yolo_data import data_sha256, linked_dataset
 from seamline.training.yolo_trainer import VAL_PERIOD, Trainer
@@ -30,6 +30,8 @@ from seamline.training.yolo_weights import best_weights, find_model
 
 # Parameters of train that are ours and not arguments of ultralytics'.
 OURS = {"model", "device", "val_period", "others"}
+# Where torch stores what it compiles, otherwise in the system's folder for temporary files and in the home folder.
+COMPILER_CACHES = ("TORCHINDUCTOR_CACHE_DIR", "TRITON_CACHE_DIR")
 # What torch says when memory is short; ultralytics, too, takes the last three for it.
 OUT_OF_MEMORY = (
     "out of memory", "can't allocate memory",
@@ -90,9 +92,14 @@ def train_to_the_end(plan: Plan, folder: Path) -> State:
     # The links and lists for ultralytics are made anew every time, since the project may have been moved.
     dataset = linked_dataset(*plan.data, folder / "data")
     os.environ[VAL_PERIOD], os.environ[ENDS_WITH] = str(plan.val_period), str(os.getpid())
+    for name in COMPILER_CACHES:
+        os.environ.setdefault(name, str(library_folder() / "compiled"))
+    arguments, processes = ultralytics_arguments(plan, dataset, folder), processes_of(plan.device)
     try:
-        with replaced_for_training(weights_folder()):
-            run_trainer(ultralytics_arguments(plan, dataset, folder), folder)
+        if processes > 1:
+            train_in_processes(arguments, folder, processes)
+        else:
+            run_trainer(arguments, folder)
     except Stopped:  # nobody will resume it
         shutil.rmtree(folder)
         raise
@@ -105,12 +112,12 @@ def train_to_the_end(plan: Plan, folder: Path) -> State:
 def ultralytics_arguments(plan: Plan, dataset: Path, folder: Path) -> Record:
     """All arguments of ultralytics' trainer: those of params.yaml, and what the pipeline decides."""
     arguments = {
-        "cache": "ram" if plan.device == "cpu" else False,
+        "cache": "ram" if is_cpu(plan.device) else False,
         "deterministic": True,
         **plan.arguments,
         "model": str(plan.model),
         "data": str(dataset),
-        "device": plan.device,
+        "device": "cpu" if is_cpu(plan.device) else plan.device,
         "project": str(folder),
         "name": "run",
         "exist_ok": True,
@@ -118,17 +125,16 @@ def ultralytics_arguments(plan: Plan, dataset: Path, folder: Path) -> Record:
         "verbose": False,
         "pretrained": plan.model.suffix == ".pt",
     }
-    if plan.device == "cpu":
+    if is_cpu(plan.device):
         arguments["amp"] = False  # it would be bf16 there: slow where the processor has none, and other weights
     return arguments
 
 
 def run_trainer(overrides: Record, folder: Path) -> None:
-    """Train in this process, or in one for each of several GPUs."""
+    """Train in this process, alone or as one of several."""
     try:
-        Trainer(overrides=overrides).train()
-    except subprocess.CalledProcessError:
-        raise SeamlineError("train: a process of a GPU failed; what it says is above.") from None
+        with replaced_for_training(weights_folder()):
+            Trainer(overrides=overrides).train()
     except SeamlineError:
         raise
     except Exception as error:  # of any kind: the cause is a value in params.yaml, or the data

@@ -77,8 +77,8 @@ def scaled_description(name: str, known: list[Path]) -> bool:
     return bool(scale) and any(file.name == name.replace(f"{scale}-seg", "-seg") for file in known)
 
 
-def write_weights(ema: torch.nn.Module, train_args: Record, target: Path) -> None:
-    """Write what inference and fine-tuning need of a model, and nothing that differs from run to run.
+def weights_to_write(ema: torch.nn.Module, train_args: Record) -> Record:
+    """What inference and fine-tuning need of a model, and nothing that differs from run to run.
 
     ultralytics also stores dates, absolute paths and git remotes: two equal trainings would give different files.
     """
@@ -91,9 +91,13 @@ def write_weights(ema: torch.nn.Module, train_args: Record, target: Path) -> Non
         del model.pt_path
     for parameter in model.parameters():
         parameter.requires_grad = False
-    stored = {"model": model, "train_args": arguments, "version": ultralytics.__version__, "epoch": -1}
+    return {"model": model, "train_args": arguments, "version": ultralytics.__version__, "epoch": -1}
+
+
+def write_weights(weights: Record, target: Path) -> None:
+    weights["model"].cpu()
     with whole_file(target) as temporary, temporary.open("wb") as stream:
-        torch.save(stored, stream)
+        torch.save(weights, stream)
 
 
 def best_weights(folder: Path, epoch: int) -> Path:

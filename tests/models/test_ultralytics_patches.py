@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 from pathlib import Path
 from typing import Any
@@ -34,8 +35,18 @@ def test_every_method_that_our_trainer_overrides_is_checked() -> None:
     inherited = {name for name in vars(Trainer) if hasattr(trainer.BaseTrainer, name) and not name.startswith("__")}
     attributes = {"best_fitness", "fitness"}
     assert inherited - attributes == {one.name.removeprefix("BaseTrainer.") for one in patches.METHODS}
+    ours = inspect.getsource(Trainer)  # whose loop runs the other events itself
     events = {name for name in vars(Trainer) if name in callbacks.default_callbacks}
-    assert events - {"optimizer_step"} <= {one.name for one in patches.LOOKED_UP}
+    assert {name for name in events if f'run_callbacks("{name}")' not in ours} == {
+        one.name for one in patches.LOOKED_UP
+    }
+
+
+def test_every_method_of_ultralytics_that_our_trainer_calls_is_checked() -> None:
+    called = set(re.findall(r"\b(?:self|super\(\))\.(\w+)\(", inspect.getsource(Trainer)))
+    private = {name for name in called if name.startswith("_") and not name.startswith("__")}
+    checked = {one.name.removeprefix("BaseTrainer.") for one in (*patches.METHODS, *patches.CALLED)}
+    assert private | {"optimizer_step"} <= checked
 
 
 def other(*_: object) -> None: ...
@@ -49,9 +60,9 @@ def other(*_: object) -> None: ...
         (utils, "check_image", other, "check_image of ultralytics.data.utils does not use _replace_image"),
         (utils, "check_det_dataset", None, "ultralytics.data.utils has no check_det_dataset"),
         (trainer, "check_amp", None, "ultralytics.engine.trainer has no check_amp"),
-        (trainer.BaseTrainer, "_handle_nan_recovery", None, "has no BaseTrainer._handle_nan_recovery"),
-        (trainer.BaseTrainer, "save_model", lambda self, metrics: None, "takes (self, metrics) and not (self)"),
-        (trainer.BaseTrainer, "_do_train", other, "BaseTrainer._do_train of ultralytics.engine.trainer does not use"),
+        (trainer.BaseTrainer, "optimizer_step", None, "has no BaseTrainer.optimizer_step"),
+        (trainer.BaseTrainer, "_model_train", lambda self, mode: None, "takes (self, mode) and not (self)"),
+        (trainer.BaseTrainer, "train", other, "does not use BaseTrainer._do_train"),
     ],
 )
 def test_an_ultralytics_that_lacks_something_is_refused_before_a_training(

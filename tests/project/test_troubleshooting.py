@@ -847,6 +847,38 @@ def odd_batch(bench: Bench) -> Said:
     return train_with(bench, lambda batch: {**batch, "img": batch["img"][:, :1]})
 
 
+@produces(
+    "train: process ... of ... was killed (...); run dvc repro to resume after the last finished epoch (...).",
+    slow=True,
+)
+def killed_process(bench: Bench) -> Said:
+    return train_in_processes_that(bench, "import os, signal; os.kill(os.getpid(), signal.SIGKILL)")
+
+
+@produces("train: process ... of ... ended with code ...; ... says why.", slow=True)
+def ended_process(bench: Bench) -> Said:
+    return train_in_processes_that(bench, "raise SystemExit(3)")
+
+
+def train_in_processes_that(bench: Bench, act: str) -> Said:
+    """On two CPUs, with processes that run this code instead of training."""
+    original = subprocess.Popen
+
+    def start(command: list[str], **settings: Any) -> subprocess.Popen[bytes]:
+        return original([command[0], "-c", act], **settings)
+
+    bench.monkeypatch.setattr("seamline.training.processes.subprocess.Popen", start)
+    return bench.train(device="cpu,cpu")
+
+
+@produces(
+    "train.compile: torch cannot compile here; a CPU needs a C++ compiler, a GPU Triton; set train.compile: false."
+)
+def no_compiler(bench: Bench) -> Said:
+    bench.monkeypatch.setattr("torch._inductor.cpp_builder.get_cpp_compiler", raising(RuntimeError("no compiler")))
+    return bench.train(compile=True)
+
+
 @produces("...: the state of an interrupted training cannot be read (...); delete ... to train from the start.")
 def damaged_state(bench: Bench) -> Said:
     def cut(overrides: dict[str, Any], folder: Path) -> None:

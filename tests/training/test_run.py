@@ -19,9 +19,10 @@ from ultralytics.utils import NUM_THREADS
 from seamline.base.coco import Record
 from seamline.base.errors import SeamlineError
 from seamline.models.ultralytics_patches import nothing
+from seamline.models.weights import load_weights
 from seamline.params.loader import load_params
 from seamline.params.train import Train
-from seamline.training import run, yolo, yolo_trainer, yolo_weights
+from seamline.training import run, yolo, yolo_weights
 from seamline.training.checkpoints import STATE, State, read_state, write_state
 from seamline.training.finished import (
     FINISHED,
@@ -118,6 +119,27 @@ def test_a_resumed_training_is_bit_for_bit_one_that_was_never_interrupted(
     for key, value in first["ema"].items():
         assert torch.equal(value, second["ema"][key]), key
     assert left == [f"best-{facts['best_epoch']:05d}.pt", STATE]
+
+
+@pytest.mark.thorough
+@pytest.mark.skipif(not shutil.which("g++"), reason="torch compiles with a C++ compiler")
+def test_a_compiled_training_is_stored_as_any_other_and_resumes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, data: tuple[Path, Path]
+) -> None:
+    revive = killed_at(monkeypatch, 1)
+    with pytest.raises(Killed):  # 1 batch an epoch: the second one is not full, and left out
+        trained(data, tmp_path, epochs=2, compile=True)
+    revive()
+    weights, facts = trained(data, tmp_path, epochs=2, compile=True)
+    assert facts["resumed_after"] == [1]
+    plain, _ = trained(data, tmp_path / "plain", epochs=2)
+    (tmp_path / "compiled.pt").write_bytes(weights)
+    (tmp_path / "plain.pt").write_bytes(plain)
+    models = [load_weights(tmp_path / name)[0] for name in ("compiled.pt", "plain.pt")]
+    assert list(models[0].state_dict()) == list(models[1].state_dict())
+    assert all(
+        type(module).__module__.startswith(("torch.nn.modules", "ultralytics")) for module in models[0].modules()
+    )
 
 
 @pytest.mark.slow
@@ -355,20 +377,17 @@ def test_other_processes_than_the_first_get_no_metrics(monkeypatch: pytest.Monke
     assert trainer.validate() == (None, None)
 
 
-def test_the_process_of_each_gpu_leaves_the_data_alone_and_ends_with_the_stage(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """ultralytics starts it with nothing but the class and its arguments."""
-    watched: list[bool] = []
-    monkeypatch.setattr(SegmentationTrainer, "__init__", lambda self, *_: None)
-    monkeypatch.setattr(yolo_trainer, "end_with_named", lambda: watched.append(True))
-    monkeypatch.setattr(yolo_trainer, "weights_folder", lambda: tmp_path / "weights")
-    Trainer(overrides={"project": str(tmp_path)})
-    assert not watched
-    assert utils.check_font is not nothing
-    monkeypatch.setattr(yolo_trainer, "RANK", 1)
-    trainer = Trainer(overrides={"project": str(tmp_path)})
-    assert watched == [True]
-    assert utils.check_font is utils._replace_image is nothing
-    trainer.replaced.close()  # with the process
+def test_each_process_that_trains_leaves_the_data_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    found: list[bool] = []
+
+    class Looking:
+        def __init__(self, overrides: Record) -> None: ...
+
+        def train(self) -> None:
+            found.append(utils.check_font is utils._replace_image is nothing)
+
+    monkeypatch.setattr(yolo, "Trainer", Looking)
+    monkeypatch.setattr(yolo, "weights_folder", lambda: tmp_path / "weights")
+    yolo.run_trainer({}, tmp_path)
+    assert found == [True]
     assert utils.check_font is not nothing
