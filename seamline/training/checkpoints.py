@@ -54,16 +54,16 @@ class Beside:
         self.under_way: Future[None] | None = None
         self.buffers: dict[tuple[Any, ...], torch.Tensor] = {}
 
-    def copied(self, state: State) -> Callable[[], State]:
-        """Begin to copy a state to the host's memory; what is returned waits for the copy, and gives it.
+    def copied(self, state: State, device: torch.device) -> Callable[[], State]:
+        """Begin to copy a state on this device to the host's memory; what is returned waits for the copy, and gives it.
 
         The training may change its tensors at once: on a GPU they are copied in their turn, and nothing waits. The copy
         is overwritten by the next one, so the work that reads it has to be waited for first.
         """
         copy: State = to_host(state, self.buffers)
-        event = torch.cuda.Event() if torch.cuda.is_initialized() else None  # type: ignore[no-untyped-call]
+        event = torch.cuda.Event() if device.type == "cuda" else None  # type: ignore[no-untyped-call]
         if event is not None:
-            event.record()
+            event.record(torch.cuda.current_stream(device))
 
         def finished() -> State:
             if event is not None:

@@ -19,9 +19,9 @@ from ultralytics.utils.tal import TaskAlignedAssigner, bbox2dist, make_anchors
 
 Tensor = torch.Tensor
 INSTANCES = "instances"  # in a batch: how many each of its images shows
-# In a batch: of images, instances of the image that has most, and anchors. Beyond it ultralytics' assigner, which looks
-# at the anchors inside boxes only, takes less memory.
-MOST_PAIRS = 2**24
+# Images of a batch x instances of the image that has most x anchors; a dozen numbers are held for each. For more pairs
+# ultralytics' assigner takes less memory: it asks for the anchors inside boxes, and looks at these alone.
+MOST_PAIRS = 2**22
 
 
 def loss_without_waiting(model: Any) -> SegmentationLoss | None:
@@ -129,7 +129,7 @@ class SegmentationLoss(v8SegmentationLoss):  # type: ignore[misc]
         areas = xyxy2xywh(boxes)[..., 2:].prod(2)
         x, y = boxes[..., 0::2] * width, boxes[..., 1::2] * height
         in_pixels = torch.stack((x[..., 0], y[..., 0], x[..., 1], y[..., 1]), -1)
-        loss, first = (proto * 0).sum() + (coefficients * 0).sum(), 0
+        loss, first = torch.zeros((), device=self.device), 0
         for image, count in enumerate(self.instances):
             if count == 0:
                 continue

@@ -331,7 +331,7 @@ class Trainer(SegmentationTrainer):  # type: ignore[misc]
         self.history.append(epoch_record(self))
         line = f"{record_to_line(self.history[-1], self.epochs)}  {time.perf_counter() - self.begun:.0f} s"
         self.beside.wait()
-        state = self.beside.copied(trainer_to_state(self))
+        state = self.beside.copied(trainer_to_state(self), self.device)
         best = weights_to_write(self.ema.ema, dict(vars(self.args))) if self.best_epoch == self.epoch + 1 else None
         self.beside.do(lambda: self.write_epoch(state(), best, line))
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import platform
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Generator, Iterator
@@ -192,3 +195,30 @@ def test_a_fused_optimizer_keeps_groups_and_takes_the_same_steps() -> None:
         torch.testing.assert_close(ours.bias, plain.bias)
     other = torch.optim.RAdam(plain.parameters())
     assert fused(other) is other
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc can be asked to")
+def test_the_c_library_is_asked_to_keep_memory_and_takes_it() -> None:
+    """In a process of its own: memory that is freed and taken again has been cleared once."""
+    code = """
+import resource, sys
+from seamline.training.memory import keep_freed_memory
+import numpy as np
+
+if sys.argv[1] == "kept":
+    assert keep_freed_memory()
+
+def faults():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+
+np.ones(20_000_000, np.uint8)
+before = faults()
+for _ in range(5):
+    np.ones(20_000_000, np.uint8)
+print(faults() - before)
+"""
+    counts = [
+        int(subprocess.run([sys.executable, "-c", code, how], capture_output=True, text=True, check=True).stdout)
+        for how in ("given back", "kept")
+    ]
+    assert counts[1] < counts[0] / 4
