@@ -12,12 +12,9 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import numpy as np
-import torch
-from torch import Tensor, nn
-from torch.utils.dlpack import from_dlpack
 
 from seamline.base.errors import SeamlineError, counted
 from seamline.models import yolo_tensors
@@ -31,12 +28,16 @@ from seamline.models.forks import check_torch_process, keep_in_forks
 from seamline.models.model_facts import YOLO, ModelFacts, metadata_to_facts
 from seamline.models.weights import weights_to_family
 
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor, nn
+
 T = TypeVar("T")
 # Families whose work before and behind the network is done on the GPU too. Those of others is done by the processor.
 TENSOR_FAMILIES: dict[str, TensorFamily] = {YOLO: yolo_tensors}
 # tf32 is f32 whose products are rounded to 10 binary digits, as cuDNN computes convolutions if nobody forbids it.
-DTYPES = {"f32": torch.float32, "tf32": torch.float32, "f16": torch.float16, "bf16": torch.bfloat16}
-NAMES = {torch.float32: "f32", torch.float16: "f16", torch.bfloat16: "bf16"}
+DTYPES = {"f32": "float32", "tf32": "float32", "f16": "float16", "bf16": "bfloat16"}  # what torch calls them
+NAMES = {"torch.float32": "f32", "torch.float16": "f16", "torch.bfloat16": "bf16"}
 BATCHES_AT_ONCE = 2  # while one waits for the processor, as between NMS and masks, the GPU computes another
 LARGEST_IN_BF16 = 1024  # px of the input: places of cells beyond need more than bf16's 8 binary digits
 setting_tf32 = threading.Lock()
@@ -79,10 +80,14 @@ class DeviceEngine:
         return self.network.precision
 
     def _stream(self) -> torch.cuda.Stream | None:
+        import torch
+
         return torch.cuda.Stream(device=torch_device(self.device)) if self.on_gpu else None  # type: ignore[no-untyped-call]
 
     def infer(self, canvases: Canvases, decode: Callable[[Outputs], T]) -> T:
         """Raises OutOfDeviceMemory where the batch is too large for what is left of the GPU's memory."""
+        import torch
+
         try:
             return self._infer(canvases, decode)
         except torch.OutOfMemoryError:
@@ -98,6 +103,8 @@ class DeviceEngine:
     infer_beside = infer
 
     def _infer(self, canvases: Canvases, decode: Callable[[Outputs], T]) -> T:
+        import torch
+
         with torch.inference_mode(), contextlib.nullcontext() if self.on_gpu else torch_threads(self.threads):
             uploaded, there = self._upload(canvases)
             stream = self.free.get()
@@ -109,6 +116,8 @@ class DeviceEngine:
 
     def _upload(self, canvases: Canvases) -> tuple[Tensor, torch.cuda.Event | None]:
         """The model's input as bytes where the family can take it so, and when it is there."""
+        import torch
+
         host = torch.from_numpy(canvases if self.tensors else self.family.canvases_to_tensor(canvases))
         if self.copying is None:
             return host, None
@@ -130,17 +139,21 @@ class TorchNetwork:
     """A torch module."""
 
     def __init__(self, module: nn.Module, precision: str, layout: torch.memory_format) -> None:
+        import torch
+
         self.module, self.layout = module.eval().to(memory_format=layout), layout
-        self.dtype, self.tf32 = DTYPES[precision], precision == "tf32"
+        self.dtype: torch.dtype = getattr(torch, DTYPES[precision])
+        self.tf32 = precision == "tf32"
 
     @property
     def precision(self) -> str:
         """What most of the module's numbers are in."""
-        kinds: Counter[torch.dtype] = Counter()
+        kinds: Counter[str] = Counter()
         for parameter in self.module.parameters():
-            kinds[parameter.dtype] += parameter.numel()
+            kinds[str(parameter.dtype)] += parameter.numel()
         kind = kinds.most_common(1)[0][0]
-        return "tf32" if self.tf32 and kind == torch.float32 else NAMES.get(kind, str(kind))
+        name = NAMES.get(kind, kind)
+        return "tf32" if self.tf32 and name == "f32" else name
 
     def __call__(self, given: Tensor) -> Sequence[Tensor]:
         with products_in_tf32(self.tf32):
@@ -161,6 +174,9 @@ class OnnxNetwork:
         return session_precision(self.session)
 
     def __call__(self, given: Tensor) -> Sequence[Tensor]:
+        import torch
+        from torch.utils.dlpack import from_dlpack
+
         given = given.to(torch.float16 if self.dtype == np.float16 else torch.float32).contiguous()
         if given.is_cuda:
             torch.cuda.current_stream().synchronize()  # the session has a stream of its own
@@ -187,6 +203,8 @@ def weights_on_device(
         SeamlineError: when torch cannot use that GPU, or bf16 is too coarse for the model.
     """
     check_torch_process(path)
+    import torch
+
     on_gpu = device != "cpu"
     if on_gpu:
         check_gpu(path, device)
@@ -197,10 +215,11 @@ def weights_on_device(
         raise SeamlineError(
             f"{path}: bf16 is too coarse for an input of {facts.imgsz} px; it does up to {LARGEST_IN_BF16}. Take f16."
         )
+    dtype = getattr(torch, DTYPES[precision])
     if name in TENSOR_FAMILIES:
-        TENSOR_FAMILIES[name].convert_module(module, DTYPES[precision])
+        TENSOR_FAMILIES[name].convert_module(module, dtype)
     else:
-        module.to(DTYPES[precision])
+        module.to(dtype)
     together = channels_last if channels_last is not None else not on_gpu or precision != "f32"
     layout = torch.channels_last if together else torch.contiguous_format
     return DeviceEngine(TorchNetwork(module, precision, layout), facts, family, device, threads)
@@ -230,6 +249,8 @@ def torch_device(device: str) -> str:
 @contextlib.contextmanager
 def products_in_tf32(allowed: bool) -> Iterator[None]:
     """Whether a GPU may round what convolutions and matrix products multiply; settings of the whole process."""
+    import torch
+
     convolutions: Any = torch.backends.cudnn.conv  # type: ignore[attr-defined]
     products: Any = torch.backends.cuda.matmul
     with setting_tf32:
