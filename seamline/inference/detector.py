@@ -117,7 +117,7 @@ class Detector:
     @property
     def ahead(self) -> int:
         """How many batches detect_all() has under way, so that no thread waits for the one who asks for results."""
-        return self.engine.callers + WAITING
+        return self.engine.callers + (1 if self.engine.readers else WAITING)  # a GPU's batches are large
 
     @property
     def precision(self) -> str:
@@ -164,7 +164,8 @@ class Detector:
         """
         limits = self._begin()
         taken = self._take((0, source))
-        return self._later(self._callers, lambda: detections_or_raise(self._detect_group([taken], limits)[0]))
+        pool = self._readers if self.engine.readers else self._callers
+        return self._later(pool, lambda: detections_or_raise(self._detect_group([taken], limits)[0]))
 
     def close(self) -> None:
         """Wait for what is under way, and let threads go; what is asked after that is refused."""
@@ -205,7 +206,7 @@ class Detector:
 
     @property
     def _readers(self) -> ThreadPoolExecutor:
-        """The threads that decode images one by one for the callers of a GPU, which would wait for a batch of them."""
+        """The threads that decode images one by one beside a GPU, whose callers would wait for a batch of them."""
         return self._pools[1]
 
     @property

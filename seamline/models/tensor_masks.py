@@ -9,14 +9,15 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from itertools import groupby, pairwise
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from seamline.models.detections import Runs
 from seamline.models.letterbox import Letterbox
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 VALUES_AT_ONCE = 1 << 24  # numbers of f32 that are computed together: some 300 MB with all that is made of them
 
@@ -34,7 +35,7 @@ class Grid(NamedTuple):
 
     def place(self, pixels: Tensor) -> Tensor:
         """Of a pixel of each instance."""
-        return torch.minimum(torch.maximum(self.first + self.step * pixels, self.lowest), self.highest)
+        return (self.first + self.step * pixels).maximum(self.lowest).minimum(self.highest)
 
     def low(self, pixels: Tensor) -> Tensor:
         """The cell before a pixel."""
@@ -42,7 +43,7 @@ class Grid(NamedTuple):
 
     def high(self, pixels: Tensor) -> Tensor:
         """The cell behind it."""
-        return torch.minimum(self.low(pixels) + 1, self.highest.long())
+        return (self.low(pixels) + 1).minimum(self.highest.long())
 
 
 class Instances(NamedTuple):
@@ -86,6 +87,8 @@ def decode_masks(
         boxes: (n, 4) in the photos' pixels.
         letterboxes: how each photo lies in the input.
     """
+    import torch
+
     if not len(images):
         return []
     device, (row_count, column_count) = boxes.device, prototypes.shape[2:]
@@ -138,6 +141,8 @@ def parts(widths: Sequence[int], rows: int, columns: int) -> Iterator[tuple[int,
 
 def instances_to_toggles(instances: Instances, prototypes: Tensor, room: int) -> Tensor:
     """Where masks change, in pixels counted down the columns, `room` of them for each instance."""
+    import torch
+
     device = prototypes.device
     logits = logits_of(instances, prototypes)  # columns of cells first, as runs go down them
     counts = torch.tensor(instances.widths, device=device)
@@ -164,7 +169,7 @@ def instances_to_toggles(instances: Instances, prototypes: Tensor, room: int) ->
     down = instances.rows.at(owner[which])
     row = (cell + before / (before - behind) - down.first) / down.step  # where the value is 0
     row = torch.where(before > 0, row.ceil(), row.floor() + 1)  # the first pixel behind it
-    changes = torch.minimum(torch.maximum(base[which] + row.long(), begins[which]), ends[which])
+    changes = (base[which] + row.long()).maximum(begins[which]).minimum(ends[which])
 
     starts_inside = inside.gather(1, top[:, None])[:, 0]
     ends_inside = inside.gather(1, bottom[:, None])[:, 0]
@@ -173,6 +178,8 @@ def instances_to_toggles(instances: Instances, prototypes: Tensor, room: int) ->
 
 def logits_of(instances: Instances, prototypes: Tensor) -> Tensor:
     """(n, columns of cells, rows of cells), f32: each instance's coefficients times the prototypes of its own image."""
+    import torch
+
     found, start = [], 0
     coefficients = prototypes.shape[1]
     for image, same in groupby(instances.images):
@@ -185,6 +192,8 @@ def logits_of(instances: Instances, prototypes: Tensor) -> Tensor:
 
 def toggles_to_runs(toggles: Tensor) -> Tensor:
     """As detections.toggles_to_runs: in order, and two at one pixel cancel each other."""
+    import torch
+
     pixels, counts = torch.unique_consecutive(toggles.sort().values, return_counts=True)
     odd: Tensor = pixels[counts % 2 == 1]
     return odd

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
-import torch
-from torch import Tensor
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 BLOCK = 512  # boxes of an image that are looked at together
 
@@ -24,6 +27,8 @@ def left_after_suppression(corners: Tensor, classes: Tensor, counts: Tensor, iou
     Returns:
         (batch, n), boolean.
     """
+    import torch
+
     size = corners.shape[1]
     limit = rounded_down(iou)
     left = torch.zeros(corners.shape[:2], dtype=torch.bool, device=corners.device)
@@ -56,8 +61,8 @@ def suppresses(first: Tensor, first_classes: Tensor, other: Tensor, other_classe
     torchvision's rule and arithmetic, step by step in f32.
     """
     one, two = first[:, :, None], other[:, None]
-    shared = (torch.minimum(one[..., 2], two[..., 2]) - torch.maximum(one[..., 0], two[..., 0])).clamp_(min=0)
-    shared *= (torch.minimum(one[..., 3], two[..., 3]) - torch.maximum(one[..., 1], two[..., 1])).clamp_(min=0)
+    shared = (one[..., 2].minimum(two[..., 2]) - one[..., 0].maximum(two[..., 0])).clamp_(min=0)
+    shared *= (one[..., 3].minimum(two[..., 3]) - one[..., 1].maximum(two[..., 1])).clamp_(min=0)
     overlap = shared / (area(one) + area(two) - shared)  # not a number for two boxes of no area: they suppress nothing
     return (overlap > limit) & (first_classes[:, :, None] == other_classes[:, None])
 
@@ -80,6 +85,6 @@ def suppressed_in_order(over: Tensor, alive: Tensor) -> Tensor:
     left = alive
     while True:
         now = alive & ~(over & left[:, :, None]).any(dim=1)
-        if torch.equal(now, left):
+        if now.equal(left):
             return left
         left = now

@@ -8,17 +8,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
-from torch import Tensor, nn
 
 from seamline.models.detections import Detections
 from seamline.models.letterbox import Letterbox
 from seamline.models.model_facts import Limits, ModelFacts
 from seamline.models.tensor_masks import decode_masks
 from seamline.models.tensor_nms import left_after_suppression
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor, nn
 
 
 def canvases_to_tensor(canvases: Tensor) -> Tensor:
@@ -31,13 +33,15 @@ def convert_module(module: nn.Module, dtype: torch.dtype) -> None:
 
     A box's edge in f16 is off by up to a quarter of a pixel from 512 px on, and in bf16 by up to two.
     """
+    import torch
+
     module.to(dtype)
     if dtype == torch.float32:
         return
     head: Any = module.get_submodule("model.model")[-1]  # type: ignore[index]
     head.dfl.float()  # its weights are the numbers 0 to 15
     for child in head.children():
-        for part in child if isinstance(child, nn.ModuleList) else [child]:
+        for part in child if isinstance(child, torch.nn.ModuleList) else [child]:
             part.register_forward_hook(lambda _module, _inputs, output: output.float())
 
 
@@ -45,6 +49,8 @@ def outputs_to_detections(
     outputs: Sequence[Tensor], placements: Sequence[Letterbox], facts: ModelFacts, limits: Limits
 ) -> list[Detections]:
     """Decode a batch's raw outputs, which are as yolo.outputs_to_detections has them with the batch before."""
+    import torch
+
     predictions, prototypes = outputs
     predictions = predictions.float()
     class_count = len(facts.names)
@@ -79,10 +85,12 @@ def outputs_to_detections(
 
 def boxes_to_images(corners: Tensor, images: Tensor, placements: Sequence[Letterbox]) -> Tensor:
     """As letterbox.boxes_to_image, for boxes (n, 4) of several images (n,)."""
+    import torch
+
     numbers = [
         [box.scaled_width / box.width, box.scaled_height / box.height, box.left, box.top, box.width, box.height]
         for box in placements
     ]
     own = torch.tensor(numbers, dtype=torch.float64).to(corners.device)[images]
     gain, shift, limit = (own[:, start : start + 2].repeat(1, 2) for start in (0, 2, 4))
-    return torch.minimum(((corners - shift) / gain).clamp(min=0), limit).float()
+    return ((corners - shift) / gain).clamp(min=0).minimum(limit).float()

@@ -23,7 +23,7 @@ from seamline.export.comparison import (
     read_validation,
 )
 from seamline.export.gates import matched_share
-from seamline.models.engines.device import DeviceEngine
+from seamline.models.engines.device import weights_on_device
 from seamline.models.model_facts import Limits, ModelFacts
 from seamline.params.evaluate import Evaluate
 from seamline.params.loader import load_params
@@ -119,7 +119,7 @@ def test_the_engine_for_gpus_passes_every_gate_as_the_one_for_cpus(untrained: Un
     validation = read_validation(untrained.split / "val.json", untrained.images_folder, limits, thresholds)
     photos = untrained.images()[:3]
     reference = measure_reference(untrained.weights, validation, photos)
-    measured = comparison.measure(DeviceEngine(untrained.weights, 2, "cpu"), validation)
+    measured = comparison.measure(weights_on_device(untrained.weights, 2, "cpu"), validation)
     assert measured.average_precision == pytest.approx(reference.measured.average_precision, abs=0.001)
     assert len(measured.records) == len(reference.measured.records) > 100
     confident = [record for record in reference.measured.records if record["score"] > 0.25]

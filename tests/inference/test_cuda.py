@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 import torch
 
-from bench.threads import CALLS, are_equal, count_differences
+from bench.threads import CALLS, count_differences
 from seamline.base.errors import SeamlineError
 from seamline.evaluation.average_precision import average_precision, read_ground_truth
 from seamline.images.reading import ImageError
@@ -25,7 +25,7 @@ from seamline.inference.predictions import predict_split
 from seamline.models import yolo_tensors
 from seamline.models.detections import Detections
 from seamline.models.devices import gpu_count
-from seamline.models.engines.device import BATCHES_AT_ONCE, DeviceEngine
+from seamline.models.engines.device import BATCHES_AT_ONCE, onnx_on_device, weights_on_device
 from seamline.models.engines.engine import copied
 from seamline.models.engines.opening import open_engine
 from seamline.models.letterbox import letterbox_of
@@ -45,7 +45,16 @@ on_both = pytest.mark.parametrize("device", DEVICES)
 
 def opened(model: Path, device: str, precision: str = "f32", batch: int = 1, **options: Any) -> Detector:
     """The engine itself, which open_engine() takes for GPUs alone."""
-    return Detector(DeviceEngine(model, 2, device, precision), CONFIDENCE, threads=2, batch=batch, **options)
+    return Detector(weights_on_device(model, 2, device, precision), CONFIDENCE, threads=2, batch=batch, **options)
+
+
+def are_the_same(found: Detections, expected: Detections) -> None:
+    """To the last bit; of the masks, a pixel in ten thousand may have a value of 0 but for rounding."""
+    for name in ("boxes", "scores", "classes"):
+        np.testing.assert_array_equal(getattr(found, name), getattr(expected, name))
+    masks = list(zip(found.masks, expected.masks, strict=True))
+    different = sum(int(np.count_nonzero(own != other)) for own, other in masks)
+    assert different <= 1e-4 * sum(int(other.sum()) for _, other in masks)
 
 
 @on_both
@@ -63,7 +72,7 @@ def test_what_is_found_is_what_the_engine_for_cpus_finds(untrained: Untrained, d
                 assert all(milliseconds > 0 for milliseconds in found.timings_ms)
                 alike(found, own)
                 if (device, batch) == ("cpu", 1):
-                    assert are_equal(found, own)
+                    are_the_same(found, own)
 
 
 @on_both
@@ -78,10 +87,10 @@ def test_from_many_threads_each_result_is_what_it_is_alone(untrained: Untrained,
 @pytest.mark.parametrize("precision", ["f32", "tf32", "f16", "bf16"])
 def test_a_precision_is_read_back_and_coordinates_stay_f32(untrained: Untrained, device: str, precision: str) -> None:
     """Boxes off by no more than the network's own rounding makes them, which is far from the 4 px steps of bf16."""
-    engine = DeviceEngine(untrained.weights, 2, device, precision)
+    engine: Any = weights_on_device(untrained.weights, 2, device, precision)
     assert (engine.precision, engine.device) == (precision, device)
     kinds = {"f16": torch.float16, "bf16": torch.bfloat16}
-    convolutions = [module for module in engine.model.modules() if isinstance(module, torch.nn.Conv2d)]
+    convolutions = [module for module in engine.network.module.modules() if isinstance(module, torch.nn.Conv2d)]
     others = [one for one in convolutions if one.weight.dtype != kinds.get(precision, torch.float32)]
     assert len(others) == (0 if "32" in precision else 1), "all but the one that makes coordinates"
     canvas = canvas_of(steady_images(untrained)[0])
@@ -92,7 +101,7 @@ def test_a_precision_is_read_back_and_coordinates_stay_f32(untrained: Untrained,
         return [output.cpu() for output in outputs]
 
     predictions, _ = engine.infer(canvas, rounded)
-    allowed = {"f32": 1e-3, "tf32": 1.0, "f16": 1.0, "bf16": 8.0}[precision]
+    allowed = {"f32": 0.02, "tf32": 1.0, "f16": 1.0, "bf16": 8.0}[precision]
     assert np.abs(predictions.numpy() - exact)[:, :4].mean() < allowed / 10
     assert np.abs(predictions.numpy() - exact)[:, :4].max() < allowed
 
@@ -103,7 +112,7 @@ def test_a_precision_that_is_too_coarse_for_a_model_is_one_sentence(
     loaded = yolo_tensors.convert_module
     monkeypatch.setattr("seamline.models.engines.device.LARGEST_IN_BF16", 64)
     with pytest.raises(SeamlineError, match=r"best\.pt: bf16 is too coarse for an input of 96 px; .* Take f16\."):
-        DeviceEngine(untrained.weights, 1, "cpu", "bf16")
+        weights_on_device(untrained.weights, 1, "cpu", "bf16")
     assert yolo_tensors.convert_module is loaded
 
 
@@ -123,8 +132,8 @@ def test_products_are_rounded_where_that_is_asked_for_alone(untrained: Untrained
     for before in (True, False):
         torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = before
         for precision in ("f32", "tf32"):
-            engine = DeviceEngine(untrained.weights, 1, "cpu", precision)
-            engine.model.register_forward_pre_hook(
+            engine: Any = weights_on_device(untrained.weights, 1, "cpu", precision)
+            engine.network.module.register_forward_pre_hook(
                 lambda *_: seen.append((convolutions.fp32_precision, torch.backends.cuda.matmul.fp32_precision))
             )
             engine.infer(canvas_of(untrained.images()[0]), copied)
@@ -159,6 +168,76 @@ def test_an_abandoned_stream_leaves_the_detector_as_it_was(untrained: Untrained,
 
 
 @on_both
+def test_few_images_are_held_however_many_there_are(untrained: Untrained, device: str) -> None:
+    taken = 0
+
+    def sources() -> Iterator[Path]:
+        nonlocal taken
+        for _ in range(1000):
+            taken += 1
+            yield untrained.images()[0]
+
+    with opened(untrained.weights, device, batch=2) as detector:
+        stream = detector.detect_all(sources())
+        for _ in range(3):
+            next(stream)
+        assert taken <= 3 + 2 * (detector.ahead + 1) + 2 + detector.engine.readers + 1
+        assert taken < 40
+        stream.close()  # type: ignore[attr-defined]
+
+
+class FakeStream:
+    """Stands for one of CUDA's: notes what it is asked for."""
+
+    def __init__(self, name: str, noted: list[str]) -> None:
+        self.name, self.noted = name, noted
+
+    def __enter__(self) -> None:
+        self.noted.append(f"{self.name} begins")
+
+    def __exit__(self, *_: object) -> None:
+        self.noted.append(f"{self.name} ends")
+
+    def record_event(self) -> str:
+        return f"what {self.name} has copied"
+
+    def wait_event(self, event: str) -> None:
+        self.noted.append(f"{self.name} waits for {event}")
+
+    def synchronize(self) -> None:
+        self.noted.append(f"{self.name} is waited for")
+
+
+def test_a_batch_goes_up_from_pinned_memory_on_a_stream_of_its_own(
+    untrained: Untrained, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As far as it can be seen without a GPU: the network waits for its input, and its memory for the network."""
+    noted = list[str]()
+
+    def note(what: str, result: Any) -> Any:
+        noted.append(what)
+        return result
+
+    engine: Any = weights_on_device(untrained.weights, 2, "cpu")
+    expected = engine.infer(canvas_of(untrained.images()[0]), copied)
+    engine.on_gpu, engine.copying = True, FakeStream("copying", noted)
+    engine.free.get()
+    engine.free.put(FakeStream("computing", noted))
+    monkeypatch.setattr(torch.cuda, "stream", lambda stream: stream)
+    monkeypatch.setattr(torch.Tensor, "pin_memory", lambda self: note("pinned", self))
+    monkeypatch.setattr(torch.Tensor, "record_stream", lambda _, stream: note(f"{stream.name} uses it", None))
+    engine.network.module.register_forward_pre_hook(lambda *_: note("network", None))
+    found = engine.infer(canvas_of(untrained.images()[0]), lambda outputs: note("decoded", copied(outputs)))
+    for own, other in zip(found, expected, strict=True):
+        np.testing.assert_allclose(own, other, atol=1e-3)
+    assert noted == [
+        "copying begins", "pinned", "copying ends", "computing begins", "computing waits for what copying has copied",
+        "computing uses it", "network", "computing is waited for", "decoded", "computing ends",
+    ]  # fmt: skip
+    assert engine.free.qsize() == 1
+
+
+@on_both
 def test_a_detector_that_is_not_used_any_more_is_gone(untrained: Untrained, device: str) -> None:
     detector = opened(untrained.weights, device, batch=4)
     assert len(list(detector.detect_all(untrained.images()))) == len(untrained.images())
@@ -190,7 +269,7 @@ def test_where_memory_is_short_batches_become_smaller(
                 return decode(outputs, *arguments)
 
             if part == "network":
-                engine.model.register_forward_pre_hook(lambda _, given: no_more_than_two(len(given[0])))
+                engine.network.module.register_forward_pre_hook(lambda _, given: no_more_than_two(len(given[0])))
             else:
                 patch.setattr(yolo_tensors, "outputs_to_detections", little_room)
             found = list(detector.detect_all(photos))
@@ -211,7 +290,7 @@ def test_where_not_even_one_image_fits_it_is_one_sentence(untrained: Untrained) 
         def none(*_: Any) -> None:
             raise torch.OutOfMemoryError("CUDA out of memory.")
 
-        engine.model.register_forward_pre_hook(none)
+        engine.network.module.register_forward_pre_hook(none)
         with pytest.raises(SeamlineError, match=r"^cpu: has not enough free memory for 1 image; end what else uses it"):
             list(detector.detect_all(untrained.images()[:3]))
         with pytest.raises(SeamlineError, match="has not enough free memory"):
@@ -225,7 +304,7 @@ def test_a_family_without_a_module_for_tensors_is_decoded_by_the_processor(tiny:
     photos = tiny.photos()[:7]
     with Detector(tiny.weights, threads=1) as reference:
         expected = [reference.detect(photo) for photo in photos]
-    with Detector(DeviceEngine(tiny.weights, 2, device), batch=3) as detector:
+    with Detector(weights_on_device(tiny.weights, 2, device), batch=3) as detector:
         for found, own in zip(detector.detect_all(photos), expected, strict=True):
             assert isinstance(found, Detections)
             np.testing.assert_allclose(found.scores, own.scores, atol=1e-5)
@@ -238,7 +317,7 @@ def test_figures_are_those_of_the_cpu(untrained: Untrained, device: str) -> None
     limits = load_params(PARAMS)[Evaluate]
     split, truth = untrained.split / "val.json", read_ground_truth(untrained.split / "val.json")
     summaries = []
-    for engine in (open_engine(untrained.weights, 2), DeviceEngine(untrained.weights, 2, device)):
+    for engine in (open_engine(untrained.weights, 2), weights_on_device(untrained.weights, 2, device)):
         options = limits.confidence, limits.nms_iou, limits.max_detections
         with Detector(engine, *options, threads=2, batch=4) as detector:
             records = predict_split(detector, split, untrained.images_folder, "val")
@@ -259,9 +338,9 @@ def test_weights_are_opened_on_a_gpu_by_its_name(untrained: Untrained) -> None:
     for name, precision in (("cuda", "f32"), ("cuda:0", "f16"), ("auto", "f32")):
         engine: Any = open_engine(untrained.weights, 2, device=name, precision=precision)
         assert (engine.device, engine.precision, engine.streams) == ("cuda:0", precision, BATCHES_AT_ONCE)
-        assert {parameter.device.type for parameter in engine.model.parameters()} == {"cuda"}
+        assert {parameter.device.type for parameter in engine.network.module.parameters()} == {"cuda"}
         together = precision != "f32"
-        assert (engine.layout == torch.channels_last) == together
+        assert (engine.network.layout == torch.channels_last) == together
     with pytest.raises(SeamlineError, match=r"device cuda:99 was asked for, and torch sees \d+ GPUs"):
         open_engine(untrained.weights, 2, device="cuda:99")
 
@@ -282,15 +361,23 @@ def test_memory_of_a_gpu_is_bounded_however_many_large_masks_there_are() -> None
     assert max(peaks) < 1e9
 
 
-@needs_gpu
-def test_onnx_on_a_gpu_finds_the_same_or_says_why_it_cannot(untrained: Untrained) -> None:
-    photos = steady_images(untrained)[:5]
+@on_both
+def test_an_onnx_file_finds_the_same(untrained: Untrained, device: str) -> None:
+    """Its input and outputs stay on the device; on a CPU it is the same session, and the same to the last bit."""
+    photos, model = steady_images(untrained)[:5], untrained.models()["onnx"]
     try:
-        detector = Detector(untrained.models()["onnx"], CONFIDENCE, batch=2, device="cuda")
+        engine = onnx_on_device(model, 2, device)
     except SeamlineError as error:
-        assert "onnxruntime" in str(error)
-        return
-    with detector, Detector(untrained.models()["onnx"], CONFIDENCE) as reference:
-        for found, photo in zip(detector.detect_all(photos), photos, strict=True):
-            assert isinstance(found, Detections)
-            alike(found, reference.detect(photo))
+        pytest.skip(str(error))  # without onnxruntime-gpu
+    assert (engine.precision, engine.device, engine.facts.masks) == ("f32", device, True)
+    with Detector(model, CONFIDENCE, threads=2) as reference:
+        expected = [reference.detect(photo) for photo in photos]
+    for batch in (1, 2):
+        detector = Detector(engine, CONFIDENCE, threads=2, batch=batch)
+        for call in CALLS.values():
+            for found, own in zip(call(detector, photos), expected, strict=True):
+                assert isinstance(found, Detections)
+                alike(found, own)
+                if (device, batch) == ("cpu", 1):
+                    are_the_same(found, own)
+    assert count_differences(detector, ["detect", "submit"], photos, 4, 20) == {"calls": 20, "different": 0}

@@ -284,7 +284,7 @@ def test_what_a_user_gets_wrong_is_one_sentence(untrained: Untrained, photos: Pa
             f"error: {tmp_path}/nothing.jpg: there is no such file or folder.",
         ),
         ((tmp_path / "no.onnx", photos), 1, f"error: {tmp_path}/no.onnx: there is no such model"),
-        ((model, photos, "--precision", "f16"), 1, "precision 'f16'"),
+        ((model, photos, "--precision", "f16"), 1, "cannot be run in f16 on cpu"),
         ((model, photos, "--out", tmp_path / "file"), 1, f"error: {tmp_path}/file"),
         ((model,), 2, "images"),
     ]:

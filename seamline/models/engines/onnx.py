@@ -1,4 +1,4 @@
-"""ONNX Runtime: an ONNX file on its CPU, CUDA or TensorRT provider."""
+"""ONNX Runtime: sessions on its CPU, CUDA or TensorRT provider, and the engine for CPUs."""
 
 from __future__ import annotations
 
@@ -31,32 +31,20 @@ def import_onnxruntime() -> Any:
 
 
 class OnnxEngine:
-    tensors = None
+    device, readers, tensors = "cpu", 0, None
 
-    def __init__(
-        self, path: Path, threads: int, streams: int | None, device: str = "cpu", precision: str = "f32"
-    ) -> None:
+    def __init__(self, path: Path, threads: int, streams: int | None) -> None:
         keep_in_forks(self)
-        self.path, self.threads, self.device, self.precision_asked = path, threads, device, precision
-        self.streams = min(streams or threads, threads) if device == "cpu" else 1
-        self.readers = 0 if device == "cpu" else threads
+        self.path, self.threads = path, threads
+        self.streams = min(streams or threads, threads)
         self.callers = self.streams + max(threads // 2, 1)
         self.free_streams = threading.Semaphore(self.streams)
         self.one_at_a_time = threading.Lock()
-        self.session = self._session(threads)
+        self.session = open_session(path, threads)
         self.facts = metadata_to_facts(self.session.get_modelmeta().custom_metadata_map, path)
         self.family = family_of(self.facts.family, path)
-        given = self.session.get_inputs()[0]
-        self.input: str = given.name
-        self.kind: str = PRECISIONS.get(given.type, given.type)
-
-    @property
-    def precision(self) -> str:
-        """That of the file; TensorRT rounds products of f32 to tf32 by itself, and computes in f16 where it may."""
-        options = self.session.get_provider_options().get(TENSORRT_PROVIDER)
-        if options is None or self.kind != "f32":
-            return self.kind
-        return "f16" if options["trt_fp16_enable"] in ("1", "True") else "tf32"
+        self.input: str = self.session.get_inputs()[0].name
+        self.precision = session_precision(self.session)
 
     def infer(self, canvases: Canvases, decode: Callable[[Outputs], T]) -> T:
         with self.one_at_a_time:
@@ -72,32 +60,51 @@ class OnnxEngine:
 
     @functools.cached_property
     def _shared_session(self) -> Any:
-        return self.session if self.streams == 1 else self._session(self.threads // self.streams)
+        return self.session if self.streams == 1 else open_session(self.path, self.threads // self.streams)
 
     def _infer(self, session: Any, canvases: Canvases) -> Outputs:
         return tuple(session.run(None, {self.input: self.family.canvases_to_tensor(canvases)}))
 
-    def _session(self, threads: int) -> Any:
-        onnxruntime = import_onnxruntime()
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads
-        options.inter_op_num_threads = 1
-        options.add_session_config_entry("session.force_spinning_stop", "1")  # spin while it runs, not after
-        providers = providers_for(self.device, self.precision_asked)
-        wanted = providers[0][0]
-        if wanted not in onnxruntime.get_available_providers():
-            raise SeamlineError(
-                f"{self.path}: device {self.device} was asked for, and onnxruntime {onnxruntime.__version__} is built "
-                f"without {wanted}; install onnxruntime-gpu in its place."
-            )
-        session = onnxruntime.InferenceSession(str(self.path), options, providers=providers)
-        found = session.get_providers()[0]
-        if found != wanted:
-            raise SeamlineError(
-                f"{self.path}: onnxruntime runs it on {found} and not on {self.device}; it may not find the libraries "
-                "(CUDA, cuDNN, TensorRT) that it was built for."
-            )
-        return session
+
+def open_session(path: Path, threads: int, device: str = "cpu", precision: str = "f32") -> Any:
+    """A session on that device.
+
+    Raises:
+        SeamlineError: when this onnxruntime cannot use it, or has fallen back to another.
+    """
+    onnxruntime = import_onnxruntime()
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.add_session_config_entry("session.force_spinning_stop", "1")  # spin while it runs, not after
+    providers = providers_for(device, precision)
+    wanted = providers[0][0]
+    if wanted not in onnxruntime.get_available_providers():
+        raise SeamlineError(
+            f"{path}: device {device} was asked for, and onnxruntime {onnxruntime.__version__} is built "
+            f"without {wanted}; install onnxruntime-gpu in its place."
+        )
+    session = onnxruntime.InferenceSession(str(path), options, providers=providers)
+    found = session.get_providers()[0]
+    if found != wanted:
+        raise SeamlineError(
+            f"{path}: onnxruntime runs it on {found} and not on {device}; it may not find the libraries "
+            "(CUDA, cuDNN, TensorRT) that it was built for."
+        )
+    return session
+
+
+def kind_of_input(session: Any) -> str:
+    given = session.get_inputs()[0].type
+    return PRECISIONS.get(given, str(given))
+
+
+def session_precision(session: Any) -> str:
+    """That of the file; TensorRT rounds products of f32 to tf32 by itself, and computes in f16 where it may."""
+    kind, options = kind_of_input(session), session.get_provider_options().get(TENSORRT_PROVIDER)
+    if options is None or kind != "f32":
+        return kind
+    return "f16" if options["trt_fp16_enable"] in ("1", "True") else "tf32"
 
 
 def providers_for(device: str, precision: str) -> list[tuple[str, dict[str, int]]]:

@@ -56,12 +56,10 @@ def open_engine(
     try:
         if is_openvino(path):
             engine = OpenVinoEngine(path, threads, streams, precision, batch)
+        elif path.suffix in (".pt", ".onnx") and device != "cpu":
+            engine = on_gpu(path, threads, device, precision, channels_last)
         elif path.suffix == ".onnx":
-            engine = OnnxEngine(path, threads, streams, device, precision)
-        elif path.suffix == ".pt" and device != "cpu":
-            from seamline.models.engines.device import DeviceEngine
-
-            engine = DeviceEngine(path, threads, device, precision, channels_last)
+            engine = OnnxEngine(path, threads, streams)
         elif path.suffix == ".pt":
             engine = TorchEngine(path, threads, streams)
         else:
@@ -77,6 +75,14 @@ def open_engine(
         raise SeamlineError(f"{path}: cannot be opened as a model ({type(error).__name__}: {reason}).") from error
     check_facts(engine.facts, path)
     return engine
+
+
+def on_gpu(path: Path, threads: int, device: str, precision: str, channels_last: bool | None) -> Engine:
+    from seamline.models.engines.device import onnx_on_device, weights_on_device
+
+    if path.suffix == ".onnx":
+        return onnx_on_device(path, threads, device, precision)
+    return weights_on_device(path, threads, device, precision, channels_last)
 
 
 def is_openvino(path: Path) -> bool:
