@@ -40,7 +40,7 @@ def write_photos(folder: Path, train: int, val: int) -> Path:
             name = Path(image["file_name"]).name
             picture = read_image(archive.read(f"images/{name}"), name)
             large = cv2.resize(picture, None, fx=SCALE, fy=SCALE, interpolation=cv2.INTER_CUBIC)
-            cv2.imwrite(str(source / "images" / name), large[:, :, ::-1], [cv2.IMWRITE_JPEG_QUALITY, 90])
+            cv2.imwrite(str(source / "images" / name), large, [cv2.IMWRITE_JPEG_QUALITY, 90])
             jobs.append((name, *large.shape[:2], [msgspec.json.encode(enlarged(record)) for record in annotations]))
         write_labels(jobs, {number: index for index, number in enumerate(CLASSES)}, source, target / "yolo")
         names = {category["id"]: category["name"] for category in coco["categories"]}

@@ -83,6 +83,11 @@ def train(job: Training) -> Record:
         else:
             train_plainly(yolo.ultralytics_arguments(plan, linked(job), job.scratch))
     images = len((job.data / "split" / "train.txt").read_text().splitlines())
+    return {**events_to_figures(events, busy, images), "peak_mib": peak_mib(job.device)}
+
+
+def events_to_figures(events: list[tuple[str, float]], busy: list[tuple[float, float]], images: int) -> Record:
+    """Of a training's events (name, seconds) and the GPU's percentages (seconds, percent), the first epoch left out."""
     starts = [at for event, at in events if event == "on_train_epoch_start"]
     ends = [at for event, at in events if event == "on_train_epoch_end"]
     finish = next(at for event, at in events if event == "on_train_end")
@@ -92,7 +97,6 @@ def train(job: Training) -> Record:
     return {
         "images_s": images / statistics.median(steps),
         "images_s_with_validation": images / statistics.median(whole),
-        "peak_mib": peak_mib(job.device),
         "gpu_busy": statistics.mean(timed) / 100 if timed else None,
     }
 

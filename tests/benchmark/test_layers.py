@@ -28,6 +28,8 @@ BF16 = {"narrow": time_of(0.1, 32), "wide": time_of(0.3, 128), "even": time_of(0
 def test_layers_of_both_are_compared_the_greatest_loss_first() -> None:
     records = times_to_records(INT8, BF16)
     assert [record["layer"] for record in records] == ["narrow", "even", "wide"]
+    same = {name: time_of(0.1) for name in ("c", "a", "b")}
+    assert [record["layer"] for record in times_to_records(same, same)] == ["a", "b", "c"]
     assert records[0] == {
         "layer": "narrow", "input_channels": 32, "output_channels": 64,
         "int8": "amx", "int8_ms": 0.4, "bf16": "amx", "bf16_ms": 0.1,

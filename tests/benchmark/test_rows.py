@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import inspect
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import torch
 
 from seamline.benchmark import rows as rows_module
 from seamline.benchmark.rows import (
     Concurrency,
     Row,
     concurrencies_to_try,
+    formats_on_gpu,
     not_comparable,
+    openable_models,
     rows_to_measure,
     start_row,
     timed_models,
@@ -55,6 +59,7 @@ def test_what_cannot_be_compared_is_marked_with_the_reason() -> None:
     assert not_comparable(row | {"precision": "bf16"}, row, stable=True) == "computes in bf16"
     assert not_comparable(row | {"device": "cuda"}, row, stable=True) == "runs on cuda"
     assert not_comparable(row | {"threads": 1}, row, True) == "has 1 threads and an input of 160 px"
+    assert not_comparable(row | {"imgsz": 320}, row, True) == "has 2 threads and an input of 320 px"
     assert not_comparable(row, row, stable=False) == "had not become steady when the warm-up ended"
 
 
@@ -78,3 +83,26 @@ def test_all_but_f16_are_timed(monkeypatch: pytest.MonkeyPatch) -> None:
     made = {name: Path(name) for name in ("pytorch", "onnx", "openvino", "openvino_f16", "openvino_int8")}
     monkeypatch.setattr(rows_module, "models_made", lambda weights, exported: made)
     assert list(timed_models(Path("w"), Path("e"))) == ["pytorch", "onnx", "openvino", "openvino_int8"]
+
+
+def test_weights_are_left_out_where_torch_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    models = {name: Path(name) for name in ("pytorch", "onnx")}
+    assert openable_models(models) == models
+    monkeypatch.setattr(rows_module, "find_spec", lambda name: None)
+    assert openable_models(models) == {"onnx": Path("onnx")}
+
+
+@pytest.mark.parametrize("has_driver", [False, True])
+@pytest.mark.parametrize("has_gpu", [False, True])
+def test_a_gpu_is_used_where_there_are_a_driver_and_a_program_for_it(
+    monkeypatch: pytest.MonkeyPatch, has_driver: bool, has_gpu: bool
+) -> None:
+    providers = ["CUDAExecutionProvider"] if has_gpu else ["CPUExecutionProvider"]
+    onnxruntime = SimpleNamespace(get_available_providers=lambda: providers)
+    monkeypatch.setattr(rows_module, "import_onnxruntime", lambda: onnxruntime)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: has_gpu)
+    monkeypatch.setattr(rows_module, "Path", lambda path: SimpleNamespace(exists=lambda: has_driver))
+    usable = has_driver and has_gpu
+    assert formats_on_gpu(["pytorch", "onnx", "openvino"]) == (["pytorch", "onnx"] if usable else [])
+    assert formats_on_gpu(["onnx"]) == (["onnx"] if usable else [])
+    assert formats_on_gpu(["openvino"]) == []

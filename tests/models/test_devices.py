@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import pytest
@@ -24,6 +25,12 @@ def test_auto_is_a_gpu_for_weights_where_there_is_one(monkeypatch: pytest.Monkey
     assert gpu_count() == count
     assert chosen_device(WEIGHTS, "auto") == ("cuda:0" if count else "cpu")
     assert chosen_device(ONNX, "auto") == "cpu"
+
+
+def test_without_torch_there_is_no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "torch", None)
+    assert gpu_count() == 0
+    assert chosen_device(WEIGHTS, "auto") == "cpu"
 
 
 def test_a_name_stands_for_one_device() -> None:

@@ -100,7 +100,7 @@ def test_masks_are_the_same_however_few_are_made_at_once(monkeypatch: pytest.Mon
 
 
 def test_what_is_made_at_once_is_bounded() -> None:
-    widths = [0, 300, 4000, 10, 20, 9000, 5]
+    widths = [0, 300, 4000, 10, 20, 9000, 5, *[30] * 60]  # of the last ones twenty or so are made at once
     parts = list(tensor_masks.parts(widths, 1 << 12, 160))
     assert [index for start, end in parts for index in range(start, end)] == list(range(len(widths)))
     for start, end in parts:
@@ -135,6 +135,15 @@ def test_a_box_without_a_pixel_has_an_empty_mask() -> None:
         torch.ones((4, 1)), torch.zeros(4).long(), torch.ones((1, 1, 24, 24)), boxes, [letterbox], 96
     )
     assert [len(runs) for runs in found] == [0, 60, 0, 0]
+
+
+def test_a_box_without_a_row_has_an_empty_mask_where_a_pixel_is_many_cells() -> None:
+    """There the cell before the first row lies behind the one after the last, and their values may differ in sign."""
+    rows = torch.where(torch.arange(24) % 2 == 0, 1.0, -1.0)[None, None, :, None].expand(1, 1, 24, 24)
+    boxes = torch.tensor([[1.0, place + 0.1, 5, place + 0.9] for place in range(6)])
+    letterbox = letterbox_of(6, 6, 96)
+    found = tensor_masks.decode_masks(torch.ones((6, 1)), torch.zeros(6).long(), rows, boxes, [letterbox], 96)
+    assert [len(runs) for runs in found] == [0] * 6
 
 
 def test_a_score_of_exactly_the_confidence_is_left_out() -> None:
