@@ -16,7 +16,7 @@ class Pull(Section):
     images: Text | None
     convention: (
         Literal[
-            "rows", "inverted", "swapped", "flipped", "relative", "percent", "thousandths", "scaled",
+            "rows", "inverted", "swapped", "flipped", "relative", "percent", "thousandths", "scaled", "in_box",
             "both_swapped", "box_centers", "box_swapped", "box_corners_swapped", "exchanged", "pixels", "drop",
         ]
         | Annotated[float, Meta(gt=0, le=1000)]

@@ -835,6 +835,25 @@ def _(coco: Dataset, folder: Path) -> None:
     added(coco, segmentation=[square(20, 20, 10)], bbox=[2, 2, 10, 10], area=100)
 
 
+@case("RLE whose box and area are those of the rest of the image")
+def _(coco: Dataset, folder: Path) -> None:
+    """All but the first 3 and the last 2 of 40 columns: the box has an IoU of 0.875 with the whole image."""
+    added(coco, segmentation={"size": [60, 40], "counts": [0, 180, 2100, 120]}, bbox=[3, 0, 35, 60], area=2100)
+
+
+@case("box with an IoU of 0.5 to 0.9, and an area under half or over twice that of the mask")
+def _(coco: Dataset, folder: Path) -> None:
+    added(coco, segmentation=[square(10, 10, 20)], bbox=[10, 10, 14, 20], area=190)
+
+
+@case("boxes with an IoU of 0.5 to 0.9 that agree much better by one convention, in over a tenth of the annotations")
+def _(coco: Dataset, folder: Path) -> None:
+    """Three squares with the middle of their boxes, as upside down, 3 pixels above that of the photo."""
+    for number in range(3):
+        box = [10 + number, 17, 20, 20]
+        added(coco, id=100 + number, segmentation=[square(10 + number, 23, 20)], bbox=box, area=400)
+
+
 @case("such boxes in more than a tenth of the annotations")
 def _(coco: Dataset, folder: Path) -> None:
     for number in range(2):
@@ -906,6 +925,13 @@ def _(coco: Dataset, folder: Path) -> object:
         assert found["images"][0]["date"] is None
 
     return check
+
+
+@case("areas under half or over twice those of the masks, in over half of the annotations without a box")
+def _(coco: Dataset, folder: Path) -> None:
+    for number, record in enumerate(coco["annotations"]):
+        del record["bbox"]
+        record["area"] = 20 + number
 
 
 @case("file that is cut short, or damaged; also one of several, so that its split is not lost in silence")

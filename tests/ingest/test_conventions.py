@@ -24,7 +24,8 @@ from seamline.ingest.canonical.contradictions import (
 from seamline.ingest.canonical.crowds import PARTS, POLYGON, RLE, mask_form
 from seamline.ingest.canonical.images import Entry, ImageHead
 from seamline.ingest.canonical.repair import Mended, Setting, mend_annotation
-from seamline.ingest.canonical.survey import Extent, Side, Tally, check_extents
+from seamline.ingest.canonical.survey import Extent, check_extents
+from seamline.ingest.canonical.tally import Side, Tally
 from tests.conftest import square
 
 

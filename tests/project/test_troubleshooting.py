@@ -685,6 +685,35 @@ def boxes_of_others(bench: Bench) -> Said:
 
 
 @produces(
+    "...: annotation ...: about ... of ... annotations have a box and a mask that agree much better in another way, "
+    "this one first; they look like ..., which pull.convention: ... reads; pull.convention: pixels takes them as they "
+    "are."
+)
+def a_little_above_the_middle(bench: Bench) -> Said:
+    def change(coco: Any) -> None:
+        for record in masks_of(coco):
+            record |= {"segmentation": [square(8, 23, 20)], "bbox": [8, 17, 20, 20]}
+
+    change_dataset(bench.folder / "in", change)
+    return bench.stage("pull", "data/raw", "--source", "in")
+
+
+@produces(
+    "...: annotation ...: ... of ... annotations without a box have an area under half or over twice that of their "
+    "mask, this one first, so that the masks may be written in another way; if they are right, pull.convention: pixels "
+    "takes them as they are; pull.convention: drop leaves them out."
+)
+def areas_of_others(bench: Bench) -> Said:
+    def change(coco: Any) -> None:
+        for number, record in enumerate(coco["annotations"]):
+            del record["bbox"]
+            record["area"] = 20 + number
+
+    change_dataset(bench.folder / "in", change)
+    return bench.stage("pull", "data/raw", "--source", "in")
+
+
+@produces(
     "...: no mask reaches beyond ... pixels, and every photo has at least ...; they look like coordinates ..., which "
     "pull.convention: ... reads; pull.convention: pixels takes them as they are."
 )

@@ -18,7 +18,8 @@ from seamline.ingest.canonical.identities import assigned_numbers, found_in, is_
 from seamline.ingest.canonical.images import Entry
 from seamline.ingest.canonical.repair import Contradiction, Mended, Setting, mend_annotation
 from seamline.ingest.canonical.source import Part, Raw, Reading
-from seamline.ingest.canonical.survey import Tally, check_extents, setting_of, surveyed
+from seamline.ingest.canonical.survey import check_extents, setting_of, surveyed
+from seamline.ingest.canonical.tally import Tally
 
 
 class Images:

@@ -31,7 +31,7 @@ from seamline.ingest.canonical.images import (
     usable_entries,
 )
 from seamline.ingest.canonical.source import Reading, Source
-from seamline.ingest.canonical.survey import Tally
+from seamline.ingest.canonical.tally import Tally
 
 
 def canonicalise(

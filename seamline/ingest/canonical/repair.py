@@ -27,13 +27,17 @@ from seamline.ingest.canonical.contradictions import (
     BOTH_SWAPPED,
     CONVENTIONS,
     GOOD_IOU,
+    MAX_EDGE,
+    MIN_AREA_SHARE,
     MIN_INSIDE,
     Box,
     Factors,
     agreement,
     are_corners,
+    area_is_off,
     best_reading,
     contradict,
+    is_background,
     is_within_a_pixel,
     largest_difference,
     leaves_image,
@@ -49,9 +53,10 @@ from seamline.ingest.canonical.contradictions import (
 from seamline.ingest.canonical.dress import plain_box, plain_segmentation
 from seamline.masks.rle import Rle, segmentation_to_rle
 
-MIN_AREA_SHARE = 0.5  # of the mask's; polygons' own areas differ from their masks' by less, those in shares by far more
 NO_PIXEL = "annotation: its mask covers no pixel of the image"
 CONTRADICTION = "annotation: its box and its mask contradict each other"
+BACKGROUND = "annotation: its box and area are those of the image without its mask"
+AREA_OFF = "annotation: has no box, and its area is under half or over twice that of its mask"
 WITHIN_A_PIXEL = "annotation: its mask lies within one pixel, as coordinates in shares of the image do"
 BEYOND = "annotation: its mask reaches far beyond the image, whose record has no size"
 OUTSIDE = "annotation: more than half of its outline lies outside the image"
@@ -78,6 +83,7 @@ class Setting(NamedTuple):
     box_factors: Factors | None = None
     scale_reason: str = ""  # what this repair is counted under
     has_size: bool = True  # whether the image's record has one, so that its photo was not shrunk afterwards
+    area_tells: bool = True  # whether areas differ from record to record, as those of masks do
 
 
 class Mended(NamedTuple):
@@ -87,6 +93,8 @@ class Mended(NamedTuple):
     look: Look | None = None  # at an RLE without a box
     has_area: bool = True  # whether its area, at least, was held to the mask
     outside: Sequence[str] = ()  # what its outline looks like where it leaves the image
+    fit: float = 1.0  # IoU of box and mask; 1 where they agree but for rounding
+    area_off: bool = False  # whether an area was given that cannot be that of the mask
 
 
 class Contradiction(Unusable):
@@ -115,10 +123,10 @@ def mend_annotation(record: Record, setting: Setting) -> Mended:
         segmentation = [swap_axes(polygon) for polygon in segmentation]
         box = box and [box[1], box[0], box[3], box[2]]
         repairs.append(READ)
-    look = None
+    look, area_given = None, area_to_trust(record, setting)
     if given is None:
         look = look_at(segmentation, record.get("area"), setting.height, setting.width)
-    segmentation, rle, read_box = agreeing(segmentation, box, given, look, setting, repairs)
+    segmentation, rle, read_box = agreeing(segmentation, box, given, area_given, look, setting, repairs)
     if look is not None and READ in repairs:
         look = look_at(segmentation, record.get("area"), setting.height, setting.width)
     record["segmentation"] = shorter_segmentation(segmentation, rle)
@@ -140,11 +148,23 @@ def mend_annotation(record: Record, setting: Setting) -> Mended:
         record["bbox"] = given
         repairs.append("annotation: its box was not in COCO's form, put into it")
     area = float(coco_mask.area(rle))
+    area_off = area_given is not None and area_is_off(area_given, area, read_box)
+    if area_off and given is None and setting.convention == "drop":
+        raise Contradiction(AREA_OFF, segmentation, None)
     if not (is_number(record.get("area")) and MIN_AREA_SHARE <= record["area"] / area <= 1 / MIN_AREA_SHARE):
         record["area"] = area
         repairs.append(AREA_TAKEN)
     outside = looks_outside(segmentation, setting.height, setting.width) if touches_border(own, setting) else []
-    return Mended(repairs, rle, given is not None, look, AREA_TAKEN not in repairs, outside)
+    fit = agreed(read_box, own) if given is not None and read_box is not None else 1.0
+    return Mended(repairs, rle, given is not None, look, AREA_TAKEN not in repairs, outside, fit, area_off)
+
+
+def area_to_trust(record: Record, setting: Setting) -> float | None:
+    """The area given, where it may say something of the mask; nobody knows in what units it is beside scaled masks."""
+    area: Any = record.get("area")
+    if setting.convention == "pixels" or setting.mask_factors or not setting.area_tells:
+        return None
+    return area if is_number(area) and area > 0 else None
 
 
 def to_pixels(record: Record, setting: Setting, repairs: list[str]) -> Any:
@@ -162,7 +182,13 @@ def to_pixels(record: Record, setting: Setting, repairs: list[str]) -> Any:
 
 
 def agreeing(
-    segmentation: Any, box: Box | None, given: Box | None, look: Look | None, setting: Setting, repairs: list[str]
+    segmentation: Any,
+    box: Box | None,
+    given: Box | None,
+    area: float | None,
+    look: Look | None,
+    setting: Setting,
+    repairs: list[str],
 ) -> tuple[Any, Rle, Box | None]:
     """Mask and box of which neither contradicts the other, as they are or by the setting's convention."""
     height, width = setting.height, setting.width
@@ -174,7 +200,7 @@ def agreeing(
         if box is not None and (isinstance(checked, dict) or setting.convention == "pixels"):
             box = cut_box(box, own_box(rle), setting, repairs)
         segmentation, result = checked, (checked, rle, box)
-        fit, problem = judged(checked, rle, box, setting, repairs)
+        fit, problem = judged(checked, rle, box, area, setting, repairs)
     except Unusable as unusable:
         problem = str(unusable)
         if problem not in (NO_PIXEL, OTHER_SIZE, FAR_OUTSIDE) or not is_readable(segmentation):
@@ -217,7 +243,7 @@ def without_box(
     if read is not None:
         repairs.append(READ)
         segmentation, rle = checked_segmentation(read, height, width, repairs)
-        result, problem = (segmentation, rle), judged(segmentation, rle, None, setting, repairs)[1]
+        result, problem = (segmentation, rle), judged(segmentation, rle, None, None, setting, repairs)[1]
     elif isinstance(segmentation, dict):
         problem = rle_problem(segmentation, problem, look, setting)
     if problem in (WITHIN_A_PIXEL, ROWS, INVERTED, EXCHANGED, RESIZED):
@@ -252,7 +278,9 @@ def cut_box(box: Box, own: Box, setting: Setting, repairs: list[str]) -> Box:
     return box
 
 
-def judged(segmentation: Any, rle: Rle, box: Box | None, setting: Setting, repairs: list[str]) -> tuple[float, str]:
+def judged(
+    segmentation: Any, rle: Rle, box: Box | None, area: float | None, setting: Setting, repairs: list[str]
+) -> tuple[float, str]:
     """How well a box agrees with its mask (IoU), and the reason why they cannot both be right, or ""."""
     own = own_box(rle)
     if own[2] * own[3] <= 4 and is_within_a_pixel(segmentation):
@@ -266,8 +294,21 @@ def judged(segmentation: Any, rle: Rle, box: Box | None, setting: Setting, repai
         return 0.0, OUTSIDE
     if box is None:
         return 0.0, ""
-    fit = 1.0 if largest_difference(box, own) <= 1 else agreement(box, own)
-    return fit, CONTRADICTION if contradict(box, own) and not are_corners(box, own) else ""
+    fit = agreed(box, own)
+    if contradict(box, own) and not are_corners(box, own):
+        return fit, CONTRADICTION
+    if setting.convention == "pixels" or not (isinstance(segmentation, dict) or fit < GOOD_IOU):
+        return fit, ""
+    if is_background(segmentation, rle, box, area):
+        return fit, BACKGROUND
+    covered = float(coco_mask.area(rle))
+    rough = fit < GOOD_IOU and largest_difference(box, own) > MAX_EDGE
+    return fit, CONTRADICTION if rough and area is not None and area_is_off(area, covered, box) else ""
+
+
+def agreed(box: Box, own: Box) -> float:
+    """IoU of a box, or of the corners that it may be, with a mask's own box; 1 where a pixel is all the difference."""
+    return 1.0 if largest_difference(box, own) <= 1 else agreement(box, own)
 
 
 def lies_outside(segmentation: Any, own: Box, setting: Setting) -> bool:
