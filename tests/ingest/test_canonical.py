@@ -843,6 +843,8 @@ def _(coco: Dataset, folder: Path) -> None:
 
 @case("box with an IoU of 0.5 to 0.9, and an area under half or over twice that of the mask")
 def _(coco: Dataset, folder: Path) -> None:
+    for number, record in enumerate(coco["annotations"]):
+        record["area"] = 400 + number
     added(coco, segmentation=[square(10, 10, 20)], bbox=[10, 10, 14, 20], area=190)
 
 
@@ -881,12 +883,21 @@ def _(coco: Dataset, folder: Path) -> None:
     added(coco, segmentation=[[0.1, 0.1, 0.9, 0.2, 0.5, 0.8]], bbox=[0.1, 0.1, 0.8, 0.7])
 
 
-@case("no coordinate of a file above 100 or 1000, on photos of twice that or more")
+@case("almost no coordinate of a file above 100 or 1000, however large the photos")
 def _(coco: Dataset, folder: Path) -> None:
     for image in coco["images"]:
         image |= {"width": 200, "height": 300}
         Image.new("RGB", (200, 300)).save(folder / "photos" / image["file_name"])
     added(coco, segmentation=[square(50, 50, 50)], bbox=[50, 50, 50, 50], area=2500)
+
+
+@case(
+    "outlines that reach beyond the right or lower edge of their photos and never beyond another, in over a twentieth"
+)
+def _(coco: Dataset, folder: Path) -> None:
+    for record in coco["annotations"]:
+        record["segmentation"] = [[value * 1.3 for value in record["segmentation"][0]]]
+        record["bbox"] = [value * 1.3 for value in record["bbox"]]
 
 
 @case("mask far beyond an image whose record has no size: the photo may have been shrunk")

@@ -714,8 +714,24 @@ def areas_of_others(bench: Bench) -> Said:
 
 
 @produces(
-    "...: no mask reaches beyond ... pixels, and every photo has at least ...; they look like coordinates ..., which "
-    "pull.convention: ... reads; pull.convention: pixels takes them as they are."
+    "...: ... of ... outlines reach beyond the right or lower edge of their photo, and ... beyond another; they look "
+    "like masks for larger photos, which pull.convention: NUMBER scales, 0.5 to half the size, here ... at most; if "
+    "garments reach beyond their photo, pull.convention: pixels keeps them."
+)
+def photos_shrunk(bench: Bench) -> Said:
+    def change(coco: Any) -> None:
+        for record in coco["annotations"]:
+            record["segmentation"] = [[value * 1.3 for value in record["segmentation"][0]]]
+            record["bbox"] = [value * 1.3 for value in record["bbox"]]
+
+    change_dataset(bench.folder / "in", change)
+    return bench.stage("pull", "data/raw", "--source", "in")
+
+
+@produces(
+    "...: its masks reach as far as ... along both sides, and not as far as their photos; they look like coordinates "
+    "..., which pull.convention: ... reads; if the photos were enlarged or shrunk since, pull.convention: NUMBER scales "
+    "the masks; pull.convention: pixels takes them as they are."
 )
 def percent(bench: Bench) -> Said:
     def change(coco: Any) -> None:

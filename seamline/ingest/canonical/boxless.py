@@ -100,7 +100,9 @@ def read_at_word(convention: str, segmentation: Any, height: int, width: int) ->
     return None
 
 
-def applies(convention: str, segmentation: Any, look: Look, height: int, width: int, at_word: bool) -> bool | None:
+def applies(
+    convention: str, segmentation: Any, look: Look, height: int, width: int, at_word: bool, follows: bool
+) -> bool | None:
     """Whether a convention holds for a mask without a box; None where nothing says it.
 
     Args:
@@ -110,6 +112,7 @@ def applies(convention: str, segmentation: Any, look: Look, height: int, width: 
         height: of the image.
         width: of the image.
         at_word: no annotation of the file has a box, so that the user's word is all there is.
+        follows: almost all boxes of the file agree better by the convention.
     """
     is_rle = isinstance(segmentation, dict)
     size = segmentation.get("size") if is_rle else None
@@ -129,8 +132,8 @@ def applies(convention: str, segmentation: Any, look: Look, height: int, width: 
         case "swapped" if BOTH_SWAPPED in looks_outside(segmentation, height, width):
             return True
         case "rows" | "inverted" | "swapped" | "flipped":
-            return True if at_word else None
+            return True if at_word or follows else None
         case "percent" | "thousandths" | "relative" if not is_rle and not at_word:
-            return None
+            return True if follows else None
         case _:  # it is one of boxes
             return False

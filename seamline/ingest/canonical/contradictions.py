@@ -73,6 +73,11 @@ def agreement(box: Box, own: Box) -> float:
     return max(box_iou(box, own), 0.0 if corners is None else box_iou(corners, own))
 
 
+def agreed(box: Box, own: Box) -> float:
+    """IoU of a box, or of the corners that it may be, with a mask's own box; 1 where a pixel is all the difference."""
+    return 1.0 if largest_difference(box, own) <= 1 else agreement(box, own)
+
+
 def box_iou(first: Box, second: Box) -> float:
     """Intersection over union of two boxes; 0 for two empty ones."""
     sides = [

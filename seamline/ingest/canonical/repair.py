@@ -22,6 +22,7 @@ from seamline.ingest.canonical.checks import (
     check_rle,
     is_box,
     is_number,
+    is_rectangle,
 )
 from seamline.ingest.canonical.contradictions import (
     BOTH_SWAPPED,
@@ -32,6 +33,7 @@ from seamline.ingest.canonical.contradictions import (
     MIN_INSIDE,
     Box,
     Factors,
+    agreed,
     agreement,
     are_corners,
     area_is_off,
@@ -53,6 +55,7 @@ from seamline.ingest.canonical.contradictions import (
 from seamline.ingest.canonical.dress import plain_box, plain_segmentation
 from seamline.masks.rle import Rle, segmentation_to_rle
 
+TIE = 0.05  # of IoU, by which a mask as it is may agree better in a file whose boxes bear the convention out
 NO_PIXEL = "annotation: its mask covers no pixel of the image"
 CONTRADICTION = "annotation: its box and its mask contradict each other"
 BACKGROUND = "annotation: its box and area are those of the image without its mask"
@@ -83,7 +86,8 @@ class Setting(NamedTuple):
     box_factors: Factors | None = None
     scale_reason: str = ""  # what this repair is counted under
     has_size: bool = True  # whether the image's record has one, so that its photo was not shrunk afterwards
-    area_tells: bool = True  # whether areas differ from record to record, as those of masks do
+    areas_tell: bool = True  # whether areas differ from record to record, as those of masks do
+    follows: bool = False  # whether the boxes of its file bear the convention out
 
 
 class Mended(NamedTuple):
@@ -162,7 +166,7 @@ def mend_annotation(record: Record, setting: Setting) -> Mended:
 def area_to_trust(record: Record, setting: Setting) -> float | None:
     """The area given, where it may say something of the mask; nobody knows in what units it is beside scaled masks."""
     area: Any = record.get("area")
-    if setting.convention == "pixels" or setting.mask_factors or not setting.area_tells:
+    if setting.convention == "pixels" or setting.mask_factors or not setting.areas_tell:
         return None
     return area if is_number(area) and area > 0 else None
 
@@ -207,12 +211,17 @@ def agreeing(
             raise
     if box is None or given is None:
         return without_box(segmentation, result and result[:2], problem, look or Look(), setting, repairs)
-    if result is not None and not problem and (setting.convention not in CONVENTIONS or fit >= GOOD_IOU):
+    if (
+        result is not None
+        and not problem
+        and (setting.convention not in CONVENTIONS or (fit >= GOOD_IOU and not setting.follows))
+    ):
         return result
     if setting.convention in CONVENTIONS:
         of_boxes = setting.convention.startswith("box_")
         best = best_reading(setting.convention, segmentation, given if of_boxes else box, height, width)
-        if best is not None and best[0] > fit:
+        # Where all others agree better by it, so do masks in the middle of a photo, of which nothing shows it.
+        if best is not None and best[0] > fit - (TIE if setting.follows and not problem else 0):
             repairs.append(READ)
             return *checked_segmentation(best[1], height, width, repairs), best[2]
     if result is None or problem:
@@ -236,7 +245,7 @@ def without_box(
     height, width, convention = setting.height, setting.width, setting.convention
     read = None
     if convention in CONVENTIONS and not (setting.mask_factors and isinstance(segmentation, list)):
-        holds = applies(convention, segmentation, look, height, width, setting.at_word)
+        holds = applies(convention, segmentation, look, height, width, setting.at_word, setting.follows)
         if holds is None:
             raise Unusable(problem or "annotation: has no box that tells whether pull.convention holds for it")
         read = read_at_word(convention, segmentation, height, width) if holds else None
@@ -306,11 +315,6 @@ def judged(
     return fit, CONTRADICTION if rough and area is not None and area_is_off(area, covered, box) else ""
 
 
-def agreed(box: Box, own: Box) -> float:
-    """IoU of a box, or of the corners that it may be, with a mask's own box; 1 where a pixel is all the difference."""
-    return 1.0 if largest_difference(box, own) <= 1 else agreement(box, own)
-
-
 def lies_outside(segmentation: Any, own: Box, setting: Setting) -> bool:
     """Whether most of what polygons cover is not in the image; it is looked at only where their mask ends there."""
     if not isinstance(segmentation, list) or not touches_border(own, setting):
@@ -353,17 +357,6 @@ def are_numbers(polygons: list[Any]) -> bool:
     return all(
         isinstance(polygon, list) and len(polygon) % 2 == 0 and all(map(is_number, polygon)) for polygon in polygons
     )
-
-
-def is_rectangle(segmentation: Any) -> bool:
-    """Whether a mask is one upright rectangle: a box's four corners."""
-    if not isinstance(segmentation, list) or len(segmentation) != 1 or not 8 <= len(segmentation[0]) <= 10:
-        return False
-    xs, ys = segmentation[0][::2], segmentation[0][1::2]
-    if len(xs) == 5 and (xs[0], ys[0]) != (xs[4], ys[4]):
-        return False
-    corners = set(zip(xs, ys, strict=True)) if len(xs) == len(ys) else set()
-    return len(corners) == 4 and len(set(xs)) == len(set(ys)) == 2
 
 
 def shorter_segmentation(segmentation: Any, rle: Rle) -> Any:

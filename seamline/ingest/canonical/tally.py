@@ -10,6 +10,7 @@ import msgspec
 
 from seamline.base.coco import Record
 from seamline.base.errors import SeamlineError
+from seamline.ingest.canonical.checks import is_rectangle
 from seamline.ingest.canonical.contradictions import (
     BOTH_SWAPPED,
     CONVENTIONS,
@@ -33,7 +34,6 @@ from seamline.ingest.canonical.repair import (
     Mended,
     Setting,
     is_readable,
-    is_rectangle,
 )
 
 MAX_SHARE = 0.1  # of the records that can be checked: more contradictions are not a few mistakes but a convention
@@ -86,6 +86,8 @@ class Tally:
         self.leaving = 0  # outlines that leave the image, and those that would not with y before x
         self.leaving_only_unswapped = 0
         self.first_leaving = ""
+        self.reach_of_all = 0.0  # of any mask, from 0 to 1, and where the one nearest to the left or upper edge begins
+        self.start = 1.0
         self.sizeless = 0  # masks on photos whose records have no size, and how far they reach, from 0 to 1
         self.reach = 0.0
         self.turned = 0  # outlines on photos that EXIF turns, whose records have the size as stored
@@ -119,10 +121,13 @@ class Tally:
             self.leaving += 1
             self.leaving_only_unswapped += BOTH_SWAPPED in mended.outside
             self.first_leaving = self.first_leaving or where
+        left, top, width, height = record["bbox"]
+        reach = max((left + width) / setting.width, (top + height) / setting.height)
+        self.reach_of_all = max(self.reach_of_all, reach)
+        self.start = min(self.start, left / setting.width, top / setting.height)
         if not setting.has_size:
-            left, top, width, height = record["bbox"]
             self.sizeless += 1
-            self.reach = max(self.reach, (left + width) / setting.width, (top + height) / setting.height)
+            self.reach = max(self.reach, reach)
 
     def add_boxless(self, mended: Mended) -> None:
         look = mended.look
@@ -166,6 +171,16 @@ class Tally:
                 f"{self.reach:.0%} of its photo; if the photos were enlarged after annotation, pull.convention: NUMBER "
                 "scales the masks, 2 to twice the size"
             )
+        elif convention is None and self.masks >= MIN_RECORDS and self.lie_in_corner():
+            print(
+                f"none of {self.masks} masks reaches beyond {self.reach_of_all:.0%} of its photo, though they begin at "
+                f"{max(0, self.start):.0%}; if the photos were enlarged after annotation, pull.convention: NUMBER "
+                "scales the masks, 2 to twice the size"
+            )
+
+    def lie_in_corner(self) -> bool:
+        """Whether all masks leave a quarter of their photo free on the right and below, and less on the other sides."""
+        return self.reach_of_all <= MAX_REACH and self.start <= (1 - self.reach_of_all) / 2
 
     def check(self, convention: str | float | None) -> None:
         """Raises SeamlineError when that many contradict themselves: it has to be a convention."""
