@@ -174,7 +174,23 @@ def _(coco: Dataset, folder: Path) -> None:
 @case("image whose size differs from its record")
 def _(coco: Dataset, folder: Path) -> None:
     coco["annotations"] = coco["annotations"][2:]
-    coco["images"][0]["width"] = 41
+    coco["images"][0]["width"] = 43
+
+
+@case("image whose size differs from its record by two pixels a side at most")
+def _(coco: Dataset, folder: Path) -> object:
+    coco["images"][0] |= {"width": 42, "height": 59}
+
+    def check(found: Record) -> None:
+        assert (found["images"][0]["width"], found["images"][0]["height"]) == (40, 60)
+
+    return check
+
+
+@case("more than half of the images of another size than their records say, or turned by EXIF without a sign of how")
+def _(coco: Dataset, folder: Path) -> None:
+    for image in coco["images"][:4]:
+        image["width"] += 3
 
 
 @case("image record without a size, or with NaN")

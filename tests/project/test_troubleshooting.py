@@ -24,6 +24,7 @@ import numpy as np
 import pytest
 import yaml
 from dvc.utils.hydra import apply_overrides
+from PIL import Image
 
 from seamline.base import files
 from seamline.base import process as stage
@@ -622,6 +623,26 @@ def y_before_x(bench: Bench) -> Said:
 
 
 @produces(
+    "...: no image of it can be used (...); pull.convention: as_shown or as_stored says which way their masks lie."
+)
+def photos_upside_down(bench: Bench) -> Said:
+    change_dataset(bench.folder / "in", lambda coco: None)
+    exif = Image.Exif()
+    exif[0x0112] = 3
+    for path in (bench.folder / "in" / "photos").iterdir():
+        Image.open(path).convert("RGB").save(path, exif=exif)
+    return bench.stage("pull", "data/raw", "--source", "in")
+
+
+@produces("...: ... of ... photos are ...; pull.convention: drop leaves them out.")
+def most_photos_of_another_size(bench: Bench) -> Said:
+    change_dataset(
+        bench.folder / "in", lambda coco: [image.update(width=60, height=40) for image in coco["images"][:-1]]
+    )
+    return bench.stage("pull", "data/raw", "--source", "in")
+
+
+@produces(
     "...: no image of it can be used (...); pull.convention: exchanged takes width and height for exchanged in the "
     "records."
 )
@@ -730,8 +751,8 @@ def photos_shrunk(bench: Bench) -> Said:
 
 @produces(
     "...: its masks reach as far as ... along both sides, and not as far as their photos; they look like coordinates "
-    "..., which pull.convention: ... reads; if the photos were enlarged or shrunk since, pull.convention: NUMBER scales "
-    "the masks; pull.convention: pixels takes them as they are."
+    "..., which pull.convention: ... reads; if the photos were enlarged or shrunk since, pull.convention: NUMBER "
+    "scales the masks; pull.convention: pixels takes them as they are."
 )
 def percent(bench: Bench) -> Said:
     def change(coco: Any) -> None:
