@@ -1426,7 +1426,7 @@ DOCUMENTS = st.one_of(
 
 READINGS = st.builds(
     Reading,
-    st.sampled_from([None, None, None, "drop", "drop", "pixels", *CONVENTIONS, 0.5, 3.0]),
+    st.sampled_from([None, None, None, "drop", "drop", "pixels", *CONVENTIONS, "as_shown", "as_stored", 0.5, 3.0]),
     st.sampled_from([None, None, "own", "plus_one", "minus_one", "positions"]),
 )
 

@@ -20,6 +20,7 @@ from tests.ingest.test_contradictions import DROPPED, Drawn, iou, pulled, runs
 
 HEIGHT, WIDTH = 180, 120
 BACKGROUND = "annotation: its box and area are those of the image without its mask"
+ROUGH = "annotation: its box and its mask agree only roughly, and most others of its file contradict each other"
 AREA_OFF = "annotation: has no box, and its area is under half or over twice that of its mask"
 Change = Callable[[Record], object]
 
@@ -160,6 +161,55 @@ def test_a_rough_box_and_an_area_of_another_mask_contradict_together(tmp_path: P
     write(tmp_path / "in", shirts(), change)
     report, found = pulled(tmp_path / "in", tmp_path / "out")
     assert (report["dropped"], 4 in found) == ({DROPPED: 1}, False)
+
+
+@pytest.mark.parametrize("most", [True, False])
+def test_dropping_most_of_a_file_keeps_no_accidents(tmp_path: Path, most: bool) -> None:
+    """Boxes elsewhere, but for a few that have two thirds of their mask's by chance."""
+
+    def change(index: int, record: Record) -> None:
+        left, top, width, height = record["bbox"]
+        if index % 5 == 0:
+            record["bbox"] = [left, top, width, 0.67 * height]
+        elif index != 7 and (most or index % 5 == 1):
+            record["bbox"] = [left + width, top, width, height]
+
+    write(tmp_path / "in", shirts(), change)
+    report, found = pulled(tmp_path / "in", tmp_path / "out", convention="drop")
+    assert report["dropped"] == ({DROPPED: 15, ROUGH: 4} if most else {DROPPED: 4})
+    assert 8 in found
+
+
+@pytest.mark.parametrize("in_rle", [True, False])
+def test_masks_that_count_from_the_corner_of_their_box(tmp_path: Path, in_rle: bool) -> None:
+    """As tools that keep a bitmap and its origin write them."""
+
+    def change(index: int, record: Record) -> None:
+        left, top, width, height = record["bbox"]
+        if in_rle:
+            as_rle(record, np.ascontiguousarray(record["mask"][top : top + height, left : left + width]))
+        else:
+            points = np.reshape(record["segmentation"][0], (-1, 2)) - (left, top)
+            record["segmentation"] = [points.ravel().tolist()]
+
+    masks = write(tmp_path / "in", moved(), change)
+    with pytest.raises(SeamlineError, match=r"corner of their box, which pull\.convention: in_box reads"):
+        pulled(tmp_path / "in", tmp_path / "out")
+    report, found = pulled(tmp_path / "in", tmp_path / "mended", convention="in_box")
+    assert (report["dropped"], len(found)) == ({}, 20)
+    assert min(iou(found[index + 1][1], mask) for index, mask in enumerate(masks)) > (0.999 if in_rle else 0.8)
+
+
+def moved() -> list[tuple[list[float], Drawn]]:
+    """Shirts of a third of their photos' size, in the lower right half."""
+    rng = np.random.default_rng(2)
+    shapes = []
+    for polygon, _ in shirts():
+        points = (np.reshape(polygon, (-1, 2)) / 3 + rng.uniform(0.45, 0.6, 2) * (WIDTH, HEIGHT)).round()
+        mask = np.zeros((HEIGHT, WIDTH), np.uint8)
+        cv2.fillPoly(mask, [points.astype(np.int32)], 1)
+        shapes.append((points.ravel().tolist(), mask))
+    return shapes
 
 
 @pytest.mark.parametrize("written", ["all x, then all y", "runs as points"])

@@ -53,6 +53,7 @@ class Extent(msgspec.Struct):
     bounds: array[float] = msgspec.field(default_factory=lambda: array("d"))
     areas: array[float] = msgspec.field(default_factory=lambda: array("d"))
     follows: bool = False  # whether the boxes bear pull.convention out
+    contradicts: bool = False  # whether most of its annotations contradict themselves, where those are to be dropped
 
     def lie_in(self, limit: float) -> tuple[bool, bool]:
         """Whether all masks, and all boxes, are in shares of the image: up to `limit` for a whole side.

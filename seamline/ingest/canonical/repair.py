@@ -38,6 +38,7 @@ from seamline.ingest.canonical.contradictions import (
     are_corners,
     area_is_off,
     best_reading,
+    box_iou,
     contradict,
     is_background,
     is_within_a_pixel,
@@ -59,6 +60,7 @@ TIE = 0.05  # of IoU, by which a mask as it is may agree better in a file whose 
 NO_PIXEL = "annotation: its mask covers no pixel of the image"
 CONTRADICTION = "annotation: its box and its mask contradict each other"
 BACKGROUND = "annotation: its box and area are those of the image without its mask"
+ROUGH = "annotation: its box and its mask agree only roughly, and most others of its file contradict each other"
 AREA_OFF = "annotation: has no box, and its area is under half or over twice that of its mask"
 WITHIN_A_PIXEL = "annotation: its mask lies within one pixel, as coordinates in shares of the image do"
 BEYOND = "annotation: its mask reaches far beyond the image, whose record has no size"
@@ -88,6 +90,7 @@ class Setting(NamedTuple):
     has_size: bool = True  # whether the image's record has one, so that its photo was not shrunk afterwards
     areas_tell: bool = True  # whether areas differ from record to record, as those of masks do
     follows: bool = False  # whether the boxes of its file bear the convention out
+    strict: bool = False  # most of its file contradicts itself, so that what agrees roughly does so by chance
 
 
 class Mended(NamedTuple):
@@ -306,6 +309,8 @@ def judged(
     fit = agreed(box, own)
     if contradict(box, own) and not are_corners(box, own):
         return fit, CONTRADICTION
+    if setting.strict and box_iou(box, own) < GOOD_IOU and largest_difference(box, own) > MAX_EDGE:
+        return fit, ROUGH
     if setting.convention == "pixels" or not (isinstance(segmentation, dict) or fit < GOOD_IOU):
         return fit, ""
     if is_background(segmentation, rle, box, area):

@@ -24,7 +24,7 @@ from seamline.ingest.canonical.dress import plain_box, plain_segmentation, text_
 from seamline.ingest.canonical.extents import Extent, Reach
 from seamline.ingest.canonical.identities import is_identity, record_of
 from seamline.ingest.canonical.images import Entry, canonical_size, record_size
-from seamline.ingest.canonical.repair import SCALED, SHARES, Setting, is_readable
+from seamline.ingest.canonical.repair import SCALED, SHARES, Contradiction, Setting, is_readable, mend_annotation
 from seamline.ingest.canonical.source import Part, Raw
 
 MAX_SAMPLE = 200  # annotations of a file that say whether its boxes bear pull.convention out
@@ -101,17 +101,37 @@ def coordinates(value: Any, depth: int = 0) -> Iterator[float]:
 def find_followers(
     raws: Sequence[tuple[int, Raw]], extents: Sequence[Extent], sizes: Sequence[Sizes], convention: str | float | None
 ) -> None:
-    """Notes in each extent whether almost all of a sample of its boxes agree better by pull.convention."""
-    if convention not in CONVENTIONS:
+    """Notes in each extent whether almost all of a sample of its boxes agree better by pull.convention.
+
+    With `drop`, whether most of the sample contradict themselves.
+    """
+    if convention not in (*CONVENTIONS, "drop"):
         return
     for index, extent in enumerate(extents):
         own = [raw for part, raw in raws if part == index]
+        sample = [record_of(raw) or {} for raw in own[:: 1 + len(own) // MAX_SAMPLE]]
+        if convention == "drop":
+            judged = [verdict for record in sample if (verdict := contradicts(record, sizes[index])) is not None]
+            extent.contradicts = sum(judged) > len(judged) / 2
+            continue
         verdicts = [
-            verdict
-            for raw in own[:: 1 + len(own) // MAX_SAMPLE]
-            if (verdict := follows(record_of(raw) or {}, sizes[index], str(convention))) is not None
+            verdict for record in sample if (verdict := follows(record, sizes[index], str(convention))) is not None
         ]
         extent.follows = len(verdicts) >= MIN_DECIDED and sum(verdicts) >= MOST * len(verdicts)
+
+
+def contradicts(record: Record, size_of: Sizes) -> bool | None:
+    """Whether an annotation contradicts itself; None where it cannot be used at all."""
+    size = size_of(record.get("image_id"))
+    if size is None:
+        return None
+    try:
+        mend_annotation(record, Setting(*size))
+    except Contradiction:
+        return True
+    except Unusable:
+        return None
+    return False
 
 
 def follows(record: Record, size_of: Sizes, convention: str) -> bool | None:
@@ -139,20 +159,21 @@ class Plan(NamedTuple):
     follows: bool = False  # almost all boxes bear the convention out
     scales: bool = True  # whether a number is applied
     areas_tell: bool = True
+    strict: bool = False  # most of its annotations contradict themselves
 
 
 def plan_of(extent: Extent, convention: str | float | None) -> Plan:
     limit = FRAMES.get(convention, 1) if isinstance(convention, str) else 1
     masks, boxes = extent.lie_in(limit) if convention != "pixels" else (False, False)
     scales = not isinstance(convention, float) or extent.allows(convention)
-    return Plan(masks, boxes, extent.box_end == 0, extent.follows, scales, extent.areas_tell())
+    return Plan(masks, boxes, extent.box_end == 0, extent.follows, scales, extent.areas_tell(), extent.contradicts)
 
 
 def setting_of(entry: Entry, plan: Plan, convention: str | float | None) -> Setting:
     """How the annotations of an image are read."""
     height, width = canonical_size(entry)
     size = record_size(entry.head)
-    known: Setting = Setting(height, width, has_size=size is not None, areas_tell=plan.areas_tell)
+    known: Setting = Setting(height, width, has_size=size is not None, areas_tell=plan.areas_tell, strict=plan.strict)
     if isinstance(convention, float):
         if not plan.scales:
             return known

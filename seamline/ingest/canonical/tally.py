@@ -179,8 +179,8 @@ class Tally:
             )
 
     def lie_in_corner(self) -> bool:
-        """Whether all masks leave a quarter of their photo free on the right and below, and less on the other sides."""
-        return self.reach_of_all <= MAX_REACH and self.start <= (1 - self.reach_of_all) / 2
+        """Whether all masks leave a quarter of their photo free on the right and below, and much less elsewhere."""
+        return self.reach_of_all <= MAX_REACH and self.start <= (1 - self.reach_of_all) / 4
 
     def check(self, convention: str | float | None) -> None:
         """Raises SeamlineError when that many contradict themselves: it has to be a convention."""
