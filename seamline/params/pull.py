@@ -16,8 +16,9 @@ class Pull(Section):
     images: Text | None
     convention: (
         Literal[
-            "rows", "inverted", "swapped", "flipped", "relative", "percent", "thousandths", "scaled",
-            "both_swapped", "box_centers", "box_swapped", "box_corners_swapped", "exchanged", "pixels", "drop",
+            "rows", "inverted", "swapped", "flipped", "relative", "percent", "thousandths", "scaled", "in_box",
+            "both_swapped", "box_centers", "box_swapped", "box_corners_swapped", "exchanged", "as_shown",
+            "as_stored", "pixels", "drop",
         ]
         | Annotated[float, Meta(gt=0, le=1000)]
         | None

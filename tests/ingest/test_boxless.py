@@ -196,10 +196,10 @@ def test_conventions_of_boxes_and_outlines_leave_other_masks_alone() -> None:
     mask: Record = {"size": [20, 10], "counts": [0, 200]}
     look = look_at(mask, None, 20, 10)
     assert (look.order, look.side, look.covers_corners) == (None, None, True)
-    assert applies("box_centers", mask, look, 20, 10, at_word=False) is False
-    assert applies("percent", mask, look, 20, 10, at_word=False) is False
-    assert applies("rows", [square(1, 1, 5)], look, 20, 10, at_word=False) is False
-    assert applies("swapped", [square(1, 1, 5)], look, 20, 10, at_word=False) is None
+    assert applies("box_centers", mask, look, 20, 10, at_word=False, follows=False) is False
+    assert applies("percent", mask, look, 20, 10, at_word=False, follows=False) is False
+    assert applies("rows", [square(1, 1, 5)], look, 20, 10, at_word=False, follows=False) is False
+    assert applies("swapped", [square(1, 1, 5)], look, 20, 10, at_word=False, follows=False) is None
 
 
 def enlarged(folder: Path, factor: float, has_size: bool, has_box: bool, as_rle: bool) -> list[Drawn]:
@@ -359,7 +359,7 @@ def test_many_outside_are_a_convention(tmp_path: Path) -> None:
             shift_right(record, 0.7)
 
     write(tmp_path / "in", change)
-    with pytest.raises(SeamlineError, match=r"5 of 20 annotations .* larger photos, .* pull\.convention: pixels keeps"):
+    with pytest.raises(SeamlineError, match=r"5 of 20 outlines .* larger photos, .* pull\.convention: pixels keeps"):
         pulled(tmp_path / "in", tmp_path / "out")
 
 

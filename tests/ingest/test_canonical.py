@@ -174,7 +174,23 @@ def _(coco: Dataset, folder: Path) -> None:
 @case("image whose size differs from its record")
 def _(coco: Dataset, folder: Path) -> None:
     coco["annotations"] = coco["annotations"][2:]
-    coco["images"][0]["width"] = 41
+    coco["images"][0]["width"] = 43
+
+
+@case("image whose size differs from its record by two pixels a side at most")
+def _(coco: Dataset, folder: Path) -> object:
+    coco["images"][0] |= {"width": 42, "height": 59}
+
+    def check(found: Record) -> None:
+        assert (found["images"][0]["width"], found["images"][0]["height"]) == (40, 60)
+
+    return check
+
+
+@case("more than half of the images of another size than their records say, or turned by EXIF without a sign of how")
+def _(coco: Dataset, folder: Path) -> None:
+    for image in coco["images"][:4]:
+        image["width"] += 3
 
 
 @case("image record without a size, or with NaN")
@@ -835,6 +851,27 @@ def _(coco: Dataset, folder: Path) -> None:
     added(coco, segmentation=[square(20, 20, 10)], bbox=[2, 2, 10, 10], area=100)
 
 
+@case("RLE whose box and area are those of the rest of the image")
+def _(coco: Dataset, folder: Path) -> None:
+    """All but the first 3 and the last 2 of 40 columns: the box has an IoU of 0.875 with the whole image."""
+    added(coco, segmentation={"size": [60, 40], "counts": [0, 180, 2100, 120]}, bbox=[3, 0, 35, 60], area=2100)
+
+
+@case("box with an IoU of 0.5 to 0.9, and an area under half or over twice that of the mask")
+def _(coco: Dataset, folder: Path) -> None:
+    for number, record in enumerate(coco["annotations"]):
+        record["area"] = 400 + number
+    added(coco, segmentation=[square(10, 10, 20)], bbox=[10, 10, 14, 20], area=190)
+
+
+@case("boxes with an IoU of 0.5 to 0.9 that agree much better by one convention, in over a tenth of the annotations")
+def _(coco: Dataset, folder: Path) -> None:
+    """Three squares with the middle of their boxes, as upside down, 3 pixels above that of the photo."""
+    for number in range(3):
+        box = [10 + number, 17, 20, 20]
+        added(coco, id=100 + number, segmentation=[square(10 + number, 23, 20)], bbox=box, area=400)
+
+
 @case("such boxes in more than a tenth of the annotations")
 def _(coco: Dataset, folder: Path) -> None:
     for number in range(2):
@@ -862,12 +899,21 @@ def _(coco: Dataset, folder: Path) -> None:
     added(coco, segmentation=[[0.1, 0.1, 0.9, 0.2, 0.5, 0.8]], bbox=[0.1, 0.1, 0.8, 0.7])
 
 
-@case("no coordinate of a file above 100 or 1000, on photos of twice that or more")
+@case("almost no coordinate of a file above 100 or 1000, however large the photos")
 def _(coco: Dataset, folder: Path) -> None:
     for image in coco["images"]:
         image |= {"width": 200, "height": 300}
         Image.new("RGB", (200, 300)).save(folder / "photos" / image["file_name"])
     added(coco, segmentation=[square(50, 50, 50)], bbox=[50, 50, 50, 50], area=2500)
+
+
+@case(
+    "outlines that reach beyond the right or lower edge of their photos and never beyond another, in over a twentieth"
+)
+def _(coco: Dataset, folder: Path) -> None:
+    for record in coco["annotations"]:
+        record["segmentation"] = [[value * 1.3 for value in record["segmentation"][0]]]
+        record["bbox"] = [value * 1.3 for value in record["bbox"]]
 
 
 @case("mask far beyond an image whose record has no size: the photo may have been shrunk")
@@ -906,6 +952,13 @@ def _(coco: Dataset, folder: Path) -> object:
         assert found["images"][0]["date"] is None
 
     return check
+
+
+@case("areas under half or over twice those of the masks, in over half of the annotations without a box")
+def _(coco: Dataset, folder: Path) -> None:
+    for number, record in enumerate(coco["annotations"]):
+        del record["bbox"]
+        record["area"] = 20 + number
 
 
 @case("file that is cut short, or damaged; also one of several, so that its split is not lost in silence")
@@ -1401,7 +1454,7 @@ DOCUMENTS = st.sampled_from(
 ).flatmap(lambda documents: documents)
 
 
-MORE = ["both_swapped", "exchanged"]
+MORE = ["both_swapped", "exchanged", "as_shown", "as_stored"]
 READINGS = st.builds(
     Reading,
     st.sampled_from([None, None, None, "drop", "drop", "pixels", *CONVENTIONS, *MORE, 0.5, 3.0]),

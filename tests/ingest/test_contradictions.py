@@ -299,6 +299,14 @@ def test_without_a_box_its_shape_tells_whether_a_convention_holds_or_nothing_doe
     write(tmp_path / "polygons", change_outline)
     report, found = pulled(tmp_path / "polygons", tmp_path / "again", convention="swapped")
     assert iou(found[4][1], masks[3]) > 0.8  # which leaves the photo as it is, and not when swapped
+    assert (report["dropped"], iou(found[7][1], masks[6]) > 0.8) == ({}, True)  # as all boxes of the file bear it out
+
+    def change_half(index: int, record: Record) -> None:
+        if index % 2:
+            change_outline(6, record) if index == 9 else swap(record)
+
+    write(tmp_path / "half", change_half)
+    report, _ = pulled(tmp_path / "half", tmp_path / "third", convention="swapped")
     assert report["dropped"] == {"annotation: has no box that tells whether pull.convention holds for it": 1}
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -10,7 +9,6 @@ import pytest
 from pycocotools import mask as coco_mask
 
 from seamline.base.errors import SeamlineError
-from seamline.images.files import Picture
 from seamline.ingest.canonical.contradictions import (
     NUMBER,
     are_corners,
@@ -22,9 +20,8 @@ from seamline.ingest.canonical.contradictions import (
     readings,
 )
 from seamline.ingest.canonical.crowds import PARTS, POLYGON, RLE, mask_form
-from seamline.ingest.canonical.images import Entry, ImageHead
 from seamline.ingest.canonical.repair import Mended, Setting, mend_annotation
-from seamline.ingest.canonical.survey import Extent, Side, Tally, check_extents
+from seamline.ingest.canonical.tally import Side, Tally
 from tests.conftest import square
 
 
@@ -173,44 +170,3 @@ def test_more_than_a_tenth_of_upright_rectangles_is_said(capsys: pytest.CaptureF
     tally.rectangles = 2
     tally.say(None)
     assert capsys.readouterr().out == "2 of 10 masks are upright rectangles; are they boxes, and not outlines?\n"
-
-
-def test_shares_may_lie_a_little_beyond_the_image() -> None:
-    assert Extent(mask=1.1, box=1.11).lie_in(1) == (True, False)
-    assert Extent(mask=1.11, box=1.1).lie_in(1) == (False, True)
-    assert Extent().lie_in(1) == (False, False)
-    # In percent masks and boxes have to reach equally far, since pixels lie below 100 too.
-    assert Extent(mask=100, box_end=80).lie_in(100) == (True, True)
-    assert Extent(mask=100, box_end=79).lie_in(100) == (False, False)
-    assert Extent(mask=100, box_end=126).lie_in(100) == (False, False)
-
-
-@pytest.mark.parametrize(
-    ("reach", "polygons", "side", "convention", "stops"),
-    [
-        (100, 10, 200, None, True),
-        (90, 10, 200, None, True),
-        (89, 10, 200, None, False),  # small garments in the photos' corners
-        (101, 10, 200, None, False),
-        (100, 9, 200, None, False),  # too few to say anything
-        (100, 10, 199, None, False),
-        (100, 10, 200, "pixels", False),
-    ],
-)
-def test_coordinates_that_look_like_percent_stop(
-    reach: float, polygons: int, side: int, convention: str | None, stops: bool
-) -> None:
-    nothing: Any = None
-    part: Any = SimpleNamespace(title="a.json")
-    entries = [
-        Entry(part=0, raw=nothing, head=ImageHead(1), path=nothing, picture=Picture(side, 300, "PNG")),
-        Entry(
-            part=1, raw=nothing, head=ImageHead(1), path=nothing, picture=Picture(100, 100, "PNG")
-        ),  # of another file
-    ]
-    extents = [Extent(polygons=polygons, mask=reach), Extent()]
-    if not stops:
-        check_extents([part, part], entries, extents, convention)
-        return
-    with pytest.raises(SeamlineError, match=rf"every photo has at least {side}; .* pull\.convention: percent reads"):
-        check_extents([part, part], entries, extents, convention)

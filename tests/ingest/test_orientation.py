@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image, ImageOps
 
+from seamline.base.errors import SeamlineError
+from seamline.base.files import copy
 from seamline.images.files import Picture
+from seamline.ingest.canonical.dataset import canonicalise
 from seamline.ingest.canonical.images import EXIF_AMBIGUOUS, Entry, ImageHead, canonical_size, entry_problem
+from seamline.ingest.canonical.source import Reading
+from seamline.ingest.layouts.coco import read
 
 OTHER_SIZE = "image: has another size than its record says"
 
@@ -46,6 +54,59 @@ def test_an_image_on_its_side_is_what_its_own_record_says(shown: int, stored: in
     assert entry_problem(as_stored, shown, stored) is None
     assert (as_stored.upright, canonical_size(as_stored)) == (True, (40, 60))
     assert entry_problem(other, shown, stored) == OTHER_SIZE
+
+
+@pytest.mark.parametrize(
+    ("size", "orientation", "shown", "wanted"),
+    [
+        ((60, 40), 1, (62, 38), (62, 38)),
+        ((60, 40), 1, (63, 40), None),
+        ((60, 40), 6, (61, 40), (61, 40)),
+        ((60, 40), 6, (40, 62), (62, 40)),  # as it is stored
+        ((50, 50), 6, (51, 49), None),  # either way
+    ],
+)
+def test_a_record_may_be_off_by_two_pixels(
+    size: tuple[int, int], orientation: int, shown: tuple[int, int], wanted: tuple[int, int] | None
+) -> None:
+    entry = entry_of(*size, orientation, shown)
+    assert entry_problem(entry, 0, 0) == (None if wanted else OTHER_SIZE)
+    assert wanted is None or canonical_size(entry) == wanted
+
+
+@pytest.mark.parametrize("orientation", [3, 6])
+@pytest.mark.parametrize("convention", ["as_shown", "as_stored"])
+def test_the_user_says_how_masks_lie(tmp_path: Path, orientation: int, convention: str) -> None:
+    """A square photo, white on the left as it is stored, and a mask on its white half as it is shown or stored."""
+    stored = np.zeros((60, 60), np.uint8)
+    stored[:, :30] = 255
+    shown = np.rot90(stored, {3: 2, 6: -1}[orientation])
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    (tmp_path / "in").mkdir()
+    Image.fromarray(stored).save(tmp_path / "in" / "a.png", exif=exif)
+    rows, columns = np.nonzero(shown if convention == "as_shown" else stored)
+    left, top, right, bottom = (int(side) for side in (columns.min(), rows.min(), columns.max() + 1, rows.max() + 1))
+    record = {
+        "id": 1, "image_id": 1, "category_id": 1, "bbox": [left, top, right - left, bottom - top],
+        "segmentation": [[left, top, right, top, right, bottom, left, bottom]], "area": 1800, "iscrowd": 0,
+    }  # fmt: skip
+    coco = {
+        "images": [{"id": 1, "file_name": "a.png", "width": 60, "height": 60}],
+        "annotations": [record],
+        "categories": [{"id": 1, "name": "shirt"}],
+    }
+    (tmp_path / "in" / "a.json").write_text(json.dumps(coco))
+    (tmp_path / "none").mkdir()
+    with pytest.raises(SeamlineError, match=r"pull\.convention: as_shown or as_stored says"):
+        canonicalise(read(tmp_path / "in", None), tmp_path / "none", copy)
+    (tmp_path / "out").mkdir()
+    canonicalise(read(tmp_path / "in", None), tmp_path / "out", copy, Reading(convention))
+    picture = np.asarray(ImageOps.exif_transpose(Image.open(tmp_path / "out" / "images" / "a.png")))
+    [found] = json.loads((tmp_path / "out" / "annotations.json").read_text())["annotations"]
+    assert found["bbox"] == record["bbox"]
+    inside = picture[top:bottom, left:right]
+    assert inside.min() == 255 and picture.sum() == inside.sum()
 
 
 def test_an_image_that_exif_does_not_turn_has_its_size_or_none() -> None:

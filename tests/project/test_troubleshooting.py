@@ -24,6 +24,7 @@ import numpy as np
 import pytest
 import yaml
 from dvc.utils.hydra import apply_overrides
+from PIL import Image
 
 from seamline.base import files
 from seamline.base import process as stage
@@ -622,6 +623,26 @@ def y_before_x(bench: Bench) -> Said:
 
 
 @produces(
+    "...: no image of it can be used (...); pull.convention: as_shown or as_stored says which way their masks lie."
+)
+def photos_upside_down(bench: Bench) -> Said:
+    change_dataset(bench.folder / "in", lambda coco: None)
+    exif = Image.Exif()
+    exif[0x0112] = 3
+    for path in (bench.folder / "in" / "photos").iterdir():
+        Image.open(path).convert("RGB").save(path, exif=exif)
+    return bench.stage("pull", "data/raw", "--source", "in")
+
+
+@produces("...: ... of ... photos are ...; pull.convention: drop leaves them out.")
+def most_photos_of_another_size(bench: Bench) -> Said:
+    change_dataset(
+        bench.folder / "in", lambda coco: [image.update(width=60, height=40) for image in coco["images"][:-1]]
+    )
+    return bench.stage("pull", "data/raw", "--source", "in")
+
+
+@produces(
     "...: no image of it can be used (...); pull.convention: exchanged takes width and height for exchanged in the "
     "records."
 )
@@ -685,8 +706,53 @@ def boxes_of_others(bench: Bench) -> Said:
 
 
 @produces(
-    "...: no mask reaches beyond ... pixels, and every photo has at least ...; they look like coordinates ..., which "
-    "pull.convention: ... reads; pull.convention: pixels takes them as they are."
+    "...: annotation ...: about ... of ... annotations have a box and a mask that agree much better in another way, "
+    "this one first; they look like ..., which pull.convention: ... reads; pull.convention: pixels takes them as they "
+    "are."
+)
+def a_little_above_the_middle(bench: Bench) -> Said:
+    def change(coco: Any) -> None:
+        for record in masks_of(coco):
+            record |= {"segmentation": [square(8, 23, 20)], "bbox": [8, 17, 20, 20]}
+
+    change_dataset(bench.folder / "in", change)
+    return bench.stage("pull", "data/raw", "--source", "in")
+
+
+@produces(
+    "...: annotation ...: ... of ... annotations without a box have an area under half or over twice that of their "
+    "mask, this one first, so that the masks may be written in another way; if they are right, pull.convention: pixels "
+    "takes them as they are; pull.convention: drop leaves them out."
+)
+def areas_of_others(bench: Bench) -> Said:
+    def change(coco: Any) -> None:
+        for number, record in enumerate(coco["annotations"]):
+            del record["bbox"]
+            record["area"] = 20 + number
+
+    change_dataset(bench.folder / "in", change)
+    return bench.stage("pull", "data/raw", "--source", "in")
+
+
+@produces(
+    "...: ... of ... outlines reach beyond the right or lower edge of their photo, and ... beyond another; they look "
+    "like masks for larger photos, which pull.convention: NUMBER scales, 0.5 to half the size, here ... at most; if "
+    "garments reach beyond their photo, pull.convention: pixels keeps them."
+)
+def photos_shrunk(bench: Bench) -> Said:
+    def change(coco: Any) -> None:
+        for record in coco["annotations"]:
+            record["segmentation"] = [[value * 1.3 for value in record["segmentation"][0]]]
+            record["bbox"] = [value * 1.3 for value in record["bbox"]]
+
+    change_dataset(bench.folder / "in", change)
+    return bench.stage("pull", "data/raw", "--source", "in")
+
+
+@produces(
+    "...: its masks reach as far as ... along both sides, and not as far as their photos; they look like coordinates "
+    "..., which pull.convention: ... reads; if the photos were enlarged or shrunk since, pull.convention: NUMBER "
+    "scales the masks; pull.convention: pixels takes them as they are."
 )
 def percent(bench: Bench) -> Said:
     def change(coco: Any) -> None:

@@ -15,10 +15,11 @@ from seamline.ingest.canonical.changes import Changes, Place
 from seamline.ingest.canonical.checks import Unusable
 from seamline.ingest.canonical.crowds import Crowds, mask_form
 from seamline.ingest.canonical.identities import assigned_numbers, found_in, is_changed, is_identity, lookup, record_of
-from seamline.ingest.canonical.images import Entry
+from seamline.ingest.canonical.images import Entry, canonical_size
 from seamline.ingest.canonical.repair import Contradiction, Mended, Setting, mend_annotation
 from seamline.ingest.canonical.source import Part, Raw, Reading
-from seamline.ingest.canonical.survey import Tally, check_extents, setting_of, surveyed
+from seamline.ingest.canonical.survey import check_extents, find_followers, plan_of, setting_of, surveyed
+from seamline.ingest.canonical.tally import Tally
 
 
 class Images:
@@ -40,6 +41,12 @@ class Images:
         """The images' places by name, of names that only one has."""
         names = Counter(name for name in self.values("file_name") if isinstance(name, str))
         return {name: index for index, name in enumerate(self.values("file_name")) if names.get(name) == 1}
+
+    def size_of(self, identity: Any) -> tuple[int, int] | None:
+        """Height and width of an image that was not dropped, by its id."""
+        position = found_in(self.positions, identity)
+        entry = None if position is None else self.entries.get(self.ids[position])
+        return None if entry is None else canonical_size(entry)
 
     def find(self, identity: Any, repairs: list[str]) -> Entry:
         """Raises Unusable when there is none.
@@ -75,15 +82,18 @@ def canonical_annotations(
         SeamlineError: when too many contradict themselves, or their category ids are those of other categories.
     """
     raws = list(without_repeated(parts, changes))
-    identities, extents = surveyed(raws, len(parts))
-    check_extents(parts, entries, extents, reading.convention)
+    images = [Images(part, [entry for entry in entries if entry.part == i]) for i, part in enumerate(parts)]
+    sizes = [image.size_of for image in images]
+    identities, extents = surveyed(raws, sizes)
+    find_followers(raws, extents, sizes, reading.convention)
+    check_extents(parts, extents, reading.convention)
+    plans = [plan_of(extent, reading.convention) for extent in extents]
     categories = [
         numbers_by_id(part, ids, extent.categories, reading.category_ids)
         for part, ids, extent in zip(parts, category_ids, extents, strict=True)
     ]
     numbers = assigned_numbers(identities, 1)
     order = sorted(range(len(raws)), key=lambda index: numbers[index])
-    images = [Images(part, [entry for entry in entries if entry.part == i]) for i, part in enumerate(parts)]
     masks: set[int] = set()
     for index in tqdm(order, desc="annotations", unit="annotation", disable=None):
         part, raw = raws[index]
@@ -94,7 +104,7 @@ def canonical_annotations(
             entry = images[part].find(record.get("image_id"), repairs)
             category = category_of(record.get("category_id"), categories[part], category_ids[part], repairs)
             form = mask_form(record.get("segmentation"))
-            setting = setting_of(entry, extents[part], reading.convention)
+            setting = setting_of(entry, plans[part], reading.convention)
             where = f"{parts[part].title}: annotation {record.get('id')!r}"
             mended = mended_and_told(record, entry, setting, tally, where)
             refuse_double(masks, entry, category, record, mended)

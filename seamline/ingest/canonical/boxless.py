@@ -12,12 +12,11 @@ import numpy as np
 import numpy.typing as npt
 
 from seamline.ingest.canonical.checks import fills, is_number, text_to_runs
-from seamline.ingest.canonical.contradictions import BOTH_SWAPPED, checked_rle, looks_outside, readings
+from seamline.ingest.canonical.contradictions import BOTH_SWAPPED, area_is, checked_rle, looks_outside, readings
 
 Runs = npt.NDArray[np.int64]
 
 CLEAR = 1.5  # times as many changes from line to line as under the other order
-SAME_AREA = 0.02  # of the area given: tools that write RLE count its pixels
 NO_BOX: list[float] = [0.0, 0.0, 0.0, 0.0]
 
 
@@ -52,9 +51,9 @@ def look_at(segmentation: Any, area: Any, height: int, width: int) -> Look:
     covered = [is_covered(runs, corner) for corner in (0, height - 1, pixels - height, pixels - 1)]
     side = None
     if is_number(area) and area > 0:
-        if abs(area - own) <= max(1, SAME_AREA * area):
+        if area_is(area, own):
             side = "right"
-        elif any(covered) and abs(area - (pixels - own)) <= max(1, SAME_AREA * area):  # it may be that of a box
+        elif any(covered) and area_is(area, pixels - own):  # it may be that of a box
             side = "inverted"
     return Look(order_of(runs, height, width), side, all(covered), is_rle=True)
 
@@ -101,7 +100,9 @@ def read_at_word(convention: str, segmentation: Any, height: int, width: int) ->
     return None
 
 
-def applies(convention: str, segmentation: Any, look: Look, height: int, width: int, at_word: bool) -> bool | None:
+def applies(
+    convention: str, segmentation: Any, look: Look, height: int, width: int, at_word: bool, follows: bool
+) -> bool | None:
     """Whether a convention holds for a mask without a box; None where nothing says it.
 
     Args:
@@ -111,6 +112,7 @@ def applies(convention: str, segmentation: Any, look: Look, height: int, width: 
         height: of the image.
         width: of the image.
         at_word: no annotation of the file has a box, so that the user's word is all there is.
+        follows: almost all boxes of the file agree better by the convention.
     """
     is_rle = isinstance(segmentation, dict)
     size = segmentation.get("size") if is_rle else None
@@ -130,8 +132,8 @@ def applies(convention: str, segmentation: Any, look: Look, height: int, width: 
         case "swapped" if BOTH_SWAPPED in looks_outside(segmentation, height, width):
             return True
         case "rows" | "inverted" | "swapped" | "flipped":
-            return True if at_word else None
+            return True if at_word or follows else None
         case "percent" | "thousandths" | "relative" if not is_rle and not at_word:
-            return None
+            return True if follows else None
         case _:  # it is one of boxes
             return False

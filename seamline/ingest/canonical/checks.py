@@ -75,3 +75,14 @@ def is_number(value: Any) -> bool:
 def is_box(box: Any) -> TypeGuard[list[float]]:
     """Whether it is four numbers, of which the last two, width and height, are positive."""
     return isinstance(box, list) and len(box) == 4 and all(is_number(value) for value in box) and min(box[2:]) > 0
+
+
+def is_rectangle(segmentation: Any) -> bool:
+    """Whether a mask is one upright rectangle: a box's four corners."""
+    if not isinstance(segmentation, list) or len(segmentation) != 1 or not 8 <= len(segmentation[0]) <= 10:
+        return False
+    xs, ys = segmentation[0][::2], segmentation[0][1::2]
+    if len(xs) == 5 and (xs[0], ys[0]) != (xs[4], ys[4]):
+        return False
+    corners = set(zip(xs, ys, strict=True)) if len(xs) == len(ys) else set()
+    return len(corners) == 4 and len(set(xs)) == len(set(ys)) == 2

@@ -22,6 +22,10 @@ Factors = tuple[float, float]  # of x and of y
 MIN_IOU = 0.5  # a box that overlaps its mask's own less is another thing's
 SURE_IOU = 0.7  # of box and mask under a convention that is taken for the right one
 GOOD_IOU = 0.9  # no other reading is looked for
+SAME_AREA = 0.02  # of the area given: tools that write RLE count its pixels
+MIN_AREA_SHARE = 0.5  # of the mask's; polygons' own areas differ from their masks' by less, those in shares by far more
+BETTER = 0.1  # of IoU by which a convention has to be better than what agrees roughly as it is, to say something
+SOMEHOW = ("scaled", "in_box")  # readings that follow the box of each record, so that rough boxes fit them too
 MAX_EDGE = 2.0  # pixels; tools round, or write the last pixel minus the first for a width
 FRAMES = {"relative": 1, "percent": 100, "thousandths": 1000}  # what the coordinates of a whole side are
 NUMBER = "NUMBER"  # what pull.convention is called where coordinates have to be multiplied
@@ -37,6 +41,7 @@ CONVENTIONS = {
     "percent": "coordinates in percent, from 0 to 100",
     "thousandths": "coordinates from 0 to 1000",
     "scaled": "masks for another size of the photo",
+    "in_box": "masks that count from the corner of their box",
     "box_centers": "boxes that begin with their centre",
     "box_swapped": "boxes with y before x",
     "box_corners_swapped": "boxes as top, left, bottom, right",
@@ -66,6 +71,11 @@ def agreement(box: Box, own: Box) -> float:
     """IoU of a box, or of the corners that it may be, with a mask's own box."""
     corners = corners_to_box(box)
     return max(box_iou(box, own), 0.0 if corners is None else box_iou(corners, own))
+
+
+def agreed(box: Box, own: Box) -> float:
+    """IoU of a box, or of the corners that it may be, with a mask's own box; 1 where a pixel is all the difference."""
+    return 1.0 if largest_difference(box, own) <= 1 else agreement(box, own)
 
 
 def box_iou(first: Box, second: Box) -> float:
@@ -130,6 +140,50 @@ def looks_like(segmentation: Any, box: Box, height: int, width: int) -> list[str
     if isinstance(segmentation, list) and agreement(box, outline_bounds(segmentation)) >= GOOD_IOU:
         found += looks_outside(segmentation, height, width)  # they agree with each other, and not with the photo
     return found
+
+
+def looks_better(segmentation: Any, box: Box, fit: float, height: int, width: int) -> list[str]:
+    """The conventions under which a box and a mask agree well that as they are agree only roughly (IoU `fit`)."""
+    found = []
+    for convention in CONVENTIONS:
+        if convention not in SOMEHOW:
+            best = best_reading(convention, segmentation, box, height, width)
+            if best is not None and best[0] >= max(GOOD_IOU, fit + BETTER):
+                found.append(convention)
+    return found
+
+
+def is_background(segmentation: Any, rle: Rle, box: Box, area: float | None) -> bool:
+    """Whether an RLE covers what its garment does not: box and area are those of the rest of the image.
+
+    The box of a background is the whole image, which that of a garment that fills its photo overlaps well.
+    """
+    if not isinstance(segmentation, dict):
+        return False
+    own, (height, width) = own_box(rle), rle["size"]
+    covered = int(coco_mask.area(rle))
+    inverse_area = area is not None and area_is(area, height * width - covered) and not area_is(area, covered)
+    rough = largest_difference(box, own) > MAX_EDGE
+    if not inverse_area and (not rough or (area is not None and area_is(area, covered))):
+        return False
+    rest = next(inverted(segmentation, height, width), None)
+    if rest is None or not coco_mask.area(rest):
+        return False
+    other, fit = own_box(rest), agreement(box, own)
+    if inverse_area:
+        return agreement(box, other) >= fit
+    return agreement(box, other) >= max(GOOD_IOU, fit + BETTER) or (rough and largest_difference(box, other) <= 1)
+
+
+def area_is(area: float, pixels: int) -> bool:
+    return abs(area - pixels) <= max(1, SAME_AREA * area)
+
+
+def area_is_off(area: float, covered: float, box: Box | None) -> bool:
+    """Whether an area cannot be that of a mask of `covered` pixels; that of the box, or a share, says nothing."""
+    if area <= 1 or (box is not None and area_is(area, round(box[2] * box[3]))):
+        return False
+    return not MIN_AREA_SHARE <= area / covered <= 1 / MIN_AREA_SHARE
 
 
 def looks_outside(segmentation: Any, height: int, width: int) -> list[str]:
@@ -219,6 +273,8 @@ def readings(convention: str, segmentation: Any, box: Box, height: int, width: i
             yield segmentation, scaled_box(box, factors)
         case "scaled":
             yield from ((read, box) for read in fitted(segmentation, box, height, width))
+        case "in_box":
+            yield from ((read, box) for read in moved_into(segmentation, box, height, width))
         case _:
             other = other_box(convention, box)
             if other is not None:
@@ -265,6 +321,28 @@ def decoded(counts: Any, height: int, width: int) -> Mask | None:
         return None
     mask: Mask = coco_mask.decode(segmentation_to_rle({"size": [height, width], "counts": counts}, height, width))
     return mask
+
+
+def moved_into(segmentation: Any, box: Box, height: int, width: int) -> Iterator[Any]:
+    """A mask that counts from the corner of its box; an RLE of the size of the box is put there."""
+    left, top = box[:2]
+    if isinstance(segmentation, list):
+        yield [
+            [value + (top if index % 2 else left) for index, value in enumerate(polygon)] for polygon in segmentation
+        ]
+        return
+    size = segmentation.get("size")
+    if not (isinstance(size, list) and len(size) == 2 and all(type(side) is int and side > 0 for side in size)):
+        return
+    first_row, first_column = round(top), round(left)
+    if max(abs(size[0] - box[3]), abs(size[1] - box[2])) > 1 or min(first_row, first_column) < 0:
+        return
+    mask = decoded(segmentation.get("counts"), size[0], size[1])
+    if mask is not None and first_row < height and first_column < width:
+        whole = np.zeros((height, width), np.uint8)
+        part = whole[first_row : first_row + size[0], first_column : first_column + size[1]]
+        part[:] = mask[: part.shape[0], : part.shape[1]]
+        yield mask_to_rle(whole)
 
 
 def fitted(segmentation: Any, box: Box, height: int, width: int) -> Iterator[Any]:

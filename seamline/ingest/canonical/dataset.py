@@ -22,16 +22,17 @@ from seamline.ingest.canonical.annotations import canonical_annotations
 from seamline.ingest.canonical.categories import canonical_categories
 from seamline.ingest.canonical.crowds import Crowds
 from seamline.ingest.canonical.images import (
+    OF_IMAGES,
     Entry,
     canonical_image,
+    losses_of,
     number_entries,
-    other_size_hint,
     place_image,
     readable_entries,
     usable_entries,
 )
 from seamline.ingest.canonical.source import Reading, Source
-from seamline.ingest.canonical.survey import Tally
+from seamline.ingest.canonical.tally import Tally
 
 
 def canonicalise(
@@ -49,7 +50,7 @@ def canonicalise(
     """
     changes, reading = source.changes, reading or Reading()
     categories, category_ids = canonical_categories(source.parts, changes)
-    entries = numbered_entries(source, reading.convention)
+    entries, reading = numbered_entries(source, reading.convention), of_annotations(reading)
     for entry in tqdm(entries, desc="images", unit="image", disable=None):
         place_image(entry, target / "images", place)
     equal = equal_photos(entries)
@@ -96,16 +97,29 @@ def canonicalise(
     }
 
 
+def of_annotations(reading: Reading) -> Reading:
+    """Without a convention that is one of photos: annotations are read as COCO says."""
+    return reading._replace(convention=None) if reading.convention in OF_IMAGES else reading
+
+
 def numbered_entries(source: Source, convention: str | float | None) -> list[Entry]:
     """The images that can be used, each with its number and name; raises SeamlineError when there are none."""
     changes = source.changes
     entries, others = readable_entries(usable_entries(source.parts, changes), source.parts, changes, convention)
-    title, hint = source.parts[0].title, other_size_hint(others)
+    title, losses = source.parts[0].title, losses_of(others)
     if not entries:
         lost = reasons(changes.counts("dropped")) or "it lists none"
+        hint = losses[0].hint if losses else ""
         raise SeamlineError(f"{title}: no image of it can be used ({lost}){hint and f'; {hint}'}.")
-    if hint:
-        print(f"{to_terminal(title)}: {counted(len(others), 'photo')} of another size than the record says; {hint}")
+    total = len(entries) + sum(loss.photos for loss in losses)
+    for loss in losses:
+        if loss.photos > total / 2 and convention != "drop":
+            raise SeamlineError(
+                f"{title}: {loss.photos} of {total} photos are {loss.what}; {loss.hint and f'{loss.hint}; '}"
+                "pull.convention: drop leaves them out."
+            )
+        if loss.hint:
+            print(f"{to_terminal(title)}: {counted(loss.photos, 'photo')} {loss.what}; {loss.hint}")
     number_entries(entries, source.parts, changes)
     return entries
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import itertools
 import re
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 from tqdm import tqdm
@@ -31,6 +31,9 @@ from seamline.ingest.canonical.source import Part, Raw
 
 MAX_NAME_BYTES = 200
 OTHER_SIZE = "image: has another size than its record says"
+MAX_OFF = 2  # pixels a side; a record whose size is off by that is of this photo, which a tool has rounded
+AS_SHOWN, AS_STORED = "as_shown", "as_stored"  # what pull.convention says of photos that EXIF turns
+OF_IMAGES = ("exchanged", AS_SHOWN, AS_STORED)  # conventions that change nothing of how annotations are read
 EXIF_AMBIGUOUS = "image: EXIF turns it, and nothing says which way its masks lie"
 
 
@@ -100,14 +103,15 @@ def usable_entries(parts: Sequence[Part], changes: Changes) -> list[Entry]:
 
 def readable_entries(
     entries: Sequence[Entry], parts: Sequence[Part], changes: Changes, convention: str | float | None = None
-) -> tuple[list[Entry], list[Entry]]:
-    """Those whose file can be read and has the size its record says, and those of another size, which are dropped.
+) -> tuple[list[Entry], dict[str, list[Entry]]]:
+    """Those whose file can be read and has the size its record says, and those dropped, by the reason.
 
     With pull.convention `scaled` another size of the same shape is allowed: masks are scaled from the one to the other;
     with `exchanged` one with width and height exchanged, whose masks are taken for those of the file.
 
     A tool wrote masks either on images as EXIF shows them or as they are stored. Images lying on their side, whose
-    height and width change places, show which; for the others it is taken over when all of those agree.
+    height and width change places, show which; for the others it is taken over when all of those agree, or said by
+    pull.convention: as_shown or as_stored.
     """
     pictures = in_threads(lambda entry: inspect(entry.path), entries)
     progress = tqdm(zip(entries, pictures, strict=True), desc="reading images", total=len(entries), disable=None)
@@ -121,7 +125,10 @@ def readable_entries(
             fits = [record_size(entry.head) == size for size in (size_of(picture), picture.stored_size)]
             shown, stored = shown + (fits == [True, False]), stored + (fits == [False, True])
         candidates.append(entry)
-    usable, others = [], []
+    if convention in (AS_SHOWN, AS_STORED):
+        shown, stored = int(convention == AS_SHOWN), int(convention == AS_STORED)
+    usable: list[Entry] = []
+    others: dict[str, list[Entry]] = {OTHER_SIZE: [], EXIF_AMBIGUOUS: []}
     for entry in candidates:
         reason = entry_problem(entry, shown, stored)
         if reason == OTHER_SIZE and other_size_of(entry) == convention is not None:
@@ -129,12 +136,14 @@ def readable_entries(
         place = place_of(parts[entry.part], entry.head)
         if reason is not None:
             changes.drop(reason, place)
-            others += [entry] if reason == OTHER_SIZE else []
+            others[reason].append(entry)
             continue
         if entry.upright:
             changes.repair("image: EXIF orientation taken out, as its masks ignore it", place)
         if record_size(entry.head) is None:
             changes.repair("image: size was missing, taken from the file", place)
+        elif convention not in ("scaled", "exchanged") and record_size(entry.head) != canonical_size(entry):
+            changes.repair("image: size was off by a pixel or two, taken from the file", place)
         if entry.picture.wrong_end:
             changes.repair("image: the end of the JPEG put right", place)
         usable.append(entry)
@@ -145,7 +154,7 @@ def entry_problem(entry: Entry, shown: int, stored: int) -> str | None:
     """Why an image cannot stay; decides whether it is to be written upright."""
     size, picture = record_size(entry.head), entry.picture
     if picture.orientation == 1:
-        fits = size in (None, size_of(picture))
+        fits = size is None or is_near(size, size_of(picture))
     elif size is None or size_of(picture) == picture.stored_size == size:
         if (shown == 0) == (stored == 0):
             return EXIF_AMBIGUOUS
@@ -153,7 +162,14 @@ def entry_problem(entry: Entry, shown: int, stored: int) -> str | None:
     else:
         entry.upright = size == picture.stored_size
         fits = entry.upright or size == size_of(picture)
+        near = [is_near(size, each) for each in (size_of(picture), picture.stored_size)]
+        if not fits and sum(near) == 1:  # of a photo that is almost square both are near
+            entry.upright, fits = near[1], True
     return None if fits else OTHER_SIZE
+
+
+def is_near(size: tuple[int, int], other: tuple[int, int]) -> bool:
+    return max(abs(size[0] - other[0]), abs(size[1] - other[1])) <= MAX_OFF
 
 
 def other_size_of(entry: Entry) -> str | None:
@@ -167,6 +183,25 @@ def other_size_of(entry: Entry) -> str | None:
     if size == (width, height):
         return "exchanged"
     return "scaled" if abs(size[0] * width - size[1] * height) <= max(*size, height, width) else None
+
+
+class Loss(NamedTuple):
+    """Photos that are dropped for one reason, and what to try."""
+
+    photos: int
+    what: str
+    hint: str
+
+
+def losses_of(others: Mapping[str, Sequence[Entry]]) -> list[Loss]:
+    """Of the photos that are dropped, those that pull.convention may keep, most of one kind first."""
+    sizes, turned = others[OTHER_SIZE], others[EXIF_AMBIGUOUS]
+    which = f"pull.convention: {AS_SHOWN} or {AS_STORED} says which way their masks lie"
+    losses = [
+        Loss(len(sizes), "of another size than the record says", other_size_hint(sizes)),
+        Loss(len(turned), "with masks that may lie as EXIF turns them or not", which),
+    ]
+    return sorted((loss for loss in losses if loss.photos), key=lambda loss: -loss.photos)
 
 
 def other_size_hint(entries: Sequence[Entry]) -> str:

@@ -22,18 +22,25 @@ from seamline.ingest.canonical.checks import (
     check_rle,
     is_box,
     is_number,
+    is_rectangle,
 )
 from seamline.ingest.canonical.contradictions import (
     BOTH_SWAPPED,
     CONVENTIONS,
     GOOD_IOU,
+    MAX_EDGE,
+    MIN_AREA_SHARE,
     MIN_INSIDE,
     Box,
     Factors,
+    agreed,
     agreement,
     are_corners,
+    area_is_off,
     best_reading,
+    box_iou,
     contradict,
+    is_background,
     is_within_a_pixel,
     largest_difference,
     leaves_image,
@@ -49,9 +56,12 @@ from seamline.ingest.canonical.contradictions import (
 from seamline.ingest.canonical.dress import plain_box, plain_segmentation
 from seamline.masks.rle import Rle, segmentation_to_rle
 
-MIN_AREA_SHARE = 0.5  # of the mask's; polygons' own areas differ from their masks' by less, those in shares by far more
+TIE = 0.05  # of IoU, by which a mask as it is may agree better in a file whose boxes bear the convention out
 NO_PIXEL = "annotation: its mask covers no pixel of the image"
 CONTRADICTION = "annotation: its box and its mask contradict each other"
+BACKGROUND = "annotation: its box and area are those of the image without its mask"
+ROUGH = "annotation: its box and its mask agree only roughly, and most others of its file contradict each other"
+AREA_OFF = "annotation: has no box, and its area is under half or over twice that of its mask"
 WITHIN_A_PIXEL = "annotation: its mask lies within one pixel, as coordinates in shares of the image do"
 BEYOND = "annotation: its mask reaches far beyond the image, whose record has no size"
 OUTSIDE = "annotation: more than half of its outline lies outside the image"
@@ -78,6 +88,9 @@ class Setting(NamedTuple):
     box_factors: Factors | None = None
     scale_reason: str = ""  # what this repair is counted under
     has_size: bool = True  # whether the image's record has one, so that its photo was not shrunk afterwards
+    areas_tell: bool = True  # whether areas differ from record to record, as those of masks do
+    follows: bool = False  # whether the boxes of its file bear the convention out
+    strict: bool = False  # most of its file contradicts itself, so that what agrees roughly does so by chance
 
 
 class Mended(NamedTuple):
@@ -87,6 +100,8 @@ class Mended(NamedTuple):
     look: Look | None = None  # at an RLE without a box
     has_area: bool = True  # whether its area, at least, was held to the mask
     outside: Sequence[str] = ()  # what its outline looks like where it leaves the image
+    fit: float = 1.0  # IoU of box and mask; 1 where they agree but for rounding
+    area_off: bool = False  # whether an area was given that cannot be that of the mask
 
 
 class Contradiction(Unusable):
@@ -115,10 +130,10 @@ def mend_annotation(record: Record, setting: Setting) -> Mended:
         segmentation = [swap_axes(polygon) for polygon in segmentation]
         box = box and [box[1], box[0], box[3], box[2]]
         repairs.append(READ)
-    look = None
+    look, area_given = None, area_to_trust(record, setting)
     if given is None:
         look = look_at(segmentation, record.get("area"), setting.height, setting.width)
-    segmentation, rle, read_box = agreeing(segmentation, box, given, look, setting, repairs)
+    segmentation, rle, read_box = agreeing(segmentation, box, given, area_given, look, setting, repairs)
     if look is not None and READ in repairs:
         look = look_at(segmentation, record.get("area"), setting.height, setting.width)
     record["segmentation"] = shorter_segmentation(segmentation, rle)
@@ -140,11 +155,23 @@ def mend_annotation(record: Record, setting: Setting) -> Mended:
         record["bbox"] = given
         repairs.append("annotation: its box was not in COCO's form, put into it")
     area = float(coco_mask.area(rle))
+    area_off = area_given is not None and area_is_off(area_given, area, read_box)
+    if area_off and given is None and setting.convention == "drop":
+        raise Contradiction(AREA_OFF, segmentation, None)
     if not (is_number(record.get("area")) and MIN_AREA_SHARE <= record["area"] / area <= 1 / MIN_AREA_SHARE):
         record["area"] = area
         repairs.append(AREA_TAKEN)
     outside = looks_outside(segmentation, setting.height, setting.width) if touches_border(own, setting) else []
-    return Mended(repairs, rle, given is not None, look, AREA_TAKEN not in repairs, outside)
+    fit = agreed(read_box, own) if given is not None and read_box is not None else 1.0
+    return Mended(repairs, rle, given is not None, look, AREA_TAKEN not in repairs, outside, fit, area_off)
+
+
+def area_to_trust(record: Record, setting: Setting) -> float | None:
+    """The area given, where it may say something of the mask; nobody knows in what units it is beside scaled masks."""
+    area: Any = record.get("area")
+    if setting.convention == "pixels" or setting.mask_factors or not setting.areas_tell:
+        return None
+    return area if is_number(area) and area > 0 else None
 
 
 def to_pixels(record: Record, setting: Setting, repairs: list[str]) -> Any:
@@ -162,7 +189,13 @@ def to_pixels(record: Record, setting: Setting, repairs: list[str]) -> Any:
 
 
 def agreeing(
-    segmentation: Any, box: Box | None, given: Box | None, look: Look | None, setting: Setting, repairs: list[str]
+    segmentation: Any,
+    box: Box | None,
+    given: Box | None,
+    area: float | None,
+    look: Look | None,
+    setting: Setting,
+    repairs: list[str],
 ) -> tuple[Any, Rle, Box | None]:
     """Mask and box of which neither contradicts the other, as they are or by the setting's convention."""
     height, width = setting.height, setting.width
@@ -174,19 +207,24 @@ def agreeing(
         if box is not None and (isinstance(checked, dict) or setting.convention == "pixels"):
             box = cut_box(box, own_box(rle), setting, repairs)
         segmentation, result = checked, (checked, rle, box)
-        fit, problem = judged(checked, rle, box, setting, repairs)
+        fit, problem = judged(checked, rle, box, area, setting, repairs)
     except Unusable as unusable:
         problem = str(unusable)
         if problem not in (NO_PIXEL, OTHER_SIZE, FAR_OUTSIDE) or not is_readable(segmentation):
             raise
     if box is None or given is None:
         return without_box(segmentation, result and result[:2], problem, look or Look(), setting, repairs)
-    if result is not None and not problem and (setting.convention not in CONVENTIONS or fit >= GOOD_IOU):
+    if (
+        result is not None
+        and not problem
+        and (setting.convention not in CONVENTIONS or (fit >= GOOD_IOU and not setting.follows))
+    ):
         return result
     if setting.convention in CONVENTIONS:
         of_boxes = setting.convention.startswith("box_")
         best = best_reading(setting.convention, segmentation, given if of_boxes else box, height, width)
-        if best is not None and best[0] > fit:
+        # Where all others agree better by it, so do masks in the middle of a photo, of which nothing shows it.
+        if best is not None and best[0] > fit - (TIE if setting.follows and not problem else 0):
             repairs.append(READ)
             return *checked_segmentation(best[1], height, width, repairs), best[2]
     if result is None or problem:
@@ -210,14 +248,14 @@ def without_box(
     height, width, convention = setting.height, setting.width, setting.convention
     read = None
     if convention in CONVENTIONS and not (setting.mask_factors and isinstance(segmentation, list)):
-        holds = applies(convention, segmentation, look, height, width, setting.at_word)
+        holds = applies(convention, segmentation, look, height, width, setting.at_word, setting.follows)
         if holds is None:
             raise Unusable(problem or "annotation: has no box that tells whether pull.convention holds for it")
         read = read_at_word(convention, segmentation, height, width) if holds else None
     if read is not None:
         repairs.append(READ)
         segmentation, rle = checked_segmentation(read, height, width, repairs)
-        result, problem = (segmentation, rle), judged(segmentation, rle, None, setting, repairs)[1]
+        result, problem = (segmentation, rle), judged(segmentation, rle, None, None, setting, repairs)[1]
     elif isinstance(segmentation, dict):
         problem = rle_problem(segmentation, problem, look, setting)
     if problem in (WITHIN_A_PIXEL, ROWS, INVERTED, EXCHANGED, RESIZED):
@@ -252,7 +290,9 @@ def cut_box(box: Box, own: Box, setting: Setting, repairs: list[str]) -> Box:
     return box
 
 
-def judged(segmentation: Any, rle: Rle, box: Box | None, setting: Setting, repairs: list[str]) -> tuple[float, str]:
+def judged(
+    segmentation: Any, rle: Rle, box: Box | None, area: float | None, setting: Setting, repairs: list[str]
+) -> tuple[float, str]:
     """How well a box agrees with its mask (IoU), and the reason why they cannot both be right, or ""."""
     own = own_box(rle)
     if own[2] * own[3] <= 4 and is_within_a_pixel(segmentation):
@@ -266,8 +306,18 @@ def judged(segmentation: Any, rle: Rle, box: Box | None, setting: Setting, repai
         return 0.0, OUTSIDE
     if box is None:
         return 0.0, ""
-    fit = 1.0 if largest_difference(box, own) <= 1 else agreement(box, own)
-    return fit, CONTRADICTION if contradict(box, own) and not are_corners(box, own) else ""
+    fit = agreed(box, own)
+    if contradict(box, own) and not are_corners(box, own):
+        return fit, CONTRADICTION
+    if setting.strict and box_iou(box, own) < GOOD_IOU and largest_difference(box, own) > MAX_EDGE:
+        return fit, ROUGH
+    if setting.convention == "pixels" or not (isinstance(segmentation, dict) or fit < GOOD_IOU):
+        return fit, ""
+    if is_background(segmentation, rle, box, area):
+        return fit, BACKGROUND
+    covered = float(coco_mask.area(rle))
+    rough = fit < GOOD_IOU and largest_difference(box, own) > MAX_EDGE
+    return fit, CONTRADICTION if rough and area is not None and area_is_off(area, covered, box) else ""
 
 
 def lies_outside(segmentation: Any, own: Box, setting: Setting) -> bool:
@@ -312,17 +362,6 @@ def are_numbers(polygons: list[Any]) -> bool:
     return all(
         isinstance(polygon, list) and len(polygon) % 2 == 0 and all(map(is_number, polygon)) for polygon in polygons
     )
-
-
-def is_rectangle(segmentation: Any) -> bool:
-    """Whether a mask is one upright rectangle: a box's four corners."""
-    if not isinstance(segmentation, list) or len(segmentation) != 1 or not 8 <= len(segmentation[0]) <= 10:
-        return False
-    xs, ys = segmentation[0][::2], segmentation[0][1::2]
-    if len(xs) == 5 and (xs[0], ys[0]) != (xs[4], ys[4]):
-        return False
-    corners = set(zip(xs, ys, strict=True)) if len(xs) == len(ys) else set()
-    return len(corners) == 4 and len(set(xs)) == len(set(ys)) == 2
 
 
 def shorter_segmentation(segmentation: Any, rle: Rle) -> Any:

@@ -2,78 +2,42 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
-
-import msgspec
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple
 
 from seamline.base.coco import Record
 from seamline.base.errors import SeamlineError
+from seamline.base.escaping import to_terminal
 from seamline.ingest.canonical.checks import Unusable, is_box, is_number
 from seamline.ingest.canonical.contradictions import (
-    BOTH_SWAPPED,
     CONVENTIONS,
     FRAMES,
-    NUMBER,
+    GOOD_IOU,
+    Box,
     Factors,
-    leaves_image,
-    looks_like,
-    looks_outside,
+    agreement,
+    best_reading,
+    fit_of,
+    outline_bounds,
 )
-from seamline.ingest.canonical.dress import plain_box, text_to_value
+from seamline.ingest.canonical.dress import plain_box, plain_segmentation, text_to_value
+from seamline.ingest.canonical.extents import Extent, Reach
 from seamline.ingest.canonical.identities import is_identity, record_of
 from seamline.ingest.canonical.images import Entry, canonical_size, record_size
-from seamline.ingest.canonical.repair import (
-    BEYOND,
-    EXCHANGED,
-    INVERTED,
-    OUTSIDE,
-    RESIZED,
-    ROWS,
-    SCALED,
-    SHARES,
-    WITHIN_A_PIXEL,
-    Contradiction,
-    Mended,
-    Setting,
-    is_readable,
-    is_rectangle,
-)
+from seamline.ingest.canonical.repair import SCALED, SHARES, Contradiction, Setting, is_readable, mend_annotation
 from seamline.ingest.canonical.source import Part, Raw
 
-MAX_SHARE = 0.1  # of the records that can be checked: more contradictions are not a few mistakes but a convention
-MAX_LOOKED_AT = 300  # contradictions, for what they look like
-MIN_RECORDS = 10  # before all coordinates together say something
-MAX_REACH = 0.75  # of a photo; where masks of many photos reach no farther, the photos may have been enlarged
-LOOKS = {ROWS: "rows", INVERTED: "inverted", EXCHANGED: "swapped", RESIZED: "scaled"}  # of RLE without a box
-RELATIVE_LIMIT = 1.1  # coordinates in shares of the image may lie a little beyond it
+MAX_SAMPLE = 200  # annotations of a file that say whether its boxes bear pull.convention out
+UNDECIDED = 0.05  # of IoU, between a mask as it is and by a convention
+MIN_DECIDED = 3  # of them, and of those that many:
+MOST = 0.95
+
+Sizes = Callable[[Any], tuple[int, int] | None]  # an image_id -> height and width of the image, if it is known
 
 
-class Extent(msgspec.Struct):
-    """How far the coordinates of a part's masks and boxes reach from zero; 0 where there are none."""
-
-    categories: Counter[Any] = msgspec.field(default_factory=Counter)  # how often each id is used
-    polygons: int = 0
-    mask: float = 0.0
-    box: float = 0.0
-    box_end: float = 0.0  # right or bottom
-
-    def lie_in(self, limit: float) -> tuple[bool, bool]:
-        """Whether all masks, and all boxes, are in shares of the image: up to `limit` for a whole side.
-
-        Pixels lie below 100 and 1000 too: there masks and boxes have to reach equally far.
-        """
-        if limit == 1:
-            return 0 < self.mask <= RELATIVE_LIMIT, 0 < self.box <= RELATIVE_LIMIT
-        alike = self.box_end == 0 or 0.8 * self.mask <= self.box_end <= 1.25 * self.mask
-        same = 0 < self.mask <= limit * RELATIVE_LIMIT and alike
-        return same, same
-
-
-def surveyed(raws: Sequence[tuple[int, Raw]], count: int) -> tuple[list[Any], list[Extent]]:
-    """Every annotation's id, None where it cannot be read, and the extent of each of `count` parts."""
-    ids, extents = [], [Extent() for _ in range(count)]
+def surveyed(raws: Sequence[tuple[int, Raw]], sizes: Sequence[Sizes]) -> tuple[list[Any], list[Extent]]:
+    """Every annotation's id, None where it cannot be read, and the extent of each part, whose images have `sizes`."""
+    ids, extents = [], [Extent() for _ in sizes]
     for part, raw in raws:
         record = record_of(raw) or {}
         ids.append(record.get("id"))
@@ -81,29 +45,43 @@ def surveyed(raws: Sequence[tuple[int, Raw]], count: int) -> tuple[list[Any], li
         category = record.get("category_id")
         if is_identity(category):
             extent.categories[category] += 1
-        reach = mask_reach(record.get("segmentation"))
-        if reach is not None:
-            extent.polygons += 1
-            extent.mask = max(extent.mask, reach)
         box = record.get("bbox")
         box = box if is_box(box) else plain_box(box)
         if box is not None:
             extent.box = max(extent.box, *map(abs, box))
             extent.box_end = max(extent.box_end, box[0] + box[2], box[1] + box[3])
+        area: Any = record.get("area")
+        if is_number(area) and area > 0:
+            extent.areas.append(area)
+        add_outline(extent, record, box, sizes[part])
     return ids, extents
 
 
-def mask_reach(segmentation: Any) -> float | None:
-    """The polygons' coordinate that is farthest from zero; None where there are no polygons."""
+def add_outline(extent: Extent, record: Record, box: Box | None, size_of: Sizes) -> None:
+    bounds = mask_bounds(record.get("segmentation"))
+    if bounds is None:
+        return
+    reach = max(abs(bounds[0]), abs(bounds[1]), bounds[0] + bounds[2], bounds[1] + bounds[3])
+    extent.mask = max(extent.mask, reach)
+    extent.reaches.append(reach)
+    size = size_of(record.get("image_id"))
+    if size is not None and (box is None or agreement(box, bounds) >= GOOD_IOU):
+        left, top, width, height = bounds
+        extent.bounds.extend((left, top, left + width, top + height, size[1], size[0]))
+
+
+def mask_bounds(segmentation: Any) -> Box | None:
+    """The box of polygons, whatever their dress; None where there are none."""
     if not isinstance(segmentation, (list, dict, str)) or "counts" in segmentation:
         return None
     try:
-        reach: Any = max(map(max, segmentation))
-        if type(reach) in (int, float) and reach > RELATIVE_LIMIT:  # almost always
-            return float(reach)
-    except (TypeError, ValueError):
+        bounds = outline_bounds(segmentation)  # type: ignore[arg-type]  # almost always it is that
+        if all(type(value) in (int, float) for value in bounds) and is_number(sum(bounds)):
+            return bounds
+    except (TypeError, ValueError, KeyError, IndexError):
         pass
-    return max(map(abs, coordinates(segmentation)), default=None)
+    values = list(coordinates(segmentation))
+    return outline_bounds([values]) if len(values) > 1 else None
 
 
 def coordinates(value: Any, depth: int = 0) -> Iterator[float]:
@@ -120,188 +98,146 @@ def coordinates(value: Any, depth: int = 0) -> Iterator[float]:
             yield from coordinates(part, depth + 1)
 
 
-def setting_of(entry: Entry, extent: Extent, convention: str | float | None) -> Setting:
+def find_followers(
+    raws: Sequence[tuple[int, Raw]], extents: Sequence[Extent], sizes: Sequence[Sizes], convention: str | float | None
+) -> None:
+    """Notes in each extent whether almost all of a sample of its boxes agree better by pull.convention.
+
+    With `drop`, whether most of the sample contradict themselves.
+    """
+    if convention not in (*CONVENTIONS, "drop"):
+        return
+    for index, extent in enumerate(extents):
+        own = [raw for part, raw in raws if part == index]
+        sample = [record_of(raw) or {} for raw in own[:: 1 + len(own) // MAX_SAMPLE]]
+        if convention == "drop":
+            judged = [verdict for record in sample if (verdict := contradicts(record, sizes[index])) is not None]
+            extent.contradicts = sum(judged) > len(judged) / 2
+            continue
+        verdicts = [
+            verdict for record in sample if (verdict := follows(record, sizes[index], str(convention))) is not None
+        ]
+        extent.follows = len(verdicts) >= MIN_DECIDED and sum(verdicts) >= MOST * len(verdicts)
+
+
+def contradicts(record: Record, size_of: Sizes) -> bool | None:
+    """Whether an annotation contradicts itself; None where it cannot be used at all."""
+    size = size_of(record.get("image_id"))
+    if size is None:
+        return None
+    try:
+        mend_annotation(record, Setting(*size))
+    except Contradiction:
+        return True
+    except Unusable:
+        return None
+    return False
+
+
+def follows(record: Record, size_of: Sizes, convention: str) -> bool | None:
+    """Whether an annotation's box agrees better with its mask by a convention; None where nothing says it."""
+    size, box = size_of(record.get("image_id")), plain_box(record.get("bbox"))
+    if size is None or box is None:
+        return None
+    try:
+        segmentation = plain_segmentation(record.get("segmentation"), *size, [])
+    except Unusable:
+        return None
+    if not is_readable(segmentation):
+        return None
+    best = best_reading(convention, segmentation, box, *size)
+    gain = (best[0] if best is not None else 0.0) - fit_of("", segmentation, box, *size)
+    return gain > 0 if abs(gain) > UNDECIDED else None
+
+
+class Plan(NamedTuple):
+    """How pull.convention is applied to an annotation file."""
+
+    masks: bool = False  # whether its coordinates are shares of the image, and those of boxes
+    boxes: bool = False
+    at_word: bool = False  # no annotation has a box
+    follows: bool = False  # almost all boxes bear the convention out
+    scales: bool = True  # whether a number is applied
+    areas_tell: bool = True
+    strict: bool = False  # most of its annotations contradict themselves
+
+
+def plan_of(extent: Extent, convention: str | float | None) -> Plan:
+    limit = FRAMES.get(convention, 1) if isinstance(convention, str) else 1
+    masks, boxes = extent.lie_in(limit) if convention != "pixels" else (False, False)
+    scales = not isinstance(convention, float) or extent.allows(convention)
+    return Plan(masks, boxes, extent.box_end == 0, extent.follows, scales, extent.areas_tell(), extent.contradicts)
+
+
+def setting_of(entry: Entry, plan: Plan, convention: str | float | None) -> Setting:
     """How the annotations of an image are read."""
     height, width = canonical_size(entry)
     size = record_size(entry.head)
-    known: Setting = Setting(height, width, has_size=size is not None)
+    known: Setting = Setting(height, width, has_size=size is not None, areas_tell=plan.areas_tell, strict=plan.strict)
     if isinstance(convention, float):
+        if not plan.scales:
+            return known
         factors: Factors = (convention, convention)
         return known._replace(mask_factors=factors, box_factors=factors, scale_reason=SCALED)
-    known = known._replace(convention=convention, at_word=extent.box_end == 0)
+    known = known._replace(convention=convention, at_word=plan.at_word, follows=plan.follows)
     if convention == "scaled" and size not in (None, (height, width)):
         factors = (width / size[1], height / size[0])
         return known._replace(mask_factors=factors, box_factors=factors, scale_reason=SCALED)
+    if not (plan.masks or plan.boxes):
+        return known
     limit = FRAMES.get(convention or "", 1)
     factors = (width / limit, height / limit)
-    masks, boxes = extent.lie_in(limit)
-    if convention == "pixels" or not (masks or boxes):
-        return known
     return known._replace(
-        mask_factors=factors if masks else None,
-        box_factors=factors if boxes else None,
+        mask_factors=factors if plan.masks else None,
+        box_factors=factors if plan.boxes else None,
         scale_reason=SHARES,
     )
 
 
-def check_extents(
-    parts: Sequence[Part], entries: Sequence[Entry], extents: Sequence[Extent], convention: str | float | None
-) -> None:
-    """Raises SeamlineError when coordinates look like percent or thousandths of photos that are much larger."""
-    if convention is not None:
-        return
-    for index, (part, extent) in enumerate(zip(parts, extents, strict=True)):
-        smallest = min((side for entry in entries if entry.part == index for side in canonical_size(entry)), default=0)
-        for name in ("percent", "thousandths"):
-            limit = FRAMES[name]
-            if extent.polygons >= MIN_RECORDS and 0.9 * limit <= extent.mask <= 1.005 * limit and smallest >= 2 * limit:
-                raise SeamlineError(
-                    f"{part.title}: no mask reaches beyond {limit} pixels, and every photo has at least {smallest}; "
-                    f"they look like {CONVENTIONS[name]}, which pull.convention: {name} reads; pull.convention: pixels "
-                    "takes them as they are."
-                )
+def check_extents(parts: Sequence[Part], extents: Sequence[Extent], convention: str | float | None) -> None:
+    """Says where pull.convention is not applied to a whole file.
 
-
-class Side(msgspec.Struct):
-    """Annotations with a box, or those without: how many could be checked, and how many contradict themselves."""
-
-    checked: int = 0
-    contradictory: int = 0
-    first: str = ""
-    looks: Counter[str] = msgspec.field(default_factory=Counter)
-
-
-class Tally:
-    """What the annotations of a source say together, one after the other: which convention they seem to follow."""
-
-    def __init__(self) -> None:
-        self.boxed = Side()
-        self.boxless = Side()
-        self.masks = 0
-        self.rectangles = 0
-        self.unchecked = 0  # masks without a box, an area, or a shape that says something
-        self.sideless = 0  # RLE without a box and an area, and those that cover all corners, as backgrounds do
-        self.cornered = 0
-        self.leaving = 0  # outlines that leave the image, and those that would not with y before x
-        self.leaving_only_unswapped = 0
-        self.first_leaving = ""
-        self.sizeless = 0  # masks on photos whose records have no size, and how far they reach, from 0 to 1
-        self.reach = 0.0
-        self.turned = 0  # outlines on photos that EXIF turns, whose records have the size as stored
-        self.beyond = 0  # those of them that fit the photo only as shown
-        self.first_beyond = ""
-
-    def add_turned(self, segmentation: Any, setting: Setting, where: str) -> None:
-        """Counts an annotation of a photo that is taken as it is stored; its outline as it came."""
-        if setting.mask_factors or not is_readable(segmentation) or isinstance(segmentation, dict):
-            return
-        self.turned += 1
-        as_stored, as_shown = (setting.height, setting.width), (setting.width, setting.height)
-        if leaves_image(segmentation, *as_stored) and not leaves_image(segmentation, *as_shown):
-            self.beyond += 1
-            self.first_beyond = self.first_beyond or where
-
-    def add(self, mended: Mended, record: Record, setting: Setting, where: str) -> None:
-        self.masks += 1
-        self.rectangles += is_rectangle(record["segmentation"])
-        if mended.has_box:
-            self.boxed.checked += 1
-        else:
-            self.add_boxless(mended)
-        if mended.outside:
-            self.leaving += 1
-            self.leaving_only_unswapped += BOTH_SWAPPED in mended.outside
-            self.first_leaving = self.first_leaving or where
-        if not setting.has_size:
-            left, top, width, height = record["bbox"]
-            self.sizeless += 1
-            self.reach = max(self.reach, (left + width) / setting.width, (top + height) / setting.height)
-
-    def add_boxless(self, mended: Mended) -> None:
-        look = mended.look
-        self.boxless.checked += 1
-        self.unchecked += not (mended.has_area or (look is not None and look.order))
-        if look is not None and look.is_rle and look.side is None:
-            self.sideless += 1
-            self.cornered += look.covers_corners
-
-    def add_contradiction(self, contradiction: Contradiction, setting: Setting, where: str) -> None:
-        side = self.boxless if contradiction.box is None else self.boxed
-        side.checked += 1
-        side.contradictory += 1
-        side.first = side.first or where
-        if side.contradictory <= MAX_LOOKED_AT:
-            side.looks.update(looks_of(contradiction, setting))
-
-    def say(self, convention: str | float | None) -> None:
-        """Prints what may be wrong with the whole source, and is too uncertain to stop for."""
-        if self.rectangles > MAX_SHARE * self.masks:
-            print(f"{self.rectangles} of {self.masks} masks are upright rectangles; are they boxes, and not outlines?")
-        if convention is None and self.sizeless >= MIN_RECORDS and self.reach <= MAX_REACH:
+    Raises:
+        SeamlineError: when coordinates look like percent or thousandths, or like those of larger photos.
+    """
+    for part, extent in zip(parts, extents, strict=True):
+        reach = extent.reach()
+        if convention is None:
+            refuse_frames(part, extent, reach)
+        elif isinstance(convention, float):
+            say_number(part, extent, reach, convention)
+        elif FRAMES.get(convention, 1) > 1 and not any(extent.lie_in(FRAMES[convention])) and extent.look_like_pixels():
             print(
-                f"none of {self.sizeless} masks, on photos whose records have no size, reaches beyond "
-                f"{self.reach:.0%} of its photo; if the photos were enlarged after annotation, pull.convention: NUMBER "
-                "scales the masks, 2 to twice the size"
-            )
-
-    def check(self, convention: str | float | None) -> None:
-        """Raises SeamlineError when that many contradict themselves: it has to be a convention."""
-        if self.beyond > MAX_SHARE * self.turned:
-            raise SeamlineError(
-                f"{self.first_beyond}: {self.beyond} of {self.turned} masks on photos that EXIF turns, this one first, "
-                "reach beyond the photo as it is stored, whose size its record has, and not beyond it as shown; if "
-                "they were drawn on photos as shown, exchange width and height in those records."
-            )
-        if convention != "drop":
-            boxed, boxless = self.boxed, self.boxless
-            both = Side(boxed.checked + boxless.checked, boxed.contradictory + boxless.contradictory)
-            for counts, side, what in (
-                (boxed, boxed, "have a box and a mask that contradict each other"),
-                (both, boxless, "have no box, and a mask that cannot be right as it is"),
-            ):
-                if counts.contradictory > MAX_SHARE * counts.checked:
-                    raise SeamlineError(
-                        f"{side.first}: {side.contradictory} of {side.checked} annotations {what}, this one first; "
-                        f"{guess_of(side.looks)}; pull.convention: drop leaves them out."
-                    )
-        if convention is not None:
-            return
-        if self.leaving > MAX_SHARE * self.masks and self.leaving == self.leaving_only_unswapped:
-            raise SeamlineError(
-                f"{self.first_leaving}: {self.leaving} of {self.masks} masks, this one first, reach beyond their "
-                f"photo, and all of them would lie in it with y before x, which pull.convention: {BOTH_SWAPPED} reads; "
-                "pull.convention: pixels takes them as they are."
-            )
-        if self.cornered >= MIN_RECORDS and self.cornered > self.sideless / 2:
-            raise SeamlineError(
-                f"pull.source: {self.cornered} of {self.sideless} masks without box and area cover all four corners of "
-                f"their photo; they look like {CONVENTIONS['inverted']}, which pull.convention: inverted reads; "
-                "pull.convention: pixels takes them as they are."
+                f"{to_terminal(part.title)}: its masks lie in their photos as pixels do, so that pull.convention: "
+                f"{convention} is not applied to all of them"
             )
 
 
-def looks_of(contradiction: Contradiction, setting: Setting) -> list[str]:
-    """The conventions by which a contradiction would be none."""
-    reason, segmentation, box = str(contradiction), contradiction.segmentation, contradiction.box
-    if reason == WITHIN_A_PIXEL:
-        return ["relative"]
-    if reason in LOOKS:
-        return [LOOKS[reason]]
-    if box is None or reason in (BEYOND, OUTSIDE):
-        return looks_outside(segmentation, setting.height, setting.width)
-    return looks_like(segmentation, box, setting.height, setting.width)
-
-
-def guess_of(looks: Mapping[str, int]) -> str:
-    """What to try, by how many records look like each convention."""
-    name = max(looks, key=lambda look: looks[look], default=None)
-    if name is None:
-        return "no convention that pull.convention knows fits most of them"
-    if name == BOTH_SWAPPED:
-        return f"they look like masks and boxes with y before x, which pull.convention: {BOTH_SWAPPED} reads"
-    if name == NUMBER:
-        return (
-            "they look like masks for larger photos, which pull.convention: NUMBER scales, 0.5 to half the size; "
-            "if garments reach beyond their photo, pull.convention: pixels keeps them"
+def refuse_frames(part: Part, extent: Extent, reach: Reach) -> None:
+    name = extent.frame()
+    if name is not None:
+        raise SeamlineError(
+            f"{part.title}: its masks reach as far as {FRAMES[name]} along both sides, and not as far as their photos; "
+            f"they look like {CONVENTIONS[name]}, which pull.convention: {name} reads; if the photos were enlarged or "
+            "shrunk since, pull.convention: NUMBER scales the masks; pull.convention: pixels takes them as they are."
         )
-    return f"they look like {CONVENTIONS[name]}, which pull.convention: {name} reads"
+    if extent.are_of_larger_photos(reach):
+        raise SeamlineError(
+            f"{part.title}: {reach.right_or_below} of {reach.outlines} outlines reach beyond the right or lower edge "
+            f"of their photo, and {reach.left_or_above} beyond another; they look like masks for larger photos, which "
+            f"pull.convention: NUMBER scales, 0.5 to half the size, here {1 / reach.farthest:.2g} at most; if garments "
+            "reach beyond their photo, pull.convention: pixels keeps them."
+        )
+
+
+def say_number(part: Part, extent: Extent, reach: Reach, factor: float) -> None:
+    if not extent.allows(factor):
+        where = (
+            "none of its outlines reaches beyond its photo" if factor < 1 else "its outlines would leave their photos"
+        )
+        print(f"{to_terminal(part.title)}: {where}, so that pull.convention: {factor:g} is not applied")
+    elif factor < 1 and reach.outlines > 2 * reach.right_or_below:
+        print(
+            f"{to_terminal(part.title)}: pull.convention: {factor:g} scales all masks, of which only "
+            f"{reach.right_or_below} of {reach.outlines} reached beyond their photo; are some right as they were?"
+        )
