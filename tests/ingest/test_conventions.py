@@ -11,6 +11,7 @@ from pycocotools import mask as coco_mask
 
 from seamline.base.errors import SeamlineError
 from seamline.images.files import Picture
+from seamline.ingest.canonical.boxless import Look
 from seamline.ingest.canonical.contradictions import (
     NUMBER,
     are_corners,
@@ -23,7 +24,7 @@ from seamline.ingest.canonical.contradictions import (
 )
 from seamline.ingest.canonical.crowds import PARTS, POLYGON, RLE, mask_form
 from seamline.ingest.canonical.images import Entry, ImageHead
-from seamline.ingest.canonical.repair import Mended, Setting, mend_annotation
+from seamline.ingest.canonical.repair import ROWS, Contradiction, Mended, Setting, mend_annotation
 from seamline.ingest.canonical.survey import Extent, Side, Tally, check_extents
 from tests.conftest import square
 
@@ -173,6 +174,89 @@ def test_more_than_a_tenth_of_upright_rectangles_is_said(capsys: pytest.CaptureF
     tally.rectangles = 2
     tally.say(None)
     assert capsys.readouterr().out == "2 of 10 masks are upright rectangles; are they boxes, and not outlines?\n"
+
+
+def test_masks_that_reach_three_quarters_of_photos_without_a_size_are_said(capsys: pytest.CaptureFixture[str]) -> None:
+    for sizeless, reach, convention, said in (
+        (10, 0.75, None, 1),
+        (10, 0.76, None, 0),
+        (9, 0.5, None, 0),
+        (10, 0.5, 2.0, 0),
+    ):
+        tally = Tally()
+        tally.sizeless, tally.reach = sizeless, reach
+        tally.say(convention)
+        assert capsys.readouterr().out.count("none of 10 masks") == said
+    tally = Tally()
+    rle: Any = None
+    record = {"segmentation": [square(1, 1, 5)], "bbox": [10, 20, 30, 60]}
+    tally.add(Mended([], rle, has_box=True), record, Setting(200, 50, has_size=False), "")
+    assert (tally.sizeless, tally.reach) == (1, 0.8)  # to the right, 40 of 50
+
+
+@pytest.mark.parametrize(
+    ("numbers", "message"),
+    [
+        ({"cornered": 11, "sideless": 21}, "11 of 21 masks without box and area cover all four corners"),
+        ({"cornered": 11, "sideless": 22}, ""),  # not over half
+        ({"cornered": 9, "sideless": 9}, ""),  # too few
+        ({"masks": 19, "leaving": 2, "leaving_only_unswapped": 2}, "2 of 19 masks, this one first, reach beyond"),
+        ({"masks": 20, "leaving": 2, "leaving_only_unswapped": 2}, ""),  # not over a tenth
+        ({"masks": 19, "leaving": 4, "leaving_only_unswapped": 3}, ""),  # one would leave the photo either way
+        ({"turned": 19, "beyond": 2}, "2 of 19 masks on photos that EXIF turns"),
+        ({"turned": 20, "beyond": 2}, ""),
+    ],
+)
+def test_so_many_of_a_source_stop_it(numbers: dict[str, int], message: str) -> None:
+    tally = Tally()
+    for name, number in numbers.items():
+        setattr(tally, name, number)
+    if not message:
+        tally.check(None)
+        return
+    with pytest.raises(SeamlineError, match=message):
+        tally.check(None)
+    if "turned" not in numbers:
+        tally.check("pixels")
+
+
+def test_of_hundreds_of_contradictions_the_first_are_looked_at() -> None:
+    tally, nothing = Tally(), None
+    for number in range(310):
+        tally.add_contradiction(Contradiction(ROWS, nothing, None), Setting(20, 10), f"record {number}")
+    assert (tally.boxless.checked, tally.boxless.contradictory, tally.boxless.first) == (310, 310, "record 0")
+    assert tally.boxless.looks == {"rows": 300}
+    assert tally.boxed.checked == 0
+
+
+def test_outlines_on_turned_photos_are_held_to_both_sides() -> None:
+    """A photo stored 100 wide and 200 high, which EXIF shows 200 wide."""
+    tally, setting = Tally(), Setting(200, 100)
+    for outline, beyond in (
+        ([square(10, 10, 20)], 0),
+        ([[10, 10, 180, 10, 180, 90]], 1),  # only as shown
+        ([[10, 10, 90, 10, 90, 180]], 1),  # as it is stored
+        ([[10, 10, 300, 10, 300, 300]], 1),  # in neither
+    ):
+        tally.add_turned(outline, setting, "there")
+        assert tally.beyond == beyond
+    assert (tally.turned, tally.first_beyond) == (4, "there")
+    rle: dict[str, Any] = {"size": [200, 100], "counts": [0, 20000]}
+    tally.add_turned(rle, setting, "")  # it says itself which side is which
+    tally.add_turned([[0.1, 0.1, 1.8, 0.1, 1.8, 0.9]], setting._replace(mask_factors=(100, 200)), "")  # in shares
+    assert tally.turned == 4
+
+
+def test_only_rle_of_which_no_area_says_the_side_are_asked_for_their_corners() -> None:
+    tally = Tally()
+    rle: Any = None
+    for side, is_rle, covers in ((None, True, True), (None, True, False), ("right", True, True), (None, False, True)):
+        look = Look(side=side, is_rle=is_rle, covers_corners=covers)
+        tally.add_boxless(Mended([], rle, has_box=False, look=look, has_area=False))
+    assert (tally.sideless, tally.cornered, tally.unchecked) == (2, 1, 4)
+    tally.add_boxless(Mended([], rle, has_box=False, look=Look(order="columns"), has_area=False))
+    tally.add_boxless(Mended([], rle, has_box=False, look=None, has_area=True))
+    assert tally.unchecked == 4
 
 
 def test_shares_may_lie_a_little_beyond_the_image() -> None:
