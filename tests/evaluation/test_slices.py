@@ -71,7 +71,7 @@ def test_instances_without_a_value_and_of_rare_values_are_counted(tmp_path: Path
 
 def test_one_value_written_in_several_ways_is_one_slice(tmp_path: Path) -> None:
     _, coco, path = dataset(tmp_path / "in")
-    ways = [1, 1.0, "1", 2, 10, "2", 10.0, "big"]
+    ways: list[Any] = [1, 1.0, "1", 2, 10, "2", 10.0, "big"]
     for record in coco["annotations"]:
         record["scale"] = ways[record["id"] % 8]
     truth, matches = measured(path, coco)
@@ -82,6 +82,27 @@ def test_one_value_written_in_several_ways_is_one_slice(tmp_path: Path) -> None:
     assert {name: len(found) for name, found in members(truth, matches, "scale", same).items()} == {
         "small": 10, "10": 4, "big": 2,
     }  # fmt: skip
+
+
+def test_true_is_not_one(tmp_path: Path) -> None:
+    _, coco, path = dataset(tmp_path / "in", count=3)
+    for record, value in zip(coco["annotations"], [1, True, 1.0, False, 0, True], strict=True):
+        record["scale"] = value
+    truth, matches = measured(path, coco)
+    assert {name: len(found) for name, found in members(truth, matches, "scale").items()} == {
+        "0": 1, "1": 2, "True": 2, "False": 1,
+    }  # fmt: skip
+
+
+def test_of_slices_as_large_as_each_other_the_first_by_name_are_measured(tmp_path: Path) -> None:
+    _, coco, path = dataset(tmp_path / "in", count=LARGEST)
+    for record in coco["annotations"]:
+        record["style"] = chr(ord("z") - (record["id"] - 1) % (LARGEST + 1))  # z to f
+    coco["annotations"] = coco["annotations"][: LARGEST + 1]
+    truth, matches = measured(path, coco)
+    found = field_of(truth, matches, "style", None)
+    assert "".join(name for name, _ in found.slices) == "fghijklmnopqrstuvwxy"
+    assert found.in_smaller_slices == 1
 
 
 def test_numbers_that_are_none_and_numbers_beyond_all_measure(tmp_path: Path) -> None:
@@ -130,14 +151,14 @@ def test_a_row_says_how_many_and_how_sure(tmp_path: Path) -> None:
 
 def test_the_slices_of_a_field_that_all_have_one_value_of_are_the_whole(tmp_path: Path) -> None:
     _, coco, path = dataset(tmp_path / "in")
-    truth, matches = measured(path, coco, seed=3)
-    found = average_precision(truth, noisy_results(truth, 3), "mask", COCO_IOUS)
+    truth, matches = measured(path, coco, seed=23)  # much is found at an IoU of 0.5 alone
+    found = average_precision(truth, noisy_results(truth, 23), "mask", COCO_IOUS)
     groups = np.arange(8)
     field = field_of(truth, matches, "scale", None)
     (row,) = job_to_rows(("val", field, matches, groups, weights_without(groups, 0)))
-    assert dict(zip(header_of("mask"), row, strict=True))["mask_mAP50_95"] == pytest.approx(
-        found.summary["mAP50_95"], abs=1e-6
-    )
+    figures = dict(zip(header_of("mask"), row, strict=True))
+    for measure in ("mAP50_95", "mAP50"):
+        assert figures[f"mask_{measure}"] == pytest.approx(found.summary[measure], abs=1e-6)
 
 
 def test_values_are_in_the_order_of_numbers_and_then_of_text() -> None:

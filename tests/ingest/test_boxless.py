@@ -18,6 +18,7 @@ from pycocotools import mask as coco_mask
 from seamline.base.coco import Record
 from seamline.base.errors import SeamlineError
 from seamline.base.files import copy
+from seamline.ingest.canonical import boxless
 from seamline.ingest.canonical.boxless import applies, changes_at, is_covered, look_at
 from seamline.ingest.canonical.contradictions import share_inside
 from seamline.ingest.canonical.dataset import canonicalise
@@ -190,6 +191,42 @@ def test_the_area_of_a_box_does_not_make_a_background() -> None:
     area = mask.size - int(mask.sum())
     look = look_at({"size": [100, 60], "counts": runs(mask.ravel(order="F"))}, area, 100, 60)
     assert (look.order, look.side) == ("columns", None)
+
+
+@pytest.mark.parametrize(
+    ("down", "along", "order"),
+    [(15, 10, None), (16, 10, "rows"), (10, 15, None), (10, 16, "columns"), (10, 10, None), (0, 0, None)],
+)
+def test_an_order_is_clear_from_half_as_many_changes_more_on(
+    monkeypatch: pytest.MonkeyPatch, down: int, along: int, order: str | None
+) -> None:
+    monkeypatch.setattr(boxless, "changes_at", lambda runs, lag: {20: down, 10: along}[lag])
+    assert boxless.order_of(np.array([0, 200]), 20, 10) == order
+
+
+@pytest.mark.parametrize(
+    ("pixels", "area", "side"),
+    [
+        (1000, 1020, "right"), (1000, 981, "right"), (1000, 1025, None), (1000, 975, None),
+        (5, 6, "right"), (5, 4, "right"), (5, 7, None), (1, 0, None), (1, -1, None), (1000, None, None),
+        (1000, 5000, "inverted"), (1000, 4910, "inverted"), (1000, 5110, None), (1000, 4800, None),
+    ],
+)  # fmt: skip
+def test_an_area_is_the_masks_or_the_rests_within_two_in_a_hundred_or_a_pixel(
+    pixels: int, area: float | None, side: str | None
+) -> None:
+    """A mask from the first pixel on, of an image of 6,000."""
+    assert look_at({"size": [100, 60], "counts": [0, pixels, 6000 - pixels]}, area, 100, 60).side == side
+
+
+def test_a_background_covers_all_four_corners() -> None:
+    mask = np.zeros((20, 10), np.uint8)
+    for row, column in ((0, 0), (0, 9), (19, 0), (19, 9)):
+        for covered in (0, 1):
+            mask[[0, 0, 19, 19], [0, 9, 0, 9]] = 1
+            mask[row, column] = covered
+            look = look_at({"size": [20, 10], "counts": runs(mask.ravel(order="F"))}, None, 20, 10)
+            assert look.covers_corners is bool(covered)
 
 
 def test_conventions_of_boxes_and_outlines_leave_other_masks_alone() -> None:

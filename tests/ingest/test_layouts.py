@@ -20,7 +20,7 @@ from seamline.base.coco import Record
 from seamline.base.errors import SeamlineError
 from seamline.base.files import copy
 from seamline.ingest.canonical.dataset import canonicalise
-from seamline.ingest.layouts.annotation_files import find_annotations, split_of_file
+from seamline.ingest.layouts.annotation_files import find_annotations, looks_like_coco, split_of_file
 from seamline.ingest.layouts.deepfashion2 import NAMES
 from seamline.ingest.layouts.recognition import layouts_of, read_source
 from seamline.masks.rle import mask_to_rle, rle_to_mask, segmentation_to_rle
@@ -225,6 +225,10 @@ def test_annotation_files_are_found_or_named(tmp_path: Path) -> None:
     (folder / "__MACOSX").mkdir()
     (folder / "__MACOSX" / "._instances.json").write_text((folder / "instances.json").read_text())
     assert find_annotations(folder, None) == {None: folder / "instances.json"}
+    (folder / "cut.json").write_text('{"licences": [')  # damaged, and of no interest
+    (folder / "classes.json").write_text('{"categories": [')
+    assert [looks_like_coco(folder / name) for name in ("cut.json", "classes.json")] == [False, False]
+    assert find_annotations(folder, None) == {None: folder / "instances.json"}
     (folder / "second.json").write_text((folder / "instances.json").read_text())
     with pytest.raises(SeamlineError, match=r"several COCO files \(instances.json, second.json\)"):
         find_annotations(folder, None)
@@ -246,6 +250,7 @@ def test_annotation_files_are_found_or_named(tmp_path: Path) -> None:
         ("annotations/instances_train2017.json", "train"), ("instances_attributes_val2020.json", "val"),
         ("valid/_annotations.coco.json", "val"), ("training/a.json", "train"), ("trainers.json", None),
         ("train_val.json", None), ("data/a.json", None), ("test.json", "test"),
+        ("train/instances_val.json", "val"), ("val/train_test.json", None),
     ],
 )  # fmt: skip
 def test_the_split_that_a_name_says(name: str, split: str | None) -> None:
