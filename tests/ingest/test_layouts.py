@@ -20,9 +20,10 @@ from seamline.base.coco import Record
 from seamline.base.errors import SeamlineError
 from seamline.base.files import copy
 from seamline.ingest.canonical.dataset import canonicalise
-from seamline.ingest.layouts.annotation_files import find_annotations, split_of_file
+from seamline.ingest.layouts.annotation_files import find_annotations
 from seamline.ingest.layouts.deepfashion2 import NAMES
 from seamline.ingest.layouts.recognition import layouts_of, read_source
+from seamline.ingest.layouts.split_names import split_of_file
 from seamline.masks.rle import mask_to_rle, rle_to_mask, segmentation_to_rle
 from tests.conftest import HAS_SHARED_DATA, SHARED_DATA, square, write_dataset
 from tests.ingest.test_canonical import check_canonical
@@ -224,11 +225,11 @@ def test_annotation_files_are_found_or_named(tmp_path: Path) -> None:
     (folder / "other.json").write_text('{"licences": []}')
     (folder / "__MACOSX").mkdir()
     (folder / "__MACOSX" / "._instances.json").write_text((folder / "instances.json").read_text())
-    assert find_annotations(folder, None) == {None: folder / "instances.json"}
+    assert find_annotations(folder, None) == [(None, folder / "instances.json")]
     (folder / "second.json").write_text((folder / "instances.json").read_text())
     with pytest.raises(SeamlineError, match=r"several COCO files \(instances.json, second.json\)"):
         find_annotations(folder, None)
-    assert find_annotations(folder, "second.json") == {None: folder / "second.json"}
+    assert find_annotations(folder, "second.json") == [(None, folder / "second.json")]
     for name in ("third.json", "../in/second.json/..", "/etc/passwd"):
         with pytest.raises(SeamlineError, match="is not a file of the source"):
             find_annotations(folder, name)
@@ -322,7 +323,7 @@ def test_files_of_other_tasks_are_left_aside(tmp_path: Path, capsys: pytest.Capt
     }.items():
         (folder / f"{name}.json").write_text(json.dumps({**coco, "annotations": records}))
     found = find_annotations(folder, None)
-    assert found == {"train": folder / "instances_train2017.json", "val": folder / "background_val.json"}
+    assert found == [("train", folder / "instances_train2017.json"), ("val", folder / "background_val.json")]
     said = capsys.readouterr().out
     assert all(name in said for name in ("captions_", "person_keypoints_", "image_info_", "boxes_train"))
 

@@ -17,8 +17,9 @@ from seamline.images.files import PIPELINE_SUFFIXES
 from seamline.ingest.archives import files_below
 from seamline.ingest.canonical.changes import Changes, Place
 from seamline.ingest.canonical.source import Part, Source
-from seamline.ingest.layouts.annotation_files import find_annotations, read_annotation_file, split_of_file
+from seamline.ingest.layouts.annotation_files import AnnotationFile, Named, find_annotations, read_annotation_file
 from seamline.ingest.layouts.matching import Matches, Split, is_address, lies_beside_photos, names_to_paths
+from seamline.ingest.layouts.split_names import split_of_file
 
 NO_IMAGES = {".json", ".mat", ".txt", ".xml", ".csv", ".md", ".html", ".yaml", ".zip"}
 OTHER_FORM = "image: its file was found under another form of its name"
@@ -31,25 +32,25 @@ class Head(msgspec.Struct, gc=False):
     id: object = ""
 
 
-def read(folder: Path, named: str | Mapping[str, str] | None, images: str | None = None) -> Source:
+def read(folder: Path, named: Named, images: str | None = None) -> Source:
     """The COCO file or files below a folder.
 
     Args:
         folder: with the annotation file or files and the images.
-        named: pull.annotations: the file, or one a split; None to find them.
+        named: pull.annotations: the file, several, or one a split; None to find them.
         images: pull.images: the photos' folder; None where they may lie anywhere.
     """
     return files_to_source("coco", folder, find_annotations(folder, named), images)
 
 
-def files_to_source(layout: str, folder: Path, paths: Mapping[str | None, Path], images: str | None = None) -> Source:
-    """The source that annotation files are, given by split; None where the only one belongs to no split."""
+def files_to_source(layout: str, folder: Path, paths: Sequence[AnnotationFile], images: str | None = None) -> Source:
+    """The source that annotation files are."""
     base = photos_folder(folder, images)
     files = image_files(base)
     parts, tables = [], []
     used: set[str] = set()
     changes = Changes()
-    for split, path in paths.items():
+    for split, path in paths:
         coco = read_annotation_file(path)
         heads = image_heads(coco)
         found = paths_of_images(heads, files, path, base, split, changes)
@@ -89,9 +90,9 @@ def image_files(folder: Path) -> list[str]:
     return ["/".join(path.parts[top:]) for path in found]
 
 
-def category_names(paths: Mapping[str | None, Path]) -> list[str]:
+def category_names(paths: Sequence[AnnotationFile]) -> list[str]:
     """The names in annotation files, each once."""
-    records = (category_record(raw, path) for path in paths.values() for raw in read_annotation_file(path).categories)
+    records = (category_record(raw, path) for _, path in paths for raw in read_annotation_file(path).categories)
     return list(dict.fromkeys(str(record.get("name")) for record in records))
 
 

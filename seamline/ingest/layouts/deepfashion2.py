@@ -21,7 +21,8 @@ from seamline.base.errors import SeamlineError
 from seamline.ingest.archives import files_below, folders_below
 from seamline.ingest.canonical.changes import Changes, Place
 from seamline.ingest.canonical.source import Part, Source
-from seamline.ingest.layouts.annotation_files import is_hidden, split_of_file
+from seamline.ingest.layouts.annotation_files import is_hidden
+from seamline.ingest.layouts.split_names import split_of_file
 from seamline.ingest.layouts.text import to_utf8, without_surrogates
 
 NAMES = (
