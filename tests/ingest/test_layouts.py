@@ -220,6 +220,53 @@ def test_coco_with_a_file_for_each_split(tmp_path: Path) -> None:
     assert [image["split"] for image in named["images"]] == ["train", "train"]
 
 
+def test_files_that_are_read_together_are_one_dataset(tmp_path: Path) -> None:
+    """Jobs over the same photos, each with the garments of one category, whose ids differ; and tasks of their own."""
+    folder = write_dataset(tmp_path / "in")
+    coco = json.loads((folder / "instances.json").read_text())
+    (folder / "instances.json").unlink()
+    for job, (category, shift) in enumerate(((1, 0), (2, 40))):
+        images = [{**image, "id": image["id"] + shift} for image in coco["images"][job:]]
+        annotations = [
+            {**one, "image_id": one["image_id"] + shift, "category_id": 1}
+            for one in coco["annotations"]
+            if one["category_id"] == category
+        ]
+        categories = [{**next(one for one in coco["categories"] if one["id"] == category), "id": 1}]
+        part = {"images": images, "annotations": annotations, "categories": categories}
+        (folder / f"job_{job}.json").write_text(json.dumps(part))
+    report, found = pulled(folder, tmp_path / "out", annotations=["job_0.json", "job_1.json"])
+    names = {image["id"]: image["file_name"] for image in found["images"]}
+    classes = {category["id"]: category["name"] for category in found["categories"]}
+    kept = {(names[one["image_id"]], classes[one["category_id"]], *one["bbox"]) for one in found["annotations"]}
+    names = {image["id"]: image["file_name"] for image in coco["images"]}
+    classes = {category["id"]: category["name"] for category in coco["categories"]}
+    given = {(names[one["image_id"]], classes[one["category_id"]], *one["bbox"]) for one in coco["annotations"]}
+    assert given - kept == {row for row in given if row[:2] == ("001.png", classes[2])}  # not an image of job_1
+    assert kept <= given
+    assert (report["images"], report["annotations"]) == (6, len(kept))
+    assert report["repaired"]["image: also in another annotation file, taken for the same"] == 5
+    for number, image in enumerate(coco["images"]):
+        image["height"] += number == 0
+    (folder / "job_2.json").write_text(json.dumps(coco))
+    report, _ = pulled(folder, tmp_path / "sizes", annotations=["job_1.json", "job_0.json", "job_2.json"])
+    assert report["dropped"]["image: another annotation file has it with another size"] == 1
+
+
+def test_tasks_have_their_own_photos_of_one_name(tmp_path: Path) -> None:
+    for number in (1, 2):
+        folder = write_dataset(tmp_path / "in" / f"task_{number}")
+        (folder / "annotations").mkdir()
+        (folder / "instances.json").rename(folder / "annotations" / "instances_default.json")
+        for path in (folder / "photos").iterdir():
+            photo(path, value=number)
+    files = [f"task_{number}/annotations/instances_default.json" for number in (2, 1)]
+    report, coco = pulled(tmp_path / "in", tmp_path / "out", annotations=files)
+    assert (report["images"], report["annotations"]) == (12, 24)
+    pixels = [np.asarray(Image.open(tmp_path / "out" / "images" / one["file_name"]))[0, 0, 0] for one in coco["images"]]
+    assert pixels == [2] * 6 + [1] * 6
+
+
 def test_annotation_files_are_found_or_named(tmp_path: Path) -> None:
     folder = write_dataset(tmp_path / "in")
     (folder / "other.json").write_text('{"licences": []}')

@@ -54,6 +54,7 @@ class Entry(msgspec.Struct):
     name: str = ""
     picture: Picture = Picture(0, 0, "")
     upright: bool = False  # to be written without its EXIF orientation
+    also: dict[int, Any] = {}  # other parts of no split that have the photo, and its id there
 
 
 def place_of(part: Part, head: ImageHead) -> Place:
@@ -63,10 +64,13 @@ def place_of(part: Part, head: ImageHead) -> Place:
 def usable_entries(parts: Sequence[Part], changes: Changes) -> list[Entry]:
     """Image records that name an image, each with a file of its own.
 
+    A photo in several annotation files that are read together is one image, with the annotations of all.
+
     Raises:
         SeamlineError: when two different images of a part have one id: nothing says whose the annotations are.
     """
     entries = []
+    together: dict[Path, Entry] = {}
     for index, part in enumerate(parts):
         by_id: dict[Any, ImageHead] = {}
         taken: set[Path] = set()
@@ -92,9 +96,18 @@ def usable_entries(parts: Sequence[Part], changes: Changes) -> list[Entry]:
                 changes.drop("image: file is missing", place)
             elif path in taken:
                 changes.drop("image: another record has its file", place)
+            elif part.split is None and path in together:
+                taken.add(path)
+                entry = together[path]
+                if None not in (sizes := [record_size(entry.head), record_size(head)]) and sizes[0] != sizes[1]:
+                    changes.drop("image: another annotation file has it with another size", place)
+                    continue
+                entry.also[index] = head.id
+                changes.repair("image: also in another annotation file, taken for the same", place)
             else:
                 taken.add(path)
                 entries.append(Entry(part=index, raw=raw, head=head, path=path))
+                together[path] = entries[-1]
     return entries
 
 
@@ -128,7 +141,7 @@ def readable_entries(
             reason = None
         place = place_of(parts[entry.part], entry.head)
         if reason is not None:
-            changes.drop(reason, place)
+            changes.drop(reason, place, sizes_of(entry) if reason == OTHER_SIZE else "")
             others += [entry] if reason == OTHER_SIZE else []
             continue
         if entry.upright:
@@ -154,6 +167,11 @@ def entry_problem(entry: Entry, shown: int, stored: int) -> str | None:
         entry.upright = size == picture.stored_size
         fits = entry.upright or size == size_of(picture)
     return None if fits else OTHER_SIZE
+
+
+def sizes_of(entry: Entry) -> str:
+    (height, width), said = size_of(entry.picture), record_size(entry.head) or (0, 0)
+    return f"record {said[0]} x {said[1]}, file {height} x {width} (height x width)"
 
 
 def other_size_of(entry: Entry) -> str | None:
@@ -203,7 +221,7 @@ def number_entries(entries: list[Entry], parts: Sequence[Part], changes: Changes
         entry.name = unique_stem(entry.head.file_name, prefix, stems) + suffix_of(entry)
         if entry.name != entry.head.file_name:
             reason = "image: renamed, as its name had folders, was taken, or was no file name of its format"
-            changes.repair(reason, place)
+            changes.repair(reason, place, f"now {entry.name}")
     entries.sort(key=lambda entry: entry.number)
 
 

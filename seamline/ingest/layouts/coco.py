@@ -6,6 +6,7 @@ import functools
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
+from typing import NamedTuple
 
 import msgspec
 
@@ -50,15 +51,17 @@ def files_to_source(layout: str, folder: Path, paths: Sequence[AnnotationFile], 
     parts, tables = [], []
     used: set[str] = set()
     changes = Changes()
-    for split, path in paths:
+    several = len({path.name for _, path in paths}) < len(paths)
+    roots = own_folders([path.relative_to(base).parts[:-1] if path.is_relative_to(base) else () for _, path in paths])
+    for (split, path), root in zip(paths, roots, strict=True):
         coco = read_annotation_file(path)
         heads = image_heads(coco)
-        found = paths_of_images(heads, files, path, base, split, changes)
+        found = paths_of_images(heads, files, path, base, Own(split, root, roots), changes)
         used.update(file for file in found if file is not None)
         tables.append(coco.attributes)
         parts.append(
             Part(
-                title=path.name,
+                title=str(path.relative_to(folder)) if several else path.name,
                 images=coco.images,
                 files=[None if file is None else base / file for file in found],
                 annotations=coco.annotations,
@@ -70,7 +73,40 @@ def files_to_source(layout: str, folder: Path, paths: Sequence[AnnotationFile], 
     unlisted = [file for file in photos if file not in used]
     say_other_frames([file for file in used if FRAME.search(file)], [file for file in unlisted if FRAME.search(file)])
     say_left_aside([file for file in unlisted if lies_beside_photos(file)])
-    return Source(layout, parts, changes, attributes=tables[0], files_without_record=len(unlisted))
+    changes.leave([(base / file).relative_to(folder).as_posix() for file in unlisted])
+    return Source(layout, parts, changes, attributes=tables[0])
+
+
+class Own(NamedTuple):
+    """Which photos are likely those of one annotation file of several."""
+
+    split: str | None
+    folder: str  # that only this file lies in, with / at its end; "" for none
+    folders: Sequence[str]  # of all
+
+    def files(self) -> Split | None:
+        """By split where the file has one, else by its folder."""
+        if self.split is not None:
+            return Split(
+                lambda file: split_of_folder(file.rpartition("/")[0]) == self.split,
+                lambda file: split_of_folder(file.rpartition("/")[0]) not in (None, self.split),
+            )
+        others = tuple(folder for folder in self.folders if folder and folder != self.folder)
+        return (
+            Split(lambda file: file.startswith(self.folder), lambda file: file.startswith(others)) if others else None
+        )
+
+
+def own_folders(places: Sequence[tuple[str, ...]]) -> list[str]:
+    """For each of several files the outermost folder in which none of the others lies; "" where there is none."""
+    found = []
+    for index, parts in enumerate(places):
+        others = [other for at, other in enumerate(places) if at != index]
+        lengths = range(1, len(parts) + 1)
+        own = (length for length in lengths if all(other[:length] != parts[:length] for other in others))
+        length = next(own, 0)
+        found.append("/".join(parts[:length]) + "/" if length else "")
+    return found
 
 
 def photos_folder(folder: Path, images: str | None) -> Path:
@@ -128,7 +164,7 @@ def image_heads(coco: Coco) -> list[Head]:
 
 
 def paths_of_images(
-    heads: Sequence[Head], files: Sequence[str], annotation_file: Path, base: Path, split: str | None, changes: Changes
+    heads: Sequence[Head], files: Sequence[str], annotation_file: Path, base: Path, mine: Own, changes: Changes
 ) -> list[str | None]:
     """The file that each record's file_name means; what is not certain is said, and other forms are counted.
 
@@ -139,21 +175,15 @@ def paths_of_images(
     own = annotation_file.parent
     beside = own.relative_to(base).as_posix() if own.is_relative_to(base) else ""
 
-    def is_own(file: str) -> bool:
-        return split_of_folder(file.rpartition("/")[0]) == split
-
-    def is_others(file: str) -> bool:
-        return split_of_folder(file.rpartition("/")[0]) not in (None, split)
-
     wanted = dict.fromkeys(name for name in names if name)
     try:
-        files_of = Split(is_own, is_others) if split else None
-        matches = names_to_paths(wanted, files, "" if beside == "." else beside, files_of)
+        matches = names_to_paths(wanted, files, "" if beside == "." else beside, mine.files())
     except SeamlineError as error:
         raise SeamlineError(f"{annotation_file.name}: {error}") from None
     for name, head in zip(names, heads, strict=True):
         if name in matches.other_form:
-            changes.repair(OTHER_FORM, Place(annotation_file.name, name, head.id))
+            place = Place(annotation_file.name, name, head.id)
+            changes.repair(OTHER_FORM, place, f"file {matches.paths[name]}")
     say_missing(annotation_file.name, wanted, matches)
     return [matches.paths.get(name) for name in names]
 

@@ -70,7 +70,7 @@ def read(folder: Path) -> Source:
     """
     parts: list[Part] = []
     changes = Changes()
-    unlisted = image_id = item_id = 0
+    image_id = item_id = 0
     for place in found_split_folders(folder):
         photos = {path.stem: path for path in files_below(place / "image")}
         images, annotations = list[bytes](), list[bytes]()
@@ -93,11 +93,11 @@ def read(folder: Path) -> Source:
             for key in keys:
                 item_id += 1
                 annotations.append(msgspec.json.encode(item_to_annotation(found[key], key, item_id, image_id)))
-        unlisted += len(photos)
+        changes.leave([str(photo.relative_to(folder)) for photo in photos.values()])
         split = split_of_file(place.relative_to(folder)) or split_of_file(Path(place.name))
         title = str(place.relative_to(folder) / "annos")
         parts.append(Part(title, images, files, annotations, CATEGORIES, split))
-    return Source(layout="deepfashion2", parts=parts, changes=changes, files_without_record=unlisted)
+    return Source(layout="deepfashion2", parts=parts, changes=changes)
 
 
 def read_annotation_file(path: Path) -> dict[str, Any] | None:
