@@ -143,6 +143,16 @@ def _(coco: Dataset, folder: Path) -> None:
     path.write_bytes(path.read_bytes()[:-200])
 
 
+@case("JPEG of which a part is lost, though it has its end")
+def _(coco: Dataset, folder: Path) -> None:
+    noise = np.random.default_rng(0).integers(0, 255, (60, 40, 3), dtype=np.uint8)
+    Image.fromarray(noise).save(folder / "photos" / "001.jpg")
+    data = (folder / "photos" / "001.jpg").read_bytes()
+    (folder / "photos" / "001.jpg").write_bytes(data[: len(data) * 2 // 3] + b"\xff\xd9")
+    (folder / "photos" / "001.png").unlink()
+    coco["images"][0]["file_name"] = "001.jpg"
+
+
 @case("image in another format (GIF)")
 def _(coco: Dataset, folder: Path) -> None:
     coco["annotations"] = coco["annotations"][2:]

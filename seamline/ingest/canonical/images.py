@@ -10,22 +10,21 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 import msgspec
-from tqdm import tqdm
 
 from seamline.base.coco import Record
-from seamline.base.errors import SeamlineError
+from seamline.base.errors import SeamlineError, some
+from seamline.base.escaping import to_terminal
 from seamline.base.files import folded
-from seamline.base.parallel import in_threads
 from seamline.images.files import (
     PIPELINE_SUFFIXES,
     SUFFIX_OF_FORMAT,
     Picture,
-    inspect,
     with_right_end,
     without_orientation,
 )
 from seamline.ingest.canonical.changes import Changes, Place
 from seamline.ingest.canonical.identities import assigned_numbers, is_changed, is_identity, record_of
+from seamline.ingest.canonical.photo_files import read_pictures
 from seamline.ingest.canonical.repair import whole_number
 from seamline.ingest.canonical.source import Part, Raw
 
@@ -122,10 +121,12 @@ def readable_entries(
     A tool wrote masks either on images as EXIF shows them or as they are stored. Images lying on their side, whose
     height and width change places, show which; for the others it is taken over when all of those agree.
     """
-    pictures = in_threads(lambda entry: inspect(entry.path), entries)
-    progress = tqdm(zip(entries, pictures, strict=True), desc="reading images", total=len(entries), disable=None)
     candidates, shown, stored = [], 0, 0
-    for entry, picture in progress:
+    odd: dict[str, str] = {}
+    pictures = read_pictures([entry.path for entry in entries])
+    for entry, (picture, said) in zip(entries, pictures, strict=True):
+        if said:
+            odd[to_terminal(entry.head.file_name)] = said
         if isinstance(picture, str):
             changes.drop(picture, place_of(parts[entry.part], entry.head))
             continue
@@ -134,6 +135,8 @@ def readable_entries(
             fits = [record_size(entry.head) == size for size in (size_of(picture), picture.stored_size)]
             shown, stored = shown + (fits == [True, False]), stored + (fits == [False, True])
         candidates.append(entry)
+    if odd:
+        print(f"odd JPEG data in {some(list(odd))}: {next(iter(odd.values()))}; look whether the pictures are whole")
     usable, others = [], []
     for entry in candidates:
         reason = entry_problem(entry, shown, stored)
