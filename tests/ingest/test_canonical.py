@@ -347,6 +347,20 @@ def _(coco: Dataset, folder: Path) -> None:
         image["file_name"] = name
 
 
+@case(
+    "file name without a suffix or with another picture's, with a blank at an end, or with the prefix of Label "
+    "Studio's uploads"
+)
+def _(coco: Dataset, folder: Path) -> None:
+    coco["images"][0]["file_name"] = "001.jpg"
+    (folder / "photos" / "002.png").rename(folder / "photos" / "0a1b2c3d-002.png")
+
+
+@case("file name in the field `filename`, or only an address in `coco_url` (LVIS)")
+def _(coco: Dataset, folder: Path) -> None:
+    coco["images"][0]["filename"] = coco["images"][0].pop("file_name")
+
+
 @case("pictures with the photos' names in hidden folders, `masks/`, `thumbnails/`")
 def _(coco: Dataset, folder: Path) -> None:
     (folder / "photos" / ".thumbnails").mkdir()

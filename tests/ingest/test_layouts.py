@@ -472,3 +472,38 @@ def test_file_names_that_are_not_utf_8_stop_no_layout(
             first.rename(first.with_name(NO_TEXT + first.suffix))
     report, _ = pulled(folder, tmp_path / "out")
     assert report["images"] == images
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("filename", "{}"), ("coco_url", "http://images.cocodataset.org/train2017/{}"),
+    ],
+)  # fmt: skip
+def test_a_file_name_in_another_field_is_taken_from_there(tmp_path: Path, field: str, value: str) -> None:
+    folder = write_dataset(tmp_path / "in")
+    coco = json.loads((folder / "instances.json").read_text())
+    names = [image.pop("file_name") for image in coco["images"]]
+    for image, name in zip(coco["images"], names, strict=True):
+        image[field] = value.format(name)
+    (folder / "instances.json").write_text(json.dumps(coco))
+    report, found = pulled(folder, tmp_path / "out")
+    assert report["repaired"]["image: its file name was in another field, taken from there"] == 6
+    assert [image["file_name"] for image in found["images"]] == names
+
+
+def test_what_may_be_meant_is_said_where_names_have_no_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = write_dataset(tmp_path / "in")
+    for path in sorted((folder / "photos").iterdir()):
+        path.rename(path.with_name(f"look_{path.name}"))
+    with pytest.raises(SeamlineError, match=r"no image of it can be used \(6 images: file is missing\)"):
+        pulled(folder, tmp_path / "out")
+    assert "no file is called '001.png'; the nearest is 'photos/look_001.png'" in capsys.readouterr().out
+    for name, twins in (("look_001.png", ("001.Png", "001.PNG")),):
+        shutil.copy(folder / "photos" / name, folder / "photos" / twins[0])
+        (folder / "photos" / name).rename(folder / "photos" / twins[1])
+    with pytest.raises(SeamlineError, match="no image of it can be used"):
+        pulled(folder, tmp_path / "twins")
+    said = capsys.readouterr().out
+    assert "such as 'photos/001.PNG' and 'photos/001.Png' from '001.png'; rename the one that is meant" in said
+    assert "pull.images" not in said

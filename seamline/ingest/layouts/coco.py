@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import functools
 import re
 from collections.abc import Mapping, Sequence
@@ -10,7 +11,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from seamline.base.coco import Coco, Record, raw_to_record
+from seamline.base.coco import Record, raw_to_record
 from seamline.base.errors import SeamlineError
 from seamline.base.escaping import to_terminal
 from seamline.base.urls import shown
@@ -19,11 +20,13 @@ from seamline.ingest.archives import files_below
 from seamline.ingest.canonical.changes import Changes, Place
 from seamline.ingest.canonical.source import Part, Source
 from seamline.ingest.layouts.annotation_files import AnnotationFile, Named, find_annotations, read_annotation_file
-from seamline.ingest.layouts.matching import Matches, Split, is_address, lies_beside_photos, names_to_paths
+from seamline.ingest.layouts.matching import ADDRESS, Matches, Split, is_address, lies_beside_photos, names_to_paths
 from seamline.ingest.layouts.split_names import split_of_file
 
 NO_IMAGES = {".json", ".mat", ".txt", ".xml", ".csv", ".md", ".html", ".yaml", ".zip"}
 OTHER_FORM = "image: its file was found under another form of its name"
+OTHER_FIELD = "image: its file name was in another field, taken from there"
+MAX_COMPARED = 5000  # names with which one without a file is compared
 FRAME = re.compile(r"(?:^|/)frame_?\d+\.\w+$", re.IGNORECASE)
 UNUSED_IN_CP1252 = {0x81, 0x8D, 0x8F, 0x90, 0x9D}
 
@@ -31,6 +34,8 @@ UNUSED_IN_CP1252 = {0x81, 0x8D, 0x8F, 0x90, 0x9D}
 class Head(msgspec.Struct, gc=False):
     file_name: object = None
     id: object = ""
+    filename: object = None
+    coco_url: object = None
 
 
 def read(folder: Path, named: Named, images: str | None = None) -> Source:
@@ -55,14 +60,15 @@ def files_to_source(layout: str, folder: Path, paths: Sequence[AnnotationFile], 
     roots = own_folders([path.relative_to(base).parts[:-1] if path.is_relative_to(base) else () for _, path in paths])
     for (split, path), root in zip(paths, roots, strict=True):
         coco = read_annotation_file(path)
-        heads = image_heads(coco)
+        records = named_images(coco.images, path.name, changes)
+        heads = image_heads(records)
         found = paths_of_images(heads, files, path, base, Own(split, root, roots), changes)
         used.update(file for file in found if file is not None)
         tables.append(coco.attributes)
         parts.append(
             Part(
                 title=str(path.relative_to(folder)) if several else path.name,
-                images=coco.images,
+                images=records,
                 files=[None if file is None else base / file for file in found],
                 annotations=coco.annotations,
                 categories=[category_record(raw, path) for raw in coco.categories],
@@ -151,11 +157,23 @@ def category_record(raw: msgspec.Raw, path: Path) -> Record:
         raise SeamlineError(f"{path.name}: {error}") from None
 
 
-def image_heads(coco: Coco) -> list[Head]:
+def named_images(images: Sequence[msgspec.Raw], title: str, changes: Changes) -> list[msgspec.Raw]:
+    """Image records with `file_name`, also where another tool calls it `filename`, or LVIS has only an address."""
+    named = list(images)
+    for index, (raw, head) in enumerate(zip(images, image_heads(images), strict=True)):
+        other = next((name for name in (head.filename, head.coco_url) if isinstance(name, str) and name), None)
+        if head.file_name is None and other is not None:
+            name = ADDRESS.sub("", other).lstrip("/") if is_address(other) else other
+            named[index] = msgspec.Raw(msgspec.json.encode({**raw_to_record(raw), "file_name": name}))
+            changes.repair(OTHER_FIELD, Place(title, name, head.id))
+    return named
+
+
+def image_heads(images: Sequence[msgspec.Raw]) -> list[Head]:
     """What every image record says its file and its id are; an empty one where it cannot be read."""
     decoder = msgspec.json.Decoder(Head)
     heads = []
-    for raw in coco.images:
+    for raw in images:
         try:
             heads.append(decoder.decode(raw))
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
@@ -184,7 +202,7 @@ def paths_of_images(
         if name in matches.other_form:
             place = Place(annotation_file.name, name, head.id)
             changes.repair(OTHER_FORM, place, f"file {matches.paths[name]}")
-    say_missing(annotation_file.name, wanted, matches)
+    say_missing(annotation_file.name, wanted, matches, files)
     return [matches.paths.get(name) for name in names]
 
 
@@ -193,7 +211,7 @@ def split_of_folder(folder: str) -> str | None:
     return split_of_file(PurePosixPath(folder))
 
 
-def say_missing(title: str, wanted: Mapping[str, None], matches: Matches) -> None:
+def say_missing(title: str, wanted: Mapping[str, None], matches: Matches, files: Sequence[str]) -> None:
     """What helps where names have no file: addresses, and files of their last part that are not certain.
 
     Raises:
@@ -209,14 +227,43 @@ def say_missing(title: str, wanted: Mapping[str, None], matches: Matches) -> Non
         if len(addresses) == len(wanted):
             raise SeamlineError(sentence)
         print(to_terminal(sentence))
-    if matches.left_aside:
-        name, file = next(iter(matches.left_aside.items()))
+    twins = {name: files for name, files in matches.left_aside.items() if are_twins(name, files)}
+    if twins:
+        name, paths = next(iter(twins.items()))
+        print(
+            to_terminal(
+                f"{title}: several files differ from a file_name only in their form ({len(twins)}), such as "
+                f"{paths[0]!r} and {paths[1]!r} from {name!r}; rename the one that is meant"
+            )
+        )
+    others = {name: files for name, files in matches.left_aside.items() if name not in twins}
+    if others:
+        name, paths = next(iter(others.items()))
         print(
             to_terminal(
                 f"{title}: files that may be those of file_names, but not for certain, are left aside "
-                f"({len(matches.left_aside)}), such as {file!r} for {name!r}; pull.images names the photos' folder"
+                f"({len(others)}), such as {paths[0]!r} for {name!r}; pull.images names the photos' folder"
             )
         )
+    elsewhere = [name for name in missing if name not in matches.left_aside and not is_address(name)]
+    near = nearest(elsewhere[0], files) if elsewhere else None
+    if near is not None:
+        print(to_terminal(f"{title}: no file is called {elsewhere[0]!r}; the nearest is {near!r}"))
+
+
+def are_twins(name: str, files: Sequence[str]) -> bool:
+    """Whether several files of one folder may be meant, none of which is written as the name is."""
+    places = [file.rpartition("/") for file in files]
+    return (
+        len(files) > 1 and len({place for place, _, _ in places}) == 1 and name not in (last for _, _, last in places)
+    )
+
+
+def nearest(name: str, files: Sequence[str]) -> str | None:
+    """The file whose name is most alike, for people to look at."""
+    last = {file.rpartition("/")[2]: file for file in files[:MAX_COMPARED]}
+    close = difflib.get_close_matches(name.replace("\\", "/").rpartition("/")[2], last, n=1)
+    return last[close[0]] if close else None
 
 
 def say_other_frames(used: Sequence[str], others: Sequence[str]) -> None:
