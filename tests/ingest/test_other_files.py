@@ -12,6 +12,8 @@ from typing import Any
 import pytest
 
 from seamline.base.errors import SeamlineError
+from seamline.base.files import copy
+from seamline.ingest.canonical.dataset import canonicalise
 from seamline.ingest.layouts.annotation_files import find_annotations
 from seamline.ingest.layouts.recognition import read_source
 from tests.conftest import write_dataset
@@ -153,3 +155,37 @@ def test_a_coco_file_beside_deepfashion2s_folders_is_said(tmp_path: Path, capsys
     (folder / "train" / "instances.json").write_text(text)
     assert read_source(folder, None, None).layout == "deepfashion2"
     assert "looks like deepfashion2 and is read as that; pull.layout chooses coco" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("key", ["images", "annotations", "categories"])
+def test_a_list_that_is_there_twice_is_refused(tmp_path: Path, key: str) -> None:
+    """json, too, takes the last, which may be empty."""
+    folder = write_dataset(tmp_path / "in")
+    text = (folder / "instances.json").read_text().rstrip()
+    doubled = f'{text[:-1]}, "{key}": []}}'
+    assert json.loads(doubled)[key] == []
+    (folder / "instances.json").write_text(doubled)
+    with pytest.raises(SeamlineError, match=f"has {key} twice"):
+        read_source(folder, None, None)
+    (folder / "instances.json").write_text(f'{text[:-1]}, "info": {{"{key}": [], "more": {{"{key}": 2}}}}}}')
+    assert len(read_source(folder, None, None).parts[0].annotations) == 12
+
+
+def test_categories_that_differ_only_in_form_are_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = write_dataset(tmp_path / "in")
+    coco = json.loads((folder / "instances.json").read_text())
+    names = ["Shirt", "shirt ", "sh\u200birt", "T-shirt", "t_shirt", "skirt", "shorts"]
+    coco["categories"] += [{"id": 50 + number, "name": name} for number, name in enumerate(names)]
+    (folder / "instances.json").write_text(json.dumps(coco))
+    (tmp_path / "out").mkdir()
+    report = canonicalise(read_source(folder, None, None), tmp_path / "out", copy)
+    said = capsys.readouterr().out.splitlines()
+    assert report["categories"] == 2 + len(names)
+    assert [line.split(" differ")[0] for line in said if "differ only in form" in line] == [
+        "the categories 'Shirt', 'shirt ', 'sh\\u200birt'", "the categories 'T-shirt', 't_shirt'",
+    ]  # fmt: skip
+    coco["categories"][-1]["name"] = " "
+    (folder / "instances.json").write_text(json.dumps(coco))
+    (tmp_path / "blank").mkdir()
+    with pytest.raises(SeamlineError, match="needs an id and a name"):
+        canonicalise(read_source(folder, None, None), tmp_path / "blank", copy)

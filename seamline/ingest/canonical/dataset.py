@@ -74,6 +74,8 @@ def canonicalise(
     lost = {reason: count for reason, count in dropped.items() if reason.startswith("annotation:")}
     if lost and not count:
         raise SeamlineError(f"{source.parts[0].title}: no annotation of it can be used ({reasons(lost)}).")
+    if not count:
+        print(f"{to_terminal(source.parts[0].title)}: has no annotation; all its images are background")
     report: Record = {
         "layout": source.layout,
         "images": len(entries),

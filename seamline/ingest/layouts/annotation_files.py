@@ -12,13 +12,22 @@ from seamline.base.coco import Coco, data_to_coco, tolerant_coco
 from seamline.base.errors import SeamlineError, some
 from seamline.base.escaping import to_terminal
 from seamline.ingest.archives import files_below
-from seamline.ingest.layouts.other_files import JSON_ENDS, LISTS, may_be_meant, nearly_coco, problem_of, what_is_there
+from seamline.ingest.layouts.other_files import (
+    JSON_ENDS,
+    LISTS,
+    is_twice_at_top,
+    may_be_meant,
+    nearly_coco,
+    problem_of,
+    what_is_there,
+)
 from seamline.ingest.layouts.split_names import SPLIT_WORDS, split_of_file
 from seamline.ingest.layouts.text import read_json_text, to_utf8
 
 Named = str | Sequence[str] | Mapping[str, str] | None  # pull.annotations
 
 # How COCO's files for other tasks than instances begin, and those of tools that write them all.
+MAX_PARSED_BYTES = 1 << 26  # by Python's own reader, which takes seconds for more
 OTHER_TASKS = ("captions", "coco_captions", "image_info", "labels", "panoptic", "person_keypoints", "stuff")
 
 
@@ -43,7 +52,12 @@ def read_annotation_file(path: Path) -> Coco:
         raise SeamlineError(
             f"{path}: is of panoptic segmentation, with masks in PNG files; export the instances as COCO."
         )
-    return data_to_coco(read_json_text(path), path)
+    data = read_json_text(path)
+    keys = LISTS if len(data) < MAX_PARSED_BYTES else ()
+    twice = next((key for key in keys if data.count(f'"{key}"'.encode()) > 1 and is_twice_at_top(data, key)), None)
+    if twice is not None:
+        raise SeamlineError(f"{path}: has {twice} twice, of which JSON means the last; put all records into one list.")
+    return data_to_coco(data, path)
 
 
 def find_annotations(folder: Path, named: Named) -> list[AnnotationFile]:

@@ -105,6 +105,21 @@ def top_of(data: bytes) -> Mapping[str, msgspec.Raw] | list[Any] | None:
     return found if isinstance(found, list) else None
 
 
+def is_twice_at_top(data: bytes, key: str) -> bool:
+    """Whether a JSON object has a key twice; readers take the last without a word."""
+    pairs: list[tuple[str, Any]] = []
+
+    def kept(found: list[tuple[str, Any]]) -> None:
+        nonlocal pairs
+        pairs = found  # the outermost object comes last
+
+    try:
+        json.loads(data.decode("utf-8-sig", "replace"), object_pairs_hook=kept)
+    except (ValueError, RecursionError):
+        return False
+    return sum(name == key for name, _ in pairs) > 1
+
+
 def format_of(data: bytes) -> str | None:
     """Whose format a JSON file is in, as a part of a sentence; None where it is not known."""
     document = top_of(data)
