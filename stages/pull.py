@@ -18,7 +18,8 @@ import argparse
 import shutil
 from pathlib import Path
 
-from seamline.base.errors import SeamlineError
+from seamline.base.errors import SeamlineError, counted
+from seamline.base.escaping import to_terminal
 from seamline.base.files import beside, check_out, copy, link_or_copy, sha256_of, whole_folder, write_json
 from seamline.base.process import SCRATCH, run
 from seamline.base.urls import is_remote
@@ -94,6 +95,11 @@ def pull(args: argparse.Namespace, params: Pull, scratch: Path) -> None:
     for verb in ("repaired", "dropped"):
         for reason, count in report[verb].items():
             print(f"{verb} {count}: {reason}")
+    left = dataset.changes.left()
+    if left:
+        print(
+            f"left out {counted(len(left), 'picture')} without a record, such as {to_terminal(left[0])}; see {changes}"
+        )
     if report["crowds"]:
         print(report["crowds"])
     if report["unchecked_masks"]:

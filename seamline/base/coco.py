@@ -138,7 +138,8 @@ def raw_to_record(raw: msgspec.Raw | bytes) -> Record:
     try:
         return msgspec.json.decode(raw, type=Record)
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
-        raise SeamlineError(f"the record {bytes(raw)[:80]!r} cannot be read ({error}).") from None
+        start = bytes(raw)[:80].decode("utf-8", "replace")
+        raise SeamlineError(f"the record {start!r} cannot be read ({error}).") from None
 
 
 def read_coco(path: Path) -> Coco:

@@ -7,6 +7,8 @@ closed walk by bridges that are crossed twice and so enclose nothing.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import cv2
 import numpy as np
 import numpy.typing as npt
@@ -21,7 +23,10 @@ Indices = npt.NDArray[np.int64]
 # 0.006 and 0.993 at 0.0095, for which labels are a third smaller.
 LOST_SHARE = 0.0095
 SPECKS_SHARE = 0.001
-MAX_RINGS = 2000  # joining takes time by their square; a mask of more is noise
+MAX_RINGS = 2000  # joining takes time by their number and their points together; a mask of more is noise
+MAX_JOINED = 15_000_000  # rings times points on them: lace with 700 holes has less, noise and an RLE in row order more
+NOISE_PX, NOISE_EDGES = 300_000, 100_000  # pixels of a mask, and changes along its rows, from which it may be noise
+FEW_RINGS = 16  # are always joined
 MAX_TOLERANCE_PX = 1.5
 
 
@@ -31,15 +36,16 @@ def mask_to_corners(mask: Mask) -> Corners | None:
     Its corners are pixels of the mask. Left out are parts that are smaller than the bridges to them are wide, and
     specks and pinholes that together are hardly anything of the mask.
     """
+    mask = without_crumbs(mask)
     # Most masks have one outline and no hole to speak of, and OpenCV leaves out what lies on straight runs by itself.
     simple, hierarchy = cv2.findContours(mask, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_SIMPLE)
     if not simple:
         return None
     rings_left = [0]
     if len(simple) > 1:
-        area = cv2.countNonZero(mask)
-        sizes = [ring_pixels(np.asarray(ring, dtype=np.int32).reshape(-1, 2)) for ring in simple]
-        rings_left = worth_a_ring(sizes, hierarchy[0, :, 3].tolist(), SPECKS_SHARE * area)
+        sizes, most = sizes_and_most(simple)
+        spare_px = SPECKS_SHARE * cv2.countNonZero(mask)
+        rings_left = worth_a_ring(sizes, hierarchy[0, :, 3].tolist(), spare_px, most)
     if len(rings_left) == 1:
         ring = np.asarray(simple[rings_left[0]], dtype=np.int32).reshape(-1, 2)
         length = outline_px(ring)
@@ -53,15 +59,41 @@ def mask_to_corners(mask: Mask) -> Corners | None:
     return corners if len(corners) >= 3 else np.resize(corners, (3, 2))  # a mask of one or two pixels
 
 
-def worth_a_ring(sizes: list[float], parents: list[int], spare_px: float) -> list[int]:
-    """Indices of the rings that stay when the smallest, up to `spare_px` together or beyond MAX_RINGS, are left out.
+def without_crumbs(mask: Mask) -> Mask:
+    """The mask itself; of one that is noise only the largest parts and holes, as tracing the others takes minutes."""
+    if mask.size < NOISE_PX or cv2.countNonZero(cv2.bitwise_xor(mask[:, 1:], mask[:, :-1])) < NOISE_EDGES:
+        return mask
+    mask = mask.copy()
+    for value, connectivity in ((1, 8), (0, 4)):
+        same = (mask != 0) == bool(value)
+        _, labels, stats, _ = cv2.connectedComponentsWithStats(same.astype(np.uint8), connectivity=connectivity)
+        sizes = stats[1:, cv2.CC_STAT_AREA]
+        if len(sizes) > MAX_RINGS:
+            is_crumb = np.ones(len(sizes) + 1, dtype=bool)
+            is_crumb[0] = False  # not of this value
+            is_crumb[1 + np.argsort(-sizes, kind="stable")[:MAX_RINGS]] = False
+            mask[is_crumb[labels]] = 1 - value
+    return mask
+
+
+def sizes_and_most(rings: Sequence[npt.ArrayLike]) -> tuple[list[float], int]:
+    """The pixels of each ring, and how many rings at most are joined."""
+    arrays = [np.asarray(ring, dtype=np.int32).reshape(-1, 2) for ring in rings]
+    sizes = [ring_pixels(ring) for ring in arrays]
+    if len(rings) <= FEW_RINGS:
+        return sizes, MAX_RINGS
+    return sizes, min(MAX_RINGS, max(FEW_RINGS, int(MAX_JOINED / sum(map(outline_px, arrays)))))
+
+
+def worth_a_ring(sizes: list[float], parents: list[int], spare_px: float, most: int = MAX_RINGS) -> list[int]:
+    """Indices of the rings that stay when the smallest, up to `spare_px` together or beyond `most`, are left out.
 
     A hole goes with the part it is in, whose index in `parents` it has.
     """
     left_out: set[int] = set()
     for index in sorted(range(len(sizes)), key=lambda index: (sizes[index], parents[index] < 0)):
         spare_px -= sizes[index]
-        if (spare_px < 0 and len(sizes) - len(left_out) <= MAX_RINGS) or len(left_out) == len(sizes) - 1:
+        if (spare_px < 0 and len(sizes) - len(left_out) <= most) or len(left_out) == len(sizes) - 1:
             break
         left_out.add(index)
     return [index for index in range(len(sizes)) if index not in left_out and parents[index] not in left_out]

@@ -12,7 +12,9 @@ from seamline.params.types import Section, Text
 class Pull(Section):
     source: Text
     layout: Literal["coco", "deepfashion2", "fashionpedia", "ccp"] | None
-    annotations: Text | Annotated[dict[str, Text], Meta(min_length=1)] | None
+    annotations: (
+        Text | Annotated[list[Text], Meta(min_length=1)] | Annotated[dict[str, Text], Meta(min_length=1)] | None
+    )
     images: Text | None
     convention: (
         Literal[

@@ -403,6 +403,9 @@ def test_the_records_are_those_of_reports_pull_json(tmp_path: Path, monkeypatch:
     assert checks.check_records() == checks.records_finding(None)
     (tmp_path / "reports").mkdir()
     (tmp_path / "reports" / "pull.json").write_text(json.dumps(REPORT))
+    assert "nothing was pulled here yet" in checks.check_records().found
+    (tmp_path / "data" / "raw").mkdir(parents=True)
+    (tmp_path / "data" / "raw" / "annotations.json").write_text("{}")
     assert checks.check_records() == checks.records_finding(REPORT)
 
 

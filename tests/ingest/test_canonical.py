@@ -40,9 +40,9 @@ from tests.conftest import HAS_SHARED_DATA, PROJECT, SHARED_DATA, square, write_
 Dataset = dict[str, Any]
 
 
-def canonical(folder: Path, target: Path) -> tuple[Record, Record]:
+def canonical(folder: Path, target: Path, reading: Reading | None = None) -> tuple[Record, Record]:
     target.mkdir()
-    report = canonicalise(read(folder, None), target, copy)
+    report = canonicalise(read(folder, None), target, copy, reading)
     return report, json.loads((target / "annotations.json").read_text())
 
 
@@ -141,6 +141,16 @@ def _(coco: Dataset, folder: Path) -> None:
     coco["annotations"] = coco["annotations"][2:]
     path = folder / "photos" / "001.png"
     path.write_bytes(path.read_bytes()[:-200])
+
+
+@case("JPEG of which a part is lost, though it has its end")
+def _(coco: Dataset, folder: Path) -> None:
+    noise = np.random.default_rng(0).integers(0, 255, (60, 40, 3), dtype=np.uint8)
+    Image.fromarray(noise).save(folder / "photos" / "001.jpg")
+    data = (folder / "photos" / "001.jpg").read_bytes()
+    (folder / "photos" / "001.jpg").write_bytes(data[: len(data) * 2 // 3] + b"\xff\xd9")
+    (folder / "photos" / "001.png").unlink()
+    coco["images"][0]["file_name"] = "001.jpg"
 
 
 @case("image in another format (GIF)")
@@ -353,6 +363,20 @@ def _(coco: Dataset, folder: Path) -> None:
         image["file_name"] = name
 
 
+@case(
+    "file name without a suffix or with another picture's, with a blank at an end, or with the prefix of Label "
+    "Studio's uploads"
+)
+def _(coco: Dataset, folder: Path) -> None:
+    coco["images"][0]["file_name"] = "001.jpg"
+    (folder / "photos" / "002.png").rename(folder / "photos" / "0a1b2c3d-002.png")
+
+
+@case("file name in the field `filename`, or only an address in `coco_url` (LVIS)")
+def _(coco: Dataset, folder: Path) -> None:
+    coco["images"][0]["filename"] = coco["images"][0].pop("file_name")
+
+
 @case("pictures with the photos' names in hidden folders, `masks/`, `thumbnails/`")
 def _(coco: Dataset, folder: Path) -> None:
     (folder / "photos" / ".thumbnails").mkdir()
@@ -365,6 +389,36 @@ def _(coco: Dataset, folder: Path) -> None:
     (folder / ".ipynb_checkpoints" / "instances-checkpoint.json").write_text(json.dumps(coco))
     (folder / "captions_train.json").write_text(json.dumps({**coco, "annotations": [{"id": 1, "caption": "a shirt"}]}))
     (folder / "about.json").write_text(json.dumps({"tables": {"images": [], "annotations": [], "categories": []}}))
+
+
+@case(
+    "JSON that is empty, cut short, compressed, a pointer of Git LFS, a web page or nearly a COCO file, beside the "
+    "photos, at the top, with the name of a split or with COCO's words in it"
+)
+def _(coco: Dataset, folder: Path) -> None:
+    (folder / "instances_train.json").write_text("")
+
+
+@case("such JSON elsewhere, or with one photo's name")
+def _(coco: Dataset, folder: Path) -> None:
+    (folder / "tools").mkdir()
+    (folder / "tools" / "package.json").write_text("{'a': 1}")
+    (folder / "photos" / "001.json").write_text('{"shapes": ')
+
+
+@case("no COCO file at all")
+def _(coco: Dataset, folder: Path) -> None:
+    coco["images"] = {"1": coco["images"][0]}
+
+
+@case("`.rar`, `.7z`, `.zst` beside the data; a COCO file beside DeepFashion2's folders")
+def _(coco: Dataset, folder: Path) -> None:
+    (folder / "more.rar").write_bytes(b"Rar!")
+
+
+@case("annotations of panoptic segmentation")
+def _(coco: Dataset, folder: Path) -> None:
+    coco["annotations"] = [{"image_id": 1, "file_name": "001.png", "segments_info": [{"id": 5, "category_id": 1}]}]
 
 
 @case("JSON in UTF-16 or UTF-32")
@@ -509,6 +563,12 @@ def _(coco: Dataset, folder: Path) -> None:
 
 
 @case("ids of most annotations that no category has, one off or places in the list")
+def _(coco: Dataset, folder: Path) -> None:
+    for record in coco["annotations"]:
+        record["category_id"] -= 1
+
+
+@case("category id, with `pull.category_ids`")
 def _(coco: Dataset, folder: Path) -> None:
     for record in coco["annotations"]:
         record["category_id"] -= 1
@@ -878,6 +938,23 @@ def _(coco: Dataset, folder: Path) -> None:
         added(coco, id=100 + number, segmentation=[square(20, 20, 10)], bbox=[2 + number, 2, 10, 10], area=100)
 
 
+@case("mask that agrees better with its box as `pull.convention` reads it")
+def _(coco: Dataset, folder: Path) -> None:
+    mask = np.zeros((60, 40), dtype=bool)
+    mask[5:40, 8:18] = True
+    flat = mask.flatten()  # along the rows
+    runs = np.diff([0, *(np.flatnonzero(np.diff(flat)) + 1), flat.size]).tolist()
+    box = {"bbox": [8, 5, 10, 35], "area": 350, "iscrowd": 0}
+    coco["annotations"][0] |= {"segmentation": {"size": [60, 40], "counts": runs}, **box}
+
+
+@case("mask without a box, and nothing says whether `pull.convention` holds for it")
+def _(coco: Dataset, folder: Path) -> None:
+    del coco["annotations"][0]["bbox"]
+    coco["annotations"][0]["segmentation"] = {"size": [60, 40], "counts": [1000, 2, 1398]}
+    coco["annotations"][0]["area"] = 2
+
+
 @case("all coordinates of a file between 0 and 1")
 def _(coco: Dataset, folder: Path) -> object:
     before = json.loads(json.dumps(coco["annotations"]))
@@ -971,6 +1048,13 @@ def _(coco: Dataset, folder: Path) -> None:
     del coco["categories"]
 
 
+OF_ROWS = {
+    "mask that agrees better with its box as `pull.convention` reads it": Reading("rows"),
+    "mask without a box, and nothing says whether `pull.convention` holds for it": Reading("rows"),
+    "category id, with `pull.category_ids`": Reading(category_ids="plus_one"),
+}
+
+
 def test_the_table_and_the_cases_are_the_same() -> None:
     assert list(rows_of_the_table()) == list(CASES)
 
@@ -993,7 +1077,7 @@ def test_row_of_the_table(tmp_path: Path, row: str) -> None:
             canonical(folder, tmp_path / "out")
         assert not (tmp_path / "out" / "annotations.json").exists()
         return
-    report, found = canonical(folder, tmp_path / "out")
+    report, found = canonical(folder, tmp_path / "out", OF_ROWS.get(row))
     check_account(report, coco)
     expected_repairs = {reason: report["repaired"].get(reason, 0)} if outcome == "repaired" else {}
     if "record has no size" in row:
@@ -1045,6 +1129,7 @@ def test_a_clean_dataset_passes_through_with_all_its_fields(tmp_path: Path) -> N
     assert {key: value for key, value in report.items() if "sha256" not in key} == {
         "layout": "coco", "images": 6, "annotations": 12, "categories": 2,
         "files_without_record": 0, "repaired": {}, "dropped": {}, "equal_photos": 0, "crowds": None,
+        "convention": None, "category_ids": None,
         "unchecked_masks": 0,
     }  # fmt: skip
     assert coco["images"][0] == {"id": 1, "file_name": "001.png", "width": 40, "height": 60, "pair_id": 1}
@@ -1120,7 +1205,8 @@ def test_no_image_left_is_one_sentence_with_the_reasons(tmp_path: Path) -> None:
     for path in (folder / "photos").iterdir():
         path.write_bytes(b"none")
     with pytest.raises(
-        SeamlineError, match=r"no image of it can be used \(2 image: its format is none of BMP, JPEG, PNG, TIFF, WEBP\)"
+        SeamlineError,
+        match=r"no image of it can be used \(2 images: its format is none of BMP, JPEG, PNG, TIFF, WEBP\)",
     ):
         canonical(folder, tmp_path / "out")
 
@@ -1606,7 +1692,7 @@ def test_one_photo_in_two_annotation_files_is_said(tmp_path: Path, capsys: pytes
     files = [hashlib.sha256(path.read_bytes()).digest() for path in (tmp_path / "out" / "images").iterdir()]
     assert report["equal_photos"] == len(files) - len(set(files)) == 2
     assert len(found["images"]) == 6
-    assert "2 images whose file equals another's, byte for byte, such as 002.png and 002.png" in capsys.readouterr().out
+    assert "2 photos in several annotation files, such as 002.png: each is there twice" in capsys.readouterr().out
 
 
 @pytest.mark.skipif(not HAS_SHARED_DATA, reason="the real photos are not on this machine")

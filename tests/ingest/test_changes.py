@@ -9,24 +9,31 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from PIL import Image
 
+from seamline.base.files import copy
 from seamline.ingest.canonical.changes import Changes, Place
+from seamline.ingest.canonical.dataset import canonicalise
+from seamline.ingest.canonical.source import Reading
+from seamline.ingest.layouts.recognition import read_source
 from tests.conftest import write_dataset
 from tests.stages.test_stage import run_stage, with_params
 
 
 def test_every_change_is_a_row_photo_by_photo_in_the_words_of_the_source(tmp_path: Path) -> None:
     changes = Changes()
-    changes.drop("annotation: has no mask", Place("a.json", 'b, "2".jpg', 7, "x-9"))
+    changes.leave(["spare.jpg"])
+    changes.drop("annotation: has no mask", Place("a.json", 'b, "2".jpg', 7, "x-9"), "=1")
     changes.repair("image: renamed", Place("a.json", "a\n1.jpg", 3))
     changes.drop("category: odd", Place("a.json"))
     changes.write(tmp_path / "changes.csv")
     with (tmp_path / "changes.csv").open(encoding="utf-8", newline="") as stream:
         rows = list(csv.DictReader(stream))
     assert [list(row.values()) for row in rows] == [
-        ["dropped", "category: odd", "a.json", "", "", ""],
-        ["repaired", "image: renamed", "a.json", "a\n1.jpg", "3", ""],
-        ["dropped", "annotation: has no mask", "a.json", 'b, "2".jpg', "7", "x-9"],
+        ["dropped", "category: odd", "a.json", "", "", "", ""],
+        ["repaired", "image: renamed", "a.json", "a\n1.jpg", "3", "", ""],
+        ["dropped", "annotation: has no mask", "a.json", 'b, "2".jpg', "7", "x-9", "'=1"],
+        ["left out", "file: no record names it", "", "spare.jpg", "", "", ""],
     ]
 
 
@@ -88,3 +95,26 @@ def test_each_record_of_a_source_is_in_the_output_or_in_the_list(tmp_path: Path)
     assert sorted(lost) == [1, 4, 5, 6]
     assert report["annotations"] == len(raw["annotations"]) == 8
     assert {row["annotation_id"] for row in rows if "its box" in row["reason"]} == {"8"}
+    assert {row["image"] for row in rows if row["annotation_id"] in ("5", "6")} == {"003.png"}
+
+
+def test_a_row_says_what_its_reason_speaks_of(tmp_path: Path) -> None:
+    folder = write_dataset(tmp_path / "in")
+    coco = json.loads((folder / "instances.json").read_text())
+    Image.new("RGB", (40, 60)).save(folder / "photos" / "spare.png")
+    coco["images"][4]["height"] = 61
+    x, y, width, height = coco["annotations"][0]["bbox"]
+    coco["annotations"][0]["bbox"] = [x + width, y, width, height]
+    coco["annotations"][1]["category_id"] = "coat"
+    coco["annotations"][2]["segmentation"] = {"size": [30, 20], "counts": [100, 100, 400]}
+    (folder / "instances.json").write_text(json.dumps(coco))
+    source = read_source(folder, None, None)
+    (tmp_path / "out").mkdir()
+    report = canonicalise(source, tmp_path / "out", copy, Reading(convention="drop"))
+    details = {(row.place.image, row.place.annotation_id): row.detail for row in source.changes.rows}
+    given, own = (f"[{left}, {y}, {width}, {height}]" for left in (x + width, x))
+    assert details["001.png", 1] == f"IoU 0.00: box {given}, box of the mask {own}"
+    assert details["001.png", 2] == "category_id 'coat'"
+    assert details["002.png", 3] == "RLE 30 x 20, image 60 x 40 (height x width)"
+    assert details["005.png", ""] == "record 61 x 40, file 60 x 40 (height x width)"
+    assert (report["files_without_record"], details["photos/spare.png", ""]) == (1, "")

@@ -20,9 +20,10 @@ from seamline.base.coco import Record
 from seamline.base.errors import SeamlineError
 from seamline.base.files import copy
 from seamline.ingest.canonical.dataset import canonicalise
-from seamline.ingest.layouts.annotation_files import find_annotations, looks_like_coco, split_of_file
+from seamline.ingest.layouts.annotation_files import find_annotations
 from seamline.ingest.layouts.deepfashion2 import NAMES
 from seamline.ingest.layouts.recognition import layouts_of, read_source
+from seamline.ingest.layouts.split_names import split_of_file
 from seamline.masks.rle import mask_to_rle, rle_to_mask, segmentation_to_rle
 from tests.conftest import HAS_SHARED_DATA, SHARED_DATA, square, write_dataset
 from tests.ingest.test_canonical import check_canonical
@@ -219,20 +220,63 @@ def test_coco_with_a_file_for_each_split(tmp_path: Path) -> None:
     assert [image["split"] for image in named["images"]] == ["train", "train"]
 
 
+def test_files_that_are_read_together_are_one_dataset(tmp_path: Path) -> None:
+    """Jobs over the same photos, each with the garments of one category, whose ids differ; and tasks of their own."""
+    folder = write_dataset(tmp_path / "in")
+    coco = json.loads((folder / "instances.json").read_text())
+    (folder / "instances.json").unlink()
+    for job, (category, shift) in enumerate(((1, 0), (2, 40))):
+        images = [{**image, "id": image["id"] + shift} for image in coco["images"][job:]]
+        annotations = [
+            {**one, "image_id": one["image_id"] + shift, "category_id": 1}
+            for one in coco["annotations"]
+            if one["category_id"] == category
+        ]
+        categories = [{**next(one for one in coco["categories"] if one["id"] == category), "id": 1}]
+        part = {"images": images, "annotations": annotations, "categories": categories}
+        (folder / f"job_{job}.json").write_text(json.dumps(part))
+    report, found = pulled(folder, tmp_path / "out", annotations=["job_0.json", "job_1.json"])
+    names = {image["id"]: image["file_name"] for image in found["images"]}
+    classes = {category["id"]: category["name"] for category in found["categories"]}
+    kept = {(names[one["image_id"]], classes[one["category_id"]], *one["bbox"]) for one in found["annotations"]}
+    names = {image["id"]: image["file_name"] for image in coco["images"]}
+    classes = {category["id"]: category["name"] for category in coco["categories"]}
+    given = {(names[one["image_id"]], classes[one["category_id"]], *one["bbox"]) for one in coco["annotations"]}
+    assert given - kept == {row for row in given if row[:2] == ("001.png", classes[2])}  # not an image of job_1
+    assert kept <= given
+    assert (report["images"], report["annotations"]) == (6, len(kept))
+    assert report["repaired"]["image: also in another annotation file, taken for the same"] == 5
+    for number, image in enumerate(coco["images"]):
+        image["height"] += number == 0
+    (folder / "job_2.json").write_text(json.dumps(coco))
+    report, _ = pulled(folder, tmp_path / "sizes", annotations=["job_1.json", "job_0.json", "job_2.json"])
+    assert report["dropped"]["image: another annotation file has it with another size"] == 1
+
+
+def test_tasks_have_their_own_photos_of_one_name(tmp_path: Path) -> None:
+    for number in (1, 2):
+        folder = write_dataset(tmp_path / "in" / f"task_{number}")
+        (folder / "annotations").mkdir()
+        (folder / "instances.json").rename(folder / "annotations" / "instances_default.json")
+        for path in (folder / "photos").iterdir():
+            photo(path, value=number)
+    files = [f"task_{number}/annotations/instances_default.json" for number in (2, 1)]
+    report, coco = pulled(tmp_path / "in", tmp_path / "out", annotations=files)
+    assert (report["images"], report["annotations"]) == (12, 24)
+    pixels = [np.asarray(Image.open(tmp_path / "out" / "images" / one["file_name"]))[0, 0, 0] for one in coco["images"]]
+    assert pixels == [2] * 6 + [1] * 6
+
+
 def test_annotation_files_are_found_or_named(tmp_path: Path) -> None:
     folder = write_dataset(tmp_path / "in")
     (folder / "other.json").write_text('{"licences": []}')
     (folder / "__MACOSX").mkdir()
     (folder / "__MACOSX" / "._instances.json").write_text((folder / "instances.json").read_text())
-    assert find_annotations(folder, None) == {None: folder / "instances.json"}
-    (folder / "cut.json").write_text('{"licences": [')  # damaged, and of no interest
-    (folder / "classes.json").write_text('{"categories": [')
-    assert [looks_like_coco(folder / name) for name in ("cut.json", "classes.json")] == [False, False]
-    assert find_annotations(folder, None) == {None: folder / "instances.json"}
+    assert find_annotations(folder, None) == [(None, folder / "instances.json")]
     (folder / "second.json").write_text((folder / "instances.json").read_text())
     with pytest.raises(SeamlineError, match=r"several COCO files \(instances.json, second.json\)"):
         find_annotations(folder, None)
-    assert find_annotations(folder, "second.json") == {None: folder / "second.json"}
+    assert find_annotations(folder, "second.json") == [(None, folder / "second.json")]
     for name in ("third.json", "../in/second.json/..", "/etc/passwd"):
         with pytest.raises(SeamlineError, match="is not a file of the source"):
             find_annotations(folder, name)
@@ -327,7 +371,7 @@ def test_files_of_other_tasks_are_left_aside(tmp_path: Path, capsys: pytest.Capt
     }.items():
         (folder / f"{name}.json").write_text(json.dumps({**coco, "annotations": records}))
     found = find_annotations(folder, None)
-    assert found == {"train": folder / "instances_train2017.json", "val": folder / "background_val.json"}
+    assert found == [("train", folder / "instances_train2017.json"), ("val", folder / "background_val.json")]
     said = capsys.readouterr().out
     assert all(name in said for name in ("captions_", "person_keypoints_", "image_info_", "boxes_train"))
 
@@ -429,3 +473,38 @@ def test_file_names_that_are_not_utf_8_stop_no_layout(
             first.rename(first.with_name(NO_TEXT + first.suffix))
     report, _ = pulled(folder, tmp_path / "out")
     assert report["images"] == images
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("filename", "{}"), ("coco_url", "http://images.cocodataset.org/train2017/{}"),
+    ],
+)  # fmt: skip
+def test_a_file_name_in_another_field_is_taken_from_there(tmp_path: Path, field: str, value: str) -> None:
+    folder = write_dataset(tmp_path / "in")
+    coco = json.loads((folder / "instances.json").read_text())
+    names = [image.pop("file_name") for image in coco["images"]]
+    for image, name in zip(coco["images"], names, strict=True):
+        image[field] = value.format(name)
+    (folder / "instances.json").write_text(json.dumps(coco))
+    report, found = pulled(folder, tmp_path / "out")
+    assert report["repaired"]["image: its file name was in another field, taken from there"] == 6
+    assert [image["file_name"] for image in found["images"]] == names
+
+
+def test_what_may_be_meant_is_said_where_names_have_no_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = write_dataset(tmp_path / "in")
+    for path in sorted((folder / "photos").iterdir()):
+        path.rename(path.with_name(f"look_{path.name}"))
+    with pytest.raises(SeamlineError, match=r"no image of it can be used \(6 images: file is missing\)"):
+        pulled(folder, tmp_path / "out")
+    assert "no file is called '001.png'; the nearest is 'photos/look_001.png'" in capsys.readouterr().out
+    for name, twins in (("look_001.png", ("001.Png", "001.PNG")),):
+        shutil.copy(folder / "photos" / name, folder / "photos" / twins[0])
+        (folder / "photos" / name).rename(folder / "photos" / twins[1])
+    with pytest.raises(SeamlineError, match="no image of it can be used"):
+        pulled(folder, tmp_path / "twins")
+    said = capsys.readouterr().out
+    assert "such as 'photos/001.PNG' and 'photos/001.Png' from '001.png'; rename the one that is meant" in said
+    assert "pull.images" not in said

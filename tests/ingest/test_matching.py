@@ -86,7 +86,7 @@ def test_what_is_left_of_names_and_files_does_not_share_a_folder_by_that() -> No
 
 def test_what_is_not_certain_is_said() -> None:
     matches = names_to_paths(["new/look.jpg"], ["old/look.jpg"])
-    assert matches == Matches({}, set(), {"new/look.jpg": "old/look.jpg"})
+    assert matches == Matches({}, set(), {"new/look.jpg": ["old/look.jpg"]})
 
 
 FOREIGN = ("/home/me/shop/", "C:\\Users\\me\\shop\\", "\\\\server\\share\\shop\\", "..\\..\\shop\\", "../../shop/",
@@ -233,3 +233,33 @@ def test_nothing_is_opened(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> N
 )
 def test_the_closest_file_is_taken(name: str, paths: list[str], wanted: str) -> None:
     assert names_to_paths([name], paths).paths == {name: wanted}
+
+
+@pytest.mark.parametrize(
+    ("name", "path"),
+    [
+        ("p1", "images/p1.jpg"), ("p1.png", "images/p1.jpg"), ("P1.JPEG", "p1.jpg"), ("a/p1.heic", "a/p1.webp"),
+        ("p1.jpg ", "p1.jpg"), (" a /p1.jpg", "a/p1.jpg"), ("images/1a2b3c4d-p1.jpg", "images/p1.jpg"),
+        ("p1.jpg", "upload/1a2b3c4d-p1.jpg"), ("p1.v2", "p1.v2.jpg"),
+    ],
+)  # fmt: skip
+def test_a_name_is_a_files_but_for_its_suffix_a_blank_or_a_prefix(name: str, path: str) -> None:
+    found = names_to_paths([name], [path])
+    assert (found.paths, found.other_form) == ({name: path}, {name})
+
+
+@pytest.mark.parametrize(
+    ("name", "paths"),
+    [
+        ("1.jpg", ["1.png", "2.jpg", "2.png"]),  # masks beside the photos, and a photo is missing
+        ("1.tif", ["1.jpg", "1.png"]), ("p1", ["a/p1.jpg", "b/p1.jpg"]), ("p1.jpg", ["p1.txt"]),
+        ("p1.jpg", ["p11.jpg"]),
+        ("1a2b3c4d-p1.jpg", ["1a2b3c4e-p1.png", "1a2b3c4f-p1.png"]), ("p1.v2", ["p1.jpg"]),
+    ],
+)  # fmt: skip
+def test_another_picture_of_its_stem_is_not_taken(name: str, paths: list[str]) -> None:
+    assert name not in names_to_paths([name, "2.jpg"], paths).paths
+
+
+def test_the_other_half_of_a_pair_is_not_taken() -> None:
+    assert names_to_paths(["1.jpg", "1.tif"], ["1.jpg", "1.png"]).paths == {"1.jpg": "1.jpg"}

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from seamline.base.errors import SeamlineError
-from seamline.ingest.layouts.annotation_files import looks_like_coco, read_annotation_file
+from seamline.ingest.layouts.annotation_files import AnnotationFile, looks_like_coco, read_annotation_file
 from seamline.ingest.layouts.coco import category_names, read
 from seamline.ingest.layouts.text import to_utf8, without_surrogates
 from tests.conftest import write_dataset
@@ -59,7 +59,7 @@ def test_the_lists_at_its_top_make_a_coco_file(tmp_path: Path) -> None:
             path.write_bytes(json.dumps(document).encode(encoding))
             assert looks_like_coco(path) is right, document
     path.write_text(json.dumps(lists)[:-2])
-    assert looks_like_coco(path)  # damaged: reading it says so
+    assert not looks_like_coco(path)  # damaged: said before another file is taken
 
 
 def test_a_file_that_is_cut_short_says_so_wherever_it_ends(tmp_path: Path) -> None:
@@ -67,7 +67,7 @@ def test_a_file_that_is_cut_short_says_so_wherever_it_ends(tmp_path: Path) -> No
     path = folder / "instances.json"
     text = path.read_text().replace("trousers", "jupe d'\u00e9t\u00e9")
     whole = text.replace('"scale": 2', '"scale": -2.5e3').encode()
-    for length in [*range(0, len(whole), 7), len(whole) - 1]:
+    for length in [*range(7, len(whole), 7), len(whole) - 1]:
         path.write_bytes(whole[:length])
         with pytest.raises(SeamlineError, match=rf"instances\.json:? is cut short: its JSON ends at byte {length:,}, "):
             read(folder, None)
@@ -82,7 +82,7 @@ def test_a_file_that_is_damaged_names_the_byte(tmp_path: Path) -> None:
     at = text.index(b"400")  # the value of an area
     for start in (b"", b"\xef\xbb\xbf"):
         path.write_bytes(start + text[:at] + b"@" + text[at:])
-        with pytest.raises(SeamlineError, match=rf"s\.json: is not JSON from byte {len(start) + at:,} on; copy"):
+        with pytest.raises(SeamlineError, match=rf"s\.json:? is not JSON from byte {len(start) + at:,} on; copy"):
             read(folder, None)
 
 
@@ -115,7 +115,7 @@ def test_a_category_in_another_code_page_stays_and_the_file_is_named(
         path.read_text().replace("trousers", "jupe d'\u00e9t\u00e9").replace("short sleeve top", "jupe d'\u00e8t\u00e9")
     )
     path.write_bytes(text.encode("cp1252"))
-    assert sorted(category_names({None: path})) == ["jupe d'\u00e8t\u00e9", "jupe d'\u00e9t\u00e9"]
+    assert sorted(category_names([AnnotationFile(None, path)])) == ["jupe d'\u00e8t\u00e9", "jupe d'\u00e9t\u00e9"]
     said = capsys.readouterr().out.splitlines()
     assert len(said) == 2
     assert all(line.startswith("instances.json: a category is not UTF-8") for line in said)
@@ -125,4 +125,4 @@ def test_a_category_that_is_not_an_object_names_the_file(tmp_path: Path) -> None
     path = tmp_path / "a.json"
     path.write_text('{"images": [], "annotations": [], "categories": ["shirt"]}')
     with pytest.raises(SeamlineError, match=r"^a\.json: the record .* cannot be read"):
-        category_names({None: path})
+        category_names([AnnotationFile(None, path)])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ import pytest
 from seamline.base.files import copy
 from seamline.images.reading import ImageError, read_image
 from seamline.ingest.canonical.dataset import canonicalise
+from seamline.ingest.canonical.photo_files import DAMAGED_DATA, read_pictures
 from seamline.ingest.layouts.coco import read
 from tests.conftest import square
 
@@ -110,3 +112,31 @@ def test_pull_and_prediction_judge_a_file_alike(name: str, pulled: tuple[Path, d
         assert name in dropped, error
     else:
         assert name not in dropped
+
+
+def test_jpegs_of_which_a_part_is_lost_are_told_from_whole_ones(tmp_path: Path) -> None:
+    """Baseline and progressive, cut in the middle or overwritten there, and given their end marker."""
+    rng = np.random.default_rng(3)
+    paths, lost = [], []
+    for number in range(300):  # more than one block
+        pixels = rng.integers(0, 255, (24, 32, 3), dtype=np.uint8)
+        path = tmp_path / f"{number}.jpg"
+        PIL.Image.fromarray(pixels).save(path, progressive=number % 2 == 0, quality=90)
+        paths.append(path)
+        data = path.read_bytes()
+        if number in (7, 8, 270):
+            path.write_bytes(data[: len(data) * 2 // 3] + b"\xff\xd9")
+            lost.append(path)
+        elif number == 9:
+            path.write_bytes(data[:-2] + bytes(40) + b"\xff\xd9")  # bytes too many: the picture is whole
+    read = dict(zip(paths, read_pictures(paths), strict=True))
+    assert [path for path, (picture, _) in read.items() if picture == DAMAGED_DATA] == lost
+    said = {path: said for path, (_, said) in read.items() if said}
+    assert list(said) == [paths[9]]
+    assert "extraneous bytes" in said[paths[9]]
+
+
+def test_what_others_print_while_photos_are_read_is_not_lost_afterwards(capfd: pytest.CaptureFixture[str]) -> None:
+    assert list(read_pictures([])) == []
+    os.write(2, b"after")
+    assert capfd.readouterr().err.endswith("after")

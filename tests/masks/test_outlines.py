@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import time
 
 import cv2
 import numpy as np
@@ -283,3 +284,29 @@ def test_real_masks_survive(name: str) -> None:
     assert np.mean(ious) >= 0.99
     assert np.percentile(ious, 1) >= 0.90
     assert min(ious) >= 0.5
+
+
+@pytest.mark.parametrize("kind", ["noise", "halftone"])
+def test_a_large_mask_of_noise_takes_no_minutes(kind: str) -> None:
+    """Over a hundred thousand parts and holes, traced and joined, took 20 seconds and more."""
+    rows, columns = np.mgrid[:1200, :1600]
+    noise = np.random.default_rng(0).random((1200, 1600)) < 0.5
+    mask = (noise if kind == "noise" else (rows + columns) % 2 == 0).astype(np.uint8)
+    before = mask.copy()
+    start = time.process_time()
+    corners = mask_to_corners(mask)
+    assert time.process_time() - start < 15
+    assert corners is not None
+    assert (mask == before).all()
+
+
+def test_large_lace_keeps_its_holes() -> None:
+    """As cv2 draws them; their edges are too few for noise."""
+    mask = cv2.circle(np.zeros((1000, 1000), np.uint8), (500, 500), 490, 1, -1)
+    for row in range(220, 800, 24):
+        for column in range(220, 800, 24):
+            cv2.circle(mask, (column, row), 5, 0, -1)
+    corners = mask_to_corners(mask)
+    again = cv2.fillPoly(np.zeros_like(mask), [np.asarray(corners)], 1)
+    assert np.count_nonzero(mask & again) / np.count_nonzero(mask | again) > 0.985
+    assert cv2.connectedComponents(1 - again, connectivity=4)[0] > 600

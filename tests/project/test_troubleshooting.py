@@ -511,13 +511,7 @@ def two_pulls(bench: Bench) -> Said:
 # Data
 
 
-@produces("pull.source: has no COCO annotation file (...).")
-def photos_alone(bench: Bench) -> Said:
-    (write_dataset(bench.folder / "in") / "instances.json").unlink()
-    return bench.stage("pull", "data/raw", "--source", "in")
-
-
-@produces("pull.source: has several COCO files (...); name one in pull.annotations, or one a split: ...")
+@produces("pull.source: has several COCO files (...); name in pull.annotations the one that is meant, ...")
 def two_coco_files(bench: Bench) -> Said:
     folder = write_dataset(bench.folder / "in")
     shutil.copy(folder / "instances.json", folder / "others.json")
@@ -567,21 +561,29 @@ def damaged(bench: Bench, change: Callable[[str], str]) -> Said:
     return bench.stage("pull", "data/raw", "--source", "in")
 
 
-@produces(
-    "pull.source: has no COCO annotation file, and ... is cut short: its JSON ends at byte ..., before it is complete; "
-    "copy or export it again."
-)
+@produces("pull.source: has no COCO annotation file (...); ...")
 def cut_at_the_beginning(bench: Bench) -> Said:
     return damaged(bench, lambda text: text[:5])
 
 
+@produces("...: ...; where it is not needed, pull.annotations names the files that are.")
+def a_pointer_beside(bench: Bench) -> Said:
+    write_dataset(bench.folder / "in")
+    (bench.folder / "in" / "instances_train.json").write_text(
+        "version https://git-lfs.github.com/spec/v1\noid sha256:0"
+    )
+    return bench.stage("pull", "data/raw", "--source", "in")
+
+
 @produces("...: is cut short: its JSON ends at byte ..., before it is complete; copy or export it again.")
 def cut_in_the_middle(bench: Bench) -> Said:
+    with_params(bench.folder, {"pull": {"annotations": "instances.json"}})
     return damaged(bench, lambda text: text[:150])
 
 
 @produces("...: is not JSON from byte ... on; copy or export it again.")
 def edited_by_hand(bench: Bench) -> Said:
+    with_params(bench.folder, {"pull": {"annotations": "instances.json"}})
     return damaged(bench, lambda text: text.replace("400", "400 px"))
 
 

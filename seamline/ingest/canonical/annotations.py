@@ -14,6 +14,7 @@ from seamline.ingest.canonical.categories import CategoryIds, numbers_by_id
 from seamline.ingest.canonical.changes import Changes, Place
 from seamline.ingest.canonical.checks import Unusable
 from seamline.ingest.canonical.crowds import Crowds, mask_form
+from seamline.ingest.canonical.details import detail_of
 from seamline.ingest.canonical.identities import assigned_numbers, found_in, is_changed, is_identity, lookup, record_of
 from seamline.ingest.canonical.images import Entry, canonical_size
 from seamline.ingest.canonical.repair import Contradiction, Mended, Setting, mend_annotation
@@ -23,13 +24,19 @@ from seamline.ingest.canonical.tally import Tally
 
 
 class Images:
-    """Where the images of one part are that an annotation may mean."""
+    """Where the images of one part are that an annotation may mean.
 
-    def __init__(self, part: Part, entries: Sequence[Entry]) -> None:
+    Args:
+        part: the annotation file.
+        entries: its images by their ids in it.
+    """
+
+    def __init__(self, part: Part, entries: Mapping[Any, Entry]) -> None:
         self.part = part
         self.ids = list(self.values("id"))
+        self.names = [name if isinstance(name, str) else "" for name in self.values("file_name")]
         self.positions = lookup(self.ids)
-        self.entries = {entry.head.id: entry for entry in entries}
+        self.entries = entries
 
     def values(self, key: str) -> Iterator[Any]:
         """One field of every image with an id, those that were dropped included."""
@@ -39,8 +46,13 @@ class Images:
     @cached_property
     def by_name(self) -> dict[str, int]:
         """The images' places by name, of names that only one has."""
-        names = Counter(name for name in self.values("file_name") if isinstance(name, str))
-        return {name: index for index, name in enumerate(self.values("file_name")) if names.get(name) == 1}
+        names = Counter(self.names)
+        return {name: index for index, name in enumerate(self.names) if names[name] == 1}
+
+    def name_of(self, identity: Any) -> str:
+        """The file_name of an image, dropped or not; "" where there is none."""
+        position = found_in(self.positions, identity)
+        return "" if position is None else self.names[position]
 
     def size_of(self, identity: Any) -> tuple[int, int] | None:
         """Height and width of an image that was not dropped, by its id."""
@@ -81,8 +93,8 @@ def canonical_annotations(
     Raises:
         SeamlineError: when too many contradict themselves, or their category ids are those of other categories.
     """
-    raws = list(without_repeated(parts, changes))
-    images = [Images(part, [entry for entry in entries if entry.part == i]) for i, part in enumerate(parts)]
+    images = [Images(part, by_id) for part, by_id in zip(parts, entries_by_id(entries, len(parts)), strict=True)]
+    raws = list(without_repeated(parts, images, changes))
     sizes = [image.size_of for image in images]
     identities, extents = surveyed(raws, sizes)
     find_followers(raws, extents, sizes, reading.convention)
@@ -109,7 +121,8 @@ def canonical_annotations(
             mended = mended_and_told(record, entry, setting, tally, where)
             refuse_double(masks, entry, category, record, mended)
         except Unusable as unusable:
-            changes.drop(str(unusable), place_of(parts[part], entry, record))
+            place = place_of(parts[part], entry, record, images[part])
+            changes.drop(str(unusable), place, detail_of(unusable, record, entry))
             continue
         crowds.count(form, record["iscrowd"])
         tally.add(mended, record, setting, where)
@@ -119,12 +132,21 @@ def canonical_annotations(
             repairs.append("annotation: id numbered anew, as it was missing, zero, text or taken")
             record |= {} if identity is None else {"source_id": record.get("source_id", identity)}
         if repairs:
-            place = place_of(parts[part], entry, record)
+            place = place_of(parts[part], entry, record, images[part])
             for reason in repairs:
                 changes.repair(reason, place)
         yield {**record, "id": numbers[index], "image_id": entry.number, "category_id": category}
     tally.check(reading.convention)
     tally.say(reading.convention)
+
+
+def entries_by_id(entries: Sequence[Entry], parts: int) -> list[dict[Any, Entry]]:
+    """Of each part the images by their ids in it; those of several parts in each of them."""
+    found: list[dict[Any, Entry]] = [{} for _ in range(parts)]
+    for entry in entries:
+        for part, identity in ((entry.part, entry.head.id), *entry.also.items()):
+            found[part][identity] = entry
+    return found
 
 
 def mended_and_told(record: Record, entry: Entry, setting: Setting, tally: Tally, where: str) -> Mended:
@@ -141,6 +163,8 @@ def mended_and_told(record: Record, entry: Entry, setting: Setting, tally: Tally
 def category_of(identity: Any, numbers: Mapping[Any, int], ids: CategoryIds, repairs: list[str]) -> int:
     """Raises Unusable when there is no such category."""
     category = found_in(numbers, identity)
+    if category is not None and numbers is not ids.by_id and found_in(ids.by_id, identity) != category:
+        repairs.append("annotation: its category_id was read as pull.category_ids says")
     if category is None and isinstance(identity, str) and identity in ids.by_name:
         repairs.append("annotation: its category was given by its name")
         return ids.by_name[identity]
@@ -157,21 +181,22 @@ def refuse_double(masks: set[int], entry: Entry, category: int, record: Record, 
     masks.add(key)
 
 
-def without_repeated(parts: Sequence[Part], changes: Changes) -> Iterator[tuple[int, Raw]]:
+def without_repeated(parts: Sequence[Part], images: Sequence[Images], changes: Changes) -> Iterator[tuple[int, Raw]]:
     """Every annotation with its part; exact copies only once."""
     seen: set[tuple[int, int]] = set()
     for index, part in enumerate(parts):
         for raw in part.annotations:
             key = (index, hash(bytes(raw)))
             if key in seen:
-                changes.drop("annotation: listed twice", place_of(part, None, record_of(raw)))
+                changes.drop("annotation: listed twice", place_of(part, None, record_of(raw), images[index]))
                 continue
             seen.add(key)
             yield index, raw
 
 
-def place_of(part: Part, entry: Entry | None, record: Record | None) -> Place:
+def place_of(part: Part, entry: Entry | None, record: Record | None, images: Images) -> Place:
     record = record or {}
     if entry is None:
-        return Place(part.title, "", record.get("image_id", ""), record.get("id", ""))
+        identity = record.get("image_id", "")
+        return Place(part.title, images.name_of(identity), identity, record.get("id", ""))
     return Place(part.title, entry.head.file_name, entry.head.id, record.get("id", ""))

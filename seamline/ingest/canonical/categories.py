@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -45,6 +46,7 @@ def canonical_categories(parts: Sequence[Part], changes: Changes) -> tuple[list[
             taken.add(name)
             by_name.setdefault(name, record)
             part_of.setdefault(name, part)
+    say_alike(list(by_name))
     numbers = dict(zip(by_name, assigned_numbers([record["id"] for record in by_name.values()], 0), strict=True))
     for name, record in by_name.items():
         if is_changed(numbers[name], record["id"]):
@@ -59,6 +61,22 @@ def canonical_categories(parts: Sequence[Part], changes: Changes) -> tuple[list[
     return sorted(categories, key=lambda category: int(category["id"])), ids
 
 
+def say_alike(names: Sequence[str]) -> None:
+    """Names that a person would take for one; whether they mean one thing only the user knows."""
+    alike: dict[str, list[str]] = {}
+    for name in names:
+        plain = "".join(
+            letter for letter in unicodedata.normalize("NFKC", name) if unicodedata.category(letter) != "Cf"
+        )
+        alike.setdefault(" ".join(plain.replace("_", " ").replace("-", " ").casefold().split()), []).append(name)
+    for same in alike.values():
+        if len(same) > 1:
+            print(
+                f"the categories {', '.join(map(repr, same))} differ only in form and stay classes of their own; "
+                "subset.classes can merge them"
+            )
+
+
 def with_plain_name(record: Any, part: Part, changes: Changes) -> Record:
     """The record, with its name as text where it was a number.
 
@@ -68,6 +86,8 @@ def with_plain_name(record: Any, part: Part, changes: Changes) -> Record:
     if not (isinstance(record, dict) and is_identity(record.get("id")) and is_identity(record.get("name"))):
         raise SeamlineError(f"{part.title}: category {record!r} needs an id and a name.")
     name = record["name"]
+    if isinstance(name, str) and not name.strip():
+        raise SeamlineError(f"{part.title}: category {record!r} needs an id and a name.")
     if not isinstance(name, str):
         number = whole_number(name)
         name = str(name if number is None else number)

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple
 
 from seamline.base.escaping import to_spreadsheet
 from seamline.base.files import write_csv
 
-Verb = Literal["repaired", "dropped"]
+Verb = Literal["repaired", "dropped", "left out"]
+NO_RECORD = "file: no record names it"
 
 
 class Place(NamedTuple):
@@ -23,8 +25,9 @@ class Place(NamedTuple):
 
 class Change(NamedTuple):
     verb: Verb
-    reason: str  # "image: ...", "annotation: ..." or "category: ..."
+    reason: str  # "image: ...", "annotation: ...", "category: ..." or "file: ..."
     place: Place
+    detail: str = ""  # the values that the reason speaks of
 
 
 class Changes:
@@ -33,19 +36,34 @@ class Changes:
     def __init__(self) -> None:
         self.rows: list[Change] = []
 
-    def drop(self, reason: str, place: Place) -> None:
-        self.rows.append(Change("dropped", reason, place))
+    def drop(self, reason: str, place: Place, detail: str = "") -> None:
+        self.rows.append(Change("dropped", reason, place, detail))
 
-    def repair(self, reason: str, place: Place) -> None:
-        self.rows.append(Change("repaired", reason, place))
+    def repair(self, reason: str, place: Place, detail: str = "") -> None:
+        self.rows.append(Change("repaired", reason, place, detail))
+
+    def leave(self, files: Sequence[str]) -> None:
+        """Pictures without a record, by their place in the source."""
+        self.rows += [Change("left out", NO_RECORD, Place("", file)) for file in files]
+
+    def left(self) -> list[str]:
+        return [change.place.image for change in self.rows if change.verb == "left out"]
 
     def counts(self, verb: Verb) -> dict[str, int]:
         """How many there are of each reason, by reason."""
         return dict(sorted(Counter(change.reason for change in self.rows if change.verb == verb).items()))
 
     def write(self, path: Path) -> None:
-        """As CSV, photo by photo; people open it with a spreadsheet, which must not find a formula in a name."""
-        ordered = sorted(self.rows, key=lambda change: (change.place.annotation_file, change.place.image))
-        columns = ("change", "reason", *Place._fields)
-        rows = ([change.verb, change.reason, *map(to_spreadsheet, change.place)] for change in ordered)
+        """As CSV, photo by photo; people open it with a spreadsheet, which must not find a formula in a name.
+
+        First those of whole files, such as categories; last the pictures without a record.
+        """
+        ordered = sorted(
+            self.rows,
+            key=lambda change: (change.verb == "left out", change.place.annotation_file, change.place.image),
+        )
+        columns = ("change", "reason", *Place._fields, "detail")
+        rows = (
+            [change.verb, change.reason, *map(to_spreadsheet, (*change.place, change.detail))] for change in ordered
+        )
         write_csv(path, columns, rows)

@@ -57,13 +57,13 @@ def canonicalise(
     say_equal(equal)
     crowds, tally, count = Crowds(), Tally(), 0
 
-    def counted(annotations: Iterable[Record]) -> Iterator[Record]:
+    def tallied(annotations: Iterable[Record]) -> Iterator[Record]:
         nonlocal count
         for annotation in annotations:
             count += 1
             yield annotation
 
-    annotations = counted(canonical_annotations(source.parts, entries, category_ids, changes, crowds, tally, reading))
+    annotations = tallied(canonical_annotations(source.parts, entries, category_ids, changes, crowds, tally, reading))
     write_coco(
         target / "annotations.json",
         (canonical_image(entry, source.parts[entry.part].split) for entry in entries),
@@ -75,6 +75,8 @@ def canonicalise(
     lost = {reason: count for reason, count in dropped.items() if reason.startswith("annotation:")}
     if lost and not count:
         raise SeamlineError(f"{source.parts[0].title}: no annotation of it can be used ({reasons(lost)}).")
+    if not count:
+        print(f"{to_terminal(source.parts[0].title)}: has no annotation; all its images are background")
     report: Record = {
         "layout": source.layout,
         "images": len(entries),
@@ -88,10 +90,12 @@ def canonicalise(
     return {
         **report,
         **official_splits(source.parts[entry.part].split for entry in entries),
-        "files_without_record": source.files_without_record,
+        "files_without_record": len(changes.left()),
         "repaired": changes.counts("repaired"),
         "dropped": dropped,
         "equal_photos": len(equal),
+        "convention": reading.convention,
+        "category_ids": reading.category_ids,
         "crowds": crowds.habit(),
         "unchecked_masks": tally.unchecked,
     }
@@ -140,6 +144,14 @@ def equal_photos(entries: Sequence[Entry]) -> list[tuple[Entry, Entry]]:
 
 
 def say_equal(pairs: Sequence[tuple[Entry, Entry]]) -> None:
+    shared = [pair for pair in pairs if pair[0].path == pair[1].path]
+    if shared:
+        print(
+            f"{counted(len(shared), 'photo')} in several annotation files, such as "
+            f"{to_terminal(shared[0][0].head.file_name)}: each is there twice, with a part of its garments each time; "
+            "pull.annotations: [A.json, B.json], a list without splits, makes one image of them"
+        )
+    pairs = [pair for pair in pairs if pair not in shared]
     if pairs:
         first, other = (to_terminal(entry.head.file_name) for entry in pairs[0])
         print(
@@ -150,4 +162,6 @@ def say_equal(pairs: Sequence[tuple[Entry, Entry]]) -> None:
 
 
 def reasons(dropped: Mapping[str, int]) -> str:
-    return ", ".join(f"{count} {reason}" for reason, count in dropped.items())
+    """As "20 images: file is missing"."""
+    parts = ((count, *reason.partition(": ")) for reason, count in dropped.items())
+    return ", ".join(f"{counted(count, noun)}: {what}" for count, noun, _, what in parts)

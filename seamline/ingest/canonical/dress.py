@@ -65,7 +65,7 @@ def undressed(value: Any, height: int, width: int) -> Any:
         return union_of_rles([rle_to_plain(part) for part in value], height, width)
     if is_flat(value):
         return [numbers(value)]
-    if all(is_point(part) for part in value):
+    if all(is_point(part) for part in value) and not (len(value) == 1 and is_flat(value[0])):
         return [points_to_flat(value)]
     polygons = [polygon_to_flat(part) for part in value]
     # In COCO's own form it would be a part. Points in lists of their own are GeoJSON's form, where it is a hole.

@@ -10,22 +10,21 @@ from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
 import msgspec
-from tqdm import tqdm
 
 from seamline.base.coco import Record
-from seamline.base.errors import SeamlineError
+from seamline.base.errors import SeamlineError, some
+from seamline.base.escaping import to_terminal
 from seamline.base.files import folded
-from seamline.base.parallel import in_threads
 from seamline.images.files import (
     PIPELINE_SUFFIXES,
     SUFFIX_OF_FORMAT,
     Picture,
-    inspect,
     with_right_end,
     without_orientation,
 )
 from seamline.ingest.canonical.changes import Changes, Place
 from seamline.ingest.canonical.identities import assigned_numbers, is_changed, is_identity, record_of
+from seamline.ingest.canonical.photo_files import read_pictures
 from seamline.ingest.canonical.repair import whole_number
 from seamline.ingest.canonical.source import Part, Raw
 
@@ -57,6 +56,7 @@ class Entry(msgspec.Struct):
     name: str = ""
     picture: Picture = Picture(0, 0, "")
     upright: bool = False  # to be written without its EXIF orientation
+    also: dict[int, Any] = {}  # other parts of no split that have the photo, and its id there
 
 
 def place_of(part: Part, head: ImageHead) -> Place:
@@ -66,10 +66,13 @@ def place_of(part: Part, head: ImageHead) -> Place:
 def usable_entries(parts: Sequence[Part], changes: Changes) -> list[Entry]:
     """Image records that name an image, each with a file of its own.
 
+    A photo in several annotation files that are read together is one image, with the annotations of all.
+
     Raises:
         SeamlineError: when two different images of a part have one id: nothing says whose the annotations are.
     """
     entries = []
+    together: dict[Path, Entry] = {}
     for index, part in enumerate(parts):
         by_id: dict[Any, ImageHead] = {}
         taken: set[Path] = set()
@@ -95,9 +98,18 @@ def usable_entries(parts: Sequence[Part], changes: Changes) -> list[Entry]:
                 changes.drop("image: file is missing", place)
             elif path in taken:
                 changes.drop("image: another record has its file", place)
+            elif part.split is None and path in together:
+                taken.add(path)
+                entry = together[path]
+                if None not in (sizes := [record_size(entry.head), record_size(head)]) and sizes[0] != sizes[1]:
+                    changes.drop("image: another annotation file has it with another size", place)
+                    continue
+                entry.also[index] = head.id
+                changes.repair("image: also in another annotation file, taken for the same", place)
             else:
                 taken.add(path)
                 entries.append(Entry(part=index, raw=raw, head=head, path=path))
+                together[path] = entries[-1]
     return entries
 
 
@@ -113,10 +125,12 @@ def readable_entries(
     height and width change places, show which; for the others it is taken over when all of those agree, or said by
     pull.convention: as_shown or as_stored.
     """
-    pictures = in_threads(lambda entry: inspect(entry.path), entries)
-    progress = tqdm(zip(entries, pictures, strict=True), desc="reading images", total=len(entries), disable=None)
     candidates, shown, stored = [], 0, 0
-    for entry, picture in progress:
+    odd: dict[str, str] = {}
+    pictures = read_pictures([entry.path for entry in entries])
+    for entry, (picture, said) in zip(entries, pictures, strict=True):
+        if said:
+            odd[to_terminal(entry.head.file_name)] = said
         if isinstance(picture, str):
             changes.drop(picture, place_of(parts[entry.part], entry.head))
             continue
@@ -125,6 +139,8 @@ def readable_entries(
             fits = [record_size(entry.head) == size for size in (size_of(picture), picture.stored_size)]
             shown, stored = shown + (fits == [True, False]), stored + (fits == [False, True])
         candidates.append(entry)
+    if odd:
+        print(f"odd JPEG data in {some(list(odd))}: {next(iter(odd.values()))}; look whether the pictures are whole")
     if convention in (AS_SHOWN, AS_STORED):
         shown, stored = int(convention == AS_SHOWN), int(convention == AS_STORED)
     usable: list[Entry] = []
@@ -135,7 +151,7 @@ def readable_entries(
             reason = None
         place = place_of(parts[entry.part], entry.head)
         if reason is not None:
-            changes.drop(reason, place)
+            changes.drop(reason, place, sizes_of(entry) if reason == OTHER_SIZE else "")
             others[reason].append(entry)
             continue
         if entry.upright:
@@ -170,6 +186,11 @@ def entry_problem(entry: Entry, shown: int, stored: int) -> str | None:
 
 def is_near(size: tuple[int, int], other: tuple[int, int]) -> bool:
     return max(abs(size[0] - other[0]), abs(size[1] - other[1])) <= MAX_OFF
+
+
+def sizes_of(entry: Entry) -> str:
+    (height, width), said = size_of(entry.picture), record_size(entry.head) or (0, 0)
+    return f"record {said[0]} x {said[1]}, file {height} x {width} (height x width)"
 
 
 def other_size_of(entry: Entry) -> str | None:
@@ -238,7 +259,7 @@ def number_entries(entries: list[Entry], parts: Sequence[Part], changes: Changes
         entry.name = unique_stem(entry.head.file_name, prefix, stems) + suffix_of(entry)
         if entry.name != entry.head.file_name:
             reason = "image: renamed, as its name had folders, was taken, or was no file name of its format"
-            changes.repair(reason, place)
+            changes.repair(reason, place, f"now {entry.name}")
     entries.sort(key=lambda entry: entry.number)
 
 

@@ -39,4 +39,3 @@ class Source(msgspec.Struct):
     parts: Sequence[Part]
     changes: Changes  # those of the adapter so far
     attributes: msgspec.Raw = msgspec.Raw(b"[]")  # Fashionpedia's table of them
-    files_without_record: int = 0

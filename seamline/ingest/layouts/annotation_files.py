@@ -4,18 +4,38 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
+from typing import NamedTuple
 
 import msgspec
 
-from seamline.base.coco import Coco, data_to_coco, json_damage, tolerant_coco
-from seamline.base.errors import SeamlineError
+from seamline.base.coco import Coco, data_to_coco, tolerant_coco
+from seamline.base.errors import SeamlineError, some
 from seamline.base.escaping import to_terminal
 from seamline.ingest.archives import files_below
+from seamline.ingest.layouts.other_files import (
+    JSON_ENDS,
+    LISTS,
+    is_twice_at_top,
+    may_be_meant,
+    nearly_coco,
+    problem_of,
+    what_is_there,
+)
+from seamline.ingest.layouts.split_names import SPLIT_WORDS, split_of_file
 from seamline.ingest.layouts.text import read_json_text, to_utf8
 
-SPLIT_WORDS = {"train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
+Named = str | Sequence[str] | Mapping[str, str] | None  # pull.annotations
+
 # How COCO's files for other tasks than instances begin, and those of tools that write them all.
+MAX_PARSED_BYTES = 1 << 26  # by Python's own reader, which takes seconds for more
 OTHER_TASKS = ("captions", "coco_captions", "image_info", "labels", "panoptic", "person_keypoints", "stuff")
+
+
+class AnnotationFile(NamedTuple):
+    """A COCO file, and the split that all its images are of; None where it says none."""
+
+    split: str | None
+    path: Path
 
 
 def read_annotation_file(path: Path) -> Coco:
@@ -24,49 +44,97 @@ def read_annotation_file(path: Path) -> Coco:
     Raises:
         SeamlineError: when it is not one.
     """
-    return data_to_coco(read_json_text(path), path)
+    data = path.read_bytes()
+    problem = problem_of(data)
+    if problem is not None:
+        raise SeamlineError(f"{path}: {problem}.")
+    if b'"segments_info"' in data and b'"segmentation"' not in data:
+        raise SeamlineError(
+            f"{path}: is of panoptic segmentation, with masks in PNG files; export the instances as COCO."
+        )
+    data = read_json_text(path)
+    keys = LISTS if len(data) < MAX_PARSED_BYTES else ()
+    twice = next((key for key in keys if data.count(f'"{key}"'.encode()) > 1 and is_twice_at_top(data, key)), None)
+    if twice is not None:
+        raise SeamlineError(f"{path}: has {twice} twice, of which JSON means the last; put all records into one list.")
+    return data_to_coco(data, path)
 
 
-def find_annotations(folder: Path, named: str | Mapping[str, str] | None) -> dict[str | None, Path]:
-    """The annotation files by split: those named, else the only COCO file there, else one for each split.
+def find_annotations(folder: Path, named: Named) -> list[AnnotationFile]:
+    """The annotation files: those named, else the only COCO file there, else one for each split.
 
     Those in hidden folders, such as editors' copies, count only where there is no other.
 
     Raises:
-        SeamlineError: when a named file is missing, or none are found, or several that are not one a split.
+        SeamlineError: when a named file is missing, or none are found, or several that are not one a split, or when
+            one that may be meant cannot be read: what it says would be lost, or another one be taken for it.
     """
     if named is not None:
-        by_split = {None: named} if isinstance(named, str) else named
-        paths: dict[str | None, Path] = {split: folder / name for split, name in by_split.items()}
-        for path, name in zip(paths.values(), by_split.values(), strict=True):
-            if not path.is_file() or not path.resolve().is_relative_to(folder.resolve()):
-                raise SeamlineError(f"pull.annotations: {name!r} is not a file of the source.")
-        return paths
+        return named_files(folder, named)
     found = coco_files(folder)
     candidates = [path for path in found if not is_hidden(path.relative_to(folder))] or found
+    refuse_unreadable(folder, found)
     if len(candidates) < len(found):
         hidden = [path for path in found if path not in candidates]
         print(f"left aside: {listed(folder, hidden)}, in a hidden folder; pull.annotations chooses another")
     if not candidates:
-        for path in files_below(folder, (".json",)):
-            damage = None if is_hidden(path.relative_to(folder)) else json_damage(to_utf8(path.read_bytes())[0])
-            if damage is not None:
-                raise SeamlineError(
-                    f"pull.source: has no COCO annotation file, and {path.name} {damage}; copy or export it again."
-                )
+        there = what_is_there(folder)
         raise SeamlineError(
-            "pull.source: has no COCO annotation file (a JSON object with images, annotations and categories)."
+            "pull.source: has no COCO annotation file (a JSON object with the lists images, annotations and "
+            f"categories); {there or 'it has no JSON file at all'}."
         )
     candidates = of_instances(folder, candidates)
     if len(candidates) == 1:
-        return {None: candidates[0]}
+        return [AnnotationFile(None, candidates[0])]
     splits = [split_of_file(path.relative_to(folder)) for path in candidates]
     if None in splits or len(set(splits)) < len(splits):
         raise SeamlineError(
-            f"pull.source: has several COCO files ({listed(folder, candidates)}); name one in pull.annotations, or one "
-            "a split: {train: ..., val: ...}."
+            f"pull.source: has several COCO files ({listed(folder, candidates)}); name in pull.annotations the one "
+            "that is meant, one a split ({train: ..., val: ...}), or several that are to be read together ([..., ...])."
         )
-    return dict(sorted(zip(splits, candidates, strict=True), key=lambda item: list(SPLIT_WORDS).index(str(item[0]))))
+    order = list(SPLIT_WORDS)
+    return sorted(map(AnnotationFile, splits, candidates), key=lambda file: order.index(str(file.split)))
+
+
+def named_files(folder: Path, named: str | Sequence[str] | Mapping[str, str]) -> list[AnnotationFile]:
+    """The files that pull.annotations names; raises SeamlineError when one is not there."""
+    if isinstance(named, Mapping):
+        pairs: list[tuple[str | None, str]] = list(named.items())
+    else:
+        pairs = [(None, name) for name in ([named] if isinstance(named, str) else named)]
+    files = [AnnotationFile(split, folder / name) for split, name in pairs]
+    for (_, path), (_, name) in zip(files, pairs, strict=True):
+        if not path.is_file() or not path.resolve().is_relative_to(folder.resolve()):
+            raise SeamlineError(f"pull.annotations: {name!r} is not a file of the source.")
+    return files
+
+
+def refuse_unreadable(folder: Path, found: Sequence[Path]) -> None:
+    """Say which JSON files cannot be read and have nothing to do with the annotations.
+
+    Args:
+        folder: the source.
+        found: its COCO files. Without any, what is there is said with that.
+
+    Raises:
+        SeamlineError: for one that may be of annotations.
+    """
+    aside = []
+    for path in files_below(folder, JSON_ENDS) if found else ():
+        place = path.relative_to(folder)
+        if path in found or is_hidden(place) or path.name.startswith(OTHER_TASKS):
+            continue
+        data = path.read_bytes()
+        problem = problem_of(data) or nearly_coco(data)
+        if problem is None:
+            continue
+        if may_be_meant(path, folder, found):
+            raise SeamlineError(
+                f"{to_terminal(place)}: {problem}; where it is not needed, pull.annotations names the files that are."
+            )
+        aside.append(f"{to_terminal(place)} ({problem})")
+    if aside:
+        print(f"left aside: {some(aside)}; pull.annotations chooses another")
 
 
 def listed(folder: Path, paths: Sequence[Path]) -> str:
@@ -97,18 +165,8 @@ def is_hidden(path: PurePosixPath | Path) -> bool:
     return any(part.startswith((".", "@eaDir")) for part in path.parts[:-1])
 
 
-def split_of_file(path: PurePosixPath | Path) -> str | None:
-    """The split that a path's last part says, or else the one before: instances_train2017.json, valid/_annotations."""
-    for part in reversed(path.parts):
-        words = "".join(letter if letter.isalpha() else " " for letter in part.lower()).split()
-        splits = {SPLIT_WORDS[word] for word in words if word in SPLIT_WORDS}
-        if splits:
-            return splits.pop() if len(splits) == 1 else None
-    return None
-
-
 def looks_like_coco(path: Path) -> bool:
-    """Whether a JSON file has COCO's three lists at its top, or one of them and is damaged: reading it will tell."""
+    """Whether a JSON file has COCO's three lists at its top."""
 
     class Lists(msgspec.Struct):
         images: msgspec.Raw
@@ -116,9 +174,8 @@ def looks_like_coco(path: Path) -> bool:
         categories: msgspec.Raw
 
     data, _ = to_utf8(path.read_bytes())
-    found = [f'"{key}"'.encode() in data for key in Lists.__struct_fields__]
-    if not all(found):
-        return any(found[:2]) and data.lstrip()[:1] == b"{" and json_damage(data) is not None
+    if not all(f'"{key}"'.encode() in data for key in LISTS):
+        return False
     try:
         lists = msgspec.json.decode(data, type=Lists)
     except msgspec.ValidationError:
@@ -126,5 +183,5 @@ def looks_like_coco(path: Path) -> bool:
     except RecursionError:
         return True
     except (msgspec.DecodeError, UnicodeDecodeError):
-        return tolerant_coco(data) is not None or json_damage(data) is not None
+        return tolerant_coco(data) is not None
     return all(bytes(raw).startswith(b"[") for raw in (lists.images, lists.annotations, lists.categories))

@@ -80,8 +80,8 @@ def read(folder: Path) -> Source:
     categories = [{"id": label, "name": names[label]} for label in garment_labels(names)]
     title = str(listing.parent.relative_to(folder) / "annotations/pixel-level")
     part = Part(title=title, images=images, files=files, annotations=annotations, categories=categories)
-    unlisted = len(photos) - sum(file is not None for file in files)
-    return Source(layout="ccp", parts=[part], changes=changes, files_without_record=unlisted)
+    changes.leave([str(photo.relative_to(folder)) for photo in photos.values() if photo not in set(files)])
+    return Source(layout="ccp", parts=[part], changes=changes)
 
 
 def found_label_list(folder: Path) -> Path:

@@ -21,7 +21,8 @@ from seamline.base.errors import SeamlineError
 from seamline.ingest.archives import files_below, folders_below
 from seamline.ingest.canonical.changes import Changes, Place
 from seamline.ingest.canonical.source import Part, Source
-from seamline.ingest.layouts.annotation_files import is_hidden, split_of_file
+from seamline.ingest.layouts.annotation_files import is_hidden
+from seamline.ingest.layouts.split_names import split_of_file
 from seamline.ingest.layouts.text import to_utf8, without_surrogates
 
 NAMES = (
@@ -69,7 +70,7 @@ def read(folder: Path) -> Source:
     """
     parts: list[Part] = []
     changes = Changes()
-    unlisted = image_id = item_id = 0
+    image_id = item_id = 0
     for place in found_split_folders(folder):
         photos = {path.stem: path for path in files_below(place / "image")}
         images, annotations = list[bytes](), list[bytes]()
@@ -92,11 +93,11 @@ def read(folder: Path) -> Source:
             for key in keys:
                 item_id += 1
                 annotations.append(msgspec.json.encode(item_to_annotation(found[key], key, item_id, image_id)))
-        unlisted += len(photos)
+        changes.leave([str(photo.relative_to(folder)) for photo in photos.values()])
         split = split_of_file(place.relative_to(folder)) or split_of_file(Path(place.name))
         title = str(place.relative_to(folder) / "annos")
         parts.append(Part(title, images, files, annotations, CATEGORIES, split))
-    return Source(layout="deepfashion2", parts=parts, changes=changes, files_without_record=unlisted)
+    return Source(layout="deepfashion2", parts=parts, changes=changes)
 
 
 def read_annotation_file(path: Path) -> dict[str, Any] | None:

@@ -13,8 +13,9 @@ from pathlib import Path
 from seamline.base.errors import SeamlineError
 from seamline.ingest.archives import files_below
 from seamline.ingest.canonical.source import Source
-from seamline.ingest.layouts.annotation_files import is_hidden, split_of_file
+from seamline.ingest.layouts.annotation_files import AnnotationFile, is_hidden
 from seamline.ingest.layouts.coco import files_to_source
+from seamline.ingest.layouts.split_names import split_of_file
 
 PATTERN = "instances_attributes_*.json"
 
@@ -33,11 +34,11 @@ def read(folder: Path, images: str | None = None) -> Source:
     return files_to_source("fashionpedia", folder, found_annotation_files(folder), images)
 
 
-def found_annotation_files(folder: Path) -> dict[str | None, Path]:
+def found_annotation_files(folder: Path) -> list[AnnotationFile]:
     """By split; raises SeamlineError when there are none, or two of one split."""
     found = annotation_files(folder)
     paths = {split_of_file(Path(path.name)): path for path in found}
     if not found or len(paths) < len(found):
         names = ", ".join(str(path.relative_to(folder)) for path in found) or "none"
         raise SeamlineError(f"pull.source: Fashionpedia has one {PATTERN} a split; found {names}.")
-    return paths
+    return [AnnotationFile(split, path) for split, path in paths.items()]

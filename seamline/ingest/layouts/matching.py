@@ -13,7 +13,6 @@ from __future__ import annotations
 import functools
 import posixpath
 import re
-import unicodedata
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import NamedTuple
@@ -22,6 +21,7 @@ from urllib.parse import unquote
 from seamline.base.errors import SeamlineError
 from seamline.base.files import folded
 from seamline.images.files import PIPELINE_SUFFIXES
+from seamline.ingest.layouts.name_forms import FORMS, stem_of, suffix_of, unescaped
 from seamline.ingest.layouts.text import without_surrogates
 from seamline.ingest.member_names import WIDE_BACKSLASH
 
@@ -74,7 +74,7 @@ class Matches(NamedTuple):
 
     paths: dict[str, str]  # name -> path
     other_form: set[str]  # the names among them that are written otherwise than their file
-    left_aside: dict[str, str]  # a name without a file -> a free path with the same last part, which is not certain
+    left_aside: dict[str, list[str]]  # a name without a file -> free paths with the same last part, not certain
 
 
 def names_to_paths(
@@ -319,7 +319,7 @@ def take_by_form(
     free = [path for path in free if path not in taken]
     texts = [*free, *(wish.end for wish in wanted.values())]
     last = dict(zip(texts, texts, strict=True))
-    for form in (composed, folded, unescaped, without_plus, as_text):
+    for form in FORMS:
         keys = {text: form(text) for text in texts}
         if keys != last:  # most forms change nothing
             take_by_end(wanted, free, found, shared, prefers, keys.__getitem__)
@@ -330,26 +330,31 @@ def take_by_form(
         decoded = {path: name for path in odd if (name := decoded_by(path, page)) is not None}
         keys = {text: folded(decoded.get(text, text)) for text in texts}
         take_by_end(wanted, list(decoded), found, shared, prefers, keys.__getitem__)
+    take_by_stem(wanted, free, found, shared, prefers)
     other_form.update(found.keys() - before)
 
 
-def composed(text: str) -> str:
-    return unicodedata.normalize("NFC", text)
+def take_by_stem(
+    wanted: Mapping[str, Wanted],
+    free: Sequence[str],
+    found: dict[str, str],
+    shared: Shared,
+    prefers: Callable[[str], bool] | None,
+) -> None:
+    """Add to `found` the names that are a file's but for the suffix, as photos have that were saved in another format.
 
-
-def unescaped(text: str) -> str:
-    """As folded, and %20 is a space."""
-    return folded(unquote(text))
-
-
-def without_plus(text: str) -> str:
-    """As unescaped, and + is a space too, as in forms on the web."""
-    return unescaped(text.replace("+", " "))
-
-
-def as_text(text: str) -> str:
-    """As folded, and bytes that are not UTF-8 are what they have become in the records."""
-    return without_surrogates(folded(text))
+    Only where no file has the name's suffix: else 1.png, a mask beside 2.jpg and 2.png, would be taken for 1.jpg. Nor
+    is a file taken whose other half of such a pair is a photo already.
+    """
+    taken = set(found.values())
+    stems = {stem_of(path) for path in taken}
+    suffixes = {suffix_of(path) for path in (*free, *taken)} - {""}
+    photos = [path for path in free if suffix_of(path) in SUFFIXES and path not in taken and stem_of(path) not in stems]
+    open_names = {
+        name: wish for name, wish in wanted.items() if name not in found and suffix_of(wish.end) not in suffixes
+    }
+    if open_names and photos:
+        take_by_end(open_names, photos, found, shared, prefers, stem_of)
 
 
 def agreeing(wanted: Mapping[str, Wanted], found: Mapping[str, str], odd: Sequence[str], page: str) -> int:
@@ -370,10 +375,10 @@ def decoded_by(path: str, page: str) -> str | None:
         return None
 
 
-def likely(missing: Iterable[str], paths: Sequence[str]) -> dict[str, str]:
-    """For names without a file one with the same last part, for people to look at."""
-    last: dict[str, str] = {}
+def likely(missing: Iterable[str], paths: Sequence[str]) -> dict[str, list[str]]:
+    """For names without a file those with the same last part, for people to look at."""
+    last: dict[str, list[str]] = {}
     for path in paths:
-        last.setdefault(unescaped(path.rpartition("/")[2]), path)
+        last.setdefault(unescaped(path.rpartition("/")[2]), []).append(path)
     found = ((name, last.get(unescaped(to_wanted(name).end.rpartition("/")[2]))) for name in missing)
-    return {name: path for name, path in found if path is not None}
+    return {name: files for name, files in found if files is not None}

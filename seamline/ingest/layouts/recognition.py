@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
 from pathlib import Path
 
 from seamline.base.errors import SeamlineError
+from seamline.ingest.archives import files_below
 from seamline.ingest.canonical.source import Source
 from seamline.ingest.layouts import annotation_files, ccp, coco, deepfashion2, fashionpedia
+from seamline.ingest.layouts.annotation_files import Named
+from seamline.ingest.layouts.other_files import say_packed
+
+KEY_POINTS = re.compile("key_?points|_vis|_gt|query|gallery", re.IGNORECASE)  # DeepFashion2's own COCO files
 
 
-def read_source(
-    folder: Path, layout: str | None, annotations: str | Mapping[str, str] | None, images: str | None = None
-) -> Source:
+def read_source(folder: Path, layout: str | None, annotations: Named, images: str | None = None) -> Source:
     """Read a dataset.
 
     Args:
         folder: with its files.
         layout: pull.layout: coco, deepfashion2, fashionpedia or ccp; None to recognise it.
-        annotations: pull.annotations: the COCO file, or one a split; None to find it.
+        annotations: pull.annotations: the COCO file, several, or one a split; None to find it.
         images: pull.images: the photos' folder of a COCO file; None where they may lie anywhere.
 
     Raises:
@@ -27,6 +30,7 @@ def read_source(
     layouts = possible_layouts(folder, layout, annotations)
     if len(layouts) > 1:
         print(f"the source looks like {layouts[0]} and is read as that; pull.layout chooses {' or '.join(layouts[1:])}")
+    say_packed(folder)
     if images is not None and layouts[0] in ("deepfashion2", "ccp"):
         raise SeamlineError(
             f"pull.images: names the photos' folder of a COCO file, but the layout is {layouts[0]}; one has to be "
@@ -43,7 +47,7 @@ def read_source(
             return coco.read(folder, annotations, images)
 
 
-def category_names(folder: Path, layout: str | None, annotations: str | Mapping[str, str] | None) -> list[str]:
+def category_names(folder: Path, layout: str | None, annotations: Named) -> list[str]:
     """What a dataset's categories are called, without reading what may be a file an image.
 
     Raises:
@@ -61,7 +65,7 @@ def category_names(folder: Path, layout: str | None, annotations: str | Mapping[
             return coco.category_names(annotation_files.find_annotations(folder, annotations))
 
 
-def possible_layouts(folder: Path, layout: str | None, annotations: str | Mapping[str, str] | None) -> list[str]:
+def possible_layouts(folder: Path, layout: str | None, annotations: Named) -> list[str]:
     """The layout that is asked for, else those the folder may be of, the likeliest first.
 
     Raises:
@@ -81,7 +85,10 @@ def layouts_of(folder: Path) -> list[str]:
     maps go after it, since who has put a COCO file beside them means it to be used.
     """
     if deepfashion2.is_recognised(folder):
-        return ["deepfashion2"]
+        annos = set(deepfashion2.split_folders(folder))
+        listed = [path for path in files_below(folder, (".json",)) if path.parent.parent not in annos]
+        of_instances = (path for path in listed if not KEY_POINTS.search(str(path.relative_to(folder))))
+        return ["deepfashion2", *(["coco"] if any(map(annotation_files.looks_like_coco, of_instances)) else [])]
     if fashionpedia.annotation_files(folder):
         return ["fashionpedia"]
     label_maps = ["ccp"] if ccp.label_list(folder) is not None else []
