@@ -74,7 +74,7 @@ OF_DVC = {
 NO_OUTPUT = "does not exist as an output or a stage name"
 MISSING = (
     "pull.source: {source} does not exist; it has to be a folder, an archive or a URL.\n"
-    "A relative path starts at the project's top folder, ~ is not expanded, and queued experiments want a whole path."
+    "A relative path starts at the project's top folder, ~ is not expanded; queued experiments need an absolute one."
 )
 
 

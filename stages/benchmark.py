@@ -96,6 +96,7 @@ def all_figures(
             "model_mb": megabytes(row.path),
             **accuracy[row.name],
             "int8_gate": int8_gate(row.path),
+            "steady": measured.stable[row.name],
             "not_comparable": not_comparable(
                 measured.speed[row.name], measured.speed[first], measured.stable[row.name]
             ),

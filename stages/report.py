@@ -13,8 +13,9 @@ from seamline.base.coco import Record
 from seamline.base.errors import counted
 from seamline.base.files import write_text
 from seamline.base.process import run
-from seamline.benchmark.recommendation import as_fast, recommended
+from seamline.benchmark.recommendation import may_be_as_fast, outcomes_of_rows, recommended
 from seamline.evaluation.kinds import KINDS, PLURALS
+from seamline.export.drops import FEWEST
 from seamline.params.export import Export
 from seamline.params.loader import load_params
 from seamline.params.report import Report
@@ -30,6 +31,8 @@ from seamline.report.contents import (
     purpose_of,
     read_reports,
     seeds_to_sentence,
+    speeds_beside,
+    threshold_is,
     trained_on,
 )
 
@@ -55,7 +58,8 @@ def main() -> None:
     from seamline.report.page import picture_to_data, render
 
     reports = read_reports(args.reports)
-    best, kind = recommended(reports["benchmark"], params[Export].int8.max_drop), kind_of(reports)
+    rows, max_drop, kind = reports["benchmark"], params[Export].int8.max_drop, kind_of(reports)
+    best = recommended(rows, max_drop)
     values: dict[str, Any] = {
         "reports": reports,
         "params": {name: params[kind] for name, kind in SECTIONS.items()},
@@ -65,11 +69,14 @@ def main() -> None:
         "title": params[Report].title,
         "purpose": purpose_of(reports, params),
         "cautions": cautions(reports, params),
+        "threshold_is": threshold_is(reports),
         "code": code_identity(),
         "losses_of_data": losses_of_data(reports),
         "parameters": params_to_rows(params),
         "recommended": best,
-        "as_fast": [FORMAT_LABELS.get(name, name) for name in as_fast(reports["benchmark"], best)],
+        "as_fast": speeds_beside(may_be_as_fast(rows, best), FORMAT_LABELS),
+        "outcomes": outcomes_of_rows(rows, max_drop),
+        "fewest_groups": FEWEST,
         "labels": FORMAT_LABELS,
         "how_to_run": how_to_run(best),
         "epochs": counted(reports["training"]["epochs"], "epoch"),

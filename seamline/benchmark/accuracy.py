@@ -7,9 +7,10 @@ from pathlib import Path
 
 from seamline.base.coco import Record
 from seamline.base.errors import SeamlineError
-from seamline.evaluation.average_precision import average_precision, read_ground_truth
+from seamline.evaluation.average_precision import Evaluation, average_precision, read_ground_truth
 from seamline.evaluation.kinds import primary_kind
-from seamline.evaluation.measure import difference_interval, groups_beside, measure
+from seamline.evaluation.measure import groups_beside, groups_of_images
+from seamline.export.drops import drop_interval
 from seamline.params.evaluate import Evaluate
 
 
@@ -17,6 +18,9 @@ def accuracy_figures(
     test: Path, found: Mapping[str, Sequence[Record]], reference: str, kinds: Sequence[str], limits: Evaluate
 ) -> dict[str, Record]:
     """Each row's mAP50-95 on test: the primary one with its difference to the reference's, then the other one.
+
+    The interval of the difference is that of INT8's gate with its sign reversed, so that one rule decides of every
+    precision: None for few groups, and for the reference itself.
 
     Args:
         test: the split's COCO file, beside groups.json.
@@ -29,21 +33,23 @@ def accuracy_figures(
         SeamlineError: when there is nothing to measure with.
     """
     truth, groups, primary = read_ground_truth(test), groups_beside(test), primary_kind(kinds)
-    measured = {name: measure(truth, list(records), primary, groups, limits) for name, records in found.items()}
+
+    def measured(records: Sequence[Record], kind: str) -> Evaluation:
+        return average_precision(truth, list(records), kind, limits.iou_thresholds)
+
+    primaries = {name: measured(records, primary) for name, records in found.items()}
     rows: dict[str, Record] = {}
     for name, records in found.items():
-        own = measured[name].summary["mAP50_95"]
-        others = {
-            f"{kind}_mAP50_95": average_precision(truth, list(records), kind, limits.iou_thresholds).summary["mAP50_95"]
-            for kind in kinds
-            if kind != primary
-        }
-        if own is None or None in others.values():
+        own, base = primaries[name].summary["mAP50_95"], primaries[reference].summary["mAP50_95"]
+        others = {f"{kind}_mAP50_95": measured(records, kind).summary["mAP50_95"] for kind in kinds if kind != primary}
+        if own is None or base is None or None in others.values():
             raise SeamlineError(f"{test}: has no instances to measure with; give test a larger share in split.ratios.")
+        first, other = primaries[reference].matches, primaries[name].matches
+        drop = drop_interval(first, other, groups_of_images(first, groups))
         rows[name] = {
             f"{primary}_mAP50_95": own,
-            f"{primary}_mAP50_95_delta": own - (measured[reference].summary["mAP50_95"] or 0),
-            f"{primary}_mAP50_95_delta_interval": difference_interval(measured[reference], measured[name]),
+            f"{primary}_mAP50_95_delta": own - base,
+            f"{primary}_mAP50_95_delta_interval": None if drop is None else [-drop[1], -drop[0]],
             **others,
         }
     return rows

@@ -169,12 +169,12 @@ def unknown(found: Mapping[str, float | None]) -> list[str]:
     """What this system does not say or cannot do, and why, in sentences."""
     sentences = []
     if not hasattr(os, "sched_setaffinity"):
-        sentences.append("The formats were not bound to the same cores: this system cannot do that.")
+        sentences.append("The formats were not bound to the same cores, as this system cannot do that.")
     if found["other_share"] is None:
-        sentences.append(f"How much of the cores' time others took is not known: {PROC / 'stat'} does not say.")
+        sentences.append(f"How much of the cores' time others took is not known, as {PROC / 'stat'} does not say.")
     elif found["throttled_share"] is None:
         sentences.append(
-            f"Whether a limit on processor time slowed the benchmark is not known: there is no {GROUP_TIMES}."
+            f"Whether a limit on processor time slowed the benchmark is not known, as there is no {GROUP_TIMES}."
         )
     return sentences
 

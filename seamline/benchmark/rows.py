@@ -106,10 +106,13 @@ def start_row(
 
 def not_comparable(row: Record, reference: Record, stable: bool) -> str | None:
     """Why a row's figures cannot be compared with the reference's as they are; None where they can."""
+    found = []
     if row["device"] != reference["device"]:
-        return f"runs on {row['device']}"
-    if row["precision"] != reference["precision"]:
-        return f"computes in {row['precision']}"
-    if row["threads"] != reference["threads"] or row["imgsz"] != reference["imgsz"]:
-        return f"has {row['threads']} threads and an input of {row['imgsz']} px"
-    return None if stable else "had not become steady when the warm-up ended"
+        found.append(f"runs on {row['device']}")
+    elif row["precision"] != reference["precision"]:
+        found.append(f"computes in {row['precision']}")
+    elif row["threads"] != reference["threads"] or row["imgsz"] != reference["imgsz"]:
+        found.append(f"has {row['threads']} threads and an input of {row['imgsz']} px")
+    if not stable:
+        found.append("had not become steady when the warm-up ended")
+    return " and ".join(found) or None

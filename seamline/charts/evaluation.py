@@ -16,6 +16,7 @@ from seamline.images.lettering import shortened
 Column = Sequence[float | None]
 CURVES = 8  # of classes on one chart; tables have them all
 CLASSES = 40  # rows on a chart; tables have them all
+FEW_POINTS = 8  # a curve of so few has a dot at each; of one there is nothing else to see
 LABEL_COLUMNS = 48  # of a slice: its field, its value and a count
 
 
@@ -27,7 +28,9 @@ def curve_figure(x: Column, columns: Mapping[str, Column], title: str, *, xlabel
         known = numbers(values)
         shown = ~np.isnan(known)
         if shown.any():
-            axes.plot(at[shown], known[shown], color=COLOURS[index % len(COLOURS)], linewidth=1.8, label=legible(name))
+            dots = "o" if shown.sum() <= FEW_POINTS else None
+            colour = COLOURS[index % len(COLOURS)]
+            axes.plot(at[shown], known[shown], marker=dots, color=colour, linewidth=1.8, label=legible(name))
     axes.set(xlabel=xlabel, ylabel=ylabel, title=title)
     axes.set_ylim(bottom=0)
     plain_axes(axes)

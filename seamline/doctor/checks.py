@@ -82,7 +82,7 @@ def examine() -> Iterator[Finding]:
         yield attempt(check_source, source)
         yield attempt(check_classes, params[Pull], params[Subset])
         yield attempt(check_disk, source)
-        yield attempt(check_records)
+        yield attempt(check_records, source)
         yield attempt(check_weights, train.model)
         yield attempt(check_gpu, train)
         yield attempt(check_shared_memory, train)
@@ -257,21 +257,27 @@ def check_classes(pull: Pull, subset: Subset) -> Finding:
     return classes_in_source(pull, subset)
 
 
-def check_records() -> Finding:
+def check_records(source: str) -> Finding:
     """What the last pull dropped and repaired: no failure, but a model never sees what is dropped."""
     from seamline.base.files import read_json
 
     path = Path("reports/pull.json")
-    if path.is_file() and not Path("data/raw/annotations.json").is_file():  # committed with the sample's results
-        return Finding("ok", "records", "nothing was pulled here yet; reports/pull.json is of the committed results")
-    return records_finding(read_json(path) if path.is_file() else None)
+    return records_finding(read_json(path) if path.is_file() and pulled_source() == source else None)
+
+
+def pulled_source() -> Any:
+    """The source of the last pull, by dvc.lock; None where nothing was pulled."""
+    try:
+        return locked_stages()["pull"]["params"]["params.yaml"]["pull"]["source"]
+    except (KeyError, TypeError):
+        return None
 
 
 def records_finding(report: Any) -> Finding:
-    """Args: report: the contents of reports/pull.json; None: nothing was pulled."""
+    """Args: report: the contents of reports/pull.json; None: this source was not pulled."""
     name = "records"
     if report is None:
-        return Finding("ok", name, "nothing was pulled yet")
+        return Finding("ok", name, "nothing was pulled from this source yet")
     counts = {verb: sum(report[verb].values()) for verb in ("dropped", "repaired")}
     found = f"the last pull dropped {counts['dropped']:,} and repaired {counts['repaired']:,}"
     if not counts["dropped"]:

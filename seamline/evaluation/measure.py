@@ -30,9 +30,6 @@ from seamline.evaluation.average_precision import (
 )
 from seamline.evaluation.bootstrap import (
     draw_weights,
-    groups_showing,
-    interval_of_difference,
-    mean_of_classes,
     sample_precisions,
     weights_without,
 )
@@ -164,6 +161,18 @@ def groups_beside(split_file: Path) -> dict[str, int]:
     return found
 
 
+def groups_of_images(matches: Matches, group_of: dict[str, int]) -> Ints:
+    """(images,) numbers of their groups, of groups_beside.
+
+    Raises:
+        SeamlineError: when an image is in no group.
+    """
+    try:
+        return np.array([group_of[str(number)] for number in matches.image_ids.tolist()], dtype=np.int64)
+    except KeyError as error:
+        raise SeamlineError(f"groups.json: lacks image {error}; the split stage makes it.") from None
+
+
 def measure(truth: COCO, results: list[Record], kind: str, group_of: dict[str, int], settings: Evaluate) -> Measured:
     """One of pycocotools' runs, and its figures over the test sets that every model measured on these images gets.
 
@@ -171,19 +180,8 @@ def measure(truth: COCO, results: list[Record], kind: str, group_of: dict[str, i
         SeamlineError: when an image is in no group.
     """
     found = average_precision(truth, results, kind, settings.iou_thresholds)
-    try:
-        groups = np.array([group_of[str(number)] for number in found.matches.image_ids.tolist()], dtype=np.int64)
-    except KeyError as error:
-        raise SeamlineError(f"groups.json: lacks image {error}; the split stage makes it.") from None
+    groups = groups_of_images(found.matches, group_of)
     drawn = draw_weights(groups, settings.bootstrap_samples, settings.seed)
     without = weights_without(groups, settings.seed)
     samples, left_out = np.split(sample_precisions(found.matches, np.concatenate([drawn, without])), [len(drawn)])
     return Measured(*found, groups, samples, without, left_out)
-
-
-def difference_interval(first: Measured, other: Measured) -> list[float] | None:
-    """Of the difference in mAP50-95 of two models on the same images, draw by draw (a paired bootstrap)."""
-    differences = mean_of_classes(other.samples) - mean_of_classes(first.samples)
-    ours, theirs = first.summary["mAP50_95"], other.summary["mAP50_95"]
-    difference = None if ours is None or theirs is None else theirs - ours
-    return interval_of_difference(differences, groups_showing(first.matches, first.groups), difference)

@@ -14,7 +14,7 @@ from pycocotools.coco import COCO
 from scipy.special import stdtrit
 
 from seamline.base.coco import Record
-from seamline.base.errors import SeamlineError
+from seamline.base.errors import SeamlineError, counted
 from seamline.evaluation.average_precision import Floats, Ints, Matches, average_precision, read_ground_truth
 from seamline.evaluation.bootstrap import draw_weights, groups_showing, mean_of_classes, sample_precisions
 from seamline.evaluation.measure import groups_beside
@@ -23,6 +23,7 @@ from seamline.params.evaluate import IouThresholds
 
 DRAWS = 1000
 SEED = 0
+DECIMALS = 5  # of reports/export.json
 FEWEST = 50  # groups; draws of fewer vary too little to say anything
 # Nominal levels of the two one-sided bounds. Draws of a small split vary less than small splits do, so that a nominal
 # 95% of the upper bound would be 87% to 92%; with these the errors are about 5% (bench/gates.py, docs/evaluation.md).
@@ -48,6 +49,7 @@ class Drop(NamedTuple):
 
     value: float | None  # None: the photos show nothing
     interval: list[float] | None  # [low, high]: one-sided bounds, each right in 95 of 100 cases; None: not known
+    groups: int = 0  # of the photos, those that show an instance
 
 
 def read_gate(split: Path, on: str) -> Gate:
@@ -68,21 +70,21 @@ def read_gate(split: Path, on: str) -> Gate:
     missing = [number for number in every if str(number) not in group_of]
     if missing:
         raise SeamlineError(f"{split / 'groups.json'}: lacks image {missing[0]}; the split stage makes it.")
-    counted = [
+    known = [
         number
         for number, image in sorted(every.items())
         if not (number in train.imgs or image["file_name"] in file_names or group_of[str(number)] in trained)
     ]
     truth = COCO()
     truth.dataset = {
-        "images": [every[number] for number in counted],
-        "annotations": [one for part in parts for one in part.anns.values() if one["image_id"] in set(counted)],
+        "images": [every[number] for number in known],
+        "annotations": [one for part in parts for one in part.anns.values() if one["image_id"] in set(known)],
         "categories": list(parts[0].cats.values()),
     }
     with contextlib.redirect_stdout(io.StringIO()):
         truth.createIndex()
-    groups = np.array([group_of[str(number)] for number in counted], dtype=np.int64)
-    return Gate(on, truth, groups, split / "test.json" if "test" in names else None, len(every) - len(counted))
+    groups = np.array([group_of[str(number)] for number in known], dtype=np.int64)
+    return Gate(on, truth, groups, split / "test.json" if "test" in names else None, len(every) - len(known))
 
 
 def gate_to_record(gate: Gate) -> Record:
@@ -102,7 +104,8 @@ def measure_drop(
     ours, theirs = first.summary["mAP50_95"], other.summary["mAP50_95"]
     if ours is None or theirs is None:
         return Drop(None, None)
-    return Drop(ours - theirs, drop_interval(first.matches, other.matches, gate.groups))
+    shown = groups_showing(first.matches, gate.groups)
+    return Drop(ours - theirs, drop_interval(first.matches, other.matches, gate.groups), shown)
 
 
 def drop_interval(reference: Matches, found: Matches, groups: Ints, seed: int = SEED) -> list[float] | None:
@@ -156,8 +159,29 @@ def outcome_of(drop: Drop, max_drop: float) -> str:
     return ACCEPTED if high <= max_drop else REFUSED if low > max_drop else NOT_KNOWN
 
 
-def drop_to_text(value: float | None, interval: Sequence[float] | None) -> str:
-    """Such as 0.0004 (-0.0080 to 0.0106)."""
+def cost_to_text(value: float | None, interval: Sequence[float] | None) -> str:
+    """Such as "costs 0.0004 (-0.0080 to 0.0106)", or "gains 0.0002" where a drop is negative.
+
+    Rounded as in reports/export.json first, so that one drop reads alike wherever it is said.
+    """
     if value is None:
-        return "unknown"
-    return f"{value:.4f}" + ("" if interval is None else " ({:.4f} to {:.4f})".format(*interval))
+        return "costs an unknown amount"
+    shown = f"{round(value, DECIMALS):.4f}"
+    if shown in ("0.0000", "-0.0000"):
+        verb, sign = "costs nothing measurable", 1
+    else:
+        verb, sign = (f"gains {shown[1:]}", -1) if shown.startswith("-") else (f"costs {shown}", 1)
+    if interval is None:
+        return verb
+    low, high = sorted(sign * round(one, DECIMALS) + 0.0 for one in interval)
+    return f"{verb} ({low:.4f} to {high:.4f})"
+
+
+def why_no_interval(groups: int) -> str:
+    """Which of drop_interval's two conditions is not met: how many groups there are, or how the draws differ."""
+    if groups < FEWEST:
+        return (
+            f"these are only {counted(groups, 'group')} that show an instance (photos that belong together are one "
+            f"group), and an interval needs {FEWEST}"
+        )
+    return f"it is the same however the {groups} groups of photos are drawn again, so that there is no interval"

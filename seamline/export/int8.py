@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 from seamline.base.coco import Record
 from seamline.base.errors import counted
 from seamline.export.comparison import figure_name
-from seamline.export.drops import FEWEST, Drop, Gate, drop_to_text, gate_to_record, outcome_of
+from seamline.export.drops import DECIMALS, Drop, Gate, cost_to_text, gate_to_record, outcome_of, why_no_interval
 from seamline.export.exporters import exporter_of
 from seamline.export.openvino import save_openvino
 from seamline.images.reading import read_image
@@ -29,6 +29,13 @@ T = TypeVar("T")
 # finds boxes and masks; layer by layer, what NNCF finds to do no harm. The first rung that is not refused is taken.
 FULL, ACCURACY_CONTROL = "full", "accuracy control"
 RUNGS = (FULL, "with zero points", "head in f32", ACCURACY_CONTROL)
+# The same for sentences.
+SAID = {
+    FULL: "with all layers quantised",
+    "with zero points": "with all layers quantised and zero points",
+    "head in f32": "with the head left in f32",
+    ACCURACY_CONTROL: "with layers put back to f32 by accuracy control",
+}
 
 
 def quantise(
@@ -137,11 +144,13 @@ def rungs_until_one_holds(
         rungs.append(
             {
                 "rung": rung,
+                "said": SAID[rung],
                 figure_name(kind): average_precision,
                 "drop": reference - average_precision,
                 "precision": precision,
                 "gate_drop": drop.value,
                 "gate_interval": drop.interval,
+                "gate_groups": drop.groups,
                 # Accuracy control may put every layer back, and then nothing is lost and nothing won.
                 "outcome": outcome_of(drop, max_drop) if precision == "int8" else REFUSED,
             }
@@ -156,13 +165,13 @@ def why_no_int8(rungs: Sequence[Record], kind: str, gate: Gate, max_drop: float)
     if rungs[-1]["outcome"] != REFUSED:
         return None
     costs = ", ".join(
-        f"{drop_to_text(rung['gate_drop'], rung['gate_interval'])} with {rung['rung']}"
+        f"{cost_to_text(rung['gate_drop'], rung['gate_interval'])} {rung['said']}"
         + ("" if rung["precision"] == "int8" else ", which left nothing INT8")
         for rung in rungs
     )
     return (
         f"INT8 costs more {kind} mAP50-95 on {gate.photos} than export.int8.max_drop ({max_drop:g}) allows: "
-        f"{costs}; raise export.int8.max_drop or train longer (train.epochs)."
+        f"it {costs}; raise export.int8.max_drop or train longer (train.epochs)."
     )
 
 
@@ -171,11 +180,11 @@ def why_not_known(rungs: Sequence[Record], kind: str, gate: Gate, max_drop: floa
     last = rungs[-1]
     if last["outcome"] != NOT_KNOWN:
         return None
-    few = "" if last["gate_interval"] else f"; an interval needs {FEWEST} groups of photos, and draws that differ"
     wider = "" if gate.test else ", or set export.int8.gate_on to val+test"
     photos = f"{counted(len(gate.groups), 'photo')} of {gate.photos}"
     if last["gate_drop"] is not None:
-        measured = f"on {photos} it costs {drop_to_text(last['gate_drop'], last['gate_interval'])}{few}"
+        measured = f"on {photos} it {cost_to_text(last['gate_drop'], last['gate_interval'])}"
+        measured += "" if last["gate_interval"] else f", but {why_no_interval(last['gate_groups'])}"
     elif len(gate.groups):
         measured = f"{photos} show no instance to measure it on"
     else:
@@ -188,7 +197,7 @@ def why_not_known(rungs: Sequence[Record], kind: str, gate: Gate, max_drop: floa
 
 def outcome_metadata(rung: Record, gate: Gate) -> dict[str, str]:
     """What the model file says of its gate, for whoever opens it without reports/export.json."""
-    drop = drop_to_text(rung["gate_drop"], rung["gate_interval"])
+    drop = cost_to_text(rung["gate_drop"], rung["gate_interval"])
     return {
         "int8_gate": rung["outcome"],
         "int8_drop": f"{drop} on {counted(len(gate.groups), 'photo')} of {gate.photos}",
@@ -213,5 +222,5 @@ def rungs_to_records(rungs: Sequence[Record]) -> list[Record]:
 
 def rounded(value: Any) -> Any:
     if isinstance(value, list):
-        return [round(one, 5) for one in value]
-    return round(value, 5) if isinstance(value, float) else value
+        return [round(one, DECIMALS) for one in value]
+    return round(value, DECIMALS) if isinstance(value, float) else value

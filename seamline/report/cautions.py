@@ -5,14 +5,17 @@ from __future__ import annotations
 from seamline.base.coco import Record
 from seamline.base.errors import counted
 from seamline.benchmark.layers import records_to_reason
+from seamline.benchmark.recommendation import faster_but_not_known, recommended
 from seamline.evaluation.bootstrap import FEWEST
 from seamline.evaluation.seed_limits import limit_between
+from seamline.export.drops import cost_to_text, why_no_interval
 from seamline.models.model_facts import YOLO
+from seamline.params.export import Export
 from seamline.params.loader import Params
 from seamline.params.pull import Pull
 from seamline.params.split import Split
 from seamline.params.train import Train
-from seamline.report.contents import kind_of, listed, losses_of_data
+from seamline.report.contents import kind_of, listed, losses_of_data, threshold_is
 
 SAMPLE = "samples/garments.zip"
 FEW_INSTANCES = 30  # of a class on test; a figure from fewer says little
@@ -37,6 +40,7 @@ def cautions(reports: Record, params: Params) -> list[str]:
         *certainty_cautions(reports),
         *weak_spots(reports),
         *data_cautions(reports, params),
+        *cost_cautions(reports, params),
         *speed_cautions(reports),
     ]
     if reports["model"]["family"] == YOLO:
@@ -70,8 +74,8 @@ def certainty_cautions(reports: Record) -> list[str]:
     found = []
     if span is None and groups < FEWEST:
         found.append(
-            f"It is unknown how certain the figures are: the garments on test come from {counted(groups, 'group')} of "
-            f"photos that do not belong together, and an interval needs {FEWEST}."
+            f"It is unknown how certain the figures are: the garments on test come from "
+            f"{counted(groups, 'independent group')} of photos, and an interval needs {FEWEST}."
         )
     elif span is None:
         found.append(
@@ -88,7 +92,7 @@ def certainty_cautions(reports: Record) -> list[str]:
         found.append(
             f"Another seed alone changes {kind} mAP50-95 on test: {len(values)} seeds gave {min(values):.3f} to "
             f"{max(values):.3f} (reports/train/seed_spread.json). A training that differs from their mean by less than "
-            f"{limit_between(values, values[:1]):.3f} may be neither better nor worse."
+            f"{limit_between(values, values[:1]):.3f} may differ by chance alone."
         )
     else:
         found.append(
@@ -124,8 +128,8 @@ def weak_spots(reports: Record) -> list[str]:
         found.append(
             f"Scores are not probabilities: they are off by {error:.3f} on average, where chance alone would give "
             f"{by_chance['mean']:.3f}, and at most {by_chance['limit']:.3f} in 95 of 100 cases "
-            f"(reports/evaluate/operating_point.json). Choose a threshold by its effect; {point['threshold']:.2f} had "
-            "the best F1 on val."
+            f"(reports/evaluate/operating_point.json). Choose a threshold by its effect; {point['threshold']:.2f} is "
+            f"{threshold_is(reports)}."
         )
     return found
 
@@ -139,6 +143,12 @@ def data_cautions(reports: Record, params: Params) -> list[str]:
         found.append(f"{reports['export']['int8_not_known']} Until then INT8 is not recommended.")
     if params[Train].imgsz < SMALL_INPUT_PX:
         found.append(f"The model sees images at only {params[Train].imgsz} px; small garments are lost.")
+    if params[Split].group_by is None:
+        found.append(
+            "No field says which photos belong together (split.group_by: null), so that only near-duplicates and "
+            "versions of a photo were kept in one split. If several photos show one item, it may be in train and test, "
+            "and the accuracy looks better than it is."
+        )
     if params[Split].near_duplicate_bits is None:
         found.append("Near-duplicates across splits were not looked for (split.near_duplicate_bits: null).")
     lost = sum(count for _, reason, count in losses_of_data(reports) if reason.startswith("dropped"))
@@ -150,12 +160,9 @@ def data_cautions(reports: Record, params: Params) -> list[str]:
 
 
 def speed_cautions(reports: Record) -> list[str]:
-    """What disturbed the benchmark, and how far its figures reach."""
+    """How far the benchmark's figures reach; the templates list what disturbed it."""
     benchmark, environment = reports["benchmark"], reports["environment"]
-    found = [
-        f"While speed was measured: {sentence[0].lower()}{sentence[1:]}"
-        for sentence in reports["conditions"]["disturbances"]
-    ]
+    found = []
     noisy = [name for name, row in benchmark.items() if row["throughput_spread"] > NOISY]
     if noisy:
         found.append(
@@ -168,4 +175,26 @@ def speed_cautions(reports: Record) -> list[str]:
         f"Speed depends on the machine: this was measured on {environment['processor']}, "
         f"{counted(environment['cores_used'], 'core')}. To measure on yours: dvc repro --single-item --force benchmark."
     )
+    return found
+
+
+def cost_cautions(reports: Record, params: Params) -> list[str]:
+    """Formats that would be recommended for their speed if it were known what they cost; INT8 has its own sentence."""
+    from seamline.charts.benchmark import FORMAT_LABELS
+
+    rows, max_drop, kind = reports["benchmark"], params[Export].int8.max_drop, kind_of(reports)
+    found = []
+    for name in faster_but_not_known(rows, recommended(rows, max_drop), max_drop):
+        row, key = rows[name], f"{kind}_mAP50_95_delta"
+        if row["int8_gate"] is not None:
+            continue
+        interval = row[f"{key}_interval"]
+        cost = cost_to_text(-row[key], None if interval is None else [-interval[1], -interval[0]])
+        groups = reports["settings"]["test"]["groups_showing_an_instance"]
+        few = "" if interval else f", but {why_no_interval(groups)}"
+        found.append(
+            f"{FORMAT_LABELS.get(name, name)} is faster than the recommended format ({row['throughput_img_s']:.0f} "
+            f"images/s), and whether it costs more {kind} mAP50-95 than export.int8.max_drop ({max_drop:g}) allows is "
+            f"not known: on test it {cost}{few}. Give test more photos (split.ratios)."
+        )
     return found

@@ -17,6 +17,7 @@ import msgspec
 from seamline.base.coco import Record
 from seamline.base.errors import SeamlineError, counted
 from seamline.base.files import read_json
+from seamline.benchmark.recommendation import FASTER
 from seamline.evaluation.kinds import primary_kind
 from seamline.evaluation.mistakes import background_label
 from seamline.evaluation.seed_limits import limit_between
@@ -192,6 +193,23 @@ def how_to_run(name: str) -> str:
         "openvino_int8": "models/export/openvino_int8",
     }
     return f"seamline predict {models[name]} photos" + (" --precision bf16" if name.endswith("_bf16") else "")
+
+
+def speeds_beside(speeds: Mapping[str, str], labels: Mapping[str, str]) -> list[str]:
+    """What is said of the formats that may be as fast as the recommended one, by their verdicts of may_be_as_fast."""
+    said = {verdict: verdict for verdict in speeds.values()} | {FASTER: "faster, but not known to be as accurate"}
+    found = []
+    for verdict, words in said.items():
+        if names := [labels.get(name, name) for name, own in speeds.items() if own == verdict]:
+            found.append(f"{listed(names)}: {words}")
+    return found
+
+
+def threshold_is(reports: Record) -> str:
+    """How the score threshold was chosen: without a right prediction on val every threshold is as good."""
+    if reports["operating_point"]["val"]["right"]:
+        return "the best F1 on val"
+    return "only the default, as no prediction on val is right"
 
 
 def trained_on(training: Record) -> str:

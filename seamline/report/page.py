@@ -16,6 +16,7 @@ from matplotlib.figure import Figure
 
 from seamline.base.errors import SeamlineError
 from seamline.base.escaping import to_code, to_line, to_markdown
+from seamline.export.drops import cost_to_text
 from seamline.images.lettering import PREFIX, without_warnings
 from seamline.images.reading import read_image
 
@@ -86,6 +87,7 @@ def render(template: str, **values: Any) -> str:
         finalize=None if template.endswith(".html") else as_markdown,
     )
     environment.filters |= {
+        "cost": cost_to_text,
         "figure": to_figure,
         "span": to_span,
         "code": to_code,

@@ -5,20 +5,29 @@ from __future__ import annotations
 from pathlib import Path
 
 from seamline.base.coco import Record
+from seamline.base.errors import counted
+from seamline.benchmark.recommendation import recommended
 from seamline.benchmark.tables import kind_of_rows
 from seamline.evaluation.kinds import KINDS, PLURALS
+from seamline.report.contents import how_to_run
 from seamline.report.records import read_record
 
 EXPORTED = ("onnx", "openvino", "openvino_f16", "openvino_int8")
 
 
-def reports_to_lines(reports: Path, weights: Path) -> list[str]:
+def reports_to_lines(reports: Path, weights: Path, max_drop: float, here: Record) -> list[str]:
     """Accuracy, speed and files of the last run.
+
+    Args:
+        max_drop: export.int8.max_drop.
+        here: this machine's processor_kind.
 
     Raises:
         SeamlineError: naming the file that is missing, or lacks a figure.
     """
-    metrics, benchmark, export = (read_record(reports / f"{name}.json") for name in ("metrics", "benchmark", "export"))
+    metrics, benchmark, export, environment = (
+        read_record(reports / f"{name}.json") for name in ("metrics", "benchmark", "export", "environment")
+    )
     lines = []
     if not weights.is_file():
         lines = ["\nFigures of an earlier run: the model is not here. dvc repro makes it, or dvc pull fetches it."]
@@ -28,6 +37,8 @@ def reports_to_lines(reports: Path, weights: Path) -> list[str]:
         *lines,
         *accuracy_lines(metrics),
         *speed_lines(benchmark),
+        *machine_lines(environment, here),
+        f"recommended: {how_to_run(recommended(benchmark, max_drop))}",
         f"\nreport:  {reports / 'index.html'} (open it), {reports}/*.json (every number)",
         f"models:  {weights}, models/export/{{{','.join(exported)}}}",
         *([f"no INT8: {export['int8_refused']}"] if export["int8_refused"] else []),
@@ -57,3 +68,15 @@ def speed_lines(benchmark: Record) -> list[str]:
             f"{row['model_mb']:>5.1f}{row[f'{kind}_mAP50_95']:>16.3f}"
         )
     return lines
+
+
+def machine_lines(environment: Record, here: Record) -> list[str]:
+    """On which processor speed was measured; where that is another one, how to measure on this one."""
+    cores = counted(environment["cores_used"], "core")
+    measured = f"measured on {environment['processor']}, {cores}"
+    if (environment["processor"], environment["instructions"]) == (here["name"], here["instructions"]):
+        return [measured]
+    return [
+        f"{measured}: another kind of processor than here ({here['name']})",
+        "to measure here: dvc repro --single-item --force benchmark",
+    ]

@@ -6,7 +6,7 @@ and never written to disk. OUT gets results.json (COCO results) and images.json 
 predictions.csv, a few pictures in overlays, and errors.csv with the files that could not be used; if there are any, the
 exit status is 1, and all others are done. Finished photos are in OUT/unfinished: after a kill the same command resumes.
 
-Example: seamline predict models/export/openvino_int8 photos 's3://my-bucket/more' --confidence 0.4
+Example: seamline predict models/export/openvino photos 's3://my-bucket/more' --confidence 0.4
 """
 
 import argparse

@@ -15,6 +15,10 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument("--report", type=Path, default=Path("reports"), help="folder of the reports (default: reports)")
     args = parser.parse_args(arguments)
 
+    from seamline.base.processors import processor_kind
+    from seamline.params.export import Export
+    from seamline.params.loader import load_params
     from seamline.report.summary import reports_to_lines
 
-    print("\n".join(reports_to_lines(args.report, Path("models/train/best.pt"))))
+    max_drop = load_params()[Export].int8.max_drop
+    print("\n".join(reports_to_lines(args.report, Path("models/train/best.pt"), max_drop, processor_kind())))

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
@@ -17,6 +18,7 @@ from seamline.base.errors import SeamlineError
 from seamline.benchmark.accuracy import accuracy_figures
 from seamline.benchmark.differences import mean_iou, most_different
 from seamline.benchmark.rows import Row
+from seamline.export.drops import FEWEST, Gate, measure_drop
 from seamline.images.reading import read_image
 from seamline.params.evaluate import Evaluate
 from seamline.params.loader import load_params
@@ -44,11 +46,15 @@ class StubProcess:
 @pytest.fixture
 def split(tmp_path: Path) -> Path:
     """A folder with test.json and groups.json; the images are in data/photos."""
-    photos = write_dataset(tmp_path / "data", count=16) / "photos"
-    (tmp_path / "split").mkdir()
-    (tmp_path / "split" / "test.json").write_bytes((photos.parent / "instances.json").read_bytes())
-    (tmp_path / "split" / "groups.json").write_text(json.dumps({str(number): number for number in range(1, 17)}))
-    return tmp_path / "split"
+    return split_of(tmp_path, 16)
+
+
+def split_of(folder: Path, count: int) -> Path:
+    photos = write_dataset(folder / "data", count=count) / "photos"
+    (folder / "split").mkdir()
+    (folder / "split" / "test.json").write_bytes((photos.parent / "instances.json").read_bytes())
+    (folder / "split" / "groups.json").write_text(json.dumps({str(number): number for number in range(1, count + 1)}))
+    return folder / "split"
 
 
 def plain_box_map(test: Path, results: list[Record]) -> float:
@@ -73,7 +79,8 @@ def test_boxes_are_compared_by_their_iou() -> None:
     assert most_different({"pytorch": empty, "onnx": []}, "pytorch", 0.25, [1], "box")["mean_iou"] == {"onnx": None}
 
 
-def test_accuracy_is_that_of_the_kinds_found(split: Path) -> None:
+def test_accuracy_is_that_of_the_kinds_found(tmp_path: Path) -> None:
+    split = split_of(tmp_path, FEWEST)
     truth, limits = COCO(str(split / "test.json")), load_params(PARAMS)[Evaluate]
     found = {name: noisy_results(truth, seed) for seed, name in enumerate(("pytorch", "onnx"))}
     boxes = {name: [{**one} for one in records] for name, records in found.items()}
@@ -93,9 +100,20 @@ def test_accuracy_is_that_of_the_kinds_found(split: Path) -> None:
         "mask_mAP50_95", "mask_mAP50_95_delta", "mask_mAP50_95_delta_interval", "box_mAP50_95",
     ]  # fmt: skip
     assert both["onnx"]["box_mAP50_95"] == expected["onnx"]
+    # The same bounds as INT8's gate has on these photos, and with one group fewer none.
+    gate = Gate("val", truth, np.arange(FEWEST), None, 0)
+    drop = measure_drop(gate, found["pytorch"], found["onnx"], "mask", limits.iou_thresholds)
+    assert drop.interval is not None
+    assert both["onnx"]["mask_mAP50_95_delta_interval"] == [-drop.interval[1], -drop.interval[0]]
+    assert both["pytorch"]["mask_mAP50_95_delta_interval"] is None
+    groups = {str(number): max(number, 2) for number in range(1, FEWEST + 1)}
+    (split / "groups.json").write_text(json.dumps(groups))
+    few = accuracy_figures(split / "test.json", found, "pytorch", ("mask",), limits)
+    assert few["onnx"]["mask_mAP50_95_delta_interval"] is None
 
 
-def test_a_worse_row_has_its_whole_interval_below_zero(split: Path) -> None:
+def test_a_worse_row_has_its_whole_interval_below_zero(tmp_path: Path) -> None:
+    split = split_of(tmp_path, FEWEST)
     limits = load_params(PARAMS)[Evaluate]
     truth = COCO(str(split / "test.json"))
     keys = ("image_id", "category_id", "bbox")
@@ -129,6 +147,7 @@ def test_the_stage_measures_boxes_alone(
         return StubProcess(row.name, BoxDetector(split / "test.json", seed=row.name == "openvino_int8"))
 
     monkeypatch.setattr(benchmark, "start_row", start)
+    monkeypatch.setattr(benchmark, "measure_layers", lambda *arguments: [])  # stubs have no layers
     monkeypatch.setattr(benchmark, "int8_gate", lambda path: None)  # there is no model to read it from
     run_stage(monkeypatch, benchmark.main, weights, exported, split, tmp_path / "data" / "photos", reports)
     rows = json.loads((reports / "benchmark.json").read_text())

@@ -79,7 +79,7 @@ def test_without_proc_it_is_not_known_what_others_took(without_proc: None) -> No
     assert [found[f"{name}_share"] for name in ("stolen", "other", "throttled")] == [None] * 3
     assert found["pace_spread"] == pytest.approx(0.02)
     [sentence] = found["disturbances"]
-    assert sentence == f"How much of the cores' time others took is not known: {machine.PROC / 'stat'} does not say."
+    assert sentence == f"How much of the cores' time others took is not known, as {machine.PROC / 'stat'} does not say."
 
 
 def test_nor_where_the_cores_have_other_numbers_there() -> None:
@@ -96,7 +96,7 @@ def test_without_a_control_group_it_is_not_known_whether_a_limit_held_it_up(
     found = conditions(taken._replace(total_s=0), taken, STEADY)
     assert found["throttled_share"] is None
     assert found["stolen_share"] is not None
-    assert f"is not known: there is no {tmp_path / 'cpu.stat'}." in found["disturbances"][0]
+    assert f"is not known, as there is no {tmp_path / 'cpu.stat'}." in found["disturbances"][0]
 
 
 def test_without_a_way_to_keep_to_cores_it_says_so(monkeypatch: pytest.MonkeyPatch) -> None:

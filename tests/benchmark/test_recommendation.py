@@ -7,7 +7,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-from seamline.benchmark.recommendation import as_fast, recommended
+from seamline.benchmark.recommendation import (
+    EQUAL,
+    FASTER,
+    UNSURE,
+    faster_but_not_known,
+    may_be_as_fast,
+    outcomes_of_rows,
+    recommended,
+)
 
 
 def row(
@@ -17,6 +25,7 @@ def row(
     precision: str = "f32",
     gate: str | None = None,
     device: str = "cpu",
+    steady: bool = True,
 ) -> dict[str, Any]:
     return {
         "throughput_img_s": throughput,
@@ -26,6 +35,7 @@ def row(
         "throughput_rounds_img_s": [throughput * (1 + 0.05 * (-1) ** number) for number in range(16)],
         "precision": precision,
         "int8_gate": gate,
+        "steady": steady,
         "device": device,
     }
 
@@ -85,7 +95,7 @@ def test_a_lossless_row_wins_where_they_are_even() -> None:
     assert recommended(rows, 0.01) == "openvino_int8"  # always 4% faster, whatever slows both
     lossy["throughput_rounds_img_s"] = [95.0, 115.0, 99.0, 105.0] * 4
     assert recommended(rows, 0.01) == "onnx"
-    assert as_fast(rows, "openvino_int8") == ["onnx"]
+    assert may_be_as_fast(rows, "openvino_int8") == {"onnx": UNSURE}
     rows["openvino"] = row(101)
     assert recommended(rows, 0.01) == "openvino"  # the faster of the lossless ones
     for one in rows.values():
@@ -101,7 +111,7 @@ def test_the_reference_is_recommended_where_nothing_else_may_be() -> None:
 def test_a_gpu_is_never_recommended_for_the_processor() -> None:
     rows = {"pytorch": row(50), "onnx": row(100), "onnx_cuda": row(900, device="cuda")}
     assert recommended(rows, 0.01) == "onnx"
-    assert as_fast(rows, "onnx") == []
+    assert may_be_as_fast(rows, "onnx") == {}
 
 
 def test_a_difference_is_rarely_seen_between_equally_fast_formats() -> None:
@@ -116,3 +126,50 @@ def test_a_difference_is_rarely_seen_between_equally_fast_formats() -> None:
             one["throughput_img_s"] = float(np.median(one["throughput_rounds_img_s"]))
         wrong += recommended(rows, 0.01) == "openvino_int8"
     assert wrong / 1000 < 0.05
+
+
+def test_equally_fast_is_only_what_is_known_to_be_near() -> None:
+    rows = {"pytorch": row(50), "onnx": row(100), "openvino": row(99)}
+    pace = np.array([1.02, 0.98] * 8)
+    for spread, known in ((1.0, EQUAL), (1.5, EQUAL), (5.0, UNSURE)):  # of the ratio: 2%, 3%, 10%
+        rows["openvino"]["throughput_rounds_img_s"] = list(np.array(row(100)["throughput_rounds_img_s"]) * pace**spread)
+        assert may_be_as_fast(rows, "onnx") == {"openvino": known}
+    rows["openvino"] = row(99, steady=False)
+    rows["openvino"]["throughput_rounds_img_s"] = row(100)["throughput_rounds_img_s"]
+    assert may_be_as_fast(rows, "onnx") == {"openvino": UNSURE}  # its own speed is not known
+    rows["openvino"] = row(103)
+    assert may_be_as_fast(rows, "onnx") == {"openvino": FASTER}  # by little, and in every round
+    for one in rows.values():
+        one["throughput_rounds_img_s"] = one["throughput_rounds_img_s"][:3]
+    assert may_be_as_fast(rows, "onnx") == {"pytorch": UNSURE, "openvino": UNSURE}
+
+
+def test_a_row_that_had_not_become_steady_is_passed_over() -> None:
+    rows = {"pytorch": row(300, steady=False), "onnx": row(100), "openvino": row(120)}
+    assert recommended(rows, 0.01) == "openvino"
+    for one in rows.values():
+        one["steady"] = False
+    assert recommended(rows, 0.01) == "pytorch"
+
+
+def test_one_rule_decides_of_every_precision() -> None:
+    """Without an interval, as of few groups, bf16 is as little known as INT8 is."""
+    rows = {
+        "pytorch": row(50),
+        "openvino": row(100),
+        "openvino_bf16": row(200, -0.0017, None, "bf16"),
+        "openvino_int8": row(300, 0.001, None, "int8", "not known"),
+    }
+    assert outcomes_of_rows(rows, 0.01) == {
+        "pytorch": None, "openvino": None, "openvino_bf16": "not known", "openvino_int8": "not known",
+    }  # fmt: skip
+    assert recommended(rows, 0.01) == "openvino"
+    assert faster_but_not_known(rows, "openvino", 0.01) == ["openvino_bf16", "openvino_int8"]
+    rows["openvino_bf16"] = row(200, -0.0017, [-0.006, 0.003], "bf16")
+    assert recommended(rows, 0.01) == "openvino_bf16"
+    assert faster_but_not_known(rows, "openvino_bf16", 0.01) == ["openvino_int8"]
+    for delta, interval in ((-0.005, [-0.02, -0.011]), (-0.02, None)):
+        rows["openvino_bf16"] = row(200, delta, interval, "bf16")
+        assert outcomes_of_rows(rows, 0.01)["openvino_bf16"] == "refused"
+    rows["openvino_bf16"] = row(20, -0.0017, None, "bf16")
+    assert faster_but_not_known(rows, "openvino", 0.01) == ["openvino_int8"]  # a slow one is not missed

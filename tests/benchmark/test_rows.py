@@ -61,6 +61,8 @@ def test_what_cannot_be_compared_is_marked_with_the_reason() -> None:
     assert not_comparable(row | {"threads": 1}, row, True) == "has 1 threads and an input of 160 px"
     assert not_comparable(row | {"imgsz": 320}, row, True) == "has 2 threads and an input of 320 px"
     assert not_comparable(row, row, stable=False) == "had not become steady when the warm-up ended"
+    both = "computes in bf16 and had not become steady when the warm-up ended"
+    assert not_comparable(row | {"precision": "bf16"}, row, stable=False) == both
 
 
 def test_a_row_is_opened_as_it_says(monkeypatch: pytest.MonkeyPatch) -> None:

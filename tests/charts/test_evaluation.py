@@ -71,6 +71,12 @@ def test_a_missing_value_leaves_a_gap_and_not_a_zero() -> None:
     assert np.asarray(line.get_xydata()).tolist() == [[1, 0.5], [3, 0.7]]
 
 
+def test_the_only_epoch_of_a_training_is_seen() -> None:
+    for count, marker in ((1, "o"), (9, "None")):
+        figure = curve_figure(list(range(count)), {"y": [0.5] * count}, "t", xlabel="x", ylabel="y")
+        assert [line.get_marker() for line in figure.axes[0].lines] == [marker]
+
+
 def test_of_many_classes_their_mean_is_drawn() -> None:
     many = {f"precision {number}": [1.0, 0.0] for number in range(CURVES + 1)}
     figure = precision_recall_figure({"recall": [0.0, 1.0], "precision": [0.9, 0.1], **many})

@@ -28,7 +28,6 @@ from seamline.evaluation.average_precision import (
 from seamline.evaluation.calibration import FLOOR
 from seamline.evaluation.explanation import write_evaluation
 from seamline.evaluation.measure import (
-    difference_interval,
     evaluate_files,
     measure,
     read_results,
@@ -225,16 +224,6 @@ def test_pictures_are_of_the_images_they_are_said_to_be(evaluated: Path) -> None
     picture = cv2.imread(str(evaluated / "evaluate" / "worst" / f"{worst[0]['image_id']}.jpg"))
     assert picture is not None
     assert picture.shape == (384, 2 * 256 + 6, 3)  # of 40 x 60, twice
-
-
-def test_the_difference_of_two_models_is_taken_draw_by_draw(evaluated: Path, params: Evaluate) -> None:
-    found = evaluate_files(evaluated / "split", evaluated / "predictions", params)
-    first, other = found["val", "mask"], found["test", "mask"]  # the same images, other predictions
-    assert difference_interval(first, first) is None  # nothing differs in any draw
-    low, high = difference_interval(first, other) or (0, 0)
-    assert difference_interval(other, first) == pytest.approx([-high, -low])
-    difference = (other.summary["mAP50_95"] or 0) - (first.summary["mAP50_95"] or 0)
-    assert low < difference < high
 
 
 def test_an_image_in_no_group_is_named(evaluated: Path, params: Evaluate) -> None:

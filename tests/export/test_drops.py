@@ -21,8 +21,8 @@ from seamline.export.drops import (
     SEED,
     Drop,
     Gate,
+    cost_to_text,
     drop_interval,
-    drop_to_text,
     gate_to_record,
     measure_drop,
     outcome_of,
@@ -106,7 +106,7 @@ def test_only_the_gates_photos_are_measured(split: Path) -> None:
         for one in read_ground_truth(split / f"{name}.json").anns.values()
     ]
     without = [one for one in boxes if one["image_id"] != 7]
-    assert measure_drop(gate, boxes, boxes, "box", IOUS) == Drop(0.0, None)
+    assert measure_drop(gate, boxes, boxes, "box", IOUS)[:2] == (0.0, None)
     assert measure_drop(gate, boxes, [one for one in boxes if one["image_id"] > 3], "box", IOUS).value == 0
     lost = measure_drop(gate, boxes, without, "box", IOUS)
     assert lost.value == pytest.approx(1 - 76 / 101)  # three of four reach 76 of COCO's 101 recalls
@@ -252,7 +252,7 @@ def test_too_few_groups_and_equal_models_say_nothing(tmp_path: Path) -> None:
     assert lost(tmp_path, 50, 5).interval is not None
     assert lost(tmp_path, 49, 5).interval is None
     assert lost(tmp_path, 98, 10, [number // 2 for number in range(98)]).interval is None
-    assert lost(tmp_path, 60, 0) == Drop(0.0, None)
+    assert lost(tmp_path, 60, 0) == Drop(0.0, None, 60)
     numbers = list(range(1, 71))
     gate = gate_of(tmp_path, numbers, list(range(70)), shown=set(numbers[:49]))  # the others show nothing
     assert measure_drop(gate, found_on(numbers[:49]), found_on(numbers[:45]), "box", COCO_IOUS).interval is None
@@ -263,6 +263,11 @@ def test_too_few_groups_and_equal_models_say_nothing(tmp_path: Path) -> None:
 
 
 def test_a_drop_in_words() -> None:
-    assert drop_to_text(None, None) == "unknown"
-    assert drop_to_text(0.00044, None) == "0.0004"
-    assert drop_to_text(0.00044, [-0.008, 0.01056]) == "0.0004 (-0.0080 to 0.0106)"
+    assert cost_to_text(None, None) == "costs an unknown amount"
+    assert cost_to_text(0.00044, None) == "costs 0.0004"
+    assert cost_to_text(0.00044, [-0.008, 0.01056]) == "costs 0.0004 (-0.0080 to 0.0106)"
+    assert cost_to_text(-0.00044, [-0.008, 0.01056]) == "gains 0.0004 (-0.0106 to 0.0080)"
+    assert cost_to_text(-0.00004, [-0.008, 0.0]) == "costs nothing measurable (-0.0080 to 0.0000)"
+    # Rounded once more from the five decimals of the report, it is the same text.
+    for value in (-0.000152, -0.000148, 0.00025499, 0.00004999):
+        assert cost_to_text(value, None) == cost_to_text(round(value, 5), None)

@@ -91,8 +91,10 @@ def test_the_reasons_give_each_cost() -> None:
     rungs = climbed([near(0.03, 0.01), near(0.03, 0.01), near(0.02, 0.005), near(0.015, 0.001)])
     reason = why_no_int8(rungs, "mask", GATE, 0.01)
     assert reason is not None
-    assert "on val than export.int8.max_drop (0.01) allows: 0.0300 (0.0200 to 0.0400) with full, 0.0300" in reason
-    assert "0.0150 (0.0140 to 0.0160) with accuracy control; raise" in reason
+    allows = "on val than export.int8.max_drop (0.01) allows"
+    assert f"{allows}: it costs 0.0300 (0.0200 to 0.0400) with all layers" in reason
+    assert "quantised, costs 0.0300 (0.0200 to 0.0400) with all layers quantised and zero points, costs 0.02" in reason
+    assert "0.0150 (0.0140 to 0.0160) with layers put back to f32 by accuracy control; raise" in reason
     unsure = climbed([near(0.0004, 0.0102)])
     reason = why_not_known(unsure, "mask", GATE, 0.01)
     assert reason is not None
@@ -102,8 +104,19 @@ def test_the_reasons_give_each_cost() -> None:
     reason = why_not_known(unsure, "mask", wide, 0.01)
     assert reason is not None and "64 photos of val and test it costs" in reason and "gate_on" not in reason
     assert outcome_metadata(unsure[-1], GATE) == {
-        "int8_gate": "not known", "int8_drop": "0.0004 (-0.0098 to 0.0106) on 64 photos of val",
+        "int8_gate": "not known", "int8_drop": "costs 0.0004 (-0.0098 to 0.0106) on 64 photos of val",
     }  # fmt: skip
+
+
+def test_which_condition_of_an_interval_is_not_met_is_said() -> None:
+    few = why_not_known(climbed([Drop(-0.00016, None, 43)]), "mask", GATE, 0.01)
+    assert few is not None
+    assert "on 64 photos of val it gains 0.0002, but these are only 43 groups that show an instance" in few
+    assert "and an interval needs 50. Give val more photos" in few
+    alike = why_not_known(climbed([Drop(0.0, None, 60)]), "mask", GATE, 0.01)
+    assert alike is not None
+    assert "it costs nothing measurable, but it is the same however the 60 groups of photos are drawn again" in alike
+    assert "needs 50" not in alike
 
 
 # Operations whose activations are quantised with scales a hundred times too small, so that nothing is left of them.

@@ -244,6 +244,14 @@ def old_python(bench: Bench) -> Said:
     return bench.command("make", "setup", f"PYTHON={python}")
 
 
+@produces("...: python3...: command not found")
+def python_that_is_not_on_the_path(bench: Bench) -> Said:
+    for name in ("Makefile", "requirements.txt", "pyproject.toml"):
+        shutil.copy(PROJECT / name, bench.folder)
+    shutil.copytree(PROJECT / "dvc_hint", bench.folder / "dvc_hint")
+    return bench.command("make", "setup", "PYTHON=python3.99")
+
+
 @produces("ERROR: No matching distribution found for ...")
 def no_package_for_this_machine(bench: Bench) -> Said:
     arguments = ["install", "--no-index", "--no-deps", "--disable-pip-version-check", "seamline-of-nowhere==1"]
@@ -1370,7 +1378,7 @@ def reports_without_a_figure(bench: Bench) -> Said:
 
     shutil.copytree(REPORTS, bench.folder / "reports")
     (bench.folder / "reports" / "metrics.json").write_text('{"val": {"mask": {}}, "test": {"mask": {}}}')
-    return bench.run(lambda: reports_to_lines(Path("reports"), Path("best.pt")))
+    return bench.run(lambda: reports_to_lines(Path("reports"), Path("best.pt"), 0.01, {}))
 
 
 @produces("...: its reports are of another version of Seamline; run dvc repro there.")

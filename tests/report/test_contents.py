@@ -12,9 +12,11 @@ from scipy import stats
 
 from seamline.base.errors import SeamlineError
 from seamline.base.files import write_json
+from seamline.benchmark.recommendation import EQUAL, FASTER, UNSURE
 from seamline.models.exported import model_paths
 from seamline.params.loader import Params, load_params
 from seamline.params.pull import Pull
+from seamline.params.split import Split
 from seamline.report.cautions import cautions
 from seamline.report.code import code_identity
 from seamline.report.contents import (
@@ -23,7 +25,9 @@ from seamline.report.contents import (
     losses_of_data,
     read_reports,
     seeds_to_sentence,
+    speeds_beside,
     text_to_rows,
+    threshold_is,
     trained_on,
 )
 from seamline.report.records import read_record
@@ -99,7 +103,7 @@ def test_a_wide_interval_is_a_reason_to_be_careful_and_none_as_well(reports: Any
     reports["intervals"]["test"]["mask"]["mAP50_95"] = {"value": 0.7, "interval": None}
     assert says(reports, params, "whichever part of the test set is left out")
     reports["settings"]["test"]["groups_showing_an_instance"] = 3
-    assert says(reports, params, "from 3 groups of photos that do not belong together, and an interval needs 15")
+    assert says(reports, params, "come from 3 independent groups of photos, and an interval needs 15")
 
 
 def test_only_a_slice_whose_whole_interval_lies_below_is_worse(reports: Any, params: Params) -> None:
@@ -165,7 +169,7 @@ def test_the_limit_of_seeds_is_the_t_tests(reports: Any, params: Params) -> None
     said = (
         "3 seeds gave 0.650 to 0.670 (reports/train/seed_spread.json). A training that differs from their mean by less"
     )
-    assert says(reports, params, f"{said} than {limit:.3f} may be neither better nor worse")
+    assert says(reports, params, f"{said} than {limit:.3f} may differ by chance alone")
     sentence = seeds_to_sentence(reports["seed_spread"], "mask")
     assert "3 seeds gave mask mAP50-95 of 0.650 to 0.670 on test and 0.650 to 0.670 on val" in sentence
     assert f"more than {limit:.3f} on test and {limit:.3f} on val" in sentence
@@ -238,3 +242,42 @@ def test_the_code_is_named_by_the_commit_that_last_changed_it(
     stage.write_text(stage.read_text()[:-1])
     shutil.rmtree(project.root.parent / ".git")
     assert code_identity() == {"sha256": changed["sha256"], "commit": None, "changed_since": []}
+
+
+def test_without_a_grouping_field_nobody_knows_what_belongs_together(reports: Any, params: Params) -> None:
+    assert not says(reports, params, "No field says which photos belong together")
+    params[Split].group_by = None
+    assert says(reports, params, "No field says which photos belong together (split.group_by: null)")
+
+
+def test_a_faster_format_whose_cost_is_not_known_is_said(reports: Any, params: Params) -> None:
+    words = "OpenVINO bf16 is faster than the recommended format (4"
+    assert not says(reports, params, words)
+    row = {**reports["benchmark"]["openvino"], "precision": "bf16", "mask_mAP50_95_delta": -0.0017}
+    row["throughput_img_s"] *= 2
+    row["throughput_rounds_img_s"] = [2 * value for value in row["throughput_rounds_img_s"]]
+    row |= {"throughput_img_s": 418.2, "mask_mAP50_95_delta_interval": None}
+    reports["benchmark"]["openvino_bf16"] = row
+    reports["settings"]["test"]["groups_showing_an_instance"] = 22
+    assert says(reports, params, words)
+    assert says(reports, params, "on test it costs 0.0017, but these are only 22 groups that show an instance")
+    row["mask_mAP50_95_delta_interval"] = [-0.02, 0.01]
+    assert says(reports, params, "on test it costs 0.0017 (-0.0100 to 0.0200). Give test more photos")
+    row["mask_mAP50_95_delta_interval"] = [-0.005, 0.002]  # then it is the recommended one
+    assert not says(reports, params, words)
+
+
+def test_a_speed_that_may_be_another_is_not_called_equal() -> None:
+    labels = {"onnx": "ONNX Runtime"}
+    assert speeds_beside({}, labels) == []
+    assert speeds_beside({"onnx": EQUAL}, labels) == ["ONNX Runtime: equally fast within noise"]
+    assert speeds_beside({"onnx": EQUAL, "a": UNSURE, "b": UNSURE, "c": FASTER}, labels) == [
+        "ONNX Runtime: equally fast within noise", "a and b: not known which is faster",
+        "c: faster, but not known to be as accurate",
+    ]  # fmt: skip
+
+
+def test_the_default_threshold_is_not_called_the_best(reports: Any) -> None:
+    assert threshold_is(reports) == "the best F1 on val"
+    reports["operating_point"]["val"]["right"] = 0
+    assert threshold_is(reports) == "only the default, as no prediction on val is right"
