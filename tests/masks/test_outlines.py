@@ -302,11 +302,13 @@ def test_a_large_mask_of_noise_takes_no_minutes(kind: str) -> None:
 
 def test_large_lace_keeps_its_holes() -> None:
     """As cv2 draws them; their edges are too few for noise."""
-    mask = cv2.circle(np.zeros((1000, 1000), np.uint8), (500, 500), 490, 1, -1)
+    mask = np.zeros((1000, 1000), np.uint8)
+    cv2.circle(mask, (500, 500), 490, 1, -1)
     for row in range(220, 800, 24):
         for column in range(220, 800, 24):
             cv2.circle(mask, (column, row), 5, 0, -1)
     corners = mask_to_corners(mask)
-    again = cv2.fillPoly(np.zeros_like(mask), [np.asarray(corners)], 1)
+    again = np.zeros_like(mask)
+    cv2.fillPoly(again, [np.asarray(corners)], 1)
     assert np.count_nonzero(mask & again) / np.count_nonzero(mask | again) > 0.985
     assert cv2.connectedComponents(1 - again, connectivity=4)[0] > 600
