@@ -132,9 +132,8 @@ def canonical_annotations(
             repairs.append("annotation: id numbered anew, as it was missing, zero, text or taken")
             record |= {} if identity is None else {"source_id": record.get("source_id", identity)}
         if repairs:
-            place = place_of(parts[part], entry, record, images[part])
             for reason in repairs:
-                changes.repair(reason, place)
+                changes.repair(reason, place_of(parts[part], entry, record, images[part]))
         yield {**record, "id": numbers[index], "image_id": entry.number, "category_id": category}
     tally.check(reading.convention)
     tally.say(reading.convention)

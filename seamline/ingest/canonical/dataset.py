@@ -77,18 +77,13 @@ def canonicalise(
         raise SeamlineError(f"{source.parts[0].title}: no annotation of it can be used ({reasons(lost)}).")
     if not count:
         print(f"{to_terminal(source.parts[0].title)}: has no annotation; all its images are background")
-    report: Record = {
+    return {
         "layout": source.layout,
         "images": len(entries),
         "annotations": count,
         "categories": len(categories),
         "annotations_sha256": sha256_of(target / "annotations.json"),
-        "images_sha256": hashlib.sha256(
-            "".join(f"{entry.picture.sha256}  {entry.name}\n" for entry in entries).encode()
-        ).hexdigest(),
-    }
-    return {
-        **report,
+        "images_sha256": sha256_of_images(entries),
         **official_splits(source.parts[entry.part].split for entry in entries),
         "files_without_record": len(changes.left()),
         "repaired": changes.counts("repaired"),
@@ -99,6 +94,11 @@ def canonicalise(
         "crowds": crowds.habit(),
         "unchecked_masks": tally.unchecked,
     }
+
+
+def sha256_of_images(entries: Sequence[Entry]) -> str:
+    """Of the list of all images' hashes and names; see canonicalise."""
+    return hashlib.sha256("".join(f"{entry.picture.sha256}  {entry.name}\n" for entry in entries).encode()).hexdigest()
 
 
 def of_annotations(reading: Reading) -> Reading:

@@ -150,10 +150,10 @@ def may_be_meant(path: Path, folder: Path, annotation_files: Sequence[Path]) -> 
     shown = files_below(folder, tuple(PIPELINE_SUFFIXES))
     if path.stem in {name for photo in shown for name in (photo.stem, photo.name)}:
         return False
-    places = {folder, *(file.parent for file in (*annotation_files, *shown))}
+    folders = {folder, *(file.parent for file in (*annotation_files, *shown))}
     is_named = split_of_file(path.relative_to(folder)) is not None or ANNOTATED.search(path.name)
     data = path.read_bytes()
-    return bool(path.parent in places or is_named or any(f'"{key}"'.encode() in data for key in LISTS[:2]))
+    return bool(path.parent in folders or is_named or any(f'"{key}"'.encode() in data for key in LISTS[:2]))
 
 
 def what_is_there(folder: Path) -> str:
