@@ -114,7 +114,7 @@ def test_pull_and_prediction_judge_a_file_alike(name: str, pulled: tuple[Path, d
         assert name not in dropped
 
 
-def test_jpegs_of_which_a_part_is_lost_are_told_from_whole_ones(tmp_path: Path) -> None:
+def test_damaged_jpegs_are_found_among_whole_ones(tmp_path: Path) -> None:
     """Baseline and progressive, cut in the middle or overwritten there, and given their end marker."""
     rng = np.random.default_rng(3)
     paths, lost = [], []

@@ -109,12 +109,12 @@ def is_twice_at_top(data: bytes, key: str) -> bool:
     """Whether a JSON object has a key twice; readers take the last without a word."""
     pairs: list[tuple[str, Any]] = []
 
-    def kept(found: list[tuple[str, Any]]) -> None:
+    def keep_pairs(found: list[tuple[str, Any]]) -> None:
         nonlocal pairs
         pairs = found  # the outermost object comes last
 
     try:
-        json.loads(data.decode("utf-8-sig", "replace"), object_pairs_hook=kept)
+        json.loads(data.decode("utf-8-sig", "replace"), object_pairs_hook=keep_pairs)
     except (ValueError, RecursionError):
         return False
     return sum(name == key for name, _ in pairs) > 1
@@ -150,10 +150,10 @@ def may_be_meant(path: Path, folder: Path, annotation_files: Sequence[Path]) -> 
     shown = files_below(folder, tuple(PIPELINE_SUFFIXES))
     if path.stem in {name for photo in shown for name in (photo.stem, photo.name)}:
         return False
-    places = {folder, *(file.parent for file in (*annotation_files, *shown))}
+    folders = {folder, *(file.parent for file in (*annotation_files, *shown))}
     is_named = split_of_file(path.relative_to(folder)) is not None or ANNOTATED.search(path.name)
     data = path.read_bytes()
-    return bool(path.parent in places or is_named or any(f'"{key}"'.encode() in data for key in LISTS[:2]))
+    return bool(path.parent in folders or is_named or any(f'"{key}"'.encode() in data for key in LISTS[:2]))
 
 
 def what_is_there(folder: Path) -> str:
