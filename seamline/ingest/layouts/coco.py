@@ -254,12 +254,9 @@ def say_missing(title: str, wanted: Mapping[str, None], matches: Matches, files:
 
 def are_twins(name: str, files: Sequence[str]) -> bool:
     """Whether several files of one folder may be meant, none of which is written as the name is."""
-    places = [file.rpartition("/") for file in files]
-    return (
-        len(files) > 1
-        and len({place for place, _, _ in places}) == 1
-        and name not in (last for _, _, last in split_files)
-    )
+    folders = {file.rpartition("/")[0] for file in files}
+    written = [file.rpartition("/")[2] for file in files]
+    return len(files) > 1 and len(folders) == 1 and name.rpartition("/")[2] not in written
 
 
 def nearest(name: str, files: Sequence[str]) -> str | None:
