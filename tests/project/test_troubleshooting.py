@@ -595,6 +595,22 @@ def edited_by_hand(bench: Bench) -> Said:
     return damaged(bench, lambda text: text.replace("400", "400 px"))
 
 
+@produces("...: the images ... and ... have the same id ...; nothing says whose its annotations are.")
+def two_images_with_one_id(bench: Bench) -> Said:
+    change_dataset(bench.folder / "in", lambda coco: coco["images"][1].update(id=coco["images"][0]["id"]))
+    return bench.stage("pull", "data/raw", "--source", "in")
+
+
+@produces(
+    "...: is not a COCO file (...); it has to be a JSON object with the lists images, annotations and categories."
+)
+def another_json_named(bench: Bench) -> Said:
+    write_dataset(bench.folder / "in")
+    (bench.folder / "in" / "about.json").write_text('{"license": "CC0"}')
+    with_params(bench.folder, {"pull": {"annotations": "about.json"}})
+    return bench.stage("pull", "data/raw", "--source", "in")
+
+
 @produces("...: the record ... cannot be read (...).")
 def a_class_that_is_only_a_name(bench: Bench) -> Said:
     change_dataset(bench.folder / "in", lambda coco: coco["categories"].append("skirt"))

@@ -72,11 +72,7 @@ def canonicalise(
         source.attributes,
     )
     dropped = changes.counts("dropped")
-    lost = {reason: count for reason, count in dropped.items() if reason.startswith("annotation:")}
-    if lost and not count:
-        raise SeamlineError(f"{source.parts[0].title}: no annotation of it can be used ({reasons(lost)}).")
-    if not count:
-        print(f"{to_terminal(source.parts[0].title)}: has no annotation; all its images are background")
+    check_any_left(source.parts[0].title, count, dropped)
     return {
         "layout": source.layout,
         "images": len(entries),
@@ -104,6 +100,15 @@ def sha256_of_images(entries: Sequence[Entry]) -> str:
 def of_annotations(reading: Reading) -> Reading:
     """Without a convention that is one of photos: annotations are read as COCO says."""
     return reading._replace(convention=None) if reading.convention in OF_IMAGES else reading
+
+
+def check_any_left(title: str, count: int, dropped: Mapping[str, int]) -> None:
+    """Raises SeamlineError when there were annotations, and all are dropped; a source may have none."""
+    lost = {reason: number for reason, number in dropped.items() if reason.startswith("annotation:")}
+    if lost and not count:
+        raise SeamlineError(f"{title}: no annotation of it can be used ({reasons(lost)}).")
+    if not count:
+        print(f"{to_terminal(title)}: has no annotation; all its images are background")
 
 
 def numbered_entries(source: Source, convention: str | float | None) -> list[Entry]:

@@ -44,7 +44,7 @@ class Lines:
 
 
 def read_pictures(paths: Sequence[Path]) -> Iterator[tuple[Picture | str, str]]:
-    """Each photo's picture, or the reason why it cannot be used; and what libjpeg says that is no such reason."""
+    """Each photo's picture, or the reason why it cannot be used; and what libjpeg says of one that can."""
     with (
         printed_by_libraries() as (terminal, lines),
         tqdm(desc="reading images", total=len(paths), disable=None, file=terminal) as progress,
@@ -75,12 +75,12 @@ def said_of(path: Path, picture: Picture, lines: Lines) -> str:
 def printed_by_libraries() -> Iterator[tuple[IO[str], Lines]]:
     """Catch what libraries write to standard error; gives a stream to the real one, and what was caught."""
     sys.stderr.flush()
-    kept = os.dup(2)
-    with tempfile.TemporaryFile() as caught, os.fdopen(os.dup(kept), "w", buffering=1) as terminal:
+    standard_error = os.dup(2)
+    with tempfile.TemporaryFile() as caught, os.fdopen(os.dup(standard_error), "w", buffering=1) as terminal:
         os.dup2(caught.fileno(), 2)
         try:
             yield terminal, Lines(caught)
         finally:
             sys.stderr.flush()
-            os.dup2(kept, 2)
-            os.close(kept)
+            os.dup2(standard_error, 2)
+            os.close(standard_error)

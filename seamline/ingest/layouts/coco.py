@@ -103,11 +103,11 @@ class Own(NamedTuple):
         )
 
 
-def own_folders(places: Sequence[tuple[str, ...]]) -> list[str]:
+def own_folders(folders: Sequence[tuple[str, ...]]) -> list[str]:
     """For each of several files the outermost folder in which none of the others lies; "" where there is none."""
     found = []
-    for index, parts in enumerate(places):
-        others = [other for at, other in enumerate(places) if at != index]
+    for index, parts in enumerate(folders):
+        others = [other for at, other in enumerate(folders) if at != index]
         lengths = range(1, len(parts) + 1)
         own = (length for length in lengths if all(other[:length] != parts[:length] for other in others))
         length = next(own, 0)
@@ -246,17 +246,17 @@ def say_missing(title: str, wanted: Mapping[str, None], matches: Matches, files:
             )
         )
     elsewhere = [name for name in missing if name not in matches.left_aside and not is_address(name)]
-    near = nearest(elsewhere[0], files) if elsewhere else None
+    taken = set(matches.paths.values())
+    near = nearest(elsewhere[0], [file for file in files if file not in taken]) if elsewhere else None
     if near is not None:
         print(to_terminal(f"{title}: no file is called {elsewhere[0]!r}; the nearest is {near!r}"))
 
 
 def are_twins(name: str, files: Sequence[str]) -> bool:
     """Whether several files of one folder may be meant, none of which is written as the name is."""
-    places = [file.rpartition("/") for file in files]
-    return (
-        len(files) > 1 and len({place for place, _, _ in places}) == 1 and name not in (last for _, _, last in places)
-    )
+    folders = {file.rpartition("/")[0] for file in files}
+    written = [file.rpartition("/")[2] for file in files]
+    return len(files) > 1 and len(folders) == 1 and name.rpartition("/")[2] not in written
 
 
 def nearest(name: str, files: Sequence[str]) -> str | None:

@@ -109,12 +109,12 @@ def is_twice_at_top(data: bytes, key: str) -> bool:
     """Whether a JSON object has a key twice; readers take the last without a word."""
     pairs: list[tuple[str, Any]] = []
 
-    def kept(found: list[tuple[str, Any]]) -> None:
+    def keep_pairs(found: list[tuple[str, Any]]) -> None:
         nonlocal pairs
         pairs = found  # the outermost object comes last
 
     try:
-        json.loads(data.decode("utf-8-sig", "replace"), object_pairs_hook=kept)
+        json.loads(data.decode("utf-8-sig", "replace"), object_pairs_hook=keep_pairs)
     except (ValueError, RecursionError):
         return False
     return sum(name == key for name, _ in pairs) > 1
