@@ -19,6 +19,7 @@ from seamline.export.int8 import (
     RUNGS,
     outcome_metadata,
     quantise,
+    rungs_to_records,
     rungs_until_one_holds,
     why_no_int8,
     why_not_known,
@@ -104,6 +105,24 @@ def test_the_reasons_give_each_cost() -> None:
     assert outcome_metadata(unsure[-1], GATE) == {
         "int8_gate": "not known", "int8_drop": "0.0004 (-0.0098 to 0.0106) on 64 photos of val",
     }  # fmt: skip
+
+
+def test_why_it_is_not_known_says_what_is_missing() -> None:
+    unsure, nothing = climbed([Drop(0.3, None)]), climbed([Drop(None, None)])
+    reason = why_not_known(unsure, "mask", GATE, 0.01)
+    assert reason is not None
+    assert "it costs 0.3000; an interval needs 50 groups of photos, and draws that differ. Give val more" in reason
+    reason = why_not_known(nothing, "mask", GATE, 0.01)
+    assert reason is not None and "64 photos of val show no instance to measure it on. Give" in reason
+    reason = why_not_known(nothing, "mask", GATE._replace(groups=np.arange(0)), 0.01)
+    assert reason is not None and "all photos of val are in groups of train, so that none is left" in reason
+
+
+def test_figures_of_the_report_have_five_decimals() -> None:
+    rung = {"rung": "full", "drop": 0.123456789, "gate_interval": [0.000004, 0.987654321], "gate_drop": None}
+    assert rungs_to_records([rung]) == [
+        {"rung": "full", "drop": 0.12346, "gate_interval": [0.0, 0.98765], "gate_drop": None}
+    ]
 
 
 # Operations whose activations are quantised with scales a hundred times too small, so that nothing is left of them.
