@@ -207,7 +207,7 @@ def test_masks_that_reach_three_quarters_of_photos_without_a_size_are_said(capsy
         ({"turned": 20, "beyond": 2}, ""),
     ],
 )
-def test_so_many_of_a_source_stop_it(numbers: dict[str, int], message: str) -> None:
+def test_the_shares_at_which_a_source_is_refused(numbers: dict[str, int], message: str) -> None:
     tally = Tally()
     for name, number in numbers.items():
         setattr(tally, name, number)
