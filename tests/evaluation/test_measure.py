@@ -29,6 +29,7 @@ from seamline.evaluation.calibration import FLOOR
 from seamline.evaluation.explanation import write_evaluation
 from seamline.evaluation.measure import (
     evaluate_files,
+    groups_beside,
     measure,
     read_results,
     read_results_above,
@@ -285,6 +286,24 @@ def test_the_search_for_cycles_is_as_before_whatever_happens() -> None:
         assert not gc.isenabled()
         raise ValueError("of the work")
     assert gc.isenabled()
+    gc.disable()
+    try:
+        with without_cycle_search():
+            pass
+        assert not gc.isenabled()
+    finally:
+        gc.enable()
+
+
+def test_files_that_other_stages_make_are_named_where_they_are_missing_or_damaged(tmp_path: Path) -> None:
+    with pytest.raises(SeamlineError, match=r"results\.json: there is no such file; the evaluate stage makes it\."):
+        read_results(tmp_path / "results.json")
+    (tmp_path / "results.json").write_text('[{"image_id": 1')
+    with pytest.raises(SeamlineError, match=r"results\.json: is not JSON \("):
+        read_results(tmp_path / "results.json")
+    (tmp_path / "groups.json").write_text("[1, 2]")
+    with pytest.raises(SeamlineError, match=r"groups\.json: is not a list of groups; the split stage makes it\."):
+        groups_beside(tmp_path / "val.json")
 
 
 @pytest.mark.parametrize(("kind", "key"), [("box", "bbox"), ("mask", "segmentation")])

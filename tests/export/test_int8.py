@@ -19,6 +19,7 @@ from seamline.export.int8 import (
     RUNGS,
     outcome_metadata,
     quantise,
+    rungs_to_records,
     rungs_until_one_holds,
     why_no_int8,
     why_not_known,
@@ -117,6 +118,13 @@ def test_which_condition_of_an_interval_is_not_met_is_said() -> None:
     assert alike is not None
     assert "it costs nothing measurable, but it is the same however the 60 groups of photos are drawn again" in alike
     assert "needs 50" not in alike
+
+
+def test_figures_of_the_report_have_five_decimals() -> None:
+    rung = {"rung": "full", "drop": 0.123456789, "gate_interval": [0.000004, 0.987654321], "gate_drop": None}
+    assert rungs_to_records([rung]) == [
+        {"rung": "full", "drop": 0.12346, "gate_interval": [0.0, 0.98765], "gate_drop": None}
+    ]
 
 
 # Operations whose activations are quantised with scales a hundred times too small, so that nothing is left of them.

@@ -357,6 +357,19 @@ def test_the_only_coco_file_may_be_in_a_hidden_folder(tmp_path: Path) -> None:
     assert pulled(folder, tmp_path / "out")[0]["images"] == 6
 
 
+def test_a_file_called_as_of_another_task_counts_where_it_is_the_only_one(tmp_path: Path) -> None:
+    folder = write_dataset(tmp_path / "in")
+    (folder / "instances.json").rename(folder / "labels.json")
+    assert find_annotations(folder, None) == {None: folder / "labels.json"}
+
+
+def test_one_file_of_a_split_and_one_of_none_have_to_be_named(tmp_path: Path) -> None:
+    folder = write_dataset(tmp_path / "in")
+    (folder / "train.json").write_text((folder / "instances.json").read_text())
+    with pytest.raises(SeamlineError, match=r"several COCO files \(instances.json, train.json\); name one in"):
+        find_annotations(folder, None)
+
+
 def test_files_of_other_tasks_are_left_aside(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """COCO's own names, Datumaro's and Supervisely's; a split without a mask of its own is a split all the same."""
     folder = write_dataset(tmp_path / "in")

@@ -48,7 +48,7 @@ def test_a_name_that_says_it_is_utf_8_is_taken_as_it_is() -> None:
         assert zip_name(member(b"", name.encode(), 0x800)) == name
 
 
-def test_backslashes_separate_folders_where_one_is_not_half_of_a_character() -> None:
+def test_backslashes_separate_folders_where_slashes_do_not() -> None:
     half = b"\x95\\.jpg".decode("cp437")  # a Japanese character and its end
     kept = half.replace("\\", WIDE_BACKSLASH)
     assert with_kept_backslashes([half]) == [kept]

@@ -13,7 +13,15 @@ from seamline.base.errors import SeamlineError
 from seamline.base.files import copy
 from seamline.images.files import Picture
 from seamline.ingest.canonical.dataset import canonicalise
-from seamline.ingest.canonical.images import EXIF_AMBIGUOUS, Entry, ImageHead, canonical_size, entry_problem
+from seamline.ingest.canonical.images import (
+    EXIF_AMBIGUOUS,
+    Entry,
+    ImageHead,
+    canonical_size,
+    entry_problem,
+    other_size_hint,
+    other_size_of,
+)
 from seamline.ingest.canonical.source import Reading
 from seamline.ingest.layouts.coco import read
 
@@ -113,3 +121,27 @@ def test_an_image_that_exif_does_not_turn_has_its_size_or_none() -> None:
     assert entry_problem(entry_of(60, 40, 1, (60, 40)), 0, 0) is None
     assert entry_problem(entry_of(None, None, 1, (60, 40)), 0, 0) is None
     assert entry_problem(entry_of(40, 60, 1, (60, 40)), 0, 0) == OTHER_SIZE
+
+
+@pytest.mark.parametrize(
+    ("record", "file", "kind"),
+    [
+        ((100, 200), (200, 100), "exchanged"),
+        ((100, 200), (50, 100), "scaled"),
+        ((100, 201), (50, 100), "scaled"),  # to whole pixels: 100.5 were wanted
+        ((100, 200), (50, 105), None),
+        ((100, 200), (50, 50), None),
+        ((None, 200), (50, 100), None),
+    ],
+)
+def test_another_size_is_one_of_the_same_shape_or_has_its_sides_exchanged(
+    record: tuple[int | None, int], file: tuple[int, int], kind: str | None
+) -> None:
+    assert other_size_of(entry_of(*record, 1, file)) == kind
+
+
+def test_the_hint_is_what_most_photos_of_another_size_are() -> None:
+    scaled, exchanged = entry_of(100, 200, 1, (50, 100)), entry_of(100, 200, 1, (200, 100))
+    assert "pull.convention: scaled" in other_size_hint([exchanged, scaled, scaled])
+    assert "pull.convention: exchanged" in other_size_hint([scaled, exchanged, exchanged])
+    assert other_size_hint([entry_of(100, 200, 1, (50, 50))]) == ""
