@@ -360,7 +360,7 @@ def test_the_only_coco_file_may_be_in_a_hidden_folder(tmp_path: Path) -> None:
 def test_a_file_called_as_of_another_task_counts_where_it_is_the_only_one(tmp_path: Path) -> None:
     folder = write_dataset(tmp_path / "in")
     (folder / "instances.json").rename(folder / "labels.json")
-    assert find_annotations(folder, None) == {None: folder / "labels.json"}
+    assert find_annotations(folder, None) == [(None, folder / "labels.json")]
 
 
 def test_one_file_of_a_split_and_one_of_none_have_to_be_named(tmp_path: Path) -> None:
