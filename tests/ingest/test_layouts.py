@@ -366,7 +366,7 @@ def test_a_file_called_as_of_another_task_counts_where_it_is_the_only_one(tmp_pa
 def test_one_file_of_a_split_and_one_of_none_have_to_be_named(tmp_path: Path) -> None:
     folder = write_dataset(tmp_path / "in")
     (folder / "train.json").write_text((folder / "instances.json").read_text())
-    with pytest.raises(SeamlineError, match=r"several COCO files \(instances.json, train.json\); name in pull.annotations"):
+    with pytest.raises(SeamlineError, match=r"several COCO files \(instances.json, train.json\); name in pull"):
         find_annotations(folder, None)
 
 
