@@ -87,7 +87,7 @@ def test_gates_refuse_a_model_of_boxes_in_words_of_boxes(
     strict = msgspec.structs.replace(params[Export], int8=int8, max_drift=0.0, min_matched=1.0)
     monkeypatch.setattr("tests.untrained.small_params", lambda: Params({**params.by_type, Export: strict}))
     rungs = [{"rung": "full", "val_box_mAP50_95": 0.1, "drop": 0.5, "precision": "int8", "outcome": "refused",
-              "gate_drop": 0.5, "gate_interval": [0.3, 0.7]}]  # fmt: skip
+              "said": "with all", "gate_drop": 0.5, "gate_interval": [0.3, 0.7]}]  # fmt: skip
     monkeypatch.setattr(export, "rungs_until_one_holds", lambda *_: rungs)
     run_export(monkeypatch, tiny, tmp_path)
     assert "INT8 costs more box mAP50-95 on val" in (tmp_path / "openvino_int8" / NO_MODEL).read_text()

@@ -15,7 +15,7 @@ from seamline.base.coco import Record, images_of_split
 from seamline.base.errors import SeamlineError
 from seamline.base.files import sha256_of
 from seamline.benchmark.rows import timed_models
-from seamline.export.int8 import RUNGS, quantise
+from seamline.export.int8 import RUNGS, SAID, quantise
 from seamline.export.openvino import onnx_to_openvino
 from seamline.export.yolo import weights_to_onnx
 from seamline.models.engines.opening import NO_MODEL, open_engine
@@ -86,7 +86,7 @@ def test_a_refused_int8_model_leaves_its_reason_and_the_others_are_measured(
 ) -> None:
     """With a gate that nothing passes: no model in its folder, no row in the benchmark, and everybody is told why."""
     tried = [{"rung": rung, "val_mask_mAP50_95": 0.1, "drop": 2.0, "precision": "int8", "outcome": "refused",
-              "gate_drop": 2.0, "gate_interval": [1.5, 2.5]} for rung in RUNGS]  # fmt: skip
+              "said": SAID[rung], "gate_drop": 2.0, "gate_interval": [1.5, 2.5]} for rung in RUNGS]  # fmt: skip
 
     def pretend(quantise_to: Callable[[str], None], *rest: object) -> list[Record]:
         quantise_to(RUNGS[-1])
@@ -99,7 +99,7 @@ def test_a_refused_int8_model_leaves_its_reason_and_the_others_are_measured(
     run_stage(monkeypatch, export.main, *arguments, out, "--report", tmp_path / "export.json")
     assert [path.name for path in (out / "openvino_int8").iterdir()] == [NO_MODEL]
     report = json.loads((tmp_path / "export.json").read_text())
-    assert "2.0000 (1.5000 to 2.5000) with full" in report["int8_refused"]
+    assert "2.0000 (1.5000 to 2.5000) with all layers quantised" in report["int8_refused"]
     assert "openvino_int8" not in report
     assert list(models_made(untrained.weights, out)) == ["pytorch", "onnx", "openvino", "openvino_f16"]
     assert list(timed_models(untrained.weights, out)) == ["pytorch", "onnx", "openvino"]

@@ -319,7 +319,7 @@ def test_photos_of_another_shape_have_no_hint(tmp_path: Path) -> None:
     write(tmp_path / "in")
     for path in (tmp_path / "in" / "photos").iterdir():
         Image.open(path).crop((0, 0, WIDTH, HEIGHT // 2)).save(path)
-    with pytest.raises(SeamlineError, match=r"\(20 image: has another size than its record says\)\.$"):
+    with pytest.raises(SeamlineError, match=r"\(20 images: has another size than its record says\)\.$"):
         pulled(tmp_path / "in", tmp_path / "out")
 
 

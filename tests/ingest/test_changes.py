@@ -102,7 +102,7 @@ def test_a_row_says_what_its_reason_speaks_of(tmp_path: Path) -> None:
     folder = write_dataset(tmp_path / "in")
     coco = json.loads((folder / "instances.json").read_text())
     Image.new("RGB", (40, 60)).save(folder / "photos" / "spare.png")
-    coco["images"][4]["height"] = 61
+    coco["images"][4]["height"] = 71
     x, y, width, height = coco["annotations"][0]["bbox"]
     coco["annotations"][0]["bbox"] = [x + width, y, width, height]
     coco["annotations"][1]["category_id"] = "coat"
@@ -116,5 +116,5 @@ def test_a_row_says_what_its_reason_speaks_of(tmp_path: Path) -> None:
     assert details["001.png", 1] == f"IoU 0.00: box {given}, box of the mask {own}"
     assert details["001.png", 2] == "category_id 'coat'"
     assert details["002.png", 3] == "RLE 30 x 20, image 60 x 40 (height x width)"
-    assert details["005.png", ""] == "record 61 x 40, file 60 x 40 (height x width)"
+    assert details["005.png", ""] == "record 71 x 40, file 60 x 40 (height x width)"
     assert (report["files_without_record"], details["photos/spare.png", ""]) == (1, "")

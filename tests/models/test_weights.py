@@ -245,6 +245,7 @@ def build(path: Path) -> Any:
     """As a training does."""
     trainer = Trainer.__new__(Trainer)
     trainer.args = SimpleNamespace(model=str(path), pretrained=False, distill_model=None)
+    trainer.device = torch.device("cpu")
     trainer.model, trainer.resume, trainer.data = str(path), False, {"nc": 1, "channels": 3}
     trainer.setup_model()
     return trainer.model

@@ -50,6 +50,9 @@ HELD_BY = {
     "but crowds: a tool's habit": [
         "ingest/test_crowds::test_a_habit_is_said",
     ],
+    "boxes that agree with their masks beside areas that do not, in over half of the annotations": [
+        "ingest/test_witnesses::test_boxes_that_agree_beside_areas_that_do_not_are_said",
+    ],
     "masks with neither a box nor an area, of which an RLE's shape says nothing either": [
         "ingest/test_boxless::test_what_nothing_can_be_held_to_is_counted",
         "ingest/test_boxless::test_outlines_without_box_and_area_are_counted",
@@ -62,10 +65,28 @@ HELD_BY = {
         "ingest/test_boxless::test_masks_and_boxes_with_y_before_x",
         "project/test_troubleshooting::both_y_before_x",
     ],
+    "photos that EXIF turns, of which nothing says how their masks lie": [
+        "ingest/test_orientation::test_the_user_says_how_masks_lie",
+    ],
     "photos of another size than their records say": [
         "ingest/test_boxless::test_photos_enlarged_after_annotation",
         "ingest/test_boxless::test_some_photos_of_another_size_are_said",
         "ingest/test_boxless::test_width_and_height_exchanged_in_the_records",
+    ],
+    "no mask (of 10 or more) reaches beyond three quarters of its photo, and masks begin nearer to the left or upper "
+    "edge: photos may have been enlarged": [
+        "ingest/test_extents::test_photos_enlarged_are_said",
+        "ingest/test_extents::test_garments_in_the_middle_of_photos_are_not_in_their_corner",
+    ],
+    "`pull.convention: percent`, `thousandths` or a number, where the masks of a file lie in their photos as they are": [
+        "ingest/test_extents::test_what_is_right_stays_under_a_convention_of_before",
+    ],
+    "`pull.convention` with a number below 1, where most masks of a file lie in their photos as they are": [
+        "ingest/test_extents::test_a_number_is_said_where_it_scales_masks_that_may_be_right",
+    ],
+    "annotations without a box, or whose box fits both ways, in a file of which all other boxes bear "
+    "`pull.convention` out": [
+        "ingest/test_contradictions::test_without_a_box_its_shape_tells_whether_a_convention_holds_or_nothing_does"
     ],
     "records without a size, and no mask (of 10 or more) reaches beyond three quarters of its photo: photos may have "
     "been enlarged": ["ingest/test_boxless::test_photos_enlarged_whose_records_have_no_size"],

@@ -628,7 +628,7 @@ def boxes_alone(bench: Bench) -> Said:
     boxes = [{"id": number, "image_id": number, "category_id": 1, "bbox": [8, 5, 20, 20]} for number in range(1, 7)]
     write_dataset(bench.folder / "in", annotations=boxes)
     said = bench.stage("pull", "data/raw", "--source", "in")
-    assert "(6 annotation: has a box and no mask)" in said.text
+    assert "(6 annotations: has a box and no mask)" in said.text
     assert [path.name for path in (bench.folder / "data").iterdir()] == ["raw-changes.csv"]
     return said
 
@@ -1023,12 +1023,13 @@ def refused_int8(bench: Bench) -> Said:
     from pycocotools.coco import COCO
 
     from seamline.export.drops import Gate
-    from seamline.export.int8 import why_no_int8
+    from seamline.export.int8 import SAID, why_no_int8
 
     (bench.folder / "photo.jpg").touch()
     (bench.folder / "openvino_int8").mkdir()
     rung = {
-        "rung": "full", "precision": "int8", "outcome": "refused", "gate_drop": 0.03, "gate_interval": [0.02, 0.04],
+        "rung": "full", "said": SAID["full"], "precision": "int8", "outcome": "refused",
+        "gate_drop": 0.03, "gate_interval": [0.02, 0.04],
     }  # fmt: skip
     reason = why_no_int8([rung], "mask", Gate("val", COCO(), np.zeros(0, np.int64), None, 0), 0.01)
     (bench.folder / "openvino_int8" / "no_model.txt").write_text(f"{reason}\n")
