@@ -78,7 +78,8 @@ HELD_BY = {
         "ingest/test_extents::test_photos_enlarged_are_said",
         "ingest/test_extents::test_garments_in_the_middle_of_photos_are_not_in_their_corner",
     ],
-    "`pull.convention: percent`, `thousandths` or a number, where the masks of a file lie in their photos as they are": [
+    "`pull.convention: percent`, `thousandths` or a number, where the masks of a file lie in their photos as they "
+    "are": [
         "ingest/test_extents::test_what_is_right_stays_under_a_convention_of_before",
     ],
     "`pull.convention` with a number below 1, where most masks of a file lie in their photos as they are": [
