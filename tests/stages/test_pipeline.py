@@ -282,7 +282,6 @@ def test_training_killed_at_five_random_moments_is_the_training_nobody_killed(
 
     assert whole == [f"{epoch}/{epochs}" for epoch in range(1, epochs + 1)]
     counts = Counter(line for lines in said for line in lines)
-    assert set(counts) == {f"{epoch}/{epochs}" for epoch in range(1, epochs + 1)}
     assert set(counts.values()) == {1}  # what was said to be finished is not run again
     assert (tmp_path / "cut" / "best.pt").read_bytes() == (tmp_path / "whole" / "best.pt").read_bytes()
     for name in ("losses.csv", "validation.csv"):
@@ -290,6 +289,8 @@ def test_training_killed_at_five_random_moments_is_the_training_nobody_killed(
     resumed = json.loads((tmp_path / "cut-report" / "summary.json").read_text())["resumed_after_epochs"]
     assert len(resumed) == 5
     assert resumed == sorted(set(resumed))
+    # A kill may come when an epoch is written and not yet said; it is the one after which the training resumes.
+    assert set(whole) - set(counts) <= {f"{epoch}/{epochs}" for epoch in resumed}
 
 
 NO_NETWORK = """
