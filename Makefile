@@ -126,7 +126,7 @@ LOCK := $(VENV)/bin/uv pip compile --quiet --universal --python-version 3.11 --e
 	--no-emit-index-url --no-annotate --custom-compile-command "make lock" pyproject.toml
 lock: setup
 	$(LOCK) --all-extras --group dev $(if $(filter all,$(NEWEST)),--upgrade,$(NEWEST:%=--upgrade-package=%)) -o requirements.txt
-	$(LOCK) --extra s3 --extra fonts --extra benchmark --constraints requirements.txt -o requirements-cpu.txt
+	$(LOCK) --extra s3 --extra fonts --extra benchmark --extra serve --constraints requirements.txt -o requirements-cpu.txt
 
 # A dataset's parameters from recipes/, and their run: make recipe NAME=deepfashion2-500 SOURCE=../deepfashion2
 recipe: setup
