@@ -1,1 +1,1 @@
-"""The service: photos in over HTTP, garments out, within limits that no caller can pass."""
+"""The service: a photo in, garments out, over HTTP."""
