@@ -8,7 +8,7 @@ import json
 import logging
 import time
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 from starlette.exceptions import HTTPException
@@ -20,9 +20,16 @@ from seamline.base.escaping import to_terminal
 from seamline.photos.records import to_text
 from seamline.service.about import to_categories, to_name
 from seamline.service.admission import Admission, check_count
-from seamline.service.answers import PARTS, Answer
+from seamline.service.answers import PARTS, Answer, records_to_json
 from seamline.service.bodies import Asked, Photo, body_to_asked, read_body
+from seamline.service.from_urls import FromUrls
 from seamline.service.hosts import check_host
+from seamline.service.inference_protocol import (
+    answers_to_response,
+    body_to_inference,
+    model_metadata,
+    server_metadata,
+)
 from seamline.service.keys import Keys
 from seamline.service.openapi import openapi
 from seamline.service.problems import Problem
@@ -30,6 +37,10 @@ from seamline.service.requests import Exchange, Receive, Send
 from seamline.service.schemas import About, Options
 from seamline.service.serving import Server
 
+if TYPE_CHECKING:  # aiohttp takes a while to import, and most services fetch nothing
+    from seamline.service.fetching import Fetcher
+
+T = TypeVar("T")
 LOG = logging.getLogger("seamline.service")
 JSON = "application/json"
 OPEN_ROUTES = ("health", "page", "openapi")  # for which no key is needed
@@ -39,13 +50,17 @@ PARSED_AT_ONCE_BYTES = 2**20  # larger bodies are taken apart in a thread, besid
 class App:
     """All that the service answers."""
 
-    def __init__(self, server: Server, about: About, keys: Keys | None, only_local: bool) -> None:
+    def __init__(
+        self, server: Server, about: About, keys: Keys | None, only_local: bool, fetcher: Fetcher | None = None
+    ) -> None:
         """
         Args:
             keys: who may ask; None: everybody.
             only_local: whether the address is for this machine alone.
+            fetcher: of photos that are named by URLs; None: they are refused.
         """
         self.server, self.about, self.keys, self.only_local = server, about, keys, only_local
+        self.fetcher = fetcher
         self.admission: Admission = server.admission
         self.settings = server.admission.settings
         self.is_stopping = False
@@ -60,6 +75,16 @@ class App:
                 Route("/openapi.json", self.get_openapi, name="openapi"),
                 Route("/v2/health/live", self.get_live, name="health"),
                 Route("/v2/health/ready", self.get_ready, name="health"),
+                Route("/v2", self.get_server, name="server"),
+                *[
+                    route
+                    for path in ("/v2/models/{model}", "/v2/models/{model}/versions/{version}")
+                    for route in (
+                        Route(path, self.get_model, name="model"),
+                        Route(f"{path}/ready", self.get_model_ready, name="health"),
+                        Route(f"{path}/infer", self.infer, methods=["POST"], name="infer"),
+                    )
+                ],
             ]
         )
 
@@ -122,7 +147,55 @@ class App:
         request.scope["exchange"].route = "health"
         if self.is_stopping:
             raise Problem(503, "The service is stopping.", {"Retry-After": "1"})
-        return Response(b'{"ready":true}', media_type=JSON)
+        return Response(b'{"live":true,"ready":true}', media_type=JSON)
+
+    async def close(self) -> None:
+        if self.fetcher is not None:
+            await self.fetcher.close()
+
+    async def get_server(self, request: Request) -> Response:
+        self._admit(request, "server")
+        return Response(msgspec.json.encode(server_metadata()), media_type=JSON)
+
+    async def get_model(self, request: Request) -> Response:
+        self._admit(request, "model")
+        self._check_model(request)
+        return Response(msgspec.json.encode(model_metadata(self.about.model)), media_type=JSON)
+
+    async def get_model_ready(self, request: Request) -> Response:
+        self._check_model(request)
+        await self.get_ready(request)
+        return Response(msgspec.json.encode({"name": self.about.model.name, "ready": True}), media_type=JSON)
+
+    def _check_model(self, request: Request) -> None:
+        model, asked = self.about.model, request.path_params
+        if asked["model"] != model.name or asked.get("version", model.revision) != model.revision:
+            raise Problem(404, f"There is no such model; there is {model.name} of version {model.revision}.")
+
+    async def infer(self, request: Request) -> Response:
+        """As predict, in the form of the Open Inference Protocol: a photo that cannot be used fails the request."""
+        exchange = self._admit(request, "infer")
+        self._check_model(request)
+        self.admission.check_room()
+        body = await read_body(exchange.receive, declared_length(exchange), self.admission)
+        try:
+            header_length = exchange.text("inference-header-content-length")
+            asked = await self._in_thread_if_large(
+                len(body), body_to_inference, body, header_length, self.about.model, self.settings
+            )
+            answers = await self._predict_all(exchange, Asked(asked.photos, asked.options))
+        except Problem as problem:
+            raise Problem(400, problem.detail) if problem.status == 422 else problem from None
+        finally:
+            self.admission.give_bytes_back(len(body))
+        records = []
+        for photo, answer in zip(asked.photos, answers, strict=True):
+            if isinstance(answer, str):
+                raise Problem(400, f"{photo.name}: {answer}")
+            records.append(answer.records)
+        text, length = answers_to_response(records, asked, self.about.model)
+        headers = {} if length is None else {"Inference-Header-Content-Length": str(length)}
+        return Response(text, media_type=JSON if length is None else "application/octet-stream", headers=headers)
 
     async def predict(self, request: Request) -> Response:
         begun = time.perf_counter()
@@ -152,16 +225,18 @@ class App:
         check_options(options)
         classes = options_to_classes(options, self.about.model.classes)
         check_count(len(asked.photos), self.settings)
-        for photo in asked.photos:
-            if photo.url is not None:
-                raise Problem(422, "This service does not fetch photos from addresses; send the file.")
-        self.admission.take_photos(len(asked.photos))
-        futures = [self.server.answer(photo, classes, options.masks, options.confidence) for photo in asked.photos]
-        return await self._all_or_gone(exchange, futures)
+        with FromUrls(self.fetcher, self.admission, asked.photos) as urls:
+            photos: Sequence[Photo | str] = asked.photos
+            if urls.count:
+                fetching = [asyncio.ensure_future(urls.file(photo)) for photo in asked.photos]
+                photos = await self._all_or_gone(exchange, fetching)
+            usable = [photo for photo in photos if isinstance(photo, Photo)]
+            self.admission.take_photos(len(usable))
+            futures = [self.server.answer(photo, classes, options.masks, options.confidence) for photo in usable]
+            found = iter(await self._all_or_gone(exchange, futures))
+        return [photo if isinstance(photo, str) else next(found) for photo in photos]
 
-    async def _all_or_gone(
-        self, exchange: Exchange, futures: Sequence[asyncio.Future[Answer | str]]
-    ) -> list[Answer | str]:
+    async def _all_or_gone(self, exchange: Exchange, futures: Sequence[asyncio.Future[T]]) -> list[T]:
         """Wait for all; where the other side goes, or it takes too long, what has not begun is not begun."""
         gone = asyncio.ensure_future(until_gone(exchange))
         together = asyncio.gather(*futures)
@@ -175,7 +250,8 @@ class App:
             raise Problem(504, f"The answer took more than {self.settings.answer_seconds:g} s.")
         finally:
             gone.cancel()
-            together.cancel()
+            for future in futures:
+                future.cancel()
 
 
 async def until_gone(exchange: Exchange) -> None:
@@ -217,14 +293,8 @@ def images_to_text(photos: Sequence[Photo], answers: Sequence[Answer | str]) -> 
             continue
         number += 1
         image = {"image_id": number, "file_name": photo.name, "height": answer.height, "width": answer.width}
-        records = ", ".join(numbered(record, number) for record in answer.records)
-        texts.append(f'{to_text(image)[:-1]}, "instances": [{records}]}}')
+        texts.append(f'{to_text(image)[:-1]}, "instances": {records_to_json(answer.records, number)}}}')
     return texts
-
-
-def numbered(record: str, number: int) -> str:
-    """The JSON of a record with its image's number, which results.json has first."""
-    return f'{{"image_id": {number}, {record[1:]}'
 
 
 def answers_to_timing(answers: Sequence[Answer | str], total_ms: float) -> str:

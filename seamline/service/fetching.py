@@ -171,8 +171,11 @@ class Fetcher:
         self.max_bytes, self.seconds, self.at_once, self.ports = max_bytes, seconds, at_once, tuple(ports)
         self.is_allowed, self.lookup, self.certificates = is_allowed, lookup, certificates
 
-    async def fetch(self, url: str) -> bytes:
+    async def fetch(self, url: str, count: Callable[[int], None] = lambda size: None) -> bytes:
         """What is behind a URL, whatever the server says that it is.
+
+        Args:
+            count: is called with the size of each part as it comes; what it raises ends the fetch.
 
         Raises:
             NotFetched: when the URL is not allowed, or nothing comes of it within the limits.
@@ -180,7 +183,7 @@ class Fetcher:
         target = url_to_target(url, self.ports)
         try:
             async with asyncio.timeout(self.seconds):
-                return await self._follow(target)
+                return await self._follow(target, count)
         except TimeoutError:
             raise NotFetched(
                 f"{target.host}: takes longer than {self.seconds:g} s; by then all has to be there."
@@ -213,21 +216,21 @@ class Fetcher:
             timeout=aiohttp.ClientTimeout(total=None),  # fetch() has the one clock
         )
 
-    async def _follow(self, url: URL) -> bytes:
+    async def _follow(self, url: URL, count: Callable[[int], None]) -> bytes:
         for _ in range(MAX_REDIRECTS + 1):
-            found = await self._get(url)
+            found = await self._get(url, count)
             if isinstance(found, bytes):
                 return found
             url = found
         raise NotFetched(f"{url.host}: redirects once more; at most {counted(MAX_REDIRECTS, 'redirect')} are followed.")
 
-    async def _get(self, url: URL) -> bytes | URL:
+    async def _get(self, url: URL, count: Callable[[int], None]) -> bytes | URL:
         """The photo, or where it has gone."""
         try:
             async with self._session.get(url, allow_redirects=False) as answer:
                 if answer.status in REDIRECTS and "Location" in answer.headers:
                     return self._location(url, answer.headers["Location"])
-                return await self._read(url, answer)
+                return await self._read(url, answer, count)
         except aiohttp.ClientConnectorError:  # among them certificates
             raise NotFetched(
                 f"{url.host}: cannot be reached over https; it has to answer, with a certificate that is trusted here."
@@ -244,7 +247,7 @@ class Fetcher:
                 "DNS and nothing else before the path."
             ) from None
 
-    async def _read(self, url: URL, answer: aiohttp.ClientResponse) -> bytes:
+    async def _read(self, url: URL, answer: aiohttp.ClientResponse, count: Callable[[int], None]) -> bytes:
         if answer.status != 200:
             raise NotFetched(f"{url.host}: answers with status {answer.status}; it has to send the photo, with 200.")
         if any(
@@ -254,6 +257,7 @@ class Fetcher:
         data = bytearray()
         if (answer.content_length or 0) <= self.max_bytes:
             async for chunk in answer.content.iter_any():
+                count(len(chunk))
                 data += chunk
                 if len(data) > self.max_bytes:
                     break

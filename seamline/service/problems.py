@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from http import HTTPStatus
 
 MEDIA_TYPE = "application/problem+json"
+INFERENCE = "/v2"  # below which errors have the form of the Open Inference Protocol
 
 
 class Problem(Exception):
@@ -30,6 +31,13 @@ def problem_to_json(problem: Problem, request_id: str) -> bytes:
         "instance": f"urn:request:{request_id}",
     }
     return json.dumps(fields, ensure_ascii=False).encode("utf-8", "replace")
+
+
+def problem_to_body(problem: Problem, request_id: str, path: str) -> tuple[bytes, str]:
+    """What is answered at a path, and its media type."""
+    if path == INFERENCE or path.startswith(f"{INFERENCE}/"):
+        return json.dumps({"error": problem.detail}, ensure_ascii=False).encode("utf-8", "replace"), "application/json"
+    return problem_to_json(problem, request_id), MEDIA_TYPE
 
 
 def overloaded(seconds: int) -> Problem:
