@@ -170,14 +170,16 @@ class App:
     def _check_model(self, request: Request) -> None:
         model, asked = self.about.model, request.path_params
         if asked["model"] != model.name or asked.get("version", model.revision) != model.revision:
-            raise Problem(404, f"There is no such model; there is {model.name} of version {model.revision}.")
+            raise Problem(
+                404, "There is no model of this name and version here; /v1/about names the one that is served."
+            )
 
     async def infer(self, request: Request) -> Response:
         """As predict, in the form of the Open Inference Protocol: a photo that cannot be used fails the request."""
+        begun = time.perf_counter()
         exchange = self._admit(request, "infer")
         self._check_model(request)
-        self.admission.check_room()
-        body = await read_body(exchange.receive, declared_length(exchange), self.admission)
+        body = await self._read(exchange)
         try:
             header_length = exchange.text("inference-header-content-length")
             asked = await self._in_thread_if_large(
@@ -194,14 +196,16 @@ class App:
                 raise Problem(400, f"{photo.name}: {answer}")
             records.append(answer.records)
         text, length = answers_to_response(records, asked, self.about.model)
-        headers = {} if length is None else {"Inference-Header-Content-Length": str(length)}
-        return Response(text, media_type=JSON if length is None else "application/octet-stream", headers=headers)
+        headers = {"Server-Timing": answers_to_timing(answers, 1000 * (time.perf_counter() - begun))}
+        if length is None:
+            return Response(text, media_type=JSON, headers=headers)
+        headers["Inference-Header-Content-Length"] = str(length)
+        return Response(text, media_type="application/octet-stream", headers=headers)
 
     async def predict(self, request: Request) -> Response:
         begun = time.perf_counter()
         exchange = self._admit(request, "predict")
-        self.admission.check_room()
-        body = await read_body(exchange.receive, declared_length(exchange), self.admission)
+        body = await self._read(exchange)
         try:
             asked = await self._in_thread_if_large(
                 len(body), body_to_asked, body, exchange.text("content-type") or "", request.url.query
@@ -214,6 +218,13 @@ class App:
         text = self._head + ",".join(images_to_text(asked.photos, answers)).encode("utf-8", "replace") + b"]}"
         timing = answers_to_timing(answers, 1000 * (time.perf_counter() - begun))
         return Response(text, media_type=JSON, headers={"Server-Timing": timing})
+
+    async def _read(self, exchange: Exchange) -> bytes:
+        """The body of a request for which there is room; it is counted."""
+        self.admission.check_room()
+        if (exchange.text("content-encoding") or "identity") != "identity":
+            raise Problem(415, "The body is compressed; it has to be sent as it is.")
+        return await read_body(exchange.receive, declared_length(exchange), self.admission)
 
     async def _in_thread_if_large(self, size: int, work: Callable[..., Any], *arguments: Any) -> Any:
         if size <= PARSED_AT_ONCE_BYTES:

@@ -182,7 +182,7 @@ def test_only_the_outputs_that_are_asked_for(client: Any, untrained: Untrained) 
 
 @pytest.mark.parametrize("masks", ["polygon", "png", "none"])
 def test_parameters_are_those_of_predict(client: Any, address: str, untrained: Untrained, masks: str) -> None:
-    photos = untrained.images()[:2]
+    photos = untrained.images()[:1]
     result = infer(client, [image_input(photos, True)], masks=masks, classes=NAMES[1])
     assert texts(result, "instances") == by_predict(address, photos, masks=masks, classes=NAMES[1])
     assert set(texts(result, "class_names")) == {NAMES[1]}
@@ -252,10 +252,16 @@ def test_errors_have_the_protocol_s_form_everywhere_below_v2(address: str, clien
         answer = httpx.request(method, f"http://{address}{path}")
         assert answer.status_code == status and answer.headers["Content-Type"] == "application/json"
         assert [*answer.json()] == ["error"] and answer.json()["error"].endswith(".")
-    with pytest.raises(InferenceServerException, match="There is no such model; there is openvino of version"):
+    with pytest.raises(InferenceServerException, match="There is no model of this name and version here"):
         client.get_model_metadata("other")
     with pytest.raises(InferenceServerException, match="The model has no class 'hat'"):
         infer(client, [image_input(untrained.images()[:1], True)], classes="hat")
+    with pytest.raises(InferenceServerException, match="The body is compressed"):
+        client.infer("openvino", [image_input(untrained.images()[:1], True)], request_compression_algorithm="gzip")
+    packed = client.infer(
+        "openvino", [image_input(untrained.images()[:1], True)], response_compression_algorithm="gzip"
+    )  # which the service leaves aside
+    assert packed.as_numpy("instances").shape == (1,)
     assert httpx.get(f"http://{address}/v1/nothing").headers["Content-Type"] == "application/problem+json"
 
 
