@@ -1,4 +1,4 @@
-"""What /metrics says: each event counted once, under a name of a fixed list, whatever is asked and by how many threads."""
+"""What /metrics says: each event counted once, under a name of a fixed list, whatever is asked and by whom."""
 
 from __future__ import annotations
 
