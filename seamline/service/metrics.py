@@ -16,16 +16,12 @@ from prometheus_client.process_collector import ProcessCollector
 from prometheus_client.registry import Collector
 
 OTHER = "other"  # in place of what none of these lists has
-ROUTES = (
-    "/", "/v1/predict", "/v1/about", "/openapi.json", "/metrics", "/v2", "/v2/health/live", "/v2/health/ready",
-    "/v2/models/{name}", "/v2/models/{name}/ready", "/v2/models/{name}/infer", OTHER,
-)  # fmt: skip
+ROUTES = ("predict", "infer", "model", "about", "health", "openapi", "page", "metrics", OTHER)
 METHODS = ("GET", "HEAD", "POST", OTHER)
 PARTS = ("queue", "decode", "inference", "masks", "encode", "total")  # of the time that a photo takes
 OUTCOMES = (
     "ok",
-    "unusable",  # not an image that can be decoded
-    "too_large",  # more pixels than are taken
+    "unusable",  # not an image that can be decoded, or one with too many pixels
     "not_fetched",  # its address led to no photo
     "abandoned",  # whoever sent it has gone, or it took too long
     "failed",  # our mistake
@@ -33,17 +29,17 @@ OUTCOMES = (
 )
 REASONS = (
     "queue_full",
-    "bytes_full",  # too many bytes of bodies under way
+    "bytes_full",  # as many bytes of bodies are held as may be
+    "connections_full",
     "stopping",
-    "body_too_large",
+    "too_large",  # the body, or the number of its photos
     "headers_too_large",
-    "too_many_photos",
-    "no_key",
-    "wrong_key",
-    "host",  # a name that this server does not go by
+    "no_key",  # or one that is not known
+    "host",  # a name that this service does not go by, or a page of another site
     "slow",  # headers or body did not come in time
     "late",  # no answer in time
-    "invalid",  # what it asks for cannot be read or is not allowed
+    "unreadable",  # not HTTP, JSON or a form
+    "invalid",  # what it asks for is not allowed, or its only photo cannot be used
     "media_type",
     "not_implemented",
     OTHER,
