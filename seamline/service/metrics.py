@@ -24,7 +24,6 @@ OUTCOMES = (
     "unusable",  # not an image that can be decoded, or one with too many pixels
     "not_fetched",  # its address led to no photo
     "abandoned",  # whoever sent it has gone, or it took too long
-    "failed",  # our mistake
     OTHER,
 )
 REASONS = (

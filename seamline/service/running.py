@@ -70,7 +70,7 @@ def serve(
     app = App(server, about(detector, model, settings, source), keys, is_loopback(host))
     config = uvicorn.Config(
         app,
-        http=limited_protocol(settings),
+        http=limited_protocol(settings, app.metrics.rejected),
         loop="asyncio",
         ws="none",
         lifespan="off",
