@@ -23,7 +23,7 @@ class Admission:
         self._ends: deque[float] = deque(maxlen=REMEMBERED)
 
     def check_room(self, photos: int = 1) -> None:
-        """Raise Problem where there is no room for so many photos more."""
+        """Raise Problem where there is no room for that many photos more."""
         if self.photos + photos > self.settings.queue:
             raise overloaded(self.retry_seconds(), "queue_full")
 

@@ -68,9 +68,20 @@ def serve(
     server = Server(detector, Admission(settings))
     server.warm()
     app = App(server, about(detector, model, settings, source), keys, is_loopback(host))
+    name, number = listening.getsockname()[:2]
+    print(f"ready on http://{f'[{name}]' if ':' in name else name}:{number} (Ctrl-C stops it)", flush=True)
+    try:
+        asyncio.run(stopping_server(app).serve(sockets=[listening]))
+    finally:
+        server.close()
+    print("stopped; what was under way has been answered", flush=True)
+
+
+def stopping_server(app: App) -> Stopping:
+    """uvicorn over the service, ready to run."""
     config = uvicorn.Config(
         app,
-        http=limited_protocol(settings, app.metrics.rejected),
+        http=limited_protocol(app.settings, app.metrics.rejected),
         loop="asyncio",
         ws="none",
         lifespan="off",
@@ -79,16 +90,10 @@ def serve(
         server_header=False,
         proxy_headers=False,
         timeout_keep_alive=IDLE_SECONDS,
-        timeout_graceful_shutdown=int(settings.answer_seconds),
+        timeout_graceful_shutdown=int(app.settings.answer_seconds),
         backlog=BACKLOG,
     )
-    address = "{}:{}".format(*listening.getsockname()[:2])
-    print(f"ready on http://{address} (Ctrl-C stops it)", flush=True)
-    try:
-        asyncio.run(Stopping(config, app).serve(sockets=[listening]))
-    finally:
-        server.close()
-    print("stopped; what was under way has been answered", flush=True)
+    return Stopping(config, app)
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -101,7 +106,8 @@ def listen(host: str, port: int) -> socket.socket:
         [(family, _, _, _, address), *_] = socket.getaddrinfo(
             host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         )
-        listening = socket.socket(family, socket.SOCK_STREAM)
+        # With its protocol named: asyncio then sends each write at once, where TCP would wait for the one before it.
+        listening = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listening.bind(address)
     except OSError as error:
