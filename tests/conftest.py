@@ -123,6 +123,8 @@ PROCESSES = {
     "project/test_workflows.py",
     "report/test_contents.py",
     "report/test_report.py",
+    "service/test_deploy.py",
+    "service/test_prometheus.py",
     "stages/test_repro.py",
     "stages/test_stage.py",
     "training/test_keys.py",

@@ -25,12 +25,11 @@ pytestmark = needs_program("prometheus")
 KEY = "a-key-of-prometheus-0123456789"
 CONFIDENCE = 0.02  # nobody trained the model
 WAIT_SECONDS = 60
-# Of a day ago, of alarms and of what does not happen here.
-HAVE_NOTHING = {"Restarts", "Alarms"}
+HAVE_NOTHING = {"Restarts", "Alarms"}  # what does not happen here
 
 
 class Scraped(NamedTuple):
-    """A service that has answered, and the Prometheus that watches it."""
+    """A service that has answered requests, as Prometheus sees it."""
 
     prometheus: str  # its address
     detections: int  # that were answered
@@ -59,9 +58,9 @@ def wait_for(what: Callable[[], Any]) -> Any:
 
 
 def configuration(folder: Path, target: str) -> Path:
-    """That of deploy/prometheus for a service of this machine, whose metrics it reads five times a second."""
+    """That of deploy/prometheus for a service of this machine, whose metrics it reads twice a second."""
     text = yaml.safe_load((DEPLOY / "prometheus" / "prometheus.yml").read_text())
-    text["global"] = {"scrape_interval": "200ms", "evaluation_interval": "1s", "scrape_timeout": "200ms"}
+    text["global"] = {"scrape_interval": "500ms", "evaluation_interval": "1s", "scrape_timeout": "500ms"}
     text["rule_files"] = [str(DEPLOY / "prometheus" / "rules.yml")]
     [job] = text["scrape_configs"]
     job["static_configs"] = [{"targets": [target]}]
@@ -121,15 +120,11 @@ def scraped(untrained: Untrained, tmp_path_factory: pytest.TempPathFactory) -> I
 
 
 def test_it_reads_with_a_key_and_not_with_another(scraped: Scraped) -> None:
-    targets = wait_for(
-        lambda: (
-            (
-                found := {one["labels"]["job"]: one for one in scraped.get("targets")["activeTargets"]},
-                all(one["health"] != "unknown" for one in found.values()),
-            )[1]
-            and found
-        )
-    )
+    def tried() -> Any:
+        found = {one["labels"]["job"]: one for one in scraped.get("targets")["activeTargets"]}
+        return found if all(one["health"] != "unknown" for one in found.values()) else None
+
+    targets = wait_for(tried)
     assert (targets["seamline"]["health"], targets["seamline"]["lastError"]) == ("up", "")
     assert targets["wrong-key"]["health"] == "down"
     assert "401" in targets["wrong-key"]["lastError"]
