@@ -123,6 +123,8 @@ PROCESSES = {
     "project/test_workflows.py",
     "report/test_contents.py",
     "report/test_report.py",
+    "service/test_deploy.py",
+    "service/test_prometheus.py",
     "stages/test_repro.py",
     "stages/test_stage.py",
     "training/test_keys.py",
@@ -233,8 +235,8 @@ class Project:
 
 # The project's folders and files of code; whatever else lies in the workspace is the user's.
 CODE = (
-    ".ci", ".github", "architectures", "bench", "checks", "containers", "docs", "dvc_hint", "recipes", "samples",
-    "seamline", "stages", "tests", "Makefile", "dvc.yaml", "pyproject.toml", "LICENSE", "*.md", "requirements*",
+    ".ci", ".github", "architectures", "bench", "checks", "containers", "deploy", "docs", "dvc_hint", "recipes",
+    "samples", "seamline", "stages", "tests", "Makefile", "dvc.yaml", "pyproject.toml", "LICENSE", "*.md", "requirements*",
     "Dockerfile.*", ".*ignore", ".pre-commit-config.yaml",
 )  # fmt: skip
 DVC_CONFIG = """[core]

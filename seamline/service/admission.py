@@ -25,7 +25,7 @@ class Admission:
     def check_room(self, photos: int = 1) -> None:
         """Raise Problem where there is no room for that many photos more."""
         if self.photos + photos > self.settings.queue:
-            raise overloaded(self.retry_seconds())
+            raise overloaded(self.retry_seconds(), "queue_full")
 
     def take_photos(self, count: int) -> None:
         self.check_room(count)
@@ -37,7 +37,7 @@ class Admission:
 
     def take_bytes(self, count: int) -> None:
         if self.body_bytes + count > self.settings.bodies_bytes:
-            raise overloaded(self.retry_seconds())
+            raise overloaded(self.retry_seconds(), "bytes_full")
         self.body_bytes += count
 
     def give_bytes_back(self, count: int) -> None:
