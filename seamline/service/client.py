@@ -14,7 +14,7 @@ import random
 import threading
 import weakref
 from collections import deque
-from collections.abc import AsyncIterator, Coroutine, Iterable, Iterator, Sequence
+from collections.abc import AsyncGenerator, Coroutine, Iterable, Iterator, Sequence
 from concurrent.futures import CancelledError, Future
 from typing import Any, TypeVar
 
@@ -129,7 +129,7 @@ class AsyncClient:
         confidence: float | None = None,
         classes: Sequence[str] | None = None,
         at_once: int = AT_ONCE,
-    ) -> AsyncIterator[Image]:
+    ) -> AsyncGenerator[Image, None]:
         """What is in any number of photos, in their order: each in a request of its own, `at_once` of them at a time.
 
         A photo that cannot be used, here or there, gives an Image with an error, and the others are done.
@@ -138,7 +138,7 @@ class AsyncClient:
             ServiceError: when the service refuses a request for another reason than its photo, or gives no answer.
         """
         options = Options(masks, confidence, classes)
-        running = asyncio.Semaphore(at_once)
+        running = semaphore(at_once)
         waiting: deque[asyncio.Task[Image]] = deque()
         try:
             for photo in photos:
@@ -280,7 +280,7 @@ class Client:
     ) -> Iterator[Image]:
         """As AsyncClient.predict_all(); `photos` is iterated in the caller's thread."""
         options = Options(masks, confidence, classes)
-        running = asyncio.Semaphore(at_once)
+        running = semaphore(at_once)
         waiting: deque[Future[Image]] = deque()
         try:
             for photo in photos:
@@ -344,13 +344,24 @@ class Client:
 def run_loop(loop: asyncio.AbstractEventLoop, client: AsyncClient) -> None:
     """A thread's work: the loop, until it is stopped."""
     loop.run_forever()
-    tasks = asyncio.all_tasks(loop)
+    loop.run_until_complete(end_calls(client))
+    loop.close()
+
+
+async def end_calls(client: AsyncClient) -> None:
+    """Let those go who wait for an answer, and close the connections."""
+    tasks = asyncio.all_tasks() - {asyncio.current_task()}
     for task in tasks:
         task.cancel()
-    loop.run_until_complete(asyncio.gather(*tasks, return_exceptions=True))
-    loop.run_until_complete(client.aclose())
-    loop.run_until_complete(loop.shutdown_default_executor())
-    loop.close()
+    await asyncio.gather(*tasks, return_exceptions=True)
+    await client.aclose()
+    await asyncio.get_running_loop().shutdown_default_executor()
+
+
+def semaphore(at_once: int) -> asyncio.Semaphore:
+    if at_once < 1:
+        raise SeamlineError(f"at_once has to be 1 or more, not {at_once}.")
+    return asyncio.Semaphore(at_once)
 
 
 def is_of_a_photo(error: ServiceError, name: str) -> bool:

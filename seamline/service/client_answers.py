@@ -135,7 +135,7 @@ def response_to_answer(response: httpx.Response, names: Sequence[str], address: 
         answer = msgspec.json.decode(response.content, type=Answer)
         classes = {category.id: category.name for category in answer.categories}
         for image, name in zip(answer.images, names, strict=True):
-            image.file_name = name  # a form can hold not every name as it is
+            image.file_name = name
             for instance in image.instances:
                 instance.class_name = classes[instance.category_id]
                 instance.size = image.height, image.width

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, BinaryIO, Literal, NamedTuple, TypeAlias
@@ -15,6 +16,11 @@ from seamline.base.urls import is_remote, shown
 
 Masks: TypeAlias = Literal["rle", "polygon", "png", "none"]
 Photo: TypeAlias = str | os.PathLike[str] | bytes | BinaryIO
+
+MOST_NAME = 200  # characters, as the service takes them
+NOT_IN_A_FORM = re.compile(
+    r'["\\\x00-\x1f\x7f-\x9f]'
+)  # what a form has to write in another way, and not all read alike
 
 
 class Options(NamedTuple):
@@ -59,8 +65,8 @@ def read_photo(photo: Any, number: int) -> Sent:
         if isinstance(photo, str | os.PathLike):
             return Sent(name, Path(photo).read_bytes())
         content = photo.read()
-    except OSError as error:
-        raise SeamlineError(f"{name}: cannot be read ({error.strerror}).") from None
+    except (OSError, ValueError) as error:  # ValueError: of a name with a zero byte, or a file that was closed
+        raise SeamlineError(f"{name}: cannot be read ({getattr(error, 'strerror', None) or error}).") from None
     except AttributeError:
         content = None
     if not isinstance(content, bytes):
@@ -70,18 +76,21 @@ def read_photo(photo: Any, number: int) -> Sent:
 
 
 def name_of(photo: Any, number: int = 1) -> str:
-    """What a photo is called in the answer: its file's name, or its number in the request."""
+    """What a photo is called in the answer: its file's name, its address, or its number in the request."""
     if isinstance(photo, str) and is_remote(photo):
-        return shown(photo)
-    path = photo if isinstance(photo, str | os.PathLike) else getattr(photo, "name", None)
-    return Path(path).name if isinstance(path, str | os.PathLike) else f"photo {number}"
+        name = shown(photo)
+    else:
+        path = photo if isinstance(photo, str | os.PathLike) else getattr(photo, "name", None)
+        name = Path(path).name if isinstance(path, str | os.PathLike) else ""
+    sendable = NOT_IN_A_FORM.sub("_", name.encode("utf-8", "replace").decode())
+    return sendable.strip()[-MOST_NAME:] or f"photo {number}"
 
 
 def photos_to_request(photos: Sequence[Sent], options: Options) -> dict[str, Any]:
     """httpx's arguments: a form, which sends bytes as they are; JSON where the service is to fetch a photo."""
     if any(isinstance(photo.content, str) for photo in photos):
         images = [
-            {"url": photo.content} if isinstance(photo.content, str) else {"base64": photo.content, "name": photo.name}
+            {"name": photo.name, "url" if isinstance(photo.content, str) else "base64": photo.content}
             for photo in photos
         ]
         body = msgspec.json.encode({"images": images, **options.fields()})  # bytes become base64
