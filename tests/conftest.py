@@ -123,6 +123,8 @@ PROCESSES = {
     "project/test_workflows.py",
     "report/test_contents.py",
     "report/test_report.py",
+    "service/test_client_service.py",
+    "service/test_docs.py",
     "stages/test_repro.py",
     "stages/test_stage.py",
     "training/test_keys.py",
