@@ -25,13 +25,14 @@ def running(
     keys: Sequence[str] | None = None,
     only_local: bool = True,
     source: str | None = None,
+    port: int = 0,
 ) -> Iterator[str]:
     """The address of a service over a model, for the length of a block."""
     settings = settings or Settings()
     with Detector(model, threads=2, max_pixels=settings.pixels) as detector:
         server = Server(detector, Admission(settings))
         app = App(server, about(detector, model, settings, source), Keys(keys) if keys else None, only_local)
-        listening = listen("127.0.0.1", 0)
+        listening = listen("127.0.0.1", port)
         uvicorn = stopping_server(app)
         thread = threading.Thread(target=lambda: asyncio.run(uvicorn.serve(sockets=[listening])), daemon=True)
         thread.start()
