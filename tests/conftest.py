@@ -128,6 +128,8 @@ PROCESSES = {
     "service/test_prometheus.py",
     "service/test_client_service.py",
     "service/test_docs.py",
+    "service/test_from_urls.py",
+    "service/test_inference_protocol.py",
     "stages/test_repro.py",
     "stages/test_stage.py",
     "training/test_keys.py",
@@ -240,8 +242,8 @@ class Project:
 # The project's folders and files of code; whatever else lies in the workspace is the user's.
 CODE = (
     ".ci", ".github", "architectures", "bench", "checks", "containers", "deploy", "docs", "dvc_hint", "recipes",
-    "samples", "seamline", "stages", "tests", "Makefile", "dvc.yaml", "pyproject.toml", "LICENSE", "*.md", "requirements*",
-    "Dockerfile.*", ".*ignore", ".pre-commit-config.yaml",
+    "samples", "seamline", "stages", "tests", "Makefile", "dvc.yaml", "pyproject.toml", "LICENSE", "*.md",
+    "requirements*", "Dockerfile.*", ".*ignore", ".pre-commit-config.yaml",
 )  # fmt: skip
 DVC_CONFIG = """[core]
     analytics = false

@@ -32,6 +32,7 @@ def parser() -> argparse.ArgumentParser:
     add("--keys", type=Path, metavar="FILE", help="file of keys, one a line; a request has to send one of them")
     add("--no-keys", action="store_true", help="listen at a public address without keys")
     add("--allow-host", action="append", default=[], metavar="NAME", help="a name that the service is reached under")
+    add("--fetch-urls", action="store_true", help="fetch photos from https:// URLs that requests name, of global hosts")
     add("--source", metavar="URL", help="where the source of the model and its training is (AGPL, section 13)")
     add("--confidence", type=number_from(float, 0, 1), help="leave out weaker detections (default: the model's own)")
     add("--queue", type=number_from(int, 1, 10_000), default=64, help="photos under way at once (default: 64)")
@@ -71,6 +72,7 @@ def main(arguments: Sequence[str]) -> None:
         photos=args.photos,
         pixels=args.max_pixels,
         queue=args.queue,
+        fetch_urls=args.fetch_urls,
         hosts=tuple(name.lower() for name in args.allow_host),
         access_log=args.access_log,
     )
