@@ -1,0 +1,1 @@
+"""The service: a photo in, garments out, over HTTP."""
