@@ -123,6 +123,7 @@ PROCESSES = {
     "project/test_workflows.py",
     "report/test_contents.py",
     "report/test_report.py",
+    "service/test_page.py",
     "stages/test_repro.py",
     "stages/test_stage.py",
     "training/test_keys.py",

@@ -28,6 +28,7 @@ class Tab:
         self.complaints: list[str] = []  # of the console, the policy and the page's own errors
         for domain in ("Page", "Runtime", "Network", "Log", "DOM"):
             self.command(f"{domain}.enable")
+        self.command("Emulation.setFocusEmulationEnabled", enabled=True)
 
     def command(self, method: str, **parameters: Any) -> dict[str, Any]:
         return self.loop.run_until_complete(asyncio.wait_for(self.answer(method, parameters), SECONDS))
@@ -67,7 +68,9 @@ class Tab:
             time.sleep(0.02)
         return value
 
-    def open(self, address: str, *, width: int = 1200, dark: bool = False, touch: bool = False, sharp: float = 1) -> None:
+    def open(
+        self, address: str, *, width: int = 1200, dark: bool = False, touch: bool = False, sharp: float = 1
+    ) -> None:
         scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
         self.command(
             "Emulation.setDeviceMetricsOverride", width=width, height=900, deviceScaleFactor=sharp, mobile=touch
