@@ -129,14 +129,17 @@ class Detector:
         """Where it computes: cpu, cuda:0."""
         return self.engine.device
 
-    def detect(self, source: Source) -> Detections:
+    def detect(self, source: Source, confidence: float | None = None) -> Detections:
         """What is found in one image, as soon as can be: every thread works on it.
+
+        Args:
+            confidence: for this image alone; None: the detector's own.
 
         Raises:
             ImageError: when the image cannot be used.
             SeamlineError: after close(), or in another process.
         """
-        limits = self._begin()
+        limits = self._begin(confidence)
         prepared = self._prepare(source, "image")
         [found] = self._infer(self.engine.infer, [prepared], limits)
         return found
@@ -153,16 +156,19 @@ class Detector:
         """
         return self._detect_all(sources, self._begin())
 
-    def submit(self, source: Source) -> Future[Detections]:
+    def submit(self, source: Source, confidence: float | None = None) -> Future[Detections]:
         """What is found in one image, later: for services, which get many at once. As detect_all, but one by one.
 
         The future raises ImageError where the image cannot be used. An image that is not a path or bytes is fitted into
         the model's input before this returns, and may be changed after that.
 
+        Args:
+            confidence: for this image alone; None: the detector's own.
+
         Raises:
             SeamlineError: after close(), or in another process.
         """
-        limits = self._begin()
+        limits = self._begin(confidence)
         taken = self._take((0, source))
         pool = self._readers if self.engine.readers else self._callers
         return self._later(pool, lambda: detections_or_raise(self._detect_group([taken], limits)[0]))
@@ -180,7 +186,7 @@ class Detector:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _begin(self) -> Limits:
+    def _begin(self, confidence: float | None = None) -> Limits:
         if self._is_closed:
             raise SeamlineError("the detector is closed; open the model again.")
         if os.getpid() != self._process:
@@ -188,7 +194,7 @@ class Detector:
                 f"the detector was opened in process {self._process} and does not work in {os.getpid()}, a fork of it, "
                 "which has none of its threads; open the model there."
             )
-        return Limits(self.confidence, self.nms_iou, self.max_detections)
+        return Limits(self.confidence if confidence is None else confidence, self.nms_iou, self.max_detections)
 
     def _later(self, pool: ThreadPoolExecutor, work: Callable[[], R]) -> Future[R]:
         """Raises a SeamlineError where the detector was closed, or the process forked, since the call began."""

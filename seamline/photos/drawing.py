@@ -70,13 +70,3 @@ def class_folders(names: Sequence[str]) -> list[str]:
         others = (f"{folder}_{number}" for number in itertools.count(index))
         folders.append(next(one for one in itertools.chain([folder], others) if folded(one) not in taken))
     return folders
-
-
-def polygons(found: Detections, index: int) -> list[list[float]]:
-    """COCO's segmentation as polygons: one, and for a mask without a pixel one that covers none.
-
-    An empty list would be right, and pycocotools cannot read it.
-    """
-    polygon: list[float] = [float(value) for value in found.polygon(index)]
-    x, y = (float(side) for side in found.boxes[index][:2])
-    return [polygon or [x, y] * 3]

@@ -8,12 +8,10 @@ import hashlib
 import os
 from array import array
 from collections import deque
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
-
-from pycocotools import mask as coco_mask
 
 from seamline.base.errors import SeamlineError
 from seamline.base.files import sha256_of, whole_file
@@ -23,9 +21,10 @@ from seamline.images.reading import ImageError, read_image
 from seamline.inference.detector import Detector, in_order
 from seamline.ingest.archives import files_below
 from seamline.models.detections import Detections
-from seamline.photos.drawing import crop_png, polygons
+from seamline.photos.drawing import crop_png
 from seamline.photos.journal import Done, Journal
 from seamline.photos.listing import Photo, PhotoList
+from seamline.photos.records import found_to_instances
 from seamline.photos.remote import Remote, Unread
 
 READERS = 8  # of remote photos, at once
@@ -166,23 +165,13 @@ def found_to_done(item: tuple[Read, Detections | ImageError], wanted: Wanted, jo
     else:
         done.height, done.width = found.height, found.width
         chosen = [index for index, number in enumerate(found.classes) if int(number) in wanted.classes]
-        records = found.to_coco(0, list(range(1, len(wanted.names) + 1)))
-        done.instances = [instance(records[index], found, index, wanted) for index in chosen]
+        done.instances = found_to_instances(found, wanted.classes, wanted.polygons)
         if wanted.crops and chosen:
             try:
                 write_crops(read, found, chosen, done.instances, journal, wanted.max_pixels)
             except ImageError as error:
                 return read.number, Done(photo.key, photo.stamp, photo.name, reason=text_of(error), again=True)
     return read.number, done
-
-
-def instance(record: Mapping[str, Any], found: Detections, index: int, wanted: Wanted) -> dict[str, Any]:
-    entry = {key: value for key, value in record.items() if key != "image_id"}
-    if found.has_masks:
-        entry["area"] = int(coco_mask.area(entry["segmentation"]))
-        if wanted.polygons:
-            entry["polygons"] = polygons(found, index)
-    return entry
 
 
 def write_crops(

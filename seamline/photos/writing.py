@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import csv
 import functools
-import json
 import os
 import re
 from array import array
@@ -17,7 +16,6 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from seamline.base.coco import Record
 from seamline.base.errors import SeamlineError
 from seamline.base.escaping import to_spreadsheet
 from seamline.base.files import link_or_copy, make_parent, whole_file, whole_folder
@@ -31,6 +29,7 @@ from seamline.photos.drawing import class_folders, overlay_jpeg, picture_name
 from seamline.photos.journal import Done, Journal
 from seamline.photos.listing import Photo, PhotoList, key_of
 from seamline.photos.predicting import Wanted, crop_path, text_of
+from seamline.photos.records import instance_to_record, to_text
 from seamline.photos.remote import Remote, Unread
 
 OVERLAYS, CROPS = "overlays", "crops"
@@ -136,11 +135,11 @@ class Tables:
     def add(self, one: Usable, crops: Sequence[str]) -> None:
         done = one.done
         image = {"id": one.number, "file_name": one.photo.name, "height": done.height, "width": done.width}
-        self.images.write(self.before_image + text(image))
+        self.images.write(self.before_image + to_text(image))
         self.before_image = ",\n"
         for index, instance in enumerate(done.instances):
             record = instance_to_record(one.number, instance, self.wanted.polygons)
-            self.results.write(self.before_result + text(record))
+            self.results.write(self.before_result + to_text(record))
             self.before_result = ",\n"
             name = self.wanted.names[record["category_id"] - 1]
             row = [one.number, one.photo.name, name, record["score"], *record["bbox"], instance.get("area", "")]
@@ -150,19 +149,7 @@ class Tables:
         categories = [{"id": number, "name": name} for number, name in enumerate(self.wanted.names, 1)]
         self.results.write("[]\n" if self.before_result != ",\n" else "\n]\n")
         start = self.before_image if self.before_image != ",\n" else "\n"
-        self.images.write(f'{start}], "annotations": [], "categories": {text(categories)}}}\n')
-
-
-def instance_to_record(number: int, instance: dict[str, Any], polygons: bool) -> Record:
-    """COCO's results record; without a mask where the model finds boxes only."""
-    record = {"image_id": number, **{key: instance[key] for key in ("category_id", "bbox", "score")}}
-    if "segmentation" in instance:
-        record["segmentation"] = instance["polygons" if polygons else "segmentation"]
-    return record
-
-
-def text(value: Any) -> str:
-    return json.dumps(value, ensure_ascii=False, allow_nan=False)
+        self.images.write(f'{start}], "annotations": [], "categories": {to_text(categories)}}}\n')
 
 
 def link_crops(crops: Path, journal: Journal, one: Usable, name: str, folders: Sequence[str]) -> list[str]:

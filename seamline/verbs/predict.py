@@ -12,36 +12,18 @@ Example: seamline predict models/export/openvino photos 's3://my-bucket/more' --
 import argparse
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from seamline.base.errors import SeamlineError
 from seamline.base.escaping import to_terminal
+from seamline.verbs.numbers import MOST_PIXELS, MOST_THREADS, number_from
 
 if TYPE_CHECKING:
     from seamline.inference.detector import Detector
     from seamline.photos.listing import PhotoList
     from seamline.photos.writing import Summary
-
-Number = TypeVar("Number", int, float)
-MOST = 256  # threads, and images in a batch: more is a typing error
-MOST_PIXELS = 10**10
-
-
-def number_from(kind: Callable[[str], Number], low: Number, high: Number) -> Callable[[str], Number]:
-    """An argparse type: a number within these limits."""
-
-    def parse(text: str) -> Number:
-        try:
-            value = kind(text)
-        except ValueError:
-            value = None
-        if value is None or not low <= value <= high:
-            raise argparse.ArgumentTypeError(f"has to be a number from {low} to {high}, not {text!r}")
-        return value
-
-    return parse
 
 
 def count_or_all(text: str) -> int | None:
@@ -97,14 +79,18 @@ def parser() -> argparse.ArgumentParser:
         default=200_000_000,
         help="refuse larger images (default: 200 million)",
     )
-    add("--threads", type=number_from(int, 1, MOST), help="CPU threads (default: all usable cores)")
+    add("--threads", type=number_from(int, 1, MOST_THREADS), help="CPU threads (default: all usable cores)")
     add("--precision", default="f32", help="f32 (default); bf16 for OpenVINO; f16, bf16 or tf32 on a GPU")
     add(
         "--device",
         default="auto",
         help="cpu, cuda or cuda:1 (default: auto, a GPU for best.pt where there is one, and else the CPU)",
     )
-    add("--batch", type=number_from(int, 1, MOST), help="images that the model sees at once (default: 1; on a GPU 16)")
+    add(
+        "--batch",
+        type=number_from(int, 1, MOST_THREADS),
+        help="images that the model sees at once (default: 1; on a GPU 16)",
+    )
     return made
 
 

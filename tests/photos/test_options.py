@@ -23,8 +23,9 @@ from seamline.images.reading import read_image
 from seamline.inference.detector import Detector
 from seamline.masks.rle import rle_to_mask
 from seamline.models.detections import Detections
-from seamline.photos.drawing import class_folders, crop_png, polygons
+from seamline.photos.drawing import class_folders, crop_png
 from seamline.photos.finding import find_photos, words
+from seamline.photos.records import mask_to_polygons
 from seamline.photos.remote import Remote
 from seamline.photos.suffixes import passed_over_text
 from seamline.verbs.predict import main, names_to_classes
@@ -97,7 +98,7 @@ def test_a_mask_without_a_pixel_is_a_polygon_without_one() -> None:
     truth.dataset = {"images": [{"id": 1, "height": 20, "width": 20}], "annotations": [], "categories": [{"id": 1}]}
     truth.createIndex()
     record = {"image_id": 1, "category_id": 1, "bbox": [3.5, 4.5, 5.5, 4.5], "score": 0.5}
-    found = truth.loadRes([{**record, "segmentation": polygons(empty_mask(), 0)}])
+    found = truth.loadRes([{**record, "segmentation": mask_to_polygons(empty_mask(), 0)}])
     assert found.annToMask(found.anns[1]).sum() == 0
 
 

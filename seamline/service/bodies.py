@@ -1,0 +1,227 @@
+"""A request's body: read within its limits, and taken apart into photos and options."""
+
+from __future__ import annotations
+
+import asyncio
+import binascii
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+from urllib.parse import parse_qsl
+
+import msgspec
+from python_multipart.exceptions import FormParserError
+from python_multipart.multipart import MultipartParser, parse_options_header
+
+from seamline.service.admission import Admission
+from seamline.service.problems import Problem
+from seamline.service.schemas import MAX_NAME, Options, PhotoJson, PredictJson, options_from_text
+
+IMAGE_FIELDS = ("image", "images", "file", "files")
+MOST_FIELDS = 100  # beside the photos
+SLOWEST_BYTES_A_SECOND = 4096  # averaged, once GRACE_SECONDS have passed
+GRACE_SECONDS = 5
+FORMS = "multipart/form-data, application/json, image/... or application/octet-stream"
+
+
+class Photo(NamedTuple):
+    """A photo as it was sent: its file, or the address that it is to be fetched from."""
+
+    name: str
+    data: bytes
+    url: str | None = None
+
+
+class Asked(NamedTuple):
+    photos: list[Photo]
+    options: Options
+
+
+async def read_body(
+    receive: Callable[[], Awaitable[Mapping[str, Any]]], declared: int | None, admission: Admission
+) -> bytes:
+    """The whole body. Its bytes are counted as they come, and stay so: give_bytes_back() is for who takes the answer.
+
+    Args:
+        declared: Content-Length.
+
+    Raises:
+        Problem: where it is too large, or comes too slowly; what was counted has been given back.
+        ConnectionError: where the other side has gone.
+    """
+    settings = admission.settings
+    if declared is not None and declared > settings.body_bytes:
+        raise too_large(settings.body_bytes)
+    begun, size, chunks = asyncio.get_running_loop().time(), 0, []
+    try:
+        async with asyncio.timeout(settings.body_seconds):
+            while True:
+                message = await asyncio.wait_for(receive(), GRACE_SECONDS)
+                if message["type"] == "http.disconnect":
+                    raise ConnectionError
+                chunk = message.get("body", b"")
+                if size + len(chunk) > settings.body_bytes:
+                    raise too_large(settings.body_bytes)
+                admission.take_bytes(len(chunk))
+                size += len(chunk)
+                chunks.append(chunk)
+                if not message.get("more_body", False):
+                    return b"".join(chunks) if len(chunks) > 1 else chunk
+                seconds = asyncio.get_running_loop().time() - begun
+                if seconds > GRACE_SECONDS and size < SLOWEST_BYTES_A_SECOND * seconds:
+                    raise TimeoutError
+    except TimeoutError:
+        admission.give_bytes_back(size)
+        raise Problem(408, "The body came too slowly.", {"Connection": "close"}) from None
+    except BaseException:
+        admission.give_bytes_back(size)
+        raise
+
+
+def too_large(most: int) -> Problem:
+    return Problem(413, f"The body is too large; at most {most:,} bytes are taken.")
+
+
+def body_to_asked(body: bytes, content_type: str, query: str) -> Asked:
+    """Photos and options from a body.
+
+    Raises:
+        Problem: saying what is wrong with it.
+    """
+    kind, parameters = parse_options_header(content_type)
+    options = query_to_values(query)
+    if kind == b"multipart/form-data":
+        photos, fields = multipart_to_photos(body, parameters.get(b"boundary", b""))
+        return Asked(photos, values_to_options({**options, **fields}))
+    if kind == b"application/json":
+        return json_to_asked(body, options)
+    if kind.startswith(b"image/") or kind == b"application/octet-stream":
+        photos = [Photo("image", body)] if body else []
+        return Asked(photos, values_to_options(options))
+    shown = kind.decode("latin-1")[:100] or "no type"
+    raise Problem(415, f"The body is of {shown!r}; it has to be of {FORMS}.")
+
+
+def query_to_values(query: str) -> dict[str, list[str]]:
+    values: dict[str, list[str]] = {}
+    try:
+        for name, value in parse_qsl(query, keep_blank_values=True, max_num_fields=MOST_FIELDS, errors="strict"):
+            values.setdefault(name, []).append(value)
+    except ValueError:
+        raise Problem(400, f"The query cannot be read; it has at most {MOST_FIELDS} fields, in UTF-8.") from None
+    return values
+
+
+def values_to_options(values: dict[str, list[str]]) -> Options:
+    try:
+        return msgspec.convert(options_from_text(values), Options, strict=False)
+    except msgspec.ValidationError as error:
+        raise Problem(422, f"The options cannot be used: {error}.") from None
+
+
+def json_to_asked(body: bytes, query: dict[str, list[str]]) -> Asked:
+    try:
+        asked = msgspec.json.decode(body, type=PredictJson)
+    except msgspec.ValidationError as error:
+        raise Problem(422, f"The JSON is not as /openapi.json describes it: {error}.") from None
+    except (msgspec.DecodeError, RecursionError, ValueError) as error:
+        raise Problem(400, f"The body is not JSON: {str(error)[:200]}.") from None
+    if (asked.image is None) == (asked.images is None):
+        raise Problem(422, "The JSON has to have either image or images.")
+    one_by_one = [asked.image] if asked.images is None else asked.images
+    photos = [json_to_photo(one, number) for number, one in enumerate(one_by_one, 1) if one is not None]
+    own = {name: getattr(asked, name) for name in Options.__struct_fields__}
+    given = msgspec.structs.asdict(values_to_options(query)) if query else {}
+    return Asked(photos, Options(**{**own, **{name: given[name] for name in query}}))
+
+
+def json_to_photo(one: PhotoJson, number: int) -> Photo:
+    name = one.name or f"image {number}"
+    if (one.base64 is None) == (one.url is None):
+        raise Problem(422, f"{name}: has to have either base64 or url.")
+    if one.url is not None:
+        return Photo(name, b"", one.url)
+    text = one.base64 or ""
+    if text.startswith("data:"):
+        text = text.partition(",")[2]
+    try:
+        return Photo(name, binascii.a2b_base64(text.encode("ascii"), strict_mode=True))
+    except ValueError:  # of what is not ASCII too
+        raise Problem(422, f"{name}: is not base64.") from None
+
+
+class Part(NamedTuple):
+    """A part of a form."""
+
+    headers: dict[bytes, bytes]
+    data: bytes
+
+
+def multipart_to_photos(body: bytes, boundary: bytes) -> tuple[list[Photo], dict[str, list[str]]]:
+    """The photos of a form, and its other fields."""
+    photos: list[Photo] = []
+    fields: dict[str, list[str]] = {}
+    for part in multipart_to_parts(body, boundary):
+        _, options = parse_options_header(part.headers.get(b"content-disposition", b""))
+        field, name = options.get(b"name", b"").decode("utf-8", "replace"), options.get(b"filename")
+        if field in IMAGE_FIELDS:
+            shown = (name or b"").decode("utf-8", "replace")[-MAX_NAME:] or f"image {len(photos) + 1}"
+            photos.append(Photo(shown, part.data))
+        elif name is not None:
+            raise Problem(422, f"The form has a file in the field {field[:100]!r}; photos go into {IMAGE_FIELDS[0]}.")
+        else:
+            try:
+                fields.setdefault(field, []).append(part.data.decode("utf-8"))
+            except UnicodeDecodeError:
+                raise Problem(422, f"The form's field {field[:100]!r} is not UTF-8.") from None
+    return photos, fields
+
+
+def multipart_to_parts(body: bytes, boundary: bytes) -> Sequence[Part]:
+    """The parts of a form.
+
+    Raises:
+        Problem: where it is not one, or has too many parts.
+    """
+    if not boundary:
+        raise Problem(400, "The form's Content-Type does not name its boundary.")
+    parts: list[Part] = []
+    headers: dict[bytes, bytes] = {}
+    name, value = bytearray(), bytearray()
+    pieces: list[bytes] = []
+    ended = False
+
+    def begin_part() -> None:
+        headers.clear()
+        pieces.clear()
+        if len(parts) >= MOST_FIELDS:
+            raise Problem(413, f"The form has more than {MOST_FIELDS} parts.")
+
+    def end_header() -> None:
+        headers[bytes(name).lower()] = bytes(value)
+        name.clear()
+        value.clear()
+
+    def end() -> None:
+        nonlocal ended
+        ended = True
+
+    parser = MultipartParser(
+        boundary,
+        {
+            "on_part_begin": begin_part,
+            "on_part_data": lambda data, start, stop: pieces.append(data[start:stop]),
+            "on_part_end": lambda: parts.append(Part(dict(headers), b"".join(pieces))),
+            "on_header_field": lambda data, start, stop: name.extend(data[start:stop]),
+            "on_header_value": lambda data, start, stop: value.extend(data[start:stop]),
+            "on_header_end": end_header,
+            "on_end": end,
+        },
+    )
+    try:
+        parser.write(body)
+        parser.finalize()
+    except FormParserError as error:
+        raise Problem(400, f"The body is not a form: {error}.") from None
+    if not ended:
+        raise Problem(400, "The form is cut short: its last boundary is missing.")
+    return parts

@@ -1,0 +1,126 @@
+"""Starting the service, and ending it: what is under way is answered first."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import resource
+import socket
+import sys
+from pathlib import Path
+from typing import Any
+
+import uvicorn
+
+from seamline.base.errors import SeamlineError
+from seamline.inference.detector import Detector
+from seamline.service.about import about
+from seamline.service.admission import Admission
+from seamline.service.app import App
+from seamline.service.hosts import is_loopback
+from seamline.service.keys import Keys, read_keys
+from seamline.service.protocol import limited_protocol
+from seamline.service.serving import Server
+from seamline.service.settings import Settings
+
+IDLE_SECONDS = 75  # longer than proxies keep a connection without a request, so that they end it and not we
+BACKLOG = 2048
+FILES_BESIDE_CONNECTIONS = 200
+
+
+class Stopping(uvicorn.Server):
+    """uvicorn's server, which says that it is stopping: not ready any more, while requests under way are answered."""
+
+    def __init__(self, config: uvicorn.Config, app: App) -> None:
+        super().__init__(config)
+        self.app = app
+
+    def handle_exit(self, sig: int, frame: Any) -> None:
+        self.app.is_stopping = True
+        super().handle_exit(sig, frame)
+
+
+def serve(
+    model: Path,
+    detector: Detector,
+    settings: Settings,
+    host: str,
+    port: int,
+    keys_file: Path | None,
+    without_keys: bool,
+    source: str | None,
+) -> None:
+    """Serve until SIGTERM or SIGINT.
+
+    Raises:
+        SeamlineError: when the address is taken or not this machine's, or a public one has no keys.
+    """
+    keys = None if keys_file is None else Keys(read_keys(keys_file))
+    if keys is None and not (without_keys or is_loopback(host)):
+        raise SeamlineError(
+            f"--host {host}: others could reach the service and none would need a key; name a file of keys with "
+            "--keys, or say --no-keys where something in front of it decides who may ask."
+        )
+    listening = listen(host, port)
+    raise_file_limit(settings.connections + FILES_BESIDE_CONNECTIONS)
+    logging.basicConfig(stream=sys.stderr, format="%(message)s", level=logging.INFO)
+    logging.getLogger("uvicorn.error").setLevel(logging.WARNING)
+    server = Server(detector, Admission(settings))
+    server.warm()
+    app = App(server, about(detector, model, settings, source), keys, is_loopback(host))
+    name, number = listening.getsockname()[:2]
+    print(f"ready on http://{f'[{name}]' if ':' in name else name}:{number} (Ctrl-C stops it)", flush=True)
+    try:
+        asyncio.run(stopping_server(app).serve(sockets=[listening]))
+    finally:
+        server.close()
+    print("stopped; what was under way has been answered", flush=True)
+
+
+def stopping_server(app: App) -> Stopping:
+    """uvicorn over the service, ready to run."""
+    config = uvicorn.Config(
+        app,
+        http=limited_protocol(app.settings),
+        loop="asyncio",
+        ws="none",
+        lifespan="off",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,
+        timeout_keep_alive=IDLE_SECONDS,
+        timeout_graceful_shutdown=int(app.settings.answer_seconds),
+        backlog=BACKLOG,
+    )
+    return Stopping(config, app)
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A socket at the address, before anything that takes long.
+
+    Raises:
+        SeamlineError: when that cannot be.
+    """
+    try:
+        [(family, _, _, _, address), *_] = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )
+        # With its protocol named: asyncio then sends each write at once, where TCP would wait for the one before it.
+        listening = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listening.bind(address)
+    except OSError as error:
+        raise SeamlineError(
+            f"{host}:{port}: cannot be listened at ({error.strerror}); --host and --port name another address."
+        ) from None
+    listening.setblocking(False)
+    return listening
+
+
+def raise_file_limit(wanted: int) -> None:
+    """Each connection is an open file; many systems allow 1,024 unless asked for more."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+    if soft != resource.RLIM_INFINITY and soft < most:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))

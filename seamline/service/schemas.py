@@ -1,0 +1,138 @@
+"""What goes in and out as JSON, as types: requests are checked by them, and /openapi.json is made from them."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+import msgspec
+from msgspec import Meta
+
+MASKS = ("rle", "polygon", "png", "none")
+MAX_NAME = 200  # characters
+
+
+class Options(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+    """What is asked for, of all photos of a request."""
+
+    masks: Annotated[
+        Literal["rle", "polygon", "png", "none"], Meta(description="How masks are written; none leaves them out.")
+    ] = "rle"
+    confidence: (
+        Annotated[float, Meta(ge=0, le=1, description="Weaker detections are left out; null: the model's own limit.")]
+        | None
+    ) = None
+    classes: Annotated[list[str], Meta(description="Names of the classes to find; null: all of them.")] | None = None
+    embed: Annotated[bool, Meta(description="Not available yet; true is refused.")] = False
+    attributes: Annotated[bool, Meta(description="Not available yet; true is refused.")] = False
+
+
+class PhotoJson(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+    """One photo: its file in base64, or its address where the service fetches photos."""
+
+    base64: Annotated[str, Meta(description="The file in base64, with or without data:image/...;base64,")] | None = None
+    url: Annotated[str, Meta(description="Where photos are fetched", max_length=4000)] | None = None
+    name: Annotated[str, Meta(description="What it is called in the answer", max_length=MAX_NAME)] | None = None
+
+
+class PredictJson(Options, kw_only=True, forbid_unknown_fields=True):
+    """image or images, and options."""
+
+    image: PhotoJson | None = None
+    images: list[PhotoJson] | None = None
+
+
+class ModelName(msgspec.Struct):
+    name: str
+    revision: Annotated[str, Meta(description="Of the model's contents: equal models have equal revisions.")]
+
+
+class Category(msgspec.Struct):
+    id: int
+    name: str
+
+
+class Mask(msgspec.Struct):
+    """A mask of the photo's size: RLE as pycocotools reads it, or a PNG in base64 with pixels of 0 or 255."""
+
+    size: Annotated[list[int], Meta(description="Height and width of the photo, in pixels.")] | msgspec.UnsetType = (
+        msgspec.UNSET
+    )
+    counts: str | msgspec.UnsetType = msgspec.UNSET
+    png: str | msgspec.UnsetType = msgspec.UNSET
+
+
+class Instance(msgspec.Struct, kw_only=True):
+    """A garment, as a record of COCO's results files, which `seamline predict` writes too."""
+
+    image_id: int
+    category_id: int
+    bbox: Annotated[list[float], Meta(description="x, y, width, height in pixels of the photo.")]
+    score: Annotated[float, Meta(ge=0, le=1)]
+    segmentation: Mask | list[list[float]] | msgspec.UnsetType = msgspec.UNSET
+
+
+class PhotoAnswer(msgspec.Struct, kw_only=True):
+    """A photo: with error where it cannot be used, else with all others."""
+
+    file_name: str
+    image_id: int | msgspec.UnsetType = msgspec.UNSET
+    height: int | msgspec.UnsetType = msgspec.UNSET
+    width: int | msgspec.UnsetType = msgspec.UNSET
+    instances: list[Instance] | msgspec.UnsetType = msgspec.UNSET
+    error: str | msgspec.UnsetType = msgspec.UNSET
+
+
+class Prediction(msgspec.Struct):
+    """The answer of /v1/predict; images are in the request's order."""
+
+    model: ModelName
+    categories: list[Category]
+    images: list[PhotoAnswer]
+
+
+class ProblemJson(msgspec.Struct):
+    """Problem details (RFC 9457)."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    instance: str
+
+
+class ModelAbout(msgspec.Struct, kw_only=True):
+    name: str
+    revision: str
+    family: str
+    format: str
+    precision: str
+    imgsz: Annotated[int, Meta(description="Side of the model's square input, in pixels.")]
+    classes: list[str]
+    has_masks: bool
+    confidence: float
+    nms_iou: float
+    max_detections: int
+    int8_gate: Annotated[str, Meta(description="accepted, refused or not known; null unless it is INT8.")] | None
+    licence: str
+    source: Annotated[str, Meta(description="Where the source of the model and its training is.")] | None
+
+
+class LimitsAbout(msgspec.Struct, kw_only=True):
+    body_bytes: int
+    photos: Annotated[int, Meta(description="In a request.")]
+    pixels: Annotated[int, Meta(description="Of a photo.")]
+    queue: Annotated[int, Meta(description="Photos under way at once, of all requests.")]
+    fetches_urls: bool
+
+
+class About(msgspec.Struct):
+    """What is served."""
+
+    model: ModelAbout
+    limits: LimitsAbout
+    version: Annotated[str, Meta(description="Of seamline.")]
+
+
+def options_from_text(values: dict[str, list[str]]) -> dict[str, Any]:
+    """Options from a query or a form: the last value of each, and all of classes."""
+    return {name: given if name == "classes" else given[-1] for name, given in values.items()}

@@ -1,0 +1,105 @@
+"""Serve: find garments in photos over HTTP, with a page to try it. Needs nothing of the pipeline but a model.
+
+MODEL is best.pt, an ONNX file or an OpenVINO folder; left out, the format that reports/ recommends. Ready when it says
+so. docs/service.md says how to call it, from curl, Python and JavaScript.
+
+On another address than this machine's own it asks for keys: --keys names a file with one on each line.
+
+Example: seamline serve models/export/openvino_int8
+         curl --form image=@photo.jpg http://127.0.0.1:8000/v1/predict
+"""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+from seamline.base.errors import SeamlineError
+from seamline.verbs.numbers import MOST_PIXELS, MOST_THREADS, number_from
+
+MEGABYTE = 2**20
+
+
+def parser() -> argparse.ArgumentParser:
+    made = argparse.ArgumentParser(
+        "seamline serve", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add = made.add_argument
+    add(
+        "model", nargs="?", type=Path, help="best.pt, an ONNX file or an OpenVINO folder (default: the recommended one)"
+    )
+    add("--host", default="127.0.0.1", help="address to listen at (default: 127.0.0.1, this machine alone)")
+    add("--port", type=number_from(int, 0, 65535), default=8000, help="port (default: 8000; 0: any that is free)")
+    add("--keys", type=Path, metavar="FILE", help="file of keys, one a line; a request has to send one of them")
+    add("--no-keys", action="store_true", help="listen at a public address without keys")
+    add("--allow-host", action="append", default=[], metavar="NAME", help="a name that the service is reached under")
+    add("--source", metavar="URL", help="where the source of the model and its training is (AGPL, section 13)")
+    add("--confidence", type=number_from(float, 0, 1), help="leave out weaker detections (default: the model's own)")
+    add("--queue", type=number_from(int, 1, 10_000), default=64, help="photos under way at once (default: 64)")
+    add("--photos", type=number_from(int, 1, 1000), default=32, help="photos in a request at most (default: 32)")
+    add("--body-mb", type=number_from(int, 1, 1024), default=32, help="size of a request at most (default: 32)")
+    add(
+        "--max-pixels",
+        type=number_from(int, 1, MOST_PIXELS),
+        default=50_000_000,
+        help="refuse larger photos (default: 50 million)",
+    )
+    add("--threads", type=number_from(int, 1, MOST_THREADS), help="CPU threads (default: all usable cores)")
+    add("--precision", default="f32", help="f32 (default); bf16 for OpenVINO; f16, bf16 or tf32 on a GPU")
+    add("--device", default="auto", help="cpu, cuda or cuda:1 (default: auto, as for predict)")
+    add("--access-log", action="store_true", help="write a line for each request")
+    return made
+
+
+def main(arguments: Sequence[str]) -> None:
+    args = parser().parse_args(arguments)
+
+    # Imports OpenCV, the engines and the server, which --help does not need.
+    from seamline.inference.threads import limit_other_threads
+
+    limit_other_threads()
+    from seamline.inference.detector import Detector
+    from seamline.service.running import serve
+    from seamline.service.settings import Settings
+
+    settings = Settings(
+        body_bytes=args.body_mb * MEGABYTE,
+        bodies_bytes=8 * args.body_mb * MEGABYTE,
+        photos=args.photos,
+        pixels=args.max_pixels,
+        queue=args.queue,
+        hosts=tuple(name.lower() for name in args.allow_host),
+        access_log=args.access_log,
+    )
+    model, precision = (args.model, args.precision) if args.model else recommended_model()
+    with Detector(
+        model,
+        args.confidence,
+        threads=args.threads,
+        precision=precision,
+        device=args.device,
+        max_pixels=args.max_pixels,
+    ) as detector:
+        serve(model, detector, settings, args.host, args.port, args.keys, args.no_keys, args.source)
+
+
+def recommended_model() -> tuple[Path, str]:
+    """The format that the last run's report recommends, and its precision.
+
+    Raises:
+        SeamlineError: when there is no run whose model lies here.
+    """
+    from seamline.benchmark.recommendation import recommended
+    from seamline.models.exported import model_paths
+    from seamline.params.export import Export
+    from seamline.params.loader import load_params
+    from seamline.report.records import read_record
+
+    benchmark = Path("reports/benchmark.json")
+    if not benchmark.is_file():
+        raise SeamlineError(
+            f"{benchmark}: is not here, so no format is recommended; name a model: seamline serve MODEL."
+        )
+    name = recommended(read_record(benchmark), load_params()[Export].int8.max_drop)
+    row, _, precision = name.partition("_")
+    paths = model_paths(Path("models/train/best.pt"), Path("models/export"))
+    return (paths[row], precision) if precision == "bf16" else (paths[name], "f32")
