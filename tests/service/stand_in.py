@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 import uvicorn
@@ -18,18 +19,19 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from seamline.service.page import page_and_csp
+from seamline.service.schemas import About, Prediction
 
 Mask = npt.NDArray[np.bool_]
 KEY = "a-key-of-the-tests-alone"
 NAMES = ["dress", "short sleeve top", "it's <b>2</b>; 1"]
-ABOUT = {
+ABOUT: dict[str, Any] = {
     "model": {
-        "name": "openvino_int8", "revision": "0123456789ab", "family": "yolo", "precision": "INT8", "imgsz": 160,
-        "classes": NAMES, "confidence": 0.25, "nms_iou": 0.7, "has_masks": True, "licence": "AGPL-3.0",
-        "source": "https://example.org/model",
+        "name": "openvino_int8", "revision": "0123456789ab", "family": "yolo", "format": "openvino", "precision": "f32",
+        "imgsz": 160, "classes": NAMES, "has_masks": True, "confidence": 0.25, "nms_iou": 0.7, "max_detections": 100,
+        "int8_gate": "accepted", "licence": "AGPL-3.0", "source": "https://example.org/model",
     },
-    "seamline": {"version": "1.0", "source": "https://example.org/seamline"},
-    "limits": {},
+    "limits": {"body_bytes": 2**25, "photos": 32, "pixels": 50_000_000, "queue": 64, "fetches_urls": False},
+    "version": "1.0",
 }  # fmt: skip
 GREY = (128, 128, 128)
 
@@ -79,6 +81,7 @@ class Service:
 
     def __init__(self) -> None:
         self.asked: list[dict[str, Any]] = []
+        self.about_it = ABOUT
         self.key = ""
         self.refuse = 0  # how often it is busy from now on
         self.routes = [
@@ -112,7 +115,9 @@ class Service:
     async def about(self, request: Request) -> Response:
         if self.refused(request):
             return problem(401, "Unauthorized", "This service asks for an API key.")
-        return JSONResponse(ABOUT)
+        if not self.about_it:
+            return problem(504, "Gateway Timeout", "The answer took too long.")
+        return JSONResponse(msgspec.to_builtins(msgspec.convert(self.about_it, About)))
 
     async def predict(self, request: Request) -> Response:
         form = await request.form()
@@ -137,4 +142,5 @@ class Service:
             "categories": [{"id": number, "name": name} for number, name in enumerate(NAMES, 1)],
             "images": [{"image_id": 1, **about, "instances": instances}],
         }
+        msgspec.convert(answer, Prediction)
         return JSONResponse(answer, headers={"Server-Timing": "decode;dur=2.5, inference;dur=41, total;dur=46.1"})

@@ -11,6 +11,7 @@ import re
 import shutil
 import subprocess
 import sys
+import urllib.request
 from collections.abc import Iterator
 from html.parser import HTMLParser
 from pathlib import Path
@@ -25,7 +26,9 @@ from PIL import Image
 from seamline.service.page import page_and_csp
 from tests.browser import CHROMIUM
 from tests.devtools import Tab, browser
-from tests.service.stand_in import GREY, KEY, NAMES, Service, block, ring, slope, to_instance
+from tests.service.running import running
+from tests.service.stand_in import ABOUT, GREY, KEY, NAMES, Service, block, ring, slope, to_instance
+from tests.untrained import Untrained
 
 needs_chromium = pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium (Debian's package chromium)")
 ON_ONE_LINE = r"one => one.innerText.replace(/\s+/g, ' ')"
@@ -467,3 +470,56 @@ def test_the_calls_ask_what_the_page_shows(service: Service, tab: Tab, tmp_path:
     tab.run(f"{copy}.click()")
     assert tab.wait_for(f"({copy}.textContent !== 'Copy') && {copy}.textContent") in ("Copied", "Selected")
     assert tab.run("getSelection().toString().trim()") == call.strip()
+
+
+@needs_chromium
+def test_facts_of_the_model_and_its_source(service: Service, tab: Tab) -> None:
+    address = service.start()
+    facts = "document.querySelector('#facts').innerText"
+    tab.open(address)
+    said = tab.wait_for(facts)
+    for fact in (
+        "openvino_int8",
+        "0123456789ab",
+        "INT8 (its gate: accepted)",
+        "3 classes",
+        *NAMES,
+        "AGPL-3.0",
+        "32 MB",
+    ):
+        assert fact in said
+    link = "[...document.querySelectorAll('#facts a')].map(link => link.href)"
+    assert tab.run(link) == [ABOUT["model"]["source"]]
+    for source, shown in [("javascript:alert(1)", "javascript:alert(1)"), (None, "not named")]:
+        service.about_it = {**ABOUT, "model": {**ABOUT["model"], "source": source}}
+        tab.command("Page.reload")
+        tab.wait_for(f"document.querySelector('#facts')?.innerText.includes({json.dumps(shown)})")
+        assert tab.run(link) == []
+    service.about_it = {}
+    tab.command("Page.reload")
+    assert tab.wait_for("document.querySelector('#no-about-title')?.textContent") == "Gateway Timeout"
+    assert tab.run("document.querySelector('#no-about-detail').textContent") == "The answer took too long."
+
+
+@needs_chromium
+def test_the_service_itself_serves_it(untrained: Untrained, tab: Tab) -> None:
+    """All that is listed is what the service answers to somebody else."""
+    photo = untrained.images()[0]
+    with running(untrained.exported / "openvino") as address:
+        with urllib.request.urlopen(address) as answer:
+            assert (answer.read(), answer.headers["Content-Security-Policy"]) == page_and_csp()
+            assert answer.headers["Content-Type"] == "text/html; charset=utf-8"
+        asked = urllib.request.Request(f"{address}/v1/predict?confidence=0.05", photo.read_bytes())
+        asked.add_header("Content-Type", "image/jpeg")
+        with urllib.request.urlopen(asked) as answer:
+            found = json.load(answer)["images"][0]["instances"]
+        assert found
+        tab.open(address)
+        tab.choose_files("#files", [photo])
+        tab.wait_for("document.querySelector('.time')?.hidden === false")
+        set_threshold(tab, 0.05)
+        names = ["short sleeve top", "trousers"]
+        scores = [float(row.split()[-1]) for row in rows(tab)]
+        assert [row.rsplit(" ", 1)[0] for row in rows(tab)] == [names[one["category_id"] - 1] for one in found]
+        assert np.allclose(scores, [one["score"] for one in found], atol=0.01)
+        assert tab.complaints == []
