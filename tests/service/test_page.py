@@ -313,17 +313,17 @@ def test_errors_are_shown_in_the_service_s_words(service: Service, tab: Tab, tmp
     (tmp_path / "film.mp4").write_bytes(b"a film")
     tab.choose_files("#files", [tmp_path / name, tmp_path / "film.mp4"])
     tab.wait_for("document.querySelector('.problem')?.hidden === false")
-    assert tab.run("document.querySelector('.problem h3').textContent") == "Unprocessable Content"
+    assert tab.run("document.querySelector('.problem h4').textContent") == "Unprocessable Content"
     assert tab.run("document.querySelector('.problem p').textContent") == f"{name}: is not an image."
     assert tab.run("document.querySelector('.problem small').textContent") == "Request request-7"
-    assert tab.run("document.querySelector('.card h3').textContent") == name
+    assert tab.run("document.querySelector('.card header h3').textContent") == name
     assert tab.run("document.title").startswith("Seamline")
     assert tab.run("document.querySelectorAll('main img').length") == 0
     assert tab.run("document.querySelector('#dropped').textContent") == "film.mp4 is not a photo (video/mp4)."
     assert len(service.asked) == 1
     service.stop()
     tab.run("document.querySelector('.problem button').click()")
-    tab.wait_for("document.querySelector('.problem h3').textContent === 'There is no answer'")
+    tab.wait_for("document.querySelector('.problem h4').textContent === 'There is no answer'")
     assert "cannot be reached" in tab.run("document.querySelector('.problem p').textContent")
 
 
@@ -405,6 +405,23 @@ def test_everything_is_reached_by_keyboard(service: Service, tab: Tab, tmp_path:
         tab.press("Enter", 13)
         assert tab.run("document.querySelectorAll('.card').length") == left
     assert tab.run("document.activeElement.id") == "pick"
+
+
+@needs_chromium
+def test_of_many_photos_those_in_sight_are_drawn(service: Service, tab: Tab, tmp_path: Path) -> None:
+    tab.open(service.start())
+    tab.choose_files("#files", [photo_file(tmp_path, f"{number:02d}.png") for number in range(12)])
+    tab.wait_for("document.querySelectorAll('.garments li').length === 24")
+    names = tab.run("[...document.querySelectorAll('.card header h3')].map(title => title.textContent)")
+    assert names == [f"{number:02d}.png" for number in range(12)]
+    widths = "[...document.querySelectorAll('canvas')].map(canvas => canvas.width > 100)"
+    tab.wait_for(f"{widths}.filter(Boolean).length < 6")
+    assert tab.run(f"{widths}[0]")
+    height = tab.run("document.scrollingElement.scrollHeight")
+    tab.run("document.querySelector('.card:last-child canvas').scrollIntoView({block: 'center'})")
+    tab.wait_for(f"{widths}[11] && !{widths}[0]")
+    assert tab.run("document.scrollingElement.scrollHeight") == height
+    assert {tuple(asked["names"]) for asked in service.asked} == {(name,) for name in names}
 
 
 @needs_chromium
