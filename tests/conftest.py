@@ -130,6 +130,7 @@ PROCESSES = {
     "service/test_docs.py",
     "service/test_from_urls.py",
     "service/test_inference_protocol.py",
+    "service/test_page.py",
     "stages/test_repro.py",
     "stages/test_stage.py",
     "training/test_keys.py",

@@ -33,6 +33,7 @@ from seamline.service.inference_protocol import (
 from seamline.service.keys import Keys
 from seamline.service.metrics import Metrics
 from seamline.service.openapi import openapi
+from seamline.service.page import page_and_csp
 from seamline.service.problems import Problem
 from seamline.service.requests import Exchange, Receive, Send
 from seamline.service.schemas import About, Options
@@ -70,11 +71,13 @@ class App:
         self.metrics.photos_limit(self.settings.queue)
         self.is_stopping = False
         self._about = msgspec.json.encode(about)
+        self._page, self._policy = page_and_csp()
         self._openapi = json.dumps(openapi(keys is not None)).encode()
         head = {"model": to_name(about), "categories": to_categories(about)}
         self._head = msgspec.json.encode(head)[:-1] + b',"images":['
         self._router = Router(
             [
+                Route("/", self.get_page, name="page"),
                 Route("/v1/predict", self.predict, methods=["POST"], name="predict"),
                 Route("/v1/about", self.get_about, name="about"),
                 Route("/openapi.json", self.get_openapi, name="openapi"),
@@ -139,6 +142,11 @@ class App:
                 sentence = "A key is needed: send it as Authorization: Bearer KEY, or as X-API-Key."
                 raise Problem(401, sentence, {"WWW-Authenticate": "Bearer"})
         return exchange
+
+    async def get_page(self, request: Request) -> Response:
+        self._admit(request, "page")
+        headers = {"Content-Security-Policy": self._policy, "Cache-Control": "no-cache"}
+        return Response(self._page, media_type="text/html", headers=headers)
 
     async def get_about(self, request: Request) -> Response:
         self._admit(request, "about")
