@@ -277,7 +277,7 @@ def test_a_wait_that_is_longer_than_a_call_may_take_is_not_begun(stub: Stub) -> 
     assert len(stub.asked) == 1
 
 
-def test_it_gives_up_after_so_many_retries(stub: Stub) -> None:
+def test_it_gives_up_after_its_last_retry(stub: Stub) -> None:
     stub.faults.extend([refusal(503, "Too much to do.")] * 9)
     with Client(stub.address, trust_env=False, retries=2) as client:
         assert error_of(client.predict, b"photo").status == 503
