@@ -31,7 +31,9 @@ from seamline.service.inference_protocol import (
     server_metadata,
 )
 from seamline.service.keys import Keys
+from seamline.service.metrics import Metrics
 from seamline.service.openapi import openapi
+from seamline.service.page import page_and_csp
 from seamline.service.problems import Problem
 from seamline.service.requests import Exchange, Receive, Send
 from seamline.service.schemas import About, Options
@@ -44,6 +46,7 @@ T = TypeVar("T")
 LOG = logging.getLogger("seamline.service")
 JSON = "application/json"
 OPEN_ROUTES = ("health", "page", "openapi")  # for which no key is needed
+NO_ANSWER = 499  # the status under which a request is counted whose client had gone before
 PARSED_AT_ONCE_BYTES = 2**20  # larger bodies are taken apart in a thread, beside other requests
 
 
@@ -63,16 +66,22 @@ class App:
         self.fetcher = fetcher
         self.admission: Admission = server.admission
         self.settings = server.admission.settings
+        self.metrics = Metrics(about.model.classes)
+        self.metrics.model(about.model.name, about.model.revision, about.model.family, about.model.precision)
+        self.metrics.photos_limit(self.settings.queue)
         self.is_stopping = False
         self._about = msgspec.json.encode(about)
+        self._page, self._policy = page_and_csp()
         self._openapi = json.dumps(openapi(keys is not None)).encode()
         head = {"model": to_name(about), "categories": to_categories(about)}
         self._head = msgspec.json.encode(head)[:-1] + b',"images":['
         self._router = Router(
             [
+                Route("/", self.get_page, name="page"),
                 Route("/v1/predict", self.predict, methods=["POST"], name="predict"),
                 Route("/v1/about", self.get_about, name="about"),
                 Route("/openapi.json", self.get_openapi, name="openapi"),
+                Route("/metrics", self.get_metrics, name="metrics"),
                 Route("/v2/health/live", self.get_live, name="health"),
                 Route("/v2/health/ready", self.get_ready, name="health"),
                 Route("/v2", self.get_server, name="server"),
@@ -98,14 +107,17 @@ class App:
             await self._answer(exchange)
         except (ConnectionError, TimeoutError):  # the other side has gone, or takes nothing
             scope["seamline.close"]()
+        seconds = time.perf_counter() - begun
+        self.metrics.request_done(exchange.route, scope["method"], exchange.status or NO_ANSWER, seconds)
         if self.settings.access_log:
-            milliseconds = 1000 * (time.perf_counter() - begun)
-            LOG.info("%s %s %d %.1f ms %s", scope["method"], exchange.route, exchange.status, milliseconds, exchange.id)
+            values = (scope["method"], exchange.route, exchange.status, 1000 * seconds, exchange.id)
+            LOG.info("%s %s %d %.1f ms %s", *values)
 
     async def _answer(self, exchange: Exchange) -> None:
         try:
             await self._router(exchange.scope, exchange.receive, exchange.send)
         except Problem as problem:
+            self.metrics.rejected(problem.reason)
             await exchange.refuse(problem)
         except HTTPException as error:
             sentence = "There is no such address." if error.status_code == 404 else "This method is not allowed here."
@@ -131,6 +143,11 @@ class App:
                 raise Problem(401, sentence, {"WWW-Authenticate": "Bearer"})
         return exchange
 
+    async def get_page(self, request: Request) -> Response:
+        self._admit(request, "page")
+        headers = {"Content-Security-Policy": self._policy, "Cache-Control": "no-cache"}
+        return Response(self._page, media_type="text/html", headers=headers)
+
     async def get_about(self, request: Request) -> Response:
         self._admit(request, "about")
         return Response(self._about, media_type=JSON)
@@ -139,6 +156,12 @@ class App:
         self._admit(request, "openapi")
         return Response(self._openapi, media_type=JSON)
 
+    async def get_metrics(self, request: Request) -> Response:
+        self._admit(request, "metrics")
+        self.metrics.under_way(self.admission.photos, self.admission.body_bytes)
+        page, media_type = self.metrics.page()
+        return Response(page, headers={"Content-Type": media_type})
+
     async def get_live(self, request: Request) -> Response:
         request.scope["exchange"].route = "health"
         return Response(b'{"live":true}', media_type=JSON)
@@ -146,7 +169,7 @@ class App:
     async def get_ready(self, request: Request) -> Response:
         request.scope["exchange"].route = "health"
         if self.is_stopping:
-            raise Problem(503, "The service is stopping.", {"Retry-After": "1"})
+            raise Problem(503, "The service is stopping.", {"Retry-After": "1"}, "stopping")
         return Response(b'{"live":true,"ready":true}', media_type=JSON)
 
     async def close(self) -> None:
@@ -190,13 +213,15 @@ class App:
             raise Problem(400, problem.detail) if problem.status == 422 else problem from None
         finally:
             self.admission.give_bytes_back(len(body))
+        total_ms = 1000 * (time.perf_counter() - begun)
+        self._count(answers, total_ms)
         records = []
         for photo, answer in zip(asked.photos, answers, strict=True):
             if isinstance(answer, str):
                 raise Problem(400, f"{photo.name}: {answer}")
             records.append(answer.records)
         text, length = answers_to_response(records, asked, self.about.model)
-        headers = {"Server-Timing": answers_to_timing(answers, 1000 * (time.perf_counter() - begun))}
+        headers = {"Server-Timing": answers_to_timing(answers, total_ms)}
         if length is None:
             return Response(text, media_type=JSON, headers=headers)
         headers["Inference-Header-Content-Length"] = str(length)
@@ -213,11 +238,22 @@ class App:
             answers = await self._predict_all(exchange, asked)
         finally:
             self.admission.give_bytes_back(len(body))
+        total_ms = 1000 * (time.perf_counter() - begun)
+        self._count(answers, total_ms)
         if len(answers) == 1 and isinstance(answers[0], str):
             raise Problem(422, f"{asked.photos[0].name}: {answers[0]}")
         text = self._head + ",".join(images_to_text(asked.photos, answers)).encode("utf-8", "replace") + b"]}"
-        timing = answers_to_timing(answers, 1000 * (time.perf_counter() - begun))
+        timing = answers_to_timing(answers, total_ms)
         return Response(text, media_type=JSON, headers={"Server-Timing": timing})
+
+    def _count(self, answers: Sequence[Answer | str], total_ms: float) -> None:
+        for answer in answers:
+            if isinstance(answer, str):
+                self.metrics.photo_done("unusable", {})
+            else:
+                parts_ms = dict(zip(PARTS, answer.parts_ms, strict=True)) | {"total": total_ms}
+                classes, scores = [index for index, _ in answer.found], [score for _, score in answer.found]
+                self.metrics.photo_done("ok", parts_ms, classes, scores)
 
     async def _read(self, exchange: Exchange) -> bytes:
         """The body of a request for which there is room; it is counted."""
@@ -260,6 +296,8 @@ class App:
                 raise ConnectionError
             raise Problem(504, f"The answer took more than {self.settings.answer_seconds:g} s.")
         finally:
+            for _ in futures if not together.done() else ():
+                self.metrics.photo_done("abandoned", {})
             gone.cancel()
             for future in futures:
                 future.cancel()

@@ -75,6 +75,7 @@ def serve(
     server = Server(detector, Admission(settings))
     server.warm()
     app = App(server, about(detector, model, settings, source), keys, is_loopback(host), url_fetcher(settings))
+    listening.listen(BACKLOG)  # whoever reads the next line may connect at once
     name, number = listening.getsockname()[:2]
     print(f"ready on http://{f'[{name}]' if ':' in name else name}:{number} (Ctrl-C stops it)", flush=True)
     try:
@@ -96,7 +97,7 @@ def stopping_server(app: App) -> Stopping:
     """uvicorn over the service, ready to run."""
     config = uvicorn.Config(
         app,
-        http=limited_protocol(app.settings),
+        http=limited_protocol(app.settings, app.metrics.rejected),
         loop="asyncio",
         ws="none",
         lifespan="off",

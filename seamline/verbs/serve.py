@@ -13,8 +13,8 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from seamline.base.errors import SeamlineError
-from seamline.verbs.numbers import MOST_PIXELS, MOST_THREADS, number_from
+from seamline.base.errors import SeamlineError, not_installed
+from seamline.base.numbers import MOST_PIXELS, MOST_THREADS, number_from
 
 MEGABYTE = 2**20
 
@@ -59,8 +59,12 @@ def main(arguments: Sequence[str]) -> None:
 
     limit_other_threads()
     from seamline.inference.detector import Detector
-    from seamline.service.running import serve
-    from seamline.service.settings import Settings
+
+    try:
+        from seamline.service.running import serve
+        from seamline.service.settings import Settings
+    except ModuleNotFoundError as error:
+        raise not_installed("seamline serve", error) from None
 
     settings = Settings(
         body_bytes=args.body_mb * MEGABYTE,

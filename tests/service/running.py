@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -26,6 +27,7 @@ def running(
     keys: Sequence[str] | None = None,
     only_local: bool = True,
     source: str | None = None,
+    port: int = 0,
     fetcher: Fetcher | None = None,
 ) -> Iterator[str]:
     """The address of a service over a model, for the length of a block."""
@@ -34,11 +36,14 @@ def running(
         server = Server(detector, Admission(settings))
         of = about(detector, model, settings, source)
         app = App(server, of, Keys(keys) if keys else None, only_local, fetcher)
-        listening = listen("127.0.0.1", 0)
+        listening = listen("127.0.0.1", port)
         uvicorn = stopping_server(app)
         thread = threading.Thread(target=lambda: asyncio.run(uvicorn.serve(sockets=[listening])), daemon=True)
         thread.start()
         try:
+            while not uvicorn.started:  # until then connections are refused
+                assert thread.is_alive()
+                time.sleep(0.01)
             yield f"http://127.0.0.1:{listening.getsockname()[1]}"
         finally:
             uvicorn.should_exit = True
