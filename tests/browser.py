@@ -5,13 +5,14 @@ from __future__ import annotations
 import html
 import json
 import re
-import shutil
 import subprocess
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+from tests.programs import found
+
+CHROMIUM = found("chromium")
 WATCH = """<script>
 window.seen = {violations: [], errors: []};
 addEventListener("securitypolicyviolation", event => seen.violations.push(event.blockedURI));

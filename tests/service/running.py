@@ -13,6 +13,7 @@ from seamline.inference.detector import Detector
 from seamline.service.about import about
 from seamline.service.admission import Admission
 from seamline.service.app import App
+from seamline.service.fetching import Fetcher
 from seamline.service.keys import Keys
 from seamline.service.running import listen, stopping_server
 from seamline.service.serving import Server
@@ -26,13 +27,16 @@ def running(
     keys: Sequence[str] | None = None,
     only_local: bool = True,
     source: str | None = None,
+    port: int = 0,
+    fetcher: Fetcher | None = None,
 ) -> Iterator[str]:
     """The address of a service over a model, for the length of a block."""
     settings = settings or Settings()
     with Detector(model, threads=2, max_pixels=settings.pixels) as detector:
         server = Server(detector, Admission(settings))
-        app = App(server, about(detector, model, settings, source), Keys(keys) if keys else None, only_local)
-        listening = listen("127.0.0.1", 0)
+        of = about(detector, model, settings, source)
+        app = App(server, of, Keys(keys) if keys else None, only_local, fetcher)
+        listening = listen("127.0.0.1", port)
         uvicorn = stopping_server(app)
         thread = threading.Thread(target=lambda: asyncio.run(uvicorn.serve(sockets=[listening])), daemon=True)
         thread.start()

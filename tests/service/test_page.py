@@ -24,13 +24,13 @@ import pytest
 from PIL import Image
 
 from seamline.service.page import page_and_csp
-from tests.browser import CHROMIUM
 from tests.devtools import Tab, browser
+from tests.programs import needs_program
 from tests.service.running import running
 from tests.service.stand_in import ABOUT, GREY, KEY, NAMES, Service, block, ring, slope, to_instance
 from tests.untrained import Untrained
 
-needs_chromium = pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium (Debian's package chromium)")
+needs_chromium = needs_program("chromium")
 ON_ONE_LINE = r"one => one.innerText.replace(/\s+/g, ' ')"
 
 
