@@ -236,8 +236,8 @@ class Project:
 # The project's folders and files of code; whatever else lies in the workspace is the user's.
 CODE = (
     ".ci", ".github", "architectures", "bench", "checks", "containers", "deploy", "docs", "dvc_hint", "recipes",
-    "samples", "seamline", "stages", "tests", "Makefile", "dvc.yaml", "pyproject.toml", "LICENSE", "*.md", "requirements*",
-    "Dockerfile.*", ".*ignore", ".pre-commit-config.yaml",
+    "samples", "seamline", "stages", "tests", "Makefile", "dvc.yaml", "pyproject.toml", "LICENSE", "*.md",
+    "requirements*", "Dockerfile.*", ".*ignore", ".pre-commit-config.yaml",
 )  # fmt: skip
 DVC_CONFIG = """[core]
     analytics = false
