@@ -19,6 +19,7 @@ class Admission:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.photos = 0
+        self.fetches = 0
         self.body_bytes = 0
         self._ends: deque[float] = deque(maxlen=REMEMBERED)
 
@@ -34,6 +35,15 @@ class Admission:
     def photo_ended(self) -> None:
         self.photos -= 1
         self._ends.append(time.monotonic())
+
+    def take_fetches(self, count: int) -> None:
+        """Photos that are to be fetched: they are not under way yet, and must not wait without number either."""
+        if self.fetches + count > self.settings.queue:
+            raise overloaded(self.retry_seconds(), "queue_full")
+        self.fetches += count
+
+    def fetches_ended(self, count: int) -> None:
+        self.fetches -= count
 
     def take_bytes(self, count: int) -> None:
         if self.body_bytes + count > self.settings.bodies_bytes:

@@ -12,6 +12,7 @@ REASON_OF_STATUS = {
     400: "unreadable", 401: "no_key", 403: "host", 408: "slow", 413: "too_large", 415: "media_type", 421: "host",
     422: "invalid", 431: "headers_too_large", 501: "not_implemented", 504: "late",
 }  # fmt: skip
+INFERENCE = "/v2"  # below which errors have the form of the Open Inference Protocol
 
 
 class Problem(Exception):
@@ -38,6 +39,13 @@ def problem_to_json(problem: Problem, request_id: str) -> bytes:
         "instance": f"urn:request:{request_id}",
     }
     return json.dumps(fields, ensure_ascii=False).encode("utf-8", "replace")
+
+
+def problem_to_body(problem: Problem, request_id: str, path: str) -> tuple[bytes, str]:
+    """What is answered at a path, and its media type."""
+    if path == INFERENCE or path.startswith(f"{INFERENCE}/"):
+        return json.dumps({"error": problem.detail}, ensure_ascii=False).encode("utf-8", "replace"), "application/json"
+    return problem_to_json(problem, request_id), MEDIA_TYPE
 
 
 def overloaded(seconds: int, reason: str) -> Problem:

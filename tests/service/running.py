@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,6 +13,7 @@ from seamline.inference.detector import Detector
 from seamline.service.about import about
 from seamline.service.admission import Admission
 from seamline.service.app import App
+from seamline.service.fetching import Fetcher
 from seamline.service.keys import Keys
 from seamline.service.running import listen, stopping_server
 from seamline.service.serving import Server
@@ -25,17 +27,23 @@ def running(
     keys: Sequence[str] | None = None,
     only_local: bool = True,
     source: str | None = None,
+    port: int = 0,
+    fetcher: Fetcher | None = None,
 ) -> Iterator[str]:
     """The address of a service over a model, for the length of a block."""
     settings = settings or Settings()
     with Detector(model, threads=2, max_pixels=settings.pixels) as detector:
         server = Server(detector, Admission(settings))
-        app = App(server, about(detector, model, settings, source), Keys(keys) if keys else None, only_local)
-        listening = listen("127.0.0.1", 0)
+        of = about(detector, model, settings, source)
+        app = App(server, of, Keys(keys) if keys else None, only_local, fetcher)
+        listening = listen("127.0.0.1", port)
         uvicorn = stopping_server(app)
         thread = threading.Thread(target=lambda: asyncio.run(uvicorn.serve(sockets=[listening])), daemon=True)
         thread.start()
         try:
+            while not uvicorn.started:  # until then connections are refused
+                assert thread.is_alive()
+                time.sleep(0.01)
             yield f"http://127.0.0.1:{listening.getsockname()[1]}"
         finally:
             uvicorn.should_exit = True
