@@ -75,7 +75,6 @@ def serve(
     server = Server(detector, Admission(settings))
     server.warm()
     app = App(server, about(detector, model, settings, source), keys, is_loopback(host), url_fetcher(settings))
-    listening.listen(BACKLOG)  # whoever reads the next line may connect at once
     name, number = listening.getsockname()[:2]
     print(f"ready on http://{f'[{name}]' if ':' in name else name}:{number} (Ctrl-C stops it)", flush=True)
     try:
@@ -126,6 +125,7 @@ def listen(host: str, port: int) -> socket.socket:
         listening = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listening.bind(address)
+        listening.listen(BACKLOG)  # who connects before the model is open waits, and is not refused
     except OSError as error:
         raise SeamlineError(
             f"{host}:{port}: cannot be listened at ({error.strerror}); --host and --port name another address."
