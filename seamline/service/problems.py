@@ -32,9 +32,9 @@ def problem_to_json(problem: Problem, request_id: str) -> bytes:
     return json.dumps(fields, ensure_ascii=False).encode("utf-8", "replace")
 
 
-def overloaded(seconds: int) -> Problem:
+def overloaded(seconds: int, what: str = "photos under way") -> Problem:
     return Problem(
         503,
-        f"There are as many photos under way as this service takes; try again in {seconds} s (Retry-After).",
+        f"There are as many {what} as this service takes; try again in {seconds} s (Retry-After).",
         {"Retry-After": str(seconds)},
     )

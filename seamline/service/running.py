@@ -36,8 +36,13 @@ class Stopping(uvicorn.Server):
         self.app = app
 
     def handle_exit(self, sig: int, frame: Any) -> None:
+        """The first signal ends the service in order, the second at once; uvicorn would then kill itself by it."""
         self.app.is_stopping = True
-        super().handle_exit(sig, frame)
+        if self.should_exit:
+            self.force_exit = True
+            for connection in list(self.server_state.connections):
+                connection.loop.call_soon_threadsafe(connection.transport.abort)
+        self.should_exit = True
 
 
 def serve(
