@@ -73,9 +73,19 @@ def serve(
     server = Server(detector, Admission(settings))
     server.warm()
     app = App(server, about(detector, model, settings, source), keys, is_loopback(host))
+    address = "{}:{}".format(*listening.getsockname()[:2])
+    print(f"ready on http://{address} (Ctrl-C stops it)", flush=True)
+    try:
+        asyncio.run(app_to_server(app).serve(sockets=[listening]))
+    finally:
+        server.close()
+    print("stopped; what was under way has been answered", flush=True)
+
+
+def app_to_server(app: App) -> Stopping:
     config = uvicorn.Config(
         app,
-        http=limited_protocol(settings),
+        http=limited_protocol(app.settings),
         loop="asyncio",
         ws="none",
         lifespan="off",
@@ -84,16 +94,10 @@ def serve(
         server_header=False,
         proxy_headers=False,
         timeout_keep_alive=IDLE_SECONDS,
-        timeout_graceful_shutdown=int(settings.answer_seconds),
+        timeout_graceful_shutdown=int(app.settings.answer_seconds),
         backlog=BACKLOG,
     )
-    address = "{}:{}".format(*listening.getsockname()[:2])
-    print(f"ready on http://{address} (Ctrl-C stops it)", flush=True)
-    try:
-        asyncio.run(Stopping(config, app).serve(sockets=[listening]))
-    finally:
-        server.close()
-    print("stopped; what was under way has been answered", flush=True)
+    return Stopping(config, app)
 
 
 def listen(host: str, port: int) -> socket.socket:

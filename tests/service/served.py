@@ -10,6 +10,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,11 +19,12 @@ import psutil
 SECONDS = 30  # for what takes a moment, on a machine that is busy
 
 
-class Served(NamedTuple):
-    process: subprocess.Popen[str]
+@dataclass
+class Address:
+    """Where a service listens."""
+
     host: str
     port: int
-    log: Path  # what it writes to stderr
 
     def connect(self, seconds: float = SECONDS) -> socket.socket:
         family = socket.AF_INET6 if ":" in self.host else socket.AF_INET
@@ -36,6 +38,14 @@ class Served(NamedTuple):
         with self.connect() as connection:
             connection.sendall(data)
             return read_reply(connection)
+
+
+@dataclass
+class Served(Address):
+    """A service in a process of its own."""
+
+    process: subprocess.Popen[str]
+    log: Path  # what it writes to stderr
 
     def memory(self) -> int:
         """Bytes that it has in memory."""
@@ -84,7 +94,7 @@ def served(model: Path, folder: Path, *options: str, **environment: str) -> Iter
         address = re.fullmatch(r"ready on http://(.+):(\d+) .*\n", line)
         assert address, line + log.read_text()
         host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(address[1].strip("[]"), address[1].strip("[]"))
-        yield Served(process, host, int(address[2]), log)
+        yield Served(host, int(address[2]), process, log)
     finally:
         process.kill()
         process.wait()
