@@ -34,6 +34,7 @@ def make_certificates(folder: Path, names: Sequence[str]) -> Certificates:
     server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     server.load_cert_chain(pem)
     text = authority.public_bytes(serialization.Encoding.PEM).decode()
+    (folder / "authority.pem").write_text(text)
     return Certificates(server, ssl.create_default_context(cadata=text))
 
 
