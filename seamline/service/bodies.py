@@ -19,6 +19,8 @@ from seamline.service.schemas import MAX_NAME, Options, PhotoJson, PredictJson, 
 
 IMAGE_FIELDS = ("image", "images", "file", "files")
 MOST_FIELDS = 100  # beside the photos
+MOST_JSON_VALUES = 20_000  # a body of {},{},... would need 24 times its size in memory
+SHOWN = 200  # characters of what a library says, which may have the whole value in it
 SLOWEST_BYTES_A_SECOND = 4096  # averaged, once GRACE_SECONDS have passed
 GRACE_SECONDS = 5
 FORMS = "multipart/form-data, application/json, image/... or application/octet-stream"
@@ -116,16 +118,18 @@ def values_to_options(values: dict[str, list[str]]) -> Options:
     try:
         return msgspec.convert(options_from_text(values), Options, strict=False)
     except msgspec.ValidationError as error:
-        raise Problem(422, f"The options cannot be used: {error}.") from None
+        raise Problem(422, f"The options cannot be used: {str(error)[:SHOWN]}.") from None
 
 
 def json_to_asked(body: bytes, query: dict[str, list[str]]) -> Asked:
+    if body.count(b",") > MOST_JSON_VALUES:
+        raise Problem(413, f"The JSON has more than {MOST_JSON_VALUES:,} values.")
     try:
         asked = msgspec.json.decode(body, type=PredictJson)
     except msgspec.ValidationError as error:
-        raise Problem(422, f"The JSON is not as /openapi.json describes it: {error}.") from None
+        raise Problem(422, f"The JSON is not as /openapi.json describes it: {str(error)[:SHOWN]}.") from None
     except (msgspec.DecodeError, RecursionError, ValueError) as error:
-        raise Problem(400, f"The body is not JSON: {str(error)[:200]}.") from None
+        raise Problem(400, f"The body is not JSON: {str(error)[:SHOWN]}.") from None
     if (asked.image is None) == (asked.images is None):
         raise Problem(422, "The JSON has to have either image or images.")
     one_by_one = [asked.image] if asked.images is None else asked.images

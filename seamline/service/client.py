@@ -18,15 +18,13 @@ from collections.abc import AsyncGenerator, Coroutine, Iterable, Iterator, Seque
 from concurrent.futures import CancelledError, Future
 from typing import Any, TypeVar
 
-from seamline.base.errors import SeamlineError
+from seamline.base.errors import SeamlineError, not_installed
 from seamline.base.urls import client_reason
 
 try:
     import httpx
 except ModuleNotFoundError as error:
-    raise SeamlineError(
-        f"seamline.service.client: needs {error.name}, which is not installed; the extra client brings it."
-    ) from None
+    raise not_installed("seamline.service.client", error) from None
 
 from seamline.service.client_answers import Answer, Image, ServiceError, response_to_answer, response_to_json
 from seamline.service.client_attempts import Attempts

@@ -637,7 +637,7 @@ def test_what_is_under_way_ends_with_close(certificates: Certificates) -> None:
         async with Server({"/photo": silent}).running(certificates.server) as server:
             fetcher = Fetcher(10, 60, ports=[server.port], **ALLOWED, certificates=certificates.client)
             task = asyncio.create_task(fetcher.fetch(f"https://{HOST}:{server.port}/photo"))
-            while not server.requests:
+            while not (server.requests or task.done()):
                 await asyncio.sleep(0.01)
             await fetcher.close()
             with pytest.raises(NotFetched):
