@@ -210,7 +210,7 @@ class App:
             )
             answers = await self._predict_all(exchange, Asked(asked.photos, asked.options))
         except Problem as problem:
-            raise Problem(400, problem.detail) if problem.status == 422 else problem from None
+            raise Problem(400, problem.detail, reason=problem.reason) if problem.status == 422 else problem from None
         finally:
             self.admission.give_bytes_back(len(body))
         total_ms = 1000 * (time.perf_counter() - begun)
