@@ -16,13 +16,12 @@ from prometheus_client.process_collector import ProcessCollector
 from prometheus_client.registry import Collector
 
 OTHER = "other"  # in place of what none of these lists has
-ROUTES = ("predict", "infer", "model", "about", "health", "openapi", "page", "metrics", OTHER)
+ROUTES = ("predict", "infer", "model", "server", "about", "health", "openapi", "page", "metrics", OTHER)
 METHODS = ("GET", "HEAD", "POST", OTHER)
 PARTS = ("queue", "decode", "inference", "masks", "encode", "total")  # of the time that a photo takes
 OUTCOMES = (
     "ok",
-    "unusable",  # not an image that can be decoded, or one with too many pixels
-    "not_fetched",  # its address led to no photo
+    "unusable",  # not an image that can be decoded, too large, or not at its address
     "abandoned",  # whoever sent it has gone, or it took too long
     OTHER,
 )

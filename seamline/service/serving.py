@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 import threading
 import time
 from collections.abc import Collection
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 
 import numpy as np
 
@@ -44,17 +45,24 @@ class Server:
     ) -> asyncio.Future[Answer | str]:
         """What is found in a photo, or why it cannot be used. The photo has been admitted, and is let go at its end."""
         loop = asyncio.get_running_loop()
-        work = functools.partial(self._work, photo, classes, masks, confidence, time.perf_counter())
+        held = [photo]  # taken out at the beginning, or where nobody waits any more: the pool remembers its work longer
+        work = functools.partial(self._work, held, classes, masks, confidence, time.perf_counter())
+
+        def ended(_: Future[Answer | str]) -> None:
+            held.clear()
+            with contextlib.suppress(RuntimeError):  # the loop has been closed: a second signal ended it
+                loop.call_soon_threadsafe(self.admission.photo_ended)
+
         future = self._pool.submit(work)
-        future.add_done_callback(lambda _: loop.call_soon_threadsafe(self.admission.photo_ended))
+        future.add_done_callback(ended)
         return asyncio.wrap_future(future)
 
     def _work(
-        self, photo: Photo, classes: Collection[int], masks: str, confidence: float | None, came: float
+        self, held: list[Photo], classes: Collection[int], masks: str, confidence: float | None, came: float
     ) -> Answer | str:
         waited_ms = 1000 * (time.perf_counter() - came)
         try:
-            return found_to_answer(self._detect(photo.data, confidence), classes, masks, waited_ms)
+            return found_to_answer(self._detect(held.pop().data, confidence), classes, masks, waited_ms)
         except ImageError as error:
             return text_of(error).removeprefix("image: ")
 

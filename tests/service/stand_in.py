@@ -83,6 +83,7 @@ class Service:
         self.asked: list[dict[str, Any]] = []
         self.about_it = ABOUT
         self.key = ""
+        self.turns = False  # whether it takes photos for turned
         self.refuse = 0  # how often it is busy from now on
         self.routes = [
             Route("/", self.page),
@@ -135,6 +136,8 @@ class Service:
                 width, height = ImageOps.exif_transpose(image).size
         except OSError:
             return problem(422, "Unprocessable Content", f"{photo.filename}: is not an image.")  # type: ignore[union-attr]
+        if self.turns:
+            width, height = height, width
         instances = [to_instance(category, score, made(height, width)) for category, score, made in GARMENTS]
         about = {"file_name": photo.filename, "height": height, "width": width}  # type: ignore[union-attr]
         answer = {

@@ -431,6 +431,12 @@ def test_a_photo_that_the_browser_cannot_draw_has_its_list(service: Service, tab
     tab.wait_for("document.querySelectorAll('.garments li').length === 2")
     assert "cannot show this photo" in tab.wait_for("document.querySelector('.note').textContent")
     assert pixels(tab)[:, :, 0].std() > 1  # its outlines all the same
+    service.turns = True  # outlines would lie beside what is seen
+    tab.choose_files("#files", [photo_file(tmp_path)])
+    tab.wait_for("document.querySelectorAll('.garments li').length === 4")
+    tab.wait_for("document.querySelector('.note').hidden === false")
+    height, width, _ = pixels(tab).shape
+    assert height > width and not (pixels(tab) == GREY).all(axis=2).any()
 
 
 @needs_chromium
