@@ -209,19 +209,19 @@ def multipart_to_parts(body: bytes, boundary: bytes) -> Sequence[Part]:
         nonlocal ended
         ended = True
 
-    parser = MultipartParser(
-        boundary,
-        {
-            "on_part_begin": begin_part,
-            "on_part_data": lambda data, start, stop: pieces.append(data[start:stop]),
-            "on_part_end": lambda: parts.append(Part(dict(headers), b"".join(pieces))),
-            "on_header_field": lambda data, start, stop: name.extend(data[start:stop]),
-            "on_header_value": lambda data, start, stop: value.extend(data[start:stop]),
-            "on_header_end": end_header,
-            "on_end": end,
-        },
-    )
     try:
+        parser = MultipartParser(
+            boundary,
+            {
+                "on_part_begin": begin_part,
+                "on_part_data": lambda data, start, stop: pieces.append(data[start:stop]),
+                "on_part_end": lambda: parts.append(Part(dict(headers), b"".join(pieces))),
+                "on_header_field": lambda data, start, stop: name.extend(data[start:stop]),
+                "on_header_value": lambda data, start, stop: value.extend(data[start:stop]),
+                "on_header_end": end_header,
+                "on_end": end,
+            },
+        )
         parser.write(body)
         parser.finalize()
     except FormParserError as error:
