@@ -17,7 +17,8 @@ from seamline.service.problems import Problem
 from seamline.service.schemas import MAX_NAME, Options, PhotoJson, PredictJson, options_from_text
 
 IMAGE_FIELDS = ("image", "images", "file", "files")
-MOST_FIELDS = 100  # beside the photos
+MOST_FIELDS = 100  # of a query
+MOST_PARTS = 1100  # of a form: the photos that --photos may allow at most, and fields
 MOST_JSON_VALUES = 20_000  # a body of {},{},... would need 24 times its size in memory
 SHOWN = 200  # characters of what a library says, which may have the whole value in it
 SLOWEST_BYTES_A_SECOND = 4096  # averaged, once GRACE_SECONDS have passed
@@ -197,8 +198,8 @@ def multipart_to_parts(body: bytes, boundary: bytes) -> Sequence[Part]:
     def begin_part() -> None:
         headers.clear()
         pieces.clear()
-        if len(parts) >= MOST_FIELDS:
-            raise Problem(413, f"The form has more than {MOST_FIELDS} parts.")
+        if len(parts) >= MOST_PARTS:
+            raise Problem(413, f"The form has more than {MOST_PARTS:,} parts.")
 
     def end_header() -> None:
         headers[bytes(name).lower()] = bytes(value)

@@ -13,7 +13,7 @@ import time
 import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from urllib.parse import quote
 
 import numpy as np
@@ -90,7 +90,7 @@ def hostile_photos(good: bytes) -> dict[str, bytes]:
         "text chunks": saved(picture, "PNG", pnginfo=text),
         "wild offsets": tiff(wild),
         "tiff without end": tiff(wild[:2], following=8),
-        "tiff of many": tiff([(273, 4, 2**30, 8)] + wild[:5]),
+        "tiff of many": tiff([(273, 4, 2**30, 8), *wild[:5]]),
         "cut short": good[: len(good) // 2],
         "header alone": good[:30],
         "polyglot": good + b"PK\x03\x04" + b"<script>" + b"%PDF-1.7",
@@ -131,10 +131,10 @@ class Maker:
             ["X-Request-Id", "Host", "Origin", "Content-Type", "Authorization", "Accept", "Expect", "Range"]
         )
         value = draw.choice(
-            ["\xff" * 9, "a\tb", "x" * 40_000, "%0d%0aSet-Cookie: a=b", "../../etc/passwd", "${jndi:ldap://a}", "\u00ad",
-             "100-continue", "bytes=0-", "http://[::1", "[", "null", "localhost:99999999", ","]
+            ["\xff" * 9, "a\tb", "x" * 40_000, "%0d%0aSet-Cookie: a=b", "../../etc/passwd", "${jndi:ldap://a}",
+             "\u00ad", "100-continue", "bytes=0-", "http://[::1", "[", "null", "localhost:99999999", ","]
         )  # fmt: skip
-        data = draw.choice(
+        make: Callable[[], bytes] = draw.choice(
             [
                 lambda: request(headers={name: value}),
                 lambda: request(draw.choice(["HEAD", "OPTIONS", "TRACE", "PUT", "DELETE", "CONNECT", "BREW", "get"])),
@@ -150,13 +150,13 @@ class Maker:
                 lambda: b"\r\n" * 40 + request(),
                 lambda: b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
             ]
-        )()
-        return Hostile("head", data)
+        )
+        return Hostile("head", make())
 
     def path(self) -> Hostile:
         path = self.draw.choice(
-            ["/../../etc/passwd", "/%2e%2e/%2e%2e/etc/passwd", "/v1/predict%00", "/v1/%70redict", "//v1/about", "/v1//about",
-             "/v1/about/", "/v1/about;a=b", "/v1/about#a", "/v1/about?" + "a=b&" * 500, "http://localhost/v1/about",
+            ["/../../etc/passwd", "/%2e%2e/%2e%2e/etc/passwd", "/v1/predict%00", "/v1/%70redict", "//v1/about",
+             "/v1//about", "/v1/about/", "/v1/about;a=b", "/v1/about#a", "/v1/about?" + "a=b&" * 500, "http://localhost/v1/about",
              "http://evil.example/v1/about", "http://localhost", "*", "?", "/%", "/%zz", "/%ff%fe", "/\xff", "/\\..\\a",
              "/" + "a/" * 5000, "/v2/models/../../x", "/v2/health/live?a", "/static/../app.py", "file:///etc/passwd"]
         )  # fmt: skip
@@ -165,12 +165,13 @@ class Maker:
     def framing(self) -> Hostile:
         chunked = {"Transfer-Encoding": "chunked", "Content-Type": "image/png"}
         head = request("POST", "/v1/predict", chunked)
+        length = self.draw.choice(["-1", "1e3", "+5", "0x5", "9" * 30, ""])
         data, ending = self.draw.choice(
             [
                 (request("POST", "/v1/predict", {**chunked, "Content-Length": "5"}) + b"0\r\n\r\n", "read"),
                 (request("POST", "/v1/predict", {"Transfer-Encoding": "gzip, chunked"}) + b"0\r\n\r\n", "read"),
                 (request("POST", "/v1/predict", {"Transfer-Encoding": "x"}) + b"0\r\n\r\n", "read"),
-                (request("POST", "/v1/predict", {"Content-Length": self.draw.choice(["-1", "1e3", "+5", "0x5", "9" * 30, ""])}), "read"),
+                (request("POST", "/v1/predict", {"Content-Length": length}), "read"),
                 (request("POST", "/v1/predict", {"Content-Length": "3", "content-length": "4"}, b"abc"), "read"),
                 (request("POST", "/v1/predict", {"Content-Length": str(10**15)}), "read"),
                 (request("POST", "/v1/predict", {"Content-Length": str(10**9), "Expect": "100-continue"}), "read"),
@@ -221,7 +222,7 @@ class Maker:
                 b"--xyz\r\nA: " + b"b" * 200_000,
                 b"--xyz\r\nContent-Disposition: form-data\r\n\r\nx\r\n" + END,
                 b"--xyz\r\nContent-Type: multipart/mixed; boundary=abc\r\n\r\n--abc\r\n\r\nx\r\n--abc--\r\n" + END,
-                b"--xyz\r\nContent-Transfer-Encoding: base64\r\n" + (part % name)[7:] + base64.b64encode(self.good) + b"\r\n" + END,
+                b"--xyz\r\nContent-Transfer-Encoding: base64\r\n" + one[7:] + END,
                 b"\r\n--xy" * 20_000,
                 b"\r\n" * 50_000 + one + END,
                 one + END + b"-" * 100_000,
@@ -239,11 +240,13 @@ class Maker:
     def json(self) -> Hostile:
         draw = self.draw
         text = base64.b64encode(self.good).decode()
-        value = draw.choice(
-            [None, True, -1, 1e308, "", "\u202e", "x" * 50_000, [], {}, [[]] * 50, {"base64": text}, {"url": "http://127.0.0.1/"},
-             {"base64": text, "name": "a\r\nb: c\u0000"}, {"base64": "!!!"}, {"base64": "data:," + text}, [{"base64": text}] * 3,
+        value: Any = draw.choice(
+            [None, True, -1, 1e308, "", "\u202e", "x" * 50_000, [], {}, [[]] * 50, {"base64": text}, {"url": "http://a/"},
+             {"base64": text, "name": "a\r\nb: c\u0000"}, {"base64": "!!!"}, {"base64": "data:," + text},
+             [{"base64": text}] * 3,
              {"url": "file:///etc/passwd"}, {"base64": text, "url": "https://example.com/a.jpg"}, [{"base64": ""}] * 40]
         )  # fmt: skip
+        number = draw.choice([b"NaN", b"Infinity", b"1e400", b"-0", b"1" * 5000])
         key = draw.choice(["image", "images", "masks", "confidence", "classes", "embed", "attributes", "x", ""])
         body = draw.choice(
             [
@@ -254,7 +257,7 @@ class Maker:
                 b'{"image":' * 50_000,
                 b'{"images":[' + b"{}," * 50_000 + b"{}]}",
                 b'{"image": {"base64": "' + text.encode() + b'"}, "image": 5}',
-                b'{"confidence": %s, "image": {"base64": ""}}' % draw.choice([b"NaN", b"Infinity", b"1e400", b"-0", b"1" * 5000]),
+                b'{"confidence": %s, "image": {"base64": ""}}' % number,
                 b'{"image": {"base64": "", "name": "\\ud800"}}',
                 b'{"image": {"base64": "", "name": "\xff\xfe"}}',
                 b"\xef\xbb\xbf{}",
