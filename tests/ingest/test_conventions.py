@@ -20,7 +20,8 @@ from seamline.ingest.canonical.contradictions import (
     readings,
 )
 from seamline.ingest.canonical.crowds import PARTS, POLYGON, RLE, mask_form
-from seamline.ingest.canonical.repair import Mended, Setting, mend_annotation
+from seamline.ingest.canonical.judging import Setting
+from seamline.ingest.canonical.repair import Mended, mend_annotation
 from seamline.ingest.canonical.tally import Side, Tally
 from tests.conftest import square
 

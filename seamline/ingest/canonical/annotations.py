@@ -17,7 +17,8 @@ from seamline.ingest.canonical.crowds import Crowds, mask_form
 from seamline.ingest.canonical.details import detail_of
 from seamline.ingest.canonical.identities import assigned_numbers, found_in, is_changed, is_identity, lookup, record_of
 from seamline.ingest.canonical.images import Entry, canonical_size
-from seamline.ingest.canonical.repair import Contradiction, Mended, Setting, mend_annotation
+from seamline.ingest.canonical.judging import Contradiction, Setting
+from seamline.ingest.canonical.repair import Mended, mend_annotation
 from seamline.ingest.canonical.source import Part, Raw, Reading
 from seamline.ingest.canonical.survey import check_extents, find_followers, plan_of, setting_of, surveyed
 from seamline.ingest.canonical.tally import Tally

@@ -23,9 +23,8 @@ from seamline.images.files import (
     without_orientation,
 )
 from seamline.ingest.canonical.changes import Changes, Place
-from seamline.ingest.canonical.identities import assigned_numbers, is_changed, is_identity, record_of
+from seamline.ingest.canonical.identities import assigned_numbers, is_changed, is_identity, record_of, whole_number
 from seamline.ingest.canonical.photo_files import read_pictures
-from seamline.ingest.canonical.repair import whole_number
 from seamline.ingest.canonical.source import Part, Raw
 
 MAX_NAME_BYTES = 200

@@ -24,7 +24,8 @@ from seamline.ingest.canonical.dress import plain_box, plain_segmentation, text_
 from seamline.ingest.canonical.extents import Extent, Reach
 from seamline.ingest.canonical.identities import is_identity, record_of
 from seamline.ingest.canonical.images import Entry, canonical_size, record_size
-from seamline.ingest.canonical.repair import SCALED, SHARES, Contradiction, Setting, is_readable, mend_annotation
+from seamline.ingest.canonical.judging import Contradiction, Setting, is_readable
+from seamline.ingest.canonical.repair import SCALED, SHARES, mend_annotation
 from seamline.ingest.canonical.source import Part, Raw
 
 MAX_SAMPLE = 200  # annotations of a file that say whether its boxes bear pull.convention out

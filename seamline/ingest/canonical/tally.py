@@ -21,7 +21,7 @@ from seamline.ingest.canonical.contradictions import (
     looks_like,
     looks_outside,
 )
-from seamline.ingest.canonical.repair import (
+from seamline.ingest.canonical.judging import (
     BACKGROUND,
     BEYOND,
     EXCHANGED,
@@ -31,10 +31,10 @@ from seamline.ingest.canonical.repair import (
     ROWS,
     WITHIN_A_PIXEL,
     Contradiction,
-    Mended,
     Setting,
     is_readable,
 )
+from seamline.ingest.canonical.repair import Mended
 
 MAX_SHARE = 0.1  # of the records that can be checked: more contradictions are not a few mistakes but a convention
 MAX_LOOKED_AT = 300  # contradictions, for what they look like
