@@ -1,6 +1,6 @@
 """Masks that no box is given with, and outlines beside the photo: what is seen of them, and what is only said.
 
-The right masks are those cv2 has drawn (`tests.ingest.test_contradictions`); the wrong ones are written by numpy.
+The right masks are those cv2 has drawn (`tests.ingest.drawn`); the wrong ones are written by numpy.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from seamline.ingest.canonical.dataset import canonicalise
 from seamline.ingest.canonical.source import Reading
 from seamline.ingest.layouts.coco import read
 from tests.conftest import square
-from tests.ingest.test_contradictions import (
+from tests.ingest.drawn import (
     HEIGHT,
     WIDTH,
     Change,
