@@ -16,7 +16,7 @@ from seamline.base.files import copy
 from seamline.ingest.canonical.contradictions import box_iou
 from seamline.ingest.canonical.dataset import canonicalise
 from seamline.ingest.layouts.coco import read
-from tests.ingest.drawn import DROPPED, HEIGHT, WIDTH, Change, Drawn, iou, pulled, rle, scale_mask, swap, write
+from tests.ingest.drawn import DROPPED, HEIGHT, WIDTH, Change, Drawn, drawn, iou, pulled, rle, scale_mask, swap, write
 
 
 def as_shares(record: Record, side: float, mask: bool, box: bool) -> None:
@@ -167,6 +167,26 @@ def test_what_fits_no_convention_stops_and_can_be_left_out(tmp_path: Path) -> No
     report, found = pulled(tmp_path / "in", tmp_path / "mended", convention="drop")
     assert (report["annotations"], report["dropped"]) == (15, {DROPPED: 5})
     assert all(iou(mask, masks[number - 1]) > 0.8 for number, (_, mask) in found.items())
+
+
+@pytest.mark.parametrize("case", ["y before x", "RLE in row order", "RLE of the background", "boxes y, x, h, w"])
+def test_a_small_file_in_another_convention_stops_beside_a_large_one(tmp_path: Path, case: str) -> None:
+    """Four of 44 annotations are under a tenth of the source, and all that val has."""
+    convention, change = WRITTEN[case]
+    masks = write(tmp_path / "in" / "train", shapes=drawn(40))
+    masks += write(tmp_path / "in" / "val", lambda _, record: change(record), drawn(44)[40:])
+    with pytest.raises(SeamlineError, match=rf"val/a\.json: .* 4 of 4 annotations .* pull\.convention: {convention} "):
+        pulled(tmp_path / "in", tmp_path / "out")
+    report, found = pulled(tmp_path / "in", tmp_path / "mended", convention=convention)
+    assert (report["dropped"], len(found)) == ({}, 44)
+    assert all(iou(mask, masks[number - 1]) > 0.8 for number, (_, mask) in found.items())
+
+
+def test_two_mistakes_in_a_small_file_stop_nothing(tmp_path: Path) -> None:
+    write(tmp_path / "in" / "train", shapes=drawn(40))
+    write(tmp_path / "in" / "val", lambda index, record: index < 2 and swap(record), drawn(44)[40:])
+    report, _ = pulled(tmp_path / "in", tmp_path / "out")
+    assert report["dropped"] == {DROPPED: 2}
 
 
 def test_a_box_that_other_tools_round_or_count_otherwise_does_not_contradict(tmp_path: Path) -> None:

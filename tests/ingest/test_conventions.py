@@ -145,8 +145,8 @@ def test_more_than_a_tenth_of_what_can_be_checked_stops() -> None:
     tally = tally_of(0, 0)
     rle: Any = None
     record = {"segmentation": [square(1, 1, 5)], "bbox": [1, 1, 5, 5]}
-    tally.add(Mended([], rle, has_box=False), record, Setting(20, 20), "")
-    tally.add(Mended([], rle, has_box=True), record, Setting(20, 20), "")
+    tally.add(Mended([], rle, has_box=False), record, Setting(20, 20), "", list)
+    tally.add(Mended([], rle, has_box=True), record, Setting(20, 20), "", list)
     assert (tally.boxed.checked, tally.boxless.checked) == (1, 1)
     tally.boxed, tally.boxless = Side(18), Side(2, 2)  # two among twenty are mistakes, whatever the others have
     tally.check(None)
@@ -154,6 +154,14 @@ def test_more_than_a_tenth_of_what_can_be_checked_stops() -> None:
     with pytest.raises(SeamlineError, match=r"a\.json: annotation 7: 2 of 10 annotations have no box, and a mask"):
         tally.check(None)
     tally.check("drop")
+
+
+@pytest.mark.parametrize(
+    ("count", "of", "stops"),
+    [(2, 2, False), (3, 12, False), (3, 11, True), (9, 40, False), (10, 99, True), (10, 100, False)],
+)
+def test_one_of_several_files_stops_where_a_few_cannot_be_mistakes(count: int, of: int, stops: bool) -> None:
+    assert Tally(of_file=True).too_many(count, of) == stops
 
 
 def test_the_convention_that_most_look_like_is_named() -> None:

@@ -32,7 +32,7 @@ from seamline.ingest.canonical.images import (
     usable_entries,
 )
 from seamline.ingest.canonical.source import Reading, Source
-from seamline.ingest.canonical.tally import Tally
+from seamline.ingest.canonical.tally import Tallies
 
 
 def canonicalise(
@@ -55,7 +55,7 @@ def canonicalise(
         place_image(entry, target / "images", place)
     equal = equal_photos(entries)
     say_equal(equal)
-    crowds, tally, count = Crowds(), Tally(), 0
+    crowds, tallies, count = Crowds(), Tallies(len(source.parts)), 0
 
     def tallied(annotations: Iterable[Record]) -> Iterator[Record]:
         nonlocal count
@@ -63,7 +63,7 @@ def canonicalise(
             count += 1
             yield annotation
 
-    annotations = tallied(canonical_annotations(source.parts, entries, category_ids, changes, crowds, tally, reading))
+    annotations = tallied(canonical_annotations(source.parts, entries, category_ids, changes, crowds, tallies, reading))
     write_coco(
         target / "annotations.json",
         (canonical_image(entry, source.parts[entry.part].split) for entry in entries),
@@ -88,7 +88,7 @@ def canonicalise(
         "convention": reading.convention,
         "category_ids": reading.category_ids,
         "crowds": crowds.habit(),
-        "unchecked_masks": tally.unchecked,
+        "unchecked_masks": tallies.source.unchecked,
     }
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import cache
 from typing import Any
 
 import msgspec
@@ -42,7 +43,10 @@ MAX_DOUBTS = 100  # annotations whose box and mask agree only roughly, for what 
 MIN_DOUBTS = 3  # that agree much better by one convention, before they say something
 MIN_AREAS = 3  # that are not their masks', before they say something
 MIN_RECORDS = 10  # before all coordinates together say something
+FEW, PART = 3, 0.25  # contradictions in one of several files, and of its records; MIN_RECORDS need not be that part
+MAX_LOOKED_AT_IN_FILE = 20  # of several: there may be hundreds of them
 MAX_REACH = 0.75  # of a photo; where masks of many photos reach no farther, the photos may have been enlarged
+Looks = Callable[[], list[str]]
 LOOKS = {
     ROWS: "rows", INVERTED: "inverted", BACKGROUND: "inverted", EXCHANGED: "swapped", RESIZED: "scaled",
     WITHIN_A_PIXEL: "relative",
@@ -74,7 +78,9 @@ class Doubts(msgspec.Struct):
 class Tally:
     """What the annotations of a source say together, one after the other: which convention they seem to follow."""
 
-    def __init__(self) -> None:
+    def __init__(self, of_file: bool = False) -> None:
+        """Of a source; with `of_file` of one of its several files, where a few records are easily many of them."""
+        self.of_file = of_file
         self.boxed = Side()
         self.boxless = Side()
         self.doubts = Doubts()
@@ -104,7 +110,8 @@ class Tally:
             self.beyond += 1
             self.first_beyond = self.first_beyond or where
 
-    def add(self, mended: Mended, record: Record, setting: Setting, where: str) -> None:
+    def add(self, mended: Mended, record: Record, setting: Setting, where: str, looks: Looks) -> None:
+        """Counts an annotation that is kept; `looks` gives the conventions by which its box and mask agree better."""
         self.masks += 1
         self.rectangles += is_rectangle(record["segmentation"])
         side = self.boxed if mended.has_box else self.boxless
@@ -116,7 +123,7 @@ class Tally:
         if not mended.has_box:
             self.add_boxless(mended)
         elif mended.fit < GOOD_IOU:
-            self.add_doubt(mended, record, setting, where)
+            self.add_doubt(setting, where, looks)
         if mended.outside:
             self.leaving += 1
             self.leaving_only_unswapped += BOTH_SWAPPED in mended.outside
@@ -136,25 +143,24 @@ class Tally:
             self.sideless += 1
             self.cornered += look.covers_corners
 
-    def add_doubt(self, mended: Mended, record: Record, setting: Setting, where: str) -> None:
+    def add_doubt(self, setting: Setting, where: str, looks: Looks) -> None:
         """An IoU from 0.5 on contradicts nothing in one record; in many it may be chance that helps a convention."""
         doubts = self.doubts
         doubts.count += 1
-        if setting.convention is None and doubts.looked_at < MAX_DOUBTS:
+        if setting.convention is None and doubts.looked_at < (MAX_LOOKED_AT_IN_FILE if self.of_file else MAX_DOUBTS):
             doubts.looked_at += 1
-            size = setting.height, setting.width
-            for name in looks_better(record["segmentation"], record["bbox"], mended.fit, *size):
+            for name in looks():
                 doubts.looks[name] += 1
                 doubts.first.setdefault(name, where)
 
-    def add_contradiction(self, contradiction: Contradiction, setting: Setting, where: str) -> None:
-        side = self.boxless if contradiction.box is None else self.boxed
+    def add_contradiction(self, boxless: bool, where: str, looks: Looks) -> None:
+        side = self.boxless if boxless else self.boxed
         side.checked += 1
         side.contradictory += 1
         side.first = side.first or where
-        if side.contradictory <= MAX_LOOKED_AT:
+        if side.contradictory <= (MAX_LOOKED_AT_IN_FILE if self.of_file else MAX_LOOKED_AT):
             side.looked_at += 1
-            side.looks.update(looks_of(contradiction, setting))
+            side.looks.update(looks())
 
     def say(self, convention: str | float | None) -> None:
         """Prints what may be wrong with the whole source, and is too uncertain to stop for."""
@@ -182,9 +188,14 @@ class Tally:
         """Whether all masks leave a quarter of their photo free on the right and below, and much less elsewhere."""
         return self.reach_of_all <= MAX_REACH and self.start <= (1 - self.reach_of_all) / 4
 
+    def too_many(self, count: int, of: int) -> bool:
+        """Whether so many cannot be single mistakes."""
+        enough = not self.of_file or count >= MIN_RECORDS or (count >= FEW and count > PART * of)
+        return enough and count > MAX_SHARE * of
+
     def check(self, convention: str | float | None) -> None:
         """Raises SeamlineError when that many contradict themselves: it has to be a convention."""
-        if self.beyond > MAX_SHARE * self.turned:
+        if self.too_many(self.beyond, self.turned):
             raise SeamlineError(
                 f"{self.first_beyond}: {self.beyond} of {self.turned} masks on photos that EXIF turns, this one first, "
                 "reach beyond the photo as it is stored, whose size its record has, and not beyond it as shown; if "
@@ -197,7 +208,7 @@ class Tally:
                 (boxed, boxed, "have a box and a mask that contradict each other"),
                 (both, boxless, "have no box, and a mask that cannot be right as it is"),
             ):
-                if counts.contradictory > MAX_SHARE * counts.checked:
+                if self.too_many(counts.contradictory, counts.checked):
                     raise SeamlineError(
                         f"{side.first}: {side.contradictory} of {side.checked} annotations {what}, this one first; "
                         f"{guess_of(side.looks, side.looked_at)}; pull.convention: drop leaves them out."
@@ -207,7 +218,7 @@ class Tally:
             self.check_doubts()
         if convention is not None:
             return
-        if self.leaving > MAX_SHARE * self.masks and self.leaving == self.leaving_only_unswapped:
+        if self.too_many(self.leaving, self.masks) and self.leaving == self.leaving_only_unswapped:
             raise SeamlineError(
                 f"{self.first_leaving}: {self.leaving} of {self.masks} masks, this one first, reach beyond their "
                 f"photo, and all of them would lie in it with y before x, which pull.convention: {BOTH_SWAPPED} reads; "
@@ -236,12 +247,45 @@ class Tally:
         doubts, checked = self.doubts, self.boxed.checked
         name, count = next(iter(doubts.looks.most_common(1)), ("", 0))
         estimated = round(doubts.count * count / max(1, doubts.looked_at))
-        if count >= MIN_DOUBTS and count > doubts.looked_at / 2 and estimated > MAX_SHARE * checked:
+        if count >= MIN_DOUBTS and count > doubts.looked_at / 2 and self.too_many(estimated, checked):
             raise SeamlineError(
                 f"{doubts.first[name]}: about {estimated} of {checked} annotations have a box and a mask that agree "
                 f"much better in another way, this one first; {guess_of({name: 1}, 1)}; pull.convention: pixels takes "
                 "them as they are."
             )
+
+
+class Tallies:
+    """What is counted of the whole source, and of each of several files: a small one may follow a convention alone."""
+
+    def __init__(self, files: int) -> None:
+        self.source = Tally()
+        self.files = [Tally(of_file=True) for _ in range(files)] if files > 1 else []
+
+    def of(self, part: int) -> list[Tally]:
+        return [self.source, self.files[part]] if self.files else [self.source]
+
+    def add(self, part: int, mended: Mended, record: Record, setting: Setting, where: str) -> None:
+        @cache
+        def looks() -> list[str]:
+            return looks_better(record["segmentation"], record["bbox"], mended.fit, setting.height, setting.width)
+
+        for tally in self.of(part):
+            tally.add(mended, record, setting, where, looks)
+
+    def add_turned(self, part: int, segmentation: Any, setting: Setting, where: str) -> None:
+        for tally in self.of(part):
+            tally.add_turned(segmentation, setting, where)
+
+    def add_contradiction(self, part: int, contradiction: Contradiction, setting: Setting, where: str) -> None:
+        looks = cache(lambda: looks_of(contradiction, setting))
+        for tally in self.of(part):
+            tally.add_contradiction(contradiction.box is None, where, looks)
+
+    def check(self, convention: str | float | None) -> None:
+        """Raises SeamlineError as Tally.check does, for the source or for one of its files."""
+        for tally in (self.source, *self.files):
+            tally.check(convention)
 
 
 def looks_of(contradiction: Contradiction, setting: Setting) -> list[str]:
