@@ -42,6 +42,13 @@ def rle(y: int) -> dict[str, Any]:
         ([(rle(5), 1), (rle(9), 0)], None),
         ([(rle(5), 1), ([square(8, 5, 20)], 0), ([square(8, 5, 9)], 1)], None),
         ([(rle(5), 0), ([square(8, 5, 20)], 0)], None),
+        ([(rle(5), 1)] * 9 + [(rle(5), 0)] + [([square(8, 5, 20)], 0)] * 4, "9 of 10 of RLE, none of the 4 others"),
+        ([(rle(5), 1)] * 8 + [(rle(5), 0)] + [([square(8, 5, 20)], 0)] * 4, None),
+        (
+            [(rle(5), 1)] * 9 + [([square(8, 5, 9)], 1)] + [([square(8, 5, 20)], 0)] * 9,
+            "all 9 of RLE, 1 of the 10 others",
+        ),
+        ([(rle(5), 1)] * 9 + [([square(8, 5, 9)], 1)] + [([square(8, 5, 20)], 0)] * 8, None),
         ([], None),
     ],
 )
