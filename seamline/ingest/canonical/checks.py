@@ -12,6 +12,7 @@ from seamline.masks.rle import counts_to_runs
 MAX_RUN_CHARACTERS = 7  # of one number in compressed RLE: 35 bits
 FAR_OUTSIDE = "annotation: a coordinate lies far outside the image"
 OTHER_SIZE = "annotation: its RLE is of another size than its image"
+UNFILLED = "annotation: its RLE's runs do not fill its size"
 
 
 class Unusable(Exception):
@@ -40,7 +41,7 @@ def check_rle(segmentation: dict[str, Any], height: int, width: int) -> None:
     if isinstance(counts, list) and any(isinstance(run, float) for run in counts):  # whole ones are integers by now
         raise Unusable("annotation: its RLE's runs are not whole numbers")
     if not fills(counts, height * width):
-        raise Unusable("annotation: its RLE's runs do not fill its size")
+        raise Unusable(UNFILLED)
 
 
 def fills(counts: Any, pixels: int) -> bool:
