@@ -108,6 +108,20 @@ def test_crowds_can_be_taken_for_instances(tmp_path: Path) -> None:
     assert masks == [400, 400, 400]
 
 
+def test_what_says_ignore_is_not_trained_on(tmp_path: Path) -> None:
+    """As in MMDetection's CocoDataset; pycocotools knows iscrowd alone, and would count it."""
+    made(tmp_path / "in", {})
+    coco = json.loads((tmp_path / "in" / "instances.json").read_text())
+    for record, value in zip(coco["annotations"], (1, True, "1", 0, False, "0", None), strict=False):
+        record["ignore"] = value
+    (tmp_path / "in" / "instances.json").write_text(json.dumps(coco))
+    said, chosen_coco, report = chosen(tmp_path)
+    assert "repaired 3: annotation: says ignore, taken for a crowd" in said
+    assert chosen_coco.getImgIds() == [2, 3, 4, 5, 6]  # photo 1 shows what is ignored alone, and is no background
+    assert chosen_coco.getAnnIds(iscrowd=True) == [3]
+    assert report["crowds"] == 1
+
+
 def test_a_dataset_of_crowds_alone_stops_and_names_the_parameter(tmp_path: Path) -> None:
     made(tmp_path / "in", dict.fromkeys(range(12), 1))
     with_params(tmp_path, {"subset": {"classes": None, "images": None, "group_by": None}})

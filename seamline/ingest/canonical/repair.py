@@ -33,6 +33,8 @@ from seamline.masks.rle import Rle
 
 SHARES = "annotation: its coordinates were shares of the image, turned into pixels"
 SCALED = "annotation: its coordinates were those of a photo of another size, scaled"
+# What MMDetection leaves out of its training, and evaluations that know the field do not count.
+IGNORED = "annotation: says ignore, taken for a crowd, which is not trained on and not counted"
 BOX_ONLY = "annotation: has a box and no mask"
 AREA_OFF = "annotation: has no box, and its area is under half or over twice that of its mask"
 AREA_TAKEN = "annotation: its area was missing or not its mask's, taken from the mask"
@@ -78,6 +80,9 @@ def mend_annotation(record: Record, setting: Setting) -> Mended:
     record["iscrowd"] = crowd_to_number(crowd)
     if crowd is not record["iscrowd"]:
         repairs.append("annotation: iscrowd was missing or no number")
+    if record.get("ignore") in (1, "1") and not record["iscrowd"]:  # True is 1
+        record["iscrowd"] = 1
+        repairs.append(IGNORED)
     own = own_box(rle)
     if read_box is None:
         record["bbox"] = own
