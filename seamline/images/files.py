@@ -62,6 +62,7 @@ CANNOT_BE_DECODED = "image: cannot be decoded"
 TOO_SMALL = f"image: a side has fewer than {MIN_SIDE_PX} pixels"
 SEVERAL_PICTURES = "image: has several pictures (an animation, or pages)"
 ORIENTATION_TAG = 0x0112
+BITS_TAG = 258  # of TIFF: bits of each channel
 # What Pillow raises on broken files, beside OSError; RuntimeError of the libraries for AVIF and HEIF.
 BROKEN = (
     OSError, SyntaxError, ValueError, EOFError, IndexError, KeyError, TypeError, OverflowError, MemoryError,
@@ -86,6 +87,7 @@ class Picture(msgspec.Struct, frozen=True):
     orientation: int = 1  # EXIF's, where OpenCV obeys it: 1 upright, 2 to 4 mirrored or upside down, 5 to 8 on its side
     wrong_end: bool = False  # a JPEG that does not end where it should, which ultralytics would rewrite
     sha256: str = ""  # of the file as it came
+    dark_bits: int = 0  # how many of its 16 a file uses, where so few leave it nearly black; else 0
 
     @property
     def stored_size(self) -> tuple[int, int]:
@@ -218,7 +220,24 @@ def inspect(path: Path) -> Picture | str:
     if wrong_end and with_right_end(data) is None:
         return CANNOT_BE_DECODED
     digest = hashlib.sha256(data).hexdigest()
-    return Picture(seen.shape[0], seen.shape[1], image_format, orientation, wrong_end, digest)
+    dark = dark_bits(data, header)
+    return Picture(seen.shape[0], seen.shape[1], image_format, orientation, wrong_end, digest, dark)
+
+
+def dark_bits(data: bytes, header: Any) -> int:
+    """How many of its 16 bits almost all of a PNG or TIFF uses, where those are at most 14; else 0.
+
+    Everything here reads the upper 8 of 16 bits, of which few are left then, as in what sensors of 12 bits write.
+    """
+    depths = (data[24],) if header.format == "PNG" else getattr(header, "tag_v2", {}).get(BITS_TAG, (8,))
+    if 16 not in depths:
+        return 0
+    deep = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+    if deep is None or deep.dtype != np.uint16:
+        return 0
+    colours = deep[..., :3] if deep.ndim == 3 else deep
+    bits = int(np.quantile(colours, 0.999, method="lower")).bit_length()  # a mark may be white
+    return bits if bits <= 14 else 0
 
 
 def same(first: npt.NDArray[np.uint8] | None, second: npt.NDArray[np.uint8] | None) -> bool:

@@ -129,8 +129,21 @@ def numbered_entries(source: Source, convention: str | float | None) -> list[Ent
             )
         if loss.hint:
             print(f"{to_terminal(title)}: {counted(loss.photos, 'photo')} {loss.what}; {loss.hint}")
+    say_dark(entries)
     number_entries(entries, source.parts, changes)
     return entries
+
+
+def say_dark(entries: Sequence[Entry]) -> None:
+    """Photos as sensors and X-ray software write them: all here reads the upper 8 of 16 bits, which are empty."""
+    dark = [entry for entry in entries if entry.picture.dark_bits]
+    if dark:
+        bits = max(entry.picture.dark_bits for entry in dark)
+        print(
+            f"{counted(len(dark), 'photo')} of 16 bits a channel, such as {to_terminal(dark[0].head.file_name)}, with "
+            f"values in the lower {bits} bits alone: they are read as nearly black, in training and in prediction; "
+            "save them as 8-bit images, and give prediction the same"
+        )
 
 
 def official_splits(splits_of_images: Iterable[str | None]) -> Record:
