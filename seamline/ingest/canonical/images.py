@@ -225,14 +225,17 @@ def losses_of(others: Mapping[str, Sequence[Entry]]) -> list[Loss]:
 
 
 def other_size_hint(entries: Sequence[Entry]) -> str:
-    """What to try where photos have another size than their records say; "" where nothing is likely."""
+    """What to try where photos have another size than their records say; what they are where it keeps under half."""
     kinds = Counter(kind for entry in entries if (kind := other_size_of(entry)) is not None)
-    if not kinds:
+    kind, count = next(iter(kinds.most_common(1)), ("", 0))
+    if not entries:
         return ""
+    if count < len(entries) / 2:
+        return "most have another shape, too, so that they were cut, padded or stretched since, and nothing says how"
     return {
         "scaled": "pull.convention: scaled reads masks for photos of another size",
         "exchanged": "pull.convention: exchanged takes width and height for exchanged in the records",
-    }[kinds.most_common(1)[0][0]]
+    }[kind]
 
 
 def size_of(picture: Picture) -> tuple[int, int]:
