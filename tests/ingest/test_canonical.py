@@ -797,6 +797,17 @@ def _(coco: Dataset, folder: Path) -> object:
     return check
 
 
+@case("run lengths in the place of a polygon's points, which fill the image, or have the box's edges or the area")
+def _(coco: Dataset, folder: Path) -> object:
+    added(coco, segmentation=[[620, 5, 55, 5, 1715]], bbox=[10, 20, 2, 5], area=10)
+
+    def check(found: Record) -> None:
+        rows, columns = np.nonzero(coco_mask.decode(found["annotations"][-1]["segmentation"]))
+        assert [(columns.min(), rows.min()), (columns.max(), rows.max())] == [(10, 20), (11, 24)]
+
+    return check
+
+
 @case("RLE whose runs are not whole numbers (`5.5`)")
 def _(coco: Dataset, folder: Path) -> None:
     added(coco, segmentation={"size": [60, 40], "counts": [620, 5.5, 54.5, 5, 1715]}, bbox=[10, 20, 2, 5])

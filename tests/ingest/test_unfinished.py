@@ -12,6 +12,7 @@ import pytest
 from pycocotools import mask as coco_mask
 
 from seamline.base.coco import Record
+from seamline.base.errors import SeamlineError
 from tests.ingest.drawn import HEIGHT, WIDTH, iou, pulled, runs, write
 
 FINISHED = "annotation: its RLE lacked its last run, or had a wrong one; all that is left is background"
@@ -44,6 +45,29 @@ def test_what_is_left_is_background_where_box_or_area_agree(
     masks = write(tmp_path / "in", change)
     report, found = pulled(tmp_path / "in", tmp_path / "out")
     assert (report["repaired"][FINISHED], report["dropped"], len(found)) == (20, {}, 20)
+    assert [iou(found[index + 1][1], mask) for index, mask in enumerate(masks)] == [1] * 20
+
+
+@pytest.mark.parametrize("written", ["whole", "without the last run", "flat"])
+@pytest.mark.parametrize("kept", [("bbox", "area"), ("bbox",), ("area",), ()])
+def test_runs_in_the_place_of_a_polygons_points_are_runs(tmp_path: Path, kept: tuple[str, ...], written: str) -> None:
+    """Their numbers fill the photo, which coordinates do not; they once looked like masks for larger photos."""
+
+    def change(index: int, record: Record) -> None:
+        counts = runs(record["mask"].ravel(order="F"))
+        counts = counts[: len(counts) // 2 * 2] if written == "without the last run" else counts
+        record["segmentation"] = counts if written == "flat" else [counts]
+        for field in {"bbox", "area"} - set(kept):
+            del record[field]
+
+    masks = write(tmp_path / "in", change)
+    if written == "without the last run" and not kept:
+        with pytest.raises(SeamlineError):  # nothing shows that they are not cut short
+            pulled(tmp_path / "in", tmp_path / "out")
+        return
+    report, found = pulled(tmp_path / "in", tmp_path / "out")
+    assert (report["dropped"], len(found)) == ({}, 20)
+    assert report["repaired"]["annotation: its mask was not in COCO's form, put into it"] == 20
     assert [iou(found[index + 1][1], mask) for index, mask in enumerate(masks)] == [1] * 20
 
 

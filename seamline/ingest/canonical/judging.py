@@ -7,20 +7,16 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-import numpy as np
 from pycocotools import mask as coco_mask
 
 from seamline.ingest.canonical.boxless import Look, applies, look_at, read_at_word
 from seamline.ingest.canonical.checks import (
     FAR_OUTSIDE,
     OTHER_SIZE,
-    UNFILLED,
     Unusable,
     check_polygon,
     check_rle,
-    fills,
     is_number,
-    text_to_runs,
 )
 from seamline.ingest.canonical.contradictions import (
     CONVENTIONS,
@@ -32,7 +28,6 @@ from seamline.ingest.canonical.contradictions import (
     agreed,
     agreement,
     are_corners,
-    area_is,
     area_is_off,
     best_reading,
     box_iou,
@@ -47,6 +42,7 @@ from seamline.ingest.canonical.contradictions import (
     share_inside,
     within_image,
 )
+from seamline.ingest.canonical.runs import other_runs
 from seamline.masks.rle import Rle, segmentation_to_rle
 
 TIE = 0.05  # of IoU, by which a mask as it is may agree better in a file whose boxes bear the convention out
@@ -62,7 +58,6 @@ INVERTED = "annotation: has no box, and its area is that of the image without it
 EXCHANGED = "annotation: has no box, and its RLE has height and width exchanged"
 RESIZED = "annotation: has no box, and its RLE is of an image of another size and the same shape"
 UNSEEN = (NO_PIXEL, BEYOND, OUTSIDE)  # what outlines of larger photos, or with y before x, are without a box
-FINISHED = "annotation: its RLE lacked its last run, or had a wrong one; all that is left is background"
 READ = "annotation: read by the convention that pull.convention names"
 
 
@@ -113,14 +108,15 @@ def agreeing(
         fit, problem = judged(checked, rle, box, area, setting, repairs)
     except Unusable as unusable:
         problem = str(unusable)
-        full = finished(segmentation, box, area, height, width) if problem == UNFILLED else None
-        if full is not None:
-            repairs.append(FINISHED)
+    if problem or (box is None and isinstance(segmentation, list) and not area_agrees(area, result)):
+        other = other_runs(segmentation, box, area, height, width)
+        if other is not None:
+            repairs.append(other.reason)
             if given is None:
-                look = look_at(full, area, height, width)
-            return agreeing(full, box, given, area, look, setting, repairs)
-        if problem not in (NO_PIXEL, OTHER_SIZE, FAR_OUTSIDE) or not is_readable(segmentation):
-            raise
+                look = look_at(other.rle, area, height, width)
+            return agreeing(other.rle, box, given, area, look, setting, repairs)
+        if result is None and (problem not in (NO_PIXEL, OTHER_SIZE, FAR_OUTSIDE) or not is_readable(segmentation)):
+            raise Unusable(problem)
     if box is None or given is None:
         return without_box(segmentation, result and result[:2], problem, look or Look(), setting, repairs)
     if (
@@ -141,24 +137,9 @@ def agreeing(
     return result
 
 
-def finished(rle: Any, box: Box | None, area: float | None, height: int, width: int) -> Rle | None:
-    """An RLE whose last run of background is missing or wrong, with the right one.
-
-    Some tools stop at the garment's last pixel. A text that is cut short looks the same: so its box has to end where
-    the mask does, or without a box its area has to be the mask's. None where that is not so.
-    """
-    counts = rle.get("counts")
-    runs = text_to_runs(counts) if isinstance(counts, str) else counts
-    if runs is None or not all(isinstance(run, (int, np.integer)) for run in runs):
-        return None
-    foreground = [int(run) for run in runs[: len(runs) // 2 * 2]]
-    full = {"size": [height, width], "counts": [*foreground, height * width - sum(foreground)]}
-    if not fills(full["counts"], height * width):
-        return None
-    mask = segmentation_to_rle(full, height, width)
-    if box is not None:
-        return full if largest_difference(box, own_box(mask)) <= MAX_EDGE else None
-    return full if area is not None and area_is(area, int(coco_mask.area(mask))) else None
+def area_agrees(area: float | None, result: tuple[Any, Rle, Box | None] | None) -> bool:
+    """Whether an area is given and may be that of a mask."""
+    return area is not None and result is not None and not area_is_off(area, float(coco_mask.area(result[1])), None)
 
 
 def without_box(
