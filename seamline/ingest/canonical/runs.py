@@ -76,7 +76,7 @@ def finished(counts: Any, box: Box | None, area: float | None, height: int, widt
     the mask does, or without a box its area has to be the mask's. None where that is not so.
     """
     runs = text_to_runs(counts) if isinstance(counts, str) else counts
-    if runs is None or not all(isinstance(run, (int, np.integer)) for run in runs):
+    if not isinstance(runs, (list, np.ndarray)) or not all(isinstance(run, (int, np.integer)) for run in runs):
         return None
     foreground = [int(run) for run in runs[: len(runs) // 2 * 2]]
     full = {"size": [height, width], "counts": [*foreground, height * width - sum(foreground)]}
