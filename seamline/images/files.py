@@ -214,7 +214,9 @@ def inspect(path: Path) -> Picture | str:
     except BROKEN:
         return CANNOT_BE_DECODED
     # Pillow also finds an orientation in XMP, or in formats that OpenCV does not turn: what counts is what is seen.
-    if orientation not in range(2, 9) or same(seen, decoded(data, cv2.IMREAD_IGNORE_ORIENTATION)):
+    # OpenCV turns every TIFF, whatever it is asked for.
+    obeyed = image_format == "TIFF" or not same(seen, decoded(data, cv2.IMREAD_IGNORE_ORIENTATION))
+    if orientation not in range(2, 9) or not obeyed:
         orientation = 1
     wrong_end = image_format == "JPEG" and not data.endswith(END_OF_JPEG)
     if wrong_end and with_right_end(data) is None:
@@ -271,12 +273,25 @@ def pillow_to_pixels(image: Image.Image) -> npt.NDArray[np.uint8]:
     return np.ascontiguousarray(np.asarray(upright.convert("RGB"))[:, :, ::-1])
 
 
-def without_orientation(data: bytes, image_format: str) -> tuple[bytes, str]:
+def without_orientation(data: bytes, image_format: str, orientation: int) -> tuple[bytes, str]:
     """The same pixels with no EXIF orientation, and the suffix they now want; a JPEG is not encoded again."""
     if image_format in ("JPEG", "MPO"):
         return without_exif(data), ".jpg"
-    pixels = decoded(data, cv2.IMREAD_IGNORE_ORIENTATION)
-    return cv2.imencode(".png", np.asarray(pixels))[1].tobytes(), ".png"
+    pixels = np.asarray(decoded(data, cv2.IMREAD_IGNORE_ORIENTATION))
+    pixels = turned_back(pixels, orientation) if image_format == "TIFF" else pixels
+    return cv2.imencode(".png", pixels)[1].tobytes(), ".png"
+
+
+def turned_back(pixels: npt.NDArray[np.uint8], orientation: int) -> npt.NDArray[np.uint8]:
+    """Pixels as they are stored, from those as EXIF's orientation shows them."""
+    match orientation:
+        case 2 | 4:
+            turned = np.flip(pixels, axis=1 if orientation == 2 else 0)
+        case 3 | 6 | 8:
+            turned = np.rot90(pixels, {3: 2, 6: 1, 8: -1}[orientation])
+        case _:  # 5 and 7, mirrored in a diagonal
+            turned = np.swapaxes(pixels if orientation == 5 else np.rot90(pixels, 2), 0, 1)
+    return np.ascontiguousarray(turned)
 
 
 def without_exif(jpeg: bytes) -> bytes:

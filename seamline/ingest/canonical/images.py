@@ -300,7 +300,8 @@ def plain_name(stem: str) -> str:
 def place_image(entry: Entry, folder: Path, place: Callable[[Path, Path], None]) -> None:
     folder.mkdir(exist_ok=True)
     if entry.upright:
-        (folder / entry.name).write_bytes(without_orientation(entry.path.read_bytes(), entry.picture.format)[0])
+        data, picture = entry.path.read_bytes(), entry.picture
+        (folder / entry.name).write_bytes(without_orientation(data, picture.format, picture.orientation)[0])
     elif entry.picture.wrong_end:
         (folder / entry.name).write_bytes(with_right_end(entry.path.read_bytes()) or b"")
     else:
