@@ -184,7 +184,7 @@ def test_a_small_file_in_another_convention_stops_beside_a_large_one(tmp_path: P
 
 def test_two_mistakes_in_a_small_file_stop_nothing(tmp_path: Path) -> None:
     write(tmp_path / "in" / "train", shapes=drawn(40))
-    write(tmp_path / "in" / "val", lambda index, record: index < 2 and swap(record), drawn(44)[40:])
+    write(tmp_path / "in" / "val", lambda index, record: swap(record) if index < 2 else None, drawn(44)[40:])
     report, _ = pulled(tmp_path / "in", tmp_path / "out")
     assert report["dropped"] == {DROPPED: 2}
 

@@ -104,6 +104,12 @@ HELD_BY = {
         "ingest/test_crowds::test_a_photo_of_crowds_alone_is_not_background",
         "ingest/test_exports::test_photos_of_brush_masks_alone_are_not_background",
     ],
+    "images of which `pull` left an annotation out, and that show no other of the chosen classes": [
+        "ingest/test_crowds::test_a_photo_whose_annotations_pull_left_out_is_not_background",
+    ],
+    "one of several files without any annotation that can be used, such as boxes without masks": [
+        "ingest/test_crowds::test_one_of_several_files_without_a_usable_mask_is_said",
+    ],
     "nothing but crowds": [
         "ingest/test_crowds::test_a_dataset_of_crowds_alone_stops_and_names_the_parameter",
         "ingest/test_exports::test_brush_masks_alone_stop_with_a_sentence",

@@ -23,6 +23,8 @@ from seamline.ingest.canonical.source import Part, Raw, Reading
 from seamline.ingest.canonical.survey import check_extents, find_followers, plan_of, setting_of, surveyed
 from seamline.ingest.canonical.tally import Tallies
 
+DOUBLE = "annotation: has the mask and class of another of its image"
+
 
 class Images:
     """Where the images of one part are that an annotation may mean.
@@ -124,6 +126,8 @@ def canonical_annotations(
         except Unusable as unusable:
             place = place_of(parts[part], entry, record, images[part])
             changes.drop(str(unusable), place, detail_of(unusable, record, entry))
+            if entry is not None and str(unusable) != DOUBLE:
+                tallies.incomplete.add(entry.number)
             continue
         crowds.count(form, record["iscrowd"])
         tallies.add(part, mended, record, setting, where)
@@ -177,7 +181,7 @@ def refuse_double(masks: set[int], entry: Entry, category: int, record: Record, 
     """Raises Unusable when an annotation before has the same mask: for pycocotools it would be missed for ever."""
     key = hash((entry.number, category, record["iscrowd"], mended.rle["counts"]))
     if key in masks:
-        raise Unusable("annotation: has the mask and class of another of its image")
+        raise Unusable(DOUBLE)
     masks.add(key)
 
 

@@ -20,6 +20,7 @@ from seamline.base.escaping import to_terminal
 from seamline.base.files import sha256_of
 from seamline.ingest.canonical.annotations import canonical_annotations
 from seamline.ingest.canonical.categories import canonical_categories
+from seamline.ingest.canonical.changes import Changes
 from seamline.ingest.canonical.crowds import Crowds
 from seamline.ingest.canonical.images import (
     OF_IMAGES,
@@ -31,7 +32,7 @@ from seamline.ingest.canonical.images import (
     readable_entries,
     usable_entries,
 )
-from seamline.ingest.canonical.source import Reading, Source
+from seamline.ingest.canonical.source import Part, Reading, Source
 from seamline.ingest.canonical.tally import Tallies
 
 
@@ -70,9 +71,11 @@ def canonicalise(
         annotations,
         categories,
         source.attributes,
+        tallies.incomplete,
     )
     dropped = changes.counts("dropped")
     check_any_left(source.parts[0].title, count, dropped)
+    say_lost_files(source.parts, tallies, changes)
     return {
         "layout": source.layout,
         "images": len(entries),
@@ -89,6 +92,7 @@ def canonicalise(
         "category_ids": reading.category_ids,
         "crowds": crowds.habit(),
         "unchecked_masks": tallies.source.unchecked,
+        "incomplete_images": len(tallies.incomplete),
     }
 
 
@@ -109,6 +113,20 @@ def check_any_left(title: str, count: int, dropped: Mapping[str, int]) -> None:
         raise SeamlineError(f"{title}: no annotation of it can be used ({reasons(lost)}).")
     if not count:
         print(f"{to_terminal(title)}: has no annotation; all its images are background")
+
+
+def say_lost_files(parts: Sequence[Part], tallies: Tallies, changes: Changes) -> None:
+    """Names those of several files none of whose annotations can be used."""
+    lost = [
+        part.title for part, tally in zip(parts, tallies.files, strict=False) if part.annotations and not tally.masks
+    ]
+    for title in lost:
+        counts = Counter(
+            change.reason
+            for change in changes.rows
+            if change.place.annotation_file == title and change.verb == "dropped" and "annotation:" in change.reason
+        )
+        print(f"{to_terminal(title)}: no annotation of it can be used ({reasons(counts)})")
 
 
 def numbered_entries(source: Source, convention: str | float | None) -> list[Entry]:

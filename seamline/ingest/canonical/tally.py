@@ -261,6 +261,7 @@ class Tallies:
     def __init__(self, files: int) -> None:
         self.source = Tally()
         self.files = [Tally(of_file=True) for _ in range(files)] if files > 1 else []
+        self.incomplete: set[int] = set()  # images of which an annotation was left out
 
     def of(self, part: int) -> list[Tally]:
         return [self.source, self.files[part]] if self.files else [self.source]
