@@ -11,7 +11,7 @@ import msgspec
 
 from seamline.base.coco import Record
 from seamline.base.errors import SeamlineError
-from seamline.ingest.canonical.checks import is_rectangle
+from seamline.ingest.canonical.checks import is_crossed, is_rectangle
 from seamline.ingest.canonical.contradictions import (
     BOTH_SWAPPED,
     CONVENTIONS,
@@ -86,6 +86,7 @@ class Tally:
         self.doubts = Doubts()
         self.masks = 0
         self.rectangles = 0
+        self.crossed = 0  # masks of four points in a wrong order
         self.unchecked = 0  # masks without a box, an area, or a shape that says something
         self.sideless = 0  # RLE without a box and an area, and those that cover all corners, as backgrounds do
         self.cornered = 0
@@ -114,6 +115,7 @@ class Tally:
         """Counts an annotation that is kept; `looks` gives the conventions by which its box and mask agree better."""
         self.masks += 1
         self.rectangles += is_rectangle(record["segmentation"])
+        self.crossed += is_crossed(record["segmentation"])
         side = self.boxed if mended.has_box else self.boxless
         side.checked += 1
         side.areas += mended.has_area or mended.area_off
@@ -166,6 +168,11 @@ class Tally:
         """Prints what may be wrong with the whole source, and is too uncertain to stop for."""
         if self.rectangles > MAX_SHARE * self.masks:
             print(f"{self.rectangles} of {self.masks} masks are upright rectangles; are they boxes, and not outlines?")
+        if self.crossed > MAX_SHARE * self.masks:
+            print(
+                f"{self.crossed} of {self.masks} masks have four points in an order in which their sides cross, which "
+                "covers two triangles; are the points in the right order?"
+            )
         if self.boxed.areas_off >= MIN_AREAS and self.boxed.areas_off > self.boxed.areas / 2:
             print(
                 f"{self.boxed.areas_off} of {self.boxed.areas} areas are under half or over twice those of the masks, "
