@@ -1162,7 +1162,7 @@ def test_a_clean_dataset_passes_through_with_all_its_fields(tmp_path: Path) -> N
         "layout": "coco", "images": 6, "annotations": 12, "categories": 2,
         "files_without_record": 0, "repaired": {}, "dropped": {}, "equal_photos": 0, "crowds": None,
         "convention": None, "category_ids": None,
-        "unchecked_masks": 0,
+        "unchecked_masks": 0, "incomplete_images": 0,
     }  # fmt: skip
     assert coco["images"][0] == {"id": 1, "file_name": "001.png", "width": 40, "height": 60, "pair_id": 1}
     assert coco["annotations"][3]["scale"] == 2

@@ -87,7 +87,8 @@ class Tally:
         self.masks = 0
         self.rectangles = 0
         self.crossed = 0  # masks of four points in a wrong order
-        self.unchecked = 0  # masks without a box, an area, or a shape that says something
+        self.unheld = 0  # masks without a box, an area, or a shape that says something
+        self.orders = Counter[bool]()  # of RLE without a box but with an area: whether its shape says which way runs go
         self.sideless = 0  # RLE without a box and an area, and those that cover all corners, as backgrounds do
         self.cornered = 0
         self.leaving = 0  # outlines that leave the image, and those that would not with y before x
@@ -140,10 +141,20 @@ class Tally:
 
     def add_boxless(self, mended: Mended) -> None:
         look = mended.look
-        self.unchecked += not (mended.has_area or (look is not None and look.order))
+        self.unheld += not (mended.has_area or (look is not None and look.order))
+        if look is not None and look.is_rle:
+            self.orders[look.order is not None] += mended.has_area or look.order is not None
         if look is not None and look.is_rle and look.side is None:
             self.sideless += 1
             self.cornered += look.covers_corners
+
+    @property
+    def unchecked(self) -> int:
+        """Masks that nothing shows to lie where they should.
+
+        An area is the same in rows and columns, and on square photos so is the shape: there the others have to tell.
+        """
+        return self.unheld + (0 if self.orders[True] else self.orders[False])
 
     def add_doubt(self, setting: Setting, where: str, looks: Looks) -> None:
         """An IoU from 0.5 on contradicts nothing in one record; in many it may be chance that helps a convention."""
