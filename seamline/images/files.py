@@ -215,8 +215,9 @@ def inspect(path: Path) -> Picture | str:
         return CANNOT_BE_DECODED
     # Pillow also finds an orientation in XMP, or in formats that OpenCV does not turn: what counts is what is seen.
     # OpenCV turns every TIFF, whatever it is asked for.
-    obeyed = image_format == "TIFF" or not same(seen, decoded(data, cv2.IMREAD_IGNORE_ORIENTATION))
-    if orientation not in range(2, 9) or not obeyed:
+    if orientation not in range(2, 9) or (
+        image_format != "TIFF" and same(seen, decoded(data, cv2.IMREAD_IGNORE_ORIENTATION))
+    ):
         orientation = 1
     wrong_end = image_format == "JPEG" and not data.endswith(END_OF_JPEG)
     if wrong_end and with_right_end(data) is None:

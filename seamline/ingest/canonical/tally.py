@@ -11,7 +11,7 @@ import msgspec
 
 from seamline.base.coco import Record
 from seamline.base.errors import SeamlineError
-from seamline.ingest.canonical.checks import is_crossed, is_rectangle
+from seamline.ingest.canonical.checks import four_corners, is_crossed, is_rectangle
 from seamline.ingest.canonical.contradictions import (
     BOTH_SWAPPED,
     CONVENTIONS,
@@ -115,8 +115,9 @@ class Tally:
     def add(self, mended: Mended, record: Record, setting: Setting, where: str, looks: Looks) -> None:
         """Counts an annotation that is kept; `looks` gives the conventions by which its box and mask agree better."""
         self.masks += 1
-        self.rectangles += is_rectangle(record["segmentation"])
-        self.crossed += is_crossed(record["segmentation"])
+        if four_corners(record["segmentation"]) is not None:
+            self.rectangles += is_rectangle(record["segmentation"])
+            self.crossed += is_crossed(record["segmentation"])
         side = self.boxed if mended.has_box else self.boxless
         side.checked += 1
         side.areas += mended.has_area or mended.area_off
@@ -285,10 +286,10 @@ class Tallies:
         return [self.source, self.files[part]] if self.files else [self.source]
 
     def add(self, part: int, mended: Mended, record: Record, setting: Setting, where: str) -> None:
-        @cache
-        def looks() -> list[str]:
-            return looks_better(record["segmentation"], record["bbox"], mended.fit, setting.height, setting.width)
-
+        looks: Looks = list
+        if mended.fit < GOOD_IOU:
+            size = setting.height, setting.width
+            looks = cache(lambda: looks_better(record["segmentation"], record["bbox"], mended.fit, *size))
         for tally in self.of(part):
             tally.add(mended, record, setting, where, looks)
 
