@@ -111,7 +111,7 @@ lint: setup
 	$(VENV)/bin/python -m checks.words
 	$(VENV)/bin/python -m checks.imports
 	$(VENV)/bin/bandit --quiet --configfile pyproject.toml --recursive seamline stages dvc_hint
-	$(VENV)/bin/hadolint Dockerfile.cpu Dockerfile.gpu
+	$(VENV)/bin/hadolint Dockerfile.cpu Dockerfile.gpu deploy/Dockerfile.model
 	$(VENV)/bin/check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml
 
 hooks: setup

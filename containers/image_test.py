@@ -22,6 +22,21 @@ MOST_MB = 700  # of installed packages, in the image for the CPU
 NEEDED = ("models/train/best.pt", "models/export/openvino_int8/model.xml", "data/split/test.json", "data/subset/images")
 USER = "1000:1000"
 BLOCKED = ("torch", "ultralytics", "torchvision", "nncf", "dvc", "pip")
+# In the container: serve, have a photo answered, and stop as a container is stopped.
+SERVE = """
+import json, subprocess, sys, urllib.request
+model, photo = sys.argv[1:]
+command = ["seamline", "serve", model, "--port", "8123"]
+server = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+ready = server.stdout.readline().strip()
+headers = {"Content-Type": "image/jpeg"}
+request = urllib.request.Request("http://127.0.0.1:8123/v1/predict", open(photo, "rb").read(), headers)
+answer = json.load(urllib.request.urlopen(request, timeout=60))
+metrics = urllib.request.urlopen("http://127.0.0.1:8123/metrics", timeout=60).read().decode()
+server.terminate()
+server.wait(60)
+print(json.dumps({"ready": ready, "instances": answer["images"][0]["instances"], "metrics": metrics}))
+"""
 
 
 def run(*command: str, quiet: bool = False) -> str:
@@ -101,6 +116,7 @@ def try_cpu(scratch: Path) -> None:
     run(command, "predict", "models/export/openvino", "data/subset/images", "--out", str(outside), quiet=True)
     same = (outside / "results.json").read_bytes() == (out / "openvino" / "results.json").read_bytes()
     check("predictions are those of the project's own environment, to the byte", same)
+    try_serve(container, read_only, out / "openvino_int8" / "results.json")
     inputs = ("models/train/best.pt", "models/export", "data/split", "data/subset/images")
     print(container.run("benchmark", *inputs, "/out/reports", volumes=read_only))
     rows = json.loads((out / "reports" / "benchmark.json").read_text())
@@ -109,6 +125,17 @@ def try_cpu(scratch: Path) -> None:
     for name, row in rows.items():
         same = name not in evaluated or row["mask_mAP50_95"] == evaluated[name]["mask_mAP50_95"]
         check(f"mask mAP50-95 of {name} is that of the pipeline", same, row["mask_mAP50_95"])
+
+
+def try_serve(container: Container, read_only: tuple[str, ...], results: Path) -> None:
+    """Serve a read-only project, and compare the answer for its first photo with what predict wrote."""
+    photo = min((PROJECT / "data" / "subset" / "images").iterdir()).relative_to(PROJECT)
+    said = container.run("python", "-c", SERVE, "models/export/openvino_int8", str(photo), volumes=read_only)
+    served = json.loads(said.splitlines()[-1])
+    check("serves on a read-only project", served["ready"].startswith("ready on http://127.0.0.1:8123"))
+    predicted = [record for record in json.loads(results.read_text()) if record["image_id"] == 1]
+    check("what it answers is what predict writes", served["instances"] == predicted, f"({len(predicted)} instances)")
+    check("it counts what it answered", 'seamline_photos_total{outcome="ok"} 1.0' in served["metrics"])
 
 
 def try_gpu(scratch: Path) -> None:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import html
 import json
 import re
-import shutil
 import subprocess
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+from tests.programs import found
+
+CHROMIUM = found("chromium")
 WATCH = """<script>
 window.seen = {violations: [], errors: []};
 addEventListener("securitypolicyviolation", event => seen.violations.push(event.blockedURI));
@@ -34,6 +35,12 @@ addEventListener("load", () => axe.run().then(result => {
 </script>"""
 
 
+def axe_script() -> str:
+    package = find_spec("axe_playwright_python")
+    assert package is not None and package.submodule_search_locations
+    return (Path(package.submodule_search_locations[0]) / "axe.min.js").read_text(encoding="utf-8")
+
+
 def look_at(page: Path, scratch: Path, *, width: int = 1200, dark: bool = False) -> dict[str, Any]:
     """Load a copy of the page that carries axe-core, whose script the page's own policy would refuse.
 
@@ -42,15 +49,12 @@ def look_at(page: Path, scratch: Path, *, width: int = 1200, dark: bool = False)
         and axe-core's findings as [impact, rule, elements].
     """
     assert CHROMIUM is not None
-    package = find_spec("axe_playwright_python")
-    assert package is not None and package.submodule_search_locations
-    axe = (Path(package.submodule_search_locations[0]) / "axe.min.js").read_text(encoding="utf-8")
     text = page.read_text(encoding="utf-8").replace(
         "default-src 'none';", "default-src 'none'; script-src 'unsafe-inline';"
     )
     text = text.replace("<head>", f"<head>{WATCH}", 1).replace('loading="lazy" ', "")
     copy = scratch / "page.html"
-    copy.write_text(text.replace("</body>", f"<script>{axe}</script>{ASK}</body>"), encoding="utf-8")
+    copy.write_text(text.replace("</body>", f"<script>{axe_script()}</script>{ASK}</body>"), encoding="utf-8")
     command = [
         CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--no-first-run",
         f"--user-data-dir={scratch / 'profile'}", f"--window-size={width},2000", "--virtual-time-budget=60000",

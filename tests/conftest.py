@@ -123,9 +123,18 @@ PROCESSES = {
     "project/test_workflows.py",
     "report/test_contents.py",
     "report/test_report.py",
+    "service/test_deploy.py",
+    "service/test_predict.py",
+    "service/test_prometheus.py",
+    "service/test_client_service.py",
+    "service/test_docs.py",
+    "service/test_from_urls.py",
+    "service/test_inference_protocol.py",
+    "service/test_page.py",
     "stages/test_repro.py",
     "stages/test_stage.py",
     "training/test_keys.py",
+    "verbs/test_serve.py",
     "training/test_yolo.py",
     "verbs/test_recipe.py",
 }
@@ -233,9 +242,9 @@ class Project:
 
 # The project's folders and files of code; whatever else lies in the workspace is the user's.
 CODE = (
-    ".ci", ".github", "architectures", "bench", "checks", "containers", "docs", "dvc_hint", "recipes", "samples",
-    "seamline", "stages", "tests", "Makefile", "dvc.yaml", "pyproject.toml", "LICENSE", "*.md", "requirements*",
-    "Dockerfile.*", ".*ignore", ".pre-commit-config.yaml",
+    ".ci", ".github", "architectures", "bench", "checks", "containers", "deploy", "docs", "dvc_hint", "recipes",
+    "samples", "seamline", "stages", "tests", "Makefile", "dvc.yaml", "pyproject.toml", "LICENSE", "*.md",
+    "requirements*", "Dockerfile.*", ".*ignore", ".pre-commit-config.yaml",
 )  # fmt: skip
 DVC_CONFIG = """[core]
     analytics = false

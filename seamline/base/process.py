@@ -49,6 +49,8 @@ def quiet_environment() -> None:
         SeamlineError: when there is no folder that can be written to.
     """
     scratch = library_folder()
+    if scratch != SCRATCH.resolve():
+        delete_when_terminated(scratch)
     os.environ.update(QUIET)
     os.environ[SAFE_LOAD] = os.environ.get(SAFE_LOAD) or "1"
     os.environ["YOLO_CONFIG_DIR"] = str(scratch / "ultralytics")
@@ -105,6 +107,19 @@ def temporary_folder() -> Path:
 
     atexit.register(remove)
     return folder
+
+
+def delete_when_terminated(folder: Path) -> None:
+    """Also where a process is asked to end (SIGTERM), which Python otherwise obeys without ending as usual."""
+    process = os.getpid()
+
+    def end(number: int, _: object) -> None:
+        if os.getpid() == process:
+            shutil.rmtree(folder, ignore_errors=True)
+        signal.signal(number, signal.SIG_DFL)
+        os.kill(os.getpid(), number)
+
+    signal.signal(signal.SIGTERM, end)
 
 
 def end_with_parent() -> None:

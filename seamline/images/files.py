@@ -149,6 +149,8 @@ def header_of(stream: IO[bytes], formats: Collection[str], max_pixels: int = MAX
             names = ", ".join(sorted(set(formats) - {"MPO"}))
             sentence = HEIC if is_heic(stream) else f"{DAMAGED}, or not in a format that is read ({names})"
             raise NotUsable(sentence, f"image: its format is none of {names}")
+        if header.format == "TIFF" and header.mode in ("I", "F"):
+            raise NotUsable("has samples of 32 bits; save it with 8 or 16 bits a sample", CANNOT_BE_DECODED)
         check_pixels(header.width, header.height, max_pixels)
         count = pictures_in(header)
     except BROKEN:

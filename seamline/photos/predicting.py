@@ -17,7 +17,8 @@ from seamline.base.errors import SeamlineError
 from seamline.base.files import sha256_of, whole_file
 from seamline.base.progress import CountProgress
 from seamline.base.urls import is_remote
-from seamline.images.reading import ImageError, read_image
+from seamline.images.budget import PixelBudget
+from seamline.images.reading import Image, ImageError, read_within_budget
 from seamline.inference.detector import Detector, in_order
 from seamline.ingest.archives import files_below
 from seamline.models.detections import Detections
@@ -98,7 +99,7 @@ def predict_missing(
     """
     missing = ((number, photo) for number, photo in enumerate(photos) if positions[number] == MISSING)
     before = len(positions) - positions.count(MISSING)
-    to_done = functools.partial(found_to_done, wanted=wanted, journal=journal)
+    to_done = functools.partial(found_to_done, wanted=wanted, journal=journal, budget=detector.budget)
     writers = min(max(detector.threads // 2, 1), MOST_CROPPERS if wanted.crops else MOST_WRITERS)
     with (
         contextlib.closing(CountProgress("predicted", "images", len(positions), before)) as progress,
@@ -153,7 +154,9 @@ def predicted(
         remote.close()  # nobody waits for what was read ahead
 
 
-def found_to_done(item: tuple[Read, Detections | ImageError], wanted: Wanted, journal: Journal) -> tuple[int, Done]:
+def found_to_done(
+    item: tuple[Read, Detections | ImageError], wanted: Wanted, journal: Journal, budget: PixelBudget
+) -> tuple[int, Done]:
     """A photo's number and line; its crops are written before."""
     read, found = item
     photo = read.photo
@@ -168,29 +171,34 @@ def found_to_done(item: tuple[Read, Detections | ImageError], wanted: Wanted, jo
         done.instances = found_to_instances(found, wanted.classes, wanted.polygons)
         if wanted.crops and chosen:
             try:
-                write_crops(read, found, chosen, done.instances, journal, wanted.max_pixels)
+                read_within_budget(
+                    read.source,
+                    "image",
+                    wanted.max_pixels,
+                    budget,
+                    lambda image: write_crops(image, read.photo, found, chosen, done.instances, journal),
+                )
             except ImageError as error:
                 return read.number, Done(photo.key, photo.stamp, photo.name, reason=text_of(error), again=True)
     return read.number, done
 
 
 def write_crops(
-    read: Read,
+    image: Image,
+    photo: Photo,
     found: Detections,
     chosen: Sequence[int],
     instances: Sequence[dict[str, Any]],
     journal: Journal,
-    max_pixels: int,
 ) -> None:
     """A PNG for each instance that has a pixel, which its line then says."""
-    image = read_image(read.source, max_pixels=max_pixels)
     if image.shape[:2] != (found.height, found.width):
         raise ImageError("has changed while it was read.")
     for order, (index, instance) in enumerate(zip(chosen, instances, strict=True), 1):
         png = crop_png(image, found, index)
         instance["crop"] = order if png else 0
         if png:
-            path = crop_path(journal.folder, read.photo.key, order)
+            path = crop_path(journal.folder, photo.key, order)
             path.parent.mkdir(exist_ok=True)
             with whole_file(path, flushed=False) as temporary:
                 temporary.write_bytes(png)

@@ -23,7 +23,8 @@ from seamline.base.parallel import usable_cores
 from seamline.base.progress import CountProgress
 from seamline.base.spacing import evenly_spaced
 from seamline.base.urls import is_remote
-from seamline.images.reading import ImageError, read_image
+from seamline.images.budget import PixelBudget
+from seamline.images.reading import ImageError, read_within_budget
 from seamline.inference.detector import in_order
 from seamline.photos.drawing import class_folders, overlay_jpeg, picture_name
 from seamline.photos.journal import Done, Journal
@@ -183,7 +184,7 @@ def draw_overlays(
         for one in usable_photos(journal, photos, positions)
         if one.number in chosen and not overlay_path(journal, one).exists()
     )
-    draw = functools.partial(draw_overlay, journal=journal, wanted=wanted, remote=remote)
+    draw = functools.partial(draw_overlay, journal=journal, wanted=wanted, remote=remote, budget=PixelBudget())
     undrawn = {}
     with (
         contextlib.closing(CountProgress("drawn", "pictures", len(chosen))) as progress,
@@ -196,11 +197,18 @@ def draw_overlays(
     return undrawn
 
 
-def draw_overlay(one: Usable, journal: Journal, wanted: Wanted, remote: Remote) -> tuple[Photo, str]:
+def draw_overlay(
+    one: Usable, journal: Journal, wanted: Wanted, remote: Remote, budget: PixelBudget
+) -> tuple[Photo, str]:
     try:
         source = remote.read(one.photo)[0] if is_remote(one.photo.place) else Path(one.photo.place)
-        image = read_image(source, one.photo.name, wanted.max_pixels)
-        data = overlay_jpeg(image, one.done.instances, wanted.names)
+        data = read_within_budget(
+            source,
+            one.photo.name,
+            wanted.max_pixels,
+            budget,
+            lambda image: overlay_jpeg(image, one.done.instances, wanted.names),
+        )
     except (ImageError, Unread) as error:  # gone, or not what it was when it was predicted
         return one.photo, text_of(error)
     with whole_file(overlay_path(journal, one)) as temporary:

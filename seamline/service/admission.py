@@ -19,13 +19,14 @@ class Admission:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.photos = 0
+        self.fetches = 0
         self.body_bytes = 0
         self._ends: deque[float] = deque(maxlen=REMEMBERED)
 
     def check_room(self, photos: int = 1) -> None:
         """Raise Problem where there is no room for that many photos more."""
         if self.photos + photos > self.settings.queue:
-            raise overloaded(self.retry_seconds())
+            raise overloaded(self.retry_seconds(), "queue_full")
 
     def take_photos(self, count: int) -> None:
         self.check_room(count)
@@ -35,9 +36,18 @@ class Admission:
         self.photos -= 1
         self._ends.append(time.monotonic())
 
+    def take_fetches(self, count: int) -> None:
+        """Photos that are to be fetched: they are not under way yet, and must not wait without number either."""
+        if self.fetches + count > self.settings.queue:
+            raise overloaded(self.retry_seconds(), "queue_full")
+        self.fetches += count
+
+    def fetches_ended(self, count: int) -> None:
+        self.fetches -= count
+
     def take_bytes(self, count: int) -> None:
         if self.body_bytes + count > self.settings.bodies_bytes:
-            raise overloaded(self.retry_seconds())
+            raise overloaded(self.retry_seconds(), "bytes_full")
         self.body_bytes += count
 
     def give_bytes_back(self, count: int) -> None:

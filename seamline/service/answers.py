@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
 import cv2
@@ -50,6 +50,11 @@ def found_to_answer(found: Detections, classes: Collection[int], masks: str, wai
     scores = [(int(found.classes[index]), float(found.scores[index])) for index in chosen]
     encode_ms = 1000 * (time.perf_counter() - begun)
     return Answer(found.height, found.width, texts, scores, (waited_ms, *found.timings_ms, encode_ms))
+
+
+def records_to_json(records: Sequence[str], number: int) -> str:
+    """The array of a photo's records, each with the photo's number, which results.json has first."""
+    return "[" + ", ".join(f'{{"image_id": {number}, {record[1:]}' for record in records) + "]"
 
 
 def mask_to_png(found: Detections, index: int) -> str:

@@ -8,7 +8,7 @@ import json
 import logging
 import time
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 from starlette.exceptions import HTTPException
@@ -20,46 +20,80 @@ from seamline.base.escaping import to_terminal
 from seamline.photos.records import to_text
 from seamline.service.about import to_categories, to_name
 from seamline.service.admission import Admission, check_count
-from seamline.service.answers import PARTS, Answer
+from seamline.service.answers import PARTS, Answer, records_to_json
 from seamline.service.bodies import Asked, Photo, body_to_asked, read_body
+from seamline.service.from_urls import FromUrls
 from seamline.service.hosts import check_host
+from seamline.service.inference_protocol import (
+    answers_to_response,
+    body_to_inference,
+    model_metadata,
+    server_metadata,
+)
 from seamline.service.keys import Keys
+from seamline.service.metrics import Metrics
 from seamline.service.openapi import openapi
+from seamline.service.page import page_and_csp
 from seamline.service.problems import Problem
 from seamline.service.requests import Exchange, Receive, Send
 from seamline.service.schemas import About, Options
 from seamline.service.serving import Server
 
+if TYPE_CHECKING:  # aiohttp takes a while to import, and most services fetch nothing
+    from seamline.service.fetching import Fetcher
+
+T = TypeVar("T")
 LOG = logging.getLogger("seamline.service")
 JSON = "application/json"
 OPEN_ROUTES = ("health", "page", "openapi")  # for which no key is needed
+NO_ANSWER = 499  # the status under which a request is counted whose client had gone before
 PARSED_AT_ONCE_BYTES = 2**20  # larger bodies are taken apart in a thread, beside other requests
 
 
 class App:
     """All that the service answers."""
 
-    def __init__(self, server: Server, about: About, keys: Keys | None, only_local: bool) -> None:
+    def __init__(
+        self, server: Server, about: About, keys: Keys | None, only_local: bool, fetcher: Fetcher | None = None
+    ) -> None:
         """
         Args:
             keys: who may ask; None: everybody.
             only_local: whether the address is for this machine alone.
+            fetcher: of photos that are named by URLs; None: they are refused.
         """
         self.server, self.about, self.keys, self.only_local = server, about, keys, only_local
+        self.fetcher = fetcher
         self.admission: Admission = server.admission
         self.settings = server.admission.settings
+        self.metrics = Metrics(about.model.classes)
+        self.metrics.model(about.model.name, about.model.revision, about.model.family, about.model.precision)
+        self.metrics.photos_limit(self.settings.queue)
         self.is_stopping = False
         self._about = msgspec.json.encode(about)
+        self._page, self._policy = page_and_csp()
         self._openapi = json.dumps(openapi(keys is not None)).encode()
         head = {"model": to_name(about), "categories": to_categories(about)}
         self._head = msgspec.json.encode(head)[:-1] + b',"images":['
         self._router = Router(
             [
+                Route("/", self.get_page, name="page"),
                 Route("/v1/predict", self.predict, methods=["POST"], name="predict"),
                 Route("/v1/about", self.get_about, name="about"),
                 Route("/openapi.json", self.get_openapi, name="openapi"),
+                Route("/metrics", self.get_metrics, name="metrics"),
                 Route("/v2/health/live", self.get_live, name="health"),
                 Route("/v2/health/ready", self.get_ready, name="health"),
+                Route("/v2", self.get_server, name="server"),
+                *[
+                    route
+                    for path in ("/v2/models/{model}", "/v2/models/{model}/versions/{version}")
+                    for route in (
+                        Route(path, self.get_model, name="model"),
+                        Route(f"{path}/ready", self.get_model_ready, name="health"),
+                        Route(f"{path}/infer", self.infer, methods=["POST"], name="infer"),
+                    )
+                ],
             ]
         )
 
@@ -73,14 +107,17 @@ class App:
             await self._answer(exchange)
         except (ConnectionError, TimeoutError):  # the other side has gone, or takes nothing
             scope["seamline.close"]()
+        seconds = time.perf_counter() - begun
+        self.metrics.request_done(exchange.route, scope["method"], exchange.status or NO_ANSWER, seconds)
         if self.settings.access_log:
-            milliseconds = 1000 * (time.perf_counter() - begun)
-            LOG.info("%s %s %d %.1f ms %s", scope["method"], exchange.route, exchange.status, milliseconds, exchange.id)
+            values = (scope["method"], exchange.route, exchange.status, 1000 * seconds, exchange.id)
+            LOG.info("%s %s %d %.1f ms %s", *values)
 
     async def _answer(self, exchange: Exchange) -> None:
         try:
             await self._router(exchange.scope, exchange.receive, exchange.send)
         except Problem as problem:
+            self.metrics.rejected(problem.reason)
             await exchange.refuse(problem)
         except HTTPException as error:
             sentence = "There is no such address." if error.status_code == 404 else "This method is not allowed here."
@@ -106,6 +143,11 @@ class App:
                 raise Problem(401, sentence, {"WWW-Authenticate": "Bearer"})
         return exchange
 
+    async def get_page(self, request: Request) -> Response:
+        self._admit(request, "page")
+        headers = {"Content-Security-Policy": self._policy, "Cache-Control": "no-cache"}
+        return Response(self._page, media_type="text/html", headers=headers)
+
     async def get_about(self, request: Request) -> Response:
         self._admit(request, "about")
         return Response(self._about, media_type=JSON)
@@ -114,6 +156,12 @@ class App:
         self._admit(request, "openapi")
         return Response(self._openapi, media_type=JSON)
 
+    async def get_metrics(self, request: Request) -> Response:
+        self._admit(request, "metrics")
+        self.metrics.under_way(self.admission.photos, self.admission.body_bytes)
+        page, media_type = self.metrics.page()
+        return Response(page, headers={"Content-Type": media_type})
+
     async def get_live(self, request: Request) -> Response:
         request.scope["exchange"].route = "health"
         return Response(b'{"live":true}', media_type=JSON)
@@ -121,14 +169,68 @@ class App:
     async def get_ready(self, request: Request) -> Response:
         request.scope["exchange"].route = "health"
         if self.is_stopping:
-            raise Problem(503, "The service is stopping.", {"Retry-After": "1"})
-        return Response(b'{"ready":true}', media_type=JSON)
+            raise Problem(503, "The service is stopping.", {"Retry-After": "1"}, "stopping")
+        return Response(b'{"live":true,"ready":true}', media_type=JSON)
+
+    async def close(self) -> None:
+        if self.fetcher is not None:
+            await self.fetcher.close()
+
+    async def get_server(self, request: Request) -> Response:
+        self._admit(request, "server")
+        return Response(msgspec.json.encode(server_metadata()), media_type=JSON)
+
+    async def get_model(self, request: Request) -> Response:
+        self._admit(request, "model")
+        self._check_model(request)
+        return Response(msgspec.json.encode(model_metadata(self.about.model)), media_type=JSON)
+
+    async def get_model_ready(self, request: Request) -> Response:
+        self._check_model(request)
+        await self.get_ready(request)
+        return Response(msgspec.json.encode({"name": self.about.model.name, "ready": True}), media_type=JSON)
+
+    def _check_model(self, request: Request) -> None:
+        model, asked = self.about.model, request.path_params
+        if asked["model"] != model.name or asked.get("version", model.revision) != model.revision:
+            raise Problem(
+                404, "There is no model of this name and version here; /v1/about names the one that is served."
+            )
+
+    async def infer(self, request: Request) -> Response:
+        """As predict, in the form of the Open Inference Protocol: a photo that cannot be used fails the request."""
+        begun = time.perf_counter()
+        exchange = self._admit(request, "infer")
+        self._check_model(request)
+        body = await self._read(exchange)
+        try:
+            header_length = exchange.text("inference-header-content-length")
+            asked = await self._in_thread_if_large(
+                len(body), body_to_inference, body, header_length, self.about.model, self.settings
+            )
+            answers = await self._predict_all(exchange, Asked(asked.photos, asked.options))
+        except Problem as problem:
+            raise Problem(400, problem.detail) if problem.status == 422 else problem from None
+        finally:
+            self.admission.give_bytes_back(len(body))
+        total_ms = 1000 * (time.perf_counter() - begun)
+        self._count(answers, total_ms)
+        records = []
+        for photo, answer in zip(asked.photos, answers, strict=True):
+            if isinstance(answer, str):
+                raise Problem(400, f"{photo.name}: {answer}")
+            records.append(answer.records)
+        text, length = answers_to_response(records, asked, self.about.model)
+        headers = {"Server-Timing": answers_to_timing(answers, total_ms)}
+        if length is None:
+            return Response(text, media_type=JSON, headers=headers)
+        headers["Inference-Header-Content-Length"] = str(length)
+        return Response(text, media_type="application/octet-stream", headers=headers)
 
     async def predict(self, request: Request) -> Response:
         begun = time.perf_counter()
         exchange = self._admit(request, "predict")
-        self.admission.check_room()
-        body = await read_body(exchange.receive, declared_length(exchange), self.admission)
+        body = await self._read(exchange)
         try:
             asked = await self._in_thread_if_large(
                 len(body), body_to_asked, body, exchange.text("content-type") or "", request.url.query
@@ -136,11 +238,29 @@ class App:
             answers = await self._predict_all(exchange, asked)
         finally:
             self.admission.give_bytes_back(len(body))
+        total_ms = 1000 * (time.perf_counter() - begun)
+        self._count(answers, total_ms)
         if len(answers) == 1 and isinstance(answers[0], str):
             raise Problem(422, f"{asked.photos[0].name}: {answers[0]}")
         text = self._head + ",".join(images_to_text(asked.photos, answers)).encode("utf-8", "replace") + b"]}"
-        timing = answers_to_timing(answers, 1000 * (time.perf_counter() - begun))
+        timing = answers_to_timing(answers, total_ms)
         return Response(text, media_type=JSON, headers={"Server-Timing": timing})
+
+    def _count(self, answers: Sequence[Answer | str], total_ms: float) -> None:
+        for answer in answers:
+            if isinstance(answer, str):
+                self.metrics.photo_done("unusable", {})
+            else:
+                parts_ms = dict(zip(PARTS, answer.parts_ms, strict=True)) | {"total": total_ms}
+                classes, scores = [index for index, _ in answer.found], [score for _, score in answer.found]
+                self.metrics.photo_done("ok", parts_ms, classes, scores)
+
+    async def _read(self, exchange: Exchange) -> bytes:
+        """The body of a request for which there is room; it is counted."""
+        self.admission.check_room()
+        if (exchange.text("content-encoding") or "identity") != "identity":
+            raise Problem(415, "The body is compressed; it has to be sent as it is.")
+        return await read_body(exchange.receive, declared_length(exchange), self.admission)
 
     async def _in_thread_if_large(self, size: int, work: Callable[..., Any], *arguments: Any) -> Any:
         if size <= PARSED_AT_ONCE_BYTES:
@@ -152,16 +272,18 @@ class App:
         check_options(options)
         classes = options_to_classes(options, self.about.model.classes)
         check_count(len(asked.photos), self.settings)
-        for photo in asked.photos:
-            if photo.url is not None:
-                raise Problem(422, "This service does not fetch photos from addresses; send the file.")
-        self.admission.take_photos(len(asked.photos))
-        futures = [self.server.answer(photo, classes, options.masks, options.confidence) for photo in asked.photos]
-        return await self._all_or_gone(exchange, futures)
+        with FromUrls(self.fetcher, self.admission, asked.photos) as urls:
+            photos: Sequence[Photo | str] = asked.photos
+            if urls.count:
+                fetching = [asyncio.ensure_future(urls.file(photo)) for photo in asked.photos]
+                photos = await self._all_or_gone(exchange, fetching)
+            usable = [photo for photo in photos if isinstance(photo, Photo)]
+            self.admission.take_photos(len(usable))
+            futures = [self.server.answer(photo, classes, options.masks, options.confidence) for photo in usable]
+            found = iter(await self._all_or_gone(exchange, futures))
+        return [photo if isinstance(photo, str) else next(found) for photo in photos]
 
-    async def _all_or_gone(
-        self, exchange: Exchange, futures: Sequence[asyncio.Future[Answer | str]]
-    ) -> list[Answer | str]:
+    async def _all_or_gone(self, exchange: Exchange, futures: Sequence[asyncio.Future[T]]) -> list[T]:
         """Wait for all; where the other side goes, or it takes too long, what has not begun is not begun."""
         gone = asyncio.ensure_future(until_gone(exchange))
         together = asyncio.gather(*futures)
@@ -174,8 +296,11 @@ class App:
                 raise ConnectionError
             raise Problem(504, f"The answer took more than {self.settings.answer_seconds:g} s.")
         finally:
+            for _ in futures if not together.done() else ():
+                self.metrics.photo_done("abandoned", {})
             gone.cancel()
-            together.cancel()
+            for future in futures:
+                future.cancel()
 
 
 async def until_gone(exchange: Exchange) -> None:
@@ -217,14 +342,8 @@ def images_to_text(photos: Sequence[Photo], answers: Sequence[Answer | str]) -> 
             continue
         number += 1
         image = {"image_id": number, "file_name": photo.name, "height": answer.height, "width": answer.width}
-        records = ", ".join(numbered(record, number) for record in answer.records)
-        texts.append(f'{to_text(image)[:-1]}, "instances": [{records}]}}')
+        texts.append(f'{to_text(image)[:-1]}, "instances": {records_to_json(answer.records, number)}}}')
     return texts
-
-
-def numbered(record: str, number: int) -> str:
-    """The JSON of a record with its image's number, which results.json has first."""
-    return f'{{"image_id": {number}, {record[1:]}'
 
 
 def answers_to_timing(answers: Sequence[Answer | str], total_ms: float) -> str:

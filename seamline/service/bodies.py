@@ -12,6 +12,7 @@ import msgspec
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 
+from seamline.images.reading import Image
 from seamline.service.admission import Admission
 from seamline.service.problems import Problem
 from seamline.service.schemas import MAX_NAME, Options, PhotoJson, PredictJson, options_from_text
@@ -24,10 +25,10 @@ FORMS = "multipart/form-data, application/json, image/... or application/octet-s
 
 
 class Photo(NamedTuple):
-    """A photo as it was sent: its file, or the address that it is to be fetched from."""
+    """A photo as it was sent: its file, its pixels, or the URL that it is to be fetched from."""
 
     name: str
-    data: bytes
+    data: bytes | Image
     url: str | None = None
 
 
@@ -140,11 +141,15 @@ def json_to_photo(one: PhotoJson, number: int) -> Photo:
         raise Problem(422, f"{name}: has to have either base64 or url.")
     if one.url is not None:
         return Photo(name, b"", one.url)
-    text = one.base64 or ""
+    return Photo(name, base64_to_bytes(one.base64 or "", name))
+
+
+def base64_to_bytes(text: str, name: str) -> bytes:
+    """The file in base64, with or without what a browser puts in front of it."""
     if text.startswith("data:"):
         text = text.partition(",")[2]
     try:
-        return Photo(name, binascii.a2b_base64(text.encode("ascii"), strict_mode=True))
+        return binascii.a2b_base64(text.encode("ascii"), strict_mode=True)
     except ValueError:  # of what is not ASCII too
         raise Problem(422, f"{name}: is not base64.") from None
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
@@ -14,17 +15,23 @@ MOST_HEADER_BYTES = 32 * 1024  # of the address and all headers of a request, gi
 UNREAD_SECONDS = 30  # for a client to take the rest of an answer before its connection is cut
 
 
-def limited_protocol(settings: Settings) -> type[HttpToolsProtocol]:
-    """The protocol's class, as uvicorn takes it."""
+def limited_protocol(settings: Settings, count_refusal: Callable[[str], None]) -> type[HttpToolsProtocol]:
+    """The protocol's class, as uvicorn takes it.
+
+    Args:
+        count_refusal: is given the reason of each refusal of a request that does not reach the application.
+    """
 
     class Limited(LimitedProtocol):
         limits = settings
+        refused = staticmethod(count_refusal)
 
     return Limited
 
 
 class LimitedProtocol(HttpToolsProtocol):
     limits: Settings
+    refused: Callable[[str], None]
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
@@ -35,7 +42,7 @@ class LimitedProtocol(HttpToolsProtocol):
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
         if len(self.connections) > self.limits.connections:
-            self._end_with(overloaded(1))
+            self._end_with(overloaded(1, "connections_full"))
         else:
             self._start_header_timer()
 
@@ -90,6 +97,7 @@ class LimitedProtocol(HttpToolsProtocol):
             self._end_with(Problem(408, "The headers came too slowly."))
 
     def _end_with(self, problem: Problem) -> None:
+        self.refused(problem.reason)
         body = problem_to_json(problem, "unread")
         lines = [STATUS_LINE[problem.status]]
         headers = {"Content-Type": MEDIA_TYPE, "Content-Length": len(body), "Connection": "close", **problem.headers}

@@ -8,7 +8,7 @@ import secrets
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
-from seamline.service.problems import MEDIA_TYPE, Problem, problem_to_json
+from seamline.service.problems import Problem, problem_to_body
 
 Message = Mapping[str, Any]
 Receive = Callable[[], Awaitable[Any]]
@@ -50,8 +50,8 @@ class Exchange:
 
     async def refuse(self, problem: Problem) -> None:
         """Send the refusal at once, and then let the client finish sending: a reset would take the refusal from it."""
-        body = problem_to_json(problem, self.id)
-        headers = {"Content-Type": MEDIA_TYPE, "Content-Length": str(len(body)), **problem.headers}
+        body, media_type = problem_to_body(problem, self.id, self.scope["path"])
+        headers = {"Content-Type": media_type, "Content-Length": str(len(body)), **problem.headers}
         if waits := not self.body_is_read and self.text("expect") is not None:  # for a word to begin with its body
             headers["Connection"] = "close"
         lines = [(name.lower().encode(), value.encode("latin-1", "replace")) for name, value in headers.items()]

@@ -8,7 +8,7 @@ import resource
 import socket
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import uvicorn
 
@@ -22,6 +22,9 @@ from seamline.service.keys import Keys, read_keys
 from seamline.service.protocol import limited_protocol
 from seamline.service.serving import Server
 from seamline.service.settings import Settings
+
+if TYPE_CHECKING:
+    from seamline.service.fetching import Fetcher
 
 IDLE_SECONDS = 75  # longer than proxies keep a connection without a request, so that they end it and not we
 BACKLOG = 2048
@@ -38,6 +41,10 @@ class Stopping(uvicorn.Server):
     def handle_exit(self, sig: int, frame: Any) -> None:
         self.app.is_stopping = True
         super().handle_exit(sig, frame)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().shutdown(sockets)
+        await self.app.close()
 
 
 def serve(
@@ -67,10 +74,29 @@ def serve(
     logging.getLogger("uvicorn.error").setLevel(logging.WARNING)
     server = Server(detector, Admission(settings))
     server.warm()
-    app = App(server, about(detector, model, settings, source), keys, is_loopback(host))
+    app = App(server, about(detector, model, settings, source), keys, is_loopback(host), url_fetcher(settings))
+    name, number = listening.getsockname()[:2]
+    print(f"ready on http://{f'[{name}]' if ':' in name else name}:{number} (Ctrl-C stops it)", flush=True)
+    try:
+        asyncio.run(stopping_server(app).serve(sockets=[listening]))
+    finally:
+        server.close()
+    print("stopped; what was under way has been answered", flush=True)
+
+
+def url_fetcher(settings: Settings) -> Fetcher | None:
+    if not settings.fetch_urls:
+        return None
+    from seamline.service.fetching import Fetcher  # and aiohttp, which takes a while
+
+    return Fetcher(settings.body_bytes, settings.fetch_seconds, settings.fetches)
+
+
+def stopping_server(app: App) -> Stopping:
+    """uvicorn over the service, ready to run."""
     config = uvicorn.Config(
         app,
-        http=limited_protocol(settings),
+        http=limited_protocol(app.settings, app.metrics.rejected),
         loop="asyncio",
         ws="none",
         lifespan="off",
@@ -79,16 +105,10 @@ def serve(
         server_header=False,
         proxy_headers=False,
         timeout_keep_alive=IDLE_SECONDS,
-        timeout_graceful_shutdown=int(settings.answer_seconds),
+        timeout_graceful_shutdown=int(app.settings.answer_seconds),
         backlog=BACKLOG,
     )
-    address = "{}:{}".format(*listening.getsockname()[:2])
-    print(f"ready on http://{address} (Ctrl-C stops it)", flush=True)
-    try:
-        asyncio.run(Stopping(config, app).serve(sockets=[listening]))
-    finally:
-        server.close()
-    print("stopped; what was under way has been answered", flush=True)
+    return Stopping(config, app)
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -105,6 +125,7 @@ def listen(host: str, port: int) -> socket.socket:
         listening = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listening.bind(address)
+        listening.listen(BACKLOG)  # who connects before the model is open waits, and is not refused
     except OSError as error:
         raise SeamlineError(
             f"{host}:{port}: cannot be listened at ({error.strerror}); --host and --port name another address."

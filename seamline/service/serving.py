@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
-from seamline.images.reading import ImageError
+from seamline.images.reading import Image, ImageError
 from seamline.inference.detector import Detector
 from seamline.models.detections import Detections
 from seamline.photos.predicting import text_of
@@ -58,7 +58,7 @@ class Server:
         except ImageError as error:
             return text_of(error).removeprefix("image: ")
 
-    def _detect(self, data: bytes, confidence: float | None) -> Detections:
+    def _detect(self, data: bytes | Image, confidence: float | None) -> Detections:
         with self._lock:
             self._working += 1
             alone = self._working == 1 and self.admission.photos <= 1

@@ -21,4 +21,6 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     connections: int = 1000
     hosts: tuple[str, ...] = ()  # names that it may be asked under, beside its own; see hosts.py
     fetch_urls: bool = False
+    fetch_seconds: float = 10  # for a photo that is fetched
+    fetches: int = 8  # photos that are fetched at the same time
     access_log: bool = False

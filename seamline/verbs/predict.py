@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from seamline.base.errors import SeamlineError
 from seamline.base.escaping import to_terminal
-from seamline.verbs.numbers import MOST_PIXELS, MOST_THREADS, number_from
+from seamline.base.numbers import MOST_PIXELS, MOST_THREADS, number_from
 
 if TYPE_CHECKING:
     from seamline.inference.detector import Detector

@@ -13,8 +13,8 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from seamline.base.errors import SeamlineError
-from seamline.verbs.numbers import MOST_PIXELS, MOST_THREADS, number_from
+from seamline.base.errors import SeamlineError, not_installed
+from seamline.base.numbers import MOST_PIXELS, MOST_THREADS, number_from
 
 MEGABYTE = 2**20
 
@@ -32,6 +32,7 @@ def parser() -> argparse.ArgumentParser:
     add("--keys", type=Path, metavar="FILE", help="file of keys, one a line; a request has to send one of them")
     add("--no-keys", action="store_true", help="listen at a public address without keys")
     add("--allow-host", action="append", default=[], metavar="NAME", help="a name that the service is reached under")
+    add("--fetch-urls", action="store_true", help="fetch photos from https:// URLs that requests name, of global hosts")
     add("--source", metavar="URL", help="where the source of the model and its training is (AGPL, section 13)")
     add("--confidence", type=number_from(float, 0, 1), help="leave out weaker detections (default: the model's own)")
     add("--queue", type=number_from(int, 1, 10_000), default=64, help="photos under way at once (default: 64)")
@@ -58,8 +59,12 @@ def main(arguments: Sequence[str]) -> None:
 
     limit_other_threads()
     from seamline.inference.detector import Detector
-    from seamline.service.running import serve
-    from seamline.service.settings import Settings
+
+    try:
+        from seamline.service.running import serve
+        from seamline.service.settings import Settings
+    except ModuleNotFoundError as error:
+        raise not_installed("seamline serve", error) from None
 
     settings = Settings(
         body_bytes=args.body_mb * MEGABYTE,
@@ -67,6 +72,7 @@ def main(arguments: Sequence[str]) -> None:
         photos=args.photos,
         pixels=args.max_pixels,
         queue=args.queue,
+        fetch_urls=args.fetch_urls,
         hosts=tuple(name.lower() for name in args.allow_host),
         access_log=args.access_log,
     )

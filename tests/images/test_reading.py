@@ -119,6 +119,14 @@ def test_cmyk_greyscale_16_bits_and_alpha_are_read_as_colour() -> None:
     np.testing.assert_allclose(read_image(cmyk.getvalue()).mean(axis=(0, 1)), (60, 60, 200), atol=4)
 
 
+@pytest.mark.parametrize(("kind", "mode"), [(np.float32, "F"), (np.int32, "I")])
+def test_a_tiff_with_samples_of_32_bits_is_said_to_be_that(kind: Any, mode: str) -> None:
+    stream = io.BytesIO()
+    PIL.Image.fromarray(np.full((60, 80), 200, kind), mode).save(stream, "TIFF")
+    with pytest.raises(ImageError, match="has samples of 32 bits; save it with 8 or 16"):
+        read_image(stream.getvalue())
+
+
 def test_a_file_that_is_too_large_is_refused_before_it_is_decoded() -> None:
     stream = io.BytesIO()
     PIL.Image.new("RGB", (30, 20)).save(stream, "PNG")

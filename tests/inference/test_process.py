@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -130,3 +131,22 @@ def test_every_command_that_opens_a_model_leaves_it_the_cores() -> None:
             opening[path.name] = text
     assert set(opening) == {"evaluate.py", "export.py", "predict.py", "seeds.py"}
     assert [name for name, text in opening.items() if "limit_other_threads()" not in text] == []
+
+
+def test_a_tool_that_is_asked_to_end_leaves_no_temporary_folder(tmp_path: Path) -> None:
+    """Outside a project libraries keep their settings in a temporary folder."""
+    script = "import time; from seamline.base.process import run; run(lambda: (print('there'), time.sleep(60)), True)"
+    environment = {**os.environ, "TMPDIR": str(tmp_path / "tmp"), "PYTHONPATH": str(PROJECT)}
+    (tmp_path / "tmp").mkdir()
+    with subprocess.Popen(
+        [sys.executable, "-c", script], cwd=tmp_path, env=environment, stdout=subprocess.PIPE, text=True
+    ) as process:
+        try:
+            assert process.stdout is not None
+            assert process.stdout.readline() == "there\n"
+            assert [folder.name.partition("-")[0] for folder in (tmp_path / "tmp").iterdir()] == ["seamline"]
+            process.terminate()
+            assert process.wait(20) == -signal.SIGTERM
+        finally:
+            process.kill()
+    assert list((tmp_path / "tmp").iterdir()) == []

@@ -18,6 +18,7 @@ from pycocotools.coco import COCO
 from bench.predicting import write_photos
 from seamline.base.errors import SeamlineError
 from seamline.base.progress import CountProgress
+from seamline.images.budget import PixelBudget
 from seamline.images.files import MAX_PIXELS
 from seamline.images.reading import read_image
 from seamline.inference.detector import Detector
@@ -131,6 +132,24 @@ def test_an_instance_is_cut_out_by_its_mask(untrained: Untrained, tmp_path: Path
     (out / "crops" / "mine.png").write_bytes(b"")
     with pytest.raises(SeamlineError, match=r"mine\.png: is not a crop, and would be lost"):
         predict(model, photos[0], "--out", out, "--crops")
+
+
+def test_whatever_decodes_a_photo_does_so_within_the_budget(
+    untrained: Untrained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Once for the model, once to cut out what was found, once for its picture."""
+    counted: list[int] = []
+    taken = PixelBudget.taken
+
+    def counting(budget: PixelBudget, pixels: int) -> Any:
+        counted.append(pixels)
+        return taken(budget, pixels)
+
+    monkeypatch.setattr(PixelBudget, "taken", counting)
+    photo = untrained.images()[0]
+    main([*map(str, [untrained.models()["onnx"], photo, "--out", tmp_path / "out"]), "--crops", "--confidence", "0.1"])
+    height, width = read_image(photo).shape[:2]
+    assert counted == [height * width] * 3
 
 
 @pytest.mark.usefixtures("tiny_family")

@@ -445,7 +445,7 @@ def test_a_photo_that_cannot_be_drawn_has_no_formula_in_the_table_either(
     def gone(*_: Any) -> None:
         raise ImageError("=1+1.jpg: there is no such file.")
 
-    monkeypatch.setattr(writing, "read_image", gone)
+    monkeypatch.setattr(writing, "read_within_budget", gone)
     with pytest.raises(SystemExit, match="1"):
         predict(untrained.models()["onnx"], "*.jpg", "--out", tmp_path / "out")
     [row] = rows_of(tmp_path / "out" / "errors.csv")

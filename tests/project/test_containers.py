@@ -78,11 +78,12 @@ def test_labels_and_no_secret(image: str) -> None:
 
 
 def test_what_the_cpus_image_runs_imports_nothing_it_does_not_install() -> None:
-    """Every module of the two commands, against the packages pinned for it; torch and others only where asked for."""
+    """Every module of the three commands, against the packages pinned for it; torch and others only where asked for."""
     pinned = {line.split("==")[0] for line in (PROJECT / "requirements-cpu.txt").read_text().splitlines()}
     assert not pinned & {"torch", "torchvision", "ultralytics", "nncf", "onnx", "dvc"}
     names = {"cv2": "opencv-python-headless", "PIL": "pillow", "yaml": "pyyaml", "fsspec": "fsspec"}
-    for script in ("seamline/verbs/predict.py", "stages/benchmark.py"):
+    names |= {"prometheus_client": "prometheus-client", "python_multipart": "python-multipart"}
+    for script in ("seamline/verbs/predict.py", "seamline/verbs/serve.py", "stages/benchmark.py"):
         path = PROJECT / script
         for module in [path, *(PROJECT / name for name in modules_imported(path))]:
             for package in re.findall(r"^(?:import|from) (\w+)", module.read_text(), re.MULTILINE):

@@ -32,18 +32,19 @@ PROGRAMS = ("make", "dvc", "python", "seamline", "docker", "git", "source", "exp
 
 # What is run in place of what is written, and why.
 INSTEAD = [
-    (r"^seamline ", "python -m seamline "),  # the copy's own code, as where its own environment is active
     (r"^make (?!doctor|help)(.*)", r"make --dry-run \1"),  # minutes each; their recipes have tests of their own
     (r"^make doctor", "make --old-file=.venv/.done doctor"),  # packages are this Python's
     (r"\bsource \.venv/bin/activate", "true"),
     (r"\bdvc exp run(?! --queue)", "dvc exp run --queue"),  # a training each; one is run in test_pipeline
     (r"\bdvc queue start", "dvc queue status"),  # test_sweeping and test_pipeline run copies
+    (r"^seamline serve\b.*", "seamline serve --help"),  # it would serve for ever; tests/service/test_docs.py starts it
     (r"--force benchmark", "--force --dry benchmark"),  # test_pipeline runs it
     (r"<experiment>|my-experiment", "HEAD"),
     (r"\bdvc exp apply <name>", "dvc exp list"),  # there is none by that name
     (r"^dvc (artifacts )?get https://git\.example/garments\.git", r'cd "$(mktemp -d)" && dvc \1get "$OLDPWD"'),
     (r"\bgit commit", "git commit --allow-empty"),
     (r"\bexport AWS_PROFILE=garments", "true"),  # the test's own access stands in its environment
+    (r"^seamline ", "python -m seamline "),  # the copy's own code, as where its own environment is active
 ]
 NOT_RUN = {"docker": "no engine; `make image-test` runs the same commands in the images that it builds"}
 
@@ -57,6 +58,8 @@ def blocks() -> list[Block]:
     """Every indented block of the documentation, outside and inside of lists."""
     found = []
     for path in PAGES:
+        if path.name == "service.md":
+            continue  # on a running service: tests/service/test_docs.py
         lines: list[str] = []
         for line in [*path.read_text(encoding="utf-8").splitlines(), "end"]:
             if re.match(r" {4,}", line) or (lines and not line.strip()):

@@ -21,7 +21,14 @@ from tests.untrained import Untrained
 PYPROJECT: dict[str, Any] = tomllib.loads((PROJECT / "pyproject.toml").read_text())
 DEPENDENCIES: list[str] = PYPROJECT["project"]["dependencies"]
 EXTRAS: dict[str, list[str]] = PYPROJECT["project"]["optional-dependencies"]
-PACKAGES = {"cv2": "opencv-python-headless", "PIL": "pillow", "pillow_heif": "pillow-heif", "yaml": "pyyaml"}
+PACKAGES = {
+    "cv2": "opencv-python-headless",
+    "PIL": "pillow",
+    "pillow_heif": "pillow-heif",
+    "yaml": "pyyaml",
+    "python_multipart": "python-multipart",
+    "prometheus_client": "prometheus-client",
+}
 
 # Put on the path as sitecustomize.py: whoever asks for another machine is noted, and gets none.
 NO_NETWORK = """

@@ -19,11 +19,12 @@ from seamline.base.processors import processor_kind
 from seamline.benchmark.machine import unknown
 from seamline.report.summary import reports_to_lines
 from tests.boxes import without_masks
-from tests.browser import CHROMIUM, look_at
+from tests.browser import look_at
 from tests.conftest import PROJECT, REPORTS
+from tests.programs import needs_program
 from tests.stages.test_stage import is_one_sentence, run_stage, with_params
 
-needs_chromium = pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium (Debian's package chromium)")
+needs_chromium = needs_program("chromium")
 VOID = {"meta", "link", "br", "img", "input", "hr", "path", "use", "rect", "stop", "circle"}
 
 

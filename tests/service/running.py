@@ -1,0 +1,52 @@
+"""A service in a thread of the tests, over real HTTP."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from seamline.inference.detector import Detector
+from seamline.service.about import about
+from seamline.service.admission import Admission
+from seamline.service.app import App
+from seamline.service.fetching import Fetcher
+from seamline.service.keys import Keys
+from seamline.service.running import listen, stopping_server
+from seamline.service.serving import Server
+from seamline.service.settings import Settings
+
+
+@contextmanager
+def running(
+    model: Path,
+    settings: Settings | None = None,
+    keys: Sequence[str] | None = None,
+    only_local: bool = True,
+    source: str | None = None,
+    port: int = 0,
+    fetcher: Fetcher | None = None,
+) -> Iterator[str]:
+    """The address of a service over a model, for the length of a block."""
+    settings = settings or Settings()
+    with Detector(model, threads=2, max_pixels=settings.pixels) as detector:
+        server = Server(detector, Admission(settings))
+        of = about(detector, model, settings, source)
+        app = App(server, of, Keys(keys) if keys else None, only_local, fetcher)
+        listening = listen("127.0.0.1", port)
+        uvicorn = stopping_server(app)
+        thread = threading.Thread(target=lambda: asyncio.run(uvicorn.serve(sockets=[listening])), daemon=True)
+        thread.start()
+        try:
+            while not uvicorn.started:  # until then connections are refused
+                assert thread.is_alive()
+                time.sleep(0.01)
+            yield f"http://127.0.0.1:{listening.getsockname()[1]}"
+        finally:
+            uvicorn.should_exit = True
+            thread.join(20)
+            server.close()
+            assert not thread.is_alive(), "the service did not stop"
