@@ -82,6 +82,8 @@ def end_tree(process: subprocess.Popen[bytes]) -> None:
     """End a server and what it has started."""
     with contextlib.suppress(psutil.NoSuchProcess):
         children = psutil.Process(process.pid).children(recursive=True)
+        for stopped in (psutil.Process(process.pid), *children):
+            stopped.resume()
         process.terminate()
         with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(ENDS_WITHIN_S)

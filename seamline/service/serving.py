@@ -6,8 +6,8 @@ import asyncio
 import functools
 import threading
 import time
-from collections.abc import Collection
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Collection, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 
 import numpy as np
 
@@ -31,7 +31,8 @@ class Server:
         self.detector, self.admission = detector, admission
         self._pool = ThreadPoolExecutor(detector.ahead, thread_name_prefix="answer")
         self._lock = threading.Lock()
-        self._working = 0
+        self._under_way = 0  # photos that have not ended
+        self._streams = detector.engine.streams
 
     def warm(self) -> None:
         """Compile what is compiled at a first photo, so that no request waits for it."""
@@ -39,36 +40,58 @@ class Server:
         self.detector.detect(grey)
         self.detector.submit(grey).result()
 
-    def answer(
-        self, photo: Photo, classes: Collection[int], masks: str, confidence: float | None
-    ) -> asyncio.Future[Answer | str]:
-        """What is found in a photo, or why it cannot be used. The photo has been admitted, and is let go at its end."""
+    def answers(
+        self, photos: Sequence[Photo], classes: Collection[int], masks: str, confidence: float | None
+    ) -> list[asyncio.Future[Answer | str]]:
+        """What is found in each photo of a request, or why it cannot be used.
+
+        The photos have been admitted, and each is let go at its end. Where nothing else is under way, and one photo is
+        left over when each stream has had as many, that one waits for the others: on one stream it would take longer
+        than it then takes on every thread.
+        """
         loop = asyncio.get_running_loop()
-        work = functools.partial(self._work, photo, classes, masks, confidence, time.perf_counter())
-        future = self._pool.submit(work)
-        future.add_done_callback(lambda _: loop.call_soon_threadsafe(self.admission.photo_ended))
-        return asyncio.wrap_future(future)
+        work = functools.partial(self._work, time.perf_counter(), classes, masks, confidence)
+        with self._lock:
+            waits = self._under_way == 0 and len(photos) > 1 and len(photos) % self._streams == 1
+            self._under_way += len(photos)
+        begun: list[Future[Answer | str]] = []
+        for number, photo in enumerate(photos, 1):
+            others = tuple(begun) if waits and number == len(photos) else ()
+            begun.append(self._pool.submit(work, photo, others))
+            begun[-1].add_done_callback(lambda future: self._ended(future, loop))
+        return [asyncio.wrap_future(future) for future in begun]
+
+    def _ended(self, future: Future[Answer | str], loop: asyncio.AbstractEventLoop) -> None:
+        if future.cancelled():  # before _work has begun
+            self._let_go()
+        loop.call_soon_threadsafe(self.admission.photo_ended)
+
+    def _let_go(self) -> None:
+        with self._lock:
+            self._under_way -= 1
 
     def _work(
-        self, photo: Photo, classes: Collection[int], masks: str, confidence: float | None, came: float
+        self,
+        came: float,
+        classes: Collection[int],
+        masks: str,
+        confidence: float | None,
+        photo: Photo,
+        others: Sequence[Future[Answer | str]],
     ) -> Answer | str:
-        waited_ms = 1000 * (time.perf_counter() - came)
         try:
+            wait(others)
+            waited_ms = 1000 * (time.perf_counter() - came)
             return found_to_answer(self._detect(photo.data, confidence), classes, masks, waited_ms)
         except ImageError as error:
             return text_of(error).removeprefix("image: ")
+        finally:
+            self._let_go()
 
     def _detect(self, data: bytes | Image, confidence: float | None) -> Detections:
-        with self._lock:
-            self._working += 1
-            alone = self._working == 1 and self.admission.photos <= 1
-        try:
-            if alone:
-                return self.detector.detect(data, confidence)
-            return self.detector.submit(data, confidence).result()
-        finally:
-            with self._lock:
-                self._working -= 1
+        if self._under_way == 1:
+            return self.detector.detect(data, confidence)
+        return self.detector.submit(data, confidence).result()
 
     def close(self) -> None:
         self._pool.shutdown(cancel_futures=True)
