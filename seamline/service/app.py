@@ -94,7 +94,8 @@ class App:
                         Route(f"{path}/infer", self.infer, methods=["POST"], name="infer"),
                     )
                 ],
-            ]
+            ],
+            redirect_slashes=False,  # to an address that the caller's Host header names
         )
 
     async def __call__(self, scope: Any, receive: Receive, send: Send) -> None:
@@ -124,12 +125,11 @@ class App:
             await exchange.refuse(Problem(error.status_code, sentence, error.headers))
         except (ConnectionError, TimeoutError):
             raise
+        except asyncio.CancelledError:  # the service has waited long enough for this to end
+            await exchange.end(Problem(503, "The service is stopping.", {"Retry-After": "1"}))
         except Exception:
             LOG.exception("request %s failed", exchange.id)
-            if exchange.status:
-                exchange.scope["seamline.close"]()
-            else:
-                await exchange.refuse(Problem(500, "The service has failed; its log says more under this id."))
+            await exchange.refuse(Problem(500, "The service has failed; its log says more under this id."))
 
     def _admit(self, request: Request, route: str) -> Exchange:
         """The exchange of a request that may be answered; raises Problem for others."""
@@ -210,7 +210,7 @@ class App:
             )
             answers = await self._predict_all(exchange, Asked(asked.photos, asked.options))
         except Problem as problem:
-            raise Problem(400, problem.detail) if problem.status == 422 else problem from None
+            raise Problem(400, problem.detail, reason=problem.reason) if problem.status == 422 else problem from None
         finally:
             self.admission.give_bytes_back(len(body))
         total_ms = 1000 * (time.perf_counter() - begun)
@@ -233,7 +233,7 @@ class App:
         body = await self._read(exchange)
         try:
             asked = await self._in_thread_if_large(
-                len(body), body_to_asked, body, exchange.text("content-type") or "", request.url.query
+                len(body), body_to_asked, body, exchange.text("content-type") or "", exchange.query
             )
             answers = await self._predict_all(exchange, asked)
         finally:
@@ -285,22 +285,23 @@ class App:
 
     async def _all_or_gone(self, exchange: Exchange, futures: Sequence[asyncio.Future[T]]) -> list[T]:
         """Wait for all; where the other side goes, or it takes too long, what has not begun is not begun."""
+        if not futures:
+            return []
         gone = asyncio.ensure_future(until_gone(exchange))
-        together = asyncio.gather(*futures)
-        both: list[asyncio.Future[Any]] = [gone, together]
+        all_done = asyncio.ensure_future(asyncio.wait(futures))
+        both: list[asyncio.Future[Any]] = [gone, all_done]
         try:
             await asyncio.wait(both, timeout=self.settings.answer_seconds, return_when=asyncio.FIRST_COMPLETED)
-            if together.done():
-                return together.result()
+            if all_done.done():
+                return [future.result() for future in futures]
             if gone.done():
                 raise ConnectionError
             raise Problem(504, f"The answer took more than {self.settings.answer_seconds:g} s.")
         finally:
-            for _ in futures if not together.done() else ():
+            for _ in futures if not all_done.done() else ():
                 self.metrics.photo_done("abandoned", {})
-            gone.cancel()
-            for future in futures:
-                future.cancel()
+            for pending in [*both, *futures]:
+                pending.cancel()
 
 
 async def until_gone(exchange: Exchange) -> None:
@@ -316,7 +317,7 @@ def declared_length(exchange: Exchange) -> int | None:
 def check_options(options: Options) -> None:
     for name, asked in (("embed", options.embed), ("attributes", options.attributes)):
         if asked:
-            raise Problem(501, f"{name} is not available yet; leave it out.")
+            raise Problem(422, f"{name} is not available yet; leave it out.")
 
 
 def options_to_classes(options: Options, names: Sequence[str]) -> frozenset[int]:

@@ -19,8 +19,11 @@ from seamline.service.schemas import MAX_NAME, Options, PhotoJson, PredictJson, 
 
 IMAGE_FIELDS = ("image", "images", "file", "files")
 MOST_FIELDS = 100  # beside the photos
+SHOWN = 200  # characters of what a library says, which may have the whole value in it
 SLOWEST_BYTES_A_SECOND = 4096  # averaged, once GRACE_SECONDS have passed
 GRACE_SECONDS = 5
+# Of JSON, whose texts are all that is long: as Python's objects, parts take ten times the room that they take as text.
+MOST_OBJECTS, MOST_COMMAS = 4000, 20_000
 FORMS = "multipart/form-data, application/json, image/... or application/octet-stream"
 
 
@@ -116,16 +119,24 @@ def values_to_options(values: dict[str, list[str]]) -> Options:
     try:
         return msgspec.convert(options_from_text(values), Options, strict=False)
     except msgspec.ValidationError as error:
-        raise Problem(422, f"The options cannot be used: {error}.") from None
+        raise Problem(422, f"The options cannot be used: {str(error)[:SHOWN]}.") from None
+
+
+def check_parts(data: bytes, sign: bytes, most: int) -> None:
+    """Raise Problem where JSON has more parts than its text may have, counted by the sign that each of them has."""
+    if data.count(sign) > most:
+        raise Problem(413, f"The JSON has too many parts; it may have {sign.decode()} at most {most:,} times.")
 
 
 def json_to_asked(body: bytes, query: dict[str, list[str]]) -> Asked:
+    check_parts(body, b"{", MOST_OBJECTS)
+    check_parts(body, b",", MOST_COMMAS)
     try:
         asked = msgspec.json.decode(body, type=PredictJson)
     except msgspec.ValidationError as error:
-        raise Problem(422, f"The JSON is not as /openapi.json describes it: {error}.") from None
+        raise Problem(422, f"The JSON is not as /openapi.json describes it: {str(error)[:SHOWN]}.") from None
     except (msgspec.DecodeError, RecursionError, ValueError) as error:
-        raise Problem(400, f"The body is not JSON: {str(error)[:200]}.") from None
+        raise Problem(400, f"The body is not JSON: {str(error)[:SHOWN]}.") from None
     if (asked.image is None) == (asked.images is None):
         raise Problem(422, "The JSON has to have either image or images.")
     one_by_one = [asked.image] if asked.images is None else asked.images

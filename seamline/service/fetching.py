@@ -29,8 +29,8 @@ from yarl import URL
 
 from seamline import __version__
 from seamline.base.errors import SeamlineError, counted
+from seamline.service.schemas import MAX_URL
 
-MAX_URL = 4096  # characters
 MAX_REDIRECTS = 3
 REDIRECTS = (301, 302, 303, 307, 308)
 AT_ONCE = 8

@@ -7,10 +7,12 @@ request of a page that page's Origin.
 from __future__ import annotations
 
 import ipaddress
+import re
 from collections.abc import Collection
 
 from seamline.service.problems import Problem
 
+NETLOC = re.compile(r"(?:\[([0-9A-Fa-f:.]+)\]|([^\[\]:@/\s]+))(?::[0-9]*)?")
 LOCAL = ("localhost", "127.0.0.1", "::1")
 
 
@@ -23,10 +25,9 @@ def is_loopback(host: str) -> bool:
 
 
 def name_of(netloc: str) -> str:
-    """The name or address in a Host header or behind the scheme of an Origin, without its port."""
-    if netloc.startswith("["):
-        return netloc[1:].partition("]")[0].lower()
-    return netloc.partition(":")[0].rstrip(".").lower()
+    """The name or address in a Host header or behind the scheme of an Origin, without its port; "" for what is none."""
+    parts = NETLOC.fullmatch(netloc)
+    return (parts[1] or parts[2]).rstrip(".").lower() if parts else ""
 
 
 def check_host(host: str, origin: str | None, allowed: Collection[str], only_local: bool) -> None:
@@ -44,5 +45,5 @@ def check_host(host: str, origin: str | None, allowed: Collection[str], only_loc
     if origin is not None:
         scheme, _, netloc = origin.partition("://")
         same = netloc.lower() == host.lower() or name_of(netloc) in allowed
-        if not (scheme in ("http", "https") and same):
+        if not (scheme.lower() in ("http", "https") and same):
             raise Problem(403, "A page of another site may not use this service; --allow-host adds names.")

@@ -22,7 +22,7 @@ from msgspec import Meta, Raw
 from seamline import __version__
 from seamline.images.reading import Image
 from seamline.service.answers import records_to_json
-from seamline.service.bodies import Photo, base64_to_bytes
+from seamline.service.bodies import MOST_COMMAS, MOST_OBJECTS, Photo, base64_to_bytes, check_parts
 from seamline.service.problems import Problem
 from seamline.service.schemas import ModelAbout, Options
 from seamline.service.settings import Settings
@@ -42,6 +42,8 @@ NUMPY = {"INT64": "<i8", "FP32": "<f4"}
 IGNORED = {"content_type", "headers", "priority", "sequence_end", "sequence_id", "sequence_start", "timeout"}
 BINARY_OUTPUT = "binary_data_output"
 MOST_PARAMETER_BYTES = 64 * 1024
+MOST_SHAPE_BYTES = 200
+NOT_PIXELS = "The input pixels has data that are not an array of whole numbers from 0 to 255"
 MOST_PIXELS_JSON_BYTES = 8 * 2**20  # of numbers as text, which take several times as much to read
 LENGTH = struct.Struct("<I")
 T = TypeVar("T")
@@ -52,7 +54,7 @@ class Tensor(msgspec.Struct):
 
     name: str
     datatype: str
-    shape: list[Annotated[int, Meta(ge=0)]]
+    shape: Raw
     parameters: Raw = Raw(b"null")
     data: Raw = Raw(b"null")
 
@@ -131,6 +133,7 @@ def body_to_inference(body: bytes, header_length: str | None, model: ModelAbout,
         raise bad(f"Inference-Header-Content-Length is {length:,}, but the body has {len(body):,} bytes")
     if length == 0 and header_length is not None:
         return Inference([Photo("image 1", body)], Options(), dict.fromkeys(outputs_of(model), True), None)
+    check_parts(body[:length], b"{", MOST_OBJECTS)
     request = decoded(body[:length], Request, "The request")
     parameters = parameters_of(request.parameters, "The request's parameters")
     in_binary = flag(parameters.pop(BINARY_OUTPUT, False), BINARY_OUTPUT)
@@ -231,13 +234,15 @@ def tensor_to_photos(tensor: Tensor, binary: memoryview | None, before: int, set
     if tensor.datatype != datatype:
         raise bad(f"The input {tensor.name} is of {tensor.datatype[:100]!r}; it has to be of {datatype}")
     most = min(settings.photos, settings.queue) - before
-    count = photo_count(tensor)
+    shape = tensor_to_shape(tensor)
+    count = photo_count(tensor.name, shape)
     if count > most:
         raise bad(f"The request has too many photos; at most {most + before} are taken in one")
     files: Sequence[bytes | Image]
     if tensor.name == "pixels":
-        files = pixels_to_images(tensor, binary, settings.pixels)
+        files = pixels_to_images(tensor, shape, binary, settings.pixels)
     elif binary is None:
+        check_parts(bytes(tensor.data), b",", MOST_COMMAS)
         texts = decoded(tensor.data, list[str], "The data of the input image")
         if len(texts) != count:
             raise bad(f"The input image has {len(texts):,} files, but its shape says {count:,}")
@@ -247,10 +252,15 @@ def tensor_to_photos(tensor: Tensor, binary: memoryview | None, before: int, set
     return [Photo(f"image {number}", file) for number, file in enumerate(files, before + 1)]
 
 
-def photo_count(tensor: Tensor) -> int:
+def tensor_to_shape(tensor: Tensor) -> list[int]:
+    if len(bytes(tensor.shape)) > MOST_SHAPE_BYTES:
+        raise bad(f"The shape of the input {tensor.name} is too long; it has four numbers at most")
+    return decoded(tensor.shape, list[Annotated[int, Meta(ge=0)]], f"The shape of the input {tensor.name}")
+
+
+def photo_count(name: str, shape: Sequence[int]) -> int:
     """Of an input, by its shape: [n] or [n, 1] files; [n, height, width, 3] or [height, width, 3] pixels."""
-    shape = tensor.shape
-    if tensor.name == "image":
+    if name == "image":
         if len(shape) == 1 or (len(shape) == 2 and shape[1] == 1):
             return shape[0]
         raise bad("The input image has to have the shape [n] or [n, 1], for n files")
@@ -275,30 +285,34 @@ def binary_to_elements(data: memoryview, count: int) -> Iterator[bytes]:
         raise bad(f"The input image has {len(data) - at:,} bytes more than its files have")
 
 
-def pixels_to_images(tensor: Tensor, binary: memoryview | None, most_pixels: int) -> list[Image]:
+def pixels_to_images(tensor: Tensor, shape: Sequence[int], binary: memoryview | None, most_pixels: int) -> list[Image]:
     """BGR, as all images are here."""
-    height, width = tensor.shape[-3:-1]
+    height, width = shape[-3:-1]
     if not 0 < height * width <= most_pixels:
         raise bad(f"The input pixels has images of {height} x {width}; at most {most_pixels:,} pixels are allowed")
     values = json_to_pixels(tensor.data) if binary is None else np.frombuffer(binary, np.uint8)
-    if values.size != math.prod(tensor.shape) or (values.ndim > 1 and [*values.shape] != tensor.shape):
-        raise bad(f"The input pixels has {values.size:,} values that do not have the shape {tensor.shape}")
+    if len(values) != math.prod(shape):
+        raise bad(f"The input pixels has {len(values):,} values that do not have the shape {shape}")
     return [np.ascontiguousarray(image[:, :, ::-1]) for image in values.reshape(-1, height, width, 3)]
 
 
 def json_to_pixels(data: Raw) -> npt.NDArray[np.uint8]:
-    """Flat, or nested as the shape is."""
-    if len(bytes(data)) > MOST_PIXELS_JSON_BYTES:
+    """A flat array from JSON that is flat or nested, without an object of Python's for each number."""
+    text = bytes(data)
+    if len(text) > MOST_PIXELS_JSON_BYTES:
         raise bad(
             f"The input pixels has more than {MOST_PIXELS_JSON_BYTES:,} bytes of text; send it as binary, or a file as "
             "image"
         )
-    try:
-        values = np.array(decoded(data, list, "The data of the input pixels"))
-    except (ValueError, OverflowError):  # it is not the same length everywhere
-        values = np.array(None)
-    if values.size and (values.dtype.kind not in "iu" or values.min() < 0 or values.max() > 255):
-        raise bad("The input pixels has data that are not whole numbers from 0 to 255")
+    numbers = text.translate(None, b"[] \t\r\n")
+    if not numbers and text.startswith(b"["):
+        return np.zeros(0, np.uint8)
+    # It is JSON, or it would not be here: digits and commas are whole numbers, unless an array is empty.
+    if not text.startswith(b"[") or numbers.translate(None, b"0123456789,") or b",," in b"," + numbers + b",":
+        raise bad(NOT_PIXELS)
+    values = np.fromstring(numbers, np.float64, sep=",")
+    if values.max() > 255:
+        raise bad(NOT_PIXELS)
     return values.astype(np.uint8)
 
 

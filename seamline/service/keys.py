@@ -47,13 +47,11 @@ class Keys:
 
     def knows(self, authorization: bytes | None, api_key: bytes | None) -> bool:
         """Whether the headers Authorization (Bearer) or X-API-Key have a key; takes as long for any wrong one."""
-        given = api_key
+        given = [] if api_key is None else [api_key]
         if authorization is not None and authorization[:7].lower() == b"bearer ":
-            given = authorization[7:].strip()
-        if given is None:
-            return False
-        digest = digest_of(given)
-        known = [hmac.compare_digest(digest, other) for other in self._digests]  # all of them, whichever it is
+            given.append(authorization[7:].strip())
+        digests = [digest_of(key) for key in given]
+        known = [hmac.compare_digest(one, other) for one in digests for other in self._digests]  # all of them, always
         return any(known)
 
 

@@ -48,10 +48,14 @@ def problem_to_body(problem: Problem, request_id: str, path: str) -> tuple[bytes
     return problem_to_json(problem, request_id), MEDIA_TYPE
 
 
+FULL = {"queue_full": "photos", "bytes_full": "bytes of requests", "connections_full": "connections"}
+
+
 def overloaded(seconds: int, reason: str) -> Problem:
+    """There is no room; `reason` is one of FULL."""
     return Problem(
         503,
-        f"There are as many photos under way as this service takes; try again in {seconds} s (Retry-After).",
+        f"There are as many {FULL[reason]} under way as this service takes; try again in {seconds} s (Retry-After).",
         {"Retry-After": str(seconds)},
         reason,
     )

@@ -31,6 +31,12 @@ class Exchange:
         self.status = 0  # once the answer has begun
         self.route = "other"
 
+    @property
+    def query(self) -> str:
+        """Not by way of Starlette's URL, which Host is a part of, and which raises for some of them."""
+        query: bytes = self.scope["query_string"]
+        return query.decode("latin-1")
+
     def text(self, name: str) -> str | None:
         value = self.headers.get(name.encode())
         return None if value is None else value.decode("latin-1")
@@ -50,16 +56,30 @@ class Exchange:
 
     async def refuse(self, problem: Problem) -> None:
         """Send the refusal at once, and then let the client finish sending: a reset would take the refusal from it."""
+        if not self.body_is_read and self.text("expect") is not None:  # it may never send what it asked about
+            problem.headers["Connection"] = "close"
+        if await self._send_all_but_end(problem):
+            if not self.body_is_read and not await self._all_was_read():
+                self.scope["seamline.close"]()
+            await self.send({"type": "http.response.body", "body": b"", "more_body": False})
+
+    async def end(self, problem: Problem) -> None:
+        """Send the refusal, and close the connection, whatever the client still sends."""
+        problem.headers["Connection"] = "close"
+        if await self._send_all_but_end(problem):
+            await self.send({"type": "http.response.body", "body": b"", "more_body": False})
+
+    async def _send_all_but_end(self, problem: Problem) -> bool:
+        """Whether that could be: where another answer has begun, the connection is cut instead."""
+        if self.status:
+            self.scope["seamline.close"]()
+            return False
         body, media_type = problem_to_body(problem, self.id, self.scope["path"])
         headers = {"Content-Type": media_type, "Content-Length": str(len(body)), **problem.headers}
-        if waits := not self.body_is_read and self.text("expect") is not None:  # for a word to begin with its body
-            headers["Connection"] = "close"
         lines = [(name.lower().encode(), value.encode("latin-1", "replace")) for name, value in headers.items()]
         await self.send({"type": "http.response.start", "status": problem.status, "headers": lines})
         await self.send({"type": "http.response.body", "body": body, "more_body": True})
-        if not waits and not self.body_is_read and not await self._all_was_read():
-            self.scope["seamline.close"]()
-        await self.send({"type": "http.response.body", "body": b"", "more_body": False})
+        return True
 
     async def _all_was_read(self) -> bool:
         size = 0

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import uvicorn
 
-from seamline.base.errors import SeamlineError
+from seamline.base.errors import SeamlineError, counted
 from seamline.inference.detector import Detector
 from seamline.service.about import about
 from seamline.service.admission import Admission
@@ -37,14 +37,29 @@ class Stopping(uvicorn.Server):
     def __init__(self, config: uvicorn.Config, app: App) -> None:
         super().__init__(config)
         self.app = app
+        self.unanswered = 0  # requests that were under way when it did not wait any longer
 
-    def handle_exit(self, sig: int, frame: Any) -> None:
-        self.app.is_stopping = True
-        super().handle_exit(sig, frame)
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Says that it is ready once it is: before, a connection would be refused, and a signal not be heard."""
+        await super().startup(sockets)
+        for listening in sockets or []:
+            host, port = listening.getsockname()[:2]
+            print(f"ready on http://{f'[{host}]' if ':' in host else host}:{port} (Ctrl-C stops it)", flush=True)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         await super().shutdown(sockets)
+        self.unanswered = max(self.unanswered, len(self.server_state.tasks))
         await self.app.close()
+
+    def handle_exit(self, sig: int, frame: Any) -> None:
+        """The first signal ends the service in order, the second at once; uvicorn would then kill itself by it."""
+        self.app.is_stopping = True
+        if self.should_exit:
+            self.force_exit = True
+            self.unanswered = len(self.server_state.tasks)
+            for connection in list(self.server_state.connections):
+                connection.loop.call_soon_threadsafe(connection.transport.abort)
+        self.should_exit = True
 
 
 def serve(
@@ -75,12 +90,13 @@ def serve(
     server = Server(detector, Admission(settings))
     server.warm()
     app = App(server, about(detector, model, settings, source), keys, is_loopback(host), url_fetcher(settings))
-    name, number = listening.getsockname()[:2]
-    print(f"ready on http://{f'[{name}]' if ':' in name else name}:{number} (Ctrl-C stops it)", flush=True)
+    stopping = app_to_server(app)
     try:
-        asyncio.run(stopping_server(app).serve(sockets=[listening]))
+        asyncio.run(stopping.serve(sockets=[listening]))
     finally:
         server.close()
+    if stopping.unanswered:
+        sys.exit(f"stopped; {counted(stopping.unanswered, 'request')} under way could not be answered")
     print("stopped; what was under way has been answered", flush=True)
 
 
@@ -92,8 +108,7 @@ def url_fetcher(settings: Settings) -> Fetcher | None:
     return Fetcher(settings.body_bytes, settings.fetch_seconds, settings.fetches)
 
 
-def stopping_server(app: App) -> Stopping:
-    """uvicorn over the service, ready to run."""
+def app_to_server(app: App) -> Stopping:
     config = uvicorn.Config(
         app,
         http=limited_protocol(app.settings, app.metrics.rejected),

@@ -9,6 +9,7 @@ from msgspec import Meta
 
 MASKS = ("rle", "polygon", "png", "none")
 MAX_NAME = 200  # characters
+MAX_URL = 4000
 
 
 class Options(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
@@ -30,7 +31,13 @@ class PhotoJson(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     """One photo: its file in base64, or its address where the service fetches photos."""
 
     base64: Annotated[str, Meta(description="The file in base64, with or without data:image/...;base64,")] | None = None
-    url: Annotated[str, Meta(description="Where photos are fetched", max_length=4000)] | None = None
+    url: (
+        Annotated[
+            str,
+            Meta(description="Its https:// URL, where the service fetches photos (see /v1/about)", max_length=MAX_URL),
+        ]
+        | None
+    ) = None
     name: Annotated[str, Meta(description="What it is called in the answer", max_length=MAX_NAME)] | None = None
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 import threading
 import time
@@ -57,14 +58,17 @@ class Server:
         begun: list[Future[Answer | str]] = []
         for number, photo in enumerate(photos, 1):
             others = tuple(begun) if waits and number == len(photos) else ()
-            begun.append(self._pool.submit(work, photo, others))
-            begun[-1].add_done_callback(lambda future: self._ended(future, loop))
+            held = [photo]
+            begun.append(self._pool.submit(work, held, others))
+            begun[-1].add_done_callback(functools.partial(self._ended, loop, held))
         return [asyncio.wrap_future(future) for future in begun]
 
-    def _ended(self, future: Future[Answer | str], loop: asyncio.AbstractEventLoop) -> None:
+    def _ended(self, loop: asyncio.AbstractEventLoop, held: list[Photo], future: Future[Answer | str]) -> None:
+        held.clear()
         if future.cancelled():  # before _work has begun
             self._let_go()
-        loop.call_soon_threadsafe(self.admission.photo_ended)
+        with contextlib.suppress(RuntimeError):  # the loop has been closed: a second signal ended it
+            loop.call_soon_threadsafe(self.admission.photo_ended)
 
     def _let_go(self) -> None:
         with self._lock:
@@ -76,13 +80,19 @@ class Server:
         classes: Collection[int],
         masks: str,
         confidence: float | None,
-        photo: Photo,
+        held: list[Photo],
         others: Sequence[Future[Answer | str]],
     ) -> Answer | str:
+        """
+        Args:
+            held: the photo, taken out at the beginning, or where nobody waits any more: the pool remembers its work
+                longer.
+            others: that have to end before.
+        """
         try:
             wait(others)
             waited_ms = 1000 * (time.perf_counter() - came)
-            return found_to_answer(self._detect(photo.data, confidence), classes, masks, waited_ms)
+            return found_to_answer(self._detect(held.pop().data, confidence), classes, masks, waited_ms)
         except ImageError as error:
             return text_of(error).removeprefix("image: ")
         finally:

@@ -488,6 +488,12 @@ SHOWN_BY = {
         "project/test_security::test_a_redirect_takes_no_password_to_another_host",
         "project/test_security::test_a_redirect_from_https_to_http_is_refused",
     ],
+    "URLs in requests": [
+        "service/test_from_urls::test_urls_are_refused_unless_they_are_switched_on",
+        "service/test_fetching::test_an_address_is_refused_however_it_is_written",
+        "service/test_fetching::test_the_address_that_was_checked_is_the_one_connected_to",
+        "service/test_fetching::test_a_redirect_is_checked_as_the_url_was",
+    ],
     "Secrets": [
         "base/test_urls::test_an_address_is_shown_without_secrets",
         "project/test_containers::test_labels_and_no_secret",

