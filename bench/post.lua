@@ -70,7 +70,7 @@ function request()
 end
 
 function response(status, headers)
-  local id = headers["x-request-id"]
+  local id = headers["x-request-id"] or headers["X-Request-Id"]
   log:write(status, " ", id and started[id] or 0, " ", now(), "\n")
   if id then
     started[id] = nil
