@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 RUN := PATH="$(CURDIR)/$(VENV)/bin:$$PATH"
 
-.PHONY: help setup repro test test-quick test-thorough check-results release-check coverage lint hooks audit lock doctor sample bucket recipe seeds sweep bench \
+.PHONY: help setup repro test test-quick test-thorough check-results release-check coverage lint hooks audit lock doctor sample bucket recipe seeds sweep bench load-test \
 	mutants image-test clear-trainings
 
 help:
@@ -21,6 +21,7 @@ help:
 	@echo "make seeds       train with three seeds, or SEEDS='0 1 2 3 4', and write how far the results differ (an hour)"
 	@echo "make clear-trainings  list the finished trainings that are kept, and delete them"
 	@echo "make bench       compare time, memory and masks with other tools, at the full size of DeepFashion2 (25 minutes)"
+	@echo "make load-test   measure the service under load, beside others' servers (a quarter of an hour): reports/serving.json"
 	@echo "make mutants     change lines on purpose and see whether the tests notice (an hour; ALL=1: all lines, a night)"
 	@echo "make bucket      start an S3 server on this machine with the sample in it, to try the pipeline with (Ctrl-C ends it)"
 	@echo "make image-test  build the container image for the CPU with buildah and test it (docs/containers.md)"
@@ -167,6 +168,15 @@ bench: setup $(PEERS)/.done
 
 $(PEERS)/.done: bench/requirements.txt
 	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --upgrade --target $(PEERS) -r $<
+	@touch $@
+
+# The service under load, beside others' servers, which go into a folder of their own too. LOAD="--only one-client four"
+SERVING_PEERS := .seamline/serving-peers
+load-test: setup $(SERVING_PEERS)/.done
+	$(RUN) python -m bench.serving $(LOAD)
+
+$(SERVING_PEERS)/.done: bench/serving-requirements.txt
+	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --upgrade --target $(SERVING_PEERS) -r $<
 	@touch $@
 
 # mutmut goes into a folder of its own too. Rooms and tests: checks/mutants.toml. MUTANTS="masks splits" takes these rooms alone.

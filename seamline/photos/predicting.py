@@ -22,7 +22,6 @@ from seamline.images.reading import Image, ImageError, read_within_budget
 from seamline.inference.detector import Detector, in_order
 from seamline.ingest.archives import files_below
 from seamline.models.detections import Detections
-from seamline.photos.drawing import crop_png
 from seamline.photos.journal import Done, Journal
 from seamline.photos.listing import Photo, PhotoList
 from seamline.photos.records import found_to_instances
@@ -192,6 +191,8 @@ def write_crops(
     journal: Journal,
 ) -> None:
     """A PNG for each instance that has a pixel, which its line then says."""
+    from seamline.photos.drawing import crop_png  # brings matplotlib: 15 MB that the service does without
+
     if image.shape[:2] != (found.height, found.width):
         raise ImageError("has changed while it was read.")
     for order, (index, instance) in enumerate(zip(chosen, instances, strict=True), 1):

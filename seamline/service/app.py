@@ -279,7 +279,7 @@ class App:
                 photos = await self._all_or_gone(exchange, fetching)
             usable = [photo for photo in photos if isinstance(photo, Photo)]
             self.admission.take_photos(len(usable))
-            futures = [self.server.answer(photo, classes, options.masks, options.confidence) for photo in usable]
+            futures = self.server.answers(usable, classes, options.masks, options.confidence)
             found = iter(await self._all_or_gone(exchange, futures))
         return [photo if isinstance(photo, str) else next(found) for photo in photos]
 

@@ -7,8 +7,8 @@ import contextlib
 import functools
 import threading
 import time
-from collections.abc import Collection
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Collection, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 
 import numpy as np
 
@@ -32,7 +32,8 @@ class Server:
         self.detector, self.admission = detector, admission
         self._pool = ThreadPoolExecutor(detector.ahead, thread_name_prefix="answer")
         self._lock = threading.Lock()
-        self._working = 0
+        self._under_way = 0  # photos that have not ended
+        self._streams = detector.engine.streams
 
     def warm(self) -> None:
         """Compile what is compiled at a first photo, so that no request waits for it."""
@@ -40,43 +41,67 @@ class Server:
         self.detector.detect(grey)
         self.detector.submit(grey).result()
 
-    def answer(
-        self, photo: Photo, classes: Collection[int], masks: str, confidence: float | None
-    ) -> asyncio.Future[Answer | str]:
-        """What is found in a photo, or why it cannot be used. The photo has been admitted, and is let go at its end."""
+    def answers(
+        self, photos: Sequence[Photo], classes: Collection[int], masks: str, confidence: float | None
+    ) -> list[asyncio.Future[Answer | str]]:
+        """What is found in each photo of a request, or why it cannot be used.
+
+        The photos have been admitted, and each is let go at its end. Where nothing else is under way, and one photo is
+        left over when each stream has had as many, that one waits for the others: on one stream it would take longer
+        than it then takes on every thread.
+        """
         loop = asyncio.get_running_loop()
-        held = [photo]  # taken out at the beginning, or where nobody waits any more: the pool remembers its work longer
-        work = functools.partial(self._work, held, classes, masks, confidence, time.perf_counter())
+        work = functools.partial(self._work, time.perf_counter(), classes, masks, confidence)
+        with self._lock:
+            waits = self._under_way == 0 and len(photos) > 1 and len(photos) % self._streams == 1
+            self._under_way += len(photos)
+        begun: list[Future[Answer | str]] = []
+        for number, photo in enumerate(photos, 1):
+            others = tuple(begun) if waits and number == len(photos) else ()
+            held = [photo]
+            begun.append(self._pool.submit(work, held, others))
+            begun[-1].add_done_callback(functools.partial(self._ended, loop, held))
+        return [asyncio.wrap_future(future) for future in begun]
 
-        def ended(_: Future[Answer | str]) -> None:
-            held.clear()
-            with contextlib.suppress(RuntimeError):  # the loop has been closed: a second signal ended it
-                loop.call_soon_threadsafe(self.admission.photo_ended)
+    def _ended(self, loop: asyncio.AbstractEventLoop, held: list[Photo], future: Future[Answer | str]) -> None:
+        held.clear()
+        if future.cancelled():  # before _work has begun
+            self._let_go()
+        with contextlib.suppress(RuntimeError):  # the loop has been closed: a second signal ended it
+            loop.call_soon_threadsafe(self.admission.photo_ended)
 
-        future = self._pool.submit(work)
-        future.add_done_callback(ended)
-        return asyncio.wrap_future(future)
+    def _let_go(self) -> None:
+        with self._lock:
+            self._under_way -= 1
 
     def _work(
-        self, held: list[Photo], classes: Collection[int], masks: str, confidence: float | None, came: float
+        self,
+        came: float,
+        classes: Collection[int],
+        masks: str,
+        confidence: float | None,
+        held: list[Photo],
+        others: Sequence[Future[Answer | str]],
     ) -> Answer | str:
-        waited_ms = 1000 * (time.perf_counter() - came)
+        """
+        Args:
+            held: the photo, taken out at the beginning, or where nobody waits any more: the pool remembers its work
+                longer.
+            others: that have to end before.
+        """
         try:
+            wait(others)
+            waited_ms = 1000 * (time.perf_counter() - came)
             return found_to_answer(self._detect(held.pop().data, confidence), classes, masks, waited_ms)
         except ImageError as error:
             return text_of(error).removeprefix("image: ")
+        finally:
+            self._let_go()
 
     def _detect(self, data: bytes | Image, confidence: float | None) -> Detections:
-        with self._lock:
-            self._working += 1
-            alone = self._working == 1 and self.admission.photos <= 1
-        try:
-            if alone:
-                return self.detector.detect(data, confidence)
-            return self.detector.submit(data, confidence).result()
-        finally:
-            with self._lock:
-                self._working -= 1
+        if self._under_way == 1:
+            return self.detector.detect(data, confidence)
+        return self.detector.submit(data, confidence).result()
 
     def close(self) -> None:
         self._pool.shutdown(cancel_futures=True)

@@ -61,11 +61,13 @@ def main(arguments: Sequence[str]) -> None:
     from seamline.inference.detector import Detector
 
     try:
+        from seamline.service.arenas import limit_arenas
         from seamline.service.running import serve
         from seamline.service.settings import Settings
     except ModuleNotFoundError as error:
         raise not_installed("seamline serve", error) from None
 
+    limit_arenas()
     settings = Settings(
         body_bytes=args.body_mb * MEGABYTE,
         bodies_bytes=8 * args.body_mb * MEGABYTE,

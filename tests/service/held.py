@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from dataclasses import dataclass
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -45,6 +46,7 @@ class HeldDetector:
 
     ahead = 1
     imgsz = 32
+    engine = SimpleNamespace(streams=1)
 
     def __init__(self) -> None:
         self.gate = threading.Event()

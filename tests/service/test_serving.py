@@ -1,0 +1,132 @@
+"""Which photos are given every thread, and which go through the engine's streams."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from concurrent.futures import Future, ThreadPoolExecutor
+from types import SimpleNamespace
+from typing import Any
+
+from seamline.images.reading import ImageError
+from seamline.service.admission import Admission
+from seamline.service.bodies import Photo
+from seamline.service.serving import Server
+from seamline.service.settings import Settings
+
+STREAMS = 2
+
+
+class Recorder:
+    """Stands in for a Detector: says of each photo by which call it came, and finds that none can be used."""
+
+    ahead, engine = 10, SimpleNamespace(streams=STREAMS)
+
+    def __init__(self) -> None:
+        self.streams = ThreadPoolExecutor(STREAMS)
+        self.calls: list[tuple[str, bytes]] = []
+        self.may_end = threading.Event()
+        self.begun = threading.Semaphore(0)
+        self.ended = 0
+        self.ended_before: dict[bytes, int] = {}  # of the photos on every thread
+
+    def detect(self, data: bytes, confidence: float | None) -> Any:
+        self.ended_before[data] = self.ended
+        self.note("detect", data)
+        return self.work()
+
+    def submit(self, data: bytes, confidence: float | None) -> Future[Any]:
+        self.note("submit", data)
+        return self.streams.submit(self.work)
+
+    def note(self, call: str, data: bytes) -> None:
+        self.calls.append((call, data))
+        self.begun.release()
+
+    def work(self) -> Any:
+        assert self.may_end.wait(10)
+        self.ended += 1
+        raise ImageError("image: is none.")
+
+
+def server_of(detector: Any) -> Server:
+    return Server(detector, Admission(Settings()))
+
+
+def begin(server: Server, names: str) -> list[asyncio.Future[Any]]:
+    server.admission.take_photos(len(names))
+    return server.answers([Photo(name, name.encode()) for name in names], frozenset(), "rle", None)
+
+
+def calls_for(names: str, at_once: int) -> dict[str, str]:
+    """How the photos of one request are asked for, by name, while nothing else is under way.
+
+    Args:
+        at_once: how many of them are asked for before one has ended.
+    """
+    detector = Recorder()
+
+    async def ask() -> None:
+        server = server_of(detector)
+        begun = begin(server, names)
+        for _ in range(at_once):
+            assert await asyncio.to_thread(detector.begun.acquire, timeout=10)
+        detector.may_end.set()
+        assert await asyncio.gather(*begun) == ["is none."] * len(names)
+        await asyncio.sleep(0)
+        assert server.admission.photos == 0
+        server._pool.shutdown()
+
+    asyncio.run(ask())
+    for ended in detector.ended_before.values():
+        assert ended == len(names) - 1  # it has every thread once the others have theirs no more
+    return {data.decode(): call for call, data in detector.calls}
+
+
+def test_a_photo_that_is_alone_is_given_every_thread() -> None:
+    assert calls_for("a", 1) == {"a": "detect"}
+
+
+def test_photos_that_fill_all_streams_go_through_them() -> None:
+    assert calls_for("abcd", 4) == dict.fromkeys("abcd", "submit")
+
+
+def test_the_odd_photo_of_a_request_is_given_every_thread_after_the_others() -> None:
+    assert calls_for("abcde", 4) == {**dict.fromkeys("abcd", "submit"), "e": "detect"}
+
+
+def test_the_odd_photo_does_not_wait_where_others_are_under_way() -> None:
+    detector = Recorder()
+
+    async def ask() -> None:
+        server = server_of(detector)
+        first = begin(server, "a")
+        await asyncio.to_thread(detector.begun.acquire, timeout=10)
+        others = begin(server, "bcd")
+        for _ in others:
+            assert await asyncio.to_thread(detector.begun.acquire, timeout=10)
+        detector.may_end.set()
+        await asyncio.gather(*first, *others)
+        server._pool.shutdown()
+
+    asyncio.run(ask())
+    assert sorted(detector.calls) == [("detect", b"a"), *[("submit", name.encode()) for name in "bcd"]]
+
+
+def test_what_is_cancelled_before_it_has_begun_no_longer_counts() -> None:
+    detector = Recorder()
+    detector.ahead = 1  # a second photo waits
+
+    async def ask() -> None:
+        server = server_of(detector)
+        [first] = begin(server, "a")
+        await asyncio.to_thread(detector.begun.acquire, timeout=10)
+        [second] = begin(server, "b")
+        second.cancel()
+        detector.may_end.set()
+        await first
+        await asyncio.gather(*begin(server, "c"))
+        server._pool.shutdown()
+
+    asyncio.run(ask())
+    assert detector.calls == [("detect", b"a"), ("detect", b"c")]
