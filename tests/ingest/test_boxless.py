@@ -111,6 +111,13 @@ def test_without_an_area_four_corners_do(tmp_path: Path) -> None:
     assert [iou(found[index + 1][1], 1 - mask) for index, mask in enumerate(masks)] == [1] * 20
 
 
+def test_four_corners_in_one_of_several_files(tmp_path: Path) -> None:
+    write(tmp_path / "in" / "train")
+    write(tmp_path / "in" / "val", without(INVERTED, "bbox", "area"), drawn(23)[20:])
+    with pytest.raises(SeamlineError, match=r"val/a\.json: annotation 1: 3 of 3 masks without box and area cover all"):
+        pulled(tmp_path / "in", tmp_path / "out")
+
+
 def square_photos(folder: Path, row_order: bool, area: bool, count: int = 12) -> list[Drawn]:
     """Photos as high as wide, on which rows and columns make equally good shapes."""
     (folder / "photos").mkdir(parents=True)
@@ -166,8 +173,10 @@ def pulled_square(source: Path, target: Path, **reading: Any) -> dict[int, Drawn
     }
 
 
-def test_outlines_without_box_and_area_are_counted(tmp_path: Path) -> None:
-    write(tmp_path / "in", lambda index, record: [record.pop(key) for key in ("bbox", "area") if index % 2 == 0])
+@pytest.mark.parametrize("fields", [("bbox",), ("bbox", "area")])
+def test_outlines_without_a_box_are_counted(tmp_path: Path, fields: tuple[str, ...]) -> None:
+    """Upside down they have the same area."""
+    write(tmp_path / "in", lambda index, record: [record.pop(key) for key in fields if index % 2 == 0])
     report, found = pulled(tmp_path / "in", tmp_path / "out")
     assert (report["unchecked_masks"], len(found)) == (10, 20)
 

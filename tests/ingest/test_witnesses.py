@@ -222,3 +222,24 @@ def test_boxes_that_agree_beside_areas_that_do_not_are_said(tmp_path: Path, caps
     report, _ = pulled(tmp_path / "in", tmp_path / "out")
     assert report["annotations"] == 20
     assert "20 of 20 areas are under half or over twice those of the masks" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("wrong", "said"), [(2, False), (3, True)])
+def test_areas_of_a_part_of_a_file_are_said(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], wrong: int, said: bool
+) -> None:
+    """Masks and boxes of half the size agree with each other, and not with the areas, which are right elsewhere."""
+
+    def change(index: int, record: Record) -> None:
+        if index < wrong:
+            record["segmentation"] = [[value / 2 for value in record["segmentation"][0]]]
+            record["bbox"] = [value / 2 for value in record["bbox"]]
+
+    write(tmp_path / "in", change, shirts())
+    pulled(tmp_path / "in", tmp_path / "out")
+    sentence = f"a.json: annotation 1: {wrong} of 20 areas are under half or over twice those of the masks, whose boxes"
+    assert (sentence in capsys.readouterr().out) == said
+    write(tmp_path / "two" / "train", shapes=shirts(40))
+    write(tmp_path / "two" / "val", change, shirts(8))
+    pulled(tmp_path / "two", tmp_path / "both")
+    assert (f"val/a.json: annotation 1: {wrong} of 8 areas are" in capsys.readouterr().out) == said

@@ -707,8 +707,8 @@ def both_y_before_x(bench: Bench) -> Said:
 
 
 @produces(
-    "pull.source: ... of ... masks without box and area cover all four corners of their photo; they look like ..., "
-    "which pull.convention: ... reads; pull.convention: pixels takes them as they are."
+    "...: annotation ...: ... of ... masks without box and area cover all four corners of their photo; they look like "
+    "..., which pull.convention: ... reads; pull.convention: pixels takes them as they are."
 )
 def backgrounds(bench: Bench) -> Said:
     def change(coco: Any) -> None:

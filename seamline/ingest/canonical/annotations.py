@@ -141,7 +141,7 @@ def canonical_annotations(
                 changes.repair(reason, place_of(parts[part], entry, record, images[part]))
         yield {**record, "id": numbers[index], "image_id": entry.number, "category_id": category}
     tallies.check(reading.convention)
-    tallies.source.say(reading.convention)
+    tallies.say(reading.convention)
 
 
 def entries_by_id(entries: Sequence[Entry], parts: int) -> list[dict[Any, Entry]]:

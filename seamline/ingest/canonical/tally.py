@@ -87,10 +87,11 @@ class Tally:
         self.masks = 0
         self.rectangles = 0
         self.crossed = 0  # masks of four points in a wrong order
-        self.unheld = 0  # masks without a box, an area, or a shape that says something
+        self.unheld = 0  # outlines without a box, and RLE without one, an area, or a shape that says something
         self.orders = Counter[bool]()  # of RLE without a box but with an area: whether its shape says which way runs go
         self.sideless = 0  # RLE without a box and an area, and those that cover all corners, as backgrounds do
         self.cornered = 0
+        self.first_cornered = ""
         self.leaving = 0  # outlines that leave the image, and those that would not with y before x
         self.leaving_only_unswapped = 0
         self.first_leaving = ""
@@ -125,7 +126,7 @@ class Tally:
         if mended.area_off:
             side.first_off = side.first_off or where
         if not mended.has_box:
-            self.add_boxless(mended)
+            self.add_boxless(mended, where)
         elif mended.fit < GOOD_IOU:
             self.add_doubt(setting, where, looks)
         if mended.outside:
@@ -140,14 +141,18 @@ class Tally:
             self.sizeless += 1
             self.reach = max(self.reach, reach)
 
-    def add_boxless(self, mended: Mended) -> None:
+    def add_boxless(self, mended: Mended, where: str) -> None:
         look = mended.look
-        self.unheld += not (mended.has_area or (look is not None and look.order))
-        if look is not None and look.is_rle:
-            self.orders[look.order is not None] += mended.has_area or look.order is not None
+        if look is None or not look.is_rle:
+            self.unheld += 1  # an outline has the same area wherever it lies
+        elif look.order is not None or mended.has_area:
+            self.orders[look.order is not None] += 1
+        else:
+            self.unheld += 1
         if look is not None and look.is_rle and look.side is None:
             self.sideless += 1
             self.cornered += look.covers_corners
+            self.first_cornered = self.first_cornered or (where if look.covers_corners else "")
 
     @property
     def unchecked(self) -> int:
@@ -185,11 +190,6 @@ class Tally:
                 f"{self.crossed} of {self.masks} masks have four points in an order in which their sides cross, which "
                 "covers two triangles; are the points in the right order?"
             )
-        if self.boxed.areas_off >= MIN_AREAS and self.boxed.areas_off > self.boxed.areas / 2:
-            print(
-                f"{self.boxed.areas_off} of {self.boxed.areas} areas are under half or over twice those of the masks, "
-                "whose boxes agree with them; do masks and boxes lie where they should? look at some of them"
-            )
         if convention is None and self.sizeless >= MIN_RECORDS and self.reach <= MAX_REACH:
             print(
                 f"none of {self.sizeless} masks, on photos whose records have no size, reaches beyond "
@@ -202,6 +202,17 @@ class Tally:
                 f"{max(0, self.start):.0%}; if the photos were enlarged after annotation, pull.convention: NUMBER "
                 "scales the masks, 2 to twice the size"
             )
+
+    def say_areas(self) -> bool:
+        """Prints that areas are not those of masks whose boxes agree with them, and whether that was so."""
+        side = self.boxed
+        if side.areas_off < MIN_AREAS or not self.too_many(side.areas_off, side.areas):
+            return False
+        print(
+            f"{side.first_off}: {side.areas_off} of {side.areas} areas are under half or over twice those of the "
+            "masks, whose boxes agree with them, this one first; do masks and boxes lie where they should? look at some"
+        )
+        return True
 
     def lie_in_corner(self) -> bool:
         """Whether all masks leave a quarter of their photo free on the right and below, and much less elsewhere."""
@@ -243,11 +254,11 @@ class Tally:
                 f"photo, and all of them would lie in it with y before x, which pull.convention: {BOTH_SWAPPED} reads; "
                 "pull.convention: pixels takes them as they are."
             )
-        if self.cornered >= MIN_RECORDS and self.cornered > self.sideless / 2:
+        if self.cornered >= (FEW if self.of_file else MIN_RECORDS) and self.cornered > self.sideless / 2:
             raise SeamlineError(
-                f"pull.source: {self.cornered} of {self.sideless} masks without box and area cover all four corners of "
-                f"their photo; they look like {CONVENTIONS['inverted']}, which pull.convention: inverted reads; "
-                "pull.convention: pixels takes them as they are."
+                f"{self.first_cornered}: {self.cornered} of {self.sideless} masks without box and area cover all "
+                f"four corners of their photo; they look like {CONVENTIONS['inverted']}, which "
+                "pull.convention: inverted reads; pull.convention: pixels takes them as they are."
             )
 
     def check_areas(self, convention: str | float | None) -> None:
@@ -306,6 +317,11 @@ class Tallies:
         """Raises SeamlineError as Tally.check does, for the source or for one of its files."""
         for tally in (self.source, *self.files):
             tally.check(convention)
+
+    def say(self, convention: str | float | None) -> None:
+        """Prints what may be wrong, and is too uncertain to stop for."""
+        self.source.say(convention)
+        any(tally.say_areas() for tally in (self.source, *self.files))
 
 
 def looks_of(contradiction: Contradiction, setting: Setting) -> list[str]:
