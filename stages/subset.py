@@ -26,6 +26,7 @@ from seamline.dataset.selection import (
     choose_balanced,
     class_numbers,
     merged_category,
+    neither,
     source_ids_by_class,
 )
 from seamline.params.loader import load_params
@@ -59,8 +60,7 @@ def main() -> None:
     shows = np.zeros((len(images), len(sources)), dtype=bool)
     shows[rows[trained, 0], classes[trained]] = True
     # Nor is an image background whose only garments were left out, here or by pull, or are crowds: it does show them.
-    unusable = np.isin(np.arange(len(images)), rows[(classes >= 0) & ~trained, 0])
-    unusable = (unusable | np.isin([image.id for image in images], coco.incomplete_images())) & ~shows.any(axis=1)
+    unusable = neither(images, coco.incomplete_images(), rows[(classes >= 0) & ~trained, 0], shows)
     chosen = choose_balanced(
         shows, unusable, field_groups(coco, params.group_by), params.images, params.background, params.seed
     )

@@ -52,8 +52,8 @@ HELD_BY = {
     "five such masks or more, or no others: a tool's habit": [
         "ingest/test_crowds::test_a_habit_is_said",
     ],
-    "one of several files, of whose annotations more than a tenth contradict themselves, if those are 10 or more, or 3 "
-    "or more and over a quarter": [
+    "one of several files, in which more than a tenth of the annotations contradict themselves, if those are 10 or "
+    "more, or 3 or more and over a quarter": [
         "ingest/test_contradictions::test_a_small_file_in_another_convention_stops_beside_a_large_one",
         "ingest/test_contradictions::test_two_mistakes_in_a_small_file_stop_nothing",
         "ingest/test_conventions::test_one_of_several_files_stops_where_a_few_cannot_be_mistakes",

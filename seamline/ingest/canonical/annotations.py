@@ -126,8 +126,7 @@ def canonical_annotations(
         except Unusable as unusable:
             place = place_of(parts[part], entry, record, images[part])
             changes.drop(str(unusable), place, detail_of(unusable, record, entry))
-            if entry is not None and str(unusable) != DOUBLE:
-                tallies.incomplete.add(entry.number)
+            tallies.incomplete |= {entry.number} if entry and str(unusable) != DOUBLE else set()
             continue
         crowds.count(form, record["iscrowd"])
         tallies.add(part, mended, record, setting, where)
@@ -136,9 +135,8 @@ def canonical_annotations(
         if is_changed(numbers[index], identity):
             repairs.append("annotation: id numbered anew, as it was missing, zero, text or taken")
             record |= {} if identity is None else {"source_id": record.get("source_id", identity)}
-        if repairs:
-            for reason in repairs:
-                changes.repair(reason, place_of(parts[part], entry, record, images[part]))
+        for reason in repairs:
+            changes.repair(reason, place_of(parts[part], entry, record, images[part]))
         yield {**record, "id": numbers[index], "image_id": entry.number, "category_id": category}
     tallies.check(reading.convention)
     tallies.say(reading.convention)

@@ -116,7 +116,7 @@ def check_any_left(title: str, count: int, dropped: Mapping[str, int]) -> None:
 
 
 def say_lost_files(parts: Sequence[Part], tallies: Tallies, changes: Changes) -> None:
-    """Names those of several files none of whose annotations can be used."""
+    """Names those of several files without an annotation that can be used."""
     lost = [
         part.title for part, tally in zip(parts, tallies.files, strict=False) if part.annotations and not tally.masks
     ]

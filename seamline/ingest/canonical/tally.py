@@ -219,7 +219,7 @@ class Tally:
         return self.reach_of_all <= MAX_REACH and self.start <= (1 - self.reach_of_all) / 4
 
     def too_many(self, count: int, of: int) -> bool:
-        """Whether so many cannot be single mistakes."""
+        """Whether this number cannot be single mistakes."""
         enough = not self.of_file or count >= MIN_RECORDS or (count >= FEW and count > PART * of)
         return enough and count > MAX_SHARE * of
 
