@@ -369,7 +369,8 @@ def _(coco: Dataset, folder: Path) -> None:
 )
 def _(coco: Dataset, folder: Path) -> None:
     coco["images"][0]["file_name"] = "001.jpg"
-    (folder / "photos" / "002.png").rename(folder / "photos" / "0a1b2c3d-002.png")
+    for number in (2, 3, 4):
+        (folder / "photos" / f"00{number}.png").rename(folder / "photos" / f"0a1b2c{number}d-00{number}.png")
 
 
 @case("file name in the field `filename`, or only an address in `coco_url` (LVIS)")
