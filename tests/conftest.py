@@ -123,6 +123,7 @@ PROCESSES = {
     "project/test_workflows.py",
     "report/test_contents.py",
     "report/test_report.py",
+    "service/test_counting.py",
     "service/test_deploy.py",
     "service/test_predict.py",
     "service/test_prometheus.py",

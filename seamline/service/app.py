@@ -317,7 +317,7 @@ def declared_length(exchange: Exchange) -> int | None:
 def check_options(options: Options) -> None:
     for name, asked in (("embed", options.embed), ("attributes", options.attributes)):
         if asked:
-            raise Problem(501, f"{name} is not available yet; leave it out.")
+            raise Problem(422, f"{name} is not available yet; leave it out.")
 
 
 def options_to_classes(options: Options, names: Sequence[str]) -> frozenset[int]:

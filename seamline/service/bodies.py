@@ -19,10 +19,11 @@ from seamline.service.schemas import MAX_NAME, Options, PhotoJson, PredictJson, 
 
 IMAGE_FIELDS = ("image", "images", "file", "files")
 MOST_FIELDS = 100  # beside the photos
-MOST_JSON_VALUES = 20_000  # a body of {},{},... would need 24 times its size in memory
 SHOWN = 200  # characters of what a library says, which may have the whole value in it
 SLOWEST_BYTES_A_SECOND = 4096  # averaged, once GRACE_SECONDS have passed
 GRACE_SECONDS = 5
+# Of JSON, whose texts are all that is long: as Python's objects, parts take ten times the room that they take as text.
+MOST_OBJECTS, MOST_COMMAS = 4000, 20_000
 FORMS = "multipart/form-data, application/json, image/... or application/octet-stream"
 
 
@@ -121,9 +122,15 @@ def values_to_options(values: dict[str, list[str]]) -> Options:
         raise Problem(422, f"The options cannot be used: {str(error)[:SHOWN]}.") from None
 
 
+def check_parts(data: bytes, sign: bytes, most: int) -> None:
+    """Raise Problem where JSON has more parts than its text may have, counted by the sign that each of them has."""
+    if data.count(sign) > most:
+        raise Problem(413, f"The JSON has too many parts; it may have {sign.decode()} at most {most:,} times.")
+
+
 def json_to_asked(body: bytes, query: dict[str, list[str]]) -> Asked:
-    if body.count(b",") > MOST_JSON_VALUES:
-        raise Problem(413, f"The JSON has more than {MOST_JSON_VALUES:,} values.")
+    check_parts(body, b"{", MOST_OBJECTS)
+    check_parts(body, b",", MOST_COMMAS)
     try:
         asked = msgspec.json.decode(body, type=PredictJson)
     except msgspec.ValidationError as error:

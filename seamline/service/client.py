@@ -77,7 +77,7 @@ class AsyncClient:
     ) -> None:
         self.address = checked_address(address)
         self.timeout, self.retries = timeout, retries
-        self._chance = random.Random()  # differs from client to client, as it has to
+        self._chance = random.SystemRandom()  # differs from client to client, as it has to
         headers = key_to_headers(key)
         connections = httpx.Limits(max_connections=None)
         limit = httpx.Timeout(None, connect=CONNECT_SECONDS)  # the whole is limited by `timeout`

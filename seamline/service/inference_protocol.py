@@ -22,7 +22,7 @@ from msgspec import Meta, Raw
 from seamline import __version__
 from seamline.images.reading import Image
 from seamline.service.answers import records_to_json
-from seamline.service.bodies import MOST_JSON_VALUES, SHOWN, Photo, base64_to_bytes
+from seamline.service.bodies import MOST_COMMAS, MOST_OBJECTS, SHOWN, Photo, base64_to_bytes, check_parts
 from seamline.service.problems import Problem
 from seamline.service.schemas import ModelAbout, Options
 from seamline.service.settings import Settings
@@ -133,7 +133,7 @@ def body_to_inference(body: bytes, header_length: str | None, model: ModelAbout,
         raise bad(f"Inference-Header-Content-Length is {length:,}, but the body has {len(body):,} bytes")
     if length == 0 and header_length is not None:
         return Inference([Photo("image 1", body)], Options(), dict.fromkeys(outputs_of(model), True), None)
-    check_values(body[:length], b"{")
+    check_parts(body[:length], b"{", MOST_OBJECTS)
     request = decoded(body[:length], Request, "The request")
     parameters = parameters_of(request.parameters, "The request's parameters")
     in_binary = flag(parameters.pop(BINARY_OUTPUT, False), BINARY_OUTPUT)
@@ -153,15 +153,6 @@ def body_to_inference(body: bytes, header_length: str | None, model: ModelAbout,
 
 def bad(sentence: str) -> Problem:
     return Problem(400, f"{sentence}.")
-
-
-def check_values(data: bytes, sign: bytes) -> None:
-    """Raise Problem where JSON has more values than are read, counted by the sign that each of them has.
-
-    As Python's objects they take ten times the room that they take as text.
-    """
-    if data.count(sign) > MOST_JSON_VALUES:
-        raise Problem(413, f"The JSON has more than {MOST_JSON_VALUES:,} values.")
 
 
 def decoded(data: bytes | Raw, kind: type[T], name: str) -> T:
@@ -251,7 +242,7 @@ def tensor_to_photos(tensor: Tensor, binary: memoryview | None, before: int, set
     if tensor.name == "pixels":
         files = pixels_to_images(tensor, shape, binary, settings.pixels)
     elif binary is None:
-        check_values(bytes(tensor.data), b",")
+        check_parts(bytes(tensor.data), b",", MOST_COMMAS)
         texts = decoded(tensor.data, list[str], "The data of the input image")
         if len(texts) != count:
             raise bad(f"The input image has {len(texts):,} files, but its shape says {count:,}")

@@ -18,11 +18,20 @@ REFUSALS = {
     "413": "The body, or the number of photos, is too large.",
     "415": "The body is of a type that is not taken.",
     "421": "The service does not answer under this name.",
-    "422": "An option, or the only photo, cannot be used.",
-    "501": "What is asked for is not available yet.",
+    "422": "An option, or the only photo, cannot be used; or what is asked for is not available yet.",
+    "431": "The headers are too large.",
+    "500": "The service has failed; its log says more.",
     "503": "There are as many photos under way as the service takes; Retry-After says when to try again.",
     "504": "The answer took too long.",
 }
+OF_ANY_REQUEST = ("400", "401", "403", "408", "421", "431", "500", "503")
+REQUEST_ID = {
+    "X-Request-Id": {
+        "description": "The caller's own, where it is 1 to 64 of A-Z a-z 0-9 . _ -; else one that is made.",
+        "schema": {"type": "string"},
+    }
+}
+RETRY_AFTER = {"Retry-After": {"description": "Seconds.", "schema": {"type": "integer"}}}
 
 
 def openapi(keys: bool) -> dict[str, Any]:
@@ -31,6 +40,7 @@ def openapi(keys: bool) -> dict[str, Any]:
     _, components = msgspec.json.schema_components(types, ref_template="#/components/schemas/{name}")
     problem = {"content": {MEDIA_TYPE: {"schema": ref("ProblemJson")}}}
     refusals = {status: {"description": text, **problem} for status, text in REFUSALS.items()}
+    refusals["503"]["headers"] = RETRY_AFTER
     document: dict[str, Any] = {
         "openapi": "3.1.0",
         "info": {
@@ -45,7 +55,7 @@ def openapi(keys: bool) -> dict[str, Any]:
                 "get": {
                     "operationId": "about",
                     "summary": "The model that is served, and the limits.",
-                    "responses": {"200": answer("About"), **only(refusals, "401", "403", "421")},
+                    "responses": {"200": answer("About"), **{status: refusals[status] for status in OF_ANY_REQUEST}},
                 }
             },
         },
@@ -81,27 +91,24 @@ def predict_operation(refusals: dict[str, Any]) -> dict[str, Any]:
             },
         },
         "responses": {
-            "200": {
-                **answer("Prediction"),
-                "headers": {
+            "200": answer(
+                "Prediction",
+                {
                     "Server-Timing": {
                         "description": "What each step took, in ms; of several photos the longest.",
                         "schema": {"type": "string"},
                     }
                 },
-            },
+            ),
             **refusals,
         },
     }
 
 
-def answer(name: str) -> dict[str, Any]:
-    return {"description": name, "content": {"application/json": {"schema": ref(name)}}}
+def answer(name: str, headers: dict[str, Any] | None = None) -> dict[str, Any]:
+    content = {"application/json": {"schema": ref(name)}}
+    return {"description": name, "content": content, "headers": {**REQUEST_ID, **(headers or {})}}
 
 
 def ref(name: str) -> dict[str, str]:
     return {"$ref": f"#/components/schemas/{name}"}
-
-
-def only(refusals: dict[str, Any], *statuses: str) -> dict[str, Any]:
-    return {status: refusals[status] for status in statuses}

@@ -110,13 +110,15 @@ def test_an_address_where_the_service_fetches_none(client: Client) -> None:
 
 
 def test_keys_and_the_size_of_a_body(untrained: Untrained) -> None:
-    photo, large = untrained.images()[0], b"x" * 2_000_000
+    photo, large = untrained.images()[0], b"x" * 20_000_000  # refused while most of it is still being sent
     with running(untrained.models()["openvino"], Settings(body_bytes=1_000_000, bodies_bytes=10**7), [KEY]) as address:
         with Client(address, trust_env=False) as client:
             client.wait_until_ready(60)  # health needs no key
             with pytest.raises(ServiceError, match=": A key is needed") as caught:
                 client.predict(photo)
             assert caught.value.status == 401
+            with pytest.raises(ServiceError, match=": A key is needed"):
+                client.predict(large)
         with Client(address, KEY, trust_env=False) as client:
             assert client.predict(photo).images[0].error is None
             assert client.about()["limits"]["body_bytes"] == 1_000_000

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import re
 import socket
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from urllib.parse import urlsplit
 
 import httpx
 import pytest
+import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
 from seamline.service.admission import Admission
@@ -136,6 +139,19 @@ def test_a_photo_whose_answer_takes_too_long_is_counted_as_abandoned(untrained: 
 def test_the_metrics_need_a_key_where_the_service_does(address: str) -> None:
     assert HTTP.get(f"{address}/metrics").status_code == 401
     assert HTTP.get(f"{address}/metrics", headers={"Authorization": f"Bearer {KEY['X-API-Key']}"}).status_code == 200
+
+
+def test_the_container_s_health_is_that_of_the_service(address: str) -> None:
+    """By the command of deploy/compose.yaml, which needs no key."""
+    test = yaml.safe_load((PROJECT / "deploy" / "compose.yaml").read_text())["services"]["seamline"]["healthcheck"][
+        "test"
+    ]
+    script = test[-1].replace("http://127.0.0.1:8000", address)
+    assert test[:3] == ["CMD", "python", "-c"]
+    assert script != test[-1]
+    assert subprocess.run([sys.executable, "-c", script]).returncode == 0
+    nobody = script.replace("ready", "nowhere")
+    assert subprocess.run([sys.executable, "-c", nobody], capture_output=True).returncode == 1
 
 
 def test_what_there_is_no_room_for_says_of_what() -> None:
