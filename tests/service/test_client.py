@@ -18,6 +18,7 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
@@ -157,7 +158,7 @@ def test_a_photo_that_cannot_be_used_is_an_error_of_its_own(client: Client) -> N
     assert [image.image_id for image in answer.images] == [1, None, 2]
     assert [len(image.instances) for image in answer.images] == [1, 0, 1]
     error = error_of(client.predict, b"damaged")
-    assert (error.status, error.title, error.detail) == (422, "Unprocessable Entity", "photo 1: is damaged.")
+    assert (error.status, error.title, error.detail) == (422, HTTPStatus(422).phrase, "photo 1: is damaged.")
 
 
 def test_masks_of_every_kind_are_the_same_pixels() -> None:
