@@ -141,7 +141,7 @@ class CheckedResolver(AbstractResolver):
         ]
 
     async def close(self) -> None:
-        self.threads.shutdown(wait=False, cancel_futures=True)
+        """The threads are the owner's."""
 
 
 class Fetcher:
@@ -170,6 +170,8 @@ class Fetcher:
         """
         self.max_bytes, self.seconds, self.at_once, self.ports = max_bytes, seconds, at_once, tuple(ports)
         self.is_allowed, self.lookup, self.certificates = is_allowed, lookup, certificates
+        # Its own: a name server that answers late holds up other photos, but nothing else of the service.
+        self._threads = ThreadPoolExecutor(at_once, thread_name_prefix="resolve")
 
     async def fetch(self, url: str, count: Callable[[int], None] = lambda size: None) -> bytes:
         """What is behind a URL, whatever the server says that it is.
@@ -193,15 +195,14 @@ class Fetcher:
         """Let connections and threads go. What is being fetched fails."""
         if "_session" in self.__dict__:
             await self._session.close()
+        self._threads.shutdown(wait=False, cancel_futures=True)
 
     @functools.cached_property
     def _session(self) -> aiohttp.ClientSession:
         """Without cookies, proxies, passwords from files and decompression; each connection is used once."""
-        # Its own threads: a name server that answers late holds up other photos, but nothing else of the service.
-        threads = ThreadPoolExecutor(self.at_once, thread_name_prefix="resolve")
         connector = aiohttp.TCPConnector(
             ssl=self.certificates or ssl.create_default_context(),
-            resolver=CheckedResolver(self.lookup, self.is_allowed, threads),
+            resolver=CheckedResolver(self.lookup, self.is_allowed, self._threads),
             use_dns_cache=False,
             force_close=True,
             limit=self.at_once,

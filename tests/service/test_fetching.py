@@ -640,10 +640,13 @@ def test_what_is_under_way_ends_with_close(certificates: Certificates) -> None:
             task = asyncio.create_task(fetcher.fetch(f"https://{HOST}:{server.port}/photo"))
             while not (server.requests or task.done()):
                 await asyncio.sleep(0.01)
+            assert any(thread.name.startswith("resolve") for thread in threading.enumerate())
             await fetcher.close()
             with pytest.raises(NotFetched):
                 await asyncio.wait_for(task, 30)
             await fetcher.close()
+            while any(thread.name.startswith("resolve") for thread in threading.enumerate()):
+                await asyncio.sleep(0.01)
             await Fetcher(10, 60).close()
 
     asyncio.run(closed())

@@ -15,9 +15,10 @@ import pytest
 
 from seamline.service.admission import Admission
 from seamline.service.bodies import Photo
-from seamline.service.fetching import NOT_A_HOST, Fetcher, NotFetched
+from seamline.service.fetching import NOT_A_HOST, Fetcher, NotFetched, addresses_of, is_global
 from seamline.service.from_urls import FromUrls
 from seamline.service.problems import Problem
+from seamline.service.running import url_fetcher
 from seamline.service.settings import Settings
 from tests.service.certificates import Certificates, make_certificates
 from tests.service.running import running
@@ -114,6 +115,34 @@ def test_urls_are_refused_unless_they_are_switched_on(untrained: Untrained, phot
         assert answer.status_code == 422
         assert answer.json()["detail"] == "This service does not fetch photos from addresses; send the file."
         assert httpx.get(f"{address}/v1/about").json()["limits"]["fetches_urls"] is False
+
+
+class Slow(Fetcher):
+    """Never done; says when it was ended."""
+
+    ended = threading.Event()
+
+    async def fetch(self, url: str, count: Callable[[int], None] = lambda size: None) -> bytes:
+        try:
+            await asyncio.sleep(600)
+        finally:
+            self.ended.set()
+        return b""
+
+
+def test_nothing_is_fetched_for_a_client_that_has_gone(untrained: Untrained) -> None:
+    with running(untrained.models()["openvino"], Settings(fetch_urls=True), fetcher=Slow(10, 1)) as address:
+        with pytest.raises(httpx.ReadTimeout):
+            httpx.post(f"{address}/v1/predict", json={"image": {"url": "https://photos.test/"}}, timeout=1)
+        assert Slow.ended.wait(60)
+
+
+def test_the_service_fetches_within_its_settings() -> None:
+    assert url_fetcher(Settings()) is None
+    fetcher = url_fetcher(Settings(fetch_urls=True, body_bytes=7, fetch_seconds=3, fetches=2))
+    assert fetcher is not None
+    assert (fetcher.max_bytes, fetcher.seconds, fetcher.at_once, fetcher.ports) == (7, 3, 2, (443,))
+    assert fetcher.is_allowed is is_global and fetcher.lookup is addresses_of and fetcher.certificates is None
 
 
 class Fake(Fetcher):

@@ -552,3 +552,19 @@ def test_no_hostile_request_makes_the_service_fail(address: str) -> None:
                 answer.text[:200],
             )
         assert client.get(f"http://{address}/v2/health/ready").json() == {"live": True, "ready": True}
+
+
+@pytest.fixture(scope="module")
+def http(address: str) -> Iterator[httpx.Client]:
+    with httpx.Client(base_url=f"http://{address}", timeout=120) as client:
+        yield client
+
+
+@settings(max_examples=60)
+@given(request_=requests, tail=elements)
+def test_any_request_over_http_is_answered(http: httpx.Client, request_: Any, tail: bytes) -> None:
+    head = json.dumps(request_).encode()
+    headers = {"Inference-Header-Content-Length": str(len(head))} if tail else {}
+    answer = http.post("/v2/models/openvino/infer", content=head + tail, headers=headers)
+    assert answer.status_code in (200, 400)
+    assert answer.status_code == 200 or [*answer.json()] == ["error"]
