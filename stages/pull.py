@@ -104,8 +104,8 @@ def pull(args: argparse.Namespace, params: Pull, scratch: Path) -> None:
         print(report["crowds"])
     if report["unchecked_masks"]:
         print(
-            f"unchecked {report['unchecked_masks']}: masks with neither a box nor an area, so that nothing shows "
-            "whether they lie where they should; look at some of them"
+            f"unchecked {report['unchecked_masks']}: masks without a box, of which neither area nor shape shows "
+            "whether they lie where they should (on square photos rows and columns look alike); look at some of them"
         )
 
 

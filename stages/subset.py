@@ -26,6 +26,7 @@ from seamline.dataset.selection import (
     choose_balanced,
     class_numbers,
     merged_category,
+    neither,
     source_ids_by_class,
 )
 from seamline.params.loader import load_params
@@ -58,8 +59,8 @@ def main() -> None:
 
     shows = np.zeros((len(images), len(sources)), dtype=bool)
     shows[rows[trained, 0], classes[trained]] = True
-    # Nor is an image background whose only garments were left out or are crowds: it does show them.
-    unusable = np.isin(np.arange(len(images)), rows[(classes >= 0) & ~trained, 0]) & ~shows.any(axis=1)
+    # Nor is an image background whose only garments were left out, here or by pull, or are crowds: it does show them.
+    unusable = neither(images, coco.incomplete_images(), rows[(classes >= 0) & ~trained, 0], shows)
     chosen = choose_balanced(
         shows, unusable, field_groups(coco, params.group_by), params.images, params.background, params.seed
     )
@@ -141,9 +142,8 @@ def write_subset(
     with whole_folder(folder) as out:
         for name in tqdm([images[index].file_name for index in chosen], desc="images", unit="image", disable=None):
             link_image(f"{raw}/images/{name}", f"{out}/images/{name}", str(raw))
-        write_coco(
-            out / "annotations.json", (coco.images[index] for index in chosen), annotations, categories, coco.attributes
-        )
+        records = (coco.images[index] for index in chosen)
+        write_coco(out / "annotations.json", records, annotations, categories, coco.attributes)
 
 
 if __name__ == "__main__":

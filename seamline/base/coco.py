@@ -10,7 +10,7 @@ import json
 import os
 import re
 from collections import Counter
-from collections.abc import Container, Iterable, Iterator
+from collections.abc import Collection, Container, Iterable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -52,12 +52,16 @@ class AnnotationRef(msgspec.Struct, gc=False):
 
 
 class Coco(msgspec.Struct):
-    """A COCO file whose records are still raw JSON; `attributes` is Fashionpedia's table of them."""
+    """A COCO file whose records are still raw JSON; `attributes` is Fashionpedia's table of them.
+
+    incomplete: ids of images of which pull left an annotation out, so that they show what no annotation says.
+    """
 
     images: list[msgspec.Raw]
     annotations: list[msgspec.Raw]
     categories: list[msgspec.Raw]
     attributes: msgspec.Raw = msgspec.Raw(b"[]")
+    incomplete: msgspec.Raw = msgspec.Raw(b"[]")
 
     def image_refs(self) -> list[ImageRef]:
         """Raises SeamlineError unless each has an id and a plain name of its own; its label file gets that name."""
@@ -72,6 +76,13 @@ class Coco(msgspec.Struct):
             stem = next(stem for stem, count in Counter(name.rpartition(".")[0] for name in names).items() if count > 1)
             raise not_canonical(f"two images are called {stem!r}, and their labels would be one file")
         return refs
+
+    def incomplete_images(self) -> list[int]:
+        """Raises SeamlineError unless they are ids."""
+        try:
+            return msgspec.json.decode(self.incomplete, type=list[int])
+        except msgspec.MsgspecError as error:
+            raise not_canonical(str(error)) from None
 
     def annotation_refs(self, images: Container[int] | None = None) -> Iterator[AnnotationRef]:
         """Raises SeamlineError unless each is of an image (`images`: the ids, if known) and a category of the file."""
@@ -207,7 +218,8 @@ def tolerant_coco(data: bytes) -> Coco | None:
             for key in ("images", "annotations", "categories")
             if isinstance(document[key], list)
         }
-        return Coco(**lists, attributes=msgspec.Raw(encode(document.get("attributes", []))))
+        attributes = msgspec.Raw(encode(document.get("attributes", [])))
+        return Coco(lists["images"], lists["annotations"], lists["categories"], attributes)
     except (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError):
         return None
 
@@ -230,8 +242,12 @@ def write_coco(
     annotations: Iterable[Record | msgspec.Raw],
     categories: list[Record],
     attributes: msgspec.Raw | None = None,
+    incomplete: Collection[int] = (),
 ) -> None:
-    """Write a COCO file with one record a line, so that it can be read and compared, in the order given."""
+    """Write a COCO file with one record a line, so that it can be read and compared, in the order given.
+
+    `incomplete` (see Coco) is read last: it may grow while the annotations are made.
+    """
     encode = msgspec.json.encode
     with whole_file(path) as temporary, temporary.open("wb") as stream:
         for opening, records in ((b'{"images": [', images), (b'"annotations": [', annotations)):
@@ -241,4 +257,6 @@ def write_coco(
             stream.write(b"\n],\n")
         if attributes is not None and bytes(attributes) != b"[]":
             stream.write(b'"attributes": ' + encode(attributes) + b",\n")
+        if incomplete:
+            stream.write(b'"incomplete": ' + encode(sorted(incomplete)) + b",\n")
         stream.write(b'"categories": ' + encode(categories) + b"\n}\n")

@@ -70,6 +70,22 @@ def merged_category(records: Sequence[Mapping[str, Any]], number: int, name: str
     return {**agreed, "id": number, "name": name}
 
 
+def neither(
+    images: Sequence[ImageRef], incomplete: Sequence[int], left_out: npt.NDArray[np.int64], shows: npt.NDArray[np.bool_]
+) -> npt.NDArray[np.bool_]:
+    """(images,), those that show no class and may not be background: they do show what is not in the annotations.
+
+    Args:
+        images: of the dataset.
+        incomplete: ids of those of which pull left an annotation out.
+        left_out: positions of those with an instance that is not trained on.
+        shows: (images, classes), whether an image shows a class.
+    """
+    positions = np.zeros(len(images), dtype=bool)
+    positions[left_out] = True
+    return (positions | np.isin([image.id for image in images], incomplete)) & ~shows.any(axis=1)
+
+
 def choose_balanced(
     shows: npt.NDArray[np.bool_],
     unusable: npt.NDArray[np.bool_],

@@ -62,6 +62,7 @@ CANNOT_BE_DECODED = "image: cannot be decoded"
 TOO_SMALL = f"image: a side has fewer than {MIN_SIDE_PX} pixels"
 SEVERAL_PICTURES = "image: has several pictures (an animation, or pages)"
 ORIENTATION_TAG = 0x0112
+BITS_TAG = 258  # of TIFF: bits of each channel
 # What Pillow raises on broken files, beside OSError; RuntimeError of the libraries for AVIF and HEIF.
 BROKEN = (
     OSError, SyntaxError, ValueError, EOFError, IndexError, KeyError, TypeError, OverflowError, MemoryError,
@@ -86,6 +87,7 @@ class Picture(msgspec.Struct, frozen=True):
     orientation: int = 1  # EXIF's, where OpenCV obeys it: 1 upright, 2 to 4 mirrored or upside down, 5 to 8 on its side
     wrong_end: bool = False  # a JPEG that does not end where it should, which ultralytics would rewrite
     sha256: str = ""  # of the file as it came
+    dark_bits: int = 0  # how many of its 16 a file uses, where so few leave it nearly black; else 0
 
     @property
     def stored_size(self) -> tuple[int, int]:
@@ -214,13 +216,33 @@ def inspect(path: Path) -> Picture | str:
     except BROKEN:
         return CANNOT_BE_DECODED
     # Pillow also finds an orientation in XMP, or in formats that OpenCV does not turn: what counts is what is seen.
-    if orientation not in range(2, 9) or same(seen, decoded(data, cv2.IMREAD_IGNORE_ORIENTATION)):
+    # OpenCV turns every TIFF, whatever it is asked for.
+    if orientation not in range(2, 9) or (
+        image_format != "TIFF" and same(seen, decoded(data, cv2.IMREAD_IGNORE_ORIENTATION))
+    ):
         orientation = 1
     wrong_end = image_format == "JPEG" and not data.endswith(END_OF_JPEG)
     if wrong_end and with_right_end(data) is None:
         return CANNOT_BE_DECODED
     digest = hashlib.sha256(data).hexdigest()
-    return Picture(seen.shape[0], seen.shape[1], image_format, orientation, wrong_end, digest)
+    dark = dark_bits(data, header)
+    return Picture(seen.shape[0], seen.shape[1], image_format, orientation, wrong_end, digest, dark)
+
+
+def dark_bits(data: bytes, header: Any) -> int:
+    """How many of its 16 bits almost all of a PNG or TIFF uses, where those are at most 14; else 0.
+
+    Everything here reads the upper 8 of 16 bits, of which few are left then, as in what sensors of 12 bits write.
+    """
+    depths = (data[24],) if header.format == "PNG" else getattr(header, "tag_v2", {}).get(BITS_TAG, (8,))
+    if 16 not in depths:
+        return 0
+    deep = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+    if deep is None or deep.dtype != np.uint16:
+        return 0
+    colours = deep[..., :3] if deep.ndim == 3 else deep
+    bits = int(np.quantile(colours, 0.999, method="lower")).bit_length()  # a mark may be white
+    return bits if bits <= 14 else 0
 
 
 def same(first: npt.NDArray[np.uint8] | None, second: npt.NDArray[np.uint8] | None) -> bool:
@@ -254,12 +276,25 @@ def pillow_to_pixels(image: Image.Image) -> npt.NDArray[np.uint8]:
     return np.ascontiguousarray(np.asarray(upright.convert("RGB"))[:, :, ::-1])
 
 
-def without_orientation(data: bytes, image_format: str) -> tuple[bytes, str]:
+def without_orientation(data: bytes, image_format: str, orientation: int) -> tuple[bytes, str]:
     """The same pixels with no EXIF orientation, and the suffix they now want; a JPEG is not encoded again."""
     if image_format in ("JPEG", "MPO"):
         return without_exif(data), ".jpg"
-    pixels = decoded(data, cv2.IMREAD_IGNORE_ORIENTATION)
-    return cv2.imencode(".png", np.asarray(pixels))[1].tobytes(), ".png"
+    pixels = np.asarray(decoded(data, cv2.IMREAD_IGNORE_ORIENTATION))
+    pixels = turned_back(pixels, orientation) if image_format == "TIFF" else pixels
+    return cv2.imencode(".png", pixels)[1].tobytes(), ".png"
+
+
+def turned_back(pixels: npt.NDArray[np.uint8], orientation: int) -> npt.NDArray[np.uint8]:
+    """Pixels as they are stored, from those as EXIF's orientation shows them."""
+    match orientation:
+        case 2 | 4:
+            turned = np.flip(pixels, axis=1 if orientation == 2 else 0)
+        case 3 | 6 | 8:
+            turned = np.rot90(pixels, {3: 2, 6: 1, 8: -1}[orientation])
+        case _:  # 5 and 7, mirrored in a diagonal
+            turned = np.swapaxes(pixels if orientation == 5 else np.rot90(pixels, 2), 0, 1)
+    return np.ascontiguousarray(turned)
 
 
 def without_exif(jpeg: bytes) -> bytes:

@@ -18,7 +18,8 @@ from seamline.service.problems import Problem
 from seamline.service.schemas import MAX_NAME, Options, PhotoJson, PredictJson, options_from_text
 
 IMAGE_FIELDS = ("image", "images", "file", "files")
-MOST_FIELDS = 100  # beside the photos
+MOST_FIELDS = 100  # of a query
+MOST_PARTS = 1100  # of a form: the photos that --photos may allow at most, and fields
 SHOWN = 200  # characters of what a library says, which may have the whole value in it
 SLOWEST_BYTES_A_SECOND = 4096  # averaged, once GRACE_SECONDS have passed
 GRACE_SECONDS = 5
@@ -209,8 +210,8 @@ def multipart_to_parts(body: bytes, boundary: bytes) -> Sequence[Part]:
     def begin_part() -> None:
         headers.clear()
         pieces.clear()
-        if len(parts) >= MOST_FIELDS:
-            raise Problem(413, f"The form has more than {MOST_FIELDS} parts.")
+        if len(parts) >= MOST_PARTS:
+            raise Problem(413, f"The form has more than {MOST_PARTS:,} parts.")
 
     def end_header() -> None:
         headers[bytes(name).lower()] = bytes(value)
@@ -221,19 +222,19 @@ def multipart_to_parts(body: bytes, boundary: bytes) -> Sequence[Part]:
         nonlocal ended
         ended = True
 
-    parser = MultipartParser(
-        boundary,
-        {
-            "on_part_begin": begin_part,
-            "on_part_data": lambda data, start, stop: pieces.append(data[start:stop]),
-            "on_part_end": lambda: parts.append(Part(dict(headers), b"".join(pieces))),
-            "on_header_field": lambda data, start, stop: name.extend(data[start:stop]),
-            "on_header_value": lambda data, start, stop: value.extend(data[start:stop]),
-            "on_header_end": end_header,
-            "on_end": end,
-        },
-    )
     try:
+        parser = MultipartParser(
+            boundary,
+            {
+                "on_part_begin": begin_part,
+                "on_part_data": lambda data, start, stop: pieces.append(data[start:stop]),
+                "on_part_end": lambda: parts.append(Part(dict(headers), b"".join(pieces))),
+                "on_header_field": lambda data, start, stop: name.extend(data[start:stop]),
+                "on_header_value": lambda data, start, stop: value.extend(data[start:stop]),
+                "on_header_end": end_header,
+                "on_end": end,
+            },
+        )
         parser.write(body)
         parser.finalize()
     except FormParserError as error:

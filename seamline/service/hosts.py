@@ -13,11 +13,10 @@ from collections.abc import Collection
 from seamline.service.problems import Problem
 
 NETLOC = re.compile(r"(?:\[([0-9A-Fa-f:.]+)\]|([^\[\]:@/\s]+))(?::[0-9]*)?")
-LOCAL = ("localhost", "127.0.0.1", "::1")
 
 
 def is_loopback(host: str) -> bool:
-    """Whether an address that is bound can be reached from this machine alone."""
+    """Whether an address, or the name of one, leads to this machine alone."""
     try:
         return ipaddress.ip_address(host.strip("[]")).is_loopback
     except ValueError:
@@ -40,7 +39,7 @@ def check_host(host: str, origin: str | None, allowed: Collection[str], only_loc
         only_local: whether it is bound to this machine alone; else any Host may lead to it.
     """
     name = name_of(host)
-    if only_local and name not in LOCAL and name not in allowed:
+    if only_local and not is_loopback(name) and name not in allowed:
         raise Problem(421, "This service does not answer under that name; --allow-host adds names.")
     if origin is not None:
         scheme, _, netloc = origin.partition("://")

@@ -22,7 +22,7 @@ from msgspec import Meta, Raw
 from seamline import __version__
 from seamline.images.reading import Image
 from seamline.service.answers import records_to_json
-from seamline.service.bodies import MOST_COMMAS, MOST_OBJECTS, Photo, base64_to_bytes, check_parts
+from seamline.service.bodies import MOST_COMMAS, MOST_OBJECTS, SHOWN, Photo, base64_to_bytes, check_parts
 from seamline.service.problems import Problem
 from seamline.service.schemas import ModelAbout, Options
 from seamline.service.settings import Settings
@@ -159,9 +159,9 @@ def decoded(data: bytes | Raw, kind: type[T], name: str) -> T:
     try:
         return msgspec.json.decode(data, type=kind)
     except msgspec.ValidationError as error:
-        raise bad(f"{name} cannot be used: {error}") from None
+        raise bad(f"{name} cannot be used: {str(error)[:SHOWN]}") from None
     except (msgspec.DecodeError, RecursionError, ValueError) as error:
-        raise bad(f"{name} cannot be read as JSON: {str(error)[:200]}") from None
+        raise bad(f"{name} cannot be read as JSON: {str(error)[:SHOWN]}") from None
 
 
 def parameters_of(raw: Raw, name: str) -> dict[str, Any]:
@@ -185,7 +185,7 @@ def parameters_to_options(parameters: dict[str, Any]) -> Options:
     try:
         return msgspec.convert(given, Options)
     except msgspec.ValidationError as error:
-        raise bad(f"The request's parameters cannot be used: {error}") from None
+        raise bad(f"The request's parameters cannot be used: {str(error)[:SHOWN]}") from None
 
 
 def wanted_outputs(asked: list[Output] | None, in_binary: bool, options: Options, model: ModelAbout) -> dict[str, bool]:

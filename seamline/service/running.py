@@ -7,9 +7,11 @@ import logging
 import resource
 import socket
 import sys
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import cv2
 import uvicorn
 
 from seamline.base.errors import SeamlineError, counted
@@ -85,8 +87,7 @@ def serve(
         )
     listening = listen(host, port)
     raise_file_limit(settings.connections + FILES_BESIDE_CONNECTIONS)
-    logging.basicConfig(stream=sys.stderr, format="%(message)s", level=logging.INFO)
-    logging.getLogger("uvicorn.error").setLevel(logging.WARNING)
+    quiet_log()
     server = Server(detector, Admission(settings))
     server.warm()
     app = App(server, about(detector, model, settings, source), keys, is_loopback(host), url_fetcher(settings))
@@ -106,6 +107,20 @@ def url_fetcher(settings: Settings) -> Fetcher | None:
     from seamline.service.fetching import Fetcher  # and aiohttp, which takes a while
 
     return Fetcher(settings.body_bytes, settings.fetch_seconds, settings.fetches)
+
+
+def quiet_log() -> None:
+    """A log of requests and failures alone.
+
+    Libraries note what is wrong with each form and photo, and so does the answer to it; Python would also remember
+    the text of each of their warnings for as long as it runs.
+    """
+    logging.basicConfig(stream=sys.stderr, format="%(message)s", level=logging.INFO)
+    logging.getLogger("uvicorn.error").setLevel(logging.WARNING)
+    for library in ("python_multipart", "PIL"):
+        logging.getLogger(library).setLevel(logging.CRITICAL)
+    warnings.simplefilter("ignore")
+    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
 
 
 def app_to_server(app: App) -> Stopping:

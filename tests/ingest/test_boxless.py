@@ -1,6 +1,6 @@
 """Masks that no box is given with, and outlines beside the photo: what is seen of them, and what is only said.
 
-The right masks are those cv2 has drawn (`tests.ingest.test_contradictions`); the wrong ones are written by numpy.
+The right masks are those cv2 has drawn (`tests.ingest.drawn`); the wrong ones are written by numpy.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from seamline.ingest.canonical.dataset import canonicalise
 from seamline.ingest.canonical.source import Reading
 from seamline.ingest.layouts.coco import read
 from tests.conftest import square
-from tests.ingest.test_contradictions import (
+from tests.ingest.drawn import (
     HEIGHT,
     WIDTH,
     Change,
@@ -111,6 +111,13 @@ def test_without_an_area_four_corners_do(tmp_path: Path) -> None:
     assert [iou(found[index + 1][1], 1 - mask) for index, mask in enumerate(masks)] == [1] * 20
 
 
+def test_four_corners_in_one_of_several_files(tmp_path: Path) -> None:
+    write(tmp_path / "in" / "train")
+    write(tmp_path / "in" / "val", without(INVERTED, "bbox", "area"), drawn(23)[20:])
+    with pytest.raises(SeamlineError, match=r"val/a\.json: annotation 1: 3 of 3 masks without box and area cover all"):
+        pulled(tmp_path / "in", tmp_path / "out")
+
+
 def square_photos(folder: Path, row_order: bool, area: bool, count: int = 12) -> list[Drawn]:
     """Photos as high as wide, on which rows and columns make equally good shapes."""
     (folder / "photos").mkdir(parents=True)
@@ -126,11 +133,20 @@ def square_photos(folder: Path, row_order: bool, area: bool, count: int = 12) ->
     return masks
 
 
-@pytest.mark.parametrize(("area", "unchecked"), [(True, 0), (False, 12)])
-def test_what_nothing_can_be_held_to_is_counted(tmp_path: Path, area: bool, unchecked: int) -> None:
+@pytest.mark.parametrize("area", [True, False])
+def test_what_nothing_can_be_held_to_is_counted(tmp_path: Path, area: bool) -> None:
+    """On a square photo an area is the same whichever way the runs go."""
     square_photos(tmp_path / "in", row_order=True, area=area)
     report, _ = pulled(tmp_path / "in", tmp_path / "out")
-    assert (report["annotations"], report["unchecked_masks"]) == (12, unchecked)
+    assert (report["annotations"], report["unchecked_masks"]) == (12, 12)
+
+
+@pytest.mark.parametrize(("area", "unchecked"), [(True, 0), (False, 12)])
+def test_other_photos_tell_which_way_the_runs_go(tmp_path: Path, area: bool, unchecked: int) -> None:
+    square_photos(tmp_path / "in" / "train", row_order=False, area=area)
+    write(tmp_path / "in" / "val", without(lambda r: rle(r, r["mask"].ravel(order="F")), "bbox"), drawn(2))
+    report, _ = pulled(tmp_path / "in", tmp_path / "out")
+    assert (report["annotations"], report["unchecked_masks"]) == (14, unchecked)
 
 
 def test_the_users_word_holds_where_no_annotation_has_a_box(tmp_path: Path) -> None:
@@ -157,8 +173,10 @@ def pulled_square(source: Path, target: Path, **reading: Any) -> dict[int, Drawn
     }
 
 
-def test_outlines_without_box_and_area_are_counted(tmp_path: Path) -> None:
-    write(tmp_path / "in", lambda index, record: [record.pop(key) for key in ("bbox", "area") if index % 2 == 0])
+@pytest.mark.parametrize("fields", [("bbox",), ("bbox", "area")])
+def test_outlines_without_a_box_are_counted(tmp_path: Path, fields: tuple[str, ...]) -> None:
+    """Upside down they have the same area."""
+    write(tmp_path / "in", lambda index, record: [record.pop(key) for key in fields if index % 2 == 0])
     report, found = pulled(tmp_path / "in", tmp_path / "out")
     assert (report["unchecked_masks"], len(found)) == (10, 20)
 
@@ -315,11 +333,11 @@ def test_width_and_height_exchanged_in_the_records(tmp_path: Path) -> None:
     assert min(iou(found[index + 1][1], mask) for index, mask in enumerate(masks)) > 0.8
 
 
-def test_photos_of_another_shape_have_no_hint(tmp_path: Path) -> None:
+def test_photos_of_another_shape_are_said_to_be_that(tmp_path: Path) -> None:
     write(tmp_path / "in")
     for path in (tmp_path / "in" / "photos").iterdir():
         Image.open(path).crop((0, 0, WIDTH, HEIGHT // 2)).save(path)
-    with pytest.raises(SeamlineError, match=r"\(20 images: has another size than its record says\)\.$"):
+    with pytest.raises(SeamlineError, match=r"record says\); most have another shape, too, so that they were cut, "):
         pulled(tmp_path / "in", tmp_path / "out")
 
 

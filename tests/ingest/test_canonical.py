@@ -797,12 +797,34 @@ def _(coco: Dataset, folder: Path) -> object:
     return check
 
 
+@case("run lengths in the place of a polygon's points, which fill the image, or have the box's edges or the area")
+def _(coco: Dataset, folder: Path) -> object:
+    added(coco, segmentation=[[620, 5, 55, 5, 1715]], bbox=[10, 20, 2, 5], area=10)
+
+    def check(found: Record) -> None:
+        rows, columns = np.nonzero(coco_mask.decode(found["annotations"][-1]["segmentation"]))
+        assert [(columns.min(), rows.min()), (columns.max(), rows.max())] == [(10, 20), (11, 24)]
+
+    return check
+
+
 @case("RLE whose runs are not whole numbers (`5.5`)")
 def _(coco: Dataset, folder: Path) -> None:
     added(coco, segmentation={"size": [60, 40], "counts": [620, 5.5, 54.5, 5, 1715]}, bbox=[10, 20, 2, 5])
 
 
-@case("RLE whose runs do not fill its size")
+@case("RLE without its last run, or with a wrong one, that has its box's edges, or without a box its area")
+def _(coco: Dataset, folder: Path) -> object:
+    added(coco, segmentation={"size": [60, 40], "counts": [620, 5, 55, 5]}, bbox=[10, 20, 2, 5], area=10)
+
+    def check(found: Record) -> None:
+        rows, columns = np.nonzero(coco_mask.decode(found["annotations"][-1]["segmentation"]))
+        assert [(columns.min(), rows.min()), (columns.max(), rows.max())] == [(10, 20), (11, 24)]
+
+    return check
+
+
+@case("RLE whose runs do not fill its size otherwise: it may be cut short")
 def _(coco: Dataset, folder: Path) -> None:
     added(coco, segmentation={"size": [60, 40], "counts": [10, 2000]})
 
@@ -814,6 +836,16 @@ def _(coco: Dataset, folder: Path) -> object:
     def check(found: Record) -> None:
         assert found["annotations"][-1]["iscrowd"] == 1
         assert "is_crowd" not in found["annotations"][-1]
+
+    return check
+
+
+@case("`ignore` that is 1 or true (MMDetection, converters of VOC's `difficult`)")
+def _(coco: Dataset, folder: Path) -> object:
+    added(coco, ignore=True)
+
+    def check(found: Record) -> None:
+        assert found["annotations"][-1]["iscrowd"] == 1
 
     return check
 
@@ -1130,7 +1162,7 @@ def test_a_clean_dataset_passes_through_with_all_its_fields(tmp_path: Path) -> N
         "layout": "coco", "images": 6, "annotations": 12, "categories": 2,
         "files_without_record": 0, "repaired": {}, "dropped": {}, "equal_photos": 0, "crowds": None,
         "convention": None, "category_ids": None,
-        "unchecked_masks": 0,
+        "unchecked_masks": 0, "incomplete_images": 0,
     }  # fmt: skip
     assert coco["images"][0] == {"id": 1, "file_name": "001.png", "width": 40, "height": 60, "pair_id": 1}
     assert coco["annotations"][3]["scale"] == 2

@@ -5,89 +5,18 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
-import numpy.typing as npt
 import pytest
-from PIL import Image
-from pycocotools import mask as coco_mask
 
 from seamline.base.coco import Record
 from seamline.base.errors import SeamlineError
 from seamline.base.files import copy
 from seamline.ingest.canonical.contradictions import box_iou
 from seamline.ingest.canonical.dataset import canonicalise
-from seamline.ingest.canonical.source import Reading
 from seamline.ingest.layouts.coco import read
-
-HEIGHT, WIDTH = 180, 120
-DROPPED = "annotation: its box and its mask contradict each other"
-Drawn = npt.NDArray[np.uint8]
-Change = Callable[[Record], object]
-
-
-def drawn(count: int = 20) -> list[tuple[list[float], Drawn]]:
-    """Polygons of every corner of the image, and what cv2 makes of them."""
-    rng = np.random.default_rng(5)
-    shapes = []
-    for _ in range(count):
-        centre = rng.uniform((30, 30), (WIDTH - 30, HEIGHT - 30))
-        angles = np.arange(16) * np.pi / 8
-        radii = rng.uniform(18, 28, 16)
-        points = (centre + np.stack((radii * np.cos(angles), 0.8 * radii * np.sin(angles)), axis=1)).round()
-        mask = np.zeros((HEIGHT, WIDTH), np.uint8)
-        cv2.fillPoly(mask, [points.astype(np.int32)], 1)
-        shapes.append((points.ravel().tolist(), mask))
-    return shapes
-
-
-def runs(flat: Drawn) -> list[int]:
-    """Run lengths, background first: uncompressed RLE written without pycocotools."""
-    changes = np.flatnonzero(np.diff(flat, prepend=0))
-    return [int(run) for run in np.diff([0, *changes, flat.size])]
-
-
-def write(folder: Path, change: Callable[[int, Record], object] = lambda index, record: None) -> list[Drawn]:
-    """A source of a photo an annotation, polygons for the first half and RLE for the second, each changed."""
-    (folder / "photos").mkdir(parents=True)
-    coco: Record = {"images": [], "annotations": [], "categories": [{"id": 1, "name": "shirt"}]}
-    shapes = drawn()
-    for index, (polygon, mask) in enumerate(shapes):
-        name = f"{index}.png"
-        Image.fromarray(mask * 200).save(folder / "photos" / name)
-        coco["images"].append({"id": index, "file_name": name, "width": WIDTH, "height": HEIGHT})
-        left, top, width, height = cv2.boundingRect(mask)
-        record = {
-            "id": index + 1, "image_id": index, "category_id": 1, "bbox": [left, top, width, height],
-            "area": int(mask.sum()), "iscrowd": 0, "segmentation": [polygon], "mask": mask,
-        }  # fmt: skip
-        change(index, record)
-        del record["mask"]
-        coco["annotations"].append(record)
-    (folder / "a.json").write_text(json.dumps(coco))
-    return [mask for _, mask in shapes]
-
-
-def pulled(folder: Path, target: Path, **reading: Any) -> tuple[Record, dict[int, tuple[Record, Drawn]]]:
-    target.mkdir()
-    report = canonicalise(read(folder, None), target, copy, Reading(**reading))
-    found = json.loads((target / "annotations.json").read_text())
-    masks = {}
-    for record in found["annotations"]:
-        mask = record["segmentation"]
-        rle = coco_mask.merge(coco_mask.frPyObjects(mask, HEIGHT, WIDTH)) if isinstance(mask, list) else mask
-        masks[record["id"]] = record, coco_mask.decode(rle)
-    return report, masks
-
-
-def iou(first: Drawn, second: Drawn) -> float:
-    return float((first & second).sum() / (first | second).sum())
-
-
-def rle(record: Record, flat: Drawn, size: tuple[int, int] = (HEIGHT, WIDTH)) -> None:
-    record["segmentation"] = {"size": list(size), "counts": runs(flat)}
+from tests.ingest.drawn import DROPPED, HEIGHT, WIDTH, Change, Drawn, drawn, iou, pulled, rle, scale_mask, swap, write
 
 
 def as_shares(record: Record, side: float, mask: bool, box: bool) -> None:
@@ -96,15 +25,6 @@ def as_shares(record: Record, side: float, mask: bool, box: bool) -> None:
         record["segmentation"] = [points.ravel().tolist()]
     if box:
         record["bbox"] = (np.reshape(record["bbox"], (2, 2)) * side / (WIDTH, HEIGHT)).ravel().tolist()
-
-
-def scale_mask(record: Record, factor: float) -> None:
-    record["segmentation"] = [[value * factor for value in record["segmentation"][0]]]
-
-
-def swap(record: Record) -> None:
-    points = np.reshape(record["segmentation"][0], (-1, 2))[:, ::-1]
-    record["segmentation"] = [points.ravel().tolist()]
 
 
 def box(record: Record, change: Callable[[float, float, float, float], tuple[float, ...]]) -> None:
@@ -247,6 +167,26 @@ def test_what_fits_no_convention_stops_and_can_be_left_out(tmp_path: Path) -> No
     report, found = pulled(tmp_path / "in", tmp_path / "mended", convention="drop")
     assert (report["annotations"], report["dropped"]) == (15, {DROPPED: 5})
     assert all(iou(mask, masks[number - 1]) > 0.8 for number, (_, mask) in found.items())
+
+
+@pytest.mark.parametrize("case", ["y before x", "RLE in row order", "RLE of the background", "boxes y, x, h, w"])
+def test_a_small_file_in_another_convention_stops_beside_a_large_one(tmp_path: Path, case: str) -> None:
+    """Four of 44 annotations are under a tenth of the source, and all that val has."""
+    convention, change = WRITTEN[case]
+    masks = write(tmp_path / "in" / "train", shapes=drawn(40))
+    masks += write(tmp_path / "in" / "val", lambda _, record: change(record), drawn(44)[40:])
+    with pytest.raises(SeamlineError, match=rf"val/a\.json: .* 4 of 4 annotations .* pull\.convention: {convention} "):
+        pulled(tmp_path / "in", tmp_path / "out")
+    report, found = pulled(tmp_path / "in", tmp_path / "mended", convention=convention)
+    assert (report["dropped"], len(found)) == ({}, 44)
+    assert all(iou(mask, masks[number - 1]) > 0.8 for number, (_, mask) in found.items())
+
+
+def test_two_mistakes_in_a_small_file_stop_nothing(tmp_path: Path) -> None:
+    write(tmp_path / "in" / "train", shapes=drawn(40))
+    write(tmp_path / "in" / "val", lambda index, record: swap(record) if index < 2 else None, drawn(44)[40:])
+    report, _ = pulled(tmp_path / "in", tmp_path / "out")
+    assert report["dropped"] == {DROPPED: 2}
 
 
 def test_a_box_that_other_tools_round_or_count_otherwise_does_not_contradict(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import permutations
 from typing import Any
 
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 from pycocotools import mask as coco_mask
 
 from seamline.base.errors import SeamlineError
+from seamline.ingest.canonical.checks import is_crossed, is_rectangle
 from seamline.ingest.canonical.contradictions import (
     NUMBER,
     are_corners,
@@ -20,7 +22,8 @@ from seamline.ingest.canonical.contradictions import (
     readings,
 )
 from seamline.ingest.canonical.crowds import PARTS, POLYGON, RLE, mask_form
-from seamline.ingest.canonical.repair import Mended, Setting, mend_annotation
+from seamline.ingest.canonical.judging import Setting
+from seamline.ingest.canonical.repair import Mended, mend_annotation
 from seamline.ingest.canonical.tally import Side, Tally
 from tests.conftest import square
 
@@ -144,8 +147,8 @@ def test_more_than_a_tenth_of_what_can_be_checked_stops() -> None:
     tally = tally_of(0, 0)
     rle: Any = None
     record = {"segmentation": [square(1, 1, 5)], "bbox": [1, 1, 5, 5]}
-    tally.add(Mended([], rle, has_box=False), record, Setting(20, 20), "")
-    tally.add(Mended([], rle, has_box=True), record, Setting(20, 20), "")
+    tally.add(Mended([], rle, has_box=False), record, Setting(20, 20), "", list)
+    tally.add(Mended([], rle, has_box=True), record, Setting(20, 20), "", list)
     assert (tally.boxed.checked, tally.boxless.checked) == (1, 1)
     tally.boxed, tally.boxless = Side(18), Side(2, 2)  # two among twenty are mistakes, whatever the others have
     tally.check(None)
@@ -155,11 +158,47 @@ def test_more_than_a_tenth_of_what_can_be_checked_stops() -> None:
     tally.check("drop")
 
 
+@pytest.mark.parametrize(
+    ("count", "of", "stops"),
+    [(2, 2, False), (3, 12, False), (3, 11, True), (9, 40, False), (10, 99, True), (10, 100, False)],
+)
+def test_one_of_several_files_stops_where_a_few_cannot_be_mistakes(count: int, of: int, stops: bool) -> None:
+    assert Tally(of_file=True).too_many(count, of) == stops
+
+
 def test_the_convention_that_most_look_like_is_named() -> None:
     tally = tally_of(10, 9)
     tally.boxed.looks.update({"rows": 3, "swapped": 6, "flipped": 2})
     with pytest.raises(SeamlineError, match=r"pull\.convention: swapped reads"):
         tally.check(None)
+
+
+@pytest.mark.parametrize("upright", [True, False])
+@pytest.mark.parametrize("order", list(permutations(range(4))))
+def test_four_corners_are_a_rectangle_or_cross(order: tuple[int, ...], upright: bool) -> None:
+    """What they cover as pycocotools fills it is about half of the rectangle, or of the trapezoid, if sides cross."""
+    corners = [[20, 20], [60, 20], [60 if upright else 55, 50], [20 if upright else 25, 50]]
+    outline = [value for number in order for value in corners[number]]
+    closed = outline + outline[:2]
+    covered, whole = coco_mask.area(coco_mask.frPyObjects([outline, np.ravel(corners).tolist()], 80, 80))
+    crossed = bool(covered < 0.6 * whole)
+    assert (is_crossed([outline]), is_crossed([closed])) == (crossed, crossed)
+    assert is_rectangle([outline]) == is_rectangle([closed]) == (upright and not crossed)
+
+
+def test_other_masks_have_no_sides_that_cross() -> None:
+    for segmentation in ([[1, 1, 5, 1, 5, 5]], [square(1, 1, 5)] * 2, {"size": [5, 5], "counts": [25]}):
+        assert not is_crossed(segmentation)
+
+
+def test_points_in_an_order_that_crosses_are_said(capsys: pytest.CaptureFixture[str]) -> None:
+    tally = Tally()
+    tally.masks, tally.crossed = 10, 1
+    tally.say(None)
+    assert capsys.readouterr().out == ""
+    tally.crossed = 2
+    tally.say(None)
+    assert "2 of 10 masks have four points in an order in which their sides cross" in capsys.readouterr().out
 
 
 def test_more_than_a_tenth_of_upright_rectangles_is_said(capsys: pytest.CaptureFixture[str]) -> None:

@@ -13,6 +13,7 @@ from pycocotools.coco import COCO
 
 from seamline.ingest.canonical.crowds import Crowds, mask_form
 from tests.conftest import square, write_dataset
+from tests.ingest.drawn import drawn, pulled, write
 from tests.stages.test_stage import run_stage, with_params
 
 
@@ -42,6 +43,13 @@ def rle(y: int) -> dict[str, Any]:
         ([(rle(5), 1), (rle(9), 0)], None),
         ([(rle(5), 1), ([square(8, 5, 20)], 0), ([square(8, 5, 9)], 1)], None),
         ([(rle(5), 0), ([square(8, 5, 20)], 0)], None),
+        ([(rle(5), 1)] * 9 + [(rle(5), 0)] + [([square(8, 5, 20)], 0)] * 4, "9 of 10 of RLE, none of the 4 others"),
+        ([(rle(5), 1)] * 8 + [(rle(5), 0)] + [([square(8, 5, 20)], 0)] * 4, None),
+        (
+            [(rle(5), 1)] * 9 + [([square(8, 5, 9)], 1)] + [([square(8, 5, 20)], 0)] * 9,
+            "all 9 of RLE, 1 of the 10 others",
+        ),
+        ([(rle(5), 1)] * 9 + [([square(8, 5, 9)], 1)] + [([square(8, 5, 20)], 0)] * 8, None),
         ([], None),
     ],
 )
@@ -99,6 +107,49 @@ def test_crowds_can_be_taken_for_instances(tmp_path: Path) -> None:
     assert "6 images, 6 short sleeve top, 6 trousers\n" in said
     masks = [coco.annToMask(coco.anns[number]).sum() for number in (1, 2, 3)]
     assert masks == [400, 400, 400]
+
+
+def test_a_photo_whose_annotations_pull_left_out_is_not_background(tmp_path: Path) -> None:
+    """Photo 1 has boxes alone, photo 2 a top and a box of trousers, photo 3 one of each twice; 4 to 6 are empty."""
+    made(tmp_path / "in", {})
+    coco = json.loads((tmp_path / "in" / "instances.json").read_text())
+    for number in (0, 1, 3):
+        del coco["annotations"][number]["segmentation"]
+    coco["annotations"] = [*coco["annotations"][:6], {**coco["annotations"][4], "id": 99}]
+    (tmp_path / "in" / "instances.json").write_text(json.dumps(coco))
+    said, _, report = chosen(tmp_path)
+    assert "dropped 3: annotation: has a box and no mask" in said
+    assert json.loads((tmp_path / "raw" / "annotations.json").read_text())["incomplete"] == [1, 2]
+    assert json.loads((tmp_path / "raw-report.json").read_text())["incomplete_images"] == 2
+    found = COCO(tmp_path / "subset" / "annotations.json")
+    assert 1 not in found.getImgIds() and {2, 3} < set(found.getImgIds())
+    assert report["images_of_left_out_instances_only"] == 1
+    _, found, _ = chosen(tmp_path, classes={"trousers": ["trousers"]})  # of photo 2 nobody knows where they are
+    assert not {1, 2} & set(found.getImgIds()) and 3 in found.getImgIds()
+
+
+def test_one_of_several_files_without_a_usable_mask_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Its photos may be divided among all splits, and none of them is background."""
+    write(tmp_path / "in" / "train")
+    write(tmp_path / "in" / "val", lambda _, record: record.pop("segmentation"), drawn(24)[20:])
+    report, found = pulled(tmp_path / "in", tmp_path / "out")
+    assert (report["incomplete_images"], len(found)) == (4, 20)
+    said = "val/a.json: no annotation of it can be used (4 annotations: has a box and no mask)"
+    assert said in capsys.readouterr().out
+
+
+def test_what_says_ignore_is_not_trained_on(tmp_path: Path) -> None:
+    """As in MMDetection's CocoDataset; pycocotools knows iscrowd alone, and would count it."""
+    made(tmp_path / "in", {})
+    coco = json.loads((tmp_path / "in" / "instances.json").read_text())
+    for record, value in zip(coco["annotations"], (1, True, "1", 0, False, "0", None), strict=False):
+        record["ignore"] = value
+    (tmp_path / "in" / "instances.json").write_text(json.dumps(coco))
+    said, chosen_coco, report = chosen(tmp_path)
+    assert "repaired 3: annotation: says ignore, taken for a crowd" in said
+    assert chosen_coco.getImgIds() == [2, 3, 4, 5, 6]  # photo 1 shows what is ignored alone, and is no background
+    assert chosen_coco.getAnnIds(iscrowd=True) == [3]
+    assert report["crowds"] == 1
 
 
 def test_a_dataset_of_crowds_alone_stops_and_names_the_parameter(tmp_path: Path) -> None:

@@ -263,3 +263,11 @@ def test_another_picture_of_its_stem_is_not_taken(name: str, paths: list[str]) -
 
 def test_the_other_half_of_a_pair_is_not_taken() -> None:
     assert names_to_paths(["1.jpg", "1.tif"], ["1.jpg", "1.png"]).paths == {"1.jpg": "1.jpg"}
+
+
+def test_one_file_with_the_prefix_of_uploads_is_another_photo() -> None:
+    """Label Studio puts it before all names: beside photos without it, such a file comes from somewhere else."""
+    names = [f"{number}.jpg" for number in range(4)]
+    assert matched(names, ["0.jpg", "1.jpg", "2.jpg", "deadbeef-3.jpg"]) == {name: name for name in names[:3]}
+    uploads = [f"deadbee{number}-{number}.jpg" for number in range(1, 4)]
+    assert matched(names, ["0.jpg", *uploads]) == dict(zip(names, ["0.jpg", *uploads], strict=True))

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, TiffImagePlugin
 
 from seamline.base.errors import SeamlineError
 from seamline.base.files import copy
@@ -24,6 +25,7 @@ from seamline.ingest.canonical.images import (
 )
 from seamline.ingest.canonical.source import Reading
 from seamline.ingest.layouts.coco import read
+from tests.conftest import square
 
 OTHER_SIZE = "image: has another size than its record says"
 
@@ -117,6 +119,28 @@ def test_the_user_says_how_masks_lie(tmp_path: Path, orientation: int, conventio
     assert inside.min() == 255 and picture.sum() == inside.sum()
 
 
+@pytest.mark.parametrize("depth", [np.uint8, np.uint16])
+@pytest.mark.parametrize("orientation", range(2, 9))
+def test_a_tiff_is_turned_back_too(tmp_path: Path, orientation: int, depth: type[Any]) -> None:
+    """OpenCV turns every TIFF as its orientation says, also when it is asked not to; the pixels are numpy's."""
+    stored = np.random.default_rng(1).integers(0, np.iinfo(depth).max, (60, 40), dtype=depth, endpoint=True)
+    tags = TiffImagePlugin.ImageFileDirectory_v2()
+    tags[0x0112] = orientation
+    (tmp_path / "in").mkdir()
+    Image.fromarray(stored).save(tmp_path / "in" / "a.tif", tiffinfo=tags)
+    record = {"id": 1, "image_id": 1, "category_id": 1, "segmentation": [square(5, 35, 20)], "iscrowd": 0}
+    coco = {
+        "images": [{"id": 1, "file_name": "a.tif", "width": 40, "height": 60}],
+        "annotations": [record],
+        "categories": [{"id": 1, "name": "shirt"}],
+    }
+    (tmp_path / "in" / "a.json").write_text(json.dumps(coco))
+    (tmp_path / "out").mkdir()
+    canonicalise(read(tmp_path / "in", None), tmp_path / "out", copy, Reading("as_stored"))
+    picture = np.asarray(Image.open(tmp_path / "out" / "images" / "a.png"))[:, :, 0]
+    assert np.array_equal(picture, stored if depth == np.uint8 else stored >> 8)
+
+
 def test_an_image_that_exif_does_not_turn_has_its_size_or_none() -> None:
     assert entry_problem(entry_of(60, 40, 1, (60, 40)), 0, 0) is None
     assert entry_problem(entry_of(None, None, 1, (60, 40)), 0, 0) is None
@@ -144,4 +168,6 @@ def test_the_hint_is_what_most_photos_of_another_size_are() -> None:
     scaled, exchanged = entry_of(100, 200, 1, (50, 100)), entry_of(100, 200, 1, (200, 100))
     assert "pull.convention: scaled" in other_size_hint([exchanged, scaled, scaled])
     assert "pull.convention: exchanged" in other_size_hint([scaled, exchanged, exchanged])
-    assert other_size_hint([entry_of(100, 200, 1, (50, 50))]) == ""
+    assert other_size_hint([scaled, entry_of(100, 200, 1, (50, 50)), entry_of(300, 200, 1, (50, 50))]).startswith(
+        "most have another shape, too"
+    )

@@ -9,6 +9,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import PIL.Image
 import pytest
@@ -140,3 +141,33 @@ def test_what_others_print_while_photos_are_read_is_not_lost_afterwards(capfd: p
     assert list(read_pictures([])) == []
     os.write(2, b"after")
     assert capfd.readouterr().err.endswith("after")
+
+
+@pytest.mark.parametrize("suffix", ["png", "tif"])
+@pytest.mark.parametrize(
+    ("bits", "channels", "said"), [(12, 1, 12), (12, 3, 12), (14, 1, 14), (15, 1, None), (16, 3, None), (8, 1, None)]
+)
+def test_a_photo_of_16_bits_that_is_nearly_black_is_said(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], suffix: str, bits: int, channels: int, said: int | None
+) -> None:
+    """Noise of so many bits, with one white pixel, as OpenCV writes it; of 8 bits nothing is lost."""
+    noise = np.random.default_rng(1).integers(0, 2**bits, (60, 40, channels), dtype=np.uint16)
+    noise[0, 0] = 65_535
+    (tmp_path / "in" / "images").mkdir(parents=True)
+    picture = noise.astype(np.uint8) if bits == 8 else noise
+    cv2.imwrite(str(tmp_path / "in" / "images" / f"1.{suffix}"), picture)
+    record = {"id": 1, "image_id": 1, "category_id": 1, "segmentation": [square(5, 5, 20)], "iscrowd": 0}
+    coco = {
+        "images": [{"id": 1, "file_name": f"1.{suffix}", "width": 40, "height": 60}],
+        "annotations": [record],
+        "categories": [{"id": 1, "name": "shirt"}],
+    }
+    (tmp_path / "in" / "a.json").write_text(json.dumps(coco))
+    (tmp_path / "out").mkdir()
+    assert canonicalise(read(tmp_path / "in", None), tmp_path / "out", copy)["images"] == 1
+    printed = capsys.readouterr().out
+    assert ("read as nearly black" in printed) == (said is not None)
+    assert (
+        said is None
+        or f"1 photo of 16 bits a channel, such as 1.{suffix}, with values in the lower {said} bits" in printed
+    )

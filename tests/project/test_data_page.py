@@ -42,22 +42,41 @@ HELD_BY = {
         "ingest/test_archives::test_names_in_tars_that_are_not_utf_8",
         "ingest/test_matching::test_names_that_differ_in_their_form_alone",
     ],
+    "PNG and TIFF of 16 bits that use the lower 14 or fewer, as sensors of 12 bits do: of the upper 8, which are read, "
+    "almost nothing is left": ["ingest/test_usable_photos::test_a_photo_of_16_bits_that_is_nearly_black_is_said"],
     "crowds (`iscrowd: 1`)": [
         "ingest/test_crowds::test_crowds_can_be_taken_for_instances",
         "ingest/test_exports::test_photo_for_photo_and_mask_for_mask",
     ],
-    "every mask of a form (RLE, several parts) is a crowd, and no other is, with five crowds or more, or nothing "
-    "but crowds: a tool's habit": [
+    "nine in ten masks of a form (RLE, several parts) or more are crowds, and one in ten of the others or fewer, with "
+    "five such masks or more, or no others: a tool's habit": [
         "ingest/test_crowds::test_a_habit_is_said",
     ],
-    "boxes that agree with their masks beside areas that do not, in over half of the annotations": [
+    "one of several files, in which more than a tenth of the annotations contradict themselves, if those are 10 or "
+    "more, or 3 or more and over a quarter": [
+        "ingest/test_contradictions::test_a_small_file_in_another_convention_stops_beside_a_large_one",
+        "ingest/test_contradictions::test_two_mistakes_in_a_small_file_stop_nothing",
+        "ingest/test_conventions::test_one_of_several_files_stops_where_a_few_cannot_be_mistakes",
+    ],
+    "boxes that agree with their masks beside areas that do not, in over a tenth of the annotations, or of one of "
+    "several files": [
+        "ingest/test_witnesses::test_areas_of_a_part_of_a_file_are_said",
         "ingest/test_witnesses::test_boxes_that_agree_beside_areas_that_do_not_are_said",
     ],
-    "masks with neither a box nor an area, of which an RLE's shape says nothing either": [
-        "ingest/test_boxless::test_what_nothing_can_be_held_to_is_counted",
-        "ingest/test_boxless::test_outlines_without_box_and_area_are_counted",
+    "masks of four points whose sides cross, in over a tenth: the points may be in a wrong order, and the mask is two "
+    "triangles": [
+        "ingest/test_conventions::test_four_corners_are_a_rectangle_or_cross",
+        "ingest/test_conventions::test_points_in_an_order_that_crosses_are_said",
     ],
-    "RLE without box and area, of which over half (10 or more) cover all four corners of their photo: the background": [
+    "outlines without a box: their area is the same wherever they lie; and RLE without one of which neither area nor "
+    "shape says anything, as the shape does on square photos only beside others": [
+        "ingest/test_boxless::test_other_photos_tell_which_way_the_runs_go",
+        "ingest/test_boxless::test_what_nothing_can_be_held_to_is_counted",
+        "ingest/test_boxless::test_outlines_without_a_box_are_counted",
+    ],
+    "RLE without box and area, of which over half (10 or more, of one of several files 3) cover all four corners of "
+    "their photo: the background": [
+        "ingest/test_boxless::test_four_corners_in_one_of_several_files",
         "ingest/test_boxless::test_without_an_area_four_corners_do",
     ],
     "outlines and boxes that agree with each other, over a tenth of which leave their photo, and none with y before "
@@ -71,6 +90,7 @@ HELD_BY = {
     "photos of another size than their records say": [
         "ingest/test_boxless::test_photos_enlarged_after_annotation",
         "ingest/test_boxless::test_some_photos_of_another_size_are_said",
+        "ingest/test_boxless::test_photos_of_another_shape_are_said_to_be_that",
         "ingest/test_boxless::test_width_and_height_exchanged_in_the_records",
     ],
     "no mask (of 10 or more) reaches beyond three quarters of its photo, and masks begin nearer to the left or upper "
@@ -94,6 +114,12 @@ HELD_BY = {
     "images that show crowds only": [
         "ingest/test_crowds::test_a_photo_of_crowds_alone_is_not_background",
         "ingest/test_exports::test_photos_of_brush_masks_alone_are_not_background",
+    ],
+    "images of which `pull` left an annotation out, and that show no other of the chosen classes": [
+        "ingest/test_crowds::test_a_photo_whose_annotations_pull_left_out_is_not_background",
+    ],
+    "one of several files without any annotation that can be used, such as boxes without masks": [
+        "ingest/test_crowds::test_one_of_several_files_without_a_usable_mask_is_said",
     ],
     "nothing but crowds": [
         "ingest/test_crowds::test_a_dataset_of_crowds_alone_stops_and_names_the_parameter",

@@ -37,8 +37,8 @@ from tests import warm
 from tests.base.test_parallel import square_of
 from tests.benchmark.test_engine_process import die, hang, started
 from tests.conftest import PROJECT, REPORTS, TINY, WORKSPACE, Project, checked_out, merged, square, write_dataset
+from tests.ingest.drawn import runs
 from tests.ingest.test_archives import make_zip
-from tests.ingest.test_contradictions import runs
 from tests.s3 import CREDENTIALS, Bucket, Fault, first, status
 from tests.stages.test_stage import with_params
 
@@ -707,8 +707,8 @@ def both_y_before_x(bench: Bench) -> Said:
 
 
 @produces(
-    "pull.source: ... of ... masks without box and area cover all four corners of their photo; they look like ..., "
-    "which pull.convention: ... reads; pull.convention: pixels takes them as they are."
+    "...: annotation ...: ... of ... masks without box and area cover all four corners of their photo; they look like "
+    "..., which pull.convention: ... reads; pull.convention: pixels takes them as they are."
 )
 def backgrounds(bench: Bench) -> Said:
     def change(coco: Any) -> None:

@@ -8,7 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -18,7 +18,7 @@ from seamline.models.detections import Detections
 from seamline.service.admission import Admission
 from seamline.service.app import App
 from seamline.service.keys import Keys
-from seamline.service.running import app_to_server, listen
+from seamline.service.running import Stopping, app_to_server, listen
 from seamline.service.schemas import About, LimitsAbout, ModelAbout
 from seamline.service.serving import Server
 from seamline.service.settings import Settings
@@ -72,7 +72,11 @@ class HeldDetector:
 class Held(Address):
     detector: HeldDetector
     app: App
-    connections: set[Any] = field(default_factory=set)
+    server: Stopping
+
+    @property
+    def connections(self) -> set[Any]:
+        return self.server.server_state.connections
 
     @property
     def admission(self) -> Admission:
@@ -94,7 +98,7 @@ def held(settings: Settings | None = None, keys: Keys | None = None, only_local:
     thread.start()
     until(lambda: stopping.started)
     try:
-        yield Held(host, port, detector, app, stopping.server_state.connections)
+        yield Held(host, port, detector, app, stopping)
         detector.gate.set()
         until(lambda: app.admission.photos == 0 and app.admission.body_bytes == 0)
     finally:

@@ -103,7 +103,7 @@ def served(model: Path, folder: Path, *options: str, **environment: str) -> Iter
 def request(
     method: str = "GET",
     path: str = "/v1/about",
-    headers: Mapping[str, str] | None = None,
+    headers: Mapping[str, str | None] | None = None,
     body: bytes | None = None,
     version: str = "1.1",
 ) -> bytes:

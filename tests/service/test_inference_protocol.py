@@ -355,6 +355,7 @@ REFUSED: list[tuple[Any, bytes, str | None, str]] = [
     ({"inputs": [IMAGE], "parameters": {"binary_data_output": "yes"}}, b"", None, "true or false"),
     ({"inputs": [IMAGE], "parameters": {"confidence": 2}}, b"", None, "<= 1"),
     ({"inputs": [IMAGE], "parameters": {"confidence": "0.5"}}, b"", None, "Expected `float"),
+    ({"inputs": [IMAGE], "parameters": {"masks": "x" * 50_000}}, b"", None, "Invalid enum value"),
     ({"inputs": [IMAGE], "parameters": {"masks": "all"}}, b"", None, "Invalid enum value"),
     ({"inputs": [IMAGE], "parameters": {"classes": [1]}}, b"", None, "Expected `str`"),
     ({"inputs": [IMAGE], "parameters": {"confidance": 0.5}}, b"", None, "unknown field `confidance`"),

@@ -427,6 +427,17 @@ class TestConnections:
             until(lambda: service.admission.photos == 1)
 
 
+class TestStopping:
+    def test_what_does_not_end_in_time_is_refused_in_a_sentence(self) -> None:
+        with held(Settings(answer_seconds=1)) as service, service.connect() as connection:
+            connection.sendall(photo_request(b"x" * 1000)[:-1])
+            until(lambda: service.admission.body_bytes > 0)
+            service.server.should_exit = True
+            reply = read_reply(connection)
+            assert (reply.status, reply.detail) == (503, "The service is stopping.")
+            assert has_ended(connection)
+
+
 class TestKeys:
     @pytest.mark.parametrize(
         ("headers", "known"),
@@ -466,7 +477,12 @@ class TestKeys:
         keys = Keys([KEY, *(f"{number:016}" for number in range(9))])
         compared: list[tuple[bytes, bytes]] = []
         compare = hmac.compare_digest
-        monkeypatch.setattr(hmac, "compare_digest", lambda a, b: bool(compared.append((a, b))) or compare(a, b))
+
+        def noted(one: bytes, other: bytes) -> bool:
+            compared.append((one, other))
+            return compare(one, other)
+
+        monkeypatch.setattr(hmac, "compare_digest", noted)
         for sent in (KEY, "0" * 16, "wrong", "0" * 15 + "8"):
             compared.clear()
             keys.knows(None, sent.encode())
@@ -486,6 +502,8 @@ class TestHosts:
             ("localhost:8000", None, 200),
             ("LOCALHOST.:8000", None, 200),
             ("127.0.0.1:1", None, 200),
+            ("127.0.0.2:8000", None, 200),
+            ("128.0.0.1:8000", None, 421),
             ("[::1]:8000", None, 200),
             ("", None, 421),
             ("evil.example", None, 421),

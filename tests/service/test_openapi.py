@@ -32,7 +32,8 @@ def asked(service: Served, examples: int) -> Counter[tuple[str, int]]:
     schema.validate()
     seen: Counter[tuple[str, int]] = Counter()
     excluded = [CHECKS.get_one(NOT_KNOWN)]
-    for operation in schema.get_all_operations():
+    operations: Any = schema.get_all_operations()
+    for operation in operations:
         for mode in GenerationMode:
             try_all(operation.ok(), mode, examples, address, excluded, seen)
     return seen

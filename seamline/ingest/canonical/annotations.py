@@ -17,10 +17,13 @@ from seamline.ingest.canonical.crowds import Crowds, mask_form
 from seamline.ingest.canonical.details import detail_of
 from seamline.ingest.canonical.identities import assigned_numbers, found_in, is_changed, is_identity, lookup, record_of
 from seamline.ingest.canonical.images import Entry, canonical_size
-from seamline.ingest.canonical.repair import Contradiction, Mended, Setting, mend_annotation
+from seamline.ingest.canonical.judging import Contradiction, Setting
+from seamline.ingest.canonical.repair import Mended, mend_annotation
 from seamline.ingest.canonical.source import Part, Raw, Reading
 from seamline.ingest.canonical.survey import check_extents, find_followers, plan_of, setting_of, surveyed
-from seamline.ingest.canonical.tally import Tally
+from seamline.ingest.canonical.tally import Tallies
+
+DOUBLE = "annotation: has the mask and class of another of its image"
 
 
 class Images:
@@ -83,10 +86,10 @@ def canonical_annotations(
     category_ids: Sequence[CategoryIds],
     changes: Changes,
     crowds: Crowds,
-    tally: Tally,
+    tallies: Tallies,
     reading: Reading,
 ) -> Iterator[Record]:
-    """Every usable annotation in the order of the ids; changes, crowds and tally are complete after the last one.
+    """Every usable annotation in the order of the ids; changes, crowds and tallies are complete after the last one.
 
     Ids are at least 1: pycocotools takes a match with an instance of id 0 for no match.
 
@@ -118,25 +121,25 @@ def canonical_annotations(
             form = mask_form(record.get("segmentation"))
             setting = setting_of(entry, plans[part], reading.convention)
             where = f"{parts[part].title}: annotation {record.get('id')!r}"
-            mended = mended_and_told(record, entry, setting, tally, where)
+            mended = mended_and_told(record, entry, part, setting, tallies, where)
             refuse_double(masks, entry, category, record, mended)
         except Unusable as unusable:
             place = place_of(parts[part], entry, record, images[part])
             changes.drop(str(unusable), place, detail_of(unusable, record, entry))
+            tallies.incomplete |= {entry.number} if entry and str(unusable) != DOUBLE else set()
             continue
         crowds.count(form, record["iscrowd"])
-        tally.add(mended, record, setting, where)
+        tallies.add(part, mended, record, setting, where)
         repairs += mended.repairs
         identity = record.get("id")
         if is_changed(numbers[index], identity):
             repairs.append("annotation: id numbered anew, as it was missing, zero, text or taken")
             record |= {} if identity is None else {"source_id": record.get("source_id", identity)}
-        if repairs:
-            for reason in repairs:
-                changes.repair(reason, place_of(parts[part], entry, record, images[part]))
+        for reason in repairs:
+            changes.repair(reason, place_of(parts[part], entry, record, images[part]))
         yield {**record, "id": numbers[index], "image_id": entry.number, "category_id": category}
-    tally.check(reading.convention)
-    tally.say(reading.convention)
+    tallies.check(reading.convention)
+    tallies.say(reading.convention)
 
 
 def entries_by_id(entries: Sequence[Entry], parts: int) -> list[dict[Any, Entry]]:
@@ -148,14 +151,14 @@ def entries_by_id(entries: Sequence[Entry], parts: int) -> list[dict[Any, Entry]
     return found
 
 
-def mended_and_told(record: Record, entry: Entry, setting: Setting, tally: Tally, where: str) -> Mended:
-    """The annotation mended in place; what says something of the whole source goes to `tally`."""
+def mended_and_told(record: Record, entry: Entry, part: int, setting: Setting, tallies: Tallies, where: str) -> Mended:
+    """The annotation mended in place; what says something of the whole source or file goes to `tallies`."""
     if entry.upright:
-        tally.add_turned(record.get("segmentation"), setting, where)
+        tallies.add_turned(part, record.get("segmentation"), setting, where)
     try:
         return mend_annotation(record, setting)
     except Contradiction as contradiction:
-        tally.add_contradiction(contradiction, setting, where)
+        tallies.add_contradiction(part, contradiction, setting, where)
         raise
 
 
@@ -176,7 +179,7 @@ def refuse_double(masks: set[int], entry: Entry, category: int, record: Record, 
     """Raises Unusable when an annotation before has the same mask: for pycocotools it would be missed for ever."""
     key = hash((entry.number, category, record["iscrowd"], mended.rle["counts"]))
     if key in masks:
-        raise Unusable("annotation: has the mask and class of another of its image")
+        raise Unusable(DOUBLE)
     masks.add(key)
 
 

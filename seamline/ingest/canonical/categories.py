@@ -10,8 +10,7 @@ from seamline.base.coco import Record
 from seamline.base.errors import SeamlineError
 from seamline.base.escaping import has_control_character
 from seamline.ingest.canonical.changes import Changes, Place
-from seamline.ingest.canonical.identities import assigned_numbers, is_changed, is_identity, lookup
-from seamline.ingest.canonical.repair import whole_number
+from seamline.ingest.canonical.identities import assigned_numbers, is_changed, is_identity, lookup, whole_number
 from seamline.ingest.canonical.source import Part
 
 

@@ -10,8 +10,10 @@ import numpy as np
 from seamline.masks.rle import counts_to_runs
 
 MAX_RUN_CHARACTERS = 7  # of one number in compressed RLE: 35 bits
+Point = tuple[float, float]
 FAR_OUTSIDE = "annotation: a coordinate lies far outside the image"
 OTHER_SIZE = "annotation: its RLE is of another size than its image"
+UNFILLED = "annotation: its RLE's runs do not fill its size"
 
 
 class Unusable(Exception):
@@ -40,7 +42,7 @@ def check_rle(segmentation: dict[str, Any], height: int, width: int) -> None:
     if isinstance(counts, list) and any(isinstance(run, float) for run in counts):  # whole ones are integers by now
         raise Unusable("annotation: its RLE's runs are not whole numbers")
     if not fills(counts, height * width):
-        raise Unusable("annotation: its RLE's runs do not fill its size")
+        raise Unusable(UNFILLED)
 
 
 def fills(counts: Any, pixels: int) -> bool:
@@ -78,11 +80,45 @@ def is_box(box: Any) -> TypeGuard[list[float]]:
 
 
 def is_rectangle(segmentation: Any) -> bool:
-    """Whether a mask is one upright rectangle: a box's four corners."""
-    if not isinstance(segmentation, list) or len(segmentation) != 1 or not 8 <= len(segmentation[0]) <= 10:
+    """Whether a mask is one upright rectangle: a box's four corners, one after the other."""
+    corners = four_corners(segmentation)
+    if corners is None or len(set(corners)) < 4:
         return False
-    xs, ys = segmentation[0][::2], segmentation[0][1::2]
-    if len(xs) == 5 and (xs[0], ys[0]) != (xs[4], ys[4]):
+    axes = [[first[axis] == second[axis] for axis in range(2)] for first, second in sides(corners)]
+    return axes in ([[True, False], [False, True]] * 2, [[False, True], [True, False]] * 2)
+
+
+def is_crossed(segmentation: Any) -> bool:
+    """Whether a mask is four points in an order in which two of its sides cross, as a bow tie's do."""
+    corners = four_corners(segmentation)
+    if corners is None:
         return False
-    corners = set(zip(xs, ys, strict=True)) if len(xs) == len(ys) else set()
-    return len(corners) == 4 and len(set(xs)) == len(set(ys)) == 2
+    first, second, third, fourth = sides(corners)
+    return do_cross(*first, *third) or do_cross(*second, *fourth)
+
+
+def four_corners(segmentation: Any) -> list[Point] | None:
+    """The points of a mask of one polygon of four points, whose first may be there once more at the end."""
+    if not isinstance(segmentation, list) or len(segmentation) != 1 or len(segmentation[0]) not in (8, 10):
+        return None
+    points = list(zip(segmentation[0][::2], segmentation[0][1::2], strict=True))
+    return points[:4] if len(points) == 4 or points[4] == points[0] else None
+
+
+def sides(points: list[Point]) -> list[tuple[Point, Point]]:
+    return list(zip(points, points[1:] + points[:1], strict=True))
+
+
+def do_cross(first: Point, second: Point, third: Point, fourth: Point) -> bool:
+    """Whether two lines cross between their ends: those of each lie on both sides of the other."""
+    ends = (
+        turn(first, second, third) * turn(first, second, fourth),
+        turn(third, fourth, first) * turn(third, fourth, second),
+    )
+    return max(ends) < 0
+
+
+def turn(first: Point, second: Point, third: Point) -> float:
+    """Above zero where the way turns left at the second point, below where it turns right."""
+    (x, y), (a, b), (c, d) = first, second, third
+    return (a - x) * (d - y) - (b - y) * (c - x)

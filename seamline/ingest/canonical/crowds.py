@@ -6,7 +6,9 @@ from collections import Counter
 from typing import Any
 
 RLE, PARTS, POLYGON = "RLE", "several polygons", "one polygon"
+FORMS = (RLE, PARTS, POLYGON)
 MIN_CROWDS = 5  # beside other masks: a crowd or two may well be crowds
+MOST = 0.9  # of the masks of a form; a few may have been drawn by another hand
 
 
 class Crowds:
@@ -19,25 +21,30 @@ class Crowds:
         self.counts[form, iscrowd] += 1
 
     def habit(self) -> str | None:
-        """A sentence where every mask of a form is a crowd and none of the others is; None where that is not so.
+        """A sentence where almost every mask of a form is a crowd and almost none of the others is, else None.
 
-        Nor where crowds are too few to be a habit.
+        Nor is it said where crowds are too few to be a habit.
 
         COCO's own files are so too, and mean it: nothing but a look at the photos shows which it is.
         """
-        forms = {form for form, _ in self.counts}
-        crowds = [form for form in (RLE, PARTS, POLYGON) if self.counts[form, 1]]
-        if not crowds or any(self.counts[form, 0] for form in crowds):
+        totals = {form: self.counts[form, 0] + self.counts[form, 1] for form in FORMS}
+        crowds = [form for form in FORMS if totals[form] and self.counts[form, 1] >= MOST * totals[form]]
+        others = [form for form in FORMS if totals[form] and form not in crowds]
+        odd, total = sum(self.counts[form, 1] for form in others), sum(totals[form] for form in others)
+        if not crowds or total - odd < MOST * total:
             return None
-        if sum(self.counts[form, 1] for form in crowds) < MIN_CROWDS and len(crowds) < len(forms):
+        if others and sum(self.counts[form, 1] for form in crowds) < MIN_CROWDS:
             return None
-        counts = " and ".join(f"all {self.counts[form, 1]} of {form}" for form in crowds)
-        others = sum(self.counts[form, 0] for form in forms)
-        which = f"{counts}, none of the {others} others" if others else f"{counts}, no others"
+        counts = " and ".join(f"{amount(self.counts[form, 1], totals[form])} of {form}" for form in crowds)
+        which = f"{counts}, {odd or 'none'} of the {total} others" if others else f"{counts}, no others"
         return (
             f"iscrowd is 1 for masks by their form ({which}): COCO's own crowds, which are not trained on, or a tool's "
             "habit; then subset.crowd: instances takes them for instances"
         )
+
+
+def amount(count: int, of: int) -> str:
+    return f"all {count}" if count == of else f"{count} of {of}"
 
 
 def mask_form(segmentation: Any) -> str:

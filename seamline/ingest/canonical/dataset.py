@@ -20,6 +20,7 @@ from seamline.base.escaping import to_terminal
 from seamline.base.files import sha256_of
 from seamline.ingest.canonical.annotations import canonical_annotations
 from seamline.ingest.canonical.categories import canonical_categories
+from seamline.ingest.canonical.changes import Changes
 from seamline.ingest.canonical.crowds import Crowds
 from seamline.ingest.canonical.images import (
     OF_IMAGES,
@@ -31,8 +32,8 @@ from seamline.ingest.canonical.images import (
     readable_entries,
     usable_entries,
 )
-from seamline.ingest.canonical.source import Reading, Source
-from seamline.ingest.canonical.tally import Tally
+from seamline.ingest.canonical.source import Part, Reading, Source
+from seamline.ingest.canonical.tally import Tallies
 
 
 def canonicalise(
@@ -55,7 +56,7 @@ def canonicalise(
         place_image(entry, target / "images", place)
     equal = equal_photos(entries)
     say_equal(equal)
-    crowds, tally, count = Crowds(), Tally(), 0
+    crowds, tallies, count = Crowds(), Tallies(len(source.parts)), 0
 
     def tallied(annotations: Iterable[Record]) -> Iterator[Record]:
         nonlocal count
@@ -63,16 +64,18 @@ def canonicalise(
             count += 1
             yield annotation
 
-    annotations = tallied(canonical_annotations(source.parts, entries, category_ids, changes, crowds, tally, reading))
+    annotations = tallied(canonical_annotations(source.parts, entries, category_ids, changes, crowds, tallies, reading))
     write_coco(
         target / "annotations.json",
         (canonical_image(entry, source.parts[entry.part].split) for entry in entries),
         annotations,
         categories,
         source.attributes,
+        tallies.incomplete,
     )
     dropped = changes.counts("dropped")
     check_any_left(source.parts[0].title, count, dropped)
+    say_lost_files(source.parts, tallies, changes)
     return {
         "layout": source.layout,
         "images": len(entries),
@@ -88,7 +91,8 @@ def canonicalise(
         "convention": reading.convention,
         "category_ids": reading.category_ids,
         "crowds": crowds.habit(),
-        "unchecked_masks": tally.unchecked,
+        "unchecked_masks": tallies.source.unchecked,
+        "incomplete_images": len(tallies.incomplete),
     }
 
 
@@ -111,6 +115,20 @@ def check_any_left(title: str, count: int, dropped: Mapping[str, int]) -> None:
         print(f"{to_terminal(title)}: has no annotation; all its images are background")
 
 
+def say_lost_files(parts: Sequence[Part], tallies: Tallies, changes: Changes) -> None:
+    """Names those of several files without an annotation that can be used."""
+    lost = [
+        part.title for part, tally in zip(parts, tallies.files, strict=False) if part.annotations and not tally.masks
+    ]
+    for title in lost:
+        counts = Counter(
+            change.reason
+            for change in changes.rows
+            if change.place.annotation_file == title and change.verb == "dropped" and "annotation:" in change.reason
+        )
+        print(f"{to_terminal(title)}: no annotation of it can be used ({reasons(counts)})")
+
+
 def numbered_entries(source: Source, convention: str | float | None) -> list[Entry]:
     """The images that can be used, each with its number and name; raises SeamlineError when there are none."""
     changes = source.changes
@@ -129,8 +147,21 @@ def numbered_entries(source: Source, convention: str | float | None) -> list[Ent
             )
         if loss.hint:
             print(f"{to_terminal(title)}: {counted(loss.photos, 'photo')} {loss.what}; {loss.hint}")
+    say_dark(entries)
     number_entries(entries, source.parts, changes)
     return entries
+
+
+def say_dark(entries: Sequence[Entry]) -> None:
+    """Photos as sensors and X-ray software write them: all here reads the upper 8 of 16 bits, which are empty."""
+    dark = [entry for entry in entries if entry.picture.dark_bits]
+    if dark:
+        bits = max(entry.picture.dark_bits for entry in dark)
+        print(
+            f"{counted(len(dark), 'photo')} of 16 bits a channel, such as {to_terminal(dark[0].head.file_name)}, with "
+            f"values in the lower {bits} bits alone: they are read as nearly black, in training and in prediction; "
+            "save them as 8-bit images, and give prediction the same"
+        )
 
 
 def official_splits(splits_of_images: Iterable[str | None]) -> Record:

@@ -9,7 +9,7 @@ from seamline.base.coco import Record
 from seamline.ingest.canonical.checks import OTHER_SIZE, Unusable
 from seamline.ingest.canonical.contradictions import Box, agreement, checked_rle, own_box
 from seamline.ingest.canonical.images import Entry, canonical_size
-from seamline.ingest.canonical.repair import Contradiction
+from seamline.ingest.canonical.judging import Contradiction
 
 MAX_LENGTH = 60  # of a value, which may be anything
 

@@ -8,7 +8,6 @@ from typing import Any
 import msgspec
 
 from seamline.base.coco import Record
-from seamline.ingest.canonical.repair import whole_number
 from seamline.ingest.canonical.source import Raw
 
 
@@ -58,3 +57,12 @@ def record_of(raw: Raw) -> Record | None:
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         return None
     return record
+
+
+def whole_number(value: Any) -> int | None:
+    """An id as an integer, also from text such as "000042"; None where it is not one that fits 53 bits."""
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) < 16:
+        value = int(value)
+    return value if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**53 else None

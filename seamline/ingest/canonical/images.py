@@ -23,9 +23,8 @@ from seamline.images.files import (
     without_orientation,
 )
 from seamline.ingest.canonical.changes import Changes, Place
-from seamline.ingest.canonical.identities import assigned_numbers, is_changed, is_identity, record_of
+from seamline.ingest.canonical.identities import assigned_numbers, is_changed, is_identity, record_of, whole_number
 from seamline.ingest.canonical.photo_files import read_pictures
-from seamline.ingest.canonical.repair import whole_number
 from seamline.ingest.canonical.source import Part, Raw
 
 MAX_NAME_BYTES = 200
@@ -226,14 +225,17 @@ def losses_of(others: Mapping[str, Sequence[Entry]]) -> list[Loss]:
 
 
 def other_size_hint(entries: Sequence[Entry]) -> str:
-    """What to try where photos have another size than their records say; "" where nothing is likely."""
+    """What to try where photos have another size than their records say; what they are where it keeps under half."""
     kinds = Counter(kind for entry in entries if (kind := other_size_of(entry)) is not None)
-    if not kinds:
+    kind, count = next(iter(kinds.most_common(1)), ("", 0))
+    if not entries:
         return ""
+    if count < len(entries) / 2:
+        return "most have another shape, too, so that they were cut, padded or stretched since, and nothing says how"
     return {
         "scaled": "pull.convention: scaled reads masks for photos of another size",
         "exchanged": "pull.convention: exchanged takes width and height for exchanged in the records",
-    }[kinds.most_common(1)[0][0]]
+    }[kind]
 
 
 def size_of(picture: Picture) -> tuple[int, int]:
@@ -298,7 +300,8 @@ def plain_name(stem: str) -> str:
 def place_image(entry: Entry, folder: Path, place: Callable[[Path, Path], None]) -> None:
     folder.mkdir(exist_ok=True)
     if entry.upright:
-        (folder / entry.name).write_bytes(without_orientation(entry.path.read_bytes(), entry.picture.format)[0])
+        data, picture = entry.path.read_bytes(), entry.picture
+        (folder / entry.name).write_bytes(without_orientation(data, picture.format, picture.orientation)[0])
     elif entry.picture.wrong_end:
         (folder / entry.name).write_bytes(with_right_end(entry.path.read_bytes()) or b"")
     else:

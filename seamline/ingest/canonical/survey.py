@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -24,7 +25,9 @@ from seamline.ingest.canonical.dress import plain_box, plain_segmentation, text_
 from seamline.ingest.canonical.extents import Extent, Reach
 from seamline.ingest.canonical.identities import is_identity, record_of
 from seamline.ingest.canonical.images import Entry, canonical_size, record_size
-from seamline.ingest.canonical.repair import SCALED, SHARES, Contradiction, Setting, is_readable, mend_annotation
+from seamline.ingest.canonical.judging import Contradiction, Setting, is_readable
+from seamline.ingest.canonical.repair import SCALED, SHARES, mend_annotation
+from seamline.ingest.canonical.runs import looks_like_runs
 from seamline.ingest.canonical.source import Part, Raw
 
 MAX_SAMPLE = 200  # annotations of a file that say whether its boxes bear pull.convention out
@@ -67,6 +70,8 @@ def add_outline(extent: Extent, record: Record, box: Box | None, size_of: Sizes)
     size = size_of(record.get("image_id"))
     if size is not None and (box is None or agreement(box, bounds) >= GOOD_IOU):
         left, top, width, height = bounds
+        if left + width > size[1] and looks_like_runs(record.get("segmentation"), math.prod(size)):
+            return
         extent.bounds.extend((left, top, left + width, top + height, size[1], size[0]))
 
 

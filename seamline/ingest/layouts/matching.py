@@ -21,7 +21,7 @@ from urllib.parse import unquote
 from seamline.base.errors import SeamlineError
 from seamline.base.files import folded
 from seamline.images.files import PIPELINE_SUFFIXES
-from seamline.ingest.layouts.name_forms import FORMS, stem_of, suffix_of, unescaped
+from seamline.ingest.layouts.name_forms import FORMS, UPLOAD, stem_of, suffix_of, unescaped, without_upload
 from seamline.ingest.layouts.text import without_surrogates
 from seamline.ingest.member_names import WIDE_BACKSLASH
 
@@ -319,7 +319,11 @@ def take_by_form(
     free = [path for path in free if path not in taken]
     texts = [*free, *(wish.end for wish in wanted.values())]
     last = dict(zip(texts, texts, strict=True))
+    # Who uploads photos has the prefix on all of them: one file that has it among others that do not is another photo.
+    uploads = sum(UPLOAD.search(text) is not None for text in texts)
     for form in FORMS:
+        if form is without_upload and uploads < len(before):
+            continue
         keys = {text: form(text) for text in texts}
         if keys != last:  # most forms change nothing
             take_by_end(wanted, free, found, shared, prefers, keys.__getitem__)
