@@ -33,6 +33,7 @@ class Asked(NamedTuple):
 
 class Handler(http.server.BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True  # headers and body are two writes
     server: Stub
 
     def do_GET(self) -> None:
