@@ -17,6 +17,7 @@ from seamline.service.settings import Settings
 
 MOST_HEADER_BYTES = 32 * 1024  # of the address and all headers of a request; of what stands around a body's chunks too
 MOST_PIPELINED = 16  # requests that a client sends before it has the answer to the first
+REFUSED = 4  # times as many connections as are served are answered that there are too many; others are cut
 UNREAD_SECONDS = 30  # for a client to take the rest of an answer before its connection is cut
 ENDING_SECONDS, ENDING_BYTES = 5, 64 * 2**20  # that a client may still send after its last answer
 UNREADABLE = "The request is not HTTP that can be read."
@@ -51,7 +52,7 @@ class LimitedProtocol(HttpToolsProtocol):
 
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
-        if len(self.connections) > 2 * self.limits.connections:
+        if len(self.connections) > REFUSED * self.limits.connections:
             transport.abort()
         elif len(self.connections) > self.limits.connections:
             self._end_with(overloaded(1, "connections_full"))

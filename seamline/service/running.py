@@ -21,7 +21,7 @@ from seamline.service.admission import Admission
 from seamline.service.app import App
 from seamline.service.hosts import is_loopback
 from seamline.service.keys import Keys, read_keys
-from seamline.service.protocol import limited_protocol
+from seamline.service.protocol import REFUSED, limited_protocol
 from seamline.service.serving import Server
 from seamline.service.settings import Settings
 
@@ -86,7 +86,7 @@ def serve(
             "--keys, or say --no-keys where something in front of it decides who may ask."
         )
     listening = listen(host, port)
-    raise_file_limit(settings.connections + FILES_BESIDE_CONNECTIONS)
+    raise_file_limit(REFUSED * settings.connections + FILES_BESIDE_CONNECTIONS)
     quiet_log()
     server = Server(detector, Admission(settings))
     server.warm()
