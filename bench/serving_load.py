@@ -81,9 +81,9 @@ def wait_for(service: Service, photo: Path, log: Path) -> None:
 def end_tree(process: subprocess.Popen[bytes]) -> None:
     """End a server and what it has started."""
     with contextlib.suppress(psutil.NoSuchProcess):
-        children = psutil.Process(process.pid).children(recursive=True)
-        for stopped in (psutil.Process(process.pid), *children):
-            stopped.resume()
+        _, *children = all_of_it = tree(process)
+        for one in all_of_it:
+            one.resume()
         process.terminate()
         with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(ENDS_WITHIN_S)
@@ -95,14 +95,28 @@ def end_tree(process: subprocess.Popen[bytes]) -> None:
 
 
 def memory_mb(process: subprocess.Popen[bytes]) -> float:
-    """Of a tree of processes; what several of them share counts once where the system tells (PSS)."""
+    """Of a tree of processes, as if nothing else ran: what several of them share, files as libraries too, counts once.
+
+    Where the system does not tell what is shared, as macOS, the sum of what is resident.
+    """
     total = 0
-    root = psutil.Process(process.pid)
-    for one in (root, *root.children(recursive=True)):
+    files: dict[str, int] = {}
+    for one in tree(process):
         with contextlib.suppress(psutil.NoSuchProcess, psutil.AccessDenied):
-            found = one.memory_full_info()
-            total += getattr(found, "pss", 0) or found.rss
-    return total / MEGABYTE
+            if not hasattr(one, "memory_maps"):
+                total += one.memory_info().rss
+                continue
+            for mapped in one.memory_maps():
+                if mapped.path.startswith("["):  # [heap], [anon]: shared after a fork alone
+                    total += mapped.pss
+                else:
+                    files[mapped.path] = max(files.get(mapped.path, 0), mapped.rss)
+    return (total + sum(files.values())) / MEGABYTE
+
+
+def tree(process: subprocess.Popen[bytes]) -> list[psutil.Process]:
+    root = psutil.Process(process.pid)
+    return [root, *root.children(recursive=True)]
 
 
 @contextlib.contextmanager

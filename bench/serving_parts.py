@@ -16,11 +16,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-import psutil
-
 from bench.runtime import as_theirs, paired
 from bench.serving_inputs import Model
-from bench.serving_load import Load, Service, load, memory_mb, memory_watched, percentile, started
+from bench.serving_load import Load, Service, load, memory_mb, memory_watched, percentile, started, tree
 from seamline.base.coco import Record
 from seamline.benchmark.engine_process import EngineProcess, engine_processes
 from seamline.images.reading import ImageError
@@ -195,11 +193,6 @@ def at_work(process: subprocess.Popen[bytes]) -> Iterator[None]:
         yield
     finally:
         pause(process)
-
-
-def tree(process: subprocess.Popen[bytes]) -> list[psutil.Process]:
-    root = psutil.Process(process.pid)
-    return [root, *root.children(recursive=True)]
 
 
 def overload(setting: Setting) -> Record:

@@ -13,7 +13,7 @@ ARENAS = 2
 def limit_arenas() -> None:
     """Have glibc keep freed memory in two places, before there are threads; elsewhere nothing happens.
 
-    Left alone it keeps some for each of the service's threads: at 640 px 30 MB more, and no photo is answered sooner.
+    Left alone it keeps some for each of the threads: at 640 px 40 MB more, and no photo is answered sooner.
     With one place threads wait for each other.
     """
     if "MALLOC_ARENA_MAX" not in os.environ:  # then somebody has decided
