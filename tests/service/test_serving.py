@@ -123,6 +123,8 @@ def test_what_is_cancelled_before_it_has_begun_no_longer_counts() -> None:
         await asyncio.to_thread(detector.begun.acquire, timeout=10)
         [second] = begin(server, "b")
         second.cancel()
+        await asyncio.wait([second])
+        await asyncio.sleep(0)  # and the pool knows
         detector.may_end.set()
         await first
         await asyncio.gather(*begin(server, "c"))
