@@ -108,7 +108,7 @@ def test_what_predict_imports_is_what_an_installation_brings() -> None:
 def test_every_import_of_ours_is_a_package_that_pyproject_names() -> None:
     """Or, named here, one that comes with another and is looked at only for its sake."""
     grown = {"aiohttp": "s3fs", "botocore": "s3fs", "fsspec": "s3fs", "dvc_objects": "dvc", "voluptuous": "dvc"}
-    grown |= {"packaging": "dvc", "psutil": "dvc", "ruamel": "ruamel.yaml.clib"}
+    grown |= {"yarl": "aiohttp", "packaging": "dvc", "psutil": "dvc", "ruamel": "ruamel.yaml.clib"}
     named = names(DEPENDENCIES + [name for extra in EXTRAS.values() for name in extra])
     for path in [*(PROJECT / "seamline").rglob("*.py"), *(PROJECT / "stages").glob("*.py")]:
         for package in re.findall(r"^\s*(?:import|from) (\w+)[\w.]*(?: import .*|$)", path.read_text(), re.MULTILINE):

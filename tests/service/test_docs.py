@@ -211,7 +211,7 @@ def test_javascript(place: Place, at: str, snippet: str) -> None:
 def test_the_answers_have_what_those_of_the_page_have(place: Place, service: str, service_with_keys: str) -> None:
     answer, refusal = map(json.loads, of_kind("json"))
     photos = [("image", ("a.jpg", (place.root / "photo.jpg").read_bytes())), ("image", ("b.jpg", b"damaged"))]
-    found = httpx.post(f"http://{service}/v1/predict", files=photos)
+    found = httpx.post(f"http://{service}/v1/predict", files=photos, timeout=START_SECONDS)
     assert {"server-timing", "x-request-id"} <= set(found.headers)
     assert keys_in(found.json()["images"][0]["instances"][0]) == keys_in(answer["images"][0]["instances"][0])
     for one in (answer, found.json()):
@@ -220,7 +220,7 @@ def test_the_answers_have_what_those_of_the_page_have(place: Place, service: str
     assert keys_in(found.json() | {"categories": []}) >= keys_in(answer)
     assert len(answer["model"]["revision"]) == len(found.json()["model"]["revision"])
     assert found.json()["images"][1]["error"].startswith("b.jpg: ")
-    response = httpx.get(f"http://{service_with_keys}/v1/about")
+    response = httpx.get(f"http://{service_with_keys}/v1/about", timeout=START_SECONDS)
     problem = response.json()
     assert response.headers["content-type"] == "application/problem+json"
     assert problem == {**refusal, "instance": problem["instance"]}
@@ -282,7 +282,7 @@ def check_proxied(client: Client, raw: httpx.Client, place: Place, behind: str) 
         assert [*client.predict_all(photos * 3)] == [*direct.predict_all(photos * 3)]
         assert client.predict(photos, masks="png") == direct.predict(photos, masks="png")
     assert raw.get("/metrics", headers=key).status_code == 404
-    assert httpx.get(f"http://{behind}/metrics", headers=key).status_code == 200
+    assert httpx.get(f"http://{behind}/metrics", headers=key, timeout=START_SECONDS).status_code == 200
     own = raw.get("/v1/about", headers={"X-Request-Id": "mine"})
     assert (own.status_code, own.headers["x-request-id"]) == (401, "mine")
     for origin, status in (("https://garments.example.com", 200), ("https://evil.example", 403)):
@@ -323,7 +323,7 @@ def test_nginx(place: Place, behind: str, tmp_path: Path, monkeypatch: pytest.Mo
     with (
         running_proxy(command, f"127.0.0.1:{port}", place.environment),
         Client(address, place.environment["SEAMLINE_KEY"]) as client,
-        httpx.Client(base_url=address) as raw,
+        httpx.Client(base_url=address, timeout=START_SECONDS) as raw,
     ):
         check_proxied(client, raw, place, behind)
 
@@ -341,7 +341,7 @@ def test_caddy(place: Place, behind: str, tmp_path: Path) -> None:
     with (
         running_proxy(command, f"127.0.0.1:{port}", {**place.environment, **folders}),
         Client(address, place.environment["SEAMLINE_KEY"], trust_env=False) as client,
-        httpx.Client(base_url=address, trust_env=False) as raw,
+        httpx.Client(base_url=address, trust_env=False, timeout=START_SECONDS) as raw,
     ):
         check_proxied(client, raw, place, behind)
 
@@ -356,14 +356,14 @@ def section(title: str) -> str:
 def test_the_source_is_where_the_page_says(place: Place) -> None:
     [command] = [line for line in commands("seamline") if "--source" in line]
     with started(place, command) as at:
-        model = httpx.get(f"http://{at}/v1/about").json()["model"]
+        model = httpx.get(f"http://{at}/v1/about", timeout=START_SECONDS).json()["model"]
     assert model["source"] == "https://git.example/garments"
     assert "AGPL-3.0" in model["licence"]
 
 
 def test_limits_are_those_of_the_service(service: str) -> None:
     text, own = section("Limits"), Settings()
-    limits = httpx.get(f"http://{service}/v1/about").json()["limits"]
+    limits = httpx.get(f"http://{service}/v1/about", timeout=START_SECONDS).json()["limits"]
     assert f"{own.body_bytes // 2**20} MB; all that are being read or answered: eight times" in text
     assert own.bodies_bytes == 8 * own.body_bytes == 8 * limits["body_bytes"]
     assert f"| photos in a request | {own.photos} |" in text
