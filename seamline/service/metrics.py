@@ -39,7 +39,6 @@ REASONS = (
     "unreadable",  # not HTTP, JSON or a form
     "invalid",  # what it asks for is not allowed, or its only photo cannot be used
     "media_type",
-    "not_implemented",
     OTHER,
 )
 # In seconds: 2 ms is a small photo's part, 0.25 s what a whole answer may take, 10 s longer than anybody waits.

@@ -10,7 +10,7 @@ MEDIA_TYPE = "application/problem+json"
 # Under which of metrics.REASONS a status is counted where the refusal names none itself.
 REASON_OF_STATUS = {
     400: "unreadable", 401: "no_key", 403: "host", 408: "slow", 413: "too_large", 415: "media_type", 421: "host",
-    422: "invalid", 431: "headers_too_large", 501: "not_implemented", 504: "late",
+    422: "invalid", 431: "headers_too_large", 504: "late",
 }  # fmt: skip
 INFERENCE = "/v2"  # below which errors have the form of the Open Inference Protocol
 

@@ -269,6 +269,14 @@ def _(coco: Dataset, folder: Path) -> object:
     return check
 
 
+@case("TIFF with 32 bits a sample")
+def _(coco: Dataset, folder: Path) -> None:
+    wide = Image.fromarray(np.asarray(picture(folder, "001.png").convert("L")).astype(np.float32))
+    wide.save(folder / "photos" / "001.tif")
+    (folder / "photos" / "001.png").unlink()
+    coco["images"][0]["file_name"] = "001.tif"
+
+
 @case("bytes after a JPEG's end, or no end marker")
 def _(coco: Dataset, folder: Path) -> object:
     picture(folder, "001.png").save(folder / "photos" / "001.jpg")

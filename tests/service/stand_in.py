@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import io
 import threading
 from collections.abc import Callable
 from typing import Any
 
+import cv2
 import msgspec
 import numpy as np
 import numpy.typing as npt
 import uvicorn
-from PIL import Image, ImageOps
 from pycocotools import mask as coco_mask
 from starlette.applications import Starlette
 from starlette.requests import Request
@@ -131,11 +130,10 @@ class Service:
             self.refuse -= 1
             return problem(503, "Service Unavailable", "The queue is full.", Retry_After="1")
         [photo] = photos
-        try:
-            with Image.open(io.BytesIO(await photo.read())) as image:  # type: ignore[union-attr]
-                width, height = ImageOps.exif_transpose(image).size
-        except OSError:
+        pixels = cv2.imdecode(np.frombuffer(await photo.read(), np.uint8), cv2.IMREAD_COLOR)  # type: ignore[union-attr]
+        if pixels is None:
             return problem(422, "Unprocessable Content", f"{photo.filename}: is not an image.")  # type: ignore[union-attr]
+        height, width = pixels.shape[:2]
         if self.turns:
             width, height = height, width
         instances = [to_instance(category, score, made(height, width)) for category, score, made in GARMENTS]

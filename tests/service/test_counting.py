@@ -70,7 +70,7 @@ def raw(address: str, data: bytes) -> bytes:
         (lambda a: HTTP.post(f"{a}/v1/predict", content=b"x" * 100_001, headers=KEY), 413, "too_large"),
         (lambda a: HTTP.post(f"{a}/v1/predict", content=b"x", headers=KEY), 415, "media_type"),
         (lambda a: HTTP.post(f"{a}/v1/predict", content=b"x", headers=KEY | PHOTO), 422, "invalid"),
-        (lambda a: HTTP.post(f"{a}/v1/predict?embed=true", content=b"x", headers=KEY | PHOTO), 501, "not_implemented"),
+        (lambda a: HTTP.post(f"{a}/v1/predict?embed=true", content=b"x", headers=KEY | PHOTO), 422, "invalid"),
         (
             lambda a: HTTP.post(
                 f"{a}/v1/predict", content=b"{", headers=KEY | {"Content-Type": "application/json"}
