@@ -15,7 +15,7 @@ from python_multipart.multipart import MultipartParser, parse_options_header
 from seamline.images.reading import Image
 from seamline.service.admission import Admission
 from seamline.service.problems import Problem
-from seamline.service.schemas import MAX_NAME, Options, PhotoJson, PredictJson, options_from_text
+from seamline.service.schemas import MAX_NAME, Options, PhotoJson, PredictJson
 
 IMAGE_FIELDS = ("image", "images", "file", "files")
 MOST_FIELDS = 100  # of a query
@@ -93,17 +93,19 @@ def body_to_asked(body: bytes, content_type: str, query: str) -> Asked:
         Problem: saying what is wrong with it.
     """
     kind, parameters = parse_options_header(content_type)
-    options = query_to_values(query)
     if kind == b"multipart/form-data":
         photos, fields = multipart_to_photos(body, parameters.get(b"boundary", b""))
-        return Asked(photos, values_to_options({**options, **fields}))
-    if kind == b"application/json":
-        return json_to_asked(body, options)
-    if kind.startswith(b"image/") or kind == b"application/octet-stream":
-        photos = [Photo("image", body)] if body else []
-        return Asked(photos, values_to_options(options))
-    shown = kind.decode("latin-1")[:100] or "no type"
-    raise Problem(415, f"The body is of {shown!r}; it has to be of {FORMS}.")
+        options = values_to_options(fields)
+    elif kind == b"application/json":
+        photos, options = json_to_asked(body)
+    elif kind.startswith(b"image/") or kind == b"application/octet-stream":
+        photos, options = [Photo("image", body)] if body else [], Options()
+    else:
+        shown = kind.decode("latin-1")[:100] or "no type"
+        raise Problem(415, f"The body is of {shown!r}; it has to be of {FORMS}.")
+    values = query_to_values(query)
+    given = msgspec.structs.asdict(values_to_options(values))
+    return Asked(photos, msgspec.structs.replace(options, **{name: given[name] for name in values}))
 
 
 def query_to_values(query: str) -> dict[str, list[str]]:
@@ -117,8 +119,13 @@ def query_to_values(query: str) -> dict[str, list[str]]:
 
 
 def values_to_options(values: dict[str, list[str]]) -> Options:
+    """Options from a query or a form. Only classes may have several values."""
+    for name, given in values.items():
+        if name != "classes" and len(given) > 1:
+            raise Problem(422, f"The option {name[:100]!r} is given {len(given)} times; give it once.")
+    single = {name: given if name == "classes" else given[0] for name, given in values.items()}
     try:
-        return msgspec.convert(options_from_text(values), Options, strict=False)
+        return msgspec.convert(single, Options, strict=False)
     except msgspec.ValidationError as error:
         raise Problem(422, f"The options cannot be used: {str(error)[:SHOWN]}.") from None
 
@@ -129,7 +136,7 @@ def check_parts(data: bytes, sign: bytes, most: int) -> None:
         raise Problem(413, f"The JSON has too many parts; it may have {sign.decode()} at most {most:,} times.")
 
 
-def json_to_asked(body: bytes, query: dict[str, list[str]]) -> Asked:
+def json_to_asked(body: bytes) -> Asked:
     check_parts(body, b"{", MOST_OBJECTS)
     check_parts(body, b",", MOST_COMMAS)
     try:
@@ -142,9 +149,7 @@ def json_to_asked(body: bytes, query: dict[str, list[str]]) -> Asked:
         raise Problem(422, "The JSON has to have either image or images.")
     one_by_one = [asked.image] if asked.images is None else asked.images
     photos = [json_to_photo(one, number) for number, one in enumerate(one_by_one, 1) if one is not None]
-    own = {name: getattr(asked, name) for name in Options.__struct_fields__}
-    given = msgspec.structs.asdict(values_to_options(query)) if query else {}
-    return Asked(photos, Options(**{**own, **{name: given[name] for name in query}}))
+    return Asked(photos, Options(**{name: getattr(asked, name) for name in Options.__struct_fields__}))
 
 
 def json_to_photo(one: PhotoJson, number: int) -> Photo:

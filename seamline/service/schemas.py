@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import msgspec
 from msgspec import Meta
@@ -138,8 +138,3 @@ class About(msgspec.Struct):
     model: ModelAbout
     limits: LimitsAbout
     version: Annotated[str, Meta(description="Of seamline.")]
-
-
-def options_from_text(values: dict[str, list[str]]) -> dict[str, Any]:
-    """Options from a query or a form: the last value of each, and all of classes."""
-    return {name: given if name == "classes" else given[-1] for name, given in values.items()}

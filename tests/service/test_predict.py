@@ -118,6 +118,19 @@ def test_only_the_classes_that_are_asked_for(address: str, untrained: Untrained,
     assert {one["category_id"] for one in every} == {1, 2}
 
 
+def test_of_an_option_in_query_and_body_the_query_counts(address: str, untrained: Untrained) -> None:
+    url, photo = f"{address}/v1/predict", untrained.images()[0]
+    query: dict[str, str | float] = {"masks": "none", "confidence": CONFIDENCE}
+    own = {"masks": "png", "confidence": "0.9"}
+    text = base64.b64encode(photo.read_bytes()).decode()
+    by_form = httpx.post(url, files=form([photo]), data=own, params=query)
+    by_json = httpx.post(url, json={"image": {"base64": text}, "masks": "png"}, params=query)
+    for answer in (by_form, by_json):
+        instances = answer.json()["images"][0]["instances"]
+        assert len(instances) > 1
+        assert all("segmentation" not in one for one in instances)
+
+
 def test_confidence_is_of_one_request_alone(address: str, untrained: Untrained) -> None:
     url, files = f"{address}/v1/predict", form(untrained.images()[:1])
 
@@ -176,6 +189,12 @@ REFUSED: dict[str, tuple[dict[str, Any], int | tuple[int, ...], str]] = {
     "no boundary": ({"content": b"a", "headers": {"Content-Type": "multipart/form-data"}}, 400, "boundary"),
     "masks": ({"json": {"image": {"base64": ""}, "masks": "svg"}}, 422, "svg"),
     "masks in the query": ({"json": {"image": {"base64": ""}}, "params": {"masks": "svg"}}, 422, "svg"),
+    "twice": (
+        {"json": {"image": {"base64": ""}}, "params": {"masks": ["rle", "png"]}},
+        422,
+        "'masks' is given 2 times",
+    ),
+    "query of a form": ({"files": {"image": b"a", "masks": (None, "rle")}, "params": {"masks": "svg"}}, 422, "svg"),
     "confidence": ({"json": {"image": {"base64": ""}}, "params": {"confidence": 1.5}}, 422, "<= 1"),
     "class": ({"json": {"image": {"base64": "aaaa"}, "classes": ["hat"]}}, 422, "no class 'hat'; it has short sleeve"),
     "no class": ({"json": {"image": {"base64": "aaaa"}, "classes": []}}, 422, "no class ''"),
