@@ -21,6 +21,8 @@ from seamline.models.model_facts import YOLO, Limits, ModelFacts
 class Family(Protocol):
     """From an image to the model's input, and from the model's outputs to detections."""
 
+    LICENCE: str  # what the licence of the code that trained its models asks for
+
     def image_to_canvas(self, image: Image, facts: ModelFacts) -> tuple[Canvas, Any]:
         """The image fitted into the model's input, and its placement: how it lies there."""
 

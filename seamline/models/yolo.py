@@ -23,6 +23,7 @@ from seamline.models.nms import non_maximum_suppression
 from seamline.models.weights import load_weights
 from seamline.models.yolo_masks import decode_masks
 
+LICENCE = "AGPL-3.0 (trained with ultralytics)"
 # Environment variables of other libraries, when it is imported.
 SET_BY_ULTRALYTICS = (
     "OMP_NUM_THREADS", "NUMEXPR_MAX_THREADS", "TF_CPP_MIN_LOG_LEVEL", "TORCH_CPP_LOG_LEVEL", "KINETO_LOG_LEVEL",

@@ -12,8 +12,6 @@ from seamline.service.schemas import About, Category, LimitsAbout, ModelAbout, M
 from seamline.service.settings import Settings
 
 REVISION_CHARACTERS = 12
-# By family of models, what the licence of the code that trained them asks for.
-LICENCES = {"yolo": "AGPL-3.0 (trained with ultralytics)"}
 FORMATS = {".pt": "pytorch", ".onnx": "onnx"}
 
 
@@ -37,7 +35,7 @@ def about(detector: Detector, path: Path, settings: Settings, source: str | None
         nms_iou=detector.nms_iou,
         max_detections=detector.max_detections,
         int8_gate=int8_gate(path),
-        licence=LICENCES.get(facts.family, "not known"),
+        licence=detector.family.LICENCE,
         source=source,
     )
     limits = LimitsAbout(

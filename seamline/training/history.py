@@ -11,8 +11,9 @@ from seamline.base.files import write_csv
 def record_to_line(record: Record, epochs: int) -> str:
     losses = (f"{key.removesuffix('_loss')} {value:.3f}" for key, value in record.items() if key.endswith("_loss"))
     line = f"epoch {record['epoch']}/{epochs}  {'  '.join(losses)}"
-    if "val_mask_mAP50_95" in record:
-        line += f"  val mask mAP50-95 {record['val_mask_mAP50_95']:.3f}"
+    kind = "mask" if "val_mask_mAP50_95" in record else "box"
+    if (value := record.get(f"val_{kind}_mAP50_95")) is not None:
+        line += f"  val {kind} mAP50-95 {value:.3f}"
     return line
 
 

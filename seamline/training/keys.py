@@ -18,26 +18,33 @@ PACKAGE = Path(__file__).parent.parent
 WITHOUT_EFFECT = ("seamline.base", "seamline.params")
 
 
-def run_key(values: dict[str, Any], files: Iterable[Path]) -> str:
-    """Sixteen hexadecimal digits that change with the values, any byte of the files, torch or ultralytics.
+def run_key(values: dict[str, Any], files: Iterable[Path], libraries: Iterable[str]) -> str:
+    """Sixteen hexadecimal digits that change with the values, any byte of the files, or a version of the libraries.
 
     Where the files lie, and what they are called, changes nothing.
     """
     contents = sorted(in_threads(sha256_of, files))
-    libraries = {name: version(name) for name in ("torch", "ultralytics")}
-    text = json.dumps([values, contents, libraries], sort_keys=True)
+    versions = {name: version(name) for name in libraries}
+    text = json.dumps([values, contents, versions], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def code_hashes(package: Path = PACKAGE) -> dict[str, str]:
-    """Hash of every module whose change makes another training, by its name, wherever the project lies."""
-    return {name: sha256_of(path) for name, path in code_of_training(package).items()}
+def code_hashes(family: str, package: Path = PACKAGE) -> dict[str, str]:
+    """Hash of every module whose change makes another training of the family, wherever the project lies."""
+    return {name: sha256_of(path) for name, path in code_of_training(family, package).items()}
 
 
-def code_of_training(package: Path = PACKAGE) -> dict[str, Path]:
-    """The modules of this room, and what they import, directly or not, but for the rooms without effect."""
+def code_of_training(family: str, package: Path = PACKAGE) -> dict[str, Path]:
+    """The family's modules in this room, and what they import, directly or not, but for the rooms without effect.
+
+    They are named after the family (yolo.py, yolo_data.py), so that another family's code makes no other training.
+    """
     found: dict[str, Path] = {}
-    waiting = [path.relative_to(package.parent) for path in code_below(package / "training", {".py"})]
+    waiting = [
+        path.relative_to(package.parent)
+        for path in code_below(package / "training", {".py"})
+        if path.stem == family or path.stem.startswith(f"{family}_")
+    ]
     while waiting:
         path = waiting.pop()
         name = ".".join(path.with_suffix("").parts)

@@ -1,4 +1,4 @@
-"""Memory that a training on a CPU frees in every step, and needs again in the next one."""
+"""Memory that a training on a CPU frees in every step and needs again in the next one, and memory that is short."""
 
 from __future__ import annotations
 
@@ -7,6 +7,15 @@ import platform
 
 M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_THRESHOLD = -1, -2, -3  # of glibc's <malloc.h>
 LARGEST_THRESHOLD = 32 * 2**20  # that it takes
+# What torch says when memory is short; ultralytics, too, takes the last three for it.
+OUT_OF_MEMORY = (
+    "out of memory", "can't allocate memory",
+    "CUBLAS_STATUS_ALLOC_FAILED", "CUDNN_STATUS_INTERNAL_ERROR", "unable to find an engine",
+)  # fmt: skip
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    return isinstance(error, MemoryError) or any(text in str(error) for text in OUT_OF_MEMORY)
 
 
 def keep_freed_memory() -> bool:

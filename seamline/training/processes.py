@@ -37,8 +37,11 @@ def log_file(folder: Path, rank: int) -> Path:
     return folder / f"process-{rank}.log"
 
 
-def train_in_processes(arguments: Record, folder: Path, count: int) -> None:
+def train_in_processes(module: str, arguments: Record, folder: Path, count: int) -> None:
     """Train with `count` processes; the first one prints the epochs.
+
+    Args:
+        module: the program of each, such as seamline.training.yolo_process.
 
     Raises:
         SeamlineError: when one of them fails or is killed; then the others have been ended.
@@ -46,7 +49,7 @@ def train_in_processes(arguments: Record, folder: Path, count: int) -> None:
     write_json(arguments_file(folder), arguments)
     for rank in range(count):
         error_file(folder, rank).unlink(missing_ok=True)
-    with started(folder, count) as processes:
+    with started(module, folder, count) as processes:
         while any(process.poll() is None for process in processes):
             if any(process.poll() for process in processes):
                 break
@@ -57,9 +60,8 @@ def train_in_processes(arguments: Record, folder: Path, count: int) -> None:
 
 
 @contextmanager
-def started(folder: Path, count: int) -> Iterator[list[Process]]:
+def started(module: str, folder: Path, count: int) -> Iterator[list[Process]]:
     """The processes; those that still run when the block ends are ended."""
-    module = "seamline.training.yolo_process"
     common = {"WORLD_SIZE": str(count), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
     processes: list[Process] = []
     with ExitStack() as logs:

@@ -24,6 +24,9 @@ from seamline.training.finished import (
 from seamline.training.keys import code_hashes, run_key
 
 
+FAMILY = "yolo"
+
+
 class Identity(NamedTuple):
     """What a training is known by."""
 
@@ -36,8 +39,9 @@ class Identity(NamedTuple):
 
 def identity_of(plan: family.Plan) -> Identity:
     asked, kind = plan.values(), device_kind(plan.device)
-    made_by = {"device": kind, "numpy": np.__version__, "opencv": cv2.__version__, "code": code_hashes()}
-    key, revision = run_key({**asked, **made_by}, plan.files()), run_key(asked, plan.files())
+    made_by = {"device": kind, "numpy": np.__version__, "opencv": cv2.__version__, "code": code_hashes(FAMILY)}
+    files, libraries = plan.files(), family.LIBRARIES
+    key, revision = run_key({**asked, **made_by}, files, libraries), run_key(asked, files, libraries)
     return Identity(key, revision, asked["data_sha256"], kind)
 
 

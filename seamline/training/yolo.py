@@ -22,6 +22,7 @@ from seamline.params.train import Train
 from seamline.training.checkpoints import State, read_state
 from seamline.training.devices import find_device, is_cpu, processes_of
 from seamline.training.finished import Training, weights_folder
+from seamline.training.memory import is_out_of_memory
 from seamline.training.processes import train_in_processes
 from seamline.training.trial import Stopped
 from seamline.training.yolo_data import data_sha256, linked_dataset
@@ -32,11 +33,8 @@ from seamline.training.yolo_weights import best_weights, find_model
 OURS = {"model", "device", "val_period", "others"}
 # Where torch stores what it compiles, otherwise in the system's folder for temporary files and in the home folder.
 COMPILER_CACHES = ("TORCHINDUCTOR_CACHE_DIR", "TRITON_CACHE_DIR")
-# What torch says when memory is short; ultralytics, too, takes the last three for it.
-OUT_OF_MEMORY = (
-    "out of memory", "can't allocate memory",
-    "CUBLAS_STATUS_ALLOC_FAILED", "CUDNN_STATUS_INTERNAL_ERROR", "unable to find an engine",
-)  # fmt: skip
+# What a change of their versions makes another training of.
+LIBRARIES = ("torch", "ultralytics")
 
 
 class Plan(NamedTuple):
@@ -97,7 +95,7 @@ def train_to_the_end(plan: Plan, folder: Path) -> State:
     arguments, processes = ultralytics_arguments(plan, dataset, folder), processes_of(plan.device)
     try:
         if processes > 1:
-            train_in_processes(arguments, folder, processes)
+            train_in_processes("seamline.training.yolo_process", arguments, folder, processes)
         else:
             run_trainer(arguments, folder)
     except Stopped:  # nobody will resume it
@@ -138,7 +136,7 @@ def run_trainer(overrides: Record, folder: Path) -> None:
     except SeamlineError:
         raise
     except Exception as error:  # of any kind: the cause is a value in params.yaml, or the data
-        if isinstance(error, MemoryError) or any(text in str(error) for text in OUT_OF_MEMORY):
+        if is_out_of_memory(error):
             raise SeamlineError(
                 f"train: memory is too small for train.batch {overrides['batch']} at train.imgsz {overrides['imgsz']}; "
                 f"take a smaller batch (train.nbs keeps its steps the same). What was trained is in {folder}."
