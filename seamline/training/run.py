@@ -23,7 +23,6 @@ from seamline.training.finished import (
 )
 from seamline.training.keys import code_hashes, run_key
 
-
 FAMILY = "yolo"
 
 

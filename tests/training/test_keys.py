@@ -28,7 +28,8 @@ def test_the_key_changes_with_values_contents_and_libraries_and_with_no_place(
 
     key = key_of(0.1, a, b)
     assert key == key_of(0.1, b, a) == key_of(0.1, other_a, other_b)
-    assert len({key, key_of(0.2, a, b), key_of(0.1, a), key_of(0.1, a, a), run_key({"lr0": 0.1}, [a, b], ["torch"])}) == 5
+    others = [key_of(0.2, a, b), key_of(0.1, a), key_of(0.1, a, a), run_key({"lr0": 0.1}, [a, b], ["torch"])]
+    assert len({key, *others}) == 5
     found = set()
     for torch_version, ultralytics_version in (("2", "8"), ("3", "8"), ("2", "9")):
         installed = {"torch": torch_version, "ultralytics": ultralytics_version}
