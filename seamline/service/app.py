@@ -35,7 +35,7 @@ from seamline.service.metrics import Metrics
 from seamline.service.openapi import openapi
 from seamline.service.page import page_and_csp
 from seamline.service.problems import Problem
-from seamline.service.requests import Exchange, Receive, Send
+from seamline.service.requests import ClientGone, Exchange, Receive, Send
 from seamline.service.schemas import About, Options
 from seamline.service.serving import Server
 
@@ -106,7 +106,7 @@ class App:
         begun = time.perf_counter()
         try:
             await self._answer(exchange)
-        except (ConnectionError, TimeoutError):  # the other side has gone, or takes nothing
+        except ClientGone:
             scope["seamline.close"]()
         seconds = time.perf_counter() - begun
         self.metrics.request_done(exchange.route, scope["method"], exchange.status or NO_ANSWER, seconds)
@@ -123,7 +123,7 @@ class App:
         except HTTPException as error:
             sentence = "There is no such address." if error.status_code == 404 else "This method is not allowed here."
             await exchange.refuse(Problem(error.status_code, sentence, error.headers))
-        except (ConnectionError, TimeoutError):
+        except ClientGone:
             raise
         except asyncio.CancelledError:  # the service has waited long enough for this to end
             await exchange.end(Problem(503, "The service is stopping.", {"Retry-After": "1"}))
@@ -295,7 +295,7 @@ class App:
             if all_done.done():
                 return [future.result() for future in futures]
             if gone.done():
-                raise ConnectionError
+                raise ClientGone
             raise Problem(504, f"The answer took more than {self.settings.answer_seconds:g} s.")
         finally:
             for _ in futures if not all_done.done() else ():

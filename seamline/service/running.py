@@ -64,7 +64,7 @@ class Stopping(uvicorn.Server):
         self.should_exit = True
 
 
-def serve(
+def serve_detector(
     model: Path,
     detector: Detector,
     settings: Settings,

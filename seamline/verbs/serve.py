@@ -10,11 +10,17 @@ Example: seamline serve models/export/openvino_int8
 """
 
 import argparse
+import contextlib
+import threading
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from seamline.base.errors import SeamlineError, not_installed
 from seamline.base.numbers import MOST_PIXELS, MOST_THREADS, number_from
+
+if TYPE_CHECKING:
+    from seamline.inference.detector import Detector
 
 MEGABYTE = 2**20
 
@@ -60,9 +66,33 @@ def main(arguments: Sequence[str]) -> None:
     limit_other_threads()
     from seamline.inference.detector import Detector
 
+    model, precision = (args.model, args.precision) if args.model else recommended_model()
+    with Detector(
+        model,
+        args.confidence,
+        threads=args.threads,
+        precision=precision,
+        device=args.device,
+        max_pixels=args.max_pixels,
+    ) as detector:
+        compiling = threading.Thread(target=compile_ahead, args=(detector,))
+        compiling.start()  # while the server is imported, which takes a third of a second
+        try:
+            serve(model, detector, args)
+        finally:
+            compiling.join()
+
+
+def compile_ahead(detector: "Detector") -> None:
+    """Have the engine compile its model; whoever needs it waits for that, and gets the error where it fails."""
+    with contextlib.suppress(Exception):
+        detector.engine.callers  # noqa: B018
+
+
+def serve(model: Path, detector: "Detector", args: argparse.Namespace) -> None:
     try:
         from seamline.service.arenas import limit_arenas
-        from seamline.service.running import serve
+        from seamline.service.running import serve_detector
         from seamline.service.settings import Settings
     except ModuleNotFoundError as error:
         raise not_installed("seamline serve", error) from None
@@ -78,16 +108,7 @@ def main(arguments: Sequence[str]) -> None:
         hosts=tuple(name.lower() for name in args.allow_host),
         access_log=args.access_log,
     )
-    model, precision = (args.model, args.precision) if args.model else recommended_model()
-    with Detector(
-        model,
-        args.confidence,
-        threads=args.threads,
-        precision=precision,
-        device=args.device,
-        max_pixels=args.max_pixels,
-    ) as detector:
-        serve(model, detector, settings, args.host, args.port, args.keys, args.no_keys, args.source)
+    serve_detector(model, detector, settings, args.host, args.port, args.keys, args.no_keys, args.source)
 
 
 def recommended_model() -> tuple[Path, str]:
