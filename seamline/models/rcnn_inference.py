@@ -35,7 +35,7 @@ class RcnnModule(nn.Module):
         """anchors: of each feature map, (anchors, 4) in the order of the head's outputs."""
         super().__init__()
         self.backbone, self.rpn, self.heads = network.backbone, network.rpn, network.roi_heads
-        self.imgsz, self.maps = imgsz, len(anchors)
+        self.imgsz = imgsz
         for name, values in (("mean", network.transform.image_mean), ("std", network.transform.image_std)):
             self.register_buffer(name, torch.tensor(values).reshape(1, 3, 1, 1), persistent=False)
         for number, own in enumerate(anchors):
@@ -53,53 +53,51 @@ class RcnnModule(nn.Module):
         """Boxes that may hold something, (batch, proposals, 4), and which of them are not padding."""
         network: Any = self.rpn
         objectness, deltas = network.head(maps)
-        most, batch = network.pre_nms_top_n(), tensor_batch(maps[0])
+        batch, most = sizes_of(maps[0])[0], network.pre_nms_top_n()
         boxes_of, scores_of = [], []
         for number, (logits, own) in enumerate(zip(objectness, deltas, strict=True)):
-            logits = logits.float().permute(0, 2, 3, 1).reshape(batch, -1)
-            own = own.float().unflatten(1, (-1, 4)).permute(0, 3, 4, 1, 2).reshape(batch, -1, 4)
-            anchors = getattr(self, f"anchors{number}")
+            anchors: Tensor = getattr(self, f"anchors{number}")
+            _, shapes, height, width = sizes_of(logits)
             count = min(most, len(anchors))
-            best, order = logits.topk(count, dim=1)
-            own = own.gather(1, order[:, :, None].expand(-1, -1, 4))
-            boxes = network.box_coder.decode_single(own.reshape(-1, 4), anchors[order.reshape(-1)])
-            boxes = boxes.reshape(batch, count, 4).clamp(0, self.imgsz)
-            scores = best.sigmoid() * is_large(boxes, network.min_size)
+            best, order = logits.float().permute(0, 2, 3, 1).reshape(batch, -1).topk(count, dim=1)
+            own = own.float().reshape(batch, shapes, 4, height, width).permute(0, 3, 4, 1, 2)
+            chosen = rows_of(own.reshape(batch, len(anchors), 4), order)
+            boxes = network.box_coder.decode_single(chosen, anchors.index_select(0, order.reshape(-1)))
+            boxes = boxes.reshape(batch, 1, count, 4).clamp(0, self.imgsz)
+            scores = best.sigmoid().reshape(batch, 1, count) * is_large(boxes, network.min_size)
             boxes_of.append(functional.pad(boxes, (0, 0, 0, most - count)))
             scores_of.append(functional.pad(scores, (0, most - count)))
-        boxes, scores = torch.stack(boxes_of, 1), torch.stack(scores_of, 1)  # (batch, maps, most, ...)
-        count = network.post_nms_top_n()
-        kept = suppressed(boxes.flatten(0, 1), scores.flatten(0, 1), network.nms_thresh, 0.0, count)
-        scores = scores.flatten(1) * kept.reshape(batch, -1)
-        best, order = scores.topk(min(count, self.maps * most), dim=1)
-        return boxes.flatten(1, 2).gather(1, order[:, :, None].expand(-1, -1, 4)), best > 0
+        boxes, scores = torch.cat(boxes_of, 1), torch.cat(scores_of, 1)  # (batch, maps, most, ...)
+        count = min(network.post_nms_top_n(), len(maps) * most)
+        best, order = best_left(boxes, scores, network.nms_thresh, 0.0, count)
+        return rows_of(boxes.reshape(batch, -1, 4), order).reshape(batch, count, 4), best > 0
 
     def detect(self, maps: dict[str, Tensor], proposals: Tensor, is_real: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Boxes, scores and class indices of what is found in the proposals."""
         heads: Any = self.heads
-        batch, count, _ = proposals.shape
+        batch, count, _ = sizes_of(proposals)
         logits, deltas = heads.box_predictor(heads.box_head(self.pooled(heads.box_roi_pool, maps, proposals)))
-        scores = logits.float().softmax(-1)[:, 1:].reshape(batch, count, -1) * is_real[:, :, None]
+        classes = sizes_of(logits)[1] - 1
+        scores = logits.float().softmax(-1)[:, 1:].reshape(batch, count, classes) * is_real[:, :, None]
         boxes = heads.box_coder.decode_single(deltas.float(), proposals.reshape(-1, 4))
-        boxes = boxes.reshape(batch, count, -1, 4)[:, :, 1:].clamp(0, self.imgsz)
+        boxes = boxes.reshape(batch, count, classes + 1, 4)[:, :, 1:].clamp(0, self.imgsz)
         boxes, scores = boxes.transpose(1, 2), scores.transpose(1, 2)  # (batch, classes, proposals, ...)
         scores = scores * is_large(boxes, SMALLEST_BOX)
-        kept = suppressed(
-            boxes.flatten(0, 1), scores.flatten(0, 1), heads.nms_thresh, heads.score_thresh, heads.detections_per_img
-        )
-        scores = scores.flatten(1) * kept.reshape(batch, -1)
-        best, order = scores.topk(min(heads.detections_per_img, scores.shape[1]), dim=1)
-        is_found = best > 0
-        boxes = boxes.flatten(1, 2).gather(1, order[:, :, None].expand(-1, -1, 4)) * is_found[:, :, None]
-        return boxes, best, order.div(count, rounding_mode="floor") * is_found
+        found = min(heads.detections_per_img, classes * count)
+        best, order = best_left(boxes, scores, heads.nms_thresh, heads.score_thresh, found)
+        boxes = rows_of(boxes.reshape(batch, -1, 4), order).reshape(batch, found, 4)
+        labels = torch.arange(classes, device=order.device).repeat_interleave(count)
+        labels = labels.index_select(0, order.reshape(-1)).reshape(batch, found)
+        return boxes * (best > 0)[:, :, None], best, labels * (best > 0)
 
     def masks(self, maps: dict[str, Tensor], boxes: Tensor, scores: Tensor, labels: Tensor) -> Tensor:
         heads: Any = self.heads
+        batch, found, _ = sizes_of(boxes)
         logits = heads.mask_predictor(heads.mask_head(self.pooled(heads.mask_roi_pool, maps, boxes))).float()
-        count, channels, height, width = logits.shape
+        count, channels, height, width = sizes_of(logits)
         own = torch.arange(count, device=labels.device) * channels + labels.reshape(-1) + 1
-        chosen = logits.reshape(-1, height, width).index_select(0, own)
-        masks: Tensor = chosen.sigmoid().reshape(*labels.shape, height, width) * (scores > 0)[:, :, None, None]
+        chosen = logits.reshape(count * channels, height, width).index_select(0, own)
+        masks: Tensor = chosen.sigmoid().reshape(batch, found, height, width) * (scores > 0)[:, :, None, None]
         return masks
 
     def pooled(self, pool: Any, maps: dict[str, Tensor], boxes: Tensor) -> Tensor:
@@ -107,13 +105,13 @@ class RcnnModule(nn.Module):
 
         Every box is pooled from every map, and then its own is taken: that costs little beside the heads.
         """
-        batch, count, _ = boxes.shape
-        owners = torch.arange(batch, device=boxes.device).reshape(-1, 1, 1).expand(-1, count, 1)
-        rois = torch.cat((owners.to(boxes.dtype), boxes), 2).reshape(-1, 5)
+        batch, count, _ = sizes_of(boxes)
+        owners = torch.arange(batch, device=boxes.device).repeat_interleave(count)
+        rois = torch.cat((owners.to(boxes.dtype)[:, None], boxes.reshape(-1, 4)), 1)
         used = [maps[name] for name in pool.featmap_names if name in maps]
-        scales = [2.0 ** round(math.log2(own.shape[-1] / self.imgsz)) for own in used]
+        scales = [2.0 ** round(math.log2(sizes_of(own)[-1] / self.imgsz)) for own in used]
         first, last = round(-math.log2(scales[0])), round(-math.log2(scales[-1]))
-        areas = (boxes[..., 2] - boxes[..., 0]) * (boxes[..., 3] - boxes[..., 1])
+        areas = (rois[:, 3] - rois[:, 1]) * (rois[:, 4] - rois[:, 2])
         wanted = torch.floor(pool.canonical_level + torch.log2(areas.sqrt() / pool.canonical_scale) + 1e-6)
         wanted = wanted.clamp(first, last).reshape(-1, 1, 1, 1) - first
         found: Tensor | None = None
@@ -124,8 +122,9 @@ class RcnnModule(nn.Module):
         return found.to(used[0].dtype)
 
 
-def tensor_batch(tensor: Tensor) -> int:
-    return int(tensor.shape[0])
+def sizes_of(tensor: Tensor) -> list[int]:
+    """Its shape in plain numbers, which an exported model has as constants."""
+    return [int(size) for size in tensor.shape]
 
 
 def is_large(boxes: Tensor, side: float) -> Tensor:
@@ -134,24 +133,43 @@ def is_large(boxes: Tensor, side: float) -> Tensor:
     return (sizes[..., 0] >= side) & (sizes[..., 1] >= side)
 
 
-def suppressed(boxes: Tensor, scores: Tensor, iou: float, min_score: float, most: int) -> Tensor:
-    """Which boxes are left, (groups, n), of boxes (groups, n, 4) and their scores, each group suppressed alone.
+def rows_of(tensor: Tensor, order: Tensor) -> Tensor:
+    """Of (batch, n, 4) the rows that order, (batch, k), names, as (batch * k, 4)."""
+    batch, count, _ = sizes_of(tensor)
+    first = torch.arange(batch, device=order.device)[:, None] * count
+    return tensor.reshape(-1, 4).index_select(0, (order + first).reshape(-1))
+
+
+def best_left(boxes: Tensor, scores: Tensor, iou: float, min_score: float, count: int) -> tuple[Tensor, Tensor]:
+    """Scores and indices, (batch, count), of the best boxes that are left when each group was suppressed alone.
 
     Args:
+        boxes, scores: (batch, groups, n, 4) and (batch, groups, n). Indices are those of groups and n as one.
         iou: of two boxes that overlap more than this the weaker one is left out.
         min_score: boxes of this score or less are left out.
-        most: how many the best ones of a group will be taken; in an exported model, further ones are left out.
+
+    Returns:
+        Scores are 0 where fewer are left.
     """
-    kept: Tensor = Suppression.apply(boxes, scores, iou, min_score, most)
-    return kept
+    batch, groups, length = sizes_of(scores)
+    flat = scores.reshape(batch * groups, length)
+    kept = Suppression.apply(boxes.reshape(batch * groups, length, 4), flat, sizes_of(flat), iou, min_score, count)
+    best, order = (flat * kept).reshape(batch, groups * length).topk(count, dim=1)
+    return best, order
 
 
 class Suppression(torch.autograd.Function):
-    """torchvision's batched_nms here, and one NonMaxSuppression for all groups in an ONNX file."""
+    """1 for each box that is left of its group, (groups, n), else 0.
+
+    torchvision's batched_nms here, and one NonMaxSuppression for all groups in an ONNX file. It leaves the best
+    `most` of each group, of which more would not be taken.
+    """
 
     @staticmethod
-    def forward(ctx: Any, boxes: Tensor, scores: Tensor, iou: float, min_score: float, most: int) -> Tensor:
-        flat, groups = scores.reshape(-1), torch.arange(len(scores), device=scores.device)
+    def forward(
+        ctx: Any, boxes: Tensor, scores: Tensor, sizes: list[int], iou: float, min_score: float, most: int
+    ) -> Tensor:
+        flat, groups = scores.reshape(-1), torch.arange(sizes[0], device=scores.device)
         candidates = torch.nonzero(flat > min_score)[:, 0]
         own = groups[:, None].expand_as(scores).reshape(-1)[candidates]
         left = batched_nms(boxes.reshape(-1, 4)[candidates], flat[candidates], own, iou)
@@ -160,8 +178,7 @@ class Suppression(torch.autograd.Function):
         return kept.reshape(scores.shape)
 
     @staticmethod
-    def symbolic(g: Any, boxes: Any, scores: Any, iou: float, min_score: float, most: int) -> Any:
-        groups, count = scores.type().sizes()
+    def symbolic(g: Any, boxes: Any, scores: Any, sizes: list[int], iou: float, min_score: float, most: int) -> Any:
         chosen = g.op(
             "NonMaxSuppression",
             boxes,
@@ -171,9 +188,9 @@ class Suppression(torch.autograd.Function):
             constant(g, [min_score], torch.float32),
         )  # (found, 3): group, 0, box
         ones = g.op("Expand", constant(g, [1], torch.float32), g.op("Shape", chosen, start_i=0, end_i=1))
-        kept = g.op("ScatterND", constant(g, torch.zeros(groups, 1, count)), chosen, ones)
+        kept = g.op("ScatterND", constant(g, torch.zeros(sizes[0], 1, sizes[1])), chosen, ones)
         kept = g.op("Squeeze", kept, constant(g, [1]))
-        kept.setType(scores.type())
+        kept.setType(scores.type().with_sizes(sizes))
         return kept
 
 
