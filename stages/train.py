@@ -17,7 +17,6 @@ from pathlib import Path
 from seamline.base.files import beside, check_out, copy, whole_folder, write_json
 from seamline.base.process import run
 from seamline.base.processors import note_processor, processor_of_training, times_written
-from seamline.dataset.trained_sizes import labels_at_trained_sizes
 from seamline.params.loader import load_params
 from seamline.params.train import Train
 from seamline.training.finished import FINISHED, trainings_folder
@@ -33,12 +32,12 @@ def main() -> None:
     args = parser.parse_args()
     check_out(args.out, ("best.pt", "training.json"), [args.split, args.yolo])
     report = args.report or beside(args.out, "report")
-    params = load_params()[Train]
+    params = load_params()
+
+    from seamline.training.run import finished_training, labels_of_training  # imports torch, which --help does not need
+
     # Before the training, which takes hours: labels of other data are noticed now.
-    labels = labels_at_trained_sizes(args.split, args.yolo, params.imgsz, params.mask_ratio)
-
-    from seamline.training.run import finished_training  # imports torch, which --help does not need
-
+    labels = labels_of_training(params, args.split, args.yolo)
     before = times_written(trainings_folder() / FINISHED)
     with finished_training(params, args.split, args.yolo, trainings_folder()) as training:
         facts, history = training.facts, training.history
@@ -53,7 +52,7 @@ def main() -> None:
     write_json(
         report / "summary.json",
         {
-            "model": params.model,
+            "model": params[Train].model,
             "epochs": len(history),
             "best_epoch": facts["best_epoch"],
             "resumed_after_epochs": facts["resumed_after"],

@@ -18,9 +18,10 @@ from seamline.inference.detector import Detector
 from seamline.inference.predictions import predict_split
 from seamline.params.evaluate import Evaluate
 from seamline.params.loader import Params
+from seamline.params.rcnn import Rcnn
 from seamline.params.train import Train
 from seamline.training.finished import FINISHED, MAX_FINISHED, trainings_folder
-from seamline.training.run import finished_training
+from seamline.training.run import family_of_model, finished_training
 
 SPLITS = ("val", "test")
 METRICS = ("mAP50_95", "mAP50")
@@ -37,7 +38,7 @@ def seed_spread(params: Params, split: Path, yolo: Path, images: Path, seeds: Se
     trained: dict[str, Record] = {}
     before = times_written(trainings_folder() / FINISHED)
     for seed in seeds:
-        seeded = msgspec.structs.replace(params[Train], seed=seed)
+        seeded = Params({**params.by_type, Train: msgspec.structs.replace(params[Train], seed=seed)})
         with finished_training(seeded, split, yolo, trainings_folder(), most) as training:
             note_processor(training.weights.parent, before)
             trained[str(seed)] = {
@@ -51,6 +52,8 @@ def seed_spread(params: Params, split: Path, yolo: Path, images: Path, seeds: Se
 
     train = msgspec.to_builtins(params[Train])
     train |= train.pop("(others)")
+    if family_of_model(params[Train].model) == "rcnn":
+        train["rcnn"] = msgspec.to_builtins(params[Rcnn])
     columns = {key: [metrics[key] for metrics in by_seed.values()] for key in next(iter(by_seed.values()))}
     return {
         "spread": {key: round(max(column) - min(column), 6) for key, column in columns.items()},

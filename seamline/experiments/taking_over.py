@@ -15,7 +15,8 @@ import yaml
 from seamline.base.coco import Record
 from seamline.base.errors import SeamlineError
 from seamline.base.files import read_json, sha256_of
-from seamline.models.weights import load_weights
+from seamline.models.weights import load_weights, weights_to_family
+from seamline.params.loader import Params
 from seamline.params.train import Train
 from seamline.report.contents import read_csv
 from seamline.training.finished import FINISHED, WEIGHTS, Training, holding, store_training
@@ -24,7 +25,7 @@ from seamline.training.run import Identity, identity_of_params
 ORIGIN = ("training_revision", "data_sha256")
 
 
-def take_over(params: Train, folder: Path, report: Path, data: tuple[Path, Path], scratch: Path) -> Path:
+def take_over(params: Params, folder: Path, report: Path, data: tuple[Path, Path], scratch: Path) -> Path:
     """Store the weights in a folder of train's as the training of these parameters and data; returns where.
 
     Args:
@@ -79,24 +80,32 @@ def read_made(folder: Path, report: Path) -> Training:
     return Training(folder / "best.pt", facts, history)
 
 
-def check_weights(weights: Path, params: Train, split: Path) -> None:
+def check_weights(weights: Path, params: Params, split: Path) -> None:
     """Raise SeamlineError when the file is not a model, or not one of these classes and this input size."""
+    found = classes_and_imgsz(weights)
+    names = yaml.safe_load((split / "data.yaml").read_text(encoding="utf-8"))["names"]
+    wanted = (list(names.values()), params[Train].imgsz)
+    if wanted != found:
+        raise SeamlineError(
+            f"{weights}: is not the model of these parameters and data: it has the classes {', '.join(found[0])} and "
+            f"imgsz {found[1]}, and they {', '.join(wanted[0])} and {wanted[1]}."
+        )
+
+
+def classes_and_imgsz(weights: Path) -> tuple[list[str], int]:
+    """What a .pt file of either family says of its model."""
+    if weights_to_family(weights) == "rcnn":
+        from seamline.models.rcnn_weights import load_network
+
+        loaded = load_network(weights)
+        return loaded.names, loaded.architecture.imgsz
     try:
         model, checkpoint = load_weights(weights)
     except SeamlineError:
         raise
     except Exception as error:  # of any kind, as torch has it for a damaged file
         raise SeamlineError(f"{weights}: cannot be opened as a model ({' '.join(str(error).split())}).") from None
-    names = yaml.safe_load((split / "data.yaml").read_text(encoding="utf-8"))["names"]
-    wanted, found = (
-        (list(names.values()), params.imgsz),
-        (list(model.names.values()), checkpoint["train_args"]["imgsz"]),
-    )
-    if wanted != found:
-        raise SeamlineError(
-            f"{weights}: is not the model of these parameters and data: it has the classes {', '.join(found[0])} and "
-            f"imgsz {found[1]}, and they {', '.join(wanted[0])} and {wanted[1]}."
-        )
+    return list(model.names.values()), checkpoint["train_args"]["imgsz"]
 
 
 def check_same(folder: Path, facts: Record, identity: Identity) -> None:

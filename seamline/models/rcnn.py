@@ -17,6 +17,7 @@ from seamline.models.model_facts import Limits, ModelFacts
 from seamline.models.nms import non_maximum_suppression
 from seamline.models.rcnn_masks import paste_masks
 
+LICENCE = "BSD-3-Clause (trained with torchvision)"
 RCNN = "rcnn"  # as model files name it
 LICENCE = "BSD-3-Clause (trained with torchvision)"
 # torchvision's networks take apart what is found in several images, which a file of fixed shapes cannot do.

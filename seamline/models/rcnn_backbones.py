@@ -33,6 +33,7 @@ LITE0 = (
     Stage(1, 3, 1, 1, 16), Stage(2, 3, 2, 6, 24), Stage(2, 5, 2, 6, 40), Stage(3, 3, 2, 6, 80),
     Stage(3, 5, 1, 6, 112), Stage(4, 5, 2, 6, 192), Stage(1, 3, 1, 6, 320),
 )  # fmt: skip
+LITE0_MEAN, LITE0_STD = 127 / 255, 128 / 255  # of the images that its ImageNet weights were trained with
 LITE0_EPS = MOBILENET_EPS = 1e-3  # of the normalisations that their ImageNet weights were trained with
 
 

@@ -23,7 +23,14 @@ from torchvision.models.detection.rpn import RPNHead
 from torchvision.ops import FrozenBatchNorm2d, MultiScaleRoIAlign
 
 from seamline.base.errors import SeamlineError, counted
-from seamline.models.rcnn_backbones import STRIDES, PyramidBackbone, lite0_backbone, mobilenet_backbone
+from seamline.models.rcnn_backbones import (
+    LITE0_MEAN,
+    LITE0_STD,
+    STRIDES,
+    PyramidBackbone,
+    lite0_backbone,
+    mobilenet_backbone,
+)
 from seamline.models.rcnn_inference import RcnnModule
 
 Model = Literal[
@@ -168,6 +175,8 @@ def put_together(architecture: Architecture, anchors: AnchorGenerator, settings:
         "box_predictor": FastRCNNPredictor(architecture.box_channels, outputs),
         **settings,
     }
+    if "efficientnet_lite0" in architecture.model:
+        parts |= {"image_mean": [LITE0_MEAN] * 3, "image_std": [LITE0_STD] * 3}
     backbone = backbone_of(architecture)
     if not architecture.has_masks:
         return FasterRCNN(backbone, **parts)

@@ -53,9 +53,8 @@ def main(arguments: Sequence[str]) -> None:
     if args.take:
         from seamline.experiments.taking_over import check_weights, take_over  # torch
         from seamline.params.loader import load_params
-        from seamline.params.train import Train
 
-        params = load_params()[Train]
+        params = load_params()
         check_weights(args.take / "best.pt", params, args.split)
         folder = take_over(params, args.take, args.report, (args.split, args.yolo), scratch)
         print(f"{args.take / 'best.pt'} is stored in {folder}; dvc repro uses it and trains nothing")

@@ -17,6 +17,7 @@ from scipy import stats
 from seamline.base.coco import Record
 from seamline.base.processors import processor_kind
 from seamline.experiments import seeds
+from seamline.params.loader import Params
 from seamline.params.train import Train
 from seamline.training.finished import MAX_FINISHED, Training
 from seamline.verbs import seeds as verb
@@ -47,13 +48,14 @@ def test_every_seed_is_trained_once_and_all_stay_for_the_next_time(
     (kept / str(KEPT) / "facts.json").touch()
 
     @contextmanager
-    def finished(params: Train, split: Path, yolo: Path, scratch: Path, most: int) -> Iterator[Training]:
-        asked.append((params.seed, most))
-        folder = kept / str(params.seed)
-        if params.seed != KEPT:
+    def finished(params: Params, split: Path, yolo: Path, scratch: Path, most: int) -> Iterator[Training]:
+        seed = params[Train].seed
+        asked.append((seed, most))
+        folder = kept / str(seed)
+        if seed != KEPT:
             folder.mkdir(parents=True)
             (folder / "facts.json").touch()
-        yield Training(folder / "best.pt", {"device": "CPU, of a kind", "threads": 1 + (params.seed == 5)}, [])
+        yield Training(folder / "best.pt", {"device": "CPU, of a kind", "threads": 1 + (seed == 5)}, [])
 
     def found_by(model: SimpleNamespace, path: Path, images: Path, name: str) -> list[Record]:
         return perfect(path) if model.weights.parent.name == "0" else []

@@ -42,7 +42,7 @@ class Earlier(NamedTuple):
 @pytest.fixture
 def earlier(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, data: tuple[Path, Path]) -> Earlier:  # noqa: F811
     monkeypatch.chdir(PROJECT)
-    identity = run.identity_of(yolo.plan_training(small_params(), *data))
+    identity = run.identity_of_params(small_params(), *data)
     origin = {"training_revision": identity.revision, "data_sha256": identity.data_sha256}
     folder, report = tmp_path / "models" / "train", tmp_path / "reports" / "train"
     write_json(folder / "training.json", origin)

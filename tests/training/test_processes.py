@@ -17,6 +17,8 @@ import torch
 
 from seamline.base.errors import SeamlineError
 from seamline.base.files import write_json
+from seamline.params.rcnn import Rcnn
+from seamline.params.train import Train
 from seamline.training.checkpoints import STATE, read_state
 from seamline.training.processes import cause_of, error_file, free_port
 from seamline.training.trial import PROGRESS, Stopped, stop_file
@@ -30,11 +32,14 @@ import sys
 from pathlib import Path
 import msgspec
 from seamline.base.process import run
+from seamline.params.loader import Params
+from seamline.params.rcnn import Rcnn
 from seamline.params.train import Train
 
 def main():
     from seamline.training.run import finished_training
-    params = msgspec.json.decode(Path(sys.argv[1]).read_bytes(), type=Train)
+    train, rcnn = msgspec.json.decode(Path(sys.argv[1]).read_bytes(), type=tuple[Train, Rcnn])
+    params = Params({Train: train, Rcnn: rcnn})
     with finished_training(params, Path(sys.argv[2]), Path(sys.argv[3]), Path(sys.argv[4])) as found:
         print("trained", found.weights)
 
@@ -49,8 +54,8 @@ def in_the_project(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def stage(tmp_path: Path, data: tuple[Path, Path], scratch: Path, **changes: Any) -> subprocess.Popen[str]:
-    params = tmp_path / "params.json"
-    params.write_bytes(msgspec.json.encode(small_params(**changes)))
+    params, asked = tmp_path / "params.json", small_params(**changes)
+    params.write_bytes(msgspec.json.encode((asked[Train], asked[Rcnn])))
     command = [sys.executable, "-c", TRAIN, str(params), *map(str, data), str(scratch)]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 

@@ -20,7 +20,7 @@ from seamline.base.coco import Record
 from seamline.base.errors import SeamlineError
 from seamline.models.ultralytics_patches import nothing
 from seamline.models.weights import load_weights
-from seamline.params.loader import load_params
+from seamline.params.loader import Params, load_params
 from seamline.params.train import Train
 from seamline.training import run, yolo, yolo_weights
 from seamline.training.checkpoints import STATE, State, read_state, write_state
@@ -48,10 +48,10 @@ def in_the_project(monkeypatch: pytest.MonkeyPatch) -> None:
     torch.set_num_threads(1)
 
 
-def small_params(**changes: Any) -> Train:
-    params = load_params(PARAMS)[Train]
+def small_params(**changes: Any) -> Params:
+    params = load_params(PARAMS)
     for key, value in {**SMALLEST, **changes}.items():
-        setattr(params, key, value)
+        setattr(params[Train], key, value)
     return params
 
 

@@ -1,0 +1,177 @@
+"""The trainer of the R-CNNs: torchvision's Mask R-CNN and Faster R-CNN, without anything of ultralytics'.
+
+What is trained is torchvision's network with torchvision's losses; the data are the split's own masks.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import traceback
+from pathlib import Path
+from typing import Any, NamedTuple, get_args
+
+import msgspec
+
+from seamline.base.coco import Record
+from seamline.base.errors import SeamlineError
+from seamline.base.files import sha256_of, write_text
+from seamline.base.process import ENDS_WITH
+from seamline.models.rcnn_network import Architecture, Model, check_anchors, default_anchors
+from seamline.params.rcnn import Rcnn
+from seamline.params.train import Train
+from seamline.training.checkpoints import State, read_state
+from seamline.training.devices import find_device, processes_of
+from seamline.training.finished import Training, weights_folder
+from seamline.training.memory import is_out_of_memory
+from seamline.training.processes import train_in_processes
+from seamline.training.rcnn_data import check_classes_shown, data_sha256, read_part
+from seamline.training.rcnn_pretrained import find_start
+from seamline.training.rcnn_trainer import OPTIMIZERS, Trainer, best_weights
+from seamline.training.trial import Stopped
+
+MODELS: tuple[str, ...] = get_args(Model)
+# Parameters of train that an R-CNN's training goes by; the others are ultralytics'.
+USED = (
+    "epochs", "imgsz", "batch", "nbs", "optimizer", "lr0", "lrf", "cos_lr", "warmup_epochs", "weight_decay", "degrees",
+    "translate", "scale", "fliplr", "hsv_h", "hsv_s", "hsv_v", "val_period", "patience", "amp", "seed",
+)  # fmt: skip
+# Fields of Architecture that the section rcnn has under the same names.
+OF_ARCHITECTURE = tuple(name for name in Architecture.__struct_fields__ if name in Rcnn.__struct_fields__)
+# What a change of their versions makes another training of.
+LIBRARIES = ("torch", "torchvision")
+
+
+class Plan(NamedTuple):
+    """A training that can begin: the device and the weights to start from are there."""
+
+    train: Train
+    rcnn: Rcnn
+    start: Path | None  # weights
+    device: str
+    data: tuple[Path, Path]  # the split, and the folder with images/
+
+    def values(self) -> Record:
+        """All that was asked for, for the training's key and revision."""
+        found = {name: getattr(self.train, name) for name in ("model", *USED)}
+        own = msgspec.to_builtins(self.rcnn)
+        if self.start is not None:  # where they lie changes nothing; their bytes count
+            del own["start"]
+        return {**found, "rcnn": own, "device": self.device, "data_sha256": data_sha256(self.data[0], self.images)}
+
+    def files(self) -> list[Path]:
+        """Files whose contents belong to the key and the revision."""
+        return [] if self.start is None else [self.start]
+
+    @property
+    def images(self) -> Path:
+        return self.data[1] / "images"
+
+
+def plan_training(train: Train, rcnn: Rcnn, split: Path, labelled: Path) -> Plan:
+    """Check what was asked for, and find the weights to start from and the device.
+
+    Raises:
+        SeamlineError: when the weights or the device is not there, or a value does not fit the model.
+    """
+    if train.model not in MODELS:
+        raise SeamlineError(f"train.model: there is no R-CNN {train.model!r}; there are {', '.join(MODELS)}.")
+    if train.others:
+        name = next(iter(train.others))
+        raise SeamlineError(f"train.{name}: is an argument of ultralytics', which does not train {train.model}.")
+    if train.optimizer not in OPTIMIZERS:
+        names = ", ".join(OPTIMIZERS)
+        raise SeamlineError(f"train.optimizer: {train.optimizer} is ultralytics'; {train.model} takes {names}.")
+    check_anchors(params_to_architecture(train, rcnn, 1))
+    start = find_start(rcnn.start, train.model, weights_folder())
+    return Plan(train, rcnn, start, find_device(train.device, train.batch), (split, labelled))
+
+
+def params_to_architecture(train: Train, rcnn: Rcnn, classes: int) -> Architecture:
+    """What the two sections say of a network of so many classes."""
+    model: Any = train.model
+    shares = rcnn.anchors
+    sides = (
+        default_anchors(model, train.imgsz) if shares is None else [[s * train.imgsz for s in row] for row in shares]
+    )
+    own = {name: getattr(rcnn, name) for name in OF_ARCHITECTURE}
+    return Architecture(**{**own, "model": model, "classes": classes, "imgsz": train.imgsz, "anchors": sides})
+
+
+def train(plan: Plan, folder: Path) -> Training:
+    """Train to the end in this folder, or resume what a killed run has left there.
+
+    Raises:
+        SeamlineError: when a class has no instance in train, memory is short, or the loss is NaN.
+    """
+    state = read_state(folder)
+    if state is None or not state["finished"]:
+        state = train_to_the_end(plan, folder)
+    facts = {name: state[name] for name in ("threads", "best_epoch", "resumed_after")}
+    if plan.start is not None:  # they may have been downloaded and are no dependency of the stage: which were they?
+        facts["weights_sha256"] = sha256_of(plan.start)
+    return Training(best_weights(folder, state["best_epoch"]), facts, state["history"])
+
+
+def train_to_the_end(plan: Plan, folder: Path) -> State:
+    check_classes_shown(read_part(plan.data[0], "train", plan.images))
+    folder.mkdir(parents=True, exist_ok=True)
+    os.environ[ENDS_WITH] = str(os.getpid())
+    processes = processes_of(plan.device)
+    try:
+        if processes > 1:
+            train_in_processes("seamline.training.rcnn_process", plan_to_record(plan), folder, processes)
+        else:
+            run_trainer(plan, folder)
+    except Stopped:  # nobody will resume it
+        shutil.rmtree(folder)
+        raise
+    state = read_state(folder)
+    if state is None or not state["finished"]:
+        raise SeamlineError(f"train: the training ended before its last epoch; run dvc repro to resume it ({folder}).")
+    return state
+
+
+def run_trainer(plan: Plan, folder: Path) -> None:
+    """Train in this process, alone or as one of several."""
+    try:
+        Trainer(plan, params_to_architecture(plan.train, plan.rcnn, class_count(plan)), folder).train()
+    except SeamlineError:
+        raise
+    except Exception as error:  # of any kind: the cause is a value in params.yaml, or the data
+        if is_out_of_memory(error):
+            raise SeamlineError(
+                f"train: memory is too small for train.batch {plan.train.batch} at train.imgsz {plan.train.imgsz}; "
+                f"take a smaller batch (train.nbs keeps its steps the same). What was trained is in {folder}."
+            ) from None
+        write_text(folder / "error.txt", traceback.format_exc())
+        first = str(error).strip().partition("\n")[0]
+        raise SeamlineError(
+            f"train: torchvision stopped with {type(error).__name__}: {first} ({folder / 'error.txt'} has all of it)."
+        ) from None
+
+
+def class_count(plan: Plan) -> int:
+    return len(read_part(plan.data[0], "val", plan.images).names)
+
+
+def plan_to_record(plan: Plan) -> Record:
+    """For the processes of a training on several processors."""
+    return {
+        "train": msgspec.to_builtins(plan.train),
+        "rcnn": msgspec.to_builtins(plan.rcnn),
+        "start": None if plan.start is None else str(plan.start),
+        "device": plan.device,
+        "data": [str(folder) for folder in plan.data],
+    }
+
+
+def record_to_plan(record: Record) -> Plan:
+    split, labelled = record["data"]
+    return Plan(
+        msgspec.convert(record["train"], Train),
+        msgspec.convert(record["rcnn"], Rcnn),
+        None if record["start"] is None else Path(record["start"]),
+        record["device"],
+        (Path(split), Path(labelled)),
+    )

