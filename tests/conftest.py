@@ -110,6 +110,7 @@ PROCESSES = {
     "models/test_model_facts.py",
     "models/test_ultralytics_patches.py",
     "models/test_weights.py",
+    "people/test_detector.py",
     "photos/test_journal.py",
     "photos/test_options.py",
     "photos/test_predicting.py",

@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from seamline import __version__
-from seamline.inference.detector import Detector
 from seamline.models.exported import int8_gate
+from seamline.people.detector import AnyDetector, PeopleDetector
 from seamline.photos.predicting import model_sha256
-from seamline.service.schemas import About, Category, LimitsAbout, ModelAbout, ModelName
+from seamline.service.schemas import About, Category, LimitsAbout, ModelAbout, ModelName, PeopleAbout
 from seamline.service.settings import Settings
 
 REVISION_CHARACTERS = 12
@@ -17,7 +17,7 @@ LICENCES = {"yolo": "AGPL-3.0 (trained with ultralytics)"}
 FORMATS = {".pt": "pytorch", ".onnx": "onnx"}
 
 
-def about(detector: Detector, path: Path, settings: Settings, source: str | None) -> About:
+def about(detector: AnyDetector, path: Path, settings: Settings, source: str | None) -> About:
     """
     Args:
         path: of the model.
@@ -47,7 +47,20 @@ def about(detector: Detector, path: Path, settings: Settings, source: str | None
         queue=settings.queue,
         fetches_urls=settings.fetch_urls,
     )
-    return About(model, limits, __version__)
+    return About(model, limits, __version__, people_about(detector) if isinstance(detector, PeopleDetector) else None)
+
+
+def people_about(detector: PeopleDetector) -> PeopleAbout:
+    people = detector.people
+    return PeopleAbout(
+        name=model_name(detector.people_model),
+        revision=model_sha256(detector.people_model)[:REVISION_CHARACTERS],
+        person_class=people.names[detector.person_class],
+        confidence=people.confidence,
+        margin=detector.settings.margin,
+        most=detector.settings.most,
+        licence=LICENCES.get(people.engine.facts.family, "not known"),
+    )
 
 
 def model_name(path: Path) -> str:

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from seamline.base.errors import SeamlineError, not_installed
 from seamline.base.numbers import MOST_PIXELS, MOST_THREADS, number_from
+from seamline.people.options import add_people_options, check_people_options, with_people
 
 MEGABYTE = 2**20
 
@@ -48,11 +49,14 @@ def parser() -> argparse.ArgumentParser:
     add("--precision", default="f32", help="f32 (default); bf16 for OpenVINO; f16, bf16 or tf32 on a GPU")
     add("--device", default="auto", help="cpu, cuda or cuda:1 (default: auto, as for predict)")
     add("--access-log", action="store_true", help="write a line for each request")
+    add_people_options(made)
     return made
 
 
 def main(arguments: Sequence[str]) -> None:
-    args = parser().parse_args(arguments)
+    made = parser()
+    args = made.parse_args(arguments)
+    check_people_options(made, args)
 
     # Imports OpenCV, the engines and the server, which --help does not need.
     from seamline.inference.threads import limit_other_threads
@@ -79,14 +83,15 @@ def main(arguments: Sequence[str]) -> None:
         access_log=args.access_log,
     )
     model, precision = (args.model, args.precision) if args.model else recommended_model()
-    with Detector(
+    garments = Detector(
         model,
         args.confidence,
         threads=args.threads,
         precision=precision,
         device=args.device,
         max_pixels=args.max_pixels,
-    ) as detector:
+    )
+    with garments, with_people(garments, args) as detector:
         serve(model, detector, settings, args.host, args.port, args.keys, args.no_keys, args.source)
 
 
