@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -15,6 +16,9 @@ from seamline.models.arrays import Floats
 from seamline.models.detections import Detections
 
 PERSON = "person"
+# A part of a photo that the model would see hardly larger than in the whole photo is not looked at: on the sample,
+# whose people fill their photos, that cost 0.026 of the mask mAP50-95 on val, and the time.
+LEAST_GAIN = 1.25
 
 
 class Place(NamedTuple):
@@ -75,6 +79,17 @@ def box_to_place(box: Floats, margin: float, height: int, width: int) -> Place:
     left, right = widened(x1, x2, margin, width)
     top, bottom = widened(y1, y2, margin, height)
     return Place(left, top, right, bottom)
+
+
+def boxes_to_places(boxes: Floats, margin: float, most: int, height: int, width: int) -> dict[int, Place]:
+    """What is cut out for whom, by the index of the box: the first `most` for whom it pays; see box_to_place."""
+    every = {index: box_to_place(box, margin, height, width) for index, box in enumerate(boxes)}
+    worth = (
+        (index, place)
+        for index, place in every.items()
+        if LEAST_GAIN * max(place.right - place.left, place.bottom - place.top) <= max(height, width)
+    )
+    return dict(itertools.islice(worth, most))
 
 
 def widened(low: float, high: float, margin: float, side: int) -> tuple[int, int]:

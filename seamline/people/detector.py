@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import functools
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import TypeVar
@@ -23,8 +23,8 @@ from seamline.images.reading import Image, ImageError, Source, is_unchanging, re
 from seamline.inference.detector import Detector, in_order
 from seamline.models.detections import Detections
 from seamline.params.people import People
-from seamline.people.crops import Place, box_to_place, most_prominent_first, person_class
-from seamline.people.merging import NOBODY, View, merge
+from seamline.people.crops import Place, boxes_to_places, most_prominent_first, person_class
+from seamline.people.merging import NOBODY, merge
 
 R = TypeVar("R")
 
@@ -144,21 +144,21 @@ class PeopleDetector:
         height, width = image.shape[:2]
         seen = self.people.detect(image) if alone else self.people.submit(image).result()
         people = most_prominent_first(seen, self.person_class)
-        parts = [box_to_place(box, self.settings.margin, height, width) for box in people.boxes[: self.settings.most]]
-        whole = Place(0, 0, width, height)
-        found = self._found(image, list(dict.fromkeys((whole, *parts))), confidence, alone)
-        views = [View(NOBODY, found[whole]), *(View(person, found[place]) for person, place in enumerate(parts))]
-        merged = merge(views, people, self.settings.merge_iou, self.max_detections)
+        around = boxes_to_places(people.boxes, self.settings.margin, self.settings.most, height, width)
+        found = self._found(image, {NOBODY: Place(0, 0, width, height), **around}, confidence, alone)
+        merged = merge(found, people, self.settings.merge_iou, self.max_detections)
         spent = np.sum([one.timings_ms for one in (seen, *found.values())], axis=0)
         return merged.with_timings(*spent.tolist())
 
-    def _found(self, image: Image, parts: Sequence[Place], confidence: float, alone: bool) -> dict[Place, Detections]:
-        """What is found in each of the places, in the photo's pixels."""
+    def _found(self, image: Image, parts: Mapping[int, Place], confidence: float, alone: bool) -> dict[int, Detections]:
+        """What is found in each part, in the photo's pixels, by whose part it is."""
         if alone and len(parts) == 1:
-            return {parts[0]: self.garments.detect(image, confidence)}
-        begun = {place: self.garments.submit(place.of(image), confidence) for place in parts}
+            return {person: self.garments.detect(image, confidence) for person in parts}
+        begun = {person: self.garments.submit(part.of(image), confidence) for person, part in parts.items()}
+        height, width = image.shape[:2]
         return {
-            place: future.result().inside(place.left, place.top, *image.shape[:2]) for place, future in begun.items()
+            person: future.result().inside(parts[person].left, parts[person].top, height, width)
+            for person, future in begun.items()
         }
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -21,14 +21,7 @@ CONTAINED = 0.8  # share of the smaller one that has to lie in the larger one, s
 NOBODY = -1
 
 
-class View(NamedTuple):
-    """A part of a photo, and what was found in it."""
-
-    person: int  # whose part it is; NOBODY for the whole photo
-    found: Detections  # in the photo's pixels
-
-
-def merge(views: Sequence[View], people: Detections, merge_iou: float, most: int) -> Detections:
+def merge(views: Mapping[int, Detections], people: Detections, merge_iou: float, most: int) -> Detections:
     """Each garment once, best score first, and the person it belongs to.
 
     A garment belongs to the person on whom most of it lies, and to nobody where that is less than WORN. It is taken
@@ -38,17 +31,17 @@ def merge(views: Sequence[View], people: Detections, merge_iou: float, most: int
     where both lie as well, the larger one, of which less is cut off.
 
     Args:
-        views: the whole photo's and people's; a person without one has the whole photo's.
+        views: what was found in parts of the photo, in the photo's pixels, by the person whose part it is; NOBODY's is
+            the whole photo, and stands for those who have none.
         people: who was found in the photo, in the photo's pixels.
         merge_iou: of two masks, or boxes where there are no masks.
         most: detections in the photo at most.
     """
-    every = joined([view.found for view in views])
-    view = np.repeat([one.person for one in views], [len(one.found) for one in views]).astype(np.int64)
+    every = joined([*views.values()])
+    view = np.repeat(np.array([*views], np.int64), [len(found) for found in views.values()])
     with_masks = every.has_masks and people.has_masks
     owner, share = owners(every, people, with_masks)
-    have_view = np.array([one.person for one in views], np.int64)
-    home = np.where(np.isin(owner, have_view), owner, NOBODY)
+    home = np.where(np.isin(owner, [*views]), owner, NOBODY)
     taken = np.flatnonzero(view == home)
     taken = taken[np.lexsort((-areas(every.boxes[taken]), -share[taken].round(2)))]
     left = best_of_each(every.chosen(taken), view[taken], merge_iou)
