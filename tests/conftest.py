@@ -111,6 +111,8 @@ PROCESSES = {
     "models/test_ultralytics_patches.py",
     "models/test_weights.py",
     "people/test_detector.py",
+    "people/test_measuring.py",
+    "people/test_tools.py",
     "photos/test_journal.py",
     "photos/test_options.py",
     "photos/test_predicting.py",

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from seamline.models.detections import Crop, Detections
-from seamline.people.merging import NOBODY, View, merge
+from seamline.people.merging import NOBODY, merge
 
 HEIGHT, WIDTH = 100, 200
 TOP, TROUSERS = 0, 1
@@ -43,8 +43,7 @@ def merged(
     people: Detections, whole: Detections, *around: Detections, merge_iou: float = 0.5, most: int = 100
 ) -> list[tuple[int, float, tuple[int, ...], int | None]]:
     """Class, score, box and owner of each that is left."""
-    views = [View(NOBODY, whole), *(View(number, one) for number, one in enumerate(around))]
-    result = merge(views, people, merge_iou, most)
+    result = merge({NOBODY: whole, **dict(enumerate(around))}, people, merge_iou, most)
     assert result.persons is not None
     np.testing.assert_array_equal(result.persons.boxes, people.boxes)
     for index in range(len(result) if result.has_masks else 0):  # a mask stays with its box
