@@ -16,6 +16,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route, Router
 
+from seamline.base.coco import Record
 from seamline.base.escaping import to_terminal
 from seamline.photos.records import to_text
 from seamline.service.about import to_categories, to_name
@@ -337,12 +338,15 @@ def options_to_classes(options: Options, names: Sequence[str]) -> frozenset[int]
 def images_to_text(photos: Sequence[Photo], answers: Sequence[Answer | str]) -> list[str]:
     """JSON of each photo. Those that can be used are numbered from 1, as `seamline predict` does."""
     texts, number = [], 0
+    image: Record
     for photo, answer in zip(photos, answers, strict=True):
         if isinstance(answer, str):
             texts.append(to_text({"file_name": photo.name, "error": f"{photo.name}: {answer}"}))
             continue
         number += 1
         image = {"image_id": number, "file_name": photo.name, "height": answer.height, "width": answer.width}
+        if answer.persons is not None:
+            image["persons"] = answer.persons
         texts.append(f'{to_text(image)[:-1]}, "instances": {records_to_json(answer.records, number)}}}')
     return texts
 

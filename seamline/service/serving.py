@@ -13,8 +13,8 @@ from concurrent.futures import Future, ThreadPoolExecutor, wait
 import numpy as np
 
 from seamline.images.reading import Image, ImageError
-from seamline.inference.detector import Detector
 from seamline.models.detections import Detections
+from seamline.people.detector import AnyDetector
 from seamline.photos.predicting import text_of
 from seamline.service.admission import Admission
 from seamline.service.answers import Answer, found_to_answer
@@ -22,13 +22,13 @@ from seamline.service.bodies import Photo
 
 
 class Server:
-    """A Detector whose photos come from many requests.
+    """A detector whose photos come from many requests.
 
     A photo that is alone is given every thread, since its answer then comes soonest; photos beside others go through
     the engine's streams, since most of them are then done in a second. Both find the same.
     """
 
-    def __init__(self, detector: Detector, admission: Admission) -> None:
+    def __init__(self, detector: AnyDetector, admission: Admission) -> None:
         self.detector, self.admission = detector, admission
         # They decode photos, wait for the streams, and make the answers: as many as keep every stream at work.
         self._pool = ThreadPoolExecutor(detector.engine.callers, thread_name_prefix="answer")

@@ -18,9 +18,11 @@ from typing import TYPE_CHECKING
 
 from seamline.base.errors import SeamlineError, not_installed
 from seamline.base.numbers import MOST_PIXELS, MOST_THREADS, number_from
+from seamline.people.options import add_people_options, check_people_options, with_people
 
 if TYPE_CHECKING:
     from seamline.inference.detector import Detector
+    from seamline.people.detector import AnyDetector
 
 MEGABYTE = 2**20
 
@@ -54,11 +56,14 @@ def parser() -> argparse.ArgumentParser:
     add("--precision", default="f32", help="f32 (default); bf16 for OpenVINO; f16, bf16 or tf32 on a GPU")
     add("--device", default="auto", help="cpu, cuda or cuda:1 (default: auto, as for predict)")
     add("--access-log", action="store_true", help="write a line for each request")
+    add_people_options(made)
     return made
 
 
 def main(arguments: Sequence[str]) -> None:
-    args = parser().parse_args(arguments)
+    made = parser()
+    args = made.parse_args(arguments)
+    check_people_options(made, args)
 
     # Imports OpenCV, the engines and the server, which --help does not need.
     from seamline.inference.threads import limit_other_threads
@@ -74,11 +79,12 @@ def main(arguments: Sequence[str]) -> None:
         precision=precision,
         device=args.device,
         max_pixels=args.max_pixels,
-    ) as detector:
-        compiling = threading.Thread(target=compile_ahead, args=(detector,))
+    ) as garments:
+        compiling = threading.Thread(target=compile_ahead, args=(garments,))
         compiling.start()  # while the server is imported, which takes a third of a second
         try:
-            serve(model, detector, args)
+            with with_people(garments, args) as detector:
+                serve(model, detector, args)
         finally:
             compiling.join()
 
@@ -89,7 +95,7 @@ def compile_ahead(detector: "Detector") -> None:
         detector.engine.callers  # noqa: B018
 
 
-def serve(model: Path, detector: "Detector", args: argparse.Namespace) -> None:
+def serve(model: Path, detector: "AnyDetector", args: argparse.Namespace) -> None:
     try:
         from seamline.service.arenas import limit_arenas
         from seamline.service.running import serve_detector
