@@ -52,7 +52,7 @@ class PeopleDetector:
         self.names, self.imgsz, self.has_masks = garments.names, garments.imgsz, garments.has_masks
         self.confidence, self.nms_iou = garments.confidence, garments.nms_iou
         self.max_detections, self.max_pixels = garments.max_detections, garments.max_pixels
-        self.engine, self.threads = garments.engine, garments.threads
+        self.engine, self.family, self.threads = garments.engine, garments.family, garments.threads
         # Not the garments' own: its queue would hold up the parts of a photo behind photos that wait for its pixels.
         self.budget = PixelBudget(garments.budget.limit)
         self.precision, self.device, self.ahead, self.batch = garments.precision, garments.device, garments.ahead, 1
