@@ -20,10 +20,11 @@ from seamline.params.subset import Subset
 from tests.conftest import Project, write_dataset
 from tests.doctor.test_doctor import levels_of, run_doctor
 from tests.ingest.test_layouts import pulled, write_ccp, write_deepfashion2, write_fashionpedia
+from tests.ingest.test_penn_fudan import write_penn_fudan
 from tests.params.test_loader import DEFAULTS
 
 
-@pytest.mark.parametrize("write", [write_deepfashion2, write_fashionpedia, write_ccp, write_dataset])
+@pytest.mark.parametrize("write", [write_deepfashion2, write_fashionpedia, write_ccp, write_penn_fudan, write_dataset])
 def test_the_names_are_those_that_pull_finds(tmp_path: Path, write: Callable[[Path], Any]) -> None:
     write(tmp_path / "in")
     _, coco = pulled(tmp_path / "in", tmp_path / "raw")

@@ -533,6 +533,13 @@ def a_folder_that_is_not_there(bench: Bench) -> Said:
     return bench.stage("pull", "data/raw", "--source", "in")
 
 
+@produces("pull.source: has no folder with PNGImages/ and PedMasks/*_mask.png in it, as Penn-Fudan has.")
+def another_layout_than_penn_fudan(bench: Bench) -> Said:
+    write_dataset(bench.folder / "in")
+    with_params(bench.folder, {"pull": {"layout": "penn-fudan"}})
+    return bench.stage("pull", "data/raw", "--source", "in")
+
+
 @produces(
     "pull.images: names the photos' folder of a COCO file, but the layout is ...; one has to be null, or pull.layout "
     "coco."
@@ -1115,6 +1122,16 @@ def unknown_class(bench: Bench) -> Said:
     (bench.folder / "photo.jpg").touch()
     model = model_of_nothing(bench.folder / "model.onnx")
     return bench.predict(model, "photo.jpg", "--classes", "top,trouser")
+
+
+@produces(
+    "...: the model has no class ...; it has ...; people.person_class or --person-class names the one that people are "
+    "of."
+)
+def a_model_without_people(bench: Bench) -> Said:
+    (bench.folder / "photo.jpg").touch()
+    model = model_of_nothing(bench.folder / "model.onnx")
+    return bench.predict(model, "photo.jpg", "--people", model)
 
 
 @produces("...: cannot be opened as a model (...).")
