@@ -117,17 +117,22 @@ def recommended_model() -> tuple[Path, str]:
     Raises:
         SeamlineError: when there is no run whose model lies here.
     """
-    from seamline.benchmark.recommendation import recommended
-    from seamline.models.exported import model_paths
-    from seamline.params.export import Export
-    from seamline.params.loader import load_params
-    from seamline.report.records import read_record
-
     benchmark = Path("reports/benchmark.json")
     if not benchmark.is_file():
         raise SeamlineError(
             f"{benchmark}: is not here, so no format is recommended; name a model: seamline serve MODEL."
         )
+    try:
+        from seamline.benchmark.recommendation import recommended
+        from seamline.models.exported import model_paths
+        from seamline.params.export import Export
+        from seamline.params.loader import load_params
+        from seamline.report.records import read_record
+    except ModuleNotFoundError as error:
+        raise SeamlineError(
+            f"seamline serve: finding the recommended format needs {error.name}, which is not installed; the extra "
+            "benchmark brings it, or name a model: seamline serve MODEL."
+        ) from None
     name = recommended(read_record(benchmark), load_params()[Export].int8.max_drop)
     row, _, precision = name.partition("_")
     paths = model_paths(Path("models/train/best.pt"), Path("models/export"))

@@ -64,6 +64,19 @@ def test_without_results_a_model_has_to_be_named(tmp_path: Path, monkeypatch: py
         main([])
 
 
+def test_without_a_model_it_says_which_package_finds_the_recommended_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`pip install '.[serve]'` brings no YAML, and a checkout has reports/: that ended in a traceback."""
+    (tmp_path / "reports").mkdir()
+    (tmp_path / "reports" / "benchmark.json").write_text("{}")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delitem(sys.modules, "seamline.params.loader", raising=False)
+    monkeypatch.setitem(sys.modules, "yaml", None)
+    with pytest.raises(SeamlineError, match=r"^seamline serve: finding .* needs yaml, .* or name a model"):
+        main([])
+
+
 def test_the_committed_rows_are_understood(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "reports").mkdir()
     (tmp_path / "reports" / "benchmark.json").write_text((REPORTS / "benchmark.json").read_text())
