@@ -107,7 +107,7 @@ def test_what_predict_imports_is_what_an_installation_brings() -> None:
 
 @pytest.mark.parametrize("start", ["verbs/predict.py", "service/running.py", "service/app.py"])
 def test_what_is_imported_late_comes_with_an_installation_too(start: str) -> None:
-    """A polygon of a mask in several parts needs scipy, which is imported for the first one: the service answered 500."""
+    """A polygon of a mask in several parts needs scipy, imported for the first one: the service answered 500."""
     optional = {"torch", "ultralytics", "pillow_heif"}  # for best.pt, GPUs and HEIC, which say so
     brought = names(DEPENDENCIES + EXTRAS["serve"] + EXTRAS["s3"]) | {"botocore", "yarl"}  # with s3fs, aiohttp
     for module in modules_imported(PROJECT / "seamline" / start):
