@@ -11,6 +11,7 @@ Example: seamline serve models/export/openvino_int8
 
 import argparse
 import contextlib
+import re
 import threading
 from collections.abc import Sequence
 from pathlib import Path
@@ -37,7 +38,14 @@ def parser() -> argparse.ArgumentParser:
     add("--port", type=number_from(int, 0, 65535), default=8000, help="port (default: 8000; 0: any that is free)")
     add("--keys", type=Path, metavar="FILE", help="file of keys, one a line; a request has to send one of them")
     add("--no-keys", action="store_true", help="listen at a public address without keys")
-    add("--allow-host", action="append", default=[], metavar="NAME", help="a name that the service is reached under")
+    add(
+        "--allow-host",
+        action="append",
+        default=[],
+        type=host_name,
+        metavar="NAME",
+        help="a name that the service is reached under",
+    )
     add("--fetch-urls", action="store_true", help="fetch photos from https:// URLs that requests name, of global hosts")
     add("--source", metavar="URL", help="where the source of the model and its training is (AGPL, section 13)")
     add("--confidence", type=number_from(float, 0, 1), help="leave out weaker detections (default: the model's own)")
@@ -55,6 +63,13 @@ def parser() -> argparse.ArgumentParser:
     add("--device", default="auto", help="cpu, cuda or cuda:1 (default: auto, as for predict)")
     add("--access-log", action="store_true", help="write a line for each request")
     return made
+
+
+def host_name(text: str) -> str:
+    """An argparse type: a name or address as a Host header has it, in small letters; no Host equals a URL."""
+    if not re.fullmatch(r"[^\s/@:\[\]*]+|\[?[0-9A-Fa-f:.]+\]?", text):
+        raise argparse.ArgumentTypeError(f"has to be a name without scheme, port and path, not {text!r}")
+    return text.strip("[].").lower()
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -105,7 +120,7 @@ def serve(model: Path, detector: "Detector", args: argparse.Namespace) -> None:
         pixels=args.max_pixels,
         queue=args.queue,
         fetch_urls=args.fetch_urls,
-        hosts=tuple(name.lower() for name in args.allow_host),
+        hosts=tuple(args.allow_host),
         access_log=args.access_log,
     )
     serve_detector(model, detector, settings, args.host, args.port, args.keys, args.no_keys, args.source)

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from seamline.base.errors import SeamlineError
-from seamline.verbs.serve import main, recommended_model
+from seamline.verbs.serve import main, parser, recommended_model
 from tests.conftest import PARAMS, PROJECT, REPORTS
 from tests.untrained import WITHOUT_TORCH, Untrained
 
@@ -125,3 +125,19 @@ def test_what_would_not_be_safe_or_cannot_be_is_refused(
     monkeypatch.chdir(tmp_path)
     with pytest.raises(SeamlineError, match=sentence):
         main([str(untrained.models()["openvino"]), *words])
+
+
+@pytest.mark.parametrize("text", ["https://garments.example", "garments.example:443", "garments.example/a", "*.b", ""])
+def test_a_host_is_a_name_and_no_url(text: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """It was taken, and the service then answered 421 to everybody."""
+    with pytest.raises(SystemExit):
+        parser().parse_args(["--allow-host", text])
+    assert f"a name without scheme, port and path, not {text!r}" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [("Garments.Example", "garments.example"), ("garments.example.", "garments.example"), ("::2", "::2")],
+)
+def test_a_host_is_compared_as_it_comes(text: str, name: str) -> None:
+    assert parser().parse_args(["--allow-host", text]).allow_host == [name]
