@@ -21,6 +21,8 @@ def about(detector: AnyDetector, path: Path, settings: Settings, source: str | N
         path: of the model.
         source: where the source of the model and its training is, for its users.
     """
+    path = path.absolute()  # "." has no name
+    path = path / "model.onnx" if (path / "model.onnx").is_file() else path  # named by its folder: the same model
     facts = detector.engine.facts
     model = ModelAbout(
         name=model_name(path),

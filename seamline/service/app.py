@@ -139,8 +139,11 @@ class App:
         check_host(exchange.text("host") or "", exchange.text("origin"), self.settings.hosts, self.only_local)
         if self.keys is not None and route not in OPEN_ROUTES:
             headers = exchange.headers
-            if not self.keys.knows(headers.get(b"authorization"), headers.get(b"x-api-key")):
+            given = headers.get(b"authorization"), headers.get(b"x-api-key")
+            if not self.keys.knows(*given):
                 sentence = "A key is needed: send it as Authorization: Bearer KEY, or as X-API-Key."
+                if any(given):
+                    sentence = "The key is not known here; it goes as Authorization: Bearer KEY, or as X-API-Key."
                 raise Problem(401, sentence, {"WWW-Authenticate": "Bearer"})
         return exchange
 

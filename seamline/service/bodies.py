@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import binascii
+import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 from urllib.parse import parse_qsl
@@ -26,6 +27,8 @@ SLOWEST_BYTES_A_SECOND = 4096  # averaged, once GRACE_SECONDS have passed
 GRACE_SECONDS = 5
 # Of JSON, whose texts are all that is long: as Python's objects, parts take ten times the room that they take as text.
 MOST_OBJECTS, MOST_COMMAS = 4000, 20_000
+ALLOWED = {"masks": "rle, polygon, png or none", "confidence": "a number from 0 to 1"}
+ALLOWED |= dict.fromkeys(("embed", "attributes"), "true or false")
 FORMS = "multipart/form-data, application/json, image/... or application/octet-stream"
 
 
@@ -128,7 +131,18 @@ def values_to_options(values: dict[str, list[str]]) -> Options:
     try:
         return msgspec.convert(single, Options, strict=False)
     except msgspec.ValidationError as error:
-        raise Problem(422, f"The options cannot be used: {str(error)[:SHOWN]}.") from None
+        raise Problem(422, option_error(single, str(error))) from None
+
+
+def option_error(values: Mapping[str, Any], error: str) -> str:
+    """A sentence about the option that msgspec names by its path, such as $.masks, or does not know."""
+    path = re.search(r"\$\.(\w+)", error)
+    if path and path[1] in ALLOWED:
+        return f"{path[1]}: has to be {ALLOWED[path[1]]}, not {str(values[path[1]])[:SHOWN]!r}."
+    unknown = next((name for name in values if name not in Options.__struct_fields__), None)
+    if unknown is None:
+        return f"The options cannot be used: {error[:SHOWN]}."
+    return f"There is no option {unknown[:SHOWN]!r}; there are masks, confidence and classes."
 
 
 def check_parts(data: bytes, sign: bytes, most: int) -> None:

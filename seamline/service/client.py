@@ -32,6 +32,7 @@ from seamline.service.client_requests import (
     Masks,
     Options,
     Photo,
+    check_are_several,
     checked_address,
     key_to_headers,
     name_of,
@@ -135,6 +136,7 @@ class AsyncClient:
         Raises:
             ServiceError: when the service refuses a request for another reason than its photo, or gives no answer.
         """
+        check_are_several(photos)
         options = Options(masks, confidence, classes)
         running = semaphore(at_once)
         waiting: deque[asyncio.Task[Image]] = deque()
@@ -277,6 +279,7 @@ class Client:
         at_once: int = AT_ONCE,
     ) -> Iterator[Image]:
         """As AsyncClient.predict_all(); `photos` is iterated in the caller's thread."""
+        check_are_several(photos)
         options = Options(masks, confidence, classes)
         running = semaphore(at_once)
         waiting: deque[Future[Image]] = deque()

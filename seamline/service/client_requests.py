@@ -49,10 +49,18 @@ def read_photos(photo: Photo | Sequence[Photo]) -> list[Sent]:
     """Read what is on this machine.
 
     Raises:
-        SeamlineError: when something is not a photo, or cannot be read.
+        SeamlineError: when there is no photo, something is not one, or cannot be read.
     """
     photos = photo if isinstance(photo, list | tuple) else [photo]
+    if not photos:
+        raise SeamlineError("there is no photo in the list; give at least one.")
     return [read_photo(one, number) for number, one in enumerate(photos, 1)]
+
+
+def check_are_several(photos: Any) -> None:
+    """Raise SeamlineError for one photo in the place of several: each of its letters or bytes would count as one."""
+    if isinstance(photos, str | os.PathLike | bytes | bytearray | memoryview) or hasattr(photos, "read"):
+        raise SeamlineError(f"predict_all: takes several photos, such as a list, not {type(photos).__name__}.")
 
 
 def read_photo(photo: Any, number: int) -> Sent:

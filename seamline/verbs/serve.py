@@ -11,6 +11,7 @@ Example: seamline serve models/export/openvino_int8
 
 import argparse
 import contextlib
+import re
 import threading
 from collections.abc import Sequence
 from pathlib import Path
@@ -39,7 +40,14 @@ def parser() -> argparse.ArgumentParser:
     add("--port", type=number_from(int, 0, 65535), default=8000, help="port (default: 8000; 0: any that is free)")
     add("--keys", type=Path, metavar="FILE", help="file of keys, one a line; a request has to send one of them")
     add("--no-keys", action="store_true", help="listen at a public address without keys")
-    add("--allow-host", action="append", default=[], metavar="NAME", help="a name that the service is reached under")
+    add(
+        "--allow-host",
+        action="append",
+        default=[],
+        type=host_name,
+        metavar="NAME",
+        help="a name that the service is reached under",
+    )
     add("--fetch-urls", action="store_true", help="fetch photos from https:// URLs that requests name, of global hosts")
     add("--source", metavar="URL", help="where the source of the model and its training is (AGPL, section 13)")
     add("--confidence", type=number_from(float, 0, 1), help="leave out weaker detections (default: the model's own)")
@@ -58,6 +66,13 @@ def parser() -> argparse.ArgumentParser:
     add("--access-log", action="store_true", help="write a line for each request")
     add_people_options(made)
     return made
+
+
+def host_name(text: str) -> str:
+    """An argparse type: a name or address as a Host header has it, in small letters; no Host equals a URL."""
+    if not re.fullmatch(r"[^\s/@:\[\]*]+|\[?[0-9A-Fa-f:.]+\]?", text):
+        raise argparse.ArgumentTypeError(f"has to be a name without scheme, port and path, not {text!r}")
+    return text.strip("[].").lower()
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -111,7 +126,7 @@ def serve(model: Path, detector: "AnyDetector", args: argparse.Namespace) -> Non
         pixels=args.max_pixels,
         queue=args.queue,
         fetch_urls=args.fetch_urls,
-        hosts=tuple(name.lower() for name in args.allow_host),
+        hosts=tuple(args.allow_host),
         access_log=args.access_log,
     )
     serve_detector(model, detector, settings, args.host, args.port, args.keys, args.no_keys, args.source)
@@ -123,17 +138,22 @@ def recommended_model() -> tuple[Path, str]:
     Raises:
         SeamlineError: when there is no run whose model lies here.
     """
-    from seamline.benchmark.recommendation import recommended
-    from seamline.models.exported import model_paths
-    from seamline.params.export import Export
-    from seamline.params.loader import load_params
-    from seamline.report.records import read_record
-
     benchmark = Path("reports/benchmark.json")
     if not benchmark.is_file():
         raise SeamlineError(
             f"{benchmark}: is not here, so no format is recommended; name a model: seamline serve MODEL."
         )
+    try:
+        from seamline.benchmark.recommendation import recommended
+        from seamline.models.exported import model_paths
+        from seamline.params.export import Export
+        from seamline.params.loader import load_params
+        from seamline.report.records import read_record
+    except ModuleNotFoundError as error:
+        raise SeamlineError(
+            f"seamline serve: finding the recommended format needs {error.name}, which is not installed; the extra "
+            "benchmark brings it, or name a model: seamline serve MODEL."
+        ) from None
     name = recommended(read_record(benchmark), load_params()[Export].int8.max_drop)
     row, _, precision = name.partition("_")
     paths = model_paths(Path("models/train/best.pt"), Path("models/export"))

@@ -102,7 +102,19 @@ def test_what_predict_imports_is_what_an_installation_brings() -> None:
             if package not in sys.stdlib_module_names and package != "seamline":
                 assert PACKAGES.get(package, package) in allowed, f"{module} imports {package}"
                 found.add(PACKAGES.get(package, package))
-    assert brought - found == {"onnxruntime", "openvino"}, "what nobody imports is not needed"
+    assert brought - found == {"onnxruntime", "openvino", "scipy"}, "what nobody imports is not needed"
+
+
+@pytest.mark.parametrize("start", ["verbs/predict.py", "service/running.py", "service/app.py"])
+def test_what_is_imported_late_comes_with_an_installation_too(start: str) -> None:
+    """A polygon of a mask in several parts needs scipy, imported for the first one: the service answered 500."""
+    optional = {"torch", "ultralytics", "pillow_heif"}  # for best.pt, GPUs and HEIC, which say so
+    brought = names(DEPENDENCIES + EXTRAS["serve"] + EXTRAS["s3"]) | {"botocore", "yarl"}  # with s3fs, aiohttp
+    for module in modules_imported(PROJECT / "seamline" / start):
+        code = (PROJECT / module).read_text()
+        for package in re.findall(r"^ *(?:import|from) (\w+)[\w.]*(?: import .*|$)", code, re.MULTILINE):
+            if package not in sys.stdlib_module_names and package not in {"seamline", *optional}:
+                assert PACKAGES.get(package, package) in brought, f"{module} imports {package}"
 
 
 def test_every_import_of_ours_is_a_package_that_pyproject_names() -> None:

@@ -143,6 +143,7 @@ def test_every_name_comes_back(stub: Stub, client: Client, name: str, sent: str)
         (np.zeros((4, 4, 3)), "photo 1: has to be a path, bytes, a file opened with 'rb', or an address, not ndarray."),
         (None, "photo 1: has to be a path, bytes, a file opened with 'rb', or an address, not NoneType."),
         (7, "photo 1: has to be a path, bytes, a file opened with 'rb', or an address, not int."),
+        ([], "there is no photo in the list; give at least one."),
     ],
 )
 def test_what_is_not_a_photo_is_not_sent(stub: Stub, client: Client, photo: Any, sentence: str) -> None:
@@ -454,6 +455,13 @@ def test_an_overloaded_service_gets_all_of_many_photos_in_the_end(stub: Stub, cl
     images = [*client.predict_all([b"x" * number for number in range(1, 21)], at_once=4)]
     assert [image.instances[0].score for image in images] == [number / 100 for number in range(1, 21)]
     assert len(stub.asked) == 20 + 12
+
+
+@pytest.mark.parametrize("photo", ["photo.jpg", Path("photo.jpg"), b"the bytes", io.BytesIO(b"a file")])
+def test_one_photo_is_not_taken_apart_as_several(stub: Stub, client: Client, photo: Any) -> None:
+    with pytest.raises(SeamlineError, match=r"^predict_all: takes several photos, such as a list, not \w+\.$"):
+        list(client.predict_all(photo))
+    assert not stub.asked
 
 
 def test_what_is_not_taken_to_its_end_is_ended(stub: Stub, client: Client) -> None:

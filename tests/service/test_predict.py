@@ -195,7 +195,26 @@ REFUSED: dict[str, tuple[dict[str, Any], int | tuple[int, ...], str]] = {
         "'masks' is given 2 times",
     ),
     "query of a form": ({"files": {"image": b"a", "masks": (None, "rle")}, "params": {"masks": "svg"}}, 422, "svg"),
-    "confidence": ({"json": {"image": {"base64": ""}}, "params": {"confidence": 1.5}}, 422, "<= 1"),
+    "confidence": (
+        {"json": {"image": {"base64": ""}}, "params": {"confidence": 1.5}},
+        422,
+        "confidence: has to be a number from 0 to 1, not '1.5'.",
+    ),
+    "a comma in a number": (
+        {"files": {"image": b"a", "confidence": (None, "0,5")}},
+        422,
+        "confidence: has to be a number from 0 to 1, not '0,5'.",
+    ),
+    "masks in a form": (
+        {"files": {"image": b"a", "masks": (None, "svg")}},
+        422,
+        "masks: has to be rle, polygon, png or none, not 'svg'.",
+    ),
+    "no such option": (
+        {"files": {"image": b"a"}, "params": {"mask": "rle"}},
+        422,
+        "There is no option 'mask'; there are masks, confidence and classes.",
+    ),
     "class": ({"json": {"image": {"base64": "aaaa"}, "classes": ["hat"]}}, 422, "no class 'hat'; it has short sleeve"),
     "no class": ({"json": {"image": {"base64": "aaaa"}, "classes": []}}, 422, "no class ''"),
     "embed": ({"json": {"image": {"base64": "aaaa"}, "embed": True}}, 422, "embed is not available yet"),

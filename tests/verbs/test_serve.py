@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from seamline.base.errors import SeamlineError
-from seamline.verbs.serve import main, recommended_model
+from seamline.verbs.serve import main, parser, recommended_model
 from tests.conftest import PARAMS, PROJECT, REPORTS
 from tests.untrained import WITHOUT_TORCH, Untrained
 
@@ -61,6 +61,19 @@ def test_the_model_is_the_recommended_one(
 def test_without_results_a_model_has_to_be_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     with pytest.raises(SeamlineError, match=r"benchmark.json: is not here, so no format is recommended"):
+        main([])
+
+
+def test_without_a_model_it_says_which_package_finds_the_recommended_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`pip install '.[serve]'` brings no YAML, and a checkout has reports/: that ended in a traceback."""
+    (tmp_path / "reports").mkdir()
+    (tmp_path / "reports" / "benchmark.json").write_text("{}")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delitem(sys.modules, "seamline.params.loader", raising=False)
+    monkeypatch.setitem(sys.modules, "yaml", None)
+    with pytest.raises(SeamlineError, match=r"^seamline serve: finding .* needs yaml, .* or name a model"):
         main([])
 
 
@@ -112,3 +125,19 @@ def test_what_would_not_be_safe_or_cannot_be_is_refused(
     monkeypatch.chdir(tmp_path)
     with pytest.raises(SeamlineError, match=sentence):
         main([str(untrained.models()["openvino"]), *words])
+
+
+@pytest.mark.parametrize("text", ["https://garments.example", "garments.example:443", "garments.example/a", "*.b", ""])
+def test_a_host_is_a_name_and_no_url(text: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """It was taken, and the service then answered 421 to everybody."""
+    with pytest.raises(SystemExit):
+        parser().parse_args(["--allow-host", text])
+    assert f"a name without scheme, port and path, not {text!r}" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [("Garments.Example", "garments.example"), ("garments.example.", "garments.example"), ("::2", "::2")],
+)
+def test_a_host_is_compared_as_it_comes(text: str, name: str) -> None:
+    assert parser().parse_args(["--allow-host", text]).allow_host == [name]
