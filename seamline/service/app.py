@@ -109,10 +109,10 @@ class App:
             await self._answer(exchange)
         except ClientGone:
             scope["seamline.close"]()
-        seconds = time.perf_counter() - begun
-        self.metrics.request_done(exchange.route, scope["method"], exchange.status or NO_ANSWER, seconds)
+        seconds, status = time.perf_counter() - begun, exchange.status or NO_ANSWER
+        self.metrics.request_done(exchange.route, scope["method"], status, seconds)
         if self.settings.access_log:
-            values = (scope["method"], exchange.route, exchange.status, 1000 * seconds, exchange.id)
+            values = (scope["method"], exchange.route, status, 1000 * seconds, exchange.id)
             LOG.info("%s %s %d %.1f ms %s", *values)
 
     async def _answer(self, exchange: Exchange) -> None:
@@ -262,7 +262,7 @@ class App:
     async def _read(self, exchange: Exchange) -> bytes:
         """The body of a request for which there is room; it is counted."""
         self.admission.check_room()
-        if (exchange.text("content-encoding") or "identity") != "identity":
+        if (exchange.text("content-encoding") or "identity").lower() != "identity":
             raise Problem(415, "The body is compressed; it has to be sent as it is.")
         return await read_body(exchange.receive, declared_length(exchange), self.admission)
 

@@ -64,7 +64,8 @@ async def read_body(
     try:
         async with asyncio.timeout(settings.body_seconds):
             while True:
-                message = await asyncio.wait_for(receive(), GRACE_SECONDS)
+                async with asyncio.timeout(GRACE_SECONDS):  # wait_for() may lose the end of the time in all
+                    message = await receive()
                 if message["type"] == "http.disconnect":
                     raise ClientGone
                 chunk = message.get("body", b"")

@@ -6,6 +6,7 @@ What is not HTTP that can be read is answered here, with problem details; everyt
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -192,7 +193,8 @@ class LimitedProtocol(HttpToolsProtocol):
         headers = {"Content-Type": MEDIA_TYPE, "Content-Length": len(body), "Connection": "close", **problem.headers}
         lines = [f"{name.lower()}: {value}\r\n".encode("latin-1") for name, value in headers.items()]
         self.transport.write(b"".join([STATUS_LINE[problem.status], *lines, b"\r\n", body]))
-        self.transport.write_eof()
+        with contextlib.suppress(OSError):  # of a client that has closed its side, to whom nothing can be written
+            self.transport.write_eof()
         self.flow.resume_reading()
         self._cut_in(ENDING_SECONDS)
 

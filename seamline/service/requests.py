@@ -57,7 +57,8 @@ class Exchange:
             self.status = message["status"]
             message["headers"] = [*message.get("headers", []), (b"x-request-id", self.id.encode())]
         try:
-            await asyncio.wait_for(self._send(message), SEND_SECONDS)
+            async with asyncio.timeout(SEND_SECONDS):
+                await self._send(message)
         except (ConnectionError, TimeoutError):
             raise ClientGone from None
 

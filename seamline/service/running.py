@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import cv2
+import msgspec
 import uvicorn
 
 from seamline.base.errors import SeamlineError, counted
@@ -28,9 +29,11 @@ from seamline.service.settings import Settings
 if TYPE_CHECKING:
     from seamline.service.fetching import Fetcher
 
+LOG = logging.getLogger("seamline.service")
 IDLE_SECONDS = 75  # longer than proxies keep a connection without a request, so that they end it and not we
-BACKLOG = 2048
-FILES_BESIDE_CONNECTIONS = 200
+BACKLOG = 2048  # connections that the system keeps until they are accepted
+ACCEPTED_AT_ONCE = 100
+FILES_BESIDE_CONNECTIONS = 200 + 3 * ACCEPTED_AT_ONCE  # as many are open before those that are too many are cut
 
 
 class Stopping(uvicorn.Server):
@@ -45,6 +48,7 @@ class Stopping(uvicorn.Server):
         """Says that it is ready once it is: before, a connection would be refused, and a signal not be heard."""
         await super().startup(sockets)
         for listening in sockets or []:
+            listening.listen(BACKLOG)  # asyncio has asked for a queue no longer than what it accepts at once
             host, port = listening.getsockname()[:2]
             print(f"ready on http://{f'[{host}]' if ':' in host else host}:{port} (Ctrl-C stops it)", flush=True)
 
@@ -86,8 +90,8 @@ def serve_detector(
             "--keys, or say --no-keys where something in front of it decides who may ask."
         )
     listening = listen(host, port)
-    raise_file_limit(REFUSED * settings.connections + FILES_BESIDE_CONNECTIONS)
     quiet_log()
+    settings = within_open_files(settings)
     server = Server(detector, Admission(settings))
     server.warm()
     app = App(server, about(detector, model, settings, source), keys, is_loopback(host), url_fetcher(settings))
@@ -136,7 +140,7 @@ def app_to_server(app: App) -> Stopping:
         proxy_headers=False,
         timeout_keep_alive=IDLE_SECONDS,
         timeout_graceful_shutdown=int(app.settings.answer_seconds),
-        backlog=BACKLOG,
+        backlog=ACCEPTED_AT_ONCE,
     )
     return Stopping(config, app)
 
@@ -164,9 +168,23 @@ def listen(host: str, port: int) -> socket.socket:
     return listening
 
 
-def raise_file_limit(wanted: int) -> None:
-    """Each connection is an open file; many systems allow 1,024 unless asked for more."""
+def within_open_files(settings: Settings) -> Settings:
+    """With as many connections as there may be open files for them.
+
+    Where there is no file left for a connection, asyncio writes hundreds of lines to the log, each second anew.
+    """
+    files = raise_file_limit(REFUSED * settings.connections + FILES_BESIDE_CONNECTIONS)
+    most = max((files - FILES_BESIDE_CONNECTIONS) // REFUSED, 1)
+    if most >= settings.connections:
+        return settings
+    LOG.warning("%s connections are served at once, since %s open files are allowed (ulimit -n).", most, files)
+    return msgspec.structs.replace(settings, connections=most)
+
+
+def raise_file_limit(wanted: int) -> int:
+    """How many files may be open; each connection is one, and many systems allow 1,024 unless asked for more."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     most = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
     if soft != resource.RLIM_INFINITY and soft < most:
         resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+    return most

@@ -11,11 +11,13 @@ Example: seamline serve models/export/openvino_int8
 
 import argparse
 import contextlib
+import os
 import re
+import signal
 import threading
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from seamline.base.errors import SeamlineError, not_installed
 from seamline.base.numbers import MOST_PIXELS, MOST_THREADS, number_from
@@ -79,11 +81,15 @@ def main(arguments: Sequence[str]) -> None:
     made = parser()
     args = made.parse_args(arguments)
     check_people_options(made, args)
+    end_by_sigterm()
 
     # Imports OpenCV, the engines and the server, which --help does not need.
     from seamline.inference.threads import limit_other_threads
 
     limit_other_threads()
+    from seamline.service.arenas import limit_arenas
+
+    limit_arenas()
     from seamline.inference.detector import Detector
 
     model, precision = (args.model, args.precision) if args.model else recommended_model()
@@ -104,6 +110,22 @@ def main(arguments: Sequence[str]) -> None:
             compiling.join()
 
 
+def end_by_sigterm() -> None:
+    """Have SIGTERM end a container's first process too, until the server is there and ends in order.
+
+    The kernel lets that process ignore the signals that it has no handler for, and also those that it sends itself.
+    """
+    before = signal.getsignal(signal.SIGTERM)
+
+    def end(number: int, frame: Any) -> None:
+        if callable(before):  # deletes the temporary folder
+            before(number, frame)
+        os._exit(128 + number)
+
+    if os.getpid() == 1:
+        signal.signal(signal.SIGTERM, end)
+
+
 def compile_ahead(detector: "Detector") -> None:
     """Have the engine compile its model; whoever needs it waits for that, and gets the error where it fails."""
     with contextlib.suppress(Exception):
@@ -112,13 +134,11 @@ def compile_ahead(detector: "Detector") -> None:
 
 def serve(model: Path, detector: "AnyDetector", args: argparse.Namespace) -> None:
     try:
-        from seamline.service.arenas import limit_arenas
         from seamline.service.running import serve_detector
         from seamline.service.settings import Settings
     except ModuleNotFoundError as error:
         raise not_installed("seamline serve", error) from None
 
-    limit_arenas()
     settings = Settings(
         body_bytes=args.body_mb * MEGABYTE,
         bodies_bytes=8 * args.body_mb * MEGABYTE,

@@ -215,6 +215,7 @@ def test_what_takes_long_is_made_once_and_two_of_them_are_made_at_once() -> None
 
     def make() -> object:
         begun.wait()
+        time.sleep(0.2)  # all who need it have come by then
         made.append(object())
         return made[-1]
 

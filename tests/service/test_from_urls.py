@@ -181,6 +181,18 @@ def test_what_is_fetched_is_counted_and_let_go() -> None:
         assert (admission.body_bytes, admission.fetches) == (0, 0)
 
 
+def test_photos_to_be_fetched_are_counted_over_all_requests() -> None:
+    admission = Admission(Settings(queue=3))
+    photos = [Photo(name, b"", f"https://photos.test/{name}") for name in "ab"]
+    with FromUrls(Fake(400, 1), admission, photos):
+        with pytest.raises(Problem, match="as many photos under way"), FromUrls(Fake(400, 1), admission, photos):
+            pass
+        assert admission.fetches == 2
+        with FromUrls(Fake(400, 1), admission, photos[:1]):
+            assert admission.fetches == 3
+    assert admission.fetches == 0
+
+
 def test_no_fetcher_is_needed_for_files() -> None:
     with FromUrls(None, Admission(Settings()), [Photo("0", b"x")]) as from_urls:
         assert asyncio.run(from_urls.file(Photo("0", b"x"))) == Photo("0", b"x")

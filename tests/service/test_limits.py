@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import hmac
 import json
+import resource
 import socket
+import struct
+import sys
 import threading
 import time
 from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
-from seamline.service import bodies, protocol, requests, running
+from seamline.service import admission, bodies, protocol, requests, running
+from seamline.service.admission import Admission
 from seamline.service.hosts import check_host
 from seamline.service.keys import Keys
 from seamline.service.problems import Problem
@@ -197,6 +206,12 @@ class TestPipelining:
             service.detector.gate.set()
             assert read_reply(connection).status == 200
 
+    def test_of_many_requests_on_a_connection_are_counted_one_by_one(self, plain: Held) -> None:
+        with plain.connect() as connection:
+            for _ in range(3):
+                connection.sendall(request(headers={"A": "b" * 20_000}))
+                assert read_reply(connection).status == 200
+
 
 class TestBodies:
     @pytest.fixture(autouse=True)
@@ -219,6 +234,19 @@ class TestBodies:
             connection.sendall(photo_request(b"x" * LARGE)[:1000])
             assert trickle(connection, b"x" * 10_000).status == 408
 
+    def test_that_come_just_when_their_time_is_over_have_no_more_of_it(self) -> None:
+        pieces = iter(range(10))
+
+        async def receive() -> dict[str, Any]:
+            await asyncio.sleep(0)
+            time.sleep(0.2)  # the time is over, and a part is there, before anybody can look
+            return {"type": "http.request", "body": b"x" * 10_000, "more_body": next(pieces) < 9}
+
+        counts = Admission(Settings(body_seconds=0.1))
+        with pytest.raises(Problem, match="came too slowly"):
+            asyncio.run(bodies.read_body(receive, None, counts))
+        assert counts.body_bytes == 0 and next(pieces) <= 3
+
     @pytest.mark.parametrize("method", ["GET", "POST"])
     def test_that_nobody_reads_have_a_time_too(self, method: str, monkeypatch: pytest.MonkeyPatch) -> None:
         """Those of a request that has been answered."""
@@ -230,6 +258,45 @@ class TestBodies:
                 for _ in range(200):
                     connection.sendall(b"x")
                     time.sleep(0.02)
+
+    def test_may_take_longer_than_headers_may(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(bodies, "GRACE_SECONDS", 20)
+        with held(Settings(header_seconds=SHORT)) as service, service.connect() as connection:
+            service.detector.gate.set()
+            asked = photo_request(b"x" * 1000)
+            connection.sendall(asked[:-500])
+            time.sleep(3 * SHORT)
+            connection.sendall(asked[-500:])
+            assert read_reply(connection).status == 200
+
+    def test_that_cannot_be_read_to_their_end_are_waited_for_by_nobody(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(bodies, "GRACE_SECONDS", 600)
+        with held(Settings(body_seconds=600)) as service, service.connect() as connection:
+            head = request("POST", "/v1/predict", {"Transfer-Encoding": "chunked", "Content-Type": "image/png"})
+            connection.sendall(head + b"5\r\nhello\r\n")
+            until(lambda: service.admission.body_bytes == 5)
+            connection.sendall(b"not a length\r\n")
+            assert read_reply(connection).status == 400
+            until(lambda: service.admission.body_bytes == 0 and not service.server.server_state.tasks)
+
+    @pytest.mark.parametrize("way", ["too large", "unreadable"])
+    def test_after_a_refusal_are_read_up_to_a_limit(self, way: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        for module, name in ((requests, "LINGER"), (protocol, "ENDING")):
+            monkeypatch.setattr(module, f"{name}_SECONDS", 600)
+            monkeypatch.setattr(module, f"{name}_BYTES", MEGABYTE)
+        with held(Settings(body_bytes=1000)) as service, service.connect() as connection:
+            asked = request("POST", "/v1/predict", {"Content-Length": str(10**9), "Content-Type": "image/png"})
+            connection.sendall(asked if way == "too large" else b"not HTTP\r\n\r\n")
+            assert read_reply(connection).status == (413 if way == "too large" else 400)
+            with pytest.raises(ConnectionError):
+                for _ in range(200):
+                    connection.sendall(b"x" * MEGABYTE)
+
+    @pytest.mark.parametrize(
+        ("encoding", "status"), [("", 200), ("identity", 200), ("Identity", 200), ("gzip", 415), ("br", 415)]
+    )
+    def test_are_not_unpacked(self, encoding: str, status: int, plain: Held) -> None:
+        assert plain.ask(photo_request(b"x", headers={"Content-Encoding": encoding})).status == status
 
     def test_too_large_by_its_own_word_is_refused_before_it_comes(self) -> None:
         with held(Settings(body_bytes=1000)) as service, service.connect() as connection:
@@ -426,6 +493,78 @@ class TestConnections:
             until(lambda: not service.connections)
             assert one.timeout_keep_alive_task is None
 
+    def test_far_beyond_their_number_are_cut_without_an_answer(self) -> None:
+        with held(Settings(connections=1)) as service, contextlib.ExitStack() as stack:
+            begun = [stack.enter_context(service.connect()) for _ in range(protocol.REFUSED)]
+            for connection in begun[1:]:
+                assert read_reply(connection).status == 503
+            assert len(service.connections) == protocol.REFUSED
+            with service.connect() as other, contextlib.suppress(ConnectionError):
+                assert other.recv(1) == b""
+
+    def test_that_have_ended_leave_no_timer_of_a_refusal(self) -> None:
+        with held(Settings(connections=1)) as service, service.connect() as first:
+            until(lambda: len(service.connections) == 1)
+            with service.connect() as other:
+                assert read_reply(other).status == 503
+                [refused] = [one for one in service.connections if one._is_ended]
+                until(lambda: refused._cut is not None)
+            until(lambda: len(service.connections) == 1)
+            assert refused._cut.cancelled()
+            first.sendall(request())
+            assert read_reply(first).status == 200
+
+    def test_one_too_many_that_has_gone_is_not_in_the_log(self, caplog: pytest.LogCaptureFixture) -> None:
+        """Where a client has closed its side, its end of the connection is gone as soon as it is written to."""
+        with held(Settings(connections=1)) as service, service.connect():
+            until(lambda: len(service.connections) == 1)
+            [one] = service.connections
+            one.loop.call_soon_threadsafe(time.sleep, SHORT)  # so that it is accepted after it was closed
+            service.connect().close()
+            until(lambda: b'seamline_rejections_total{reason="connections_full"} 1.0' in service.app.metrics.page()[0])
+            until(lambda: len(service.connections) == 1)
+        assert caplog.text == ""
+
+    @pytest.mark.parametrize(
+        ("soft", "hard", "connections", "limit"),
+        [
+            (1024, 4096, 899, 4096),  # a quarter of what 500 other files leave
+            (1024, 1024, 131, 1024),
+            (256, 256, 1, 256),
+            (1024, 1_000_000, 1000, 4500),
+            (1024, resource.RLIM_INFINITY, 1000, 4500),
+            (20_000, 20_000, 1000, 20_000),
+        ],
+    )
+    def test_are_no_more_than_there_may_be_open_files_for(
+        self, soft: int, hard: int, connections: int, limit: int, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        limits = [(soft, hard)]
+        monkeypatch.setattr(resource, "getrlimit", lambda kind: limits[-1])
+        monkeypatch.setattr(resource, "setrlimit", lambda kind, pair: limits.append(pair))
+        assert running.within_open_files(Settings()) == Settings(connections=connections)
+        assert limits[-1] == (limit, hard)
+
+    @pytest.mark.skipif(sys.platform != "linux", reason="only Linux says how long a queue may be")
+    def test_wait_in_a_long_queue_and_are_accepted_some_at_a_time(self) -> None:
+        """Each that is accepted is an open file, before it can be cut as one too many."""
+        with held() as service:
+            assert service.server.config.backlog == running.ACCEPTED_AT_ONCE
+            [listening] = service.server.servers[0].sockets
+            information = listening.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 104)
+            longest = int(Path("/proc/sys/net/core/somaxconn").read_text())
+            assert struct.unpack_from("I", information, 28) == (min(running.BACKLOG, longest),)  # tcpi_sacked
+
+    def test_of_a_client_that_goes_are_counted_and_logged_as_that(self, caplog: pytest.LogCaptureFixture) -> None:
+        caplog.set_level("INFO", "seamline.service")
+        with held(Settings(access_log=True)) as service:
+            with service.connect() as connection:
+                connection.sendall(photo_request(b"x"))
+                until(lambda: service.admission.photos == 1)
+            counted = b'seamline_requests_total{method="POST",route="predict",status="499"} 1.0'
+            until(lambda: counted in service.app.metrics.page()[0])
+            until(lambda: "POST predict 499 " in caplog.text)
+
     def test_a_half_that_is_closed_is_a_client_that_has_gone(self) -> None:
         with held(Settings(queue=2)) as service, service.connect() as first, service.connect() as half:
             first.sendall(photo_request(b"x"))
@@ -434,6 +573,22 @@ class TestConnections:
             until(lambda: service.admission.photos == 2)
             half.shutdown(socket.SHUT_WR)
             until(lambda: service.admission.photos == 1)
+
+
+def test_nobody_is_told_to_come_back_later_than_in_half_a_minute(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [0.0]
+    monkeypatch.setattr(admission, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    counts = Admission(Settings(queue=12))
+    counts.take_photos(12)
+    assert counts.retry_seconds() == 1  # nothing is known yet
+    for seconds in (0, 0.5, 10):  # of the second and of the third photo
+        now[0] += seconds
+        counts.photo_ended()
+    assert counts.retry_seconds() == 30  # not the 48 that nine more take
+    counts.take_photos(1)
+    with pytest.raises(Problem) as refused:
+        counts.take_photos(3)
+    assert refused.value.headers["Retry-After"] == "30"
 
 
 class TestStopping:

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import urllib.request
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -109,6 +110,45 @@ def test_it_serves_without_torch_and_ends_when_it_is_asked_to(untrained: Untrain
     assert (process.returncode, err) == (0, "")
     assert "stopped" in out
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_memory_of_threads_is_limited_before_there_are_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    done = []
+    monkeypatch.setattr("seamline.service.arenas.limit_arenas", lambda: done.append("limited"))
+
+    def opened(*_: object, **__: object) -> Any:
+        done.append("opened")
+        raise SeamlineError("no model.")
+
+    monkeypatch.setattr("seamline.inference.detector.Detector", opened)
+    with pytest.raises(SeamlineError, match=r"no model\."):
+        main(["model.onnx"])
+    assert done == ["limited", "opened"]
+
+
+def test_sigterm_ends_it_before_it_is_ready_as_a_container_s_first_process_too(
+    untrained: Untrained, tmp_path: Path
+) -> None:
+    """Process 1 is not ended by a signal that it has no handler for, nor by one that it sends itself."""
+    script = f"""
+import os, signal, sys
+sys.path.insert(0, {str(PROJECT)!r})
+os.getpid = lambda: 1
+signal.signal(signal.SIGTERM, lambda *_: print("what was there before", flush=True))
+from seamline.verbs import serve
+serve.recommended_model = lambda: print("begun", flush=True) or (sys.argv[1], "f32")
+serve.main(["--port", "0"])
+"""
+    words = [sys.executable, "-c", script, str(untrained.models()["openvino"])]
+    with subprocess.Popen(words, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout is not None
+            assert process.stdout.readline() == "begun\n"
+            process.send_signal(signal.SIGTERM)
+            out, err = process.communicate(timeout=30)
+        finally:
+            process.kill()
+    assert (process.returncode, out, err) == (128 + signal.SIGTERM, "what was there before\n", "")
 
 
 @pytest.mark.parametrize(
