@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from seamline.base.numbers import number_from
-from seamline.params.people import People
 
-if TYPE_CHECKING:  # OpenCV and the engines, which --help does not need
+if TYPE_CHECKING:  # OpenCV, the engines and msgspec, which --help does not need
     from seamline.inference.detector import Detector
     from seamline.people.detector import AnyDetector
 
 MOST_PEOPLE = 1000
+PERSON_CONFIDENCE, PEOPLE_LOOKED_AT = 0.25, 16  # as params.people.People has them
 
 
 def add_people_options(parser: argparse.ArgumentParser) -> None:
@@ -23,12 +23,12 @@ def add_people_options(parser: argparse.ArgumentParser) -> None:
     add(
         "--person-confidence",
         type=number_from(float, 0, 1),
-        help=f"leave out weaker people (default: {People().confidence:g})",
+        help=f"leave out weaker people (default: {PERSON_CONFIDENCE:g})",
     )
     add(
         "--most-people",
         type=number_from(int, 1, MOST_PEOPLE),
-        help=f"people in a photo that are looked at closely (default: {People().most})",
+        help=f"people in a photo that are looked at closely (default: {PEOPLE_LOOKED_AT})",
     )
 
 
@@ -47,6 +47,7 @@ def with_people(garments: Detector, args: argparse.Namespace) -> AnyDetector:
     """
     if args.people is None:
         return garments
+    from seamline.params.people import People
     from seamline.people.detector import open_people
 
     given = {"confidence": args.person_confidence, "most": args.most_people, "person_class": args.person_class}

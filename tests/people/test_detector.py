@@ -18,6 +18,7 @@ from seamline.base.errors import SeamlineError
 from seamline.images.budget import PixelBudget
 from seamline.images.reading import ImageError, read_image
 from seamline.inference.detector import Detector
+from seamline.models import yolo
 from seamline.models.detections import Crop, Detections
 from seamline.params.people import People
 from seamline.people.detector import PeopleDetector, open_people
@@ -38,7 +39,7 @@ class ColourDetector:
 
     def __init__(self, **colours: tuple[int, int, int]) -> None:
         self.names, self.colours = list(colours), list(colours.values())
-        self.budget = PixelBudget()
+        self.budget, self.family = PixelBudget(), yolo
         self.shown: list[tuple[int, int]] = []  # sizes of what it was shown
         self._pool = ThreadPoolExecutor(2)
 

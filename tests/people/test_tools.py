@@ -16,6 +16,7 @@ from pycocotools.coco import COCO
 from seamline.inference.detector import Detector
 from seamline.params.people import People
 from seamline.people.detector import open_people
+from seamline.people.options import PEOPLE_LOOKED_AT, PERSON_CONFIDENCE
 from tests.service.served import Served, photo_request, request, served
 from tests.untrained import Untrained
 
@@ -113,3 +114,7 @@ def test_what_cannot_be_is_a_sentence(model: Path, photos: Path, tmp_path: Path)
         assert done.returncode != 0
         assert words in done.stderr
         assert "Traceback" not in done.stderr
+
+
+def test_the_defaults_that_help_names_are_those_of_params() -> None:
+    assert (People().confidence, People().most) == (PERSON_CONFIDENCE, PEOPLE_LOOKED_AT)

@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 
 from seamline.params.loader import load_params
-from seamline.params.train import Train
 from seamline.training.finished import FINISHED, holding
 from seamline.verbs import trainings
 from tests.conftest import PARAMS
@@ -34,12 +33,12 @@ def test_weights_are_checked_and_taken_with_each_folder_in_its_place(
     monkeypatch.setattr("seamline.experiments.taking_over.check_weights", lambda *arguments: asked.append(arguments))
     monkeypatch.setattr("seamline.experiments.taking_over.take_over", take_over)
     trainings.main(["--take", "made", "--report", "said", "--split", "parts", "--yolo", "labels"])
-    params = load_params(PARAMS)[Train]
+    params = load_params(PARAMS).by_type
     scratch = (place / ".seamline" / "train").resolve()
-    assert asked == [
-        (Path("made/best.pt"), params, Path("parts")),
-        (params, Path("made"), Path("said"), (Path("parts"), Path("labels")), scratch),
-    ]
+    (weights, checked, split), (taken, *rest) = asked
+    assert (weights, checked.by_type, split) == (Path("made/best.pt"), params, Path("parts"))
+    assert taken is checked
+    assert rest == [Path("made"), Path("said"), (Path("parts"), Path("labels")), scratch]
     assert "made/best.pt is stored in stored; dvc repro uses it" in capsys.readouterr().out
 
 
