@@ -585,7 +585,7 @@ class TestConnections:
             until(lambda: service.admission.photos == 1)
 
 
-def test_nobody_is_told_to_come_back_later_than_in_half_a_minute(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_retry_is_asked_for_within_half_a_minute(monkeypatch: pytest.MonkeyPatch) -> None:
     now = [0.0]
     monkeypatch.setattr(admission, "time", SimpleNamespace(monotonic=lambda: now[0]))
     counts = Admission(Settings(queue=12))
