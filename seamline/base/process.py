@@ -98,8 +98,15 @@ def is_project(folder: Path) -> bool:
 
 @functools.cache
 def temporary_folder() -> Path:
-    """A folder that is deleted when this process ends; one for each process."""
-    folder, process = Path(tempfile.mkdtemp(prefix="seamline-")), os.getpid()
+    """A folder that is deleted when this process ends; one for each process.
+
+    Raises:
+        SeamlineError: when no folder for temporary files can be written to.
+    """
+    try:
+        folder, process = Path(tempfile.mkdtemp(prefix="seamline-")), os.getpid()
+    except FileNotFoundError as error:
+        raise SeamlineError(f"{error.strerror}; name a folder that can be written to in TMPDIR.") from None
 
     def remove() -> None:
         if os.getpid() == process:  # and not a fork of it
@@ -118,6 +125,7 @@ def delete_when_terminated(folder: Path) -> None:
             shutil.rmtree(folder, ignore_errors=True)
         signal.signal(number, signal.SIG_DFL)
         os.kill(os.getpid(), number)
+        os._exit(128 + number)  # a container's first process, which no signal of its own ends
 
     signal.signal(signal.SIGTERM, end)
 

@@ -541,6 +541,11 @@ def test_waiting_until_ready_waits(stub: Stub, client: Client) -> None:
     assert client.ready() is True
 
 
+def test_a_user_in_an_address_is_refused_without_a_password_too() -> None:
+    with pytest.raises(SeamlineError, match=r"^https://example\.com: has a user or password in it"):
+        Client("https://user@example.com")
+
+
 def test_a_client_that_was_closed_says_so_and_who_waits_is_let_go(stub: Stub) -> None:
     stub.seconds = lambda asked: 30
     client = Client(stub.address, trust_env=False)
@@ -549,6 +554,7 @@ def test_a_client_that_was_closed_says_so_and_who_waits_is_let_go(stub: Stub) ->
         while not stub.asked:
             time.sleep(0.01)
         client.close()
+        assert not client._thread.is_alive()
         client.close()
         with pytest.raises(SeamlineError, match=r"^http://127\.0\.0\.1:\d+: the client was closed\.$"):
             waiting.result(30)

@@ -229,6 +229,15 @@ class TestBodies:
             connection.sendall(photo_request(b"x" * MEGABYTE)[: -MEGABYTE + 10])
             assert trickle(connection, b"x").status == 408
 
+    def test_may_begin_slowly(self) -> None:
+        with held() as service, service.connect() as connection:
+            service.detector.gate.set()
+            asked = photo_request(b"x" * 1000)
+            for piece in (asked[:-1000], asked[-1000:-999], asked[-999:]):
+                time.sleep(SHORT / 6)
+                connection.sendall(piece)
+            assert read_reply(connection).status == 200
+
     def test_have_a_time_in_all(self) -> None:
         with held(Settings(body_seconds=SHORT)) as service, service.connect() as connection:
             connection.sendall(photo_request(b"x" * LARGE)[:1000])
@@ -271,6 +280,7 @@ class TestBodies:
 
     def test_that_cannot_be_read_to_their_end_are_waited_for_by_nobody(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(bodies, "GRACE_SECONDS", 600)
+        monkeypatch.setattr(protocol, "ENDING_SECONDS", 600)
         with held(Settings(body_seconds=600)) as service, service.connect() as connection:
             head = request("POST", "/v1/predict", {"Transfer-Encoding": "chunked", "Content-Type": "image/png"})
             connection.sendall(head + b"5\r\nhello\r\n")

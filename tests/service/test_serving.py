@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import weakref
 from types import SimpleNamespace
 from typing import Any
 
@@ -40,6 +41,9 @@ class Recorder:
     def detect_beside(self, data: bytes, confidence: float | None = None) -> Any:
         self.note("beside", data)
         return self.work()
+
+    def close(self) -> None:
+        self.calls.append(("close", b""))
 
     def note(self, call: str, data: bytes) -> None:
         self.calls.append((call, data))
@@ -136,6 +140,48 @@ def test_what_is_cancelled_before_it_has_begun_no_longer_counts() -> None:
 
     asyncio.run(ask())
     assert detector.calls == [("detect", b"a"), ("detect", b"c")]
+
+
+def test_a_photo_that_nobody_waits_for_any_more_is_let_go_at_once() -> None:
+    """And not when the pool comes to it."""
+    detector = Recorder(callers=1)
+
+    async def ask() -> None:
+        server = server_of(detector)
+        [first] = begin(server, "a")
+        await asyncio.to_thread(detector.begun.acquire, timeout=10)
+        pixels = np.zeros((2, 2, 3), np.uint8)
+        there = weakref.ref(pixels)
+        server.admission.take_photos(1)
+        [second] = server.answers([Photo("b", pixels)], frozenset(), "rle", None)
+        del pixels
+        assert there() is not None
+        second.cancel()
+        await asyncio.wait([second])
+        await asyncio.sleep(0)
+        assert there() is None
+        detector.may_end.set()
+        await first
+        server._pool.shutdown()
+
+    asyncio.run(ask())
+
+
+def test_its_end_waits_for_what_has_begun_and_nothing_more_is_begun() -> None:
+    detector = Recorder(callers=1)
+
+    async def ask() -> None:
+        server = server_of(detector)
+        first, second = *begin(server, "a"), *begin(server, "b")
+        await asyncio.to_thread(detector.begun.acquire, timeout=10)
+        closing = asyncio.ensure_future(asyncio.to_thread(server.close))
+        await asyncio.wait([second])
+        assert second.cancelled() and not closing.done()
+        detector.may_end.set()
+        await asyncio.gather(first, closing)
+
+    asyncio.run(ask())
+    assert detector.calls == [("detect", b"a"), ("close", b"")]
 
 
 def test_it_is_ready_with_one_model_compiled_and_the_other_is_compiled_beside_the_first_requests() -> None:
