@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -18,6 +19,7 @@ import torch
 
 from seamline.base.coco import Record, write_coco
 from seamline.base.errors import SeamlineError
+from seamline.base.files import read_json
 from seamline.models.rcnn_network import Architecture, build_network, default_anchors
 from seamline.models.rcnn_weights import load_network
 from seamline.params.rcnn import Rcnn
@@ -29,8 +31,10 @@ from seamline.training.rcnn import Plan, params_to_architecture, plan_to_record,
 from seamline.training.rcnn_data import Batch, Samples, read_part, samples_to_batch
 from seamline.training.rcnn_trainer import LOSSES, Losses, Trainer, layers_up_to, optimizer_of
 from seamline.training.trial import PROGRESS, stop_file
+from stages import evaluate
 from tests.conftest import PROJECT
 from tests.training.small_rcnn import small, trained
+from tests.untrained import run_stage
 
 BOXES = "fasterrcnn_efficientnet_lite0_fpn"
 
@@ -111,6 +115,21 @@ def test_a_training_of_boxes_has_no_figures_of_masks_and_its_weights_open(
     assert loaded.names == ["a", "b"]
     assert not loaded.architecture.has_masks
     assert facts["threads"] == torch.get_num_threads()
+
+
+def test_a_model_of_boxes_is_evaluated_by_its_boxes_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, data: tuple[Path, Path]
+) -> None:
+    weights, _ = trained(data, tmp_path / "scratch", model=BOXES, epochs=1)
+    (tmp_path / "best.pt").write_bytes(weights)
+    shutil.copytree(data[0], tmp_path / "split")
+    shutil.copy(data[0] / "val.json", tmp_path / "split" / "test.json")
+    (tmp_path / "split" / "groups.json").write_text(json.dumps({str(number): number for number in range(10)}))
+    inputs = tmp_path / "best.pt", tmp_path / "split", data[1] / "images"
+    run_stage(monkeypatch, evaluate.main, *inputs, tmp_path / "out", "--report", tmp_path / "reports")
+    metrics = read_json(tmp_path / "reports" / "metrics.json")
+    assert {split: list(kinds) for split, kinds in metrics.items()} == {"val": ["box"], "test": ["box"]}
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {"val_box.json", "test_box.json"}
 
 
 @pytest.mark.slow
