@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 from seamline.base.errors import SeamlineError
 from seamline.images.reading import Image
-from seamline.models import yolo
+from seamline.models import rcnn, yolo
 from seamline.models.arrays import Canvas, Canvases, Floats, Outputs
 from seamline.models.detections import Detections
 from seamline.models.model_facts import YOLO, Limits, ModelFacts
@@ -22,6 +22,7 @@ class Family(Protocol):
     """From an image to the model's input, and from the model's outputs to detections."""
 
     LICENCE: str  # what the licence of the code that trained its models asks for
+    EXPORTED_BATCH: int | None  # images a batch of an ONNX or OpenVINO model; None: any number
 
     def image_to_canvas(self, image: Image, facts: ModelFacts) -> tuple[Canvas, Any]:
         """The image fitted into the model's input, and its placement: how it lies there."""
@@ -54,7 +55,7 @@ class TensorFamily(Protocol):
         """Decode a batch's raw outputs."""
 
 
-FAMILIES: dict[str, Family] = {YOLO: yolo}
+FAMILIES: dict[str, Family] = {YOLO: yolo, rcnn.RCNN: rcnn}
 
 
 def family_of(name: str, path: Path) -> Family:

@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import cv2
 import numpy as np
+import numpy.typing as npt
 
 from seamline.images.reading import Image
 from seamline.models.arrays import Canvas, Floats
@@ -48,9 +49,15 @@ def image_to_letterbox(image: Image, imgsz: int) -> tuple[Canvas, Letterbox]:
 
 def boxes_to_image(corners: Floats, letterbox: Letterbox) -> Floats:
     """From input pixels to the image's own, clipped to it."""
+    limit = np.array([letterbox.width, letterbox.height] * 2)
+    boxes: Floats = np.clip(corners_to_image(corners, letterbox), 0, limit).astype(np.float32)
+    return boxes
+
+
+def corners_to_image(corners: Floats, letterbox: Letterbox) -> npt.NDArray[np.float64]:
+    """From input pixels to the image's own, where a box may reach beyond the image."""
     # Each side has its own gain: both were rounded to whole pixels.
     gain = np.array([letterbox.scaled_width / letterbox.width, letterbox.scaled_height / letterbox.height] * 2)
     shift = np.array([letterbox.left, letterbox.top] * 2)
-    limit = np.array([letterbox.width, letterbox.height] * 2)
-    boxes: Floats = np.clip((corners - shift) / gain, 0, limit).astype(np.float32)
-    return boxes
+    placed: npt.NDArray[np.float64] = (corners - shift) / gain
+    return placed

@@ -1,4 +1,4 @@
-"""YOLO's masks of a whole batch in tensors, on whatever device they are: the runs of yolo_masks.py, all at once.
+"""YOLO's masks of a whole batch in tensors, on whatever device they are: the runs of enlarging.py, all at once.
 
 Nothing but the runs leaves the device. As there, each column of pixels is interpolated at the rows of the prototypes'
 cells alone, and where its sign changes between two of them a division gives the row of pixels.
@@ -23,7 +23,7 @@ VALUES_AT_ONCE = 1 << 24  # numbers of f32 that are computed together: some 300 
 
 
 class Grid(NamedTuple):
-    """Where the pixels of one side lie among the cells, as in yolo_masks.Cells; f64, a number for each instance."""
+    """Where the pixels of one side lie among the cells, as in enlarging.Cells; f64, a number for each instance."""
 
     first: Tensor
     step: Tensor
@@ -121,7 +121,7 @@ def decode_masks(
 
 
 def grid_of(size: int, start: float, length: float, cell_count: int) -> tuple[float, float, int, int]:
-    """The four numbers of a Grid, by the rule of yolo_masks.pixels_to_cells."""
+    """The four numbers of a Grid, by the rule of enlarging.pixels_to_cells."""
     step = length / size
     lowest, highest = max(math.floor(start), 0), min(math.ceil(start + length), cell_count) - 1
     return start + step / 2 - 0.5, step, lowest, highest

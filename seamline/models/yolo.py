@@ -14,35 +14,23 @@ import numpy as np
 
 from seamline.base.errors import SeamlineError
 from seamline.base.process import quiet_ultralytics
-from seamline.images.reading import Image
-from seamline.models.arrays import Canvas, Canvases, Floats, Outputs
+from seamline.models.arrays import Floats, Outputs
+from seamline.models.canvases import add_openvino_steps as add_openvino_steps
+from seamline.models.canvases import canvases_to_tensor as canvases_to_tensor
+from seamline.models.canvases import image_to_canvas as image_to_canvas
 from seamline.models.detections import Detections
-from seamline.models.letterbox import Letterbox, boxes_to_image, image_to_letterbox
+from seamline.models.letterbox import Letterbox, boxes_to_image
 from seamline.models.model_facts import Limits, ModelFacts
 from seamline.models.nms import non_maximum_suppression
 from seamline.models.weights import load_weights
 from seamline.models.yolo_masks import decode_masks
 
 LICENCE = "AGPL-3.0 (trained with ultralytics)"
+EXPORTED_BATCH: int | None = None
 # Environment variables of other libraries, when it is imported.
 SET_BY_ULTRALYTICS = (
     "OMP_NUM_THREADS", "NUMEXPR_MAX_THREADS", "TF_CPP_MIN_LOG_LEVEL", "TORCH_CPP_LOG_LEVEL", "KINETO_LOG_LEVEL",
 )  # fmt: skip
-
-
-def image_to_canvas(image: Image, facts: ModelFacts) -> tuple[Canvas, Letterbox]:
-    return image_to_letterbox(image, facts.imgsz)
-
-
-def canvases_to_tensor(canvases: Canvases) -> Floats:
-    """(batch, 3, imgsz, imgsz), RGB from 0 to 1."""
-    return np.asarray(cv2.dnn.blobFromImages(list(canvases), scalefactor=1 / 255, swapRB=True), dtype=np.float32)
-
-
-def add_openvino_steps(steps: Any) -> None:
-    from openvino.preprocess import ColorFormat
-
-    steps.convert_color(ColorFormat.RGB).scale(255.0)
 
 
 def outputs_to_detections(outputs: Outputs, placement: Letterbox, facts: ModelFacts, limits: Limits) -> Detections:

@@ -15,17 +15,13 @@ import numpy as np
 from seamline.models.detections import Detections
 from seamline.models.letterbox import Letterbox
 from seamline.models.model_facts import Limits, ModelFacts
+from seamline.models.tensor_canvases import canvases_to_tensor as canvases_to_tensor
 from seamline.models.tensor_masks import decode_masks
 from seamline.models.tensor_nms import left_after_suppression
 
 if TYPE_CHECKING:
     import torch
     from torch import Tensor, nn
-
-
-def canvases_to_tensor(canvases: Tensor) -> Tensor:
-    """From (batch, imgsz, imgsz, 3), BGR in u8, to (batch, 3, imgsz, imgsz), RGB from 0 to 1 in f32."""
-    return canvases.flip(3).permute(0, 3, 1, 2).float() * (1 / 255)
 
 
 def convert_module(module: nn.Module, dtype: torch.dtype) -> None:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 import numpy as np
 
 from seamline.base.errors import SeamlineError, counted
-from seamline.models import yolo_tensors
+from seamline.models import rcnn_tensors, yolo_tensors
 from seamline.models.arrays import Canvases, Outputs
 from seamline.models.devices import check_gpu
 from seamline.models.engines.engine import OutOfDeviceMemory
@@ -26,6 +26,7 @@ from seamline.models.engines.pytorch import torch_threads
 from seamline.models.families import Family, TensorFamily, family_of
 from seamline.models.forks import check_torch_process, keep_in_forks
 from seamline.models.model_facts import YOLO, ModelFacts, metadata_to_facts
+from seamline.models.rcnn import RCNN
 from seamline.models.weights import weights_to_family
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 # Families whose work before and behind the network is done on the GPU too. Those of others is done by the processor.
-TENSOR_FAMILIES: dict[str, TensorFamily] = {YOLO: yolo_tensors}
+TENSOR_FAMILIES: dict[str, TensorFamily] = {YOLO: yolo_tensors, RCNN: rcnn_tensors}
 # tf32 is f32 whose products are rounded to 10 binary digits, as cuDNN computes convolutions if nobody forbids it.
 DTYPES = {"f32": "float32", "tf32": "float32", "f16": "float16", "bf16": "bfloat16"}  # what torch calls them
 NAMES = {"torch.float32": "f32", "torch.float16": "f16", "torch.bfloat16": "bf16"}
@@ -163,9 +164,10 @@ class TorchNetwork:
 class OnnxNetwork:
     """A session of ONNX Runtime whose input and outputs stay on the device."""
 
-    def __init__(self, session: Any, device: str) -> None:
+    def __init__(self, session: Any, device: str, most: int | None) -> None:
+        """most: images that the file takes at once; None: any number."""
         kind, _, number = torch_device(device).partition(":")
-        self.session, self.place = session, (kind, int(number or 0))
+        self.session, self.place, self.most = session, (kind, int(number or 0)), most
         self.input: str = session.get_inputs()[0].name
         self.dtype = {"f16": np.float16}.get(kind_of_input(session), np.float32)
 
@@ -177,6 +179,9 @@ class OnnxNetwork:
         import torch
         from torch.utils.dlpack import from_dlpack
 
+        if self.most and len(given) > self.most:
+            parts = [self(given[start : start + self.most]) for start in range(0, len(given), self.most)]
+            return tuple(torch.cat(outputs) for outputs in zip(*parts, strict=True))
         given = given.to(torch.float16 if self.dtype == np.float16 else torch.float32).contiguous()
         if given.is_cuda:
             torch.cuda.current_stream().synchronize()  # the session has a stream of its own
@@ -236,7 +241,8 @@ def onnx_on_device(path: Path, threads: int, device: str, precision: str = "f32"
     if device != "cpu":
         check_gpu(path, torch_device(device))
     facts = metadata_to_facts(session.get_modelmeta().custom_metadata_map, path)
-    engine = DeviceEngine(OnnxNetwork(session, device), facts, family_of(facts.family, path), device, threads)
+    family = family_of(facts.family, path)
+    engine = DeviceEngine(OnnxNetwork(session, device, family.EXPORTED_BATCH), facts, family, device, threads)
     keep_in_forks(engine)
     return engine
 

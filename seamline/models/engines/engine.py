@@ -59,6 +59,14 @@ class Engine(Protocol):
         """As many batches a second as can be: on the threads of one stream."""
 
 
+def in_parts(canvases: Canvases, most: int | None, compute: Callable[[Canvases], Outputs]) -> Outputs:
+    """A batch's outputs from a model that takes no more than `most` images at once; None: any number."""
+    if most is None or len(canvases) <= most:
+        return compute(canvases)
+    parts = [copied(compute(canvases[start : start + most])) for start in range(0, len(canvases), most)]
+    return tuple(np.concatenate(outputs) for outputs in zip(*parts, strict=True))
+
+
 def copied(outputs: Outputs) -> Outputs:
     """For infer(): raw outputs that may be kept."""
     return tuple(

@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 from seamline.base.errors import SeamlineError
 from seamline.models.arrays import Canvases, Outputs
+from seamline.models.engines.engine import in_parts
 from seamline.models.families import family_of
 from seamline.models.forks import keep_in_forks
 from seamline.models.model_facts import metadata_to_facts
@@ -63,7 +64,10 @@ class OnnxEngine:
         return self.session if self.streams == 1 else open_session(self.path, self.threads // self.streams)
 
     def _infer(self, session: Any, canvases: Canvases) -> Outputs:
-        return tuple(session.run(None, {self.input: self.family.canvases_to_tensor(canvases)}))
+        def compute(some: Canvases) -> Outputs:
+            return tuple(session.run(None, {self.input: self.family.canvases_to_tensor(some)}))
+
+        return in_parts(canvases, self.family.EXPORTED_BATCH, compute)
 
 
 def open_session(path: Path, threads: int, device: str = "cpu", precision: str = "f32") -> Any:

@@ -13,7 +13,7 @@ import numpy as np
 
 from seamline.base.process import without_openvino_telemetry
 from seamline.models.arrays import Canvases, Outputs
-from seamline.models.engines.engine import WAITING
+from seamline.models.engines.engine import WAITING, in_parts
 from seamline.models.families import Family, family_of
 from seamline.models.forks import keep_in_forks
 from seamline.models.model_facts import metadata_to_facts
@@ -61,7 +61,7 @@ class OpenVinoEngine:
         model = self.core.read_model(path / "model.xml")
         self.facts = metadata_to_facts(rt_info(model), path)
         self.family = family_of(self.facts.family, path)
-        self.model, self.batch = model, batch
+        self.model, self.batch = model, min(batch, self.family.EXPORTED_BATCH or batch)
         self.compiling = threading.Lock()
         self.wanted = {"INFERENCE_PRECISION_HINT": precision, "INFERENCE_NUM_THREADS": threads}
         self.many: dict[str, Any] = {"PERFORMANCE_HINT": "THROUGHPUT", "ENABLE_CPU_PINNING": True}
@@ -92,7 +92,7 @@ class OpenVinoEngine:
     def infer(self, canvases: Canvases, decode: Callable[[Outputs], T]) -> T:
         with self.compiling:
             _, requests = self._alone
-        return infer_with(requests, canvases, len(canvases), decode)
+        return infer_with(requests, canvases, len(canvases), self.family.EXPORTED_BATCH, decode)
 
     def infer_beside(self, canvases: Canvases, decode: Callable[[Outputs], T]) -> T:
         with self.compiling:
@@ -100,7 +100,7 @@ class OpenVinoEngine:
         count = len(canvases)
         if count < self.batch:  # the last ones; the shape is static
             canvases = np.concatenate([canvases, np.zeros((self.batch - count, *canvases.shape[1:]), np.uint8)])
-        return infer_with(requests, canvases, count, decode)
+        return infer_with(requests, canvases, count, self.family.EXPORTED_BATCH, decode)
 
     def layer_times(self, canvases: Canvases, repeats: int) -> dict[str, LayerTime]:
         """Each convolution by its name in the ONNX file, one image at a time on all threads."""
@@ -158,14 +158,25 @@ def requests_of(compiled: Any, count: int) -> Requests:
     return requests
 
 
-def infer_with(requests: Requests, canvases: Canvases, count: int, decode: Callable[[Outputs], T]) -> T:
-    """Wait for a request, and keep it until its outputs, which are its own memory, are decoded."""
+def infer_with(
+    requests: Requests, canvases: Canvases, count: int, most: int | None, decode: Callable[[Outputs], T]
+) -> T:
+    """Wait for a request, and keep it until its outputs, which are its own memory, are decoded.
+
+    Args:
+        count: of the canvases; what is behind them fills the batch.
+        most: how many the model takes at once; None: any number.
+    """
     request = requests.get()
-    try:
+
+    def compute(some: Canvases) -> Outputs:
         # Not infer(), for which OpenVINO makes threads of each caller's own.
-        request.start_async([canvases], share_inputs=True)
+        request.start_async([some], share_inputs=True)
         request.wait()
-        return decode(tuple(tensor.data[:count] for tensor in request.output_tensors))
+        return tuple(tensor.data for tensor in request.output_tensors)
+
+    try:
+        return decode(tuple(output[:count] for output in in_parts(canvases, most, compute)))
     finally:
         requests.put(request)
 
