@@ -10,7 +10,7 @@ from typing import NamedTuple
 import msgspec
 
 from seamline.base.coco import Record, read_coco
-from seamline.base.errors import SeamlineError, some
+from seamline.base.errors import SeamlineError, counted, some
 from seamline.base.files import sha256_of
 from seamline.base.splits import SPLITS
 from seamline.params.evaluate import Evaluate
@@ -21,7 +21,7 @@ from seamline.params.types import Section
 from seamline.training.run import family_of_model
 
 LEAST_SHARE = 0.5  # of the images that params.yaml has a training see
-STARTS = ("none", "imagenet", "coco")
+FAMILY_NAMES = {"yolo": "YOLO (ultralytics)", "rcnn": "R-CNN (torchvision)"}  # for people
 RELEASED = re.compile(r"yolo\w+-seg\.pt")  # ultralytics' weights, all trained on COCO
 # What the trials multiply the family's lr0 by, in this order.
 FACTORS = (1.0, 0.5, 2.0, 0.25, 4.0, 0.125, 8.0)
@@ -96,8 +96,8 @@ def budget_of(images_seen: int | None, default_epochs: int, images: int) -> Budg
     epochs = default_epochs if images_seen is None else max(1, round(images_seen / max(images, 1)))
     if epochs * images < LEAST_SHARE * default:
         raise SeamlineError(
-            f"--images-seen: {images_seen} are {epochs} epochs of {images} train images, less than half of the "
-            f"{default} that train.epochs {default_epochs} has a training see; at least {-(-default // 2)} are needed."
+            f"--images-seen: {images_seen} are {counted(epochs, 'epoch')} of {images} train images, less than half of "
+            f"the {default} that train.epochs {default_epochs} has a training see; at least {-(-default // 2)} are needed."
         )
     return Budget(images, epochs, epochs / default_epochs)
 

@@ -9,6 +9,7 @@ from seamline.base.coco import Record
 from seamline.base.errors import counted
 from seamline.charts.families import families_figure
 from seamline.evaluation.kinds import PLURALS
+from seamline.experiments.fairness import FAMILY_NAMES
 from seamline.experiments.family_speed import TIMED
 from seamline.report.contents import plain
 from seamline.report.page import figure_to_svg, render
@@ -31,6 +32,8 @@ def record_to_page(record: Record) -> str:
         differences=record["differences"],
         speed=record["speed"],
         machine=record["machine"],
+        cores=counted(record["machine"]["cores_used"], "core"),
+        families=FAMILY_NAMES,
     )
 
 
@@ -52,13 +55,13 @@ def same_to_rows(same: Record) -> list[tuple[str, str]]:
 
 
 def work_to_text(model: Record) -> str:
-    """What one training took, as the mean of all whose work is known: GPU hours, or minutes of a processor."""
+    """What one training took, as the mean of all whose work is known: GPU hours, or seconds of a processor core."""
     trainings = {one["training"]["key"]: one["training"] for one in (*model["trials"], *model["seeds"].values())}
     hours = known(one["gpu_hours"] for one in trainings.values())
     if hours:
         return f"{sum(hours) / len(hours):.2f} GPU hours"
     seconds = known(one["processor_s"] for one in trainings.values())
-    return f"{sum(seconds) / len(seconds) / 60:.1f} processor minutes" if seconds else "not known"
+    return f"{sum(seconds) / len(seconds):,.0f} processor seconds" if seconds else "not known"
 
 
 def known(values: Any) -> Sequence[float]:

@@ -147,12 +147,13 @@ def training_to_record(training: Training, key: str, compute: Record | None, par
     facts = training.facts
     device = find_device(params[Train].device, params[Train].batch)
     gpus = 0 if is_cpu(device) else processes_of(device)
+    processor = processor_of_training(training.weights.parent, facts)
     return {
         "key": key,
         "training_revision": facts["training_revision"],
         "device": facts["device"],
         "threads": facts["threads"],
-        "processor": processor_of_training(training.weights.parent, facts),
+        "processor": None if processor is None else processor["name"],
         "epochs": len(training.history),
         "best_epoch": facts["best_epoch"],
         "resumed_after": facts["resumed_after"],

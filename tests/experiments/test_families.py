@@ -1,0 +1,204 @@
+"""A comparison of families: what is trained, chosen and written; and once for real, killed in the middle."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import msgspec
+import pytest
+from pycocotools.coco import COCO
+
+from seamline.base.coco import Record
+from seamline.experiments import families, family_trainings
+from seamline.experiments.families_page import record_to_page, work_to_text
+from seamline.experiments.family_speed import Exported
+from seamline.params.loader import Params, load_params
+from seamline.params.train import Train
+from seamline.training.finished import MAX_FINISHED, Training
+from seamline.verbs import families as verb
+from tests.browser import look_at
+from tests.conftest import PARAMS
+from tests.programs import needs_program
+from tests.untrained import write_split
+
+YOLO, OTHER, MASK = "yolov9t-seg.yaml", "yolov9c-seg.yaml", "maskrcnn_mobilenet_v3_large_fpn"
+EPOCHS = 48
+ROUNDS = [90.0, 100.0, 110.0, 95.0, 105.0, 99.0]
+
+
+def found_by(weights: Path, split_file: Path) -> list[Record]:
+    """Every second instance, or all of them where the learning rate was low."""
+    truth, is_good = COCO(split_file), "0.001" in weights.read_text()
+    return [
+        {**{key: record[key] for key in ("image_id", "category_id", "bbox")}, "score": 1.0,
+         "segmentation": truth.annToRLE(record)}
+        for number, record in enumerate(truth.dataset["annotations"]) if is_good or number % 2
+    ]  # fmt: skip
+
+
+def speed_row(ms: float) -> Record:
+    return {
+        "precision": "f32", "latency_ms": {"p50": ms, "p90": 2 * ms, "p99": 3 * ms},
+        "latency_p50_interval_ms": [0.9 * ms, 1.1 * ms], "throughput_img_s": 1000 / ms,
+        "throughput_interval_img_s": None, "throughput_rounds_img_s": [value / ms for value in ROUNDS],
+        "peak_rss_mb": 200.0, "model_mb": 4.0,
+    }  # fmt: skip
+
+
+@pytest.fixture
+def asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[tuple[Params, int]]:
+    """The trainings that were asked for, with how many may be stored; trainings, models and times are stand-ins."""
+    write_split(tmp_path / "split", tmp_path / "images")
+    found: list[tuple[Params, int]] = []
+
+    def identity(params: Params, split: Path, labelled: Path) -> Any:
+        text = json.dumps(msgspec.to_builtins(params[Train]))
+        return SimpleNamespace(key=hashlib.sha256(text.encode()).hexdigest()[:16])
+
+    @contextmanager
+    def finished(params: Params, split: Path, labelled: Path, scratch: Path, most: int) -> Iterator[Training]:
+        found.append((params, most))
+        folder = scratch / "finished" / identity(params, split, labelled).key
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "facts.json").touch()
+        (folder / "best.pt").write_text(f"{params[Train].model} {params[Train].lr0} {params[Train].seed}")
+        threads = 1 + (params[Train].seed == 2)
+        facts = {"training_revision": "r", "device": "CPU", "threads": threads, "best_epoch": 3, "resumed_after": []}
+        yield Training(folder / "best.pt", facts, [{}] * params[Train].epochs)
+
+    def exported(model: str, weights: Path, training: Record, params: Params) -> Exported:
+        assert weights.read_text().startswith(f"{model} ")
+        assert weights.read_text().endswith(f" {found[0][0][Train].seed}")
+        return Exported(model, weights, weights.parent, f"licence of {model}", 1234567)
+
+    def timed(models: list[Exported], *rest: Any) -> Any:
+        assert all(one.weights.exists() for one in models)
+        rows = {
+            one.model: {"openvino": speed_row(10.0 * (1 + number)), "pytorch": speed_row(40.0)}
+            for number, one in enumerate(models)
+        }
+        return rows, {"processor": "one", "cores_used": 2, "disturbances": ["Other processes took 20%."]}
+
+    @contextmanager
+    def opened(weights: Path, limits: Any) -> Iterator[Any]:
+        yield SimpleNamespace(weights=weights, has_masks=not weights.read_text().startswith("fasterrcnn"))
+
+    monkeypatch.chdir(PARAMS.parent)
+    monkeypatch.setattr(family_trainings, "trainings_folder", lambda: tmp_path / "scratch")
+    monkeypatch.setattr(families, "trainings_folder", lambda: tmp_path / "scratch")
+    monkeypatch.setattr(family_trainings, "finished_training", finished)
+    monkeypatch.setattr(family_trainings, "identity_of_params", identity)
+    monkeypatch.setattr(family_trainings, "opened", opened)
+    monkeypatch.setattr(family_trainings, "predict_split", lambda model, path, *rest: found_by(model.weights, path))
+    monkeypatch.setattr(families, "exported", exported)
+    monkeypatch.setattr(families, "timed", timed)
+    return found
+
+
+def run(tmp_path: Path, *words: str) -> Record:
+    given = {"--split": tmp_path / "split", "--images": tmp_path / "images", "--report": tmp_path / "out" / "f.json"}
+    verb.main([*words, *(str(word) for pair in given.items() for word in pair)])
+    found: Record = json.loads((tmp_path / "out" / "f.json").read_text())
+    return found
+
+
+def test_each_model_is_searched_alike_and_the_best_on_val_is_trained_with_every_seed(
+    tmp_path: Path, asked: list[tuple[Params, int]], capsys: Any
+) -> None:
+    found = run(tmp_path, YOLO, MASK, "--start", "none", "--trials", "3", "--seeds", "4", "1", "2")
+    own = load_params(PARAMS)[Train]
+    for model in (YOLO, MASK):
+        settings = [(one[Train].lr0, one[Train].seed) for one, _ in asked if one[Train].model == model]
+        assert settings == [(0.002, 4), (0.001, 4), (0.004, 4), (0.001, 4), (0.001, 1), (0.001, 2)]
+        record = found["models"][model]
+        assert record["lr0"] == 0.001  # of its val, where it finds all
+        assert [one["val_mask_mAP50_95"] for one in record["trials"]][1] == 1
+        assert list(record["seeds"]) == ["4", "1", "2"]
+        assert record["test_mask_mAP50_95"]["mean"] == record["test_box_mAP50"]["mean"] == 1
+        assert (record["parameters"], record["licence"]) == (1234567, f"licence of {model}")
+    assert {one[Train].epochs for one, _ in asked} == {own.epochs}
+    assert {most for _, most in asked} == {MAX_FINISHED + 2 * (3 + 3 - 1)}  # nobody else's are thrown away
+    said = capsys.readouterr().out
+    assert [line.split(":")[0] for line in said.splitlines() if line.startswith("training ")] == [
+        f"training {number} of 10" for number in range(1, 11)
+    ]
+    assert found["differences"][0]["says"] in said
+    assert f"{YOLO} is 2.00 to 2.00 times as fast as {MASK}." in said
+    assert "Trainings ran on different devices: CPU, 1 threads; CPU, 2 threads." in found["not_the_same"]
+    assert f"The best lr0 of {YOLO} was the lowest that was tried, 0.001" in " ".join(found["not_the_same"])
+    left = {path.name for path in (tmp_path / "scratch").iterdir()}
+    assert left == {"finished", "compute"}
+
+
+def test_models_without_masks_are_compared_by_their_boxes(tmp_path: Path, asked: list[tuple[Params, int]]) -> None:
+    found = run(tmp_path, YOLO, "fasterrcnn_resnet50_fpn_v2", "--start", "none")
+    assert found["kind"] == "box"
+    assert "test_mask_mAP50" in found["models"][YOLO]
+    assert "test_mask_mAP50" not in found["models"]["fasterrcnn_resnet50_fpn_v2"]
+    assert "box mAP50-95" in (tmp_path / "out" / "f.html").read_text()
+
+
+def test_the_page_has_all_of_it_and_is_always_the_same(tmp_path: Path, asked: list[tuple[Params, int]]) -> None:
+    found = run(tmp_path, YOLO, OTHER, MASK, "--mixed-starts")
+    page = (tmp_path / "out" / "f.html").read_text()
+    assert page == record_to_page(found)
+    text = re.sub(r"\s+", " ", re.sub(r"<[^>]+>", " ", page.replace("&#39;", "'").replace("&lt;", "<")))
+    for sentence in (*found["not_the_same"], *(one["says"] for one in found["differences"] + found["speed"])):
+        assert sentence in text
+    assert len(found["differences"]) == 3
+    for name, model in found["models"].items():
+        assert text.count(name) > 3
+        assert text.count(model["licence"]) >= 2  # in the chart, and in the table
+    assert "1,234,567" in text
+    assert "start from different weights" in text
+    assert "Other processes took 20%." in text
+    assert "0.002: 0." in text
+
+
+@needs_program("chromium")
+@pytest.mark.parametrize(("width", "dark"), [(1200, False), (400, True)])
+def test_a_browser_finds_nothing_wrong(width: int, dark: bool, tmp_path: Path, asked: list[tuple[Params, int]]) -> None:
+    run(tmp_path, YOLO, MASK, "--start", "none")
+    (tmp_path / "look").mkdir()
+    seen = look_at(tmp_path / "out" / "f.html", tmp_path / "look", width=width, dark=dark)
+    assert seen["findings"] == seen["errors"] == seen["violations"] == seen["requests"] == seen["console"] == []
+    assert seen["overflow"] <= 0
+
+
+@pytest.mark.parametrize(
+    ("trainings", "said"),
+    [
+        ([(None, 30.0), (None, 50.0)], "40 processor seconds"),
+        ([(0.5, 1.0), (1.5, 3.0)], "1.00 GPU hours"),
+        ([(None, None), (None, 9.0)], "9 processor seconds"),
+        ([(None, None)], "not known"),
+    ],
+)
+def test_work_is_the_mean_of_what_is_known(trainings: list[tuple[Any, Any]], said: str) -> None:
+    seeds = {
+        str(number): {"training": {"key": str(number), "gpu_hours": hours, "processor_s": seconds}}
+        for number, (hours, seconds) in enumerate(trainings)
+    }
+    assert work_to_text({"trials": [seeds["0"]], "seeds": seeds}) == said  # the best trial counts once
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ([YOLO], "two different models or more are compared"),
+        ([YOLO, YOLO], "two different models or more are compared"),
+        ([YOLO, OTHER, "--seeds", "0", "1", "1"], "three different seeds or more are needed, none below 0"),
+        ([YOLO, OTHER, "--seeds", "0", "1", "-1"], "three different seeds or more are needed, none below 0"),
+    ],
+)
+def test_too_little_is_refused(words: list[str], said: str, capsys: Any) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        verb.main(words)
+    assert said in capsys.readouterr().err
