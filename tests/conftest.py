@@ -98,6 +98,7 @@ PROCESSES = {
     "experiments/test_revisions.py",
     "experiments/test_sweeping.py",
     "export/test_int8.py",
+    "export/test_rcnn.py",
     "export/test_stage.py",
     "export/test_yolo.py",
     "ingest/test_downloads.py",
@@ -106,8 +107,11 @@ PROCESSES = {
     "inference/test_detector.py",
     "inference/test_families.py",
     "inference/test_process.py",
+    "inference/test_rcnn.py",
     "models/test_engines.py",
     "models/test_model_facts.py",
+    "models/test_rcnn_network.py",
+    "models/test_rcnn_weights.py",
     "models/test_ultralytics_patches.py",
     "models/test_weights.py",
     "photos/test_journal.py",
@@ -387,6 +391,22 @@ def untrained(tmp_path_factory: pytest.TempPathFactory) -> Any:
     from tests.untrained import make_untrained  # imports torch
 
     return make_untrained(tmp_path_factory.mktemp("untrained"))
+
+
+@pytest.fixture(scope="session")
+def mask_rcnn(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """An untrained Mask R-CNN in its f32 formats, with a few images; tests must leave it as they find it."""
+    from tests.untrained_rcnn import MASK, make_untrained_rcnn  # imports torch
+
+    return make_untrained_rcnn(tmp_path_factory.mktemp("mask_rcnn"), MASK)
+
+
+@pytest.fixture(scope="session")
+def faster_rcnn(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """The same of a Faster R-CNN, which finds boxes only."""
+    from tests.untrained_rcnn import BOX, make_untrained_rcnn  # imports torch
+
+    return make_untrained_rcnn(tmp_path_factory.mktemp("faster_rcnn"), BOX)
 
 
 @pytest.fixture(scope="session")

@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Protocol
 
 from seamline.base.errors import SeamlineError
-from seamline.export import yolo
+from seamline.export import rcnn, yolo
 from seamline.models.arrays import Outputs
 from seamline.models.model_facts import YOLO, ModelFacts
+from seamline.models.rcnn import RCNN
 
 
 class Exporter(Protocol):
@@ -18,7 +19,7 @@ class Exporter(Protocol):
     PREPROCESSING: str  # how an image becomes the model's input, for people who read the metadata
 
     def weights_to_onnx(self, weights: Path, out: Path, opset: int, metadata: Mapping[str, str]) -> None:
-        """Write an f32 ONNX file, any number of images a batch, with this metadata and no other, without dates."""
+        """Write an f32 ONNX file, a batch as the family has it, with this metadata and no other, without dates."""
 
     def ignored_operations(self, names: Sequence[str], rung: str) -> list[str]:
         """Which operations of the converted model have to stay in f32 on a rung of int8.RUNGS."""
@@ -29,7 +30,7 @@ class Exporter(Protocol):
         """Largest absolute differences between the raw outputs of two models for the same images."""
 
 
-EXPORTERS: dict[str, Exporter] = {YOLO: yolo}
+EXPORTERS: dict[str, Exporter] = {YOLO: yolo, RCNN: rcnn}
 
 
 def exporter_of(family: str, path: Path) -> Exporter:

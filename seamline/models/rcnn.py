@@ -59,10 +59,13 @@ def outputs_to_detections(outputs: Outputs, placement: Letterbox, facts: ModelFa
 
 
 def load_module(path: Path, device: str) -> tuple[Any, ModelFacts]:
-    """A best.pt that the train stage made of this family."""
+    """A best.pt that the train stage made of this family, its convolutions fused with their normalisations."""
+    from seamline.models.rcnn_inference import fuse
     from seamline.models.rcnn_network import network_to_module
     from seamline.models.rcnn_weights import load_network
 
     network, architecture, names = load_network(path, device)
     facts = ModelFacts(names, architecture.imgsz, family=RCNN, masks=architecture.has_masks)
-    return network_to_module(network, architecture).to(device), facts
+    module = network_to_module(network, architecture)
+    fuse(module)
+    return module.to(device), facts

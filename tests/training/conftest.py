@@ -34,7 +34,8 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
         lines, _ = instances_to_lines([garment], {0: 0, 1: 1}, 40, 40, Counter())
         (root / "yolo" / "labels" / f"{name}.txt").write_text(f"{lines[0]}\n")
         images.append({"id": number, "file_name": f"{name}.png", "width": 40, "height": 40})
-        annotations.append({**msgspec.structs.asdict(garment), "image_id": number})
+        boxed = {"image_id": number, "bbox": [8, 8, 23, 23], "area": 529}
+        annotations.append({**msgspec.structs.asdict(garment), **boxed})
     categories = [{"id": 0, "name": "a"}, {"id": 1, "name": "b"}]
     for part, numbers in (("train", slice(0, 7)), ("val", slice(7, 10))):
         members = names[numbers]

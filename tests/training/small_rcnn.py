@@ -61,6 +61,7 @@ def die_at(epoch: int, moment: str) -> None:
 
     def set_rate(self: rcnn_trainer.Trainer, now: int, number: int) -> None:
         if (now, str(number)) == (epoch, moment):
+            self.beside.wait()  # for the state of the epoch before
             die()
         rate(self, now, number)
 

@@ -1,0 +1,111 @@
+"""The exporter of the family R-CNN: from best.pt to ONNX, of fixed shapes; equal weights give equal bytes."""
+
+from __future__ import annotations
+
+import re
+import warnings
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from seamline.export.gates import DETECTED_SCORE
+from seamline.models.arrays import Floats, Outputs
+from seamline.models.model_facts import ModelFacts
+from seamline.models.rcnn import load_module
+
+PREPROCESSING = (
+    "fitted into imgsz x imgsz, centred on grey 114, bilinear; RGB, 0 to 1, NCHW, one image a batch; "
+    "the model itself subtracts ImageNet's mean and divides by its standard deviation"
+)
+OUTPUTS = ("boxes", "scores", "labels", "masks")
+# Of that exporter, which is to be replaced one day, and of steps that it leaves to be computed. torch's tracer says too
+# that sizes become plain numbers, which is what is wanted.
+EXPECTED_WARNINGS = (
+    "You are using the legacy TorchScript-based ONNX export",
+    "`torch.jit.script` is deprecated",
+    "Constant folding - Only steps=1 can be constant folded",
+)
+SAME_IOU = 0.5  # of two models' boxes of a class, from which on they are taken for one detection
+
+
+def weights_to_onnx(weights: Path, out: Path, opset: int, metadata: Mapping[str, str]) -> None:
+    """Export best.pt as an f32 ONNX file, 1 x 3 x imgsz x imgsz, with this metadata and no other.
+
+    By torch's exporter that traces: the newer one cannot export torchvision's detectors (its issues 9306 and 9462).
+    """
+    import onnx
+    import torch
+
+    module, facts = load_module(weights, "cpu")
+    with warnings.catch_warnings():
+        for said in EXPECTED_WARNINGS:
+            warnings.filterwarnings("ignore", said)
+        warnings.simplefilter("ignore", torch.jit.TracerWarning)  # type: ignore[attr-defined]
+        torch.onnx.export(
+            module,
+            (torch.zeros(1, 3, facts.imgsz, facts.imgsz),),
+            str(out),
+            input_names=["images"],
+            output_names=list(OUTPUTS if facts.masks else OUTPUTS[:3]),
+            opset_version=opset,
+            dynamo=False,
+        )
+    model = onnx.load(out)
+    for key, value in sorted({**metadata, "precision": "f32"}.items()):
+        model.metadata_props.add(key=key, value=value)
+    onnx.checker.check_model(model, full_check=True)
+    onnx.save(model, str(out))
+
+
+def ignored_operations(names: Sequence[str], rung: str) -> list[str]:
+    """Which operations of the converted model the quantiser has to leave in f32.
+
+    On every rung what makes boxes of the heads' outputs, chooses among them and cuts features out: pixels of up to
+    imgsz in 8 bits would be off by several.
+
+    Args:
+        names: operations as in the ONNX file, such as "/backbone/fpn/layer_blocks.0/layer_blocks.0.0/Conv".
+        rung: one of int8.RUNGS.
+    """
+    layers = "backbone" if rung == "head in f32" else "backbone|head|box_head|box_predictor|mask_head|mask_predictor"
+    return [name for name in names if not re.match(rf"/({layers})/", name)]
+
+
+def largest_differences(
+    outputs: Sequence[Outputs], reference: Sequence[Outputs], facts: ModelFacts
+) -> dict[str, float]:
+    """Largest absolute differences of what is found: scores, boxes in input pixels, masks' probabilities.
+
+    Of the reference's detections that score at least DETECTED_SCORE, each beside the one of its class that overlaps it
+    most, since a rounding may change their order. One that is not found at all differs by its score.
+    """
+    score = box = mask = 0.0
+    for ours, theirs in zip(outputs, reference, strict=True):
+        (boxes, scores, labels, *masks), (their_boxes, their_scores, their_labels, *their_masks) = (
+            [part[0] for part in one] for one in (ours, theirs)
+        )
+        for index in np.flatnonzero(their_scores >= DETECTED_SCORE):
+            ious = overlaps(their_boxes[index], boxes) * ((labels == their_labels[index]) & (scores > 0))
+            found = int(ious.argmax())
+            if ious[found] < SAME_IOU:
+                score = max(score, float(their_scores[index]))
+                continue
+            score = max(score, float(abs(scores[found] - their_scores[index])))
+            box = max(box, float(np.abs(boxes[found] - their_boxes[index]).max()))
+            for own, their in zip(masks, their_masks, strict=True):
+                mask = max(mask, float(np.abs(own[found] - their[index]).max()))
+    differences = {"max_abs_score_difference": score, "max_abs_box_difference_px": box}
+    if facts.masks:
+        differences["max_abs_mask_difference"] = mask
+    return {key: float(f"{value:.1g}") for key, value in differences.items()}
+
+
+def overlaps(box: Floats, boxes: Floats) -> npt.NDArray[np.float64]:
+    """IoU of a box with each of others, (n, 4)."""
+    sides = np.clip(np.minimum(box[2:], boxes[:, 2:]) - np.maximum(box[:2], boxes[:, :2]), 0, None).astype(np.float64)
+    shared = sides.prod(axis=1)
+    areas = (boxes[:, 2:] - boxes[:, :2]).astype(np.float64).prod(axis=1) + float((box[2:] - box[:2]).prod())
+    ious: npt.NDArray[np.float64] = shared / np.maximum(areas - shared, 1e-9)
+    return ious
