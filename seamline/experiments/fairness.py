@@ -97,7 +97,8 @@ def budget_of(images_seen: int | None, default_epochs: int, images: int) -> Budg
     if epochs * images < LEAST_SHARE * default:
         raise SeamlineError(
             f"--images-seen: {images_seen} are {counted(epochs, 'epoch')} of {images} train images, less than half of "
-            f"the {default} that train.epochs {default_epochs} has a training see; at least {-(-default // 2)} are needed."
+            f"the {default} that train.epochs {default_epochs} has a training see; at least {-(-default // 2)} are "
+            "needed."
         )
     return Budget(images, epochs, epochs / default_epochs)
 

@@ -62,7 +62,11 @@ def contest_to_record(contest: Contest, model: Exported, speed: dict[str, Record
         "parameters": model.parameters,
         "lr0": contest.lr0,
         "trials": [
-            {"lr0": trial.lr0, f"val_{kind}_mAP50_95": round(trial.value, 6), "training": trial.training}
+            {
+                "lr0": trial.lr0,
+                f"val_{kind}_mAP50_95": None if trial.value is None else round(trial.value, 6),
+                "training": trial.training,
+            }
             for trial in contest.trials
         ],
         "seeds": {str(one.seed): seed_to_record(one) for one in contest.seeds},
@@ -82,7 +86,7 @@ def seed_to_record(seeded: Seeded) -> Record:
 
 def devices_to_sentences(contests: Sequence[Contest]) -> list[str]:
     """Where not all trainings ran on one kind of device, or were interrupted otherwise."""
-    records = [trial.training for one in contests for trial in one.trials]
+    records = [trial.training for one in contests for trial in one.trials if trial.training is not None]
     records += [seeded.training for one in contests for seeded in one.seeds]
     kinds = sorted({device_to_text(record) for record in records})
     found = [f"Trainings ran on different devices: {'; '.join(kinds)}."] if len(kinds) > 1 else []

@@ -56,7 +56,8 @@ def same_to_rows(same: Record) -> list[tuple[str, str]]:
 
 def work_to_text(model: Record) -> str:
     """What one training took, as the mean of all whose work is known: GPU hours, or seconds of a processor core."""
-    trainings = {one["training"]["key"]: one["training"] for one in (*model["trials"], *model["seeds"].values())}
+    finished = [one["training"] for one in (*model["trials"], *model["seeds"].values()) if one["training"] is not None]
+    trainings = {one["key"]: one for one in finished}  # the best trial is the first seed's training too
     hours = known(one["gpu_hours"] for one in trainings.values())
     if hours:
         return f"{sum(hours) / len(hours):.2f} GPU hours"

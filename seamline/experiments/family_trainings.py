@@ -25,6 +25,7 @@ from seamline.params.train import Train
 from seamline.training.devices import find_device, is_cpu, processes_of
 from seamline.training.finished import FINISHED, MAX_FINISHED, Training, trainings_folder
 from seamline.training.run import finished_training, identity_of_params
+from seamline.training.trial import DIVERGED
 
 
 class Data(NamedTuple):
@@ -39,8 +40,8 @@ class Trial(NamedTuple):
     """A training of the search."""
 
     lr0: float
-    value: float  # mAP50-95 on val, of the comparison's kind of shapes
-    training: Record
+    value: float | None  # mAP50-95 on val, of the comparison's kind of shapes; None: it diverged
+    training: Record | None
 
 
 class Seeded(NamedTuple):
@@ -87,7 +88,12 @@ class Trainings:
     def contest(self, entrant: Entrant, folder: Path) -> Contest:
         """All trainings of a model; a copy of the first seed's weights lies in the folder then."""
         trials = [self.trial(entrant, lr0) for lr0 in self.rates[entrant.model]]
-        best = max(trials, key=lambda trial: trial.value)  # the first of several
+        best = max(trials, key=lambda trial: -1.0 if trial.value is None else trial.value)  # the first of several
+        if best.value is None:
+            raise SeamlineError(
+                f"families: {entrant.model} diverged with every train.lr0 that was tried "
+                f"({', '.join(f'{trial.lr0:g}' for trial in trials)}); lower train.lr0, or raise --trials."
+            )
         seeded = []
         for seed in self.seeds:
             with self.training(entrant, best.lr0, seed) as (training, record):
@@ -97,12 +103,19 @@ class Trainings:
         return Contest(entrant, trials, best.lr0, seeded, folder / "best.pt")
 
     def trial(self, entrant: Entrant, lr0: float) -> Trial:
-        with self.training(entrant, lr0, self.seeds[0]) as (training, record):
-            limits, kind, split_file = entrant.params[Evaluate], self.fair.kind, self.data.split / "val.json"
-            with opened(training.weights, limits) as detector:
-                records = predict_split(detector, split_file, self.data.images, "val")
-            truth = read_ground_truth(split_file)
-            value = average_precision(truth, records, kind, limits.iou_thresholds).summary["mAP50_95"]
+        """A training of the search, measured on val; one that diverges is a trial as well."""
+        limits, kind, split_file = entrant.params[Evaluate], self.fair.kind, self.data.split / "val.json"
+        try:
+            with self.training(entrant, lr0, self.seeds[0]) as (training, record):
+                with opened(training.weights, limits) as detector:
+                    records = predict_split(detector, split_file, self.data.images, "val")
+                truth = read_ground_truth(split_file)
+                value = average_precision(truth, records, kind, limits.iou_thresholds).summary["mAP50_95"]
+        except SeamlineError as error:
+            if DIVERGED not in str(error):
+                raise
+            print(f"{entrant.model}, lr0 {lr0:g}: {DIVERGED}", flush=True)
+            return Trial(lr0, None, None)
         assert value is not None  # check() has looked
         print(f"{entrant.model}, lr0 {lr0:g}: {kind} mAP50-95 on val {value:.3f}", flush=True)
         return Trial(lr0, value, record)

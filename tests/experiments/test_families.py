@@ -16,12 +16,14 @@ import pytest
 from pycocotools.coco import COCO
 
 from seamline.base.coco import Record
+from seamline.base.errors import SeamlineError
 from seamline.experiments import families, family_trainings
 from seamline.experiments.families_page import record_to_page, work_to_text
 from seamline.experiments.family_speed import Exported
 from seamline.params.loader import Params, load_params
 from seamline.params.train import Train
 from seamline.training.finished import MAX_FINISHED, Training
+from seamline.training.trial import DIVERGED
 from seamline.verbs import families as verb
 from tests.browser import look_at
 from tests.conftest import PARAMS
@@ -65,6 +67,8 @@ def asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[tuple[Params,
     @contextmanager
     def finished(params: Params, split: Path, labelled: Path, scratch: Path, most: int) -> Iterator[Training]:
         found.append((params, most))
+        if params[Train].lr0 > 0.01:
+            raise SeamlineError(f"train: {DIVERGED} in epoch 2; train.lr0 {params[Train].lr0:g} may be too high.")
         folder = scratch / "finished" / identity(params, split, labelled).key
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "facts.json").touch()
@@ -160,6 +164,27 @@ def test_the_page_has_all_of_it_and_is_always_the_same(tmp_path: Path, asked: li
     assert "start from different weights" in text
     assert "Other processes took 20%." in text
     assert "0.002: 0." in text
+
+
+def test_a_learning_rate_that_diverges_is_a_trial_that_loses(
+    tmp_path: Path, asked: list[tuple[Params, int]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = run(tmp_path, YOLO, OTHER, "--trials", "7")  # up to 8 times 0.002
+    for model in (YOLO, OTHER):
+        values = {one["lr0"]: one["val_mask_mAP50_95"] for one in found["models"][model]["trials"]}
+        assert (values[0.016], values[0.001], len(values)) == (None, 1, 7)
+    assert "0.016: diverged" in (tmp_path / "out" / "f.html").read_text()
+    with pytest.raises(
+        SeamlineError, match=r"diverged with every train\.lr0 that was tried \(0.5, 0.25\); lower train"
+    ):
+        run_with_lr0(tmp_path, monkeypatch, 0.5)
+
+
+def run_with_lr0(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lr0: float) -> None:
+    params = load_params(PARAMS)
+    changed = Params({**params.by_type, Train: msgspec.structs.replace(params[Train], lr0=lr0)})
+    monkeypatch.setattr("seamline.params.loader.load_params", lambda: changed)
+    run(tmp_path, YOLO, OTHER)
 
 
 @needs_program("chromium")
