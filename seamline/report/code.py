@@ -20,7 +20,7 @@ CODE = (
     "architectures",
     *(f"stages/{name}.py" for name in STAGES),
     *(f"seamline/{name}" for name in ROOMS),
-    *(f"seamline/params/{name}.py" for name in ("loader", "sentences", "types", *STAGES)),
+    *(f"seamline/params/{name}.py" for name in ("loader", "sentences", "types", *STAGES, "rcnn")),
 )
 CODE_SUFFIXES = {".html", ".md", ".py", ".yaml"}
 

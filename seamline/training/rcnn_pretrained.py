@@ -103,7 +103,7 @@ def start_from(network: FasterRCNN, path: Path) -> None:
     except Exception as error:  # torch raises a dozen kinds on other files
         reason = str(error).partition("\n")[0][:200]
         raise SeamlineError(
-            f"{path}: cannot be opened as weights, that is tensors and plain data ({reason})."
+            f"{path}: cannot be opened as weights, which are tensors and text ({reason})."
         ) from None
     if any(name.startswith("roi_heads.") for name in found):
         load_whole(network, found, path)

@@ -60,7 +60,8 @@ KILLED_AFTER_S = {"evaluate": 1.5, "export": 4, "benchmark": 4, "report": 0.5}
 FORMATS = [row.name for row in rows_to_measure({name: Path() for name in MODELS}, instructions(), [])]
 # What `dvc plots diff` lays over one another.
 CURVES = [
-    "losses", "learning rate", "validation while training", "precision over recall", "score threshold", "reliability",
+    "losses", "losses of masks", "losses of box edges", "learning rate", "validation while training",
+    "validation of masks while training", "precision over recall", "score threshold", "reliability",
     "mistakes", "confusion", "throughput",
 ]  # fmt: skip
 

@@ -181,6 +181,11 @@ def test_a_change_reruns_its_stage_and_those_after_it(stand_in: Project, section
     assert stand_in.stages_run() == []
 
 
+def test_what_an_r_cnn_is_trained_by_is_of_the_train_stage(stand_in: Project) -> None:
+    stand_in.change({"rcnn": {"detections": 5}})
+    assert stand_in.stages_run() == STAGES[4:]
+
+
 def test_pictures_for_evaluate_are_no_reason_to_export_again(stand_in: Project) -> None:
     stand_in.change({"evaluate": {"overlays": 1}})
     assert stand_in.stages_run() == ["evaluate", "report"]

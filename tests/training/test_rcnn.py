@@ -223,7 +223,7 @@ def test_a_training_of_yolo_imports_nothing_of_this_family(data: tuple[Path, Pat
         ({"others": {"mixup": 0.1}}, "train.mixup: is an argument of ultralytics', which does not train maskrcnn_eff"),
         ({"optimizer": "MuSGD"}, "train.optimizer: MuSGD is ultralytics'; .* takes SGD, Adam, "),
         ({"anchors": [[0.1], [0.2, 0.3]]}, "has 3 feature maps; each needs equally many sides of anchors"),
-        ({"start": "coco"}, "rcnn.start: torchvision has no COCO weights of maskrcnn_efficientnet_lite0_fpn; take imagenet"),
+        ({"start": "coco"}, "torchvision has no COCO weights of maskrcnn_efficientnet_lite0_fpn; take imagenet"),
         ({"start": "mine.pt"}, "rcnn.start: there is no file 'mine.pt'; coco, imagenet, none or a file is allowed"),
         ({"device": "7"}, "train.device: '7' is not there"),
     ],

@@ -1,4 +1,4 @@
-"""What an R-CNN is trained on: the split's masks on the canvas of inference, changed at random in a way that returns."""
+"""What an R-CNN is trained on: the split's masks on the canvas of inference, changed at random by a seed."""
 
 from __future__ import annotations
 
