@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-import tempfile
-from collections.abc import Sequence
+import contextlib
+import fcntl
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from seamline.base.coco import Record, read_coco
+from seamline.base.errors import SeamlineError
+from seamline.base.files import delete
 from seamline.evaluation.kinds import PLURALS
 from seamline.experiments.fairness import Fair, same_for_all
 from seamline.experiments.family_differences import differences, figures_of, speed_ratios, summaries
@@ -26,12 +29,10 @@ def compare_families(fair: Fair, params: Params, data: Data, trials: int, seeds:
     """
     trainings = Trainings(fair, data, trials, seeds)
     trainings.check()
-    scratch = trainings_folder()
-    scratch.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=scratch, prefix="families-") as work:
+    with only_comparison(trainings_folder().parent / "families") as work:
         contests = []
         for number, entrant in enumerate(fair.entrants):
-            folder = Path(work) / str(number)
+            folder = work / str(number)
             folder.mkdir()
             contests.append(trainings.contest(entrant, folder))
         models = [exported(one.entrant.model, one.weights, one.seeds[0].training, params) for one in contests]
@@ -51,6 +52,30 @@ def compare_families(fair: Fair, params: Params, data: Data, trials: int, seeds:
         "speed": speed_ratios(rounds),
         "machine": machine,
     }
+
+
+@contextlib.contextmanager
+def only_comparison(folder: Path) -> Iterator[Path]:
+    """An empty folder, which is deleted at the end, or by the next comparison after a kill.
+
+    Raises:
+        SeamlineError: when another comparison is running in this project.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise SeamlineError(
+                "families: another comparison is running in this project; wait for it or stop it."
+            ) from None
+        work = folder / "work"
+        delete(work)
+        work.mkdir()
+        try:
+            yield work
+        finally:
+            delete(work)
 
 
 def contest_to_record(contest: Contest, model: Exported, speed: dict[str, Record], kind: str) -> Record:

@@ -5,18 +5,26 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import shutil
+import subprocess
+import sys
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import cv2
 import msgspec
+import numpy as np
 import pytest
+import yaml
 from pycocotools.coco import COCO
 
-from seamline.base.coco import Record
+from seamline.base.coco import Record, write_coco
 from seamline.base.errors import SeamlineError
+from seamline.dataset.conversion import Instance, instances_to_lines
 from seamline.experiments import families, family_trainings
 from seamline.experiments.families_page import record_to_page, work_to_text
 from seamline.experiments.family_speed import Exported
@@ -26,7 +34,7 @@ from seamline.training.finished import MAX_FINISHED, Training
 from seamline.training.trial import DIVERGED
 from seamline.verbs import families as verb
 from tests.browser import look_at
-from tests.conftest import PARAMS
+from tests.conftest import PARAMS, TINY, code_in, merged, square
 from tests.programs import needs_program
 from tests.untrained import write_split
 
@@ -137,8 +145,19 @@ def test_each_model_is_searched_alike_and_the_best_on_val_is_trained_with_every_
     assert f"{YOLO} is 2.00 to 2.00 times as fast as {MASK}." in said
     assert "Trainings ran on different devices: CPU, 1 threads; CPU, 2 threads." in found["not_the_same"]
     assert f"The best lr0 of {YOLO} was the lowest that was tried, 0.001" in " ".join(found["not_the_same"])
-    left = {path.name for path in (tmp_path / "scratch").iterdir()}
-    assert left == {"finished", "compute"}
+    assert [path.name for path in (tmp_path / "families").iterdir()] == ["lock"]
+    assert run(tmp_path, YOLO, MASK, "--start", "none", "--trials", "3", "--seeds", "4", "1", "2") == found
+
+
+def test_two_comparisons_at_once_are_refused(tmp_path: Path, asked: list[tuple[Params, int]]) -> None:
+    with (
+        families.only_comparison(tmp_path / "families") as work,
+        pytest.raises(SeamlineError, match="another comparison is running in this project; wait"),
+    ):
+        (work / "left").touch()
+        run(tmp_path, YOLO, OTHER)
+    with families.only_comparison(tmp_path / "families") as work:
+        assert list(work.iterdir()) == []
 
 
 def test_models_without_masks_are_compared_by_their_boxes(tmp_path: Path, asked: list[tuple[Params, int]]) -> None:
@@ -227,3 +246,70 @@ def test_too_little_is_refused(words: list[str], said: str, capsys: Any) -> None
     with pytest.raises(SystemExit, match="2"):
         verb.main(words)
     assert said in capsys.readouterr().err
+
+
+def small_project(root: Path) -> None:
+    """A project of ten photos with a rectangle each, and parameters that train for two epochs."""
+    rng = np.random.default_rng(0)
+    for kind in ("images", "labels"):
+        (root / "data" / "yolo" / kind).mkdir(parents=True)
+    (root / "data" / "split").mkdir()
+    code_in(root)
+    parts: dict[str, list[int]] = {"train": [*range(8)], "val": [8, 9], "test": [10, 11]}
+    for part, numbers in parts.items():
+        images, annotations = [], []
+        for number in numbers:
+            image = rng.integers(0, 99, (40, 40, 3), dtype=np.uint8)
+            cv2.rectangle(image, (8, 8), (30, 30), (255 * (number % 2), 40, 200), -1)
+            cv2.imwrite(str(root / "data" / "yolo" / "images" / f"{number}.png"), image)
+            garment = Instance(id=number, category_id=number % 2, segmentation=[square(8, 8, 23)])
+            lines, _ = instances_to_lines([garment], {0: 0, 1: 1}, 40, 40, Counter())
+            (root / "data" / "yolo" / "labels" / f"{number}.txt").write_text(f"{lines[0]}\n")
+            images.append({"id": number, "file_name": f"{number}.png", "width": 40, "height": 40})
+            record = {"id": number + 1, "image_id": number, "bbox": [8, 8, 23, 23], "area": 529}
+            annotations.append({**msgspec.structs.asdict(garment), **record})
+        categories = [{"id": 0, "name": "a"}, {"id": 1, "name": "b"}]
+        write_coco(root / "data" / "split" / f"{part}.json", images, annotations, categories)
+        lines = [f"./images/{number}.png\n" for number in numbers]
+        (root / "data" / "split" / f"{part}.txt").write_text("".join(lines))
+    (root / "data" / "split" / "data.yaml").write_text(yaml.safe_dump({"names": {0: "a", 1: "b"}}))
+    (root / "data" / "split" / "groups.json").write_text(json.dumps({str(number): number for number in range(12)}))
+    shutil.copy(TINY, root)
+    train = {"epochs": 2, "imgsz": 64, "batch": 4, "nbs": 4, "val_period": 1, "device": "cpu", "lr0": 0.002}
+    values = merged(yaml.safe_load(PARAMS.read_text()), {"train": train, "benchmark": {"threads": 1, "rounds": 1}})
+    (root / "params.yaml").write_text(yaml.safe_dump(values, sort_keys=False))
+
+
+@pytest.mark.slow
+def test_two_families_are_compared_although_the_command_is_killed(tmp_path: Path) -> None:
+    small_project(tmp_path)
+    before = {path: path.read_bytes() for path in (tmp_path / "data").rglob("*") if path.is_file()}
+    command = [
+        sys.executable, "-m", "seamline", "families", TINY.name, MASK,
+        "--start", "none", "--images", "data/yolo/images",
+    ]  # fmt: skip
+    with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as run:
+        assert run.stdout is not None
+        for line in run.stdout:
+            if line.startswith("training 3 of 8"):
+                run.kill()
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("the same was trained before") >= 3  # two of the first run, and a best trial
+    found = json.loads((tmp_path / "reports" / "families.json").read_text())
+    assert (found["models"][TINY.name]["family"], found["models"][MASK]["family"]) == ("yolo", "rcnn")
+    for model in found["models"].values():
+        for one in (*model["trials"], *model["seeds"].values()):
+            assert one["training"]["epochs"] == 2
+            assert one["training"]["processor_s"] > 0
+        for name in ("openvino", "pytorch"):
+            assert model["speed"][name]["precision"] == "f32"
+            assert model["speed"][name]["peak_rss_mb"] > 50
+        drift = model["speed"]["openvino"]["mask_mAP50_95"] - model["seeds"]["0"]["test_mask_mAP50_95"]
+        assert abs(drift) < 0.05  # what is timed finds what was evaluated
+    assert found["models"][MASK]["licence"].startswith("BSD-3-Clause")
+    page = (tmp_path / "reports" / "families.html").read_text()
+    assert "BSD-3-Clause" in page
+    assert {path: path.read_bytes() for path in (tmp_path / "data").rglob("*") if path.is_file()} == before
+    assert not (tmp_path / "models").exists()
+    assert [path.name for path in (tmp_path / ".seamline" / "families").iterdir()] == ["lock"]  # no exported models
