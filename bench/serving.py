@@ -67,6 +67,10 @@ def alike(milliseconds: float) -> float:
     return round(1 + max(0.1, 2 / milliseconds), 3)
 
 
+def start_bars(found: Record) -> list[Bar]:
+    return [at_most(f"ready at {imgsz} px, s", row["ready_s"], 2) for imgsz, row in found.items()]
+
+
 def one_client_bars(found: Record) -> list[Bar]:
     limit = alike(found["detector_ms"])
     return [at_most("one client: p50 beside Detector.detect (1.10, or 2 ms more)", found["ratio"], limit)]
@@ -128,6 +132,7 @@ class Part(NamedTuple):
 
 
 PARTS = {
+    "start": Part(serving_parts.start, start_bars),
     "one-client": Part(serving_parts.one_client, one_client_bars),
     "sixteen": Part(serving_parts.sixteen_clients, sixteen_bars),
     "sixteen-160": Part(serving_parts.sixteen_small, small_bars),

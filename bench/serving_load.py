@@ -59,6 +59,24 @@ def started(command: Sequence[str], photo: Path, log: Path, packages: Path | Non
             end_tree(process)
 
 
+def ready_s(command: Sequence[str], log: Path) -> float:
+    """Seconds until a server of this project's Python prints that it is ready; then it is ended.
+
+    Raises:
+        SeamlineError: when it ends before that; its log is named.
+    """
+    begun = time.perf_counter()
+    words = [sys.executable, "-m", *command, "--port", "0"]
+    with log.open("w") as stream, subprocess.Popen(words, stdout=subprocess.PIPE, stderr=stream) as process:
+        try:
+            assert process.stdout is not None
+            if not process.stdout.readline().startswith(b"ready on "):
+                raise SeamlineError(f"{log}: the server did not get ready; the file says why.")
+            return time.perf_counter() - begun
+        finally:
+            end_tree(process)
+
+
 def free_port() -> int:
     with socket.socket() as one:
         one.bind(("127.0.0.1", 0))

@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 from bench.runtime import as_theirs, paired
 from bench.serving_inputs import Model
-from bench.serving_load import Load, Service, load, memory_mb, memory_watched, percentile, started, tree
+from bench.serving_load import Load, Service, load, memory_mb, memory_watched, percentile, ready_s, started, tree
 from seamline.base.coco import Record
 from seamline.benchmark.engine_process import EngineProcess, engine_processes
 from seamline.images.reading import ImageError
@@ -55,10 +55,22 @@ class Setting(NamedTuple):
     soak_seconds: float
 
 
-def ours(setting: Setting, imgsz: int) -> contextlib.AbstractContextManager[Service]:
+def own_command(setting: Setting, imgsz: int) -> list[str]:
     model = setting.models[imgsz]
-    command = ["seamline", "serve", str(model.path), "--confidence", str(model.confidence)]
-    return started(command, setting.photos[0], setting.folder / f"ours-{imgsz}.log")
+    return ["seamline", "serve", str(model.path), "--confidence", str(model.confidence)]
+
+
+def ours(setting: Setting, imgsz: int) -> contextlib.AbstractContextManager[Service]:
+    return started(own_command(setting, imgsz), setting.photos[0], setting.folder / f"ours-{imgsz}.log")
+
+
+def start(setting: Setting) -> Record:
+    """Seconds until the service says that it is ready, by the model's input size."""
+    log = setting.folder / "start.log"
+    return {
+        str(imgsz): {"ready_s": median([ready_s(own_command(setting, imgsz), log) for _ in range(setting.rounds)])}
+        for imgsz in setting.sizes
+    }
 
 
 @contextlib.contextmanager

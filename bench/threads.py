@@ -39,6 +39,10 @@ def by_detect_all(detector: Detector, photos: Sequence[Path]) -> list[Detections
     return list(detector.detect_all(photos))
 
 
+def by_detect_beside(detector: Detector, photos: Sequence[Path]) -> list[Detections | ImageError]:
+    return [detector.detect_beside(photo) for photo in photos]
+
+
 def by_submit(detector: Detector, photos: Sequence[Path]) -> list[Detections | ImageError]:
     return [future.result() for future in [detector.submit(photo) for photo in photos]]
 
@@ -47,6 +51,7 @@ CALLS: dict[str, Callable[[Detector, Sequence[Path]], list[Detections | ImageErr
     "detect": by_detect,
     "detect_all": by_detect_all,
     "submit": by_submit,
+    "detect_beside": by_detect_beside,
 }
 
 
@@ -111,18 +116,22 @@ def main() -> None:
         models[BF16] = models["openvino"]
     photos = sorted(args.photos.iterdir())[:20]
     rows = []
-    print(f"{'engine':15} {'call':12} {'threads':>7} {'calls':>6} {'different':>9} {'errors':>6}")
+    print(f"{'engine':15} {'call':13} {'threads':>7} {'calls':>6} {'different':>9} {'errors':>6}")
     for name in args.engines or models:
         detector = Detector(models[name], 0.05, precision="bf16" if name == BF16 else "f32")
-        for kinds in (["detect"], ["detect_all"], ["submit"], list(CALLS)):
+        for kinds in (["detect"], ["detect_all"], ["submit"], ["detect_beside"], list(CALLS)):
             for threads in THREADS:
                 counts = count_differences(detector, kinds, photos, threads, args.calls)
                 errors = {key: count for key, count in counts.items() if key not in ("calls", "different")}
-                row = {"engine": name, "call": "+".join(kinds) if len(kinds) == 1 else "all three", "threads": threads}
+                row = {
+                    "engine": name,
+                    "call": "+".join(kinds) if len(kinds) == 1 else "all of them",
+                    "threads": threads,
+                }
                 row |= {"calls": counts["calls"], "different": counts["different"], "errors": sum(errors.values())}
                 rows.append(row)
                 tqdm.write(
-                    f"{name:15} {row['call']:12} {threads:7} {row['calls']:6} {row['different']:9} {row['errors']:6}"
+                    f"{name:15} {row['call']:13} {threads:7} {row['calls']:6} {row['different']:9} {row['errors']:6}"
                 )
                 for error, count in errors.items():
                     tqdm.write(f"    {count} x {error}")

@@ -3,7 +3,8 @@
 The sample lets the whole pipeline (import, split, train, evaluate) run anywhere in minutes, without any
 download or licence question. It imitates the shape of DeepFashion2: category ids with gaps, one outfit
 photographed several times (`pair_id`), shop and user pictures, garments hidden in part and therefore
-annotated as several polygons, or as RLE where the visible mask has a hole.
+annotated as several polygons, or as RLE where the visible mask has a hole. People are annotated too, after
+all garments: their outlines, with what they wear and carry, and the ids of their garments. A mannequin is nobody.
 
 An outfit is a list of flat outlines ("shapes") in scene units, where the base of the neck is (0, 0) and
 the feet are near y = 650. Every photo of the outfit paints that list, back to front, through its own
@@ -36,7 +37,7 @@ JPEG_QUALITY = 71
 MAX_BYTES = 3_000_000
 FULL = 240  # opacity 1.0; 4x4 subpixels make multiples of 15, so coverage is exact in integers
 SUB = 4  # subpixels per pixel side when an outline is filled
-MIN_VISIBLE, MIN_PIECE, MIN_HOLE = 150, 12, 6  # pixels: smallest garment, piece and hole that count
+MIN_VISIBLE, MIN_PIECE = 150, 12  # pixels: smallest garment and piece that count
 SIZES = [(200, 256), (200, 256), (192, 256), (216, 288), (232, 232), (256, 200)]  # width, height
 
 SHORT_TOP, LONG_TOP, OUTER, VEST, SHORTS, TROUSERS, SKIRT, DRESS = 1, 2, 4, 5, 7, 8, 9, 10
@@ -51,6 +52,7 @@ CATEGORIES = {
     DRESS: "short sleeve dress",
 }
 TOPS = (SHORT_TOP, LONG_TOP, VEST)
+PERSON = 20
 
 # How many groups wear which (top, bottom, outwear); 0 = none. 12 more groups show no garment at all.
 WARDROBE = [
@@ -73,6 +75,19 @@ WARDROBE = [
     (4, 0, TROUSERS, 0),
 ]
 GROUP_SIZES = [1] * 190 + [2] * 60 + [3] * 20 + [4] * 10 + [5] * 2  # 282 groups, 420 photos
+
+
+class Care(NamedTuple):
+    """How closely an outline follows what is visible."""
+
+    epsilons: tuple[float, ...]  # pixels by which a corner may be off; the first that is close enough is taken
+    least_iou: float
+    min_hole: int  # pixels of the smallest hole that counts
+
+
+OF_GARMENTS = Care((0.6, 0.5, 0.35, 0.0), 0.985, 6)
+# The outline of a body with all its limbs is long, and the zip has to stay small.
+OF_PEOPLE = Care(tuple(tenths / 10 for tenths in range(40, 5, -2)), 0.96, 150)
 
 Point = tuple[float, float]
 Poly = list[Point]
@@ -131,6 +146,7 @@ class Shape(NamedTuple):
     depth: int = 110  # how strongly the edges turn away from the light
     opacity: int = FULL
     clip: bool = False  # a detail drawn on what is visible of its owner; leaves the id map alone
+    person: int = 0  # whom it is part of or worn or carried by; 0 for nobody, as on a mannequin
 
 
 class Garment(NamedTuple):
@@ -158,6 +174,7 @@ class Scene(NamedTuple):
     shapes: list[Shape]
     garments: list[Garment]
     viewpoints: list[int]  # one per garment
+    wearers: list[int]  # one per garment: the person, 0 for nobody
     frame: tuple[float, float, float, float]  # centre x, top y, bottom y, least width to show
 
 
@@ -766,7 +783,7 @@ def make_scene(rng: Rng, wear: tuple[int, int, int] | None, couple: bool) -> tup
     around = [s for side in (-1, 1) for s in moved(prop(rng, pick(rng, PROPS)), side * float(rng.uniform(150, 230)))]
     if wear is None:
         middle = [*moved(prop(rng, pick(rng, PROPS)), float(rng.uniform(-30, 30)))]
-        return Scene(floor + around + middle, [], [], (0, 60, 760, 240)), "person"
+        return Scene(floor + around + middle, [], [], [], (0, 60, 760, 240)), "person"
     legs_only, lone_top, dressed = wear[0] == 0, wear[1] == 0 and wear[0] in TOPS, DRESS in wear
     stage = pick(
         rng,
@@ -778,7 +795,8 @@ def make_scene(rng: Rng, wear: tuple[int, int, int] | None, couple: bool) -> tup
     )
     stage = "person" if couple else stage
     shapes, garments, view = outfit(rng, wear, 1, stage)
-    views = [view] * len(garments)
+    views, wearers = [view] * len(garments), [int(stage == "person")] * len(garments)
+    shapes = [shape._replace(person=int(stage == "person")) for shape in shapes]
     if couple:
         other_wear = pick(
             rng,
@@ -792,8 +810,8 @@ def make_scene(rng: Rng, wear: tuple[int, int, int] | None, couple: bool) -> tup
         )
         other, more, view = outfit(rng, other_wear, len(garments) + 1, "person")
         gap = float(rng.uniform(150, 200))
-        shapes = moved(shapes, -gap / 2) + moved(other, gap / 2, 8)
-        garments, views = garments + more, views + [view] * len(more)
+        shapes = moved(shapes, -gap / 2) + moved([shape._replace(person=2) for shape in other], gap / 2, 8)
+        garments, views, wearers = garments + more, views + [view] * len(more), wearers + [2] * len(more)
     frames: dict[str, tuple[float, float, float]] = {
         "full": (0.0, -155.0, 675.0),
         "medium": (0, -145, 480),
@@ -814,7 +832,7 @@ def make_scene(rng: Rng, wear: tuple[int, int, int] | None, couple: bool) -> tup
         frame = (0.0, upper, max(y for _, y in points) + 25, 2 * max(x for x, _ in points) + 40)
     elif rng.random() < 0.3:
         shapes = around[: len(around) // 2] + shapes
-    return Scene((floor if stage in ("person", "mannequin") else []) + shapes, garments, views, frame), stage
+    return Scene((floor if stage in ("person", "mannequin") else []) + shapes, garments, views, wearers, frame), stage
 
 
 # ---------------------------------------------------------------- pictures
@@ -929,10 +947,17 @@ def weave(shape: Shape, camera: Camera, x0: int, y0: int, like: Ints) -> Ints:
     return np.asarray(np.clip(FULL // 2 + edge * FULL // pixel, 0, FULL), np.int32)
 
 
-def paint(scene: Scene, camera: Camera, canvas: Image, wrinkles: Ints) -> tuple[Image, Image, list[int]]:
-    """The picture, its id map, and for each garment its area inside the frame if nothing hid it."""
+class Painted(NamedTuple):
+    picture: Image
+    ids: Image  # the garment that owns each pixel, 0 for none
+    people: Image  # the person whom each pixel shows, with all that is worn and carried; 0 for none
+    whole: list[int]  # for each garment its area inside the frame if nothing hid it
+
+
+def paint(scene: Scene, camera: Camera, canvas: Image, wrinkles: Ints) -> Painted:
     height, width = canvas.shape[:2]
     picture, ids = canvas.astype(np.int32), np.zeros((height, width), np.uint8)
+    people = np.zeros((height, width), np.uint8)
     whole = [np.zeros((height, width), bool) for _ in range(len(scene.garments) + 1)]
     for shape in scene.shapes:
         filled = fill(shape.polys, camera, width, height)
@@ -960,11 +985,12 @@ def paint(scene: Scene, camera: Camera, canvas: Image, wrinkles: Ints) -> tuple[
             alpha = np.where(ids[there] == shape.owner, alpha, 0)
         else:
             ids[there][alpha >= FULL // 2] = shape.owner
+            people[there][alpha >= FULL // 2] = shape.person
             whole[shape.owner][there] |= alpha >= FULL // 2
         alpha = (alpha * shape.opacity // FULL)[:, :, None]
         mixed = np.clip(colour, 0, 255) * alpha + picture[there] * (FULL - alpha)
         picture[there] = (mixed + FULL // 2) // FULL
-    return picture.astype(np.uint8), ids, [int(mask.sum()) for mask in whole]
+    return Painted(picture.astype(np.uint8), ids, people, [int(mask.sum()) for mask in whole])
 
 
 def cut_off(scene: Scene, camera: Camera, owner: int, width: int, height: int) -> float:
@@ -987,7 +1013,7 @@ def tidy(mask: Image) -> Image:
     return np.asarray(keep[labels], np.uint8)
 
 
-def segment(mask: Image) -> list[list[int]] | dict[str, Any]:
+def segment(mask: Image, care: Care) -> list[list[int]] | dict[str, Any]:
     """COCO polygons along the pixel edges, one per visible part; RLE if there is a hole."""
     height, width = mask.shape
     truth = coco_mask.encode(np.asfortranarray(mask))
@@ -995,15 +1021,15 @@ def segment(mask: Image) -> list[list[int]] | dict[str, Any]:
     contours, hierarchy = cv2.findContours(double, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
     holes = [contour for contour, link in zip(contours, hierarchy[0], strict=True) if link[3] >= 0]
     contours = [contour for contour, link in zip(contours, hierarchy[0], strict=True) if link[3] < 0]
-    if any(cv2.contourArea(hole) > 4 * MIN_HOLE for hole in holes):
+    if any(cv2.contourArea(hole) > 4 * care.min_hole for hole in holes):
         return {"size": [height, width], "counts": truth["counts"].decode("ascii")}
     polygons: list[list[int]] = []
-    for epsilon in (0.6, 0.5, 0.35, 0.0):
+    for epsilon in care.epsilons:
         # In the doubled mask an even coordinate is a left/top pixel edge, an odd one a right/bottom edge.
         edges = [cv2.approxPolyDP((contour + 1) // 2, epsilon, True) for contour in contours]
         polygons = [[int(v) for v in edge.ravel()] for edge in edges if len(edge) >= 3]
         drawn = coco_mask.merge(coco_mask.frPyObjects(polygons, height, width))
-        if coco_mask.iou([drawn], [truth], [False])[0][0] >= 0.985:
+        if coco_mask.iou([drawn], [truth], [False])[0][0] >= care.least_iou:
             break
     return polygons
 
@@ -1018,29 +1044,41 @@ def attributes(rng: Rng, g: Garment) -> dict[str, str]:
     return values
 
 
-def annotate(rng: Rng, scene: Scene, camera: Camera, ids: Image, whole: list[int], style: int) -> list[dict[str, Any]]:
-    height, width = ids.shape
-    found = []
-    for g in scene.garments:
-        mask = tidy((ids == g.owner).astype(np.uint8))
+def outline(mask: Image, care: Care) -> dict[str, Any]:
+    """The geometry of an annotation, COCO's fields."""
+    height, width = mask.shape
+    parts = segment(mask, care)
+    rle = (
+        coco_mask.merge(coco_mask.frPyObjects(parts, height, width))
+        if isinstance(parts, list)
+        else {"size": parts["size"], "counts": parts["counts"].encode("ascii")}
+    )
+    return {
+        "segmentation": parts,
+        "bbox": [round(float(v), 2) for v in coco_mask.toBbox(rle)],
+        "area": round(float(coco_mask.area(rle)), 2),
+        "iscrowd": 0,
+    }
+
+
+def annotate(
+    rng: Rng, scene: Scene, camera: Camera, painted: Painted, style: int
+) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """What a photo shows of garments, and of people: each with the positions of its garments among those."""
+    height, width = painted.ids.shape
+    found, wearers = [], []
+    for g, wearer in zip(scene.garments, scene.wearers, strict=True):
+        mask = tidy((painted.ids == g.owner).astype(np.uint8))
         visible = int(mask.sum())
         if visible < MIN_VISIBLE:
             continue
-        parts = segment(mask)
-        rle = (
-            coco_mask.merge(coco_mask.frPyObjects(parts, height, width))
-            if isinstance(parts, list)
-            else {"size": parts["size"], "counts": parts["counts"].encode("ascii")}
-        )
-        hidden, share = 1 - visible / whole[g.owner], visible / (height * width)
+        hidden, share = 1 - visible / painted.whole[g.owner], visible / (height * width)
         lost = cut_off(scene, camera, g.owner, width, height)
+        wearers.append(wearer)
         found.append(
             {
                 "category_id": g.category,
-                "segmentation": parts,
-                "bbox": [round(float(v), 2) for v in coco_mask.toBbox(rle)],
-                "area": round(float(coco_mask.area(rle)), 2),
-                "iscrowd": 0,
+                **outline(mask, OF_GARMENTS),
                 "scale": 1 if share < 0.06 else 2 if share < 0.2 else 3,
                 "occlusion": 1 if hidden < 0.2 else 2 if hidden <= 0.5 else 3,
                 "zoom_in": 1 if lost < 0.1 else 2 if lost < 0.4 else 3,
@@ -1049,7 +1087,13 @@ def annotate(rng: Rng, scene: Scene, camera: Camera, ids: Image, whole: list[int
             }
             | ({"attributes": attributes(rng, g)} if g.category in TOPS else {})
         )
-    return found
+    people = []
+    for person in range(1, max(scene.wearers, default=0) + 1):
+        mask = tidy((painted.people == person).astype(np.uint8))
+        if mask.sum() >= MIN_VISIBLE:
+            worn = [position for position, wearer in enumerate(wearers) if wearer == person]
+            people.append({"category_id": PERSON, **outline(mask, OF_PEOPLE), "garments": worn})
+    return found, people
 
 
 # ---------------------------------------------------------------- groups and files
@@ -1057,7 +1101,7 @@ def annotate(rng: Rng, scene: Scene, camera: Camera, ids: Image, whole: list[int
 
 def shoot(
     rng: Rng, scene: Scene, wall: Image, tilt: float, flip: int, wrinkles: Ints, size: tuple[int, int]
-) -> tuple[Camera, Image, Image, list[int]]:
+) -> tuple[Camera, Painted]:
     """One photo; the camera moves until no garment is a mere scrap at the edge of the picture."""
     width, height = size
     centre, top, bottom, least = scene.frame
@@ -1075,11 +1119,11 @@ def shoot(
             height / 2 - scale * (sin * mx + cos * my) + float(rng.uniform(-7, 7)),
         )
         dy, dx = (int(rng.integers(0, 400 - n + 1)) for n in (height, width))
-        picture, ids, whole = paint(scene, camera, wall[dy : dy + height, dx : dx + width], wrinkles)
-        visible = [int((ids == g.owner).sum()) for g in scene.garments]
+        painted = paint(scene, camera, wall[dy : dy + height, dx : dx + width], wrinkles)
+        visible = [int((painted.ids == g.owner).sum()) for g in scene.garments]
         if all(v == 0 or v >= MIN_VISIBLE for v in visible):
             break
-    return camera, picture, ids, whole
+    return camera, painted
 
 
 def develop(rng: Rng, picture: Image) -> bytes:
@@ -1098,7 +1142,7 @@ def develop(rng: Rng, picture: Image) -> bytes:
 
 
 def make_group(pair_id: int, wear: tuple[int, int, int] | None, size: int) -> list[dict[str, Any]]:
-    """All photos of one outfit: {jpeg, image record without id, annotations without ids}."""
+    """All photos of one outfit: {jpeg, image record without id, annotations of garments and of people without ids}."""
     rng = np.random.default_rng([SEED, pair_id])
     scene, stage = make_scene(rng, wear, couple=wear is not None and pair_id % 11 == 3)
     options = [pick(rng, BACKDROPS) for _ in range(5)]
@@ -1120,7 +1164,7 @@ def make_group(pair_id: int, wear: tuple[int, int, int] | None, size: int) -> li
             s._replace(colour=s.accent, accent=s.colour) if s.owner == swap and not s.clip else s for s in scene.shapes
         ]
         photo_size = pick(rng, SIZES) if rng.random() < 0.25 else own_size
-        camera, picture, ids, whole = shoot(
+        camera, painted = shoot(
             rng, scene._replace(shapes=shapes), plain if k == shop_shot else wall, tilt, flip, wrinkles, photo_size
         )
         record = {
@@ -1129,14 +1173,9 @@ def make_group(pair_id: int, wear: tuple[int, int, int] | None, size: int) -> li
             "pair_id": pair_id,
             "source": "shop" if shop else "user",
         }
-        photos.append(
-            {
-                "jpeg": develop(rng, picture),
-                "image": record,
-                "ids": ids,
-                "annotations": annotate(rng, scene, camera, ids, whole, style),
-            }
-        )
+        jpeg = develop(rng, painted.picture)
+        garments, people = annotate(rng, scene, camera, painted, style)
+        photos.append({"jpeg": jpeg, "image": record, "annotations": garments, "people": people})
     return photos
 
 
@@ -1172,14 +1211,22 @@ def write_zip(photos: list[dict[str, Any]], out: Path) -> None:
         name = f"{number:06d}.jpg"
         images.append({"id": number, "file_name": name, **photo["image"]})
         files[f"images/{name}"] = photo["jpeg"]
-        for annotation in photo["annotations"]:
-            annotations.append({"id": len(annotations) + 1, "image_id": number, **annotation})
+        photo["ids"] = range(len(annotations) + 1, len(annotations) + 1 + len(photo["annotations"]))
+        for identity, annotation in zip(photo["ids"], photo["annotations"], strict=True):
+            annotations.append({"id": identity, "image_id": number, **annotation})
+    for number, photo in enumerate(photos, 1):  # after all garments, whose ids are those of samples without people
+        for person in photo["people"]:
+            worn = [photo["ids"][position] for position in person["garments"]]
+            annotations.append({"id": len(annotations) + 1, "image_id": number, **person, "garments": worn})
     coco = {
         "info": {"description": "Seamline drawn garment sample", "version": "1.0", "year": 2024},
         "licenses": [],
         "images": images,
         "annotations": annotations,
-        "categories": [{"id": k, "name": v, "supercategory": "clothes"} for k, v in CATEGORIES.items()],
+        "categories": [
+            *({"id": k, "name": v, "supercategory": "clothes"} for k, v in CATEGORIES.items()),
+            {"id": PERSON, "name": "person"},
+        ],
     }
     files["annotations.json"] = (json.dumps(coco, separators=(",", ":")) + "\n").encode()
     partial = out.with_name(out.name + ".partial")
@@ -1203,7 +1250,7 @@ def contact_sheet(source: Path, out: Path, columns: int = 8, rows: int = 6, cell
         for k, image in enumerate(coco["images"][first : first + rows * columns]):
             data = np.frombuffer(archive.read("images/" + image["file_name"]), np.uint8)
             picture = np.asarray(cv2.imdecode(data, cv2.IMREAD_COLOR))
-            for a in (a for a in coco["annotations"] if a["image_id"] == image["id"]):
+            for a in (a for a in coco["annotations"] if a["image_id"] == image["id"] and a["category_id"] != PERSON):
                 parts = a["segmentation"]
                 rle = (
                     coco_mask.merge(coco_mask.frPyObjects(parts, image["height"], image["width"]))

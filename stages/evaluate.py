@@ -2,8 +2,9 @@
 
 Writes REPORT/metrics.json (twelve numbers each), REPORT/accuracy.json (what dvc metrics show prints), and in
 REPORT/evaluate what explains them: intervals, classes, slices, curves, confusion, mistakes and pictures, of masks or,
-where the model finds boxes only, of boxes. The predictions go to OUT as COCO results. The model can be best.pt, an ONNX
-file or an OpenVINO folder.
+where the model finds boxes only, of boxes. REPORT/people.json says what looking for people first changes, where
+people.model is set. The predictions go to OUT as COCO results. The model can be best.pt, an ONNX file or an OpenVINO
+folder.
 
 Example: python -m stages.evaluate models/train/best.pt data/split data/subset/images data/predictions
 """
@@ -11,11 +12,13 @@ Example: python -m stages.evaluate models/train/best.pt data/split data/subset/i
 import argparse
 from pathlib import Path
 
+from seamline.base.coco import Record
 from seamline.base.errors import SeamlineError
 from seamline.base.files import beside, check_out, whole_folder, write_json
 from seamline.base.process import run
 from seamline.params.evaluate import Evaluate
 from seamline.params.loader import load_params
+from seamline.params.people import People
 
 
 def main() -> None:
@@ -30,7 +33,8 @@ def main() -> None:
     inputs = [args.model, args.split, args.images]
     check_out(args.out, ("*_box.json", "*_mask.json"), inputs)
     check_out(report / "evaluate", ("*.csv", "*.json", "*.png", "sample", "worst"), inputs)
-    limits = load_params()[Evaluate]
+    params = load_params()
+    limits = params[Evaluate]
     if not args.split.is_dir():
         raise SeamlineError(
             f"{args.split}: is not a folder; give the one with val.json and test.json, such as data/split."
@@ -46,6 +50,7 @@ def main() -> None:
     from seamline.inference.detector import Detector
     from seamline.inference.predictions import predict_split
     from seamline.inference.threads import limit_other_threads
+    from seamline.people.measuring import measure_people
 
     limit_other_threads()
     detector = Detector(args.model, limits.confidence, limits.nms_iou, limits.max_detections, device=limits.device)
@@ -72,12 +77,20 @@ def main() -> None:
         write_json(folder / "model.json", detector.engine.facts._asdict() | computed)
         write_evaluation(evaluations, args.model, args.split, args.out, args.images, limits, folder)
 
-    for split in MEASURED_SPLITS:
+    people = measure_people(detector, params[People], args.split / "test.json", args.images, limits)
+    write_json(report / "people.json", people)
+    print_figures(metrics, people)
+
+
+def print_figures(metrics: Record, people: Record) -> None:
+    for split, kinds in metrics.items():
         numbers = ", ".join(
             f"{kind} mAP50-95 {shown(summary['mAP50_95'])} mAP50 {shown(summary['mAP50'])}"
-            for kind, summary in metrics[split].items()
+            for kind, summary in kinds.items()
         )
         print(f"{split}: {numbers}")
+    if "said" in people:
+        print(people["said"])
 
 
 def shown(value: float | None) -> str:

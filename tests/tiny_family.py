@@ -28,6 +28,7 @@ from seamline.models.model_facts import Limits, ModelFacts, facts_to_metadata
 
 NAMES = ["red", "blue"]
 IMGSZ, CELLS = 32, 4
+LICENCE = "Apache-2.0"
 EXPORTED_BATCH: int | None = None
 PREPROCESSING = "stretched into imgsz x imgsz; BGR, -1 to 1, NCHW"
 FACTS = ModelFacts(NAMES, IMGSZ, 0.3, 0.7, 10, family="tiny", masks=False)

@@ -26,6 +26,19 @@ class Crop(NamedTuple):
     top: int
 
 
+class Persons(NamedTuple):
+    """The people in an image, and which of them each instance belongs to."""
+
+    boxes: Floats  # (m, 4) as those of instances
+    scores: Floats  # (m,)
+    of_instances: npt.NDArray[np.int64]  # (n,) index into the people, -1 for nobody
+
+    def owner(self, index: int) -> int | None:
+        """Whom an instance belongs to."""
+        person = int(self.of_instances[index])
+        return None if person < 0 else person
+
+
 @dataclass(frozen=True, eq=False)
 class Detections:
     """What was found in one image, best score first. `len()` is the number of instances.
@@ -41,6 +54,7 @@ class Detections:
     height: int  # of the image, in pixels
     width: int
     timings_ms: tuple[float, float, float] = (0.0, 0.0, 0.0)  # preprocess, inference, postprocess of its batch
+    persons: Persons | None = None  # None where nobody looked for people
 
     def __len__(self) -> int:
         return len(self.scores)
@@ -84,11 +98,41 @@ class Detections:
             raise SeamlineError("the model finds boxes only, so there are no masks (Detections.has_masks).")
         return self.shapes[index]
 
+    def chosen(self, indices: npt.NDArray[np.int64]) -> Detections:
+        """Some of the instances, in the order of the indices."""
+        return replace(
+            self,
+            boxes=self.boxes[indices],
+            scores=self.scores[indices],
+            classes=self.classes[indices],
+            shapes=None if self.shapes is None else [self.shapes[index] for index in indices.tolist()],
+            persons=self.persons and self.persons._replace(of_instances=self.persons.of_instances[indices]),
+        )
+
+    def inside(self, left: int, top: int, height: int, width: int) -> Detections:
+        """What was found in a part of an image, in the image's pixels.
+
+        Args:
+            left, top: where the part begins.
+            height, width: of the image.
+        """
+        if (left, top, height, width) == (0, 0, self.height, self.width):
+            return self
+        shapes = self.shapes and [moved(shape, left, top, self.height, height) for shape in self.shapes]
+        boxes = self.boxes + np.array([left, top, left, top], np.float32)
+        return replace(self, boxes=boxes, shapes=shapes, height=height, width=width)
+
+    def tied(self, persons: Persons) -> Detections:
+        return replace(self, persons=persons)
+
     def with_timings(self, preprocess_ms: float, inference_ms: float, postprocess_ms: float) -> Detections:
         return replace(self, timings_ms=(preprocess_ms, inference_ms, postprocess_ms))
 
     def to_coco(self, image_id: int, category_ids: list[int]) -> list[dict[str, Any]]:
-        """COCO results records: bbox as x, y, width, height; with masks, segmentation as compressed RLE."""
+        """COCO results records: bbox as x, y, width, height; with masks, segmentation as compressed RLE.
+
+        Where people were looked for, person is the index of the one that an instance belongs to, or None.
+        """
         records: list[dict[str, Any]] = []
         for index, (box, score, number) in enumerate(zip(self.boxes, self.scores, self.classes, strict=True)):
             x1, y1, x2, y2 = (float(value) for value in box)
@@ -98,10 +142,19 @@ class Detections:
                 "bbox": [round(x1, 3), round(y1, 3), round(x2 - x1, 3), round(y2 - y1, 3)],
                 "score": round(float(score), 6),
             }
+            if self.persons is not None:
+                record["person"] = self.persons.owner(index)
             if self.has_masks:
                 record["segmentation"] = self.rle(index)
             records.append(record)
         return records
+
+
+def moved(shape: Crop | Runs, left: int, top: int, height: int, to_height: int) -> Crop | Runs:
+    """A mask of a part of an image, of `height`, as one of the image, of `to_height`."""
+    crop = shape if isinstance(shape, Crop) else runs_to_crop(shape, height)
+    crop = crop._replace(left=crop.left + left, top=crop.top + top)
+    return crop if isinstance(shape, Crop) else crop_to_runs(crop, to_height)
 
 
 def toggles_to_runs(toggles: npt.NDArray[np.int64]) -> Runs:

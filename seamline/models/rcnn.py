@@ -19,6 +19,7 @@ from seamline.models.rcnn_masks import paste_masks
 
 LICENCE = "BSD-3-Clause (trained with torchvision)"
 RCNN = "rcnn"  # as model files name it
+LICENCE = "BSD-3-Clause (trained with torchvision)"
 # torchvision's networks take apart what is found in several images, which a file of fixed shapes cannot do.
 EXPORTED_BATCH: int | None = 1
 

@@ -168,8 +168,8 @@ def best_left(boxes: Tensor, scores: Tensor, iou: float, min_score: float, count
     """
     batch, groups, length = sizes_of(scores)
     flat = scores.reshape(batch * groups, length)
-    kept = Suppression.apply(boxes.reshape(batch * groups, length, 4), flat, sizes_of(flat), iou, min_score, count)
-    best, order = (flat * kept).reshape(batch, groups * length).topk(count, dim=1)
+    flags = Suppression.apply(boxes.reshape(batch * groups, length, 4), flat, sizes_of(flat), iou, min_score, count)
+    best, order = (flat * flags).reshape(batch, groups * length).topk(count, dim=1)
     return best, order
 
 
@@ -188,9 +188,9 @@ class Suppression(torch.autograd.Function):
         candidates = torch.nonzero(flat > min_score)[:, 0]
         own = groups[:, None].expand_as(scores).reshape(-1)[candidates]
         left = batched_nms(boxes.reshape(-1, 4)[candidates], flat[candidates], own, iou)
-        kept = torch.zeros_like(flat)
-        kept[candidates[left]] = 1
-        return kept.reshape(scores.shape)
+        flags = torch.zeros_like(flat)
+        flags[candidates[left]] = 1
+        return flags.reshape(scores.shape)
 
     @staticmethod
     def symbolic(g: Any, boxes: Any, scores: Any, sizes: list[int], iou: float, min_score: float, most: int) -> Any:
@@ -203,10 +203,10 @@ class Suppression(torch.autograd.Function):
             constant(g, [min_score], torch.float32),
         )  # (found, 3): group, 0, box
         ones = g.op("Expand", constant(g, [1], torch.float32), g.op("Shape", chosen, start_i=0, end_i=1))
-        kept = g.op("ScatterND", constant(g, torch.zeros(sizes[0], 1, sizes[1])), chosen, ones)
-        kept = g.op("Squeeze", kept, constant(g, [1]))
-        kept.setType(scores.type().with_sizes(sizes))
-        return kept
+        flags = g.op("ScatterND", constant(g, torch.zeros(sizes[0], 1, sizes[1])), chosen, ones)
+        flags = g.op("Squeeze", flags, constant(g, [1]))
+        flags.setType(scores.type().with_sizes(sizes))
+        return flags
 
 
 def constant(g: Any, value: Any, kind: torch.dtype = torch.int64) -> Any:

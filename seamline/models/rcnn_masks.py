@@ -10,7 +10,7 @@ from seamline.models.detections import Crop, Runs
 from seamline.models.enlarging import NO_RUNS, SMALL_PIXELS, Cells, cells_along, logit_to_crop, logits_to_runs
 
 PADDING = 1  # cells of background around a grid, so that a mask may end at its box
-THRESHOLD = 0.5  # what is more probable is mask
+THRESHOLD = 0.5  # a pixel of a higher probability is part of the mask
 
 
 def paste_masks(

@@ -11,7 +11,7 @@ from seamline.params.types import Section, Text
 
 class Pull(Section):
     source: Text
-    layout: Literal["coco", "deepfashion2", "fashionpedia", "ccp"] | None
+    layout: Literal["coco", "deepfashion2", "fashionpedia", "ccp", "penn-fudan"] | None
     annotations: (
         Text | Annotated[list[Text], Meta(min_length=1)] | Annotated[dict[str, Text], Meta(min_length=1)] | None
     )

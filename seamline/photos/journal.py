@@ -42,6 +42,10 @@ OPTIONS = {
     "device": "--device",
     "batch": "--batch",
     "max_pixels": "--max-pixels",
+    "people": "--people",
+    "person_class": "--person-class",
+    "person_confidence": "--person-confidence",
+    "most_people": "--most-people",
 }
 
 
@@ -54,6 +58,7 @@ class Done(msgspec.Struct):
     height: int = 0
     width: int = 0
     instances: list[dict[str, Any]] = []
+    persons: list[dict[str, Any]] | None = None  # None where nobody looked for people
     reason: str = ""
     again: bool = False  # whether the reason may be gone another time
 

@@ -19,12 +19,13 @@ from seamline.base.progress import CountProgress
 from seamline.base.urls import is_remote
 from seamline.images.budget import PixelBudget
 from seamline.images.reading import Image, ImageError, read_within_budget
-from seamline.inference.detector import Detector, in_order
+from seamline.inference.detector import in_order
 from seamline.ingest.archives import files_below
 from seamline.models.detections import Detections
+from seamline.people.detector import AnyDetector
 from seamline.photos.journal import Done, Journal
 from seamline.photos.listing import Photo, PhotoList
-from seamline.photos.records import found_to_instances
+from seamline.photos.records import found_to_instances, found_to_persons
 from seamline.photos.remote import Remote, Unread
 
 READERS = 8  # of remote photos, at once
@@ -41,6 +42,7 @@ class Wanted(NamedTuple):
     polygons: bool
     crops: bool
     max_pixels: int  # of a photo
+    people: bool = False  # whether instances are tied to people
 
 
 class Read(NamedTuple):
@@ -89,7 +91,7 @@ def done_before(photos: PhotoList, journal: Journal, batch: int, remote: Remote)
 
 
 def predict_missing(
-    detector: Detector, photos: PhotoList, positions: array[int], journal: Journal, wanted: Wanted, remote: Remote
+    detector: AnyDetector, photos: PhotoList, positions: array[int], journal: Journal, wanted: Wanted, remote: Remote
 ) -> None:
     """Predict the photos that the journal does not have, and set their positions.
 
@@ -111,7 +113,7 @@ def predict_missing(
 
 
 def predicted(
-    detector: Detector, numbered: Iterator[tuple[int, Photo]], remote: Remote
+    detector: AnyDetector, numbered: Iterator[tuple[int, Photo]], remote: Remote
 ) -> Generator[tuple[Read, Detections | ImageError], None, None]:
     """Each photo with its instances, or with the error; few are held at a time.
 
@@ -168,6 +170,7 @@ def found_to_done(
         done.height, done.width = found.height, found.width
         chosen = [index for index, number in enumerate(found.classes) if int(number) in wanted.classes]
         done.instances = found_to_instances(found, wanted.classes, wanted.polygons)
+        done.persons = found_to_persons(found)
         if wanted.crops and chosen:
             try:
                 read_within_budget(

@@ -16,8 +16,8 @@ def found_to_instances(found: Detections, classes: Collection[int], polygons: bo
     """A record for each instance of the chosen classes, best score first.
 
     Returns:
-        category_id (the class's index and 1), bbox, score; with masks segmentation (RLE), area in pixels and, if asked
-        for, polygons.
+        category_id (the class's index and 1), bbox, score; person where people were looked for; with masks segmentation
+        (RLE), area in pixels and, if asked for, polygons.
     """
     most = int(found.classes.max(initial=0)) + 1
     records = found.to_coco(0, list(range(1, most + 1)))
@@ -37,6 +37,17 @@ def instance(record: Record, found: Detections, index: int, polygons: bool) -> R
     return entry
 
 
+def found_to_persons(found: Detections) -> list[Record] | None:
+    """A record for each person, with bbox and score; an instance's person is the index of one. None: not looked for."""
+    if found.persons is None:
+        return None
+    boxes, scores = found.persons.boxes.astype(float).tolist(), found.persons.scores.tolist()
+    return [
+        {"bbox": [round(side, 3) for side in (x1, y1, x2 - x1, y2 - y1)], "score": round(score, 6)}
+        for (x1, y1, x2, y2), score in zip(boxes, scores, strict=True)
+    ]
+
+
 def mask_to_polygons(found: Detections, index: int) -> list[list[float]]:
     """COCO's segmentation as polygons: one, and for a mask without a pixel one that covers none.
 
@@ -49,7 +60,8 @@ def mask_to_polygons(found: Detections, index: int) -> list[list[float]]:
 
 def instance_to_record(number: int, instance: Record, polygons: bool) -> Record:
     """COCO's results record of image `number`; without a mask where the model finds boxes only."""
-    record = {"image_id": number, **{key: instance[key] for key in ("category_id", "bbox", "score")}}
+    keys = ("category_id", "bbox", "score", "person")
+    record = {"image_id": number, **{key: instance[key] for key in keys if key in instance}}
     if "segmentation" in instance:
         record["segmentation"] = instance["polygons" if polygons else "segmentation"]
     return record

@@ -123,7 +123,9 @@ class Tables:
         self.results, self.images = opened("results.json"), opened("images.json")
         self.predictions = csv.writer(opened("predictions.csv"), lineterminator="\n")
         self.errors = csv.writer(opened("errors.csv"), lineterminator="\n")
-        self.predictions.writerow([*COLUMNS, *(["crop"] if wanted.crops else [])])
+        self.predictions.writerow(
+            [*COLUMNS, *(["person"] if wanted.people else []), *(["crop"] if wanted.crops else [])]
+        )
         self.errors.writerow(("file_name", "reason"))
         self.before_result, self.before_image = "[\n", '{"images": [\n'
 
@@ -136,6 +138,8 @@ class Tables:
     def add(self, one: Usable, crops: Sequence[str]) -> None:
         done = one.done
         image = {"id": one.number, "file_name": one.photo.name, "height": done.height, "width": done.width}
+        if done.persons is not None:
+            image["persons"] = done.persons
         self.images.write(self.before_image + to_text(image))
         self.before_image = ",\n"
         for index, instance in enumerate(done.instances):
@@ -144,6 +148,8 @@ class Tables:
             self.before_result = ",\n"
             name = self.wanted.names[record["category_id"] - 1]
             row = [one.number, one.photo.name, name, record["score"], *record["bbox"], instance.get("area", "")]
+            if self.wanted.people:
+                row.append("" if record["person"] is None else record["person"])
             self.predictions.writerow(map(to_spreadsheet, [*row, *crops[index : index + 1]]))
 
     def end(self) -> None:

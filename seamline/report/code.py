@@ -13,14 +13,14 @@ from seamline.base.git import git
 STAGES = ("pull", "subset", "convert", "split", "train", "evaluate", "export", "benchmark", "report")
 ROOMS = (
     "base", "benchmark", "charts", "dataset", "evaluation", "export", "images",
-    "inference", "ingest", "masks", "models", "report", "training",
+    "inference", "ingest", "masks", "models", "people", "report", "training",
 )  # fmt: skip
 # What dvc.yaml has as the report's dependencies on code.
 CODE = (
     "architectures",
     *(f"stages/{name}.py" for name in STAGES),
     *(f"seamline/{name}" for name in ROOMS),
-    *(f"seamline/params/{name}.py" for name in ("loader", "sentences", "types", *STAGES, "rcnn")),
+    *(f"seamline/params/{name}.py" for name in ("loader", "sentences", "types", "people", "rcnn", *STAGES)),
 )
 CODE_SUFFIXES = {".html", ".md", ".py", ".yaml"}
 

@@ -26,6 +26,7 @@ from seamline.params.convert import Convert
 from seamline.params.evaluate import Evaluate
 from seamline.params.export import Export
 from seamline.params.loader import Params
+from seamline.params.people import People
 from seamline.params.pull import Pull
 from seamline.params.report import Report
 from seamline.params.split import Split
@@ -37,7 +38,7 @@ from seamline.report.records import read_record
 # The pipeline's own sections of params.yaml, but for the report's.
 SECTIONS: dict[str, type[Section]] = {
     "pull": Pull, "subset": Subset, "convert": Convert, "split": Split,
-    "train": Train, "evaluate": Evaluate, "export": Export, "benchmark": Benchmark,
+    "train": Train, "evaluate": Evaluate, "people": People, "export": Export, "benchmark": Benchmark,
 }  # fmt: skip
 TEXT_COLUMNS = {"actual", "predicted", "split", "field", "value", "layer", "int8", "bf16"}
 LISTED = 10  # names in a sentence
@@ -58,6 +59,7 @@ def read_reports(folder: Path) -> Record:
         "fidelity",
         "split",
         "metrics",
+        "people",
         "export",
         "benchmark",
         "environment",

@@ -5,17 +5,17 @@ from __future__ import annotations
 from pathlib import Path
 
 from seamline import __version__
-from seamline.inference.detector import Detector
 from seamline.models.exported import int8_gate
+from seamline.people.detector import AnyDetector, PeopleDetector
 from seamline.photos.predicting import model_sha256
-from seamline.service.schemas import About, Category, LimitsAbout, ModelAbout, ModelName
+from seamline.service.schemas import About, Category, LimitsAbout, ModelAbout, ModelName, PeopleAbout
 from seamline.service.settings import Settings
 
 REVISION_CHARACTERS = 12
 FORMATS = {".pt": "pytorch", ".onnx": "onnx"}
 
 
-def about(detector: Detector, path: Path, settings: Settings, source: str | None) -> About:
+def about(detector: AnyDetector, path: Path, settings: Settings, source: str | None) -> About:
     """
     Args:
         path: of the model.
@@ -45,7 +45,20 @@ def about(detector: Detector, path: Path, settings: Settings, source: str | None
         queue=settings.queue,
         fetches_urls=settings.fetch_urls,
     )
-    return About(model, limits, __version__)
+    return About(model, limits, __version__, people_about(detector) if isinstance(detector, PeopleDetector) else None)
+
+
+def people_about(detector: PeopleDetector) -> PeopleAbout:
+    people = detector.people
+    return PeopleAbout(
+        name=model_name(detector.people_model),
+        revision=model_sha256(detector.people_model)[:REVISION_CHARACTERS],
+        person_class=people.names[detector.person_class],
+        confidence=people.confidence,
+        margin=detector.settings.margin,
+        most=detector.settings.most,
+        licence=people.family.LICENCE,
+    )
 
 
 def model_name(path: Path) -> str:

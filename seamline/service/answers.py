@@ -10,8 +10,9 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
+from seamline.base.coco import Record
 from seamline.models.detections import Detections
-from seamline.photos.records import found_to_instances, instance_to_record, to_text
+from seamline.photos.records import found_to_instances, found_to_persons, instance_to_record, to_text
 
 PNG_COMPRESSION = 1
 PARTS = ("queue", "decode", "inference", "masks", "encode")  # of the time that a photo takes
@@ -23,6 +24,7 @@ class Answer(NamedTuple):
     height: int
     width: int
     records: list[str]  # JSON of each instance, without its image_id
+    persons: list[Record] | None  # the people; None where nobody looked for them
     found: list[tuple[int, float]]  # class index and score of each
     parts_ms: tuple[float, ...]  # as PARTS
 
@@ -49,7 +51,8 @@ def found_to_answer(found: Detections, classes: Collection[int], masks: str, wai
     texts = [to_text(record) for record in records]
     scores = [(int(found.classes[index]), float(found.scores[index])) for index in chosen]
     encode_ms = 1000 * (time.perf_counter() - begun)
-    return Answer(found.height, found.width, texts, scores, (waited_ms, *found.timings_ms, encode_ms))
+    parts_ms = (waited_ms, *found.timings_ms, encode_ms)
+    return Answer(found.height, found.width, texts, found_to_persons(found), scores, parts_ms)
 
 
 def records_to_json(records: Sequence[str], number: int) -> str:

@@ -16,6 +16,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route, Router
 
+from seamline.base.coco import Record
 from seamline.base.escaping import to_terminal
 from seamline.photos.records import to_text
 from seamline.service.about import to_categories, to_name
@@ -35,7 +36,7 @@ from seamline.service.metrics import Metrics
 from seamline.service.openapi import openapi
 from seamline.service.page import page_and_csp
 from seamline.service.problems import Problem
-from seamline.service.requests import Exchange, Receive, Send
+from seamline.service.requests import ClientGone, Exchange, Receive, Send
 from seamline.service.schemas import About, Options
 from seamline.service.serving import Server
 
@@ -106,7 +107,7 @@ class App:
         begun = time.perf_counter()
         try:
             await self._answer(exchange)
-        except (ConnectionError, TimeoutError):  # the other side has gone, or takes nothing
+        except ClientGone:
             scope["seamline.close"]()
         seconds = time.perf_counter() - begun
         self.metrics.request_done(exchange.route, scope["method"], exchange.status or NO_ANSWER, seconds)
@@ -123,7 +124,7 @@ class App:
         except HTTPException as error:
             sentence = "There is no such address." if error.status_code == 404 else "This method is not allowed here."
             await exchange.refuse(Problem(error.status_code, sentence, error.headers))
-        except (ConnectionError, TimeoutError):
+        except ClientGone:
             raise
         except asyncio.CancelledError:  # the service has waited long enough for this to end
             await exchange.end(Problem(503, "The service is stopping.", {"Retry-After": "1"}))
@@ -295,7 +296,7 @@ class App:
             if all_done.done():
                 return [future.result() for future in futures]
             if gone.done():
-                raise ConnectionError
+                raise ClientGone
             raise Problem(504, f"The answer took more than {self.settings.answer_seconds:g} s.")
         finally:
             for _ in futures if not all_done.done() else ():
@@ -337,12 +338,15 @@ def options_to_classes(options: Options, names: Sequence[str]) -> frozenset[int]
 def images_to_text(photos: Sequence[Photo], answers: Sequence[Answer | str]) -> list[str]:
     """JSON of each photo. Those that can be used are numbered from 1, as `seamline predict` does."""
     texts, number = [], 0
+    image: Record
     for photo, answer in zip(photos, answers, strict=True):
         if isinstance(answer, str):
             texts.append(to_text({"file_name": photo.name, "error": f"{photo.name}: {answer}"}))
             continue
         number += 1
         image = {"image_id": number, "file_name": photo.name, "height": answer.height, "width": answer.width}
+        if answer.persons is not None:
+            image["persons"] = answer.persons
         texts.append(f'{to_text(image)[:-1]}, "instances": {records_to_json(answer.records, number)}}}')
     return texts
 

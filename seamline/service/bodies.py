@@ -15,6 +15,7 @@ from python_multipart.multipart import MultipartParser, parse_options_header
 from seamline.images.reading import Image
 from seamline.service.admission import Admission
 from seamline.service.problems import Problem
+from seamline.service.requests import ClientGone
 from seamline.service.schemas import MAX_NAME, Options, PhotoJson, PredictJson
 
 IMAGE_FIELDS = ("image", "images", "file", "files")
@@ -51,7 +52,7 @@ async def read_body(
 
     Raises:
         Problem: where it is too large, or comes too slowly; what was counted has been given back.
-        ConnectionError: where the other side has gone.
+        ClientGone: where the other side has gone.
     """
     settings = admission.settings
     if declared is not None and declared > settings.body_bytes:
@@ -62,7 +63,7 @@ async def read_body(
             while True:
                 message = await asyncio.wait_for(receive(), GRACE_SECONDS)
                 if message["type"] == "http.disconnect":
-                    raise ConnectionError
+                    raise ClientGone
                 chunk = message.get("body", b"")
                 if size + len(chunk) > settings.body_bytes:
                     raise too_large(settings.body_bytes)

@@ -54,12 +54,14 @@ class Instance(msgspec.Struct):
     Attributes:
         bbox: x, y, width and height in pixels of the photo.
         segmentation: the mask as it was asked for: COCO's RLE or polygons, a PNG in base64; None without masks.
+        person: index of the one it belongs to in the photo's persons; None for nobody, or where nobody looked.
     """
 
     category_id: int
     score: float
     bbox: tuple[float, float, float, float]
     segmentation: Any = None
+    person: int | None = None
     image_id: int = 0
     class_name: str = ""  # filled in from the answer's categories
     size: tuple[int, int] = (0, 0)  # height and width of the photo, filled in
@@ -80,12 +82,18 @@ class Instance(msgspec.Struct):
             raise SeamlineError(f"a mask's pixels need {error.name}, which is not installed.") from None
 
 
+class Person(msgspec.Struct):
+    bbox: tuple[float, float, float, float]
+    score: float
+
+
 class Image(msgspec.Struct):
     """What was found in one photo, or why the photo could not be used.
 
     Attributes:
         image_id: counts the request's photos that could be used, from 1; None for the others.
         height, width: in pixels, upright as the photo's EXIF orientation says.
+        persons: the people in it; empty where the service does not look for them.
         error: a sentence, for a photo that could not be used; else None.
     """
 
@@ -94,6 +102,7 @@ class Image(msgspec.Struct):
     height: int = 0
     width: int = 0
     instances: list[Instance] = []
+    persons: list[Person] = []
     error: str | None = None
 
 

@@ -19,6 +19,10 @@ LINGER_SECONDS, LINGER_BYTES = 10, 64 * 2**20
 SEND_SECONDS = 60
 
 
+class ClientGone(Exception):
+    """The other side has gone, or takes nothing of what it asked for."""
+
+
 class Exchange:
     """A request and its answer."""
 
@@ -48,11 +52,14 @@ class Exchange:
         return message
 
     async def send(self, message: Any) -> None:
-        """Raises TimeoutError where the other side does not take what it asked for."""
+        """Raises ClientGone where the other side does not take what it asked for."""
         if message["type"] == "http.response.start":
             self.status = message["status"]
             message["headers"] = [*message.get("headers", []), (b"x-request-id", self.id.encode())]
-        await asyncio.wait_for(self._send(message), SEND_SECONDS)
+        try:
+            await asyncio.wait_for(self._send(message), SEND_SECONDS)
+        except (ConnectionError, TimeoutError):
+            raise ClientGone from None
 
     async def refuse(self, problem: Problem) -> None:
         """Send the refusal at once, and then let the client finish sending: a reset would take the refusal from it."""

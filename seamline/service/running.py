@@ -15,7 +15,7 @@ import cv2
 import uvicorn
 
 from seamline.base.errors import SeamlineError, counted
-from seamline.inference.detector import Detector
+from seamline.people.detector import AnyDetector
 from seamline.service.about import about
 from seamline.service.admission import Admission
 from seamline.service.app import App
@@ -64,9 +64,9 @@ class Stopping(uvicorn.Server):
         self.should_exit = True
 
 
-def serve(
+def serve_detector(
     model: Path,
-    detector: Detector,
+    detector: AnyDetector,
     settings: Settings,
     host: str,
     port: int,

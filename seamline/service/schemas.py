@@ -75,7 +75,17 @@ class Instance(msgspec.Struct, kw_only=True):
     category_id: int
     bbox: Annotated[list[float], Meta(description="x, y, width, height in pixels of the photo.")]
     score: Annotated[float, Meta(ge=0, le=1)]
+    person: (
+        Annotated[int, Meta(description="Whom it belongs to: the index in the photo's persons; null: nobody.")]
+        | msgspec.UnsetType
+        | None
+    ) = msgspec.UNSET
     segmentation: Mask | list[list[float]] | msgspec.UnsetType = msgspec.UNSET
+
+
+class Person(msgspec.Struct):
+    bbox: Annotated[list[float], Meta(description="x, y, width, height in pixels of the photo.")]
+    score: Annotated[float, Meta(ge=0, le=1)]
 
 
 class PhotoAnswer(msgspec.Struct, kw_only=True):
@@ -85,6 +95,10 @@ class PhotoAnswer(msgspec.Struct, kw_only=True):
     image_id: int | msgspec.UnsetType = msgspec.UNSET
     height: int | msgspec.UnsetType = msgspec.UNSET
     width: int | msgspec.UnsetType = msgspec.UNSET
+    persons: (
+        Annotated[list[Person], Meta(description="The people in it, where the service looks for people.")]
+        | msgspec.UnsetType
+    ) = msgspec.UNSET
     instances: list[Instance] | msgspec.UnsetType = msgspec.UNSET
     error: str | msgspec.UnsetType = msgspec.UNSET
 
@@ -124,6 +138,18 @@ class ModelAbout(msgspec.Struct, kw_only=True):
     source: Annotated[str, Meta(description="Where the source of the model and its training is.")] | None
 
 
+class PeopleAbout(msgspec.Struct, kw_only=True):
+    """The model that finds people, and how garments are found in what is cut out for each."""
+
+    name: str
+    revision: str
+    person_class: str
+    confidence: Annotated[float, Meta(description="Weaker people are left out.")]
+    margin: Annotated[float, Meta(description="Around a person, as a share of the sides of the box.")]
+    most: Annotated[int, Meta(description="People in a photo that are cut out.")]
+    licence: str
+
+
 class LimitsAbout(msgspec.Struct, kw_only=True):
     body_bytes: int
     photos: Annotated[int, Meta(description="In a request.")]
@@ -138,3 +164,4 @@ class About(msgspec.Struct):
     model: ModelAbout
     limits: LimitsAbout
     version: Annotated[str, Meta(description="Of seamline.")]
+    people: Annotated[PeopleAbout | None, Meta(description="null where nobody looks for people.")] = None

@@ -13,8 +13,8 @@ from concurrent.futures import Future, ThreadPoolExecutor, wait
 import numpy as np
 
 from seamline.images.reading import Image, ImageError
-from seamline.inference.detector import Detector
 from seamline.models.detections import Detections
+from seamline.people.detector import AnyDetector
 from seamline.photos.predicting import text_of
 from seamline.service.admission import Admission
 from seamline.service.answers import Answer, found_to_answer
@@ -22,24 +22,34 @@ from seamline.service.bodies import Photo
 
 
 class Server:
-    """A Detector whose photos come from many requests.
+    """A detector whose photos come from many requests.
 
     A photo that is alone is given every thread, since its answer then comes soonest; photos beside others go through
     the engine's streams, since most of them are then done in a second. Both find the same.
     """
 
-    def __init__(self, detector: Detector, admission: Admission) -> None:
+    def __init__(self, detector: AnyDetector, admission: Admission) -> None:
         self.detector, self.admission = detector, admission
-        self._pool = ThreadPoolExecutor(detector.ahead, thread_name_prefix="answer")
+        # They decode photos, wait for the streams, and make the answers: as many as keep every stream at work.
+        self._pool = ThreadPoolExecutor(detector.engine.callers, thread_name_prefix="answer")
         self._lock = threading.Lock()
         self._under_way = 0  # photos that have not ended
         self._streams = detector.engine.streams
+        self._is_compiled = threading.Event()  # for a photo that is alone
 
     def warm(self) -> None:
-        """Compile what is compiled at a first photo, so that no request waits for it."""
+        """Compile what is compiled at a first photo, so that no request waits for it.
+
+        What a photo beside others needs is compiled at once. What is for a photo that is alone is compiled while the
+        first requests are answered without it.
+        """
         grey = np.full((self.detector.imgsz, self.detector.imgsz, 3), 114, np.uint8)
+        self.detector.detect_beside(grey)
+        self._pool.submit(self._compile_for_one, grey)
+
+    def _compile_for_one(self, grey: Image) -> None:
         self.detector.detect(grey)
-        self.detector.submit(grey).result()
+        self._is_compiled.set()
 
     def answers(
         self, photos: Sequence[Photo], classes: Collection[int], masks: str, confidence: float | None
@@ -99,9 +109,9 @@ class Server:
             self._let_go()
 
     def _detect(self, data: bytes | Image, confidence: float | None) -> Detections:
-        if self._under_way == 1:
+        if self._under_way == 1 and self._is_compiled.is_set():
             return self.detector.detect(data, confidence)
-        return self.detector.submit(data, confidence).result()
+        return self.detector.detect_beside(data, confidence)
 
     def close(self) -> None:
         self._pool.shutdown(cancel_futures=True)

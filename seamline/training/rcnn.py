@@ -88,7 +88,7 @@ def plan_training(train: Train, rcnn: Rcnn, split: Path, labelled: Path) -> Plan
 
 
 def params_to_architecture(train: Train, rcnn: Rcnn, classes: int) -> Architecture:
-    """What the two sections say of a network of so many classes."""
+    """What the two sections say of a network, with this number of classes."""
     model: Any = train.model
     shares = rcnn.anchors
     sides = (

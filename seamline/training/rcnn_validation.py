@@ -1,7 +1,7 @@
 """How good an R-CNN is on val while it is trained: pycocotools' figures of the detections that it would give.
 
-pycocotools itself is asked, and not seamline/evaluation, whose figures are the same: an edit there, or of its section of
-params.yaml, trains nothing again.
+pycocotools itself is asked, and not seamline/evaluation, whose figures are the same: an edit there, or of its section
+of params.yaml, trains nothing again.
 """
 
 from __future__ import annotations

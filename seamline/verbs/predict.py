@@ -19,9 +19,10 @@ from typing import TYPE_CHECKING, Any
 from seamline.base.errors import SeamlineError
 from seamline.base.escaping import to_terminal
 from seamline.base.numbers import MOST_PIXELS, MOST_THREADS, number_from
+from seamline.people.options import add_people_options, check_people_options, with_people
 
 if TYPE_CHECKING:
-    from seamline.inference.detector import Detector
+    from seamline.people.detector import AnyDetector
     from seamline.photos.listing import PhotoList
     from seamline.photos.writing import Summary
 
@@ -91,6 +92,7 @@ def parser() -> argparse.ArgumentParser:
         type=number_from(int, 1, MOST_THREADS),
         help="images that the model sees at once (default: 1; on a GPU 16)",
     )
+    add_people_options(made)
     return made
 
 
@@ -99,6 +101,9 @@ def main(arguments: Sequence[str]) -> None:
     args = made.parse_args(arguments)
     if not args.images and not args.list:
         made.error("name images, or with --list a file that lists them")
+    check_people_options(made, args)
+    if args.people is not None and args.batch is not None:
+        made.error("--batch: goes without --people, with which each photo is looked at by itself")
 
     # Imports OpenCV and the engines, which --help does not need.
     from seamline.inference.detector import Detector
@@ -110,7 +115,7 @@ def main(arguments: Sequence[str]) -> None:
     remote = Remote()
     try:
         photos = find_photos(words(args.images, args.list), args.out, remote)
-        with Detector(
+        garments = Detector(
             args.model,
             args.confidence,
             threads=args.threads,
@@ -118,7 +123,8 @@ def main(arguments: Sequence[str]) -> None:
             precision=args.precision,
             device=args.device,
             max_pixels=args.max_pixels,
-        ) as detector:
+        )
+        with garments, with_people(garments, args) as detector:
             summary, seconds, before = predict(args, photos, detector, remote)
     finally:
         remote.close()
@@ -126,7 +132,7 @@ def main(arguments: Sequence[str]) -> None:
 
 
 def predict(
-    args: argparse.Namespace, photos: "PhotoList", detector: "Detector", remote: Any
+    args: argparse.Namespace, photos: "PhotoList", detector: "AnyDetector", remote: Any
 ) -> "tuple[Summary, float, int]":
     """Predict and write; returns the summary, the seconds it took, and how many photos were finished before."""
     from seamline.photos.journal import open_journal
@@ -136,7 +142,7 @@ def predict(
     names = detector.names
     classes = names if args.classes is None else names_to_classes(args.classes, names)
     chosen = frozenset(index for index, name in enumerate(names) if name in classes)
-    wanted = Wanted(names, chosen, args.format == "polygons", args.crops, args.max_pixels)
+    wanted = Wanted(names, chosen, args.format == "polygons", args.crops, args.max_pixels, args.people is not None)
     run = {
         "model": model_sha256(args.model),
         "confidence": detector.confidence,
@@ -148,6 +154,9 @@ def predict(
         "batch": detector.batch,
         "max_pixels": args.max_pixels,
     }
+    if args.people is not None:
+        run |= {name: getattr(args, name) for name in ("person_class", "person_confidence", "most_people")}
+        run["people"] = model_sha256(args.people)
     check_out(args.out, args.crops)
     with writing_to(args.out), open_journal(args.out, run) as journal:
         positions = done_before(photos, journal, detector.batch, remote)
@@ -163,7 +172,12 @@ def predict(
 
 
 def report(
-    args: argparse.Namespace, detector: "Detector", photos: "PhotoList", summary: "Summary", seconds: float, before: int
+    args: argparse.Namespace,
+    detector: "AnyDetector",
+    photos: "PhotoList",
+    summary: "Summary",
+    seconds: float,
+    before: int,
 ) -> None:
     """Print what was found and where it is; exit with 1 if files could not be used."""
     from seamline.photos.finding import shown_path

@@ -10,11 +10,19 @@ Example: seamline serve models/export/openvino_int8
 """
 
 import argparse
+import contextlib
+import threading
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from seamline.base.errors import SeamlineError, not_installed
 from seamline.base.numbers import MOST_PIXELS, MOST_THREADS, number_from
+from seamline.people.options import add_people_options, check_people_options, with_people
+
+if TYPE_CHECKING:
+    from seamline.inference.detector import Detector
+    from seamline.people.detector import AnyDetector
 
 MEGABYTE = 2**20
 
@@ -48,11 +56,14 @@ def parser() -> argparse.ArgumentParser:
     add("--precision", default="f32", help="f32 (default); bf16 for OpenVINO; f16, bf16 or tf32 on a GPU")
     add("--device", default="auto", help="cpu, cuda or cuda:1 (default: auto, as for predict)")
     add("--access-log", action="store_true", help="write a line for each request")
+    add_people_options(made)
     return made
 
 
 def main(arguments: Sequence[str]) -> None:
-    args = parser().parse_args(arguments)
+    made = parser()
+    args = made.parse_args(arguments)
+    check_people_options(made, args)
 
     # Imports OpenCV, the engines and the server, which --help does not need.
     from seamline.inference.threads import limit_other_threads
@@ -60,9 +71,34 @@ def main(arguments: Sequence[str]) -> None:
     limit_other_threads()
     from seamline.inference.detector import Detector
 
+    model, precision = (args.model, args.precision) if args.model else recommended_model()
+    with Detector(
+        model,
+        args.confidence,
+        threads=args.threads,
+        precision=precision,
+        device=args.device,
+        max_pixels=args.max_pixels,
+    ) as garments:
+        compiling = threading.Thread(target=compile_ahead, args=(garments,))
+        compiling.start()  # while the server is imported, which takes a third of a second
+        try:
+            with with_people(garments, args) as detector:
+                serve(model, detector, args)
+        finally:
+            compiling.join()
+
+
+def compile_ahead(detector: "Detector") -> None:
+    """Have the engine compile its model; whoever needs it waits for that, and gets the error where it fails."""
+    with contextlib.suppress(Exception):
+        detector.engine.callers  # noqa: B018
+
+
+def serve(model: Path, detector: "AnyDetector", args: argparse.Namespace) -> None:
     try:
         from seamline.service.arenas import limit_arenas
-        from seamline.service.running import serve
+        from seamline.service.running import serve_detector
         from seamline.service.settings import Settings
     except ModuleNotFoundError as error:
         raise not_installed("seamline serve", error) from None
@@ -78,16 +114,7 @@ def main(arguments: Sequence[str]) -> None:
         hosts=tuple(name.lower() for name in args.allow_host),
         access_log=args.access_log,
     )
-    model, precision = (args.model, args.precision) if args.model else recommended_model()
-    with Detector(
-        model,
-        args.confidence,
-        threads=args.threads,
-        precision=precision,
-        device=args.device,
-        max_pixels=args.max_pixels,
-    ) as detector:
-        serve(model, detector, settings, args.host, args.port, args.keys, args.no_keys, args.source)
+    serve_detector(model, detector, settings, args.host, args.port, args.keys, args.no_keys, args.source)
 
 
 def recommended_model() -> tuple[Path, str]:

@@ -43,12 +43,12 @@ def opened(untrained: Untrained, name: str, **options: Any) -> Detector:
 
 @pytest.mark.parametrize("name", ENGINES)
 def test_from_many_threads_each_result_is_what_it_is_alone(untrained: Untrained, name: str) -> None:
-    """Each kind of call, and all three at once; bench/threads.py is the table with 1,000 calls a cell."""
+    """Each kind of call, and all of them at once; bench/threads.py is the table with 1,000 calls a cell."""
     photos = untrained.images()[:8]
     with opened(untrained, name) as detector:
         alone = [detector.detect(photo) for photo in photos]
         assert len({found.boxes.tobytes() for found in alone}) == len(photos), "equal results would hide a mix-up"
-        for kinds in (["detect"], ["detect_all"], ["submit"], list(CALLS)):
+        for kinds in (["detect"], ["detect_all"], ["submit"], ["detect_beside"], list(CALLS)):
             counts = count_differences(detector, kinds, photos, 8, 64)
             assert counts == {"calls": 64, "different": 0}
 
@@ -63,8 +63,8 @@ from seamline.inference.detector import Detector
 detector, image, found = Detector(sys.argv[1], 0.05), Path(sys.argv[2]), []
 def one_of_all(image):
     return next(detector.detect_all([image]))
-calls = [detector.detect, lambda image: detector.submit(image).result(), one_of_all]
-ready = threading.Barrier(9)
+calls = [detector.detect, detector.detect_beside, lambda image: detector.submit(image).result(), one_of_all]
+ready = threading.Barrier(12)
 def work(call):
     ready.wait()
     found.append(len(call(image)))
@@ -77,7 +77,7 @@ detector.close()
     command = [sys.executable, "-c", code, str(untrained.models()[name]), str(untrained.images()[0])]
     for _ in range(3):
         done = subprocess.run(command, capture_output=True, text=True, cwd=PROJECT, timeout=300)
-        assert done.stdout.split()[:2] == ["9", "1"], done.stderr
+        assert done.stdout.split()[:2] == ["12", "1"], done.stderr
 
 
 def test_an_array_may_be_refilled_as_soon_as_it_is_handed_over(untrained: Untrained) -> None:
@@ -145,7 +145,12 @@ def test_a_fork_and_a_closed_detector_are_one_sentence(untrained: Untrained) -> 
     assert said.startswith(f"the detector was opened in process {os.getpid()} and does not work in {child}, a fork")
     detector.close()
     detector.close()
-    for call in (lambda: detector.detect(image), lambda: detector.detect_all([image]), lambda: detector.submit(image)):
+    for call in (
+        lambda: detector.detect(image),
+        lambda: detector.detect_all([image]),
+        lambda: detector.submit(image),
+        lambda: detector.detect_beside(image),
+    ):
         with pytest.raises(SeamlineError, match="the detector is closed; open the model again"):
             call()
 

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from seamline.images.reading import read_image
 from seamline.models.engines.engine import copied
 from seamline.models.engines.onnx import providers_for
 from seamline.models.engines.opening import NO_MODEL, open_engine
-from seamline.models.engines.openvino import requests_of
+from seamline.models.engines.openvino import Once, requests_of
 from tests.conftest import PROJECT
 from tests.untrained import IMGSZ, NAMES, Untrained, canvas_of
 
@@ -202,10 +203,42 @@ def test_an_inference_that_fails_is_an_error_and_no_endless_wait(
     found = opset13.non_zero(given, "i64")
     impossible = opset13.reshape(found, opset13.constant(np.array([7, 11, 13])), False)
     broken = engine.core.compile_model(Model([impossible], [given], "broken"), "CPU")
-    monkeypatch.setitem(engine.__dict__, "_beside", (broken, requests_of(broken, 2)))
+    monkeypatch.setattr(engine, "beside", Once(lambda: (broken, requests_of(broken, 2))))
     for _ in range(4):
         with pytest.raises(RuntimeError):
             engine.infer_beside(np.ones((1, IMGSZ, IMGSZ, 3), np.uint8), copied)
+
+
+def test_what_takes_long_is_made_once_and_two_of_them_are_made_at_once() -> None:
+    """Each waits in its making for the other's to have begun, and 8 threads get what one of them has made."""
+    begun, made = threading.Barrier(2, timeout=10), []
+
+    def make() -> object:
+        begun.wait()
+        made.append(object())
+        return made[-1]
+
+    one, other = Once(make), Once(make)
+    with ThreadPoolExecutor(16) as threads:
+        found = list(threads.map(lambda number: (one, other)[number % 2].get(), range(16)))
+    assert len(made) == len(set(map(id, found))) == 2
+    assert one.get() is found[0] and other.get() is found[1]
+
+
+def test_what_could_not_be_made_is_tried_again_by_the_next_who_needs_it() -> None:
+    results = iter([RuntimeError("not yet"), 7])
+
+    def make() -> int:
+        result = next(results)
+        if isinstance(result, Exception):
+            raise result
+        return int(str(result))
+
+    once = Once(make)
+    with pytest.raises(RuntimeError, match="not yet"):
+        once.get()
+    assert not once.is_made
+    assert (once.get(), once.get(), once.is_made) == (7, 7, True)
 
 
 FIRST = """

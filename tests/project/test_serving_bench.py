@@ -25,6 +25,7 @@ from bench import serving, serving_load, serving_parts
 from bench.serving_inputs import SIZE, make_photos
 from bench.serving_load import Load, Service, load
 from bench.serving_parts import Setting
+from seamline.base.errors import SeamlineError
 from tests.conftest import PROJECT
 from tests.programs import needs_program
 from tests.stages.test_stage import with_params
@@ -169,6 +170,24 @@ def test_litserve_counts_at_its_best_number_of_workers() -> None:
         (f"{serving.LOCKED} with a lock", 1.0),
         (serving.LITSERVE, 0.9),
         (serving.LITSERVE_DETECTOR, 0.7),
+    ]
+
+
+def test_it_is_ready_when_it_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "server.py").write_text(
+        "import sys, time\nif '--fail' in sys.argv: sys.exit('no model')\ntime.sleep(0.3)\n"
+        "print('ready on http://x', flush=True)\ntime.sleep(60)\n"
+    )
+    monkeypatch.chdir(tmp_path)  # python -m finds it here
+    log = tmp_path / "start.log"
+    assert 0.3 <= serving_load.ready_s(["server"], log) < 30
+    with pytest.raises(SeamlineError, match="did not get ready"):
+        serving_load.ready_s(["server", "--fail"], log)
+    assert log.read_text().strip() == "no model"
+    bars = serving.start_bars({"640": {"ready_s": 2.0}, "160": {"ready_s": 2.01}})
+    assert [(bar.promise, bar.is_reached) for bar in bars] == [
+        ("ready at 640 px, s", True),
+        ("ready at 160 px, s", False),
     ]
 
 

@@ -901,6 +901,17 @@ def no_internet(bench: Bench) -> Said:
     return bench.train(model="yolov9c-seg.pt")
 
 
+@produces(
+    "rcnn.start: torchvision's weights are not in ..., and could not be downloaded (...); put the file of ... there, "
+    "or take rcnn.start: none."
+)
+def no_internet_for_torchvision(bench: Bench) -> Said:
+    bench.monkeypatch.setattr(
+        "seamline.training.rcnn_pretrained.load_state_dict_from_url", raising(ConnectionError("no internet"))
+    )
+    return bench.train(model="maskrcnn_resnet50_fpn_v2")
+
+
 @produces("train.model: ... is not a model of ultralytics' (...).")
 def pointer_in_place_of_weights(bench: Bench) -> Said:
     (bench.folder / "mine.pt").write_text("version https://git-lfs.github.com/spec/v1\n")

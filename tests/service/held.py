@@ -7,7 +7,6 @@ import contextlib
 import threading
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future
 from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
@@ -44,13 +43,13 @@ MODEL = ModelAbout(
 class HeldDetector:
     """Finds nothing, in one photo at a time, once `gate` is open."""
 
-    ahead = 1
     imgsz = 32
-    engine = SimpleNamespace(streams=1)
+    engine = SimpleNamespace(streams=1, callers=1)
 
     def __init__(self) -> None:
         self.gate = threading.Event()
         self.seen: list[bytes] = []
+        self.failure: Exception = RuntimeError("a failure")  # of FAILING
 
     def detect(self, data: Any, confidence: float | None = None) -> Detections:
         self.seen.append(data)
@@ -58,13 +57,10 @@ class HeldDetector:
         if data == BROKEN:
             raise ImageError("image: is broken.")
         if data == FAILING:
-            raise RuntimeError("a failure")
+            raise self.failure
         return NOTHING
 
-    def submit(self, data: Any, confidence: float | None = None) -> Future[Detections]:
-        done: Future[Detections] = Future()
-        done.set_result(self.detect(data, confidence))
-        return done
+    detect_beside = detect
 
     def close(self) -> None:
         pass

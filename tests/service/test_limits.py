@@ -360,6 +360,15 @@ class TestQueue:
             assert service.ask(photo_request(b"x")).status == 200
         assert [record.name for record in caplog.records] == ["seamline.service"]  # nothing of asyncio's, say
 
+    @pytest.mark.parametrize("failure", [ConnectionError("of ours"), TimeoutError("of ours")])
+    def test_a_failure_that_looks_like_a_client_gone_is_answered_too(
+        self, failure: Exception, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        with held() as service:
+            service.detector.gate.set()
+            service.detector.failure = failure
+            assert service.ask(photo_request(FAILING)).status == 500
+
     def test_of_many_photos_that_fail_nothing_is_left(self, caplog: pytest.LogCaptureFixture) -> None:
         body = json.dumps({"images": [{"base64": "ZmFpbGluZw=="}] * 8}).encode()
         with held() as service:

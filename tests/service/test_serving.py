@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from concurrent.futures import Future, ThreadPoolExecutor
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
+
 from seamline.images.reading import ImageError
+from seamline.models.detections import Detections
 from seamline.service.admission import Admission
 from seamline.service.bodies import Photo
 from seamline.service.serving import Server
@@ -20,10 +22,10 @@ STREAMS = 2
 class Recorder:
     """Stands in for a Detector: says of each photo by which call it came, and finds that none can be used."""
 
-    ahead, engine = 10, SimpleNamespace(streams=STREAMS)
+    imgsz = 32
 
-    def __init__(self) -> None:
-        self.streams = ThreadPoolExecutor(STREAMS)
+    def __init__(self, callers: int = 10) -> None:
+        self.engine = SimpleNamespace(streams=STREAMS, callers=callers)
         self.calls: list[tuple[str, bytes]] = []
         self.may_end = threading.Event()
         self.begun = threading.Semaphore(0)
@@ -35,9 +37,9 @@ class Recorder:
         self.note("detect", data)
         return self.work()
 
-    def submit(self, data: bytes, confidence: float | None) -> Future[Any]:
-        self.note("submit", data)
-        return self.streams.submit(self.work)
+    def detect_beside(self, data: bytes, confidence: float | None = None) -> Any:
+        self.note("beside", data)
+        return self.work()
 
     def note(self, call: str, data: bytes) -> None:
         self.calls.append((call, data))
@@ -50,7 +52,10 @@ class Recorder:
 
 
 def server_of(detector: Any) -> Server:
-    return Server(detector, Admission(Settings()))
+    """One whose models are compiled."""
+    server = Server(detector, Admission(Settings()))
+    server._is_compiled.set()
+    return server
 
 
 def begin(server: Server, names: str) -> list[asyncio.Future[Any]]:
@@ -88,11 +93,11 @@ def test_a_photo_that_is_alone_is_given_every_thread() -> None:
 
 
 def test_photos_that_fill_all_streams_go_through_them() -> None:
-    assert calls_for("abcd", 4) == dict.fromkeys("abcd", "submit")
+    assert calls_for("abcd", 4) == dict.fromkeys("abcd", "beside")
 
 
 def test_the_odd_photo_of_a_request_is_given_every_thread_after_the_others() -> None:
-    assert calls_for("abcde", 4) == {**dict.fromkeys("abcd", "submit"), "e": "detect"}
+    assert calls_for("abcde", 4) == {**dict.fromkeys("abcd", "beside"), "e": "detect"}
 
 
 def test_the_odd_photo_does_not_wait_where_others_are_under_way() -> None:
@@ -110,12 +115,11 @@ def test_the_odd_photo_does_not_wait_where_others_are_under_way() -> None:
         server._pool.shutdown()
 
     asyncio.run(ask())
-    assert sorted(detector.calls) == [("detect", b"a"), *[("submit", name.encode()) for name in "bcd"]]
+    assert sorted(detector.calls) == [*[("beside", name.encode()) for name in "bcd"], ("detect", b"a")]
 
 
 def test_what_is_cancelled_before_it_has_begun_no_longer_counts() -> None:
-    detector = Recorder()
-    detector.ahead = 1  # a second photo waits
+    detector = Recorder(callers=1)  # a second photo waits
 
     async def ask() -> None:
         server = server_of(detector)
@@ -132,3 +136,35 @@ def test_what_is_cancelled_before_it_has_begun_no_longer_counts() -> None:
 
     asyncio.run(ask())
     assert detector.calls == [("detect", b"a"), ("detect", b"c")]
+
+
+def test_it_is_ready_with_one_model_compiled_and_the_other_is_compiled_beside_the_first_requests() -> None:
+    class Slow(Recorder):
+        """Its model for one photo is not compiled before a test says so."""
+
+        def detect(self, data: Any, confidence: float | None = None) -> Any:
+            self.note("detect", data if isinstance(data, bytes) else b"grey")
+            if not isinstance(data, bytes):
+                assert self.may_end.wait(10)
+            return Detections(np.zeros((0, 4), np.float32), np.zeros(0, np.float32), np.zeros(0, np.int64), None, 1, 1)
+
+        def detect_beside(self, data: Any, confidence: float | None = None) -> Any:
+            self.note("beside", data if isinstance(data, bytes) else b"grey")
+            return Detections(np.zeros((0, 4), np.float32), np.zeros(0, np.float32), np.zeros(0, np.int64), None, 1, 1)
+
+    detector = Slow()
+
+    async def ask() -> None:
+        server = Server(detector, Admission(Settings()))  # type: ignore[arg-type]
+        server.warm()  # returns though the other model is not there
+        await asyncio.gather(*begin(server, "a"))
+        detector.may_end.set()
+        assert await asyncio.to_thread(server._is_compiled.wait, 10)
+        await asyncio.gather(*begin(server, "b"))
+        server._pool.shutdown()
+
+    asyncio.run(ask())
+    beside, *rest = detector.calls
+    assert beside == ("beside", b"grey")
+    assert sorted(rest) == [("beside", b"a"), ("detect", b"b"), ("detect", b"grey")]
+    assert rest.index(("beside", b"a")) < rest.index(("detect", b"b"))

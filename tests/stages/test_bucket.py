@@ -247,7 +247,7 @@ def test_make_bucket_uploads_what_its_line_pulls(bucket: Bucket, tmp_path: Path)
     command = [sys.executable, "-m", "stages.pull", "data/raw", "--source", "s3://garments/garments.zip"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert "coco: 432 images, 880 annotations, 8 categories" in done.stdout
+    assert "coco: 432 images, 1262 annotations, 9 categories" in done.stdout
 
 
 def test_a_pull_killed_at_ten_random_moments_ends_in_the_same_place(bucket: Bucket, tmp_path: Path) -> None:

@@ -28,7 +28,8 @@ def test_the_key_changes_with_values_contents_and_libraries_and_with_no_place(
 
     key = key_of(0.1, a, b)
     assert key == key_of(0.1, b, a) == key_of(0.1, other_a, other_b)
-    assert len({key, key_of(0.2, a, b), key_of(0.1, a), key_of(0.1, a, a), run_key({"lr0": 0.1}, [a, b], ["torch"])}) == 5
+    others = [key_of(0.2, a, b), key_of(0.1, a), key_of(0.1, a, a), run_key({"lr0": 0.1}, [a, b], ["torch"])]
+    assert len({key, *others}) == 5
     found = set()
     for torch_version, ultralytics_version in (("2", "8"), ("3", "8"), ("2", "9")):
         installed = {"torch": torch_version, "ultralytics": ultralytics_version}
@@ -46,14 +47,22 @@ print(*(name for name in found if name.startswith("seamline.")))
 """
 
 
-def test_the_code_of_a_training_is_its_family_and_what_that_imports() -> None:
+@pytest.mark.parametrize(
+    ("family", "other", "some"),
+    [
+        ("yolo", "rcnn", {"models.weights", "models.ultralytics_patches", "training.yolo"}),
+        ("rcnn", "yolo", {"models.rcnn_network", "models.letterbox", "training.rcnn_trainer", "training.checkpoints"}),
+    ],
+)
+def test_the_code_of_a_training_is_its_family_and_what_that_imports(family: str, other: str, some: set[str]) -> None:
     """Compared with what Python itself imports. Imports inside of functions count as well."""
-    command = [sys.executable, "-c", IMPORTS, "yolo"]
+    command = [sys.executable, "-c", IMPORTS, family]
     done = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, check=True)
     imported = {name for name in done.stdout.split() if not name.startswith(("seamline.base.", "seamline.params."))}
-    assert {"seamline.models.weights", "seamline.models.ultralytics_patches", "seamline.training.yolo"} <= imported
-    assert set(code_of_training("yolo")) >= imported
-    assert not any(name.startswith(("seamline.base", "seamline.params")) for name in code_of_training("yolo"))
+    assert {f"seamline.{name}" for name in some} <= imported
+    assert set(code_of_training(family)) >= imported
+    without = ("seamline.base", "seamline.params", f"seamline.training.{other}")
+    assert not any(name.startswith(without) for name in code_of_training(family))
 
 
 def test_an_edit_of_any_module_that_makes_a_training_gives_another_key_and_no_other_edit_does(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 from seamline.base.errors import SeamlineError
 from seamline.ingest.archives import files_below
 from seamline.ingest.canonical.source import Source
-from seamline.ingest.layouts import annotation_files, ccp, coco, deepfashion2, fashionpedia
+from seamline.ingest.layouts import annotation_files, ccp, coco, deepfashion2, fashionpedia, penn_fudan
 from seamline.ingest.layouts.annotation_files import Named
 from seamline.ingest.layouts.other_files import say_packed
 
@@ -20,7 +20,7 @@ def read_source(folder: Path, layout: str | None, annotations: Named, images: st
 
     Args:
         folder: with its files.
-        layout: pull.layout: coco, deepfashion2, fashionpedia or ccp; None to recognise it.
+        layout: pull.layout: coco, deepfashion2, fashionpedia, ccp or penn-fudan; None to recognise it.
         annotations: pull.annotations: the COCO file, several, or one a split; None to find it.
         images: pull.images: the photos' folder of a COCO file; None where they may lie anywhere.
 
@@ -31,7 +31,7 @@ def read_source(folder: Path, layout: str | None, annotations: Named, images: st
     if len(layouts) > 1:
         print(f"the source looks like {layouts[0]} and is read as that; pull.layout chooses {' or '.join(layouts[1:])}")
     say_packed(folder)
-    if images is not None and layouts[0] in ("deepfashion2", "ccp"):
+    if images is not None and layouts[0] in ("deepfashion2", "ccp", "penn-fudan"):
         raise SeamlineError(
             f"pull.images: names the photos' folder of a COCO file, but the layout is {layouts[0]}; one has to be "
             "null, or pull.layout coco."
@@ -43,6 +43,8 @@ def read_source(folder: Path, layout: str | None, annotations: Named, images: st
             return fashionpedia.read(folder, images)
         case "ccp":
             return ccp.read(folder)
+        case "penn-fudan":
+            return penn_fudan.read(folder)
         case _:
             return coco.read(folder, annotations, images)
 
@@ -61,6 +63,9 @@ def category_names(folder: Path, layout: str | None, annotations: Named) -> list
             return coco.category_names(fashionpedia.found_annotation_files(folder))
         case "ccp":
             return ccp.category_names(folder)
+        case "penn-fudan":
+            penn_fudan.found_dataset_folders(folder)
+            return [str(category["name"]) for category in penn_fudan.CATEGORIES]
         case _:
             return coco.category_names(annotation_files.find_annotations(folder, annotations))
 
@@ -92,4 +97,5 @@ def layouts_of(folder: Path) -> list[str]:
     if fashionpedia.annotation_files(folder):
         return ["fashionpedia"]
     label_maps = ["ccp"] if ccp.label_list(folder) is not None else []
+    label_maps += ["penn-fudan"] if penn_fudan.dataset_folders(folder) else []
     return ["coco", *label_maps] if annotation_files.coco_files(folder) else label_maps or ["coco"]

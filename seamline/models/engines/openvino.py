@@ -7,7 +7,7 @@ import queue
 import threading
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
 import numpy as np
 
@@ -33,6 +33,21 @@ def import_openvino() -> Any:
         # other without end, one with Python's lock and the other with that of a table which OpenVINO makes then.
         _ = openvino.Tensor(np.zeros(1, np.uint8), shared_memory=True).data
     return openvino
+
+
+class Once(Generic[T]):
+    """What takes long to make: made by the first who needs it, while others who need it wait."""
+
+    def __init__(self, make: Callable[[], T]) -> None:
+        self._make, self._lock = make, threading.Lock()
+        self.is_made = False
+
+    def get(self) -> T:
+        with self._lock:
+            if not self.is_made:
+                self._made = self._make()
+                self.is_made = True
+            return self._made
 
 
 class LayerTime(NamedTuple):
@@ -62,17 +77,21 @@ class OpenVinoEngine:
         self.facts = metadata_to_facts(rt_info(model), path)
         self.family = family_of(self.facts.family, path)
         self.model, self.batch = model, min(batch, self.family.EXPORTED_BATCH or batch)
-        self.compiling = threading.Lock()
         self.wanted = {"INFERENCE_PRECISION_HINT": precision, "INFERENCE_NUM_THREADS": threads}
-        self.many: dict[str, Any] = {"PERFORMANCE_HINT": "THROUGHPUT", "ENABLE_CPU_PINNING": True}
+        latency = self.wanted | {"PERFORMANCE_HINT": "LATENCY"}
+        throughput: dict[str, Any] = self.wanted | {"PERFORMANCE_HINT": "THROUGHPUT", "ENABLE_CPU_PINNING": True}
         if streams:
-            self.many["NUM_STREAMS"] = min(streams, threads)
+            throughput["NUM_STREAMS"] = min(streams, threads)
+        # For one image at a time; with two requests, one is computed while the other is decoded.
+        self.alone = Once(functools.partial(compiled_with_requests, self.core, model, self.family, 1, latency, 2))
+        self.beside = Once(
+            functools.partial(compiled_with_requests, self.core, model, self.family, self.batch, throughput, None)
+        )
 
     @property
     def precision(self) -> str:
         """Of the kernels that compute the convolutions, whatever the file says."""
-        with self.compiling:
-            compiled = self._beside[0] if "_beside" in self.__dict__ else self._alone[0]
+        compiled, _ = (self.beside if self.beside.is_made else self.alone).get()
         kernels = {
             node.get_rt_info()["primitiveType"].astype(str).rpartition("_")[2].lower()
             for node in compiled.get_runtime_model().get_ops()
@@ -82,21 +101,19 @@ class OpenVinoEngine:
 
     @property
     def streams(self) -> int:
-        with self.compiling:
-            return int(self._beside[0].get_property("NUM_STREAMS"))
+        compiled, _ = self.beside.get()
+        return int(compiled.get_property("NUM_STREAMS"))
 
     @property
     def callers(self) -> int:
         return self.streams + WAITING
 
     def infer(self, canvases: Canvases, decode: Callable[[Outputs], T]) -> T:
-        with self.compiling:
-            _, requests = self._alone
+        _, requests = self.alone.get()
         return infer_with(requests, canvases, len(canvases), self.family.EXPORTED_BATCH, decode)
 
     def infer_beside(self, canvases: Canvases, decode: Callable[[Outputs], T]) -> T:
-        with self.compiling:
-            _, requests = self._beside
+        _, requests = self.beside.get()
         count = len(canvases)
         if count < self.batch:  # the last ones; the shape is static
             canvases = np.concatenate([canvases, np.zeros((self.batch - count, *canvases.shape[1:]), np.uint8)])
@@ -123,21 +140,6 @@ class OpenVinoEngine:
                 times[own] = LayerTime(1000 * quickest.total_seconds(), layers[0].exec_type, *channels[own])
         return times
 
-    @functools.cached_property
-    def _alone(self) -> tuple[Any, Requests]:
-        """Compiled for one image at a time; with two requests, one is computed while the other is decoded."""
-        compiled = self.core.compile_model(
-            with_canvas_input(self.model, self.family, 1), "CPU", self.wanted | {"PERFORMANCE_HINT": "LATENCY"}
-        )
-        return compiled, requests_of(compiled, 2)
-
-    @functools.cached_property
-    def _beside(self) -> tuple[Any, Requests]:
-        compiled = self.core.compile_model(
-            with_canvas_input(self.model, self.family, self.batch), "CPU", self.wanted | self.many
-        )
-        return compiled, requests_of(compiled, int(compiled.get_property("NUM_STREAMS")) + WAITING)
-
 
 def convolution_channels(model: Any) -> dict[str, tuple[int, int]]:
     """Input and output channels of each convolution by its name in the ONNX file."""
@@ -148,6 +150,14 @@ def convolution_channels(model: Any) -> dict[str, tuple[int, int]]:
             name = operation.get_friendly_name().removesuffix("/WithoutBiases")
             found[name] = (inputs.get_length(), outputs.get_length())
     return found
+
+
+def compiled_with_requests(
+    core: Any, model: Any, family: Family, batch: int, options: dict[str, Any], count: int | None
+) -> tuple[Any, Requests]:
+    """A model compiled for batches of canvases, with that many requests; None: enough that no stream waits."""
+    compiled = core.compile_model(with_canvas_input(model, family, batch), "CPU", options)
+    return compiled, requests_of(compiled, count or int(compiled.get_property("NUM_STREAMS")) + WAITING)
 
 
 def requests_of(compiled: Any, count: int) -> Requests:
