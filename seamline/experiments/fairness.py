@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -64,7 +65,13 @@ class Fair(NamedTuple):
 
 
 def plan_comparison(
-    models: Sequence[str], params: Params, split: Path, images_seen: int | None, start: str | None, mixed_starts: bool
+    models: Sequence[str],
+    params: Params,
+    split: Path,
+    images_seen: int | None,
+    start: str | None,
+    mixed_starts: bool,
+    lr0: Mapping[str, float],
 ) -> Fair:
     """The models under the same conditions.
 
@@ -74,12 +81,13 @@ def plan_comparison(
         images_seen: in each training; None: as many as params.yaml has.
         start: what all models start from; None: what train.model and rcnn.start say.
         mixed_starts: allow models that start from different kinds of weights.
+        lr0: what the search begins with in a family; train.lr0 where it is not named.
 
     Raises:
         SeamlineError: when a start is not to be had, the starts differ, or the budget is too small.
     """
     budget = budget_of(images_seen, params[Train].epochs, len(read_coco(split / "train.json").images))
-    entrants = [entrant_of(model, params, budget, start) for model in models]
+    entrants = [entrant_of(model, params, budget, start, lr0) for model in models]
     starts = {one.model: one.start for one in entrants}
     if len(set(starts.values())) > 1 and not mixed_starts:
         raise SeamlineError(
@@ -103,10 +111,11 @@ def budget_of(images_seen: int | None, default_epochs: int, images: int) -> Budg
     return Budget(images, epochs, epochs / default_epochs)
 
 
-def entrant_of(model: str, params: Params, budget: Budget, start: str | None) -> Entrant:
-    """A model with the parameters that all share, and its own start."""
+def entrant_of(model: str, params: Params, budget: Budget, start: str | None, lr0: Mapping[str, float]) -> Entrant:
+    """A model with the parameters that all share, its family's lr0, and its own start."""
     family = family_of_model(model)
-    sections: dict[type[Section], Section] = {**params.by_type, Train: shared_train(params[Train], model, budget)}
+    train = msgspec.structs.replace(params[Train], lr0=lr0.get(family, params[Train].lr0))
+    sections: dict[type[Section], Section] = {**params.by_type, Train: shared_train(train, model, budget)}
     if family == "rcnn":
         own = start or params[Rcnn].start
         sections[Rcnn] = msgspec.structs.replace(params[Rcnn], start=own)
@@ -148,6 +157,27 @@ def rates_to_try(lr0: float, trials: int) -> list[float]:
     return [float(f"{lr0 * factor:.6g}") for factor in FACTORS[:trials]]
 
 
+def words_to_lr0(words: Sequence[str]) -> dict[str, float]:
+    """Of each family what rcnn=0.001 says.
+
+    Raises:
+        SeamlineError: when it is not a family, or not a number above 0.
+    """
+    found = {}
+    for word in words:
+        family, _, text = word.partition("=")
+        try:
+            value = float(text)
+        except ValueError:
+            value = math.nan
+        if family not in FAMILY_NAMES or not 0 < value < math.inf:
+            raise SeamlineError(
+                f"--lr0: {word!r} is not allowed; FAMILY=NUMBER is, such as rcnn=0.001, of {', '.join(FAMILY_NAMES)}."
+            )
+        found[family] = value
+    return found
+
+
 def starts_to_text(starts: Mapping[str, str]) -> str:
     return some([f"{model}: {start}" for model, start in starts.items()])
 
@@ -167,6 +197,10 @@ def what_differs(entrants: Sequence[Entrant], params: Params) -> list[str]:
         found.append(
             f"Arguments of ultralytics' alone were left out: {some([f'train.{one}' for one in train.others])}."
         )
+    rates = {FAMILY_NAMES[one.family]: one.params[Train].lr0 for one in entrants}
+    if len(set(rates.values())) > 1:
+        text = ", ".join(f"{value:g} of {name}" for name, value in rates.items())
+        found.append(f"The search began with the lr0 that --lr0 named for a family: {text}.")
     if len({one.family for one in entrants}) > 1:
         found.append(
             "Losses, the warm-up of the first epochs, and how the average of the weights is made are each family's own."

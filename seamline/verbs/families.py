@@ -20,6 +20,13 @@ def parser() -> argparse.ArgumentParser:
     add = made.add_argument
     add("models", nargs="+", metavar="MODEL", help="as train.model takes them, two or more")
     add("--trials", type=int, default=2, metavar="N", help="values of train.lr0 that each model tries (default: 2)")
+    add(
+        "--lr0",
+        nargs="+",
+        default=[],
+        metavar="FAMILY=X",
+        help="the first of these, as rcnn=0.001 (default: train.lr0)",
+    )
     add("--seeds", type=int, nargs="+", default=[0, 1, 2], help="three or more (default: 0 1 2)")
     add("--images-seen", type=int, metavar="N", help="in each training (default: train.epochs times the train images)")
     add("--start", choices=("none", "imagenet", "coco"), help="what all start from (default: as params.yaml has it)")
@@ -54,14 +61,15 @@ def main(arguments: Sequence[str]) -> None:
     params = load_params()
 
     from seamline.base.files import write_json, write_text
-    from seamline.experiments.fairness import plan_comparison  # torch
+    from seamline.experiments.fairness import plan_comparison, words_to_lr0  # torch
     from seamline.experiments.families import compare_families, comparison_to_lines
     from seamline.experiments.families_page import record_to_page
     from seamline.experiments.family_trainings import Data
     from seamline.inference.threads import limit_other_threads
 
     limit_other_threads()
-    fair = plan_comparison(models, params, args.split, args.images_seen, args.start, args.mixed_starts)
+    lr0 = words_to_lr0(args.lr0)
+    fair = plan_comparison(models, params, args.split, args.images_seen, args.start, args.mixed_starts, lr0)
     record = compare_families(fair, params, Data(args.split, args.yolo, args.images), args.trials, seeds)
     page = args.report.with_suffix(".html")
     write_json(args.report, record)

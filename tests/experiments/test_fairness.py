@@ -11,7 +11,14 @@ import msgspec
 import pytest
 
 from seamline.base.errors import SeamlineError
-from seamline.experiments.fairness import Fair, plan_comparison, rates_to_try, same_for_all, with_setting
+from seamline.experiments.fairness import (
+    Fair,
+    plan_comparison,
+    rates_to_try,
+    same_for_all,
+    with_setting,
+    words_to_lr0,
+)
 from seamline.params.loader import Params, load_params
 from seamline.params.rcnn import Rcnn
 from seamline.params.train import Train
@@ -40,7 +47,7 @@ def split(tmp_path: Path) -> Path:
 
 
 def planned(split: Path, models: list[str], params: Params | None = None, **given: Any) -> Fair:
-    options = {"images_seen": None, "start": None, "mixed_starts": False, **given}
+    options = {"images_seen": None, "start": None, "mixed_starts": False, "lr0": {}, **given}
     return plan_comparison(models, params or params_with(), split, **options)
 
 
@@ -129,6 +136,17 @@ def test_what_is_not_fair_is_refused(split: Path, models: list[str], given: dict
     with pytest.raises(SeamlineError, match=re.escape(sentence)) as error:
         planned(split, models, **given)
     assert "\n" not in str(error.value)
+
+
+def test_a_family_may_begin_its_search_elsewhere(split: Path) -> None:
+    fair = planned(split, [YOLO, MASK, OTHER_YOLO], start="none", lr0=words_to_lr0(["rcnn=0.001"]))
+    own = params_with()[Train].lr0
+    assert [one.params[Train].lr0 for one in fair.entrants] == [own, 0.001, own]
+    assert f"{own:g} of YOLO (ultralytics), 0.001 of R-CNN (torchvision)" in " ".join(fair.not_the_same)
+    assert "--lr0" not in " ".join(planned(split, [YOLO, OTHER_YOLO], lr0={"yolo": 0.01}).not_the_same)
+    for word in ("rcnn", "rcnn=", "rcnn=0", "rcnn=-1", "rcnn=inf", "rcnn=nan", "cnn=0.1", "0.1"):
+        with pytest.raises(SeamlineError, match=f"--lr0: '{word}' is not allowed; FAMILY=NUMBER is"):
+            words_to_lr0([word])
 
 
 def test_half_of_the_images_is_enough(split: Path) -> None:
