@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
@@ -15,16 +15,17 @@ from seamline.base.splits import MEASURED_SPLITS
 from seamline.evaluation.average_precision import average_precision, read_ground_truth
 from seamline.evaluation.kinds import kinds_of
 from seamline.evaluation.measure import Measured, groups_beside, measure
-from seamline.experiments.compute import compute_of, counted_compute
+from seamline.experiments.compute import compute_of
 from seamline.experiments.fairness import Entrant, Fair, rates_to_try, with_setting
+from seamline.experiments.training_alone import train_alone
 from seamline.inference.detector import Detector
 from seamline.inference.predictions import predict_split
 from seamline.params.evaluate import Evaluate
 from seamline.params.loader import Params
 from seamline.params.train import Train
 from seamline.training.devices import find_device, is_cpu, processes_of
-from seamline.training.finished import FINISHED, MAX_FINISHED, Training, trainings_folder
-from seamline.training.run import finished_training, identity_of_params
+from seamline.training.finished import FINISHED, MAX_FINISHED, Training, holding, stored_training, trainings_folder
+from seamline.training.run import identity_of_params
 from seamline.training.trial import DIVERGED
 
 
@@ -139,13 +140,15 @@ class Trainings:
         if identity.key not in self.done:
             self.done.add(identity.key)
             number = f"training {len(self.done)} of {self.count}"
-            print(f"{number}: {entrant.model}, lr0 {lr0:g}, seed {seed}", flush=True)
-        with ExitStack() as stack:
-            with counted_compute(self.scratch, identity.key):
-                # No training of anybody else is thrown away for these.
-                most = MAX_FINISHED + self.count
-                made = finished_training(params, data.split, data.labelled, self.scratch, most)
-                training = stack.enter_context(made)
+            stored = "" if stored_training(self.scratch, identity.key) is None else ", trained before"
+            print(f"{number}: {entrant.model}, lr0 {lr0:g}, seed {seed}{stored}", flush=True)
+        if stored_training(self.scratch, identity.key) is None:
+            # No training of anybody else is thrown away for these.
+            train_alone(params, data.split, data.labelled, self.scratch, MAX_FINISHED + self.count)
+        with holding(self.scratch, identity.key):
+            training = stored_training(self.scratch, identity.key)
+            if training is None:
+                raise SeamlineError("families: a training was deleted while it was needed; run the same command again.")
             note_processor(training.weights.parent, self.before)
             yield training, training_to_record(training, identity.key, compute_of(self.scratch, identity.key), params)
 

@@ -55,6 +55,8 @@ def main(arguments: Sequence[str]) -> None:
         parser().error("two different models or more are compared")
     if len(seeds) < 3 or min(seeds) < 0:
         parser().error("three different seeds or more are needed, none below 0")
+    if args.report.suffix != ".json":
+        parser().error("--report names a .json file; the page is written beside it")
 
     from seamline.params.loader import load_params
 

@@ -1295,7 +1295,7 @@ def families_that_diverge(bench: Bench) -> Said:
     def diverge(*_: Any) -> Any:
         raise SeamlineError("train: the loss is NaN or infinite in epoch 1; train.lr0 0.002 may be too high.")
 
-    bench.monkeypatch.setattr("seamline.experiments.family_trainings.finished_training", diverge)
+    bench.monkeypatch.setattr("seamline.experiments.family_trainings.train_alone", diverge)
     bench.monkeypatch.setattr(
         "seamline.experiments.family_trainings.identity_of_params", lambda *_: SimpleNamespace(key="0" * 16)
     )
