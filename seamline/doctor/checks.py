@@ -75,6 +75,7 @@ def examine() -> Iterator[Finding]:
     else:
         from seamline.params.benchmark import Benchmark
         from seamline.params.pull import Pull
+        from seamline.params.rcnn import Rcnn
         from seamline.params.subset import Subset
         from seamline.params.train import Train
 
@@ -83,7 +84,7 @@ def examine() -> Iterator[Finding]:
         yield attempt(check_classes, params[Pull], params[Subset])
         yield attempt(check_disk, source)
         yield attempt(check_records, source)
-        yield attempt(check_weights, train.model)
+        yield attempt(check_weights, train.model, params[Rcnn].start)
         yield attempt(check_gpu, train)
         yield attempt(check_shared_memory, train)
     yield attempt(check_processor)
@@ -346,14 +347,35 @@ def disk_finding(source: Size | None, present_bytes: int, free_bytes: int, free_
     return Finding("ok", "disk", found)
 
 
-def check_weights(model: str) -> Finding:
-    """train.model, found in the same way as by training, without importing ultralytics."""
+def check_weights(model: str, start: str) -> Finding:
+    """train.model and rcnn.start, found in the same way as by training, without importing ultralytics."""
+    from seamline.params.rcnn import is_rcnn  # msgspec
+
+    if is_rcnn(model):
+        return rcnn_finding(model, start, SCRATCH / "train" / "weights")
     package = importlib.util.find_spec("ultralytics")
     if package is None or package.origin is None:
         raise ImportError("ultralytics is not installed")
     brought = (Path(package.origin).parent / "cfg" / "models").rglob("*-seg.yaml")
     known = {path.name for path in (*Path("architectures").glob("*.yaml"), *brought)}
     return weights_finding(model, known, (Path(), SCRATCH / "train" / "weights"))
+
+
+def rcnn_finding(model: str, start: str, folder: Path) -> Finding:
+    """Args: folder: where torchvision's weights are looked for."""
+    from seamline.params.rcnn import MODELS
+
+    name = "weights"
+    if model not in MODELS:
+        return Finding("FAIL", name, f"train.model: there is no R-CNN {model!r}", f"one of {', '.join(MODELS)}")
+    if start not in ("coco", "imagenet", "none"):
+        if any(path.is_file() for path in (Path(start), folder / Path(start).name)):
+            return Finding("ok", name, start)
+        return Finding("FAIL", name, f"rcnn.start: there is no file {start!r}", "coco, imagenet, none or a file")
+    if start == "none" or (start == "imagenet" and "efficientnet_lite0" in model):
+        return Finding("ok", name, f"{model}: rcnn.start is {start}")
+    found = f"{model} starts from torchvision's weights ({start}), which are downloaded unless they are here"
+    return Finding("note", name, found, f"without internet access, put the file into {folder}/")
 
 
 def weights_finding(model: str, known: set[str], folders: Sequence[Path]) -> Finding:

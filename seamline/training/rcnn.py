@@ -9,7 +9,7 @@ import os
 import shutil
 import traceback
 from pathlib import Path
-from typing import Any, NamedTuple, get_args
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -17,8 +17,8 @@ from seamline.base.coco import Record
 from seamline.base.errors import SeamlineError
 from seamline.base.files import sha256_of, write_text
 from seamline.base.process import ENDS_WITH
-from seamline.models.rcnn_network import Architecture, Model, check_anchors, default_anchors
-from seamline.params.rcnn import Rcnn
+from seamline.models.rcnn_network import Architecture, check_anchors, default_anchors
+from seamline.params.rcnn import MODELS, Rcnn
 from seamline.params.train import Train
 from seamline.training.checkpoints import State, read_state
 from seamline.training.devices import find_device, processes_of
@@ -30,7 +30,6 @@ from seamline.training.rcnn_pretrained import find_start
 from seamline.training.rcnn_trainer import OPTIMIZERS, Trainer, best_weights
 from seamline.training.trial import Stopped
 
-MODELS: tuple[str, ...] = get_args(Model)
 # Parameters of train that an R-CNN's training goes by; the others are ultralytics'.
 USED = (
     "epochs", "imgsz", "batch", "nbs", "optimizer", "lr0", "lrf", "cos_lr", "warmup_epochs", "weight_decay", "degrees",

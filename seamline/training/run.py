@@ -12,7 +12,7 @@ import numpy as np
 
 from seamline.base.coco import Record
 from seamline.params.loader import Params
-from seamline.params.rcnn import Rcnn
+from seamline.params.rcnn import Rcnn, is_rcnn
 from seamline.params.train import Train
 from seamline.training.devices import device_kind
 from seamline.training.finished import (
@@ -24,8 +24,6 @@ from seamline.training.finished import (
     stored_training,
 )
 from seamline.training.keys import code_hashes, run_key
-
-RCNN_MODELS = ("maskrcnn_", "fasterrcnn_")  # how their names begin
 
 
 class Plan(Protocol):
@@ -61,7 +59,7 @@ class Identity(NamedTuple):
 
 def family_of_model(model: str) -> str:
     """Of train.model; the others, all descriptions and weights, are YOLO's."""
-    return "rcnn" if model.startswith(RCNN_MODELS) and not model.endswith((".pt", ".yaml")) else "yolo"
+    return "rcnn" if is_rcnn(model) else "yolo"
 
 
 def planned(params: Params, split: Path, labelled: Path) -> Planned:

@@ -436,7 +436,21 @@ def test_descriptions_are_found_as_the_training_finds_them() -> None:
             level = "ok"
         except SeamlineError:
             level = "FAIL"
-        assert checks.check_weights(model).level == level
+        assert checks.check_weights(model, "imagenet").level == level
+
+
+@pytest.mark.parametrize(
+    ("model", "start", "level"),
+    [
+        ("maskrcnn_efficientnet_lite0_fpn", "imagenet", "ok"),
+        ("maskrcnn_resnet50_fpn_v2", "none", "ok"),
+        ("maskrcnn_resnet50_fpn_v2", "coco", "note"),
+        ("maskrcnn_resnet50_fpn_v2", "nothing.pt", "FAIL"),
+        ("maskrcnn_resnet18", "none", "FAIL"),
+    ],
+)
+def test_an_r_cnn_is_looked_for_by_its_name_and_start(model: str, start: str, level: str) -> None:
+    assert checks.check_weights(model, start).level == level
 
 
 def test_weights_are_looked_into_or_will_be_downloaded(tmp_path: Path) -> None:

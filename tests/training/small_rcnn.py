@@ -21,7 +21,7 @@ from seamline.base.coco import Record
 from seamline.params.loader import Params, load_params
 from seamline.params.rcnn import Rcnn
 from seamline.params.train import Train
-from seamline.training import rcnn_trainer
+from seamline.training import checkpoints, rcnn_trainer
 from seamline.training.run import finished_training
 from tests.conftest import PARAMS
 
@@ -57,7 +57,7 @@ def die() -> None:
 
 
 def die_at(epoch: int, moment: str) -> None:
-    rate, write = rcnn_trainer.Trainer.set_rate, rcnn_trainer.write_state
+    rate, write = rcnn_trainer.Trainer.set_rate, checkpoints.write_state
 
     def set_rate(self: rcnn_trainer.Trainer, now: int, number: int) -> None:
         if (now, str(number)) == (epoch, moment):
@@ -70,8 +70,8 @@ def die_at(epoch: int, moment: str) -> None:
             die()
         write(folder, state)
 
-    rcnn_trainer.Trainer.set_rate = set_rate  # type: ignore[method-assign]
-    rcnn_trainer.write_state = write_state  # type: ignore[assignment]
+    for owner, changed in ((rcnn_trainer.Trainer, set_rate), (rcnn_trainer, write_state)):
+        setattr(owner, changed.__name__, changed)
 
 
 def main() -> None:
