@@ -75,7 +75,7 @@ def test_every_format_finds_what_torchvision_finds(made: UntrainedRcnn, name: st
             certain = expected["scores"] > LEAST + 1e-4
             assert len(found) >= certain.sum()
             pixels = max(image.shape[:2]) / IMGSZ  # of the photo, in one of the canvas
-            for index in np.flatnonzero(certain):
+            for index in np.flatnonzero(certain).tolist():
                 same = closest(found, expected, index, pixels)
                 if made.architecture.has_masks and expected["shown"][index]:
                     mask = expected["masks"][index]
@@ -113,7 +113,7 @@ def found_by(made: UntrainedRcnn, name: str, source: Any, **settings: Any) -> De
 @pytest.mark.parametrize("batch", [1, 4])
 def test_batches_of_any_size(made: UntrainedRcnn, name: str, batch: int) -> None:
     """The files of ONNX and OpenVINO take one image at once, and the engine hands them one."""
-    sources = [*made.images()[:5], GREY]
+    sources: list[Any] = [*made.images()[:5], GREY]
     with Detector(made.models()[name], LEAST, threads=2, batch=batch) as detector:
         for source, found in zip(sources, detector.detect_all(sources), strict=True):
             assert isinstance(found, Detections)
@@ -130,7 +130,7 @@ def alike(first: Detections, other: Detections) -> None:
 def test_a_gpus_engine_finds_the_same(made: UntrainedRcnn, name: str) -> None:
     """On a CPU, which is how that engine is tested."""
     opened = weights_on_device if name == "pytorch" else onnx_on_device
-    sources = [*made.images()[:3], GREY]
+    sources: list[Any] = [*made.images()[:3], GREY]
     with Detector(opened(made.models()[name], 1, "cpu"), LEAST, batch=4) as detector:
         for source, found in zip(sources, detector.detect_all(sources), strict=True):
             assert isinstance(found, Detections)

@@ -7,7 +7,7 @@ import time
 import numpy as np
 import pytest
 import torch
-import torchvision  # type: ignore[import-untyped]
+import torchvision
 
 from seamline.models.nms import non_maximum_suppression
 

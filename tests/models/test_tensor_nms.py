@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-import torchvision  # type: ignore[import-untyped]
+import torchvision
 
 from seamline.models.nms import non_maximum_suppression
 from seamline.models.tensor_nms import BLOCK, left_after_suppression, rounded_down
