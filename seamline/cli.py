@@ -28,6 +28,7 @@ VERBS = {
     "doctor": Verb("what would fail, and how to fix it, before hours are spent", writes=False),
     "sweep": Verb("search for better hyperparameters; each trial is a DVC experiment"),
     "seeds": Verb("train with several seeds: how much results differ by chance"),
+    "families": Verb("models of several families compared fairly: budget, seeds, photos"),
     "recipe": Verb("copy the parameters of a recipe into params.yaml"),
     "trainings": Verb("list the finished trainings, delete them, take one over"),
 }

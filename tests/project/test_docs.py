@@ -38,6 +38,7 @@ INSTEAD = [
     (r"\bdvc exp run(?! --queue)", "dvc exp run --queue"),  # a training each; one is run in test_pipeline
     (r"\bdvc queue start", "dvc queue status"),  # test_sweeping and test_pipeline run copies
     (r"^seamline serve\b.*", "seamline serve --help"),  # it would serve for ever; tests/service/test_docs.py starts it
+    (r"^seamline families\b.*", "seamline families --help"),  # trainings; tests/experiments/test_families.py has some
     (r"--force benchmark", "--force --dry benchmark"),  # test_pipeline runs it
     (r"<experiment>|my-experiment", "HEAD"),
     (r"\bdvc exp apply <name>", "dvc exp list"),  # there is none by that name

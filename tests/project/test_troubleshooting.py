@@ -17,6 +17,7 @@ import sys
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import cv2
@@ -28,6 +29,7 @@ from PIL import Image
 
 from seamline.base import files
 from seamline.base import process as stage
+from seamline.base.errors import SeamlineError
 from seamline.base.parallel import in_processes
 from seamline.dataset.conversion import Instance, instances_to_lines
 from seamline.images import reading as images
@@ -1286,6 +1288,45 @@ def no_such_output(bench: Bench) -> Said:
 @produces("ERROR: Checkout failed for following targets:", slow=True)
 def empty_cache(bench: Bench) -> Said:
     return dvc(bench.project(), "checkout", "data/raw")
+
+
+def small_split(bench: Bench) -> list[str]:
+    """Options of a split of two images."""
+    write_split_of_two(bench.folder / "split")
+    return ["--split", str(bench.folder / "split")]
+
+
+@produces("families: the models start from different weights (...), which is not a fair comparison; ...")
+def families_of_two_starts(bench: Bench) -> Said:
+    return bench.verb("families", "yolov9t-seg.yaml", "maskrcnn_mobilenet_v3_large_fpn", *small_split(bench))
+
+
+@produces("--images-seen: ... are ... of ... train images, less than half of ...; at least ... are needed.")
+def families_that_hardly_train(bench: Bench) -> Said:
+    models = ("yolov9t-seg.yaml", "yolov9c-seg.yaml")
+    return bench.verb("families", *models, "--images-seen", "2", *small_split(bench))
+
+
+@produces("families: ... diverged with every train.lr0 that was tried (...); lower train.lr0, or raise --trials.")
+def families_that_diverge(bench: Bench) -> Said:
+    def diverge(*_: Any) -> Any:
+        raise SeamlineError("train: the loss is NaN or infinite in epoch 1; train.lr0 0.002 may be too high.")
+
+    bench.monkeypatch.setattr("seamline.experiments.family_trainings.train_alone", diverge)
+    bench.monkeypatch.setattr(
+        "seamline.experiments.family_trainings.identity_of_params", lambda *_: SimpleNamespace(key="0" * 16)
+    )
+    return bench.verb("families", "yolov9t-seg.yaml", "yolov9c-seg.yaml", *small_split(bench))
+
+
+def write_split_of_two(split: Path) -> None:
+    split.mkdir()
+    images = [{"id": number, "file_name": f"{number}.png", "width": 9, "height": 9} for number in (1, 2)]
+    annotation = {"id": 1, "image_id": 1, "category_id": 1, "bbox": [1, 1, 5, 5], "area": 25, "iscrowd": 0,
+                  "segmentation": [square(1, 1, 5)]}  # fmt: skip
+    coco = {"images": images, "annotations": [annotation], "categories": [{"id": 1, "name": "top"}]}
+    for name in ("train", "val", "test"):
+        (split / f"{name}.json").write_text(json.dumps(coco))
 
 
 @produces("this folder is not in a git repository (a downloaded zip is not), and DVC needs one: ...")
