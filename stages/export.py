@@ -1,10 +1,11 @@
 """Export: best.pt as ONNX, OpenVINO f32, OpenVINO with f16 weights and INT8, each shown to predict what PyTorch does.
 
 All but INT8 have to reach PyTorch's mAP50-95 on val within export.max_drift and to find its detections again: of masks,
-or of boxes where the model finds boxes only. INT8 is calibrated on train and may cost export.int8.max_drop. If full
-quantisation is known to cost more, the head stays in f32; then NNCF's accuracy control looks for what does the harm; if
-that fails there is no INT8 model but the reason in its place. If neither is known, the model is kept and says so. Every
-model says in its metadata what it is. What was measured is written to REPORT.
+or of boxes where the model finds boxes only. Where rounding to f16 alone prevents that, the reason takes its model's
+place. INT8 is calibrated on train and may cost export.int8.max_drop. If full quantisation is known to cost more, the
+head stays in f32; then NNCF's accuracy control looks for what does the harm; if that fails there is no INT8 model but
+the reason in its place. If neither is known, the model is kept and says so. Every model says in its metadata what it
+is. What was measured is written to REPORT.
 
 Example: python -m stages.export models/train/best.pt data/split data/subset/images models/export
 """
@@ -13,13 +14,12 @@ import argparse
 from pathlib import Path
 
 from seamline.base.coco import Record, images_of_split
-from seamline.base.files import beside, check_out, megabytes, read_json, sha256_of, whole_folder, write_json, write_text
+from seamline.base.files import beside, check_out, read_json, sha256_of, whole_folder, write_json
 from seamline.base.process import run
 from seamline.base.spacing import evenly_spaced
 from seamline.export.comparison import (
     Reference,
-    compare,
-    compared_to_record,
+    compared_row,
     gate_records,
     kind_of,
     measure,
@@ -28,13 +28,13 @@ from seamline.export.comparison import (
 )
 from seamline.export.drops import Drop, Gate, measure_drop, read_gate
 from seamline.export.exporters import exporter_of
-from seamline.export.gates import check_drift
+from seamline.export.gates import Drifted
 from seamline.export.int8 import outcome_metadata, quantise, rungs_to_report, rungs_until_one_holds
 from seamline.export.metadata import model_metadata
 from seamline.export.openvino import add_metadata, onnx_to_openvino
 from seamline.inference.threads import limit_other_threads
 from seamline.models.engines.opening import NO_MODEL
-from seamline.models.exported import model_paths
+from seamline.models.exported import leave_reason, model_paths
 from seamline.models.model_facts import Limits
 from seamline.params.evaluate import Evaluate
 from seamline.params.export import Export
@@ -49,20 +49,23 @@ def main() -> None:
     parser.add_argument("out", type=Path, help="folder for a model of each format, such as models/export")
     parser.add_argument("--report", type=Path, help="what the gates measured (default: OUT-report.json)")
     args = parser.parse_args()
-    images = args.images
     models = model_paths(args.weights, args.out)
     for model in models.values():
         if model != args.weights:
             folder = model.parent if model.suffix else model
-            check_out(folder, ("model.*", NO_MODEL), [args.weights, args.split, images])
+            check_out(folder, ("model.*", NO_MODEL), [args.weights, args.split, args.images])
     params = load_params()
     settings, evaluation = params[Export], params[Evaluate]
 
     limit_other_threads()
     limits = Limits(evaluation.confidence, evaluation.nms_iou, evaluation.max_detections)
-    validation = read_validation(args.split / "val.json", images, limits, evaluation.iou_thresholds, evaluation.device)
-    reference = measure_reference(args.weights, validation, images_of_split(validation.split_file, images))
-    calibration = evenly_spaced(images_of_split(args.split / "train.json", images), settings.int8.calibration_images)
+    validation = read_validation(
+        args.split / "val.json", args.images, limits, evaluation.iou_thresholds, evaluation.device
+    )
+    reference = measure_reference(args.weights, validation, images_of_split(validation.split_file, args.images))
+    calibration = evenly_spaced(
+        images_of_split(args.split / "train.json", args.images), settings.int8.calibration_images
+    )
     rows = {"pytorch": compared_row("pytorch", args.weights, args.weights, reference, settings)}
     rows |= make_f32_models(models, reference, settings)
     rows |= make_int8(models, reference, read_gate(args.split, settings.int8.gate_on), calibration, settings)
@@ -90,14 +93,19 @@ def make_f32_models(models: dict[str, Path], reference: Reference, settings: Exp
     own = facts._replace(confidence=settings.confidence, nms_iou=limits.nms_iou, max_detections=limits.max_detections)
     training = read_json(origin) if origin.exists() else {}
     metadata = model_metadata(own, exporter.PREPROCESSING, training, sha256_of(weights))
-    rows = {}
+    rows: Record = {}
     with whole_folder(models["onnx"].parent) as folder:
         exporter.weights_to_onnx(weights, folder / models["onnx"].name, settings.opset, metadata)
         rows["onnx"] = compared_row("onnx", folder, folder / models["onnx"].name, reference, settings)
     for name, precision in (("openvino", "f32"), ("openvino_f16", "f16")):
         with whole_folder(models[name]) as folder:
             onnx_to_openvino(models["onnx"], folder, metadata, precision)
-            rows[name] = compared_row(name, folder, folder, reference, settings)
+            try:
+                rows[name] = compared_row(name, folder, folder, reference, settings)
+            except Drifted as drifted:
+                if precision == "f32":
+                    raise
+                rows["f16_refused"] = leave_reason(folder, drifted)  # the others are as good without it
     return rows
 
 
@@ -129,21 +137,9 @@ def make_int8(
             row = compared_row(name, folder, folder, reference, settings) | {"outcome": said["int8_outcome"]}
             said = {name: row, **said}
         else:
-            for file in folder.iterdir():
-                file.unlink()
-            write_text(folder / NO_MODEL, f"{said['int8_refused']}\n")
+            leave_reason(folder, said["int8_refused"])
     print(f"{name}: {said['int8_refused'] or said['int8_not_known'] or said['int8_outcome']}", flush=True)
     return said
-
-
-def compared_row(name: str, folder: Path, model: Path, reference: Reference, settings: Export) -> Record:
-    """Measure a model for the report; raises SeamlineError where it has to equal PyTorch and does not."""
-    kind, found = kind_of(reference.measured.detector), compare(model, reference)
-    row = compared_to_record(found, kind, megabytes(folder))
-    print(f"{name}: {row['model_mb']:.1f} MB, {kind} mAP50-95 on val {found.average_precision:.4f}", flush=True)
-    if name != "openvino_int8":
-        check_drift(name, kind, found.drop, settings.max_drift, found.matched, settings.min_matched)
-    return row
 
 
 if __name__ == "__main__":

@@ -10,12 +10,13 @@ from pycocotools.coco import COCO
 
 from seamline.base.coco import Record
 from seamline.base.errors import SeamlineError
+from seamline.base.files import megabytes
 from seamline.base.spacing import evenly_spaced
 from seamline.evaluation.average_precision import average_precision, read_ground_truth
 from seamline.evaluation.kinds import kinds_of, primary_kind
 from seamline.export.drops import Gate
 from seamline.export.exporters import exporter_of
-from seamline.export.gates import matched_share
+from seamline.export.gates import check_drift, matched_share
 from seamline.images.reading import read_image
 from seamline.inference.detector import Detector
 from seamline.inference.predictions import predict_split
@@ -23,6 +24,7 @@ from seamline.models.arrays import Outputs
 from seamline.models.engines.engine import Engine, copied
 from seamline.models.model_facts import Limits
 from seamline.params.evaluate import IouThresholds
+from seamline.params.export import Export
 
 PARITY_IMAGES = 16  # val images whose raw outputs are compared
 
@@ -136,6 +138,16 @@ def compared_to_record(compared: Compared, kind: str, size_mb: float) -> Record:
         "matched": None if compared.matched is None else round(compared.matched, 5),
         **compared.differences,
     }
+
+
+def compared_row(name: str, folder: Path, model: Path, reference: Reference, settings: Export) -> Record:
+    """Measure a model for the report; raises Drifted where it has to equal PyTorch and does not."""
+    kind, found = kind_of(reference.measured.detector), compare(model, reference)
+    row = compared_to_record(found, kind, megabytes(folder))
+    print(f"{name}: {row['model_mb']:.1f} MB, {kind} mAP50-95 on val {found.average_precision:.4f}", flush=True)
+    if name != "openvino_int8":
+        check_drift(name, kind, found.drop, settings.max_drift, found.matched, settings.min_matched)
+    return row
 
 
 def raw_outputs(detector: Detector, images: Sequence[Path]) -> list[Outputs]:

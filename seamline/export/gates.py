@@ -16,6 +16,10 @@ MATCHED_IOU = 0.95
 PLURALS = {"mask": "masks", "box": "boxes"}
 
 
+class Drifted(SeamlineError):
+    """A model does not predict what the weights predict in PyTorch."""
+
+
 def matched_share(found: Sequence[Record], reference: Sequence[Record]) -> float | None:
     """Which share of the reference's detections above DETECTED_SCORE is found again; None where it has none.
 
@@ -45,7 +49,7 @@ def has_area(record: Record, key: str) -> bool:
 
 
 def check_drift(name: str, kind: str, drop: float, max_drift: float, matched: float | None, min_matched: float) -> None:
-    """Raise SeamlineError when an f32 model does not predict what PyTorch predicts.
+    """Raise Drifted when an f32 model does not predict what PyTorch predicts.
 
     Args:
         kind: mask or box: what average precision and matched_share are of.
@@ -54,12 +58,12 @@ def check_drift(name: str, kind: str, drop: float, max_drift: float, matched: fl
     """
     remedy = "f16 is too coarse for its weights" if name == "openvino_f16" else "try another export.opset"
     if abs(drop) > max_drift:
-        raise SeamlineError(
+        raise Drifted(
             f"{name}: its {kind} mAP50-95 on val differs by {abs(drop):.4f} from PyTorch's, more than export.max_drift "
             f"({max_drift:g}); {remedy}, or raise export.max_drift."
         )
     if matched is not None and matched < min_matched:
-        raise SeamlineError(
+        raise Drifted(
             f"{name}: finds only {matched:.2%} of what PyTorch finds on val (score above {DETECTED_SCORE}, "
             f"{PLURALS[kind]} of IoU {MATCHED_IOU}), less than export.min_matched ({min_matched:g}); {remedy} or lower "
             "export.min_matched."

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from seamline.base.files import write_text
 from seamline.models.engines.opening import NO_MODEL
 from seamline.models.engines.openvino import import_openvino, rt_info
 
@@ -26,6 +27,14 @@ def models_made(weights: Path, exported: Path) -> dict[str, Path]:
     """Each format's model, without INT8 where its gate refused it."""
     paths = model_paths(weights, exported)
     return {name: path for name, path in paths.items() if not (path / NO_MODEL).is_file()}
+
+
+def leave_reason(folder: Path, reason: object) -> str:
+    """Put why there is no model into the folder in its place."""
+    for file in folder.iterdir():
+        file.unlink()
+    write_text(folder / NO_MODEL, f"{reason}\n")
+    return str(reason)
 
 
 def int8_gate(path: Path) -> str | None:

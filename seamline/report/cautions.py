@@ -137,6 +137,8 @@ def weak_spots(reports: Record) -> list[str]:
 def data_cautions(reports: Record, params: Params) -> list[str]:
     """What the data or the parameters leave out."""
     found = []
+    if "f16_refused" in reports["export"]:
+        found.append(f"There is no OpenVINO model with f16 weights: {reports['export']['f16_refused']}")
     if reports["export"]["int8_refused"] is not None:
         found.append(f"There is no INT8 model: {reports['export']['int8_refused']}")
     if reports["export"]["int8_not_known"] is not None:

@@ -15,6 +15,8 @@ from seamline.base.coco import Record, images_of_split
 from seamline.base.errors import SeamlineError
 from seamline.base.files import sha256_of
 from seamline.benchmark.rows import timed_models
+from seamline.export import comparison
+from seamline.export.gates import Drifted
 from seamline.export.int8 import RUNGS, SAID, quantise
 from seamline.export.openvino import onnx_to_openvino
 from seamline.export.yolo import weights_to_onnx
@@ -114,7 +116,7 @@ def test_a_model_that_drifts_is_not_left_behind(
         if name == "onnx":
             raise SeamlineError(f"{name}: drifts")
 
-    monkeypatch.setattr(export, "check_drift", refuse)
+    monkeypatch.setattr(comparison, "check_drift", refuse)
     report = tmp_path / "export.json"
     with pytest.raises(SeamlineError, match="onnx: drifts"):
         run_stage(
@@ -128,6 +130,26 @@ def test_a_model_that_drifts_is_not_left_behind(
             report,
         )
     assert list(tmp_path.iterdir()) == []
+
+
+def test_where_f16_is_too_coarse_the_reason_takes_its_place(
+    untrained: Untrained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(name: str, *rest: object) -> None:
+        if name == "openvino_f16":
+            raise Drifted(f"{name}: drifts")
+
+    monkeypatch.setattr(comparison, "check_drift", refuse)
+    out, report = tmp_path / "export", tmp_path / "export.json"
+    arguments = (untrained.weights, untrained.split, untrained.images_folder)
+    monkeypatch.setattr(export, "make_int8", lambda *rest: {})
+    run_stage(monkeypatch, export.main, *arguments, out, "--report", report)
+    assert (out / "openvino_f16" / NO_MODEL).read_text() == "openvino_f16: drifts\n"
+    assert len(list((out / "openvino_f16").iterdir())) == 1
+    said = json.loads(report.read_text())
+    assert said["f16_refused"] == "openvino_f16: drifts"
+    assert "openvino_f16" not in said
+    assert {"onnx", "openvino"} <= set(said)
 
 
 @pytest.mark.slow
