@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import PROJECT
+from tests.needs_torch import NEEDS_TORCH
 from tests.untrained import WITHOUT_TORCH, Untrained
 
 # Environment variables that can only be set before a library is imported, with what they are for in docs/models.md.
@@ -98,8 +99,9 @@ import seamline
 for room in sys.argv[3].split(","):
     package = importlib.import_module(f"seamline.{room}")
     for module in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
-        importlib.import_module(module.name)
-        print(module.name, file=sys.stderr)
+        if module.name not in sys.argv[4].split(","):
+            importlib.import_module(module.name)
+            print(module.name, file=sys.stderr)
 from seamline.inference.detector import Detector
 detector = Detector(sys.argv[1], 0.05)
 print(len(detector.detect(sys.argv[2])), len(next(detector.detect_all([sys.argv[2]]))))
@@ -110,6 +112,7 @@ assert not {"torch", "ultralytics"} & set(sys.modules)
 @pytest.mark.parametrize("name", ["onnx", "openvino"])
 def test_models_inference_and_all_below_need_neither_torch_nor_ultralytics(untrained: Untrained, name: str) -> None:
     arguments = [str(untrained.models()[name]), str(untrained.images()[0]), ",".join(ROOMS)]
+    arguments.append(",".join(name.removesuffix(".py").replace("/", ".") for name in NEEDS_TORCH))
     command = [sys.executable, "-c", WITHOUT_TORCH + IMPORT_ALL, *arguments]
     done = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
@@ -117,6 +120,7 @@ def test_models_inference_and_all_below_need_neither_torch_nor_ultralytics(untra
     assert alone == among > 0
     assert "seamline.models.engines.pytorch" in done.stderr
     assert "seamline.models.yolo" in done.stderr
+    assert "seamline.models.rcnn\n" in done.stderr
 
 
 def test_every_command_that_opens_a_model_leaves_it_the_cores() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 import shutil
@@ -11,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import onnx
 import pytest
 import yaml
 from PIL import Image
@@ -94,13 +96,18 @@ def documented(finished: Project, s3_server: Any, tmp_path_factory: pytest.TempP
     project.environment = {**others, **bucket.environment}
     project.environment["DVC_NO_ANALYTICS"] = "1"  # as s3.md says of what is run outside of the project
     with (root / ".git" / "info" / "exclude").open("a") as stream:
-        stream.write("/photos\n/shoot\n/*.png\n/*.jpg\n")
+        stream.write("/photos\n/shoot\n/*.png\n/*.jpg\n/*.onnx\n")
     for folder in ("photos", "shoot/first"):
         (root / folder).mkdir(parents=True)
         for path in some_photos(finished):
             shutil.copy(path, root / folder)
     shutil.copy(some_photos(finished)[0], root / "photo.jpg")
     shutil.copy(some_photos(finished)[0], root / "one.png")
+    people = onnx.load(root / "models" / "export" / "onnx" / "model.onnx")  # whose first class is called person there
+    for entry in people.metadata_props:
+        if entry.key == "names":
+            entry.value = json.dumps(["person", *json.loads(entry.value)[1:]])
+    onnx.save(people, root / "person.onnx")
     names = [{"id": 1, "name": "skirt"}, {"id": 2, "name": "dress"}]
     write_dataset(root.parent / "photos", 12, categories=names)
     subprocess.run(["git", "init", "--quiet", "--bare", str(root.parent / "remote.git")], check=True)

@@ -90,6 +90,7 @@ def test_tests_mirror_the_rooms() -> None:
         ("base/upwards.py", "def late() -> None:\n    import seamline.cli", "Imports run downwards only"),
         ("evaluation/upwards.py", "import stages.train", "Nothing in seamline/ imports a stage"),
         ("evaluation/agpl.py", "def late() -> None:\n    from ultralytics.utils import ops", "ultralytics is imported"),
+        ("models/rcnn.py", "from ultralytics import YOLO", "What belongs to R-CNNs never imports ultralytics"),
         ("attic.py", "", "attic"),
     ],
 )
@@ -104,7 +105,13 @@ def test_the_contracts_can_break(tmp_path: Path, module: str, line: str, broken:
     (tmp_path / "stages").mkdir()
     for name in ("__init__.py", "train.py"):
         (tmp_path / "stages" / name).touch()
-    (tmp_path / "pyproject.toml").write_text((PROJECT / "pyproject.toml").read_text())
+    text = (PROJECT / "pyproject.toml").read_text()
+    (tmp_path / "pyproject.toml").write_text(text)
+    for contract in tomllib.loads(text)["tool"]["importlinter"]["contracts"]:
+        for name in contract.get("source_modules", []):
+            path = tmp_path.joinpath(*name.split("."))
+            if not path.exists():  # a module of a room
+                path.with_suffix(".py").touch()
     assert lint_imports(tmp_path).returncode == 0
     (tmp_path / "seamline" / module).write_text(f"{line}\n")
     done = lint_imports(tmp_path)

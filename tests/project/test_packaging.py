@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from tests.conftest import PROJECT
+from tests.needs_torch import NEEDS_TORCH
 from tests.stages.test_repro import modules_imported
 from tests.untrained import Untrained
 
@@ -95,7 +96,7 @@ def test_what_predict_imports_is_what_an_installation_brings() -> None:
     """
     script = PROJECT / "seamline" / "verbs" / "predict.py"
     brought, found = names(DEPENDENCIES), set()
-    for module in [script, *(PROJECT / name for name in modules_imported(script))]:
+    for module in [script, *(PROJECT / name for name in modules_imported(script) - {*NEEDS_TORCH})]:
         remote = module.parent.name == "remote"
         allowed = brought | {*names(EXTRAS["s3"]), "aiohttp", "botocore"} if remote else brought
         for package in re.findall(r"^(?:import|from) (\w+)", module.read_text(), re.MULTILINE):
@@ -110,7 +111,7 @@ def test_what_is_imported_late_comes_with_an_installation_too(start: str) -> Non
     """A polygon of a mask in several parts needs scipy, imported for the first one: the service answered 500."""
     optional = {"torch", "ultralytics", "pillow_heif"}  # for best.pt, GPUs and HEIC, which say so
     brought = names(DEPENDENCIES + EXTRAS["serve"] + EXTRAS["s3"]) | {"botocore", "yarl"}  # with s3fs, aiohttp
-    for module in modules_imported(PROJECT / "seamline" / start):
+    for module in modules_imported(PROJECT / "seamline" / start) - {*NEEDS_TORCH}:
         code = (PROJECT / module).read_text()
         for package in re.findall(r"^ *(?:import|from) (\w+)[\w.]*(?: import .*|$)", code, re.MULTILINE):
             if package not in sys.stdlib_module_names and package not in {"seamline", *optional}:

@@ -1178,7 +1178,7 @@ def unknown_precision(bench: Bench) -> Said:
 @produces("...: is a model of the family ...; this version of Seamline opens ....")
 def unknown_family(bench: Bench) -> Said:
     (bench.folder / "photo.jpg").touch()
-    return bench.predict(model_of_nothing(bench.folder / "model.onnx", family="rcnn"), "photo.jpg")
+    return bench.predict(model_of_nothing(bench.folder / "model.onnx", family="detr"), "photo.jpg")
 
 
 @produces("...: PyTorch does not work in process ..., a fork of one in which it has worked; ...")
