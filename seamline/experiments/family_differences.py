@@ -73,7 +73,8 @@ def difference_of(first: Figures, other: Figures, kind: str) -> Record:
     difference = float(np.mean(other.seeds) - np.mean(first.seeds))
     span = interval_of_difference(other.draws - first.draws, first.groups, difference)
     seeds = over_seeds(first.seeds, other.seeds)
-    assert seeds is not None  # three seeds of each
+    if seeds is None:
+        raise ValueError("one training of each says nothing about seeds")
     known = span is not None and difference != 0 and is_beyond(seeds, difference, span)
     return {
         "first": first.model,

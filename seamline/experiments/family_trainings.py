@@ -117,7 +117,8 @@ class Trainings:
                 raise
             print(f"{entrant.model}, lr0 {lr0:g}: {DIVERGED}", flush=True)
             return Trial(lr0, None, None)
-        assert value is not None  # check() has looked
+        if value is None:
+            raise SeamlineError(f"{split_file}: shows no instance, so that no training can be chosen by it.")
         print(f"{entrant.model}, lr0 {lr0:g}: {kind} mAP50-95 on val {value:.3f}", flush=True)
         return Trial(lr0, value, record)
 

@@ -115,12 +115,14 @@ class RcnnModule(nn.Module):
         areas = (rois[:, 3] - rois[:, 1]) * (rois[:, 4] - rois[:, 2])
         wanted = torch.floor(pool.canonical_level + torch.log2(areas.sqrt() / pool.canonical_scale) + 1e-6)
         wanted = wanted.clamp(first, last).reshape(-1, 1, 1, 1) - first
-        found: Tensor | None = None
-        for level, (own, scale) in enumerate(zip(used[: last - first + 1], scales, strict=False)):
-            part = roi_align(own.float(), rois, pool.output_size, scale, pool.sampling_ratio)
-            found = part if found is None else torch.where(wanted == level, part, found)
-        assert found is not None
-        return found.to(used[0].dtype)
+        found, *others = (
+            roi_align(own.float(), rois, pool.output_size, scale, pool.sampling_ratio)
+            for own, scale in zip(used[: last - first + 1], scales, strict=False)
+        )
+        for level, part in enumerate(others, 1):
+            found = torch.where(wanted == level, part, found)
+        pooled: Tensor = found.to(used[0].dtype)
+        return pooled
 
 
 def fuse(module: nn.Module) -> None:

@@ -15,6 +15,7 @@ from pycocotools.cocoeval import COCOeval
 
 from seamline.base.coco import Record
 from seamline.base.errors import SeamlineError
+from seamline.export import comparison
 from seamline.export.comparison import compare
 from seamline.export.exporters import EXPORTERS
 from seamline.inference.detector import Detector
@@ -95,7 +96,7 @@ def test_gates_refuse_a_model_of_boxes_in_words_of_boxes(
     def half_found(*arguments: Any) -> Any:
         return compare(*arguments)._replace(matched=0.5)
 
-    monkeypatch.setattr(export, "compare", half_found)
+    monkeypatch.setattr(comparison, "compare", half_found)
     with pytest.raises(SeamlineError, match=r"pytorch: finds only 50\.00% .*boxes of IoU 0\.95\), less than"):
         run_export(monkeypatch, tiny, tmp_path / "again")
 
