@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -84,22 +84,34 @@ def labels_at_trained_sizes(split: Path, yolo: Path, imgsz: int, mask_ratio: int
     """
     if mask_ratio > imgsz:
         raise SeamlineError(f"train.mask_ratio: {mask_ratio} leaves no pixel of train.imgsz {imgsz}; 4 is usual.")
+
+    def measure(image: ImageRef, records: list[Instance], coco: Coco) -> list[tuple[float, float]]:
+        return photo_to_ious(image, records, class_numbers(coco), yolo, imgsz, mask_ratio)
+
+    return {"imgsz": imgsz, "mask_ratio": mask_ratio, **measured(split, measure, imgsz, imgsz // mask_ratio)}
+
+
+def measured(
+    split: Path,
+    measure: Callable[[ImageRef, list[Instance], Coco], list[tuple[float, float]]],
+    imgsz: int,
+    loss_side: int,
+) -> dict[str, Any]:
+    """Of train and val, or of every nth photo of them: what measure() gives of each instance at the two sizes."""
     cocos = [read_coco(split / f"{part}.json") for part in ("train", "val")]
     step = max(1, sum(len(coco.annotations) for coco in cocos) // MEASURED)
     images, pairs = 0, []
     for coco in cocos:
         for image, records in photos(coco, step):
             images += 1
-            pairs += photo_to_ious(image, records, class_numbers(coco), yolo, imgsz, mask_ratio)
+            pairs += measure(image, records, coco)
     ious = np.array(pairs, dtype=np.float64).reshape(-1, 2)
     return {
-        "imgsz": imgsz,
-        "mask_ratio": mask_ratio,
         "images": sum(len(coco.images) for coco in cocos),
         "images_measured": images,
         "instances_measured": len(ious),
         "at_imgsz": ious_to_record(ious[:, 0], imgsz),
-        "at_loss_size": ious_to_record(ious[:, 1], imgsz // mask_ratio),
+        "at_loss_size": ious_to_record(ious[:, 1], loss_side),
     }
 
 

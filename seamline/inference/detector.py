@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import os
 import sys
 import threading
 import time
@@ -23,11 +22,12 @@ from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
-from seamline.base.errors import SeamlineError, counted
+from seamline.base.errors import counted
 from seamline.base.parallel import usable_cores
 from seamline.images.budget import PIXELS_UNDER_WAY, PixelBudget
 from seamline.images.files import MAX_PIXELS
 from seamline.images.reading import ImageError, Source, is_unchanging, read_within_budget
+from seamline.inference.lifetime import Lifetime
 from seamline.models.arrays import Canvas, Outputs
 from seamline.models.detections import Detections
 from seamline.models.devices import BATCH_ON_GPU
@@ -111,8 +111,7 @@ class Detector:
         self.max_detections = facts.max_detections if max_detections is None else max_detections
         self._making_pools = threading.Lock()
         self._most_at_once = self.batch  # fewer, once a batch did not fit into a GPU's memory
-        self._process = os.getpid()
-        self._is_closed = False
+        self._lifetime = Lifetime("detector")
 
     @property
     def ahead(self) -> int:
@@ -187,12 +186,11 @@ class Detector:
         limits = self._begin(confidence)
         taken = self._take((0, source))
         pool = self._readers if self.engine.readers else self._callers
-        return self._later(pool, lambda: detections_or_raise(self._detect_group([taken], limits)[0]))
+        return self._lifetime.later(pool, lambda: detections_or_raise(self._detect_group([taken], limits)[0]))
 
     def close(self) -> None:
         """Wait for what is under way, and let threads go; what is asked after that is refused."""
-        self._is_closed = True
-        if os.getpid() == self._process:
+        if self._lifetime.end():
             self._readers.shutdown()
             self._callers.shutdown()
 
@@ -203,23 +201,8 @@ class Detector:
         self.close()
 
     def _begin(self, confidence: float | None = None) -> Limits:
-        if self._is_closed:
-            raise SeamlineError("the detector is closed; open the model again.")
-        if os.getpid() != self._process:
-            raise SeamlineError(
-                f"the detector was opened in process {self._process} and does not work in {os.getpid()}, a fork of it, "
-                "which has none of its threads; open the model there."
-            )
+        self._lifetime.check()
         return Limits(self.confidence if confidence is None else confidence, self.nms_iou, self.max_detections)
-
-    def _later(self, pool: ThreadPoolExecutor, work: Callable[[], R]) -> Future[R]:
-        """Raises a SeamlineError where the detector was closed, or the process forked, since the call began."""
-        self._begin()
-        try:
-            return pool.submit(work)
-        except RuntimeError:
-            self._begin()  # closed meanwhile, by another thread
-            raise
 
     @property
     def _callers(self) -> ThreadPoolExecutor:
@@ -245,10 +228,10 @@ class Detector:
 
     def _detect_all(self, sources: Iterable[Source], limits: Limits) -> Iterator[Detections | ImageError]:
         def begin(group: list[Taken]) -> Future[list[Detections | ImageError]]:
-            return self._later(self._callers, functools.partial(self._detect_group, group, limits))
+            return self._lifetime.later(self._callers, functools.partial(self._detect_group, group, limits))
 
         def decode(taken: Taken) -> Future[Taken]:
-            return self._later(self._readers, functools.partial(self._prepared, taken))
+            return self._lifetime.later(self._readers, functools.partial(self._prepared, taken))
 
         with contextlib.ExitStack() as stack:
             taken: Iterator[Taken] = map(self._take, enumerate(sources, 1))

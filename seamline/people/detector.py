@@ -9,24 +9,20 @@ Example:
 from __future__ import annotations
 
 import functools
-import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import TypeVar
 
 import numpy as np
 
-from seamline.base.errors import SeamlineError
 from seamline.images.budget import PixelBudget
 from seamline.images.reading import Image, ImageError, Source, is_unchanging, read_image, read_within_budget
 from seamline.inference.detector import Detector, in_order
+from seamline.inference.lifetime import Lifetime
 from seamline.models.detections import Detections
 from seamline.params.people import People
 from seamline.people.crops import Place, boxes_to_places, most_prominent_first, person_class
 from seamline.people.merging import NOBODY, merge
-
-R = TypeVar("R")
 
 
 class PeopleDetector:
@@ -57,22 +53,21 @@ class PeopleDetector:
         self.budget = PixelBudget(garments.budget.limit)
         self.precision, self.device, self.ahead, self.batch = garments.precision, garments.device, garments.ahead, 1
         self._pool = ThreadPoolExecutor(self.ahead, thread_name_prefix="people")
-        self._process = os.getpid()
-        self._is_closed = False
+        self._lifetime = Lifetime("detector")
 
     def detect(self, source: Source, confidence: float | None = None) -> Detections:
         """What is found in one image, as soon as can be; as Detector.detect."""
-        self._check_open()
+        self._lifetime.check()
         return self._detect(source, "image", confidence, alone=True)
 
     def detect_beside(self, source: Source, confidence: float | None = None) -> Detections:
         """What is found in one image, in the caller's thread, beside others; as Detector.detect_beside."""
-        self._check_open()
+        self._lifetime.check()
         return self._detect(source, "image", confidence)
 
     def detect_all(self, sources: Iterable[Source]) -> Iterator[Detections | ImageError]:
         """What is found in each image, in their order, several at once; as Detector.detect_all."""
-        self._check_open()
+        self._lifetime.check()
 
         def detect_or_error(source: Source | ImageError, name: str) -> Detections | ImageError:
             try:
@@ -82,13 +77,15 @@ class PeopleDetector:
 
         def begin(numbered: tuple[int, Source]) -> Future[Detections | ImageError]:
             name = f"image {numbered[0]}"
-            return self._later(functools.partial(detect_or_error, self._kept(numbered[1], name), name))
+            return self._lifetime.later(
+                self._pool, functools.partial(detect_or_error, self._kept(numbered[1], name), name)
+            )
 
         return in_order(begin, enumerate(sources, 1), self.ahead)
 
     def submit(self, source: Source, confidence: float | None = None) -> Future[Detections]:
         """What is found in one image, later; as Detector.submit."""
-        self._check_open()
+        self._lifetime.check()
         waiting = self._kept(source, "image")
 
         def detect_or_raise() -> Detections:
@@ -96,12 +93,11 @@ class PeopleDetector:
                 raise waiting
             return self._detect(waiting, "image", confidence)
 
-        return self._later(detect_or_raise)
+        return self._lifetime.later(self._pool, detect_or_raise)
 
     def close(self) -> None:
         """Wait for what is under way; what is asked after that is refused."""
-        self._is_closed = True
-        if os.getpid() == self._process:
+        if self._lifetime.end():
             self._pool.shutdown()
         self.people.close()
         self.garments.close()
@@ -112,28 +108,12 @@ class PeopleDetector:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _check_open(self) -> None:
-        if self._is_closed:
-            raise SeamlineError("the detector is closed; open the model again.")
-        if os.getpid() != self._process:
-            raise SeamlineError(
-                f"the detector was opened in process {self._process} and does not work in {os.getpid()}, a fork of it, "
-                "which has none of its threads; open the model there."
-            )
-
     def _kept(self, source: Source, name: str) -> Source | ImageError:
         """A source as it may wait, its owner doing with it what he likes."""
         try:
             return source if is_unchanging(source) else read_image(source, name, self.max_pixels).copy()
         except ImageError as error:
             return error
-
-    def _later(self, work: Callable[[], R]) -> Future[R]:
-        try:
-            return self._pool.submit(work)
-        except RuntimeError:
-            self._check_open()  # closed meanwhile, by another thread
-            raise
 
     def _detect(self, source: Source, name: str, confidence: float | None = None, alone: bool = False) -> Detections:
         limit = self.confidence if confidence is None else confidence

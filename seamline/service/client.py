@@ -45,6 +45,7 @@ __all__ = ["Answer", "AsyncClient", "Client", "Image", "ServiceError"]
 T = TypeVar("T")
 CONNECT_SECONDS = 5.0  # to reach the server; then it is tried again
 FIRST_POLL_SECONDS, LAST_POLL_SECONDS = 0.05, 1.0  # between two questions whether the service is ready
+SURELY_TAKEN_BYTES = 2**20  # by any service and proxy, so that the limit need not be asked for
 AT_ONCE = 4  # requests of predict_all()
 
 
@@ -219,6 +220,7 @@ class AsyncClient:
                     try:
                         response = await self._http.request(method, path, **request)
                     except httpx.RequestError as error:
+                        await self._check_length(error)
                         pause = attempts.pause_without_answer(error)
                     else:
                         if response.is_success:
@@ -227,6 +229,22 @@ class AsyncClient:
                     await asyncio.sleep(pause)
         except TimeoutError:
             raise attempts.out_of_time() from None
+
+    async def _check_length(self, error: httpx.RequestError) -> None:
+        """Raises ServiceError where a connection was lost over a body that is too large.
+
+        A proxy that refuses one may cut the connection while the client still sends, and what it answered is lost.
+        """
+        length = sent_bytes(error)
+        if length <= SURELY_TAKEN_BYTES:
+            return
+        try:
+            limit = int((await self._http.get("v1/about")).json()["limits"]["body_bytes"])
+        except (httpx.RequestError, ValueError, KeyError, TypeError):
+            return
+        if length > limit:
+            detail = f"the request has {length / 2**20:.1f} MB, and the service takes {limit / 2**20:g} MB at most"
+            raise ServiceError(413, "Content Too Large", detail, address=self.address) from None
 
 
 class Client:
@@ -357,6 +375,14 @@ async def end_calls(client: AsyncClient) -> None:
     await asyncio.gather(*tasks, return_exceptions=True)
     await client.aclose()
     await asyncio.get_running_loop().shutdown_default_executor()
+
+
+def sent_bytes(error: httpx.RequestError) -> int:
+    """Length of the body of the request that failed; 0 where it never came to one."""
+    try:
+        return int(error.request.headers.get("content-length", 0))
+    except RuntimeError:  # httpx: no request was made
+        return 0
 
 
 def semaphore(at_once: int) -> asyncio.Semaphore:

@@ -8,9 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from tqdm import tqdm
 
 from seamline.base.errors import SeamlineError
 from seamline.base.files import whole_file
+from seamline.training.trial import tell_progress
 
 State = dict[str, Any]
 STATE = "state.pt"
@@ -41,6 +43,29 @@ def read_state(folder: Path) -> State | None:
             f"delete {folder} to train from the start."
         ) from None
     return state
+
+
+def best_weights(folder: Path, epoch: int) -> Path:
+    """Where a training has the weights of its best epoch."""
+    return folder / f"best-{epoch:05d}.pt"
+
+
+def write_epoch(folder: Path, state: State, write_best: Callable[[Path], None] | None, line: str) -> None:
+    """Write an epoch's state, and print its line last: an epoch that was printed is not run again.
+
+    Args:
+        write_best: writes the weights, where this epoch is the best so far.
+    """
+    best = best_weights(folder, state["best_epoch"])
+    # First the weights, then the state that names them; then the weights that it no longer names are deleted.
+    if write_best is not None:
+        write_best(best)
+    write_state(folder, state)
+    for path in folder.glob("best-*.pt"):
+        if path != best:
+            path.unlink()
+    tqdm.write(line)
+    tell_progress(state["history"])
 
 
 class Beside:

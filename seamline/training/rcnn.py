@@ -5,9 +5,6 @@ What is trained is torchvision's network with torchvision's losses; the data are
 
 from __future__ import annotations
 
-import os
-import shutil
-import traceback
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,20 +12,17 @@ import msgspec
 
 from seamline.base.coco import Record
 from seamline.base.errors import SeamlineError
-from seamline.base.files import sha256_of, write_text
-from seamline.base.process import ENDS_WITH
+from seamline.base.files import sha256_of
 from seamline.models.rcnn_network import Architecture, check_anchors, default_anchors
 from seamline.params.rcnn import MODELS, Rcnn
 from seamline.params.train import Train
-from seamline.training.checkpoints import State, read_state
-from seamline.training.devices import find_device, processes_of
+from seamline.training.checkpoints import State, best_weights, read_state
+from seamline.training.devices import find_device
 from seamline.training.finished import Training, weights_folder
-from seamline.training.memory import is_out_of_memory
-from seamline.training.processes import train_in_processes
+from seamline.training.finishing import errors_in_a_sentence, train_to_the_end
 from seamline.training.rcnn_data import check_classes_shown, data_sha256, read_part
 from seamline.training.rcnn_pretrained import find_start
-from seamline.training.rcnn_trainer import OPTIMIZERS, Trainer, best_weights
-from seamline.training.trial import Stopped
+from seamline.training.rcnn_trainer import OPTIMIZERS, Trainer
 
 # Parameters of train that an R-CNN's training goes by; the others are ultralytics'.
 USED = (
@@ -105,49 +99,29 @@ def train(plan: Plan, folder: Path) -> Training:
     """
     state = read_state(folder)
     if state is None or not state["finished"]:
-        state = train_to_the_end(plan, folder)
+        state = finish(plan, folder)
     facts = {name: state[name] for name in ("threads", "best_epoch", "resumed_after")}
     if plan.start is not None:  # they may have been downloaded and are no dependency of the stage: which were they?
         facts["weights_sha256"] = sha256_of(plan.start)
     return Training(best_weights(folder, state["best_epoch"]), facts, state["history"])
 
 
-def train_to_the_end(plan: Plan, folder: Path) -> State:
+def finish(plan: Plan, folder: Path) -> State:
     check_classes_shown(read_part(plan.data[0], "train", plan.images))
     folder.mkdir(parents=True, exist_ok=True)
-    os.environ[ENDS_WITH] = str(os.getpid())
-    processes = processes_of(plan.device)
-    try:
-        if processes > 1:
-            train_in_processes("seamline.training.rcnn_process", plan_to_record(plan), folder, processes)
-        else:
-            run_trainer(plan, folder)
-    except Stopped:  # nobody will resume it
-        shutil.rmtree(folder)
-        raise
-    state = read_state(folder)
-    if state is None or not state["finished"]:
-        raise SeamlineError(f"train: the training ended before its last epoch; run dvc repro to resume it ({folder}).")
-    return state
+    return train_to_the_end(
+        folder,
+        plan.device,
+        "seamline.training.rcnn_process",
+        lambda: plan_to_record(plan),
+        lambda: run_trainer(plan, folder),
+    )
 
 
 def run_trainer(plan: Plan, folder: Path) -> None:
     """Train in this process, alone or as one of several."""
-    try:
+    with errors_in_a_sentence("torchvision", plan.train.batch, plan.train.imgsz, folder):
         Trainer(plan, params_to_architecture(plan.train, plan.rcnn, class_count(plan)), folder).train()
-    except SeamlineError:
-        raise
-    except Exception as error:  # of any kind: the cause is a value in params.yaml, or the data
-        if is_out_of_memory(error):
-            raise SeamlineError(
-                f"train: memory is too small for train.batch {plan.train.batch} at train.imgsz {plan.train.imgsz}; "
-                f"take a smaller batch (train.nbs keeps its steps the same). What was trained is in {folder}."
-            ) from None
-        write_text(folder / "error.txt", traceback.format_exc())
-        first = str(error).strip().partition("\n")[0]
-        raise SeamlineError(
-            f"train: torchvision stopped with {type(error).__name__}: {first} ({folder / 'error.txt'} has all of it)."
-        ) from None
 
 
 def class_count(plan: Plan) -> int:

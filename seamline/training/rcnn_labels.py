@@ -8,8 +8,9 @@ from typing import Any
 import cv2
 import numpy as np
 
-from seamline.base.coco import read_coco
-from seamline.dataset.trained_sizes import MEASURED, frame_of, iou_of, ious_to_record, photos, true_masks
+from seamline.base.coco import Coco, ImageRef
+from seamline.dataset.conversion import Instance
+from seamline.dataset.trained_sizes import frame_of, iou_of, measured, true_masks
 from seamline.masks.rle import Mask, rle_to_mask, segmentation_to_rle
 
 GRID = 28  # cells a side over each box
@@ -21,28 +22,18 @@ def masks_at_trained_sizes(split: Path, imgsz: int) -> dict[str, Any]:
     On the canvas a mask is the source's, shrunk by area, so that nothing differs there; at_loss_size is what a mask
     head can give at best.
     """
-    cocos = [read_coco(split / f"{part}.json") for part in ("train", "val")]
-    step = max(1, sum(len(coco.annotations) for coco in cocos) // MEASURED)
-    images, pairs = 0, []
-    for coco in cocos:
-        for image, records in photos(coco, step):
-            images += 1
-            frame = frame_of(image.height, image.width, imgsz)
-            for record in records:
-                if not record.iscrowd:
-                    rle = segmentation_to_rle(record.segmentation, image.height, image.width)
-                    true = true_masks(rle_to_mask(rle), frame, imgsz, 1).full
-                    pairs.append((iou_of(true, true), iou_of(true, through_grid(true))))
-    ious = np.array(pairs, dtype=np.float64).reshape(-1, 2)
-    return {
-        "imgsz": imgsz,
-        "mask_ratio": None,
-        "images": sum(len(coco.images) for coco in cocos),
-        "images_measured": images,
-        "instances_measured": len(ious),
-        "at_imgsz": ious_to_record(ious[:, 0], imgsz),
-        "at_loss_size": ious_to_record(ious[:, 1], GRID),
-    }
+
+    def measure(image: ImageRef, records: list[Instance], _: Coco) -> list[tuple[float, float]]:
+        frame = frame_of(image.height, image.width, imgsz)
+        found = []
+        for record in records:
+            if not record.iscrowd:
+                rle = segmentation_to_rle(record.segmentation, image.height, image.width)
+                true = true_masks(rle_to_mask(rle), frame, imgsz, 1).full
+                found.append((iou_of(true, true), iou_of(true, through_grid(true))))
+        return found
+
+    return {"imgsz": imgsz, "mask_ratio": None, **measured(split, measure, imgsz, GRID)}
 
 
 def through_grid(mask: Mask) -> Mask:

@@ -13,6 +13,7 @@ import time
 from collections.abc import Generator
 from contextlib import closing
 from copy import deepcopy
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,7 +30,7 @@ from seamline.base.errors import SeamlineError
 from seamline.base.parallel import usable_cores
 from seamline.models.rcnn_network import Architecture, build_network
 from seamline.models.rcnn_weights import weights_to_write, write
-from seamline.training.checkpoints import Beside, State, read_state, write_state
+from seamline.training.checkpoints import Beside, State, read_state, write_epoch
 from seamline.training.devices import is_cpu
 from seamline.training.history import record_to_line
 from seamline.training.memory import keep_freed_memory
@@ -44,7 +45,7 @@ from seamline.training.rcnn_data import (
 )
 from seamline.training.rcnn_pretrained import start_from
 from seamline.training.rcnn_validation import validated
-from seamline.training.trial import DIVERGED, tell_progress
+from seamline.training.trial import diverged
 
 if TYPE_CHECKING:
     from seamline.training.rcnn import Plan
@@ -220,7 +221,7 @@ class Trainer:
         self.scaler.unscale_(self.optimizer)
         norm = nn.utils.clip_grad_norm_(self.network.parameters(), MAX_NORM)
         if not self.scaler.is_enabled() and not math.isfinite(norm):  # torchvision's pooling does not survive NaN
-            raise self.diverged(epoch)
+            raise diverged(epoch + 1, self.train_params.lr0, self.folder)
         self.scaler.step(self.optimizer)
         self.scaler.update()
         self.optimizer.zero_grad()
@@ -257,7 +258,8 @@ class Trainer:
             line = f"{record_to_line(record, params.epochs)}  {time.perf_counter() - self.begun:.0f} s"
             self.beside.wait()
             state = self.beside.copied(self.to_state(epoch, bool(stop)), self.device)
-            self.beside.do(lambda: self.write_epoch(state(), best, line))
+            write_best = None if best is None else partial(write, best)
+            self.beside.do(lambda: write_epoch(self.folder, state(), write_best, line))
         if self.world > 1:
             stop = stop.to(self.device)
             distributed.broadcast(stop, 0)
@@ -274,25 +276,7 @@ class Trainer:
         if self.world > 1:
             distributed.all_reduce(verdict, op=distributed.ReduceOp.MAX)
         if verdict.item():
-            raise self.diverged(epoch)
-
-    def diverged(self, epoch: int) -> SeamlineError:
-        return SeamlineError(
-            f"train: {DIVERGED} in epoch {epoch + 1}; train.lr0 {self.train_params.lr0:g} may be too high. "
-            f"What was trained before that epoch is in {self.folder}."
-        )
-
-    def write_epoch(self, state: State, best: Record | None, line: str) -> None:
-        # First the weights, then the state that names them; then the weights that it no longer names are deleted.
-        if best is not None:
-            write(best, best_weights(self.folder, state["best_epoch"]))
-        write_state(self.folder, state)
-        for path in self.folder.glob("best-*.pt"):
-            if path != best_weights(self.folder, state["best_epoch"]):
-                path.unlink()
-        # Printed last: an epoch that was printed is not run again.
-        tqdm.write(line)
-        tell_progress(state["history"])
+            raise diverged(epoch + 1, self.train_params.lr0, self.folder)
 
     def to_state(self, epoch: int, finished: bool) -> State:
         """All that the next epoch depends on. Its tensors are the trainer's own, and change with it."""
@@ -375,7 +359,3 @@ def to_device(batch: Batch, device: torch.device) -> tuple[torch.Tensor, list[di
         return batch.canvases, batch.targets
     targets = [{key: one.to(device, non_blocking=True) for key, one in target.items()} for target in batch.targets]
     return batch.canvases.to(device, non_blocking=True), targets
-
-
-def best_weights(folder: Path, epoch: int) -> Path:
-    return folder / f"best-{epoch:05d}.pt"

@@ -33,3 +33,11 @@ def tell_progress(history: list[Record]) -> None:
     write_json(progress, history)
     if stop_file(progress).exists():
         raise Stopped(f"train: the sweep stopped this trial after epoch {len(history)}.")
+
+
+def diverged(epoch: int, lr0: float, folder: Path) -> SeamlineError:
+    """The error of a training whose loss is no longer a number, from which a sweep knows that lr0 is at fault."""
+    return SeamlineError(
+        f"train: {DIVERGED} in epoch {epoch}; train.lr0 {lr0:g} may be too high. "
+        f"What was trained before that epoch is in {folder}."
+    )

@@ -6,8 +6,6 @@ Nothing is written into the data or the home folder, and nothing is downloaded t
 from __future__ import annotations
 
 import os
-import shutil
-import traceback
 from pathlib import Path
 from typing import NamedTuple
 
@@ -15,19 +13,17 @@ from ultralytics.cfg import check_cfg
 
 from seamline.base.coco import Record
 from seamline.base.errors import SeamlineError
-from seamline.base.files import sha256_of, write_text
-from seamline.base.process import ENDS_WITH, library_folder
+from seamline.base.files import sha256_of
+from seamline.base.process import library_folder
 from seamline.models.ultralytics_patches import replaced_for_training
 from seamline.params.train import Train
-from seamline.training.checkpoints import State, read_state
-from seamline.training.devices import find_device, is_cpu, processes_of
+from seamline.training.checkpoints import State, best_weights, read_state
+from seamline.training.devices import find_device, is_cpu
 from seamline.training.finished import Training, weights_folder
-from seamline.training.memory import is_out_of_memory
-from seamline.training.processes import train_in_processes
-from seamline.training.trial import Stopped
+from seamline.training.finishing import errors_in_a_sentence, train_to_the_end
 from seamline.training.yolo_data import data_sha256, linked_dataset
 from seamline.training.yolo_trainer import VAL_PERIOD, Trainer
-from seamline.training.yolo_weights import best_weights, find_model
+from seamline.training.yolo_weights import find_model
 
 # Parameters of train that are ours and not arguments of ultralytics'.
 OURS = {"model", "device", "val_period", "others"}
@@ -79,32 +75,23 @@ def train(plan: Plan, folder: Path) -> Training:
     """
     state = read_state(folder)
     if state is None or not state["finished"]:
-        state = train_to_the_end(plan, folder)
+        state = finish(plan, folder)
     facts = {name: state[name] for name in ("threads", "best_epoch", "resumed_after")}
     if plan.model.suffix == ".pt":  # they may have been downloaded and are no dependency of the stage: which were they?
         facts["weights_sha256"] = sha256_of(plan.model)
     return Training(best_weights(folder, state["best_epoch"]), facts, state["history"])
 
 
-def train_to_the_end(plan: Plan, folder: Path) -> State:
+def finish(plan: Plan, folder: Path) -> State:
     # The links and lists for ultralytics are made anew every time, since the project may have been moved.
     dataset = linked_dataset(*plan.data, folder / "data")
-    os.environ[VAL_PERIOD], os.environ[ENDS_WITH] = str(plan.val_period), str(os.getpid())
+    os.environ[VAL_PERIOD] = str(plan.val_period)
     for name in COMPILER_CACHES:
         os.environ.setdefault(name, str(library_folder() / "compiled"))
-    arguments, processes = ultralytics_arguments(plan, dataset, folder), processes_of(plan.device)
-    try:
-        if processes > 1:
-            train_in_processes("seamline.training.yolo_process", arguments, folder, processes)
-        else:
-            run_trainer(arguments, folder)
-    except Stopped:  # nobody will resume it
-        shutil.rmtree(folder)
-        raise
-    state = read_state(folder)
-    if state is None or not state["finished"]:
-        raise SeamlineError(f"train: the training ended before its last epoch; run dvc repro to resume it ({folder}).")
-    return state
+    arguments = ultralytics_arguments(plan, dataset, folder)
+    return train_to_the_end(
+        folder, plan.device, "seamline.training.yolo_process", lambda: arguments, lambda: run_trainer(arguments, folder)
+    )
 
 
 def ultralytics_arguments(plan: Plan, dataset: Path, folder: Path) -> Record:
@@ -130,22 +117,11 @@ def ultralytics_arguments(plan: Plan, dataset: Path, folder: Path) -> Record:
 
 def run_trainer(overrides: Record, folder: Path) -> None:
     """Train in this process, alone or as one of several."""
-    try:
-        with replaced_for_training(weights_folder()):
-            Trainer(overrides=overrides).train()
-    except SeamlineError:
-        raise
-    except Exception as error:  # of any kind: the cause is a value in params.yaml, or the data
-        if is_out_of_memory(error):
-            raise SeamlineError(
-                f"train: memory is too small for train.batch {overrides['batch']} at train.imgsz {overrides['imgsz']}; "
-                f"take a smaller batch (train.nbs keeps its steps the same). What was trained is in {folder}."
-            ) from None
-        write_text(folder / "error.txt", traceback.format_exc())
-        first = str(error).strip().partition("\n")[0]
-        raise SeamlineError(
-            f"train: ultralytics stopped with {type(error).__name__}: {first} ({folder / 'error.txt'} has all of it)."
-        ) from None
+    with (
+        errors_in_a_sentence("ultralytics", overrides["batch"], overrides["imgsz"], folder),
+        replaced_for_training(weights_folder()),
+    ):
+        Trainer(overrides=overrides).train()
 
 
 def check_arguments(values: Record) -> None:

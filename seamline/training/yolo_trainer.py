@@ -17,6 +17,7 @@ import time
 import warnings
 from collections.abc import Generator
 from contextlib import closing, nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -32,14 +33,14 @@ from seamline.base.coco import Record
 from seamline.base.errors import SeamlineError
 from seamline.models.ultralytics_patches import replaced_for_cpus
 from seamline.models.weights import opened_as_data
-from seamline.training.checkpoints import Beside, State, read_state, write_state
+from seamline.training.checkpoints import Beside, read_state, write_epoch
 from seamline.training.history import record_to_line
 from seamline.training.memory import keep_freed_memory
-from seamline.training.trial import DIVERGED, tell_progress
+from seamline.training.trial import diverged
 from seamline.training.yolo_batches import draws_at_random, one_ahead
 from seamline.training.yolo_loss import INSTANCES, instances_of, loss_without_waiting
 from seamline.training.yolo_state import epoch_record, restore, trainer_to_state
-from seamline.training.yolo_weights import best_weights, weights_to_write, write_weights
+from seamline.training.yolo_weights import weights_to_write, write_weights
 
 MASK_FITNESS = "metrics/mAP50-95(M)"
 # Environment variable by which the processes of a training on several GPUs learn train.val_period, which is not an
@@ -320,10 +321,7 @@ class Trainer(SegmentationTrainer):  # type: ignore[misc]
             finite = bool(largest.isfinite())
         if finite and (self.fitness is None or math.isfinite(self.fitness)):
             return
-        raise SeamlineError(
-            f"train: {DIVERGED} in epoch {self.epoch + 1}; train.lr0 {self.args.lr0:g} may be too high. "
-            f"What was trained before that epoch is in {self.folder}."
-        )
+        raise diverged(self.epoch + 1, self.args.lr0, self.folder)
 
     def on_fit_epoch_end(self) -> None:
         if RANK not in {-1, 0}:
@@ -333,19 +331,8 @@ class Trainer(SegmentationTrainer):  # type: ignore[misc]
         self.beside.wait()
         state = self.beside.copied(trainer_to_state(self), self.device)
         best = weights_to_write(self.ema.ema, dict(vars(self.args))) if self.best_epoch == self.epoch + 1 else None
-        self.beside.do(lambda: self.write_epoch(state(), best, line))
-
-    def write_epoch(self, state: State, best: Record | None, line: str) -> None:
-        # First the weights, then the state that names them; then the weights that it no longer names are deleted.
-        if best is not None:
-            write_weights(best, best_weights(self.folder, state["best_epoch"]))
-        write_state(self.folder, state)
-        for path in self.folder.glob("best-*.pt"):
-            if path != best_weights(self.folder, state["best_epoch"]):
-                path.unlink()
-        # Printed last: an epoch that was printed is not run again.
-        tqdm.write(line)
-        tell_progress(state["history"])
+        write_best = None if best is None else partial(write_weights, best)
+        self.beside.do(lambda: write_epoch(self.folder, state(), write_best, line))
 
     def teardown(self) -> None:
         self.beside.close()

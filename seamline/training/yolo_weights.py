@@ -98,7 +98,3 @@ def write_weights(weights: Record, target: Path) -> None:
     weights["model"].cpu()
     with whole_file(target) as temporary, temporary.open("wb") as stream:
         torch.save(weights, stream)
-
-
-def best_weights(folder: Path, epoch: int) -> Path:
-    return folder / f"best-{epoch:05d}.pt"

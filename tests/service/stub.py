@@ -39,7 +39,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         self.server.asked.append(self.as_asked([], {}))
         if not self.fails():
-            about = {"model": {"name": "stub"}, "limits": {"photos": 32}}
+            about = {"model": {"name": "stub"}, "limits": {"photos": 32, "body_bytes": self.server.body_bytes}}
             self.answer(200, {"ready": True} if self.path.endswith("ready") else about)
 
     def do_POST(self) -> None:
@@ -121,6 +121,7 @@ class Stub(http.server.ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), Handler)
         self.asked: list[Asked] = []
         self.faults: deque[Fault] = deque()  # of the next requests, one each
+        self.body_bytes: int | str = 2 * 2**20  # that it says it takes
         self.lock = threading.Lock()
         self.now = self.most = 0  # requests that are being answered at once
         self.seconds: Callable[[Asked], float] = lambda asked: 0.0

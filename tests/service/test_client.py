@@ -188,7 +188,7 @@ def test_a_key_is_sent_with_everything(stub: Stub) -> None:
         client.about()
     assert [asked.headers["authorization"] for asked in stub.asked] == [f"Bearer {KEY}"] * 2
     with Client(f"{stub.address}/garments/", trust_env=False) as client:
-        assert client.about() == {"model": {"name": "stub"}, "limits": {"photos": 32}}
+        assert client.about() == {"model": {"name": "stub"}, "limits": {"photos": 32, "body_bytes": 2**21}}
     assert stub.asked[-1].path == "/garments/v1/about"
     assert "authorization" not in stub.asked[-1].headers
 
@@ -326,6 +326,24 @@ def test_a_connection_is_used_again_and_one_that_was_closed_meanwhile_is_replace
     client.predict(b"photo")
     assert stub.asked[3].port != stub.asked[2].port
     assert len(stub.asked) == 4
+
+
+def test_a_body_over_which_a_proxy_cuts_the_connection_is_said_to_be_too_large(stub: Stub, client: Client) -> None:
+    stub.faults.append(cut)
+    error = error_of(client.predict, bytes(3 * 2**20))
+    assert str(error) == f"{stub.address}: the request has 3.0 MB, and the service takes 2 MB at most."
+    assert error.status == 413
+    assert [asked.path for asked in stub.asked] == ["/v1/predict", "/v1/about"]
+
+
+def test_a_body_that_is_not_too_large_is_sent_again_after_a_cut(stub: Stub, client: Client) -> None:
+    stub.faults.append(cut)
+    assert client.predict(bytes(2**21 - 2**10)).images[0].instances
+    stub.faults.append(cut)
+    stub.body_bytes = "unknown"
+    assert client.predict(bytes(3 * 2**20)).images[0].instances
+    stub.faults.extend([cut, cut])  # the question for the limit fails too
+    assert client.predict(bytes(3 * 2**20)).images[0].instances
 
 
 def test_who_is_not_there_is_named(client: Client) -> None:

@@ -22,7 +22,7 @@ from seamline.models.ultralytics_patches import nothing
 from seamline.models.weights import load_weights
 from seamline.params.loader import Params, load_params
 from seamline.params.train import Train
-from seamline.training import run, yolo, yolo_weights
+from seamline.training import checkpoints, run, yolo, yolo_weights
 from seamline.training.checkpoints import STATE, State, read_state, write_state
 from seamline.training.finished import (
     FINISHED,
@@ -65,14 +65,14 @@ def trained(data: tuple[Path, Path], scratch: Path, **changes: Any) -> tuple[byt
 def ends(monkeypatch: pytest.MonkeyPatch) -> list[tuple[State, list[str]]]:
     """The last states of the trainings in a test, each with the names of the weights that lie beside it."""
     found: list[tuple[State, list[str]]] = []
-    original = yolo.train_to_the_end
+    original = yolo.finish
 
     def spy(plan: yolo.Plan, folder: Path) -> State:
         state = original(plan, folder)
         found.append((state, sorted(path.name for path in folder.glob("*.pt"))))
         return state
 
-    monkeypatch.setattr(yolo, "train_to_the_end", spy)
+    monkeypatch.setattr(yolo, "finish", spy)
     return found
 
 
@@ -204,10 +204,10 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
         with holding(folder.parent, folder.name, wait=False) as free:
             assert not free
         folder.mkdir(parents=True)
-        yolo_weights.best_weights(folder, 1).touch()
+        checkpoints.best_weights(folder, 1).touch()
         return {"best_epoch": 1, "resumed_after": [], "history": [], "threads": 1}
 
-    monkeypatch.setattr(yolo, "train_to_the_end", done)
+    monkeypatch.setattr(yolo, "finish", done)
     monkeypatch.setattr(yolo_weights, "check_weights", lambda path: None)
 
 
