@@ -100,7 +100,7 @@ def main() -> None:
     from seamline.evaluation.explanation import write_evaluation
     from seamline.evaluation.measure import evaluate_files
     from seamline.params.evaluate import Evaluate
-    from seamline.params.loader import load_params
+    from seamline.params.loading.loader import load_params
 
     params = msgspec.structs.replace(load_params()[Evaluate], overlays=0)  # there are no photos to draw on
     found = evaluate_files(args.folder, args.folder, params)

@@ -22,7 +22,7 @@ import numpy as np
 from seamline.base.coco import Record
 from seamline.base.files import write_json
 from seamline.base.process import quiet_environment
-from seamline.params.loader import load_params
+from seamline.params.loading.loader import load_params
 from seamline.params.train import Train
 
 PARAMS = Path(__file__).parent.parent / "params.yaml"

@@ -10,7 +10,7 @@ import msgspec
 from msgspec import inspect
 
 from seamline.base.files import write_text
-from seamline.params.loader import file_type
+from seamline.params.loading.loader import file_type
 
 PROJECT = Path(__file__).resolve().parent.parent
 HEAD = """# Every parameter

@@ -37,7 +37,7 @@ from seamline.models.exported import int8_gate
 from seamline.params.benchmark import Benchmark
 from seamline.params.evaluate import Evaluate
 from seamline.params.export import Export
-from seamline.params.loader import Params, load_params
+from seamline.params.loading.loader import Params, load_params
 
 
 def main() -> None:

@@ -21,7 +21,7 @@ from seamline.base.parallel import in_processes, usable_cores
 from seamline.base.process import run
 from seamline.dataset.conversion import Converted, fidelity_report, write_labels
 from seamline.params.convert import Convert
-from seamline.params.loader import load_params
+from seamline.params.loading.loader import load_params
 
 IMAGES_A_JOB = 200
 

@@ -17,7 +17,7 @@ from seamline.base.errors import SeamlineError
 from seamline.base.files import beside, check_out, whole_folder, write_json
 from seamline.base.process import run
 from seamline.params.evaluate import Evaluate
-from seamline.params.loader import load_params
+from seamline.params.loading.loader import load_params
 from seamline.params.people import People
 
 

@@ -38,7 +38,7 @@ from seamline.models.exported import leave_reason, model_paths
 from seamline.models.model_facts import Limits
 from seamline.params.evaluate import Evaluate
 from seamline.params.export import Export
-from seamline.params.loader import load_params
+from seamline.params.loading.loader import load_params
 
 
 def main() -> None:

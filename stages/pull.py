@@ -29,7 +29,7 @@ from seamline.ingest.layouts.recognition import read_source
 from seamline.ingest.manifest import write_manifest
 from seamline.ingest.remote.cache import locked
 from seamline.ingest.remote.fetch import fetch
-from seamline.params.loader import load_params
+from seamline.params.loading.loader import load_params
 from seamline.params.pull import Pull
 
 

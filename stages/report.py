@@ -17,7 +17,7 @@ from seamline.benchmark.recommendation import may_be_as_fast, outcomes_of_rows, 
 from seamline.evaluation.kinds import KINDS, PLURALS
 from seamline.export.drops import FEWEST
 from seamline.params.export import Export
-from seamline.params.loader import load_params
+from seamline.params.loading.loader import load_params
 from seamline.params.report import Report
 from seamline.report.cautions import cautions
 from seamline.report.code import code_identity

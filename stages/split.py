@@ -28,7 +28,7 @@ from seamline.dataset.near_duplicates import Fingerprints, equal_files, fingerpr
 from seamline.dataset.splits import FEWEST_GROUPS, check_measurable, official_splits, split_report, unlearnable
 from seamline.dataset.stratification import stratified
 from seamline.dataset.versions import version_pairs
-from seamline.params.loader import load_params
+from seamline.params.loading.loader import load_params
 from seamline.params.split import Ratios, Split
 
 Ints = npt.NDArray[np.int64]

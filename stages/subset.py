@@ -29,7 +29,7 @@ from seamline.dataset.selection import (
     neither,
     source_ids_by_class,
 )
-from seamline.params.loader import load_params
+from seamline.params.loading.loader import load_params
 from seamline.params.subset import Subset
 
 Ints = npt.NDArray[np.int64]

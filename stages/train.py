@@ -17,7 +17,7 @@ from pathlib import Path
 from seamline.base.files import beside, check_out, copy, whole_folder, write_json
 from seamline.base.process import run
 from seamline.base.processors import note_processor, processor_of_training, times_written
-from seamline.params.loader import load_params
+from seamline.params.loading.loader import load_params
 from seamline.params.train import Train
 from seamline.training.finished import FINISHED, trainings_folder
 from seamline.training.history import write_history

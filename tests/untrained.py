@@ -30,8 +30,8 @@ from seamline.models.model_facts import ModelFacts
 from seamline.models.yolo import canvases_to_tensor
 from seamline.params.benchmark import Benchmark
 from seamline.params.export import Export
-from seamline.params.loader import Params, load_params
-from seamline.params.types import Section
+from seamline.params.loading.loader import Params, load_params
+from seamline.params.loading.types import Section
 from tests.conftest import PARAMS, PROJECT
 
 NAMES = ["short sleeve top", "trousers"]

@@ -39,7 +39,7 @@ from seamline.doctor.repository import (
 
 if TYPE_CHECKING:
     from seamline.doctor.reach import Size
-    from seamline.params.loader import Params
+    from seamline.params.loading.loader import Params
     from seamline.params.pull import Pull
     from seamline.params.subset import Subset
 
@@ -209,7 +209,7 @@ def check_params() -> Finding:
 
 
 def load_params() -> Params:
-    from seamline.params import loader as params
+    from seamline.params.loading import loader as params
 
     return params.load_params()
 

@@ -15,10 +15,10 @@ from seamline.base.errors import SeamlineError, counted, some
 from seamline.base.files import sha256_of
 from seamline.base.splits import SPLITS
 from seamline.params.evaluate import Evaluate
-from seamline.params.loader import Params
+from seamline.params.loading.loader import Params
+from seamline.params.loading.types import Section
 from seamline.params.rcnn import Rcnn
 from seamline.params.train import Train
-from seamline.params.types import Section
 from seamline.training.run import family_of_model
 
 LEAST_SHARE = 0.5  # of the images that params.yaml has a training see

@@ -15,7 +15,7 @@ from seamline.experiments.fairness import Fair, same_for_all
 from seamline.experiments.family_differences import differences, figures_of, speed_ratios, summaries
 from seamline.experiments.family_speed import TIMED, Exported, exported, timed
 from seamline.experiments.family_trainings import Contest, Data, Seeded, Trainings
-from seamline.params.loader import Params
+from seamline.params.loading.loader import Params
 from seamline.training.finished import trainings_folder
 
 

@@ -23,7 +23,7 @@ from seamline.models.families import family_of
 from seamline.params.benchmark import Benchmark
 from seamline.params.evaluate import Evaluate
 from seamline.params.export import Export
-from seamline.params.loader import Params
+from seamline.params.loading.loader import Params
 
 TIMED = "openvino"  # the format that the page shows speed and memory of
 

@@ -21,7 +21,7 @@ from seamline.experiments.training_alone import train_alone
 from seamline.inference.detector import Detector
 from seamline.inference.predictions import predict_split
 from seamline.params.evaluate import Evaluate
-from seamline.params.loader import Params
+from seamline.params.loading.loader import Params
 from seamline.params.train import Train
 from seamline.training.devices import find_device, is_cpu, processes_of
 from seamline.training.finished import FINISHED, MAX_FINISHED, Training, holding, stored_training, trainings_folder

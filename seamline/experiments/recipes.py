@@ -10,7 +10,7 @@ from ruamel.yaml import YAML
 
 from seamline.base.errors import SeamlineError
 from seamline.base.files import write_text
-from seamline.params.loader import load_params, section_types
+from seamline.params.loading.loader import load_params, section_types
 
 SECTIONS = {*section_types(), "ratios", "int8"}
 

@@ -14,7 +14,7 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 
 from seamline.base.errors import SeamlineError
 from seamline.params.evaluate import Evaluate
-from seamline.params.loader import Params
+from seamline.params.loading.loader import Params
 from seamline.params.sweep import Range, Sweep
 from seamline.params.train import Train
 

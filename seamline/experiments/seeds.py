@@ -17,7 +17,7 @@ from seamline.evaluation.seed_limits import limit_between
 from seamline.inference.detector import Detector
 from seamline.inference.predictions import predict_split
 from seamline.params.evaluate import Evaluate
-from seamline.params.loader import Params
+from seamline.params.loading.loader import Params
 from seamline.params.rcnn import Rcnn
 from seamline.params.train import Train
 from seamline.training.finished import FINISHED, MAX_FINISHED, trainings_folder

@@ -37,7 +37,7 @@ from seamline.experiments.snapshot import (
     take_experiment,
     untracked_code,
 )
-from seamline.params.loader import Params, load_params
+from seamline.params.loading.loader import Params, load_params
 from seamline.params.pull import Pull
 from seamline.params.sweep import Sweep
 from seamline.training.trial import DIVERGED, PROGRESS, stop_file

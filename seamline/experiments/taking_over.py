@@ -16,7 +16,7 @@ from seamline.base.coco import Record
 from seamline.base.errors import SeamlineError
 from seamline.base.files import read_json, sha256_of
 from seamline.models.weights import load_weights, weights_to_family
-from seamline.params.loader import Params
+from seamline.params.loading.loader import Params
 from seamline.params.train import Train
 from seamline.report.contents import read_csv
 from seamline.training.finished import FINISHED, WEIGHTS, Training, holding, store_training

@@ -10,7 +10,7 @@ from pathlib import Path
 from seamline.base.errors import SeamlineError
 from seamline.base.process import end_with_parent
 from seamline.experiments.compute import counted_compute
-from seamline.params.loader import Params
+from seamline.params.loading.loader import Params
 from seamline.training.run import finished_training, identity_of_params
 
 

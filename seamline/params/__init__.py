@@ -1,1 +1,1 @@
-"""The sections of params.yaml, a module each, and their loader."""
+"""The sections of params.yaml, a module each; loading/ reads them."""

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from seamline.params.types import Count, Positive, Section
+from seamline.params.loading.types import Count, Positive, Section
 
 
 class Benchmark(Section):

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from seamline.params.types import Fraction, Section
+from seamline.params.loading.types import Fraction, Section
 
 
 class Convert(Section):

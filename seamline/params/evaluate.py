@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 from msgspec import Meta
 
-from seamline.params.types import Positive, Section, Seed, Text
+from seamline.params.loading.types import Positive, Section, Seed, Text
 
 
 class IouThresholds(Section):

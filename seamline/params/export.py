@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from msgspec import Meta
 
-from seamline.params.types import Count, Fraction, Section
+from seamline.params.loading.types import Count, Fraction, Section
 
 
 class Int8(Section):

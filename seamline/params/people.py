@@ -4,7 +4,7 @@ from typing import Annotated
 
 from msgspec import Meta
 
-from seamline.params.types import AtLeastZero, Count, Fraction, Section, Text
+from seamline.params.loading.types import AtLeastZero, Count, Fraction, Section, Text
 
 
 class People(Section):

@@ -6,7 +6,7 @@ from msgspec import Meta
 
 from seamline.base.splits import SPLITS
 from seamline.base.urls import gives_access
-from seamline.params.types import Section, Text
+from seamline.params.loading.types import Section, Text
 
 
 class Pull(Section):

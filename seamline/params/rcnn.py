@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from msgspec import Meta
 
-from seamline.params.types import Section, Text
+from seamline.params.loading.types import Section, Text
 
 MODELS = (
     "maskrcnn_resnet50_fpn_v2",

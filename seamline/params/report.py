@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from seamline.params.types import Section, Text
+from seamline.params.loading.types import Section, Text
 
 
 class Report(Section):

@@ -6,7 +6,7 @@ from typing import Annotated
 from msgspec import Meta
 
 from seamline.base.splits import SPLITS
-from seamline.params.types import Section, Seed, Text
+from seamline.params.loading.types import Section, Seed, Text
 
 
 class Ratios(Section):

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 from msgspec import Meta
 
-from seamline.params.types import AtLeastZero, Count, Section, Seed, Text
+from seamline.params.loading.types import AtLeastZero, Count, Section, Seed, Text
 
 
 class Subset(Section):

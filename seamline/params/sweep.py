@@ -5,8 +5,8 @@ from typing import Annotated, Any
 
 from msgspec import Meta
 
+from seamline.params.loading.types import Count, Section, Seed, Text
 from seamline.params.train import Train, trainer_arguments
-from seamline.params.types import Count, Section, Seed, Text
 
 
 class Range(Section):

@@ -9,7 +9,7 @@ from typing import Annotated, Any, ClassVar, Literal
 import msgspec
 from msgspec import Meta
 
-from seamline.params.types import AtLeastZero, Count, Fraction, Positive, Section, Seed, Text
+from seamline.params.loading.types import AtLeastZero, Count, Fraction, Positive, Section, Seed, Text
 
 # Parts of ultralytics' list of settings that matter to training a segmentation model.
 TRAINER_SECTIONS = ("Train settings", "Segmentation", "Hyperparameters")

@@ -11,7 +11,7 @@ from seamline.evaluation.seed_limits import limit_between
 from seamline.export.drops import cost_to_text, why_no_interval
 from seamline.models.model_facts import YOLO
 from seamline.params.export import Export
-from seamline.params.loader import Params
+from seamline.params.loading.loader import Params
 from seamline.params.pull import Pull
 from seamline.params.split import Split
 from seamline.params.train import Train

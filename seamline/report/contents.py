@@ -25,14 +25,14 @@ from seamline.params.benchmark import Benchmark
 from seamline.params.convert import Convert
 from seamline.params.evaluate import Evaluate
 from seamline.params.export import Export
-from seamline.params.loader import Params
+from seamline.params.loading.loader import Params
+from seamline.params.loading.types import Section
 from seamline.params.people import People
 from seamline.params.pull import Pull
 from seamline.params.report import Report
 from seamline.params.split import Split
 from seamline.params.subset import Subset
 from seamline.params.train import Train
-from seamline.params.types import Section
 from seamline.report.records import read_record
 
 # The pipeline's own sections of params.yaml, but for the report's.

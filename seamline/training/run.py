@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 
 from seamline.base.coco import Record
-from seamline.params.loader import Params
+from seamline.params.loading.loader import Params
 from seamline.params.rcnn import Rcnn, is_rcnn
 from seamline.params.train import Train
 from seamline.training.devices import device_kind

@@ -58,7 +58,7 @@ def main(arguments: Sequence[str]) -> None:
     if args.report.suffix != ".json":
         parser().error("--report names a .json file; the page is written beside it")
 
-    from seamline.params.loader import load_params
+    from seamline.params.loading.loader import load_params
 
     params = load_params()
 

@@ -37,7 +37,7 @@ def main(arguments: Sequence[str]) -> None:
     if len(set(args.seeds)) < 2 or min(args.seeds) < 0:
         parser.error("a spread needs at least two different seeds, none below 0")
 
-    from seamline.params.loader import load_params
+    from seamline.params.loading.loader import load_params
 
     params = load_params()
 

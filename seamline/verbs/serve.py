@@ -167,7 +167,7 @@ def recommended_model() -> tuple[Path, str]:
         from seamline.benchmark.recommendation import recommended
         from seamline.models.exported import model_paths
         from seamline.params.export import Export
-        from seamline.params.loader import load_params
+        from seamline.params.loading.loader import load_params
         from seamline.report.records import read_record
     except ModuleNotFoundError as error:
         raise SeamlineError(

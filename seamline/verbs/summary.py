@@ -17,7 +17,7 @@ def main(arguments: Sequence[str]) -> None:
 
     from seamline.base.processors import processor_kind
     from seamline.params.export import Export
-    from seamline.params.loader import load_params
+    from seamline.params.loading.loader import load_params
     from seamline.report.summary import reports_to_lines
 
     max_drop = load_params()[Export].int8.max_drop

@@ -52,7 +52,7 @@ def main(arguments: Sequence[str]) -> None:
     scratch = trainings_folder()
     if args.take:
         from seamline.experiments.taking_over import check_weights, take_over  # torch
-        from seamline.params.loader import load_params
+        from seamline.params.loading.loader import load_params
 
         params = load_params()
         check_weights(args.take / "best.pt", params, args.split)

@@ -21,7 +21,7 @@ from seamline.benchmark.rows import Row
 from seamline.export.drops import FEWEST, Gate, measure_drop
 from seamline.images.reading import read_image
 from seamline.params.evaluate import Evaluate
-from seamline.params.loader import load_params
+from seamline.params.loading.loader import load_params
 from stages import benchmark
 from tests.boxes import BoxDetector
 from tests.conftest import PARAMS, write_dataset

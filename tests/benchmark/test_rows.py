@@ -24,7 +24,7 @@ from seamline.benchmark.rows import (
 )
 from seamline.inference.detector import Detector
 from seamline.params.evaluate import Evaluate
-from seamline.params.loader import load_params
+from seamline.params.loading.loader import load_params
 from tests.conftest import PARAMS
 
 

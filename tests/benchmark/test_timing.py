@@ -37,7 +37,7 @@ from seamline.images.reading import read_image
 from seamline.inference.detector import Detector
 from seamline.models.engines.opening import NO_MODEL
 from seamline.params.benchmark import Benchmark
-from seamline.params.loader import load_params
+from seamline.params.loading.loader import load_params
 from stages import benchmark
 from tests.conftest import PARAMS
 from tests.untrained import Untrained, run_stage

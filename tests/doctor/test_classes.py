@@ -14,7 +14,7 @@ import yaml
 from seamline.doctor import checks
 from seamline.doctor.finding import Finding
 from seamline.ingest.layouts.recognition import category_names
-from seamline.params.loader import load_params
+from seamline.params.loading.loader import load_params
 from seamline.params.pull import Pull
 from seamline.params.subset import Subset
 from tests.conftest import Project, write_dataset

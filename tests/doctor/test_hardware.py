@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from seamline.doctor import cores, gpus, hardware
-from seamline.params.loader import load_params
+from seamline.params.loading.loader import load_params
 from seamline.params.train import Train
 from tests.conftest import PARAMS
 

@@ -22,7 +22,7 @@ from seamline.evaluation.measure import evaluate_files
 from seamline.evaluation.mistakes import RIGHT, Judged, judge, mistakes_of
 from seamline.evaluation.pictures import truth_beside_prediction
 from seamline.params.evaluate import Evaluate
-from seamline.params.loader import load_params
+from seamline.params.loading.loader import load_params
 from stages import evaluate
 from tests.boxes import BoxDetector
 from tests.conftest import PARAMS, write_dataset

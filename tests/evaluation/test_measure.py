@@ -40,7 +40,7 @@ from seamline.evaluation.pictures import truth_beside_prediction
 from seamline.images.colours import COLOURS, hex_to_bgr
 from seamline.masks.rle import mask_to_rle
 from seamline.params.evaluate import Evaluate
-from seamline.params.loader import load_params
+from seamline.params.loading.loader import load_params
 from tests.conftest import PARAMS, PROJECT, SHARED_DATA, Project, write_dataset
 from tests.dataset.test_conversion import loaded_by_ultralytics
 from tests.evaluation.test_average_precision import COCO_IOUS, noisy_results

@@ -19,7 +19,7 @@ from seamline.experiments.fairness import (
     with_setting,
     words_to_lr0,
 )
-from seamline.params.loader import Params, load_params
+from seamline.params.loading.loader import Params, load_params
 from seamline.params.rcnn import Rcnn
 from seamline.params.train import Train
 from seamline.training import rcnn, yolo

@@ -28,7 +28,7 @@ from seamline.dataset.conversion import Instance, instances_to_lines
 from seamline.experiments import families, family_trainings
 from seamline.experiments.families_page import record_to_page, work_to_text
 from seamline.experiments.family_speed import Exported
-from seamline.params.loader import Params, load_params
+from seamline.params.loading.loader import Params, load_params
 from seamline.params.train import Train
 from seamline.training.finished import MAX_FINISHED, Training, store_training
 from seamline.training.trial import DIVERGED
@@ -203,7 +203,7 @@ def test_a_learning_rate_that_diverges_is_a_trial_that_loses(
 def run_with_lr0(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lr0: float) -> None:
     params = load_params(PARAMS)
     changed = Params({**params.by_type, Train: msgspec.structs.replace(params[Train], lr0=lr0)})
-    monkeypatch.setattr("seamline.params.loader.load_params", lambda: changed)
+    monkeypatch.setattr("seamline.params.loading.loader.load_params", lambda: changed)
     run(tmp_path, YOLO, OTHER)
 
 

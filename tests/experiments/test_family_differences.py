@@ -25,7 +25,7 @@ from seamline.experiments.family_differences import (
     summaries,
 )
 from seamline.params.evaluate import Evaluate
-from seamline.params.loader import load_params
+from seamline.params.loading.loader import load_params
 from tests.conftest import PARAMS
 from tests.tiny_family import write_split
 

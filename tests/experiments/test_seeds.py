@@ -17,7 +17,7 @@ from scipy import stats
 from seamline.base.coco import Record
 from seamline.base.processors import processor_kind
 from seamline.experiments import seeds
-from seamline.params.loader import Params
+from seamline.params.loading.loader import Params
 from seamline.params.train import Train
 from seamline.training.finished import MAX_FINISHED, Training
 from seamline.verbs import seeds as verb

@@ -30,7 +30,7 @@ from seamline.experiments.sweeping import (
     free_name,
     validation_by_epoch,
 )
-from seamline.params.loader import load_params
+from seamline.params.loading.loader import load_params
 from seamline.params.sweep import Range
 from seamline.training.trial import DIVERGED, PROGRESS, stop_file, tell_progress
 from seamline.verbs import sweep

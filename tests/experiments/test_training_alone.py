@@ -13,7 +13,7 @@ import pytest
 from seamline.base.errors import SeamlineError
 from seamline.experiments import training_alone
 from seamline.experiments.training_alone import train_alone
-from seamline.params.loader import Params, load_params
+from seamline.params.loading.loader import Params, load_params
 from seamline.params.train import Train
 from tests.conftest import PARAMS, PROJECT
 

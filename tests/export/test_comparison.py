@@ -26,7 +26,7 @@ from seamline.export.gates import matched_share
 from seamline.models.engines.device import weights_on_device
 from seamline.models.model_facts import Limits, ModelFacts
 from seamline.params.evaluate import Evaluate
-from seamline.params.loader import load_params
+from seamline.params.loading.loader import load_params
 from tests.conftest import PARAMS
 from tests.untrained import Untrained
 

@@ -24,7 +24,7 @@ from seamline.models.engines.opening import NO_MODEL
 from seamline.models.engines.openvino import rt_info
 from seamline.params.evaluate import Evaluate
 from seamline.params.export import Export
-from seamline.params.loader import Params
+from seamline.params.loading.loader import Params
 from stages import export
 from tests.tiny_family import NAMES, PREPROCESSING, Tiny
 from tests.untrained import run_stage, small_params

@@ -31,7 +31,7 @@ from seamline.models.engines.opening import open_engine
 from seamline.models.letterbox import letterbox_of
 from seamline.models.model_facts import Limits, ModelFacts
 from seamline.params.evaluate import Evaluate
-from seamline.params.loader import load_params
+from seamline.params.loading.loader import load_params
 from tests.conftest import PARAMS
 from tests.models.test_yolo import near_full_frame
 from tests.tiny_family import Tiny

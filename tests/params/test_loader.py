@@ -11,8 +11,8 @@ import yaml
 from dvc.utils.hydra import apply_overrides
 
 from seamline.base.errors import SeamlineError
-from seamline.params.loader import Params, load_params, section_types
-from seamline.params.sentences import nearest_multiples
+from seamline.params.loading.loader import Params, load_params, section_types
+from seamline.params.loading.sentences import nearest_multiples
 from seamline.params.subset import Subset
 from seamline.params.train import SET_BY_SEAMLINE, Train, trainer_arguments
 from tests.conftest import PARAMS, PROJECT, merged
@@ -155,10 +155,10 @@ def test_every_key_of_every_section_is_commented_or_plain() -> None:
     assert set(DEFAULTS) == set(section_types())
 
 
-def test_every_other_module_of_params_is_shared_by_all_sections() -> None:
-    """The loader imports them all, in every stage."""
+def test_beside_the_sections_there_is_the_loading_alone() -> None:
+    """The loader imports every module, in every stage."""
     modules = {path.stem for path in (PROJECT / "seamline" / "params").glob("*.py")}
-    assert modules - set(section_types()) == {"__init__", "loader", "sentences", "types"}
+    assert modules - set(section_types()) == {"__init__"}
 
 
 def documented_changes() -> list[str]:

@@ -10,7 +10,7 @@ from seamline.evaluation.average_precision import average_precision, read_ground
 from seamline.inference.detector import Detector
 from seamline.inference.predictions import predict_split
 from seamline.params.evaluate import Evaluate
-from seamline.params.loader import load_params
+from seamline.params.loading.loader import load_params
 from seamline.params.people import People
 from seamline.people.detector import open_people
 from seamline.people.measuring import OFF, measure_people, recommended, sentence

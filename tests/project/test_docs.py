@@ -19,7 +19,7 @@ from PIL import Image
 
 from bench.verdicts import share_said
 from docs.make_parameters import page, params_to_rows
-from seamline.params.loader import load_params
+from seamline.params.loading.loader import load_params
 from tests.conftest import PARAMS, PROJECT, REPORTS, Project, merged, write_dataset
 from tests.project.test_workflows import make_targets
 from tests.s3 import Bucket

@@ -21,7 +21,7 @@ def test_a_test_that_reads_the_workspace_fails(name: str, monkeypatch: pytest.Mo
 
 
 @pytest.mark.parametrize(
-    "name", ["seamline/params/loader.py", "database", "tests/workspace/params.yaml", "params.yaml.bak"]
+    "name", ["seamline/params/loading/loader.py", "database", "tests/workspace/params.yaml", "params.yaml.bak"]
 )
 def test_code_may_be_read(name: str) -> None:
     assert not is_of_the_workspace(str(PROJECT / name))

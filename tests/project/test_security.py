@@ -39,7 +39,7 @@ from seamline.ingest.remote.web import check_secure
 from seamline.models.engines.onnx import OnnxEngine
 from seamline.models.engines.opening import open_engine
 from seamline.models.engines.openvino import OpenVinoEngine
-from seamline.params.loader import load_params
+from seamline.params.loading.loader import load_params
 from seamline.training.checkpoints import STATE, read_state
 from seamline.training.yolo_data import linked_dataset
 from tests import warm

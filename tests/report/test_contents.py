@@ -14,7 +14,7 @@ from seamline.base.errors import SeamlineError
 from seamline.base.files import write_json
 from seamline.benchmark.recommendation import EQUAL, FASTER, UNSURE
 from seamline.models.exported import model_paths
-from seamline.params.loader import Params, load_params
+from seamline.params.loading.loader import Params, load_params
 from seamline.params.pull import Pull
 from seamline.params.split import Split
 from seamline.report.cautions import cautions

@@ -108,7 +108,7 @@ def test_dependencies_contain_every_module_that_is_imported_and_none_without_one
 @pytest.mark.parametrize("stage", STAGES)
 def test_of_the_parameters_a_stage_depends_on_the_sections_that_it_reads(stage: str) -> None:
     sections = {key.partition(".")[0] for key in PIPELINE[stage]["params"]}
-    shared = {f"seamline/params/{name}.py" for name in ("loader", "sentences", "types")}
+    shared = {"seamline/params/loading"}
     found = {dep for dep in code_of(stage) if dep.startswith("seamline/params")}
     assert found == shared | {f"seamline/params/{section}.py" for section in sections}
 
@@ -222,9 +222,10 @@ def test_a_new_section_with_its_module_reruns_nothing(stand_in: Project) -> None
     """But it is checked as the others are, before any work."""
     module = stand_in.root / "seamline" / "params" / "near_duplicates.py"
     module.write_text(
-        "from seamline.params.types import Count, Section\n\n\nclass NearDuplicates(Section):\n    bits: Count\n"
+        "from seamline.params.loading.types import Count, Section\n\n\n"
+        "class NearDuplicates(Section):\n    bits: Count\n"
     )
-    load = [sys.executable, "-c", "from seamline.params.loader import load_params; load_params()"]
+    load = [sys.executable, "-c", "from seamline.params.loading.loader import load_params; load_params()"]
     assert "near_duplicates: is missing." in stand_in.run(*load, check=False).stderr
     stand_in.change({"near_duplicates": {"bits": 0}})
     assert "near_duplicates.bits: 0 is not allowed" in stand_in.run(*load, check=False).stderr

@@ -18,7 +18,7 @@ from typing import Any
 import torch
 
 from seamline.base.coco import Record
-from seamline.params.loader import Params, load_params
+from seamline.params.loading.loader import Params, load_params
 from seamline.params.rcnn import Rcnn
 from seamline.params.train import Train
 from seamline.training import checkpoints, rcnn_trainer

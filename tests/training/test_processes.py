@@ -32,7 +32,7 @@ import sys
 from pathlib import Path
 import msgspec
 from seamline.base.process import run
-from seamline.params.loader import Params
+from seamline.params.loading.loader import Params
 from seamline.params.rcnn import Rcnn
 from seamline.params.train import Train
 

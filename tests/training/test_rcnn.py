@@ -219,7 +219,7 @@ ALONE = """
 import sys
 from pathlib import Path
 import torch
-from seamline.params.loader import load_params
+from seamline.params.loading.loader import load_params
 from seamline.training.run import planned
 found = planned(load_params(Path("tests/workspace/params.yaml")), Path(sys.argv[1]), Path(sys.argv[2]))
 assert found.family == "yolo"

@@ -20,7 +20,7 @@ from seamline.base.coco import Record
 from seamline.base.errors import SeamlineError
 from seamline.models.ultralytics_patches import nothing
 from seamline.models.weights import load_weights
-from seamline.params.loader import Params, load_params
+from seamline.params.loading.loader import Params, load_params
 from seamline.params.train import Train
 from seamline.training import checkpoints, run, yolo, yolo_weights
 from seamline.training.checkpoints import STATE, State, read_state, write_state

@@ -12,7 +12,7 @@ from scipy.io import loadmat
 from seamline.base.errors import SeamlineError
 from seamline.experiments.recipes import copy_recipe
 from seamline.ingest.layouts.deepfashion2 import NAMES
-from seamline.params.loader import load_params
+from seamline.params.loading.loader import load_params
 from seamline.params.pull import Pull
 from seamline.params.train import Train
 from tests.conftest import HAS_SHARED_DATA, PARAMS, PROJECT, SHARED_DATA, code_in

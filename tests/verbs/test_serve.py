@@ -72,7 +72,7 @@ def test_without_a_model_it_says_which_package_finds_the_recommended_one(
     (tmp_path / "reports").mkdir()
     (tmp_path / "reports" / "benchmark.json").write_text("{}")
     monkeypatch.chdir(tmp_path)
-    monkeypatch.delitem(sys.modules, "seamline.params.loader", raising=False)
+    monkeypatch.delitem(sys.modules, "seamline.params.loading.loader", raising=False)
     monkeypatch.setitem(sys.modules, "yaml", None)
     with pytest.raises(SeamlineError, match=r"^seamline serve: finding .* needs yaml, .* or name a model"):
         main([])

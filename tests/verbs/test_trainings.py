@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from seamline.params.loader import load_params
+from seamline.params.loading.loader import load_params
 from seamline.training.finished import FINISHED, holding
 from seamline.verbs import trainings
 from tests.conftest import PARAMS

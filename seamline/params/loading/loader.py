@@ -1,6 +1,6 @@
 """Reads params.yaml and checks all of it, so that a mistake in `benchmark` is found before the training, not after it.
 
-A section is a module of this folder with a class of its name: `split` is split.Split. The loader looks for them
+A section is a module of params/ with a class of its name: `split` is split.Split. The loader looks for them
 instead of importing them by name: no stage depends on another stage's section, and a new one makes none rerun.
 """
 
@@ -18,8 +18,8 @@ import msgspec
 import yaml
 
 from seamline.base.errors import SeamlineError
-from seamline.params.sentences import validation_error_to_sentence
-from seamline.params.types import Section
+from seamline.params.loading.sentences import validation_error_to_sentence
+from seamline.params.loading.types import Section
 
 S = TypeVar("S", bound=Section)
 
@@ -39,7 +39,7 @@ class Params:
 def section_types() -> dict[str, type[Section]]:
     """Every section by its name in params.yaml."""
     found = {}
-    for module in pkgutil.iter_modules([str(Path(__file__).parent)]):
+    for module in pkgutil.iter_modules([str(Path(__file__).parent.parent)]):
         class_name = module.name.title().replace("_", "")
         section = getattr(import_module(f"seamline.params.{module.name}"), class_name, None)
         if isinstance(section, type) and issubclass(section, Section):

@@ -11,7 +11,7 @@ from typing import Any, get_args
 
 import msgspec
 
-from seamline.params.types import Section
+from seamline.params.loading.types import Section
 
 # A few lines of YAML can say a list of a billion items, by naming others.
 SHORT = reprlib.Repr()
