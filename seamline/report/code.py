@@ -20,7 +20,8 @@ CODE = (
     "architectures",
     *(f"stages/{name}.py" for name in STAGES),
     *(f"seamline/{name}" for name in ROOMS),
-    *(f"seamline/params/{name}.py" for name in ("loader", "sentences", "types", "people", "rcnn", *STAGES)),
+    "seamline/params/loading",
+    *(f"seamline/params/{name}.py" for name in ("people", "rcnn", *STAGES)),
 )
 CODE_SUFFIXES = {".html", ".md", ".py", ".yaml"}
 
