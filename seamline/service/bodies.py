@@ -14,6 +14,7 @@ from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 
 from seamline.images.reading import Image
+from seamline.params.loading.sentences import WORDS, plain_words
 from seamline.service.admission import Admission
 from seamline.service.problems import Problem
 from seamline.service.requests import ClientGone
@@ -29,6 +30,7 @@ GRACE_SECONDS = 5
 MOST_OBJECTS, MOST_COMMAS = 4000, 20_000
 ALLOWED = {"masks": "rle, polygon, png or none", "confidence": "a number from 0 to 1"}
 ALLOWED |= dict.fromkeys(("embed", "attributes"), "true or false")
+JSON_WORDS = {**WORDS, "object": "object", "array": "array"}  # as whoever writes JSON knows them
 FORMS = "multipart/form-data, application/json, image/... or application/octet-stream"
 
 
@@ -142,8 +144,28 @@ def option_error(values: Mapping[str, Any], error: str) -> str:
         return f"{path[1]}: has to be {ALLOWED[path[1]]}, not {str(values[path[1]])[:SHOWN]!r}."
     unknown = next((name for name in values if name not in Options.__struct_fields__), None)
     if unknown is None:
-        return f"The options cannot be used: {error[:SHOWN]}."
+        return f"The options cannot be used: {plain_error(error)}."
     return f"There is no option {unknown[:SHOWN]!r}; there are masks, confidence and classes."
+
+
+def json_error(body: bytes, error: str) -> str:
+    """A sentence about what msgspec does not take in /v1/predict's JSON."""
+    path = re.search(r"`\$\.(\w+)", error)
+    if path and path[1] in ALLOWED:
+        return option_error(msgspec.json.decode(body), error)
+    return f"The JSON is not as /openapi.json describes it: {plain_error(error)}."
+
+
+def plain_error(error: str) -> str:
+    """msgspec's "Expected `str`, got `int` - at `$.images[0].name`" in plain words, the field first."""
+    text, _, path = error.partition(" - at ")
+    where = path.strip("`").removeprefix("$").removeprefix(".")
+    if unknown := re.search(r"unknown field `(.*)`", text):
+        text = f"there is no field {unknown[1]!r}"
+    elif missing := re.search(r"missing required field `(.*)`", text):
+        text = f"the field {missing[1]!r} is missing"
+    said = plain_words(text, JSON_WORDS)
+    return (f"{where}: {said}" if where else said)[:SHOWN]
 
 
 def check_parts(data: bytes, sign: bytes, most: int) -> None:
@@ -158,7 +180,7 @@ def json_to_asked(body: bytes) -> Asked:
     try:
         asked = msgspec.json.decode(body, type=PredictJson)
     except msgspec.ValidationError as error:
-        raise Problem(422, f"The JSON is not as /openapi.json describes it: {str(error)[:SHOWN]}.") from None
+        raise Problem(422, json_error(body, str(error))) from None
     except (msgspec.DecodeError, RecursionError, ValueError) as error:
         raise Problem(400, f"The body is not JSON: {str(error)[:SHOWN]}.") from None
     if (asked.image is None) == (asked.images is None):

@@ -22,7 +22,16 @@ from msgspec import Meta, Raw
 from seamline import __version__
 from seamline.images.reading import Image
 from seamline.service.answers import records_to_json
-from seamline.service.bodies import MOST_COMMAS, MOST_OBJECTS, SHOWN, Photo, base64_to_bytes, check_parts
+from seamline.service.bodies import (
+    MOST_COMMAS,
+    MOST_OBJECTS,
+    SHOWN,
+    Photo,
+    base64_to_bytes,
+    check_parts,
+    option_error,
+    plain_error,
+)
 from seamline.service.problems import Problem
 from seamline.service.schemas import ModelAbout, Options
 from seamline.service.settings import Settings
@@ -159,7 +168,7 @@ def decoded(data: bytes | Raw, kind: type[T], name: str) -> T:
     try:
         return msgspec.json.decode(data, type=kind)
     except msgspec.ValidationError as error:
-        raise bad(f"{name} cannot be used: {str(error)[:SHOWN]}") from None
+        raise bad(f"{name} cannot be used: {plain_error(str(error))}") from None
     except (msgspec.DecodeError, RecursionError, ValueError) as error:
         raise bad(f"{name} cannot be read as JSON: {str(error)[:SHOWN]}") from None
 
@@ -185,7 +194,7 @@ def parameters_to_options(parameters: dict[str, Any]) -> Options:
     try:
         return msgspec.convert(given, Options)
     except msgspec.ValidationError as error:
-        raise bad(f"The request's parameters cannot be used: {str(error)[:SHOWN]}") from None
+        raise Problem(400, option_error(given, str(error))) from None
 
 
 def wanted_outputs(asked: list[Output] | None, in_binary: bool, options: Options, model: ModelAbout) -> dict[str, bool]:

@@ -15,13 +15,12 @@ import cv2
 import msgspec
 import uvicorn
 
-from seamline.base.errors import SeamlineError, counted
+from seamline.base.errors import counted
 from seamline.people.detector import AnyDetector
 from seamline.service.about import about
 from seamline.service.admission import Admission
 from seamline.service.app import App
-from seamline.service.hosts import is_loopback
-from seamline.service.keys import Keys, read_keys
+from seamline.service.listening import BACKLOG, Address
 from seamline.service.protocol import REFUSED, limited_protocol
 from seamline.service.serving import Server
 from seamline.service.settings import Settings
@@ -31,7 +30,6 @@ if TYPE_CHECKING:
 
 LOG = logging.getLogger("seamline.service")
 IDLE_SECONDS = 75  # longer than proxies keep a connection without a request, so that they end it and not we
-BACKLOG = 2048  # connections that the system keeps until they are accepted
 ACCEPTED_AT_ONCE = 100
 FILES_BESIDE_CONNECTIONS = 200 + 3 * ACCEPTED_AT_ONCE  # as many are open before those that are too many are cut
 
@@ -69,35 +67,18 @@ class Stopping(uvicorn.Server):
 
 
 def serve_detector(
-    model: Path,
-    detector: AnyDetector,
-    settings: Settings,
-    host: str,
-    port: int,
-    keys_file: Path | None,
-    without_keys: bool,
-    source: str | None,
+    model: Path, detector: AnyDetector, settings: Settings, address: Address, source: str | None
 ) -> None:
-    """Serve until SIGTERM or SIGINT.
-
-    Raises:
-        SeamlineError: when the address is taken or not this machine's, or a public one has no keys.
-    """
-    keys = None if keys_file is None else Keys(read_keys(keys_file))
-    if keys is None and not (without_keys or is_loopback(host)):
-        raise SeamlineError(
-            f"--host {host}: others could reach the service and none would need a key; name a file of keys with "
-            "--keys, or say --no-keys where something in front of it decides who may ask."
-        )
-    listening = listen(host, port)
+    """Serve until SIGTERM or SIGINT."""
     quiet_log()
     settings = within_open_files(settings)
     server = Server(detector, Admission(settings))
     server.warm()
-    app = App(server, about(detector, model, settings, source), keys, is_loopback(host), url_fetcher(settings))
+    own = about(detector, model, settings, source)
+    app = App(server, own, address.keys, address.is_local, url_fetcher(settings))
     stopping = app_to_server(app)
     try:
-        asyncio.run(stopping.serve(sockets=[listening]))
+        asyncio.run(stopping.serve(sockets=[address.listening]))
     finally:
         server.close()
     if stopping.unanswered:
@@ -143,29 +124,6 @@ def app_to_server(app: App) -> Stopping:
         backlog=ACCEPTED_AT_ONCE,
     )
     return Stopping(config, app)
-
-
-def listen(host: str, port: int) -> socket.socket:
-    """A socket at the address, before anything that takes long.
-
-    Raises:
-        SeamlineError: when that cannot be.
-    """
-    try:
-        [(family, _, _, _, address), *_] = socket.getaddrinfo(
-            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        )
-        # With its protocol named: asyncio then sends each write at once, where TCP would wait for the one before it.
-        listening = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
-        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listening.bind(address)
-        listening.listen(BACKLOG)  # who connects before the model is open waits, and is not refused
-    except OSError as error:
-        raise SeamlineError(
-            f"{host}:{port}: cannot be listened at ({error.strerror}); --host and --port name another address."
-        ) from None
-    listening.setblocking(False)
-    return listening
 
 
 def within_open_files(settings: Settings) -> Settings:

@@ -26,6 +26,7 @@ from seamline.people.options import add_people_options, check_people_options, wi
 if TYPE_CHECKING:
     from seamline.inference.detector import Detector
     from seamline.people.detector import AnyDetector
+    from seamline.service.listening import Address
 
 MEGABYTE = 2**20
 
@@ -91,8 +92,10 @@ def main(arguments: Sequence[str]) -> None:
 
     limit_arenas()
     from seamline.inference.detector import Detector
+    from seamline.service.listening import open_address
 
     model, precision = (args.model, args.precision) if args.model else recommended_model()
+    address = open_address(args.host, args.port, args.keys, args.no_keys)
     with Detector(
         model,
         args.confidence,
@@ -105,7 +108,7 @@ def main(arguments: Sequence[str]) -> None:
         compiling.start()  # while the server is imported, which takes a third of a second
         try:
             with with_people(garments, args) as detector:
-                serve(model, detector, args)
+                serve(model, detector, address, args)
         finally:
             compiling.join()
 
@@ -132,7 +135,7 @@ def compile_ahead(detector: "Detector") -> None:
         detector.engine.callers  # noqa: B018
 
 
-def serve(model: Path, detector: "AnyDetector", args: argparse.Namespace) -> None:
+def serve(model: Path, detector: "AnyDetector", address: "Address", args: argparse.Namespace) -> None:
     try:
         from seamline.service.running import serve_detector
         from seamline.service.settings import Settings
@@ -149,7 +152,7 @@ def serve(model: Path, detector: "AnyDetector", args: argparse.Namespace) -> Non
         hosts=tuple(args.allow_host),
         access_log=args.access_log,
     )
-    serve_detector(model, detector, settings, args.host, args.port, args.keys, args.no_keys, args.source)
+    serve_detector(model, detector, settings, address, args.source)
 
 
 def recommended_model() -> tuple[Path, str]:

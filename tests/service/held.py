@@ -18,7 +18,8 @@ from seamline.models.detections import Detections
 from seamline.service.admission import Admission
 from seamline.service.app import App
 from seamline.service.keys import Keys
-from seamline.service.running import Stopping, app_to_server, listen
+from seamline.service.listening import listen
+from seamline.service.running import Stopping, app_to_server
 from seamline.service.schemas import About, LimitsAbout, ModelAbout
 from seamline.service.serving import Server
 from seamline.service.settings import Settings

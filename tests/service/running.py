@@ -15,7 +15,8 @@ from seamline.service.admission import Admission
 from seamline.service.app import App
 from seamline.service.fetching import Fetcher
 from seamline.service.keys import Keys
-from seamline.service.running import app_to_server, listen
+from seamline.service.listening import listen
+from seamline.service.running import app_to_server
 from seamline.service.serving import Server
 from seamline.service.settings import Settings
 

@@ -23,6 +23,7 @@ from seamline.service import admission, bodies, protocol, requests, running
 from seamline.service.admission import Admission
 from seamline.service.hosts import check_host
 from seamline.service.keys import Keys
+from seamline.service.listening import BACKLOG
 from seamline.service.problems import Problem
 from seamline.service.settings import MEGABYTE, Settings
 from tests.service.held import BROKEN, FAILING, Held, held, until
@@ -563,7 +564,7 @@ class TestConnections:
             [listening] = service.server.servers[0].sockets
             information = listening.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 104)
             longest = int(Path("/proc/sys/net/core/somaxconn").read_text())
-            assert struct.unpack_from("I", information, 28) == (min(running.BACKLOG, longest),)  # tcpi_sacked
+            assert struct.unpack_from("I", information, 28) == (min(BACKLOG, longest),)  # tcpi_sacked
 
     def test_of_a_client_that_goes_are_counted_and_logged_as_that(self, caplog: pytest.LogCaptureFixture) -> None:
         caplog.set_level("INFO", "seamline.service")

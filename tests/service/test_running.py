@@ -145,8 +145,15 @@ class TestRefusals:
             "error: --host 0.0.0.0: others could reach the service and none would need a key; name a file of keys"
         )
 
+    def test_what_is_wrong_with_address_and_keys_before_a_model_is_opened(self, tmp_path: Path) -> None:
+        (tmp_path / "keys.txt").write_text("short")
+        assert "the key in line 1 cannot be used" in self.refused(
+            tmp_path / "none", "--keys", str(tmp_path / "keys.txt")
+        )
+        assert "others could reach the service" in self.refused(tmp_path / "none", "--host", "0.0.0.0", "--port", "0")
+
     def test_an_address_that_is_taken(self, model: Path) -> None:
-        from seamline.service.running import listen
+        from seamline.service.listening import listen
 
         with listen("127.0.0.1", 0) as taken:
             taken.listen()

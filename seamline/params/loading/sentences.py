@@ -82,11 +82,11 @@ def refused_item(keys: Sequence[str], values: Any, file: type[Section]) -> tuple
     raise AssertionError(f"{keys}: every item of it is allowed by itself")
 
 
-def plain_words(text: str) -> str:
+def plain_words(text: str, words: Mapping[str, str] = WORDS) -> str:
     """ "Expected `object | array`, got `str`" as "expected mapping or list, got text"."""
 
     def worded(quoted: re.Match[str]) -> str:
-        return " or ".join(WORDS.get(word, word) for word in quoted[1].split(" | "))
+        return " or ".join(words.get(word, word) for word in quoted[1].split(" | "))
 
     plain = re.sub(r"`([^`]*)`", worded, text)
     return plain[:1].lower() + plain[1:]
