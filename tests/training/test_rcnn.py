@@ -132,7 +132,7 @@ def test_a_model_of_boxes_is_evaluated_by_its_boxes_alone(
     assert {path.name for path in (tmp_path / "out").iterdir()} == {"val_box.json", "test_box.json"}
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_a_few_photos_are_learned_by_heart(tmp_path: Path) -> None:
     """Ellipses and rectangles of four photos, which are val as well."""
     rng = np.random.default_rng(0)
