@@ -24,7 +24,6 @@ from seamline.params.people import People
 from seamline.people.crops import Place, boxes_to_places, most_prominent_first, person_class
 from seamline.people.merging import NOBODY, merge
 
-
 MOST_GARMENTS = 100  # in a photo, as evaluate.max_detections has it by default, or more where the garments' has
 
 

@@ -5,8 +5,8 @@ run twice; the latest three interrupted ones stay too, to be resumed. `--clear` 
 `dvc repro -f train` really trains (`make clear-trainings`).
 
 `--take FOLDER` stores weights that an earlier version of Seamline has trained, as the training of params.yaml: then
-`dvc repro` uses them and trains nothing. Data, parameters, torch and the family's own library have to be the same, so that
-only the code differs. reports/train/summary.json says "taken_over" from then on.
+`dvc repro` uses them and trains nothing. Data, parameters, torch and the family's own library have to be the same, so
+that only the code differs. reports/train/summary.json says "taken_over" from then on.
 
 Example: seamline trainings --take models/train
 """

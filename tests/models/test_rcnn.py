@@ -103,7 +103,9 @@ def test_a_models_limits_are_its_networks_and_never_wider(mask_rcnn: UntrainedRc
     architecture = mask_rcnn.architecture
     _, facts = rcnn.load_module(mask_rcnn.weights, "cpu")
     assert (facts.nms_iou, facts.max_detections) == (architecture.nms_iou, architecture.detections)
-    assert rcnn.limits_within(facts, Limits(0.1, 0.7, 100)) == Limits(0.1, architecture.nms_iou, architecture.detections)
+    assert rcnn.limits_within(facts, Limits(0.1, 0.7, 100)) == Limits(
+        0.1, architecture.nms_iou, architecture.detections
+    )
     assert rcnn.limits_within(facts, Limits(0.1, 0.3, 2)) == Limits(0.1, 0.3, 2)
 
 

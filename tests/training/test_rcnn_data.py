@@ -203,7 +203,9 @@ def test_the_hash_of_the_data_changes_with_photos_and_masks_and_not_with_yolo_la
 def test_a_photo_that_is_missing_is_one_sentence(data: tuple[Path, Path], tmp_path: Path) -> None:
     shutil.copytree(data[1] / "images", tmp_path / "images")
     (tmp_path / "images" / "08.png").unlink()
-    with pytest.raises(SeamlineError, match=r"images/08\.png: is missing, which \S+/val\.json names; run stage convert"):
+    with pytest.raises(
+        SeamlineError, match=r"images/08\.png: is missing, which \S+/val\.json names; run stage convert"
+    ):
         data_sha256(data[0], tmp_path / "images")
 
 
