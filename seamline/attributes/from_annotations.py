@@ -128,7 +128,7 @@ def value_of(record: Record, one: Vocabulary, oddities: Oddities) -> str | None:
 
 def split_of_photos(folder: Path) -> Mapping[str, str]:
     """The pipeline's split of each photo, by its file_name."""
-    found = {}
+    found: dict[str, str] = {}
     for split in SPLITS:
         found |= {path.name: split for path in images_of_split(folder / f"{split}.json", Path())}
     return found

@@ -71,7 +71,7 @@ def collect(folder: Path, params: Attributes) -> Collected:
         print(f"{table.name}: {note}")
     photos = [one.relative_to(folder).as_posix() for one in files_below(folder, PHOTOS)]
     if not photos:
-        raise SeamlineError(f"attributes.source: has no photos beside {table.name}; they end in .jpg, .png and the like.")
+        raise SeamlineError(f"attributes.source: has no photos beside {table.name}; their names end in .jpg, .png ...")
     oddities = Oddities()
     file_column = file_column_of(table, params.file_column, photos)
     vocabularies = vocabularies_of(table, params, file_column)
@@ -80,7 +80,7 @@ def collect(folder: Path, params: Attributes) -> Collected:
     for name in sorted(set(photos) - of_photo.keys()):
         oddities.add(WITHOUT_ROW, name=name)
     said = {name: together(name, of_photo[name], table.name, oddities) for name in sorted(of_photo)}
-    garments = []
+    garments: list[Garment] = []
     for name, one in without_copies(usable_photos(folder, said, oddities), said, table.name, oddities).items():
         if any(value is not None for value in one.values.values()):
             number = len(garments) + 1
@@ -107,8 +107,8 @@ def csv_of(folder: Path, name: str | None) -> Path:
         raise SeamlineError(f"attributes.csv: {name!r} is not in the source; CSV files in it: {others}.")
     if not found:
         raise SeamlineError(
-            "attributes.source: has no CSV file (.csv, .tsv) with the attributes of its photos, and no annotations.json "
-            "with annotations as pull makes it."
+            "attributes.source: has no CSV file (.csv, .tsv) with attributes of its photos, and no annotations.json "
+            "that pull has made."
         )
     if len(found) > 1:
         listed = some([one.relative_to(folder).as_posix() for one in found])
@@ -179,7 +179,7 @@ def is_free_text(table: Table, one: Vocabulary) -> bool:
     at = column_of(table, one.field)
     count = len({row.cells[at] for row in table.rows})
     if count > MOST_VALUES:
-        print(f"{table.name}: the column {shown(one.field)} has {count} values, and is left out; attributes.labels names some")
+        print(f"{table.name}: the column {shown(one.field)} has {count} values, and is left out (attributes.labels)")
     return count > MOST_VALUES
 
 
@@ -239,8 +239,8 @@ def rows_of_photos(
             oddities.add(WITHOUT_PHOTO, row.row, row.name)
     if not found:
         raise SeamlineError(
-            f"{table}: none of its {counted(len(rows), 'row')} names a photo of the source, such as {shown(photos[0])}; "
-            f"the first row names {shown(rows[0].name) if rows else 'none'} (attributes.file_column)."
+            f"{table}: none of its {counted(len(rows), 'row')} names a photo of the source, such as {shown(photos[0])};"
+            f" the first one names {shown(rows[0].name) if rows else 'none'} (attributes.file_column)."
         )
     return {path: sorted(own, key=lambda row: row.row) for path, own in found.items()}
 
@@ -272,9 +272,7 @@ def without_copies(
     }
 
 
-def together(
-    name: str, rows: Sequence[Labelled], table: str, oddities: Oddities, are_rows: bool = True
-) -> Labelled:
+def together(name: str, rows: Sequence[Labelled], table: str, oddities: Oddities, are_rows: bool = True) -> Labelled:
     """What the rows of a photo say together; of an attribute on which two disagree, nothing.
 
     Args:
@@ -312,7 +310,7 @@ def split_together(table: str, rows: Sequence[Labelled]) -> str | None:
     if len(said) > 1:
         one, other = list(said.values())[:2]
         raise SeamlineError(
-            f"{table}: rows {one.row} and {other.row} put one photo, {shown(one.name)}, into the splits {one.split} and "
-            f"{other.split}."
+            f"{table}: rows {one.row} and {other.row} put one photo, {shown(one.name)}, into the splits {one.split} "
+            f"and {other.split}."
         )
     return next(iter(said), None)

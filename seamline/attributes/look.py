@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from itertools import combinations
 from pathlib import Path
@@ -15,6 +16,7 @@ from seamline.base.files import write_csv, write_json
 from seamline.base.splits import SPLITS
 from seamline.charts.attributes import cooccurrence_chart, counts_chart, values_sheet
 
+PLAIN = re.compile(r"[a-z][a-z0-9_-]{0,40}")
 CHARTED_ATTRIBUTES = 6  # co-occurrence and contact sheets of more would fill pages; tables have them all
 PHOTOS_A_VALUE = 10
 
@@ -44,7 +46,13 @@ def said_of(
         **of_splits,
         "garments_with_every_value": sum(count == len(attributes) for count in observed),
         "oddities": found.oddities.counts(),
+        "contact_sheets": sheet_names(list(attributes)[:CHARTED_ATTRIBUTES]),
     }
+
+
+def sheet_names(names: Sequence[str]) -> dict[str, str]:
+    """The file of each attribute's contact sheet; of a name that is not a plain one, its number."""
+    return {name: f"contact_{name if PLAIN.fullmatch(name) else number}.jpg" for number, name in enumerate(names, 1)}
 
 
 def counts_of(garments: Sequence[Garment], name: str, values: Sequence[str]) -> Record:
@@ -80,7 +88,9 @@ def write_look(
         ),
     )
     counts_chart(counts, out / "counts.png")
-    pairs = [(one, other, together(found.garments, one, other, attributes)) for one, other in combinations(attributes, 2)]
+    pairs = [
+        (one, other, together(found.garments, one, other, attributes)) for one, other in combinations(attributes, 2)
+    ]
     write_csv(
         out / "cooccurrence.csv",
         ("attribute", "value", "other_attribute", "other_value", "garments"),
@@ -95,14 +105,12 @@ def write_look(
     shown = [pair for pair in pairs if pair[0] in charted and pair[1] in charted]
     if shown:
         cooccurrence_chart(shown, attributes, out / "cooccurrence.png")
-    for number, name in enumerate(charted, 1):
+    for name, file in said["contact_sheets"].items():
         examples = {value: examples_of(found.garments, photos, name, value) for value in attributes[name]}
-        values_sheet(name, examples, out / f"contact_{number}.jpg")
+        values_sheet(name, examples, out / file)
 
 
-def together(
-    garments: Sequence[Garment], one: str, other: str, attributes: Mapping[str, Sequence[str]]
-) -> np.ndarray:
+def together(garments: Sequence[Garment], one: str, other: str, attributes: Mapping[str, Sequence[str]]) -> np.ndarray:
     """How many garments have each pair of values; (values of one, values of the other)."""
     table = np.zeros((len(attributes[one]), len(attributes[other])), dtype=np.int64)
     for garment in garments:

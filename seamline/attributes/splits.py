@@ -117,9 +117,8 @@ def learnable(
         if not own:
             left_out[name] = "no garment has a value of it"
         elif len(trained) < 2:
-            left_out[name] = f"all garments of train that have a value have the same one ({', '.join(map(str, trained))})"
-            if not trained:
-                left_out[name] = "no garment of train has a value of it"
+            alone = f"every garment of train that has a value has the same one ({', '.join(map(str, trained))})"
+            left_out[name] = alone if trained else "no garment of train has a value of it"
         else:
             good[name] = list(own)
     return good, left_out

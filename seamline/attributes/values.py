@@ -7,7 +7,7 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from seamline.attributes.csv_tables import shown
-from seamline.base.errors import SeamlineError, some
+from seamline.base.errors import SeamlineError
 from seamline.base.escaping import FORMULA, has_control_character
 from seamline.dataset.groups import has_value
 from seamline.params.attributes import Label
@@ -49,9 +49,8 @@ def cell_to_value(cell: object, vocabulary: Vocabulary, where: str) -> str | Non
         return None
     if vocabulary.values is not None:
         raise SeamlineError(
-            f"{where}: {vocabulary.field} has the value {shown(code)}, which attributes.labels.{vocabulary.name}.values "
-            f"does not name; allowed are {some(list(vocabulary.values))}, and for a missing value those of "
-            "attributes.missing."
+            f"{where}: {vocabulary.field} has the value {shown(code)}, and attributes.labels.{vocabulary.name}.values "
+            f"does not name it; allowed are {', '.join(vocabulary.values)}, and what attributes.missing lists."
         )
     if reason := odd_name(code):
         raise SeamlineError(
@@ -84,7 +83,7 @@ def check_names(labels: Mapping[str, Label]) -> None:
     for name, label in labels.items():
         for word in (name, *(value for value in (label.values or {}).values() if value is not None)):
             if reason := odd_name(word):
-                raise SeamlineError(f"attributes.labels.{shown(name)}: the name {shown(word)} {reason}; choose another.")
+                raise SeamlineError(f"attributes.labels: the name {shown(word)} {reason}; choose another.")
 
 
 def listed_values(values: Sequence[Any], vocabulary: Vocabulary) -> tuple[str | None, list[str]]:

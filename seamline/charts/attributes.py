@@ -11,9 +11,8 @@ import numpy.typing as npt
 from matplotlib.patches import Patch
 
 from seamline.base.coco import Record
-from seamline.base.splits import SPLITS
 from seamline.charts.contact_sheet import shrunk
-from seamline.charts.dataset import SPLIT_COLOURS, headed, split_patches, stacked_bars
+from seamline.charts.dataset import headed, split_patches, stacked_bars
 from seamline.charts.style import panel_grid, plain_axes, save, subplots
 from seamline.images.lettering import shortened
 from seamline.images.reading import read_image
@@ -28,7 +27,10 @@ def counts_chart(counts: Mapping[str, Record], path: Path) -> None:
     """A bar for each value of each attribute, by split, and a grey one for garments without a value."""
     rows: list[tuple[str, list[int], bool]] = []
     for name, one in counts.items():
-        values = [(f"{shortened(name, 20)}: {shortened(value, 20)}", list(row.values()), False) for value, row in one["values"].items()]
+        values = [
+            (f"{shortened(name, 20)}: {shortened(value, 20)}", list(row.values()), False)
+            for value, row in one["values"].items()
+        ]
         rows += [*values, (f"{shortened(name, 20)}: missing", list(one["missing_by_split"].values()), True)]
     rows = rows[:CHARTED_VALUES]
     figure, axes = subplots(figsize=(8, 0.7 + 0.26 * len(rows)))
@@ -46,7 +48,9 @@ def counts_chart(counts: Mapping[str, Record], path: Path) -> None:
     axes.set_axisbelow(True)
     axes.grid(axis="y", visible=False)
     axes.tick_params(axis="y", length=0)
-    headed(axes, "Garments with each value", [*split_patches(), Patch(color=MISSING_COLOUR, label="missing")])
+    headed(
+        axes, "Garments with each value", [*split_patches(), Patch(color=MISSING_COLOUR, label="missing")], columns=4
+    )
     save(figure, path)
 
 
@@ -58,7 +62,9 @@ def cooccurrence_chart(
     rows = -(-len(pairs) // columns)
     longest = max(len(values) for values in attributes.values())
     side = min(max(2.4, 0.5 * longest), 6)
-    figure, axes = subplots(rows, columns, figsize=(columns * (side + 1), rows * (side + 0.9)), squeeze=False, layout="constrained")
+    figure, axes = subplots(
+        rows, columns, figsize=(columns * (side + 1), rows * (side + 0.9)), squeeze=False, layout="constrained"
+    )
     for panel in axes.flat:
         panel.set_axis_off()
     for panel, (one, other, table) in zip(axes.flat, pairs, strict=False):
@@ -69,7 +75,9 @@ def cooccurrence_chart(
             for row, column in np.ndindex(table.shape):
                 colour = "white" if shares[row, column] > 0.6 else "black"
                 panel.text(column, row, f"{table[row, column]:,}", ha="center", va="center", color=colour, fontsize=8)
-        panel.set_xticks(range(table.shape[1]), [shortened(name, 16) for name in attributes[other]], rotation=60, fontsize=8)
+        panel.set_xticks(
+            range(table.shape[1]), [shortened(name, 16) for name in attributes[other]], rotation=60, fontsize=8
+        )
         panel.set_yticks(range(table.shape[0]), [shortened(name, 16) for name in attributes[one]], fontsize=8)
         panel.set_title(f"{shortened(one, 20)} and {shortened(other, 20)}", fontsize=9)
         panel.tick_params(length=0)
@@ -85,7 +93,7 @@ def values_sheet(name: str, examples: Mapping[str, Sequence[Path]], path: Path) 
     for row, (value, photos) in enumerate(shown.items()):
         for column, photo in enumerate(photos):
             panel = panels[row * columns + column]
-            panel.set_anchor("N")
+            panel.set_anchor("NW")
             panel.imshow(shrunk(read_image(photo))[:, :, ::-1])
             if not column:
                 panel.set_title(shortened(value, 24), fontsize=9, loc="left")
