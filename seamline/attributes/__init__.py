@@ -1,0 +1,1 @@
+"""Attributes of garments: data, heads, losses with missing labels, calibration, evaluation, exports."""
