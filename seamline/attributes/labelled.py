@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import hashlib
 from pathlib import Path
 from typing import NamedTuple
 
@@ -12,7 +11,7 @@ import numpy.typing as npt
 
 from seamline.base.coco import Record
 from seamline.base.errors import SeamlineError
-from seamline.base.files import read_json, sha256_of
+from seamline.base.files import read_json
 from seamline.base.parallel import in_threads
 from seamline.base.splits import SPLITS
 from seamline.images.reading import Image, read_image
@@ -22,8 +21,8 @@ MISSING = -1  # the label of a garment whose value nobody knows
 ABOUT, TABLE, PHOTOS = "attributes.json", "garments.csv", "photos"
 
 
-class Garment(NamedTuple):
-    """One garment, whose photo has been cut out already."""
+class Example(NamedTuple):
+    """One garment, which has been cut out of its photo already."""
 
     id: str
     photo: Path  # what was cut out
@@ -36,7 +35,7 @@ class Garment(NamedTuple):
 class Labelled(NamedTuple):
     attributes: dict[str, list[str]]  # {}: there are none, for the reason in `about`
     about: Record  # attributes.json
-    splits: dict[str, list[Garment]]
+    splits: dict[str, list[Example]]
 
 
 def read_labelled(folder: Path) -> Labelled:
@@ -48,30 +47,30 @@ def read_labelled(folder: Path) -> Labelled:
     if not isinstance(about, dict) or not isinstance(about.get("attributes"), dict):
         raise SeamlineError(f"{folder / ABOUT}: lacks attributes; the attributes stage makes it.")
     attributes: dict[str, list[str]] = about["attributes"]
-    splits: dict[str, list[Garment]] = {name: [] for name in SPLITS}
+    splits: dict[str, list[Example]] = {name: [] for name in SPLITS}
     if not attributes:
         return Labelled(attributes, about, splits)
     path = folder / TABLE
     try:
         with path.open(newline="", encoding="utf-8") as stream:
             for row in csv.DictReader(stream):
-                splits[row["split"]].append(row_to_garment(row, attributes, folder / PHOTOS))
+                splits[row["split"]].append(row_to_example(row, attributes, folder / PHOTOS))
     except FileNotFoundError:
         raise SeamlineError(f"{path}: there is no such file; the attributes stage makes it.") from None
     except (KeyError, ValueError, UnicodeDecodeError) as error:
         raise SeamlineError(f"{path}: is not the attributes stage's table ({error}).") from None
-    for name, garments in splits.items():
-        if not garments:
+    for name, examples in splits.items():
+        if not examples:
             raise SeamlineError(f"{path}: has no garment in {name}; give more photos or other ratios of the splits.")
     return Labelled(attributes, about, splits)
 
 
-def row_to_garment(row: dict[str, str], attributes: dict[str, list[str]], photos: Path) -> Garment:
+def row_to_example(row: dict[str, str], attributes: dict[str, list[str]], photos: Path) -> Example:
     """Raises KeyError for a column that is missing, ValueError for a value that the attribute does not have."""
     sides = [row[side] for side in ("x1", "y1", "x2", "y2")]
     box = (float(sides[0]), float(sides[1]), float(sides[2]), float(sides[3])) if sides[0] else None
     labels = tuple(values.index(row[name]) if row[name] else MISSING for name, values in attributes.items())
-    return Garment(row["id"], photo_of(photos, row["id"]), row["file_name"], row["group"], box, labels)
+    return Example(row["id"], photo_of(photos, row["id"]), row["file_name"], row["group"], box, labels)
 
 
 def photo_of(photos: Path, garment: str) -> Path:
@@ -82,24 +81,17 @@ def photo_of(photos: Path, garment: str) -> Path:
     raise ValueError(f"there is no photo of {garment!r} in {photos}")
 
 
-def labels_of(garments: list[Garment]) -> Ints:
+def labels_of(examples: list[Example]) -> Ints:
     """(garments, attributes): index of each value, or MISSING."""
-    return np.array([garment.labels for garment in garments], np.int64)
+    return np.array([one.labels for one in examples], np.int64)
 
 
-def groups_of(garments: list[Garment]) -> Ints:
+def groups_of(examples: list[Example]) -> Ints:
     """(garments,): the number of each one's group."""
-    return np.unique([garment.group for garment in garments], return_inverse=True)[1].astype(np.int64)
+    return np.unique([one.group for one in examples], return_inverse=True)[1].astype(np.int64)
 
 
-def images_of(garments: list[Garment]) -> list[Image]:
+def images_of(examples: list[Example]) -> list[Image]:
     """What was cut out of the photos, BGR."""
-    return list(in_threads(read_image, [garment.photo for garment in garments]))
+    return list(in_threads(read_image, [one.photo for one in examples]))
 
-
-def data_sha256(folder: Path, labelled: Labelled) -> str:
-    """One hash of all that training and evaluation read of a folder, wherever it lies."""
-    paths = [garment.photo for name in SPLITS for garment in labelled.splits[name]]
-    hashes = in_threads(sha256_of, paths)
-    lines = [sha256_of(folder / ABOUT), sha256_of(folder / TABLE), *hashes]
-    return hashlib.sha256("\n".join(lines).encode()).hexdigest()

@@ -22,7 +22,7 @@ from tqdm import tqdm
 
 from seamline.attributes.augmenting import augmented
 from seamline.attributes.backbones import Backbone, freeze_up_to, start_from
-from seamline.attributes.labelled import Garment, Ints, images_of, labels_of
+from seamline.attributes.labelled import Example, Ints, images_of, labels_of
 from seamline.attributes.losses import Balance, masked_cross_entropy
 from seamline.attributes.measures import mean_macro_f1
 from seamline.attributes.network import build_network, weights_to_write
@@ -47,8 +47,8 @@ class Start(NamedTuple):
 
     params: Classify
     attributes: dict[str, list[str]]
-    train: list[Garment]
-    val: list[Garment]
+    train: list[Example]
+    val: list[Example]
     weights: Path | None  # of the backbone; None: random
     device: str  # cpu or cuda
 
@@ -251,9 +251,9 @@ class Trainer:
         return int(np.random.SeedSequence((self.params.seed, epoch)).generate_state(1)[0])
 
 
-def squares_of(garments: list[Garment], imgsz: int, backbone: Backbone) -> list[Image]:
+def squares_of(examples: list[Example], imgsz: int, backbone: Backbone) -> list[Image]:
     """Garments as the model's input, still BGR from 0 to 255."""
-    return [to_square(image, imgsz, "pad", "bilinear", backbone.mean) for image in images_of(garments)]
+    return [to_square(image, imgsz, "pad", "bilinear", backbone.mean) for image in images_of(examples)]
 
 
 def in_parts(squares: list[Image]) -> list[list[Image]]:

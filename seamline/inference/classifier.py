@@ -73,7 +73,7 @@ class AttributeClassifier:
         facts = self.facts
         return self._named(
             [
-                cut_out(image, box, mask, facts.margin, facts.background, facts.mean)
+                cut_out(image, box, mask, facts.margin, facts.background)  # "mean" as where it was trained
                 for box, mask in zip(found.boxes, masks, strict=True)
             ]
         )
