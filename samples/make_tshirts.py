@@ -1,9 +1,9 @@
-"""Draw Seamline's second sample: some 700 pictures of T-shirts with a CSV of their attributes, in one zip.
+"""Draw Seamline's second sample: some 760 pictures of T-shirts with a CSV of their attributes, in one zip.
 
-It has the form of a student project's data: a folder of photos that a T-shirt fills, and attributes.csv with the columns
-filename, neck, sleeve_length and pattern, whose values are codes. `#N/A` is a value that nobody gave, about every third.
-As in real ones, rows are repeated, some contradict each other, some name a photo that is not there, some photos have no
-row, one photo is damaged, and some were saved twice under two names.
+It has the form of a student project's data: a folder of photos that a T-shirt fills, and attributes.csv with the
+columns filename, neck, sleeve_length and pattern, whose values are codes. `#N/A` is a value that nobody gave, about
+every third. As in real ones, rows are repeated, some contradict each other, some name a photo that is not there, some
+photos have no row, one photo is damaged, and some were saved twice under two names.
 
 What a T-shirt is was drawn, never written: the attributes are shapes, in two styles (painted and inked), laid flat,
 hung or worn, from skewed cameras, in colours that have nothing to do with them, with folds, noise and things in front.
@@ -55,7 +55,6 @@ from samples.make_garments import (
     contrast,
     darker,
     ellipse,
-    mirrored,
     noise,
     paint,
     pick,
@@ -72,14 +71,15 @@ MISSING = "#N/A"
 # Value, its code and how many T-shirts have it, of the SHIRTS.
 Values = tuple[tuple[str, int, int], ...]
 ATTRIBUTES: dict[str, Values] = {
-    "neck": (("round", 0, 250), ("v", 1, 200), ("collar", 2, 150), ("high", 3, 80)),
-    "sleeve_length": (("sleeveless", 0, 110), ("short", 1, 280), ("elbow", 2, 90), ("long", 3, 200)),
-    "pattern": (("solid", 0, 170), ("striped", 1, 190), ("checked", 2, 120), ("dotted", 3, 80), ("printed", 4, 120)),
+    "neck": (("round", 0, 270), ("v", 1, 215), ("collar", 2, 160), ("high", 3, 95)),
+    "sleeve_length": (("sleeveless", 0, 120), ("short", 1, 300), ("elbow", 2, 105), ("long", 3, 215)),
+    "pattern": (("solid", 0, 180), ("striped", 1, 200), ("checked", 2, 130), ("dotted", 3, 95), ("printed", 4, 135)),
 }
-SHIRTS = 680
+SHIRTS = 740
 # Photos saved a second time under another name: the same bytes, or a little brighter and smaller.
 COPIES, RESAVED = 6, 18
-REPEATED_ROWS, CONTRADICTIONS, ROWS_WITHOUT_PHOTO, PHOTOS_WITHOUT_ROW = 60, 14, 17, 9
+REPEATED_ROWS, CONTRADICTIONS, COMPLETIONS = 54, 14, 8
+ROWS_WITHOUT_PHOTO, PHOTOS_WITHOUT_ROW = 17, 9
 
 INK = (46, 40, 38)
 PAPERS = _bgr("f6f2e8", "ffffff", "e8eef2", "f2e6e0", "e4efe2", "30343c", "4a3c48", "d8c8a8", "7f93a8", "b86a5c")
@@ -175,14 +175,22 @@ def shirt_shapes(rng: Rng, shirt: Shirt) -> list[Shape]:
     shapes += neck_shapes(rng, shirt, skin)
     if g.sleeve > 0:  # the armhole's seam
         for side, arm in zip((1, -1), shirt.arms, strict=True):
-            seam: Poly = [(side * (shirt.shoulder - 3), shirt.drop), (side * (shirt.chest - 6), 52), (side * shirt.chest, 82)]
+            seam: Poly = [
+                (side * (shirt.shoulder - 3), shirt.drop),
+                (side * (shirt.chest - 6), 52),
+                (side * shirt.chest, 82),
+            ]
             shapes += [line(shirt, seam, 2.6, 90 if arm[0][0] > 0 else 80)]
     shapes += folds(rng, shirt)
     if shirt.values["pattern"] == "printed":
         shapes += print_shapes(rng, shirt)
     elif rng.random() < 0.2:  # a pocket, which is not a pattern
         x, y = float(rng.choice([-1, 1])) * shirt.chest * 0.45, float(rng.uniform(72, 86))
-        shapes += [line(shirt, [(x - 15, y), (x - 15, y + 30), (x, y + 36), (x + 15, y + 30), (x + 15, y), (x - 15, y)], 3, 110)]
+        shapes += [
+            line(
+                shirt, [(x - 15, y), (x - 15, y + 30), (x, y + 36), (x + 15, y + 30), (x + 15, y), (x - 15, y)], 3, 110
+            )
+        ]
     hem: Poly = [(-shirt.hem_width, g.hem - 10), (0, g.hem - 6), (shirt.hem_width, g.hem - 10)]
     shapes += [line(shirt, hem, 2.6, 80)]
     return shapes + in_front(rng, shirt, skin, hair)
@@ -224,7 +232,9 @@ def neck_depth(shirt: Shirt) -> float:
 def line(shirt: Shirt, points: Poly, width: float, opacity: int) -> Shape:
     """A line on the T-shirt: a soft shadow where it is painted, ink where it is inked."""
     colour = INK if shirt.inked else BLACK
-    return Shape(stroke(points, width), colour, 1, depth=0, opacity=min(opacity * 2, FULL) if shirt.inked else opacity, clip=True)
+    return Shape(
+        stroke(points, width), colour, 1, depth=0, opacity=min(opacity * 2, FULL) if shirt.inked else opacity, clip=True
+    )
 
 
 def contour(shirt: Shirt, outline: Poly) -> list[Shape]:
@@ -241,7 +251,11 @@ def sleeve_shapes(rng: Rng, shirt: Shirt, arm: tuple[Point, Point, Point]) -> li
         return []
     wide = 22 + g.ease * 0.8
     end = between(start, elbow, g.sleeve * 2) if g.sleeve <= 0.5 else between(elbow, wrist, g.sleeve * 2 - 1)
-    parts = [(start, end, wide + 3, wide)] if g.sleeve <= 0.5 else [(start, elbow, wide + 3, wide - 3), (elbow, end, wide - 3, wide - 8)]
+    parts = (
+        [(start, end, wide + 3, wide)]
+        if g.sleeve <= 0.5
+        else [(start, elbow, wide + 3, wide - 3), (elbow, end, wide - 3, wide - 8)]
+    )
     plain = {"pattern": "solid"} if g.pattern == "dots" and rng.random() < 0.2 else {}
     shapes: list[Shape] = []
     inks: list[Shape] = []
@@ -276,9 +290,20 @@ def neck_shapes(rng: Rng, shirt: Shirt, skin: Colour) -> list[Shape]:
         return rib(shirt, [(-n - 2, -1), (0, depth + 3), (n + 2, -1)], trim)
     if g.neck == "high":
         top = -float(rng.uniform(20, 34))
-        tube_: Poly = [(-n * 0.86, top), (-n * 0.86, top), (0, top - 5), (n * 0.86, top), (n * 0.86, top), (n * 1.05, 5), (n * 1.05, 5), (0, 15)]
+        tube_: Poly = [
+            (-n * 0.86, top),
+            (-n * 0.86, top),
+            (0, top - 5),
+            (n * 0.86, top),
+            (n * 0.86, top),
+            (n * 1.05, 5),
+            (n * 1.05, 5),
+            (0, 15),
+        ]
         outline = smooth([*tube_, (-n * 1.05, 5), (-n * 1.05, 5)])
-        shapes = [cloth(g, [outline], depth=0 if shirt.inked else 150, pattern="solid" if rng.random() < 0.5 else g.pattern)]
+        shapes = [
+            cloth(g, [outline], depth=0 if shirt.inked else 150, pattern="solid" if rng.random() < 0.5 else g.pattern)
+        ]
         shapes += contour(shirt, outline)
         return [*shapes, line(shirt, [(-n, top * 0.4), (0, top * 0.4 + 6), (n, top * 0.4)], 3, 90)]
     return collar_shapes(rng, shirt)
@@ -293,7 +318,10 @@ def smooth_open(points: Poly) -> Poly:
 def rib(shirt: Shirt, bow: Poly, trim: Colour) -> list[Shape]:
     """The band along a neckline."""
     edge = Shape(stroke(bow, 9), trim, 1, depth=0, opacity=FULL if shirt.inked else 150, clip=True)
-    return [edge, *([Shape(stroke(bow, shirt.ink_width * 0.8), INK, depth=0)] if shirt.inked else [line(shirt, bow, 3, 70)])]
+    return [
+        edge,
+        *([Shape(stroke(bow, shirt.ink_width * 0.8), INK, depth=0)] if shirt.inked else [line(shirt, bow, 3, 70)]),
+    ]
 
 
 def collar_shapes(rng: Rng, shirt: Shirt) -> list[Shape]:
@@ -305,12 +333,29 @@ def collar_shapes(rng: Rng, shirt: Shirt) -> list[Shape]:
     placket = box(-7, 10, 7, end)
     shapes = [Shape([placket], plain, 1, depth=0, clip=True)]
     shapes += [line(shirt, [*placket, placket[0]], 2.4, 100)]
-    shapes += [Shape([ellipse(0, y, 3.2, 3.2)], WHITE if sum(plain) < 380 else INK, 1, depth=0, clip=True) for y in (long + 8, end - 12)]
+    shapes += [
+        Shape([ellipse(0, y, 3.2, 3.2)], WHITE if sum(plain) < 380 else INK, 1, depth=0, clip=True)
+        for y in (long + 8, end - 12)
+    ]
     for side in (-1, 1):
-        flap: Poly = [(side * 2, 14), (side * n * 0.8, -12), (side * (n + 9), 2), (side * (n + 3), long), (side * (n + 3), long), (side * 14, long * 0.86)]
+        flap: Poly = [
+            (side * 2, 14),
+            (side * n * 0.8, -12),
+            (side * (n + 9), 2),
+            (side * (n + 3), long),
+            (side * (n + 3), long),
+            (side * 14, long * 0.86),
+        ]
         shapes += [Shape([flap], plain, 1, depth=0 if shirt.inked else 170)]
         ink = shirt.ink_width * 0.8 if shirt.inked else 2.6
-        shapes += [Shape(stroke([*flap, flap[0]], ink), INK if shirt.inked else BLACK, depth=0, opacity=FULL if shirt.inked else 90)]
+        shapes += [
+            Shape(
+                stroke([*flap, flap[0]], ink),
+                INK if shirt.inked else BLACK,
+                depth=0,
+                opacity=FULL if shirt.inked else 90,
+            )
+        ]
     return shapes
 
 
@@ -328,7 +373,14 @@ def folds(rng: Rng, shirt: Shirt) -> list[Shape]:
         else:
             light = bool(rng.random() < 0.4)
             shapes.append(
-                Shape(stroke(smooth_open(bow), float(rng.uniform(4, 9))), WHITE if light else BLACK, 1, depth=0, opacity=int(rng.integers(28, 60)), clip=True)
+                Shape(
+                    stroke(smooth_open(bow), float(rng.uniform(4, 9))),
+                    WHITE if light else BLACK,
+                    1,
+                    depth=0,
+                    opacity=int(rng.integers(28, 60)),
+                    clip=True,
+                )
             )
     return shapes
 
@@ -346,15 +398,45 @@ def print_shapes(rng: Rng, shirt: Shirt) -> list[Shape]:
     elif kind == "ring":
         found = [([ellipse(0, y, size, size)], colour), ([ellipse(0, y, size * 0.55, size * 0.55)], second)]
     elif kind == "bolt":
-        found = [([[(-4, y - size), (size * 0.5, y - size), (6, y - 8), (size * 0.6, y - 8), (-size * 0.4, y + size), (-2, y + 6), (-size * 0.55, y + 6)]], colour)]
+        found = [
+            (
+                [
+                    [
+                        (-4, y - size),
+                        (size * 0.5, y - size),
+                        (6, y - 8),
+                        (size * 0.6, y - 8),
+                        (-size * 0.4, y + size),
+                        (-2, y + 6),
+                        (-size * 0.55, y + 6),
+                    ]
+                ],
+                colour,
+            )
+        ]
     elif kind == "face":
         eyes = [ellipse(side * size * 0.36, y - size * 0.2, 5, 6) for side in (-1, 1)]
         mouth = stroke([(-size * 0.45, y + size * 0.25), (0, y + size * 0.5), (size * 0.45, y + size * 0.25)], 5)
-        found = [([ellipse(0, y, size, size * 0.95)], colour), (eyes, shirt.garment.colour), (mouth, shirt.garment.colour)]
+        found = [
+            ([ellipse(0, y, size, size * 0.95)], colour),
+            (eyes, shirt.garment.colour),
+            (mouth, shirt.garment.colour),
+        ]
     elif kind == "mountain":
         found = [
             ([ellipse(size * 0.4, y - size * 0.5, size * 0.35, size * 0.35)], second),
-            ([[(-size, y + size * 0.7), (-size * 0.3, y - size * 0.5), (size * 0.1, y + size * 0.1), (size * 0.45, y - size * 0.2), (size, y + size * 0.7)]], colour),
+            (
+                [
+                    [
+                        (-size, y + size * 0.7),
+                        (-size * 0.3, y - size * 0.5),
+                        (size * 0.1, y + size * 0.1),
+                        (size * 0.45, y - size * 0.2),
+                        (size, y + size * 0.7),
+                    ]
+                ],
+                colour,
+            ),
         ]
     else:
         found = []
@@ -376,15 +458,28 @@ def behind(rng: Rng, shirt: Shirt, skin: Colour, hair: Colour) -> list[Shape]:
     depth = 0 if shirt.inked else 110
     inside = Shape([ellipse(0, 2, n + 1, 9)], darker(g.colour), depth=0)
     if shirt.presented == "worn":
-        shapes = [Shape([smooth([(-44, -130), (44, -130), (62, 70), (-62, 70)])], hair, depth=depth)] if rng.random() < 0.3 else []
+        shapes = (
+            [Shape([smooth([(-44, -130), (44, -130), (62, 70), (-62, 70)])], hair, depth=depth)]
+            if rng.random() < 0.3
+            else []
+        )
         for start, elbow, wrist in shirt.arms:
             hand = between(elbow, wrist, 1.13)
             limbs = [tube(start, elbow, 19, 16), tube(elbow, hand, 16, 13)]
-            shapes += [shape for limb in limbs for shape in contour(shirt, limb)] + [Shape([limb], skin, depth=depth) for limb in limbs]
+            shapes += [shape for limb in limbs for shape in contour(shirt, limb)] + [
+                Shape([limb], skin, depth=depth) for limb in limbs
+            ]
         neck = tube((0, 30), (0, -60), n * 0.72, n * 0.66)
         chest = ellipse(0, 30, n + 4, 58)
         face = ellipse(0, -92, 40, 54)
-        return [*shapes, Shape([chest], skin, depth=0), *contour(shirt, neck), Shape([neck], skin, depth=depth), *contour(shirt, face), Shape([face], skin, depth=depth)]
+        return [
+            *shapes,
+            Shape([chest], skin, depth=0),
+            *contour(shirt, neck),
+            Shape([neck], skin, depth=depth),
+            *contour(shirt, face),
+            Shape([face], skin, depth=depth),
+        ]
     if shirt.presented == "hanger":
         metal = pick(rng, _bgr("5a606a", "b08a5a", "e8e8e8", "2a2a2e"))
         rod: Poly = [(0, -66), (13, -57), (0, -44), (0, -14)]
@@ -405,21 +500,50 @@ def in_front(rng: Rng, shirt: Shirt, skin: Colour, hair: Colour) -> list[Shape]:
         return [Shape(polys, colour, depth=depth)]
     if kind == "lanyard":
         cords = stroke([(-25, 0), (0, 104)], 4) + stroke([(25, 0), (0, 104)], 4)
-        return [Shape(cords, colour, depth=0), Shape([box(-13, 104, 13, 138)], WHITE, depth=depth), Shape([box(-8, 112, 8, 124)], colour, depth=0)]
+        return [
+            Shape(cords, colour, depth=0),
+            Shape([box(-13, 104, 13, 138)], WHITE, depth=depth),
+            Shape([box(-8, 112, 8, 124)], colour, depth=0),
+        ]
     if kind == "tag":
         x, y = side * float(rng.uniform(24, 58)), float(rng.uniform(70, hem - 20))
-        return [Shape([ellipse(x, y, 20, 20)], colour, depth=0), Shape([box(x - 12, y - 4, x + 12, y + 4)], WHITE, depth=0)]
+        return [
+            Shape([ellipse(x, y, 20, 20)], colour, depth=0),
+            Shape([box(x - 12, y - 4, x + 12, y + 4)], WHITE, depth=0),
+        ]
     if kind == "plant":
         x, y = side * float(rng.uniform(50, 90)), hem + 26
         tips = [(x - side * 50, y - 96), (x - side * 20, y - 120), (x + side * 22, y - 104), (x - side * 74, y - 50)]
-        return [Shape([smooth([(x - 8, y), tip, tip, (x + 16, y)])], (60, 118 + 16 * k, 52), depth=depth) for k, tip in enumerate(tips)]
+        return [
+            Shape([smooth([(x - 8, y), tip, tip, (x + 16, y)])], (60, 118 + 16 * k, 52), depth=depth)
+            for k, tip in enumerate(tips)
+        ]
     if kind == "phone" and shirt.presented == "worn":
         x, y = side * float(rng.uniform(10, 40)), float(rng.uniform(128, 160))
         arm = tube((side * 120, y + 50), (x + side * 12, y + 6), 18, 13)
-        return [*contour(shirt, arm), Shape([arm], skin, depth=depth), Shape([box(x - 13, y - 30, x + 13, y + 18)], (36, 34, 34), depth=depth)]
+        return [
+            *contour(shirt, arm),
+            Shape([arm], skin, depth=depth),
+            Shape([box(x - 13, y - 30, x + 13, y + 18)], (36, 34, 34), depth=depth),
+        ]
     if kind == "locks" and shirt.presented == "worn":
         return [
-            Shape([smooth([(one * 26, -120), (one * 48, -90), (one * 60, 20), (one * 46, 96), (one * 34, 50), (one * 38, -40)])], hair, depth=depth)
+            Shape(
+                [
+                    smooth(
+                        [
+                            (one * 26, -120),
+                            (one * 48, -90),
+                            (one * 60, 20),
+                            (one * 46, 96),
+                            (one * 34, 50),
+                            (one * 38, -40),
+                        ]
+                    )
+                ],
+                hair,
+                depth=depth,
+            )
             for one in (-1, 1)
         ]
     return []
@@ -435,7 +559,12 @@ def make_photo(number: int, values: dict[str, str]) -> Image:
     shapes = shirt_shapes(rng, shirt)
     width, height = pick(rng, SIZES)
     camera = framing(rng, shapes, width, height)
-    picture = paint(Scene(shapes, [shirt.garment], [1], [0], (0, 0, 0, 0)), camera, ground(rng, shirt, width, height), noise(rng, height, width, 9, 0 if shirt.inked else 30)).picture
+    picture = paint(
+        Scene(shapes, [shirt.garment], [1], [0], (0, 0, 0, 0)),
+        camera,
+        ground(rng, shirt, width, height),
+        noise(rng, height, width, 9, 0 if shirt.inked else 30),
+    ).picture
     return developed(rng, picture, shirt.inked)
 
 
@@ -455,28 +584,34 @@ def framing(rng: Rng, shapes: list[Shape], width: int, height: int) -> Camera:
 
 def ground(rng: Rng, shirt: Shirt, width: int, height: int) -> Image:
     """A wall or table behind what is painted, paper behind what is inked; seldom of the T-shirt's tone."""
-    options = [jittered(rng, pick(rng, PAPERS)) if shirt.inked else jittered(rng, _bgr(pick(rng, BACKDROPS)[1])[0]) for _ in range(3)]
+    options = [
+        jittered(rng, pick(rng, PAPERS)) if shirt.inked else jittered(rng, _bgr(pick(rng, BACKDROPS)[1])[0])
+        for _ in range(3)
+    ]
     base = max(options, key=lambda one: min(contrast(one, shirt.garment.colour), 80))
     if not shirt.inked:
         kind = pick(rng, BACKDROPS)[0]
         wall = backdrop(rng, kind, base, side=240)
         y, x = int(rng.integers(0, 240 - height)), int(rng.integers(0, 240 - width))
-        return wall[y : y + height, x : x + width]
+        return np.ascontiguousarray(wall[y : y + height, x : x + width])
     tone = noise(rng, height, width, 20, 16)
-    return np.clip(np.array(base, np.int32) + tone[:, :, None], 0, 255).astype(np.uint8)
+    return np.asarray(np.clip(np.array(base, np.int32) + tone[:, :, None], 0, 255), np.uint8)
 
 
 def developed(rng: Rng, picture: Image, inked: bool) -> Image:
     """Light from one side, contrast, colour cast, blur or grain."""
     height, width = picture.shape[:2]
     y, x = np.mgrid[0:height, 0:width].astype(np.int32)
-    slope = int(rng.integers(-40, 41)) * (x - width // 2) // width + int(rng.integers(-40, 41)) * (y - height // 2) // height
+    slope = (
+        int(rng.integers(-40, 41)) * (x - width // 2) // width
+        + int(rng.integers(-40, 41)) * (y - height // 2) // height
+    )
     gain, lift, cast = int(rng.integers(200, 286)), int(rng.integers(-20, 21)), rng.integers(-10, 11, 3)
     soft = cv2.GaussianBlur(picture, (3, 3), 0) if rng.random() < 0.3 else picture
     strength = int(rng.integers(2, 7 if inked else 9))
     grain = rng.integers(-strength, strength + 1, (height, width)).astype(np.int32)
     graded = ((soft.astype(np.int32) - 128) * gain >> 8) + 128 + lift + cast + (slope + grain)[:, :, None]
-    return np.clip(graded, 0, 255).astype(np.uint8)
+    return np.asarray(np.clip(graded, 0, 255), np.uint8)
 
 
 def to_jpeg(picture: Image, quality: int = JPEG_QUALITY) -> bytes:
@@ -511,7 +646,9 @@ def make_files() -> tuple[dict[str, bytes], list[tuple[str, dict[str, str]]]]:
         smaller = cv2.resize(pictures[index], None, fx=0.9, fy=0.9, interpolation=cv2.INTER_AREA)
         photos.append((to_jpeg(cv2.add(smaller, np.full_like(smaller, 6)), 46), shown[index]))
     numbers = rng.permutation(2 * len(photos))[: len(photos) + 1] + 1000
-    ordered = [(f"{number}.jpg", *photos[int(at)]) for number, at in zip(numbers, rng.permutation(len(photos)), strict=False)]
+    ordered = [
+        (f"{number}.jpg", *photos[int(at)]) for number, at in zip(numbers, rng.permutation(len(photos)), strict=False)
+    ]
     files = {name: data for name, data, _ in ordered}
     damaged = f"{numbers[-1]}.jpg"
     files[damaged] = ordered[0][1][:700]
@@ -530,17 +667,26 @@ def make_rows(shown: list[tuple[str, dict[str, str]]], complete: bool) -> list[l
     rows = [[name, *(codes[key][word] for key, word in values.items())] for name, values in shown]
     rows = [rows[int(k)] for k in rng.permutation(len(rows))][PHOTOS_WITHOUT_ROW:]
     forgotten = [[bool(rng.random() < 0.36) for _ in ATTRIBUTES] for _ in rows]
-    rows += [[f"{9000 + k}.jpg", *(str(int(rng.integers(0, 3))) for _ in ATTRIBUTES)] for k in range(ROWS_WITHOUT_PHOTO)]
+    rows += [
+        [f"{9000 + k}.jpg", *(str(int(rng.integers(0, 3))) for _ in ATTRIBUTES)] for k in range(ROWS_WITHOUT_PHOTO)
+    ]
     forgotten += [[False] * len(ATTRIBUTES)] * ROWS_WITHOUT_PHOTO
     if not complete:
-        rows = [[row[0], *(MISSING if gone else code for code, gone in zip(row[1:], lost, strict=True))] for row, lost in zip(rows, forgotten, strict=True)]
-    chosen = rng.choice(len(rows) - ROWS_WITHOUT_PHOTO, REPEATED_ROWS + CONTRADICTIONS, replace=False)
-    again = [list(rows[index]) for index in chosen]
-    for row in again[REPEATED_ROWS:]:
-        column = 1 + int(rng.integers(len(ATTRIBUTES)))
-        others = [code for code in list(codes.values())[column - 1].values() if code != row[column]]
-        row[column] = pick(rng, others) if row[column] != MISSING else MISSING
-    rows += again
+        rows = [
+            [row[0], *(MISSING if gone else code for code, gone in zip(row[1:], lost, strict=True))]
+            for row, lost in zip(rows, forgotten, strict=True)
+        ]
+    said = [at for at, row in enumerate(rows[:-ROWS_WITHOUT_PHOTO]) if row.count(MISSING) < len(ATTRIBUTES)]
+    chosen = [int(at) for at in rng.permutation(said)[: REPEATED_ROWS + CONTRADICTIONS + COMPLETIONS]]
+    for number, at in enumerate(chosen):
+        again = list(rows[at])
+        column = pick(rng, [column for column in range(1, len(again)) if again[column] != MISSING])
+        if number < CONTRADICTIONS:
+            others = list(codes[list(ATTRIBUTES)[column - 1]].values())
+            again[column] = pick(rng, [code for code in others if code != again[column]])
+        elif number < CONTRADICTIONS + COMPLETIONS and not complete:
+            rows[at] = [*again[:column], MISSING, *again[column + 1 :]]
+        rows.append(again)
     return [rows[int(k)] for k in rng.permutation(len(rows))]
 
 

@@ -1,1 +1,1 @@
-"""Attributes of garments: data, heads, losses with missing labels, calibration, evaluation, exports."""
+"""Attributes of garments: their labels read from a CSV or from annotations, looked at, and learned."""
