@@ -12,12 +12,12 @@ from torch import Tensor, nn
 from torchvision import models as zoo
 
 from seamline.base.errors import SeamlineError
-from seamline.models.rcnn_backbones import LITE0, LITE0_EPS, LITE0_MEAN, LITE0_STD, lite0_features, norm_layer, pointwise
+from seamline.models.lite0 import LITE0_HEAD, is_counter, lite0_file, lite0_layers, load_in_order
+from seamline.models.rcnn_backbones import LITE0_MEAN, LITE0_STD
 from seamline.training.finished import project_around, weights_folder
-from seamline.training.rcnn_pretrained import is_counter, lite0_file, load_in_order, read_weights, torchvision_file
+from seamline.training.rcnn_pretrained import read_weights, torchvision_file
 
 LITE0_NAME, TIMM = "efficientnet_lite0", "timm/"
-LITE0_CHANNELS = 1280  # of the layer that its ImageNet weights end with
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 Triple = tuple[float, float, float]
 
@@ -36,10 +36,7 @@ def build_backbone(name: str) -> Backbone:
         SeamlineError: when there is none of this name, or timm is not installed.
     """
     if name == LITE0_NAME:
-        norm = norm_layer(False, LITE0_EPS)
-        last = pointwise(LITE0[-1].channels, LITE0_CHANNELS, norm, nn.ReLU6)
-        module = nn.Sequential(*lite0_features(norm), last, nn.AdaptiveAvgPool2d(1), nn.Flatten())
-        return Backbone(module, LITE0_CHANNELS, (LITE0_MEAN,) * 3, (LITE0_STD,) * 3)
+        return Backbone(lite0_layers(), LITE0_HEAD, (LITE0_MEAN,) * 3, (LITE0_STD,) * 3)
     if name.startswith(TIMM):
         return timm_backbone(name.removeprefix(TIMM))
     return torchvision_backbone(name)

