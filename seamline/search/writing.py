@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
@@ -85,3 +85,16 @@ def write_header(stream: IO[bytes], count: int, dimension: int) -> None:
     """numpy's, which leaves room for a larger count."""
     facts = {"descr": np.lib.format.dtype_to_descr(np.dtype(np.float16)), "fortran_order": False}
     np.lib.format.write_array_header_1_0(stream, {**facts, "shape": (count, dimension)})
+
+
+def placeless(entries: Iterable[Entry], unusable: list[tuple[str, str]]) -> Iterator[Entry]:
+    """Entries without the stamps of their files, so that a catalogue's bytes are the same wherever it is made.
+
+    Args:
+        unusable: gets the names of photos that cannot be used, and why.
+    """
+    for entry in entries:
+        entry.stamp = ""
+        if entry.reason:
+            unusable.append((entry.name, entry.reason))
+        yield entry
