@@ -172,6 +172,23 @@ def index_of_files(header: Sequence[str], file_column: str | None, path: Path) -
     return found[0]
 
 
+def joined(listings: Sequence[Listing]) -> Listing:
+    """Several listings as one; a photo that is in two of them has the values of both, the later ones where both have any."""
+    columns = list(dict.fromkeys(name for listing in listings for name in listing.columns))
+    found: dict[str, Listed] = {}
+    for listing in listings:
+        places = [columns.index(name) for name in listing.columns]
+        for one in listing.photos:
+            before = found.get(one.photo.key)
+            values = list(before.values) if before else [None] * len(columns)
+            for place, value in zip(places, one.values, strict=True):
+                values[place] = value
+            found[one.photo.key] = (before or one)._replace(values=values)
+    passed_over = sum((listing.passed_over for listing in listings), Counter[tuple[str, str]]())
+    oddities = [oddity for listing in listings for oddity in listing.oddities]
+    return Listing(list(found.values()), check_columns(columns, "the tables"), oddities, passed_over)
+
+
 def lines_to_listing(
     lines: Iterator[tuple[int, list[str]]], index: int, columns: list[str], path: Path, remote: Remote
 ) -> Listing:
