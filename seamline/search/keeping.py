@@ -21,7 +21,7 @@ from seamline.photos.journal import Journal
 from seamline.search.building import Tools, listed_to_entries, open_journal, run_key
 from seamline.search.catalogue import opened
 from seamline.search.entries import Entry
-from seamline.search.facts import FACTS, FILES, TABLE, VECTORS, CatalogueFacts, check_embedder
+from seamline.search.catalogue_facts import FACTS, FILES, TABLE, VECTORS, CatalogueFacts, check_embedder
 from seamline.search.sources import Listed, Listing
 from seamline.search.table import Table, check_columns
 from seamline.search.vectors import Stored
@@ -39,9 +39,7 @@ class Added(NamedTuple):
     facts: CatalogueFacts
 
 
-def add(
-    folder: Path, listing: Listing, tools: Tools, detector_sha256: str, hnsw_from: int | None
-) -> Added:
+def add(folder: Path, listing: Listing, tools: Tools, detector_sha256: str, hnsw_from: int | None) -> Added:
     """Add photos to a catalogue, or make one; photos that are there with the same bytes are not looked at again.
 
     Raises:
@@ -114,13 +112,13 @@ def all_entries(
     unusable: list[tuple[str, str]],
 ) -> Iterator[Entry]:
     """What stays, in its order and with the values that are new, then what is added; fills `unusable`."""
-    places = [columns.index(name) for name in own_columns]
+    positions = [columns.index(name) for name in own_columns]
     replaced = {one.photo.key for one in missing}
 
     def with_values(entry: Entry, values: Sequence[str | None]) -> Entry:
         entry.values = [*entry.values, *[None] * (len(columns) - len(entry.values))]
-        for place, value in zip(places, values, strict=bool(values)):
-            entry.values[place] = value
+        for position, value in zip(positions, values, strict=bool(values)):
+            entry.values[position] = value
         return entry
 
     if before is not None:
@@ -142,7 +140,7 @@ def merged_columns(before: Sequence[str], new: Sequence[str]) -> list[str]:
 
 
 def stamps_of(table: Table) -> dict[str, str]:
-    return dict(table.all("SELECT key, stamp FROM photos"))  # type: ignore[arg-type]
+    return dict(table.all("SELECT key, stamp FROM photos"))
 
 
 def tools_to_makers(tools: Tools, detector_sha256: str, hnsw_from: int | None) -> Makers:
@@ -180,8 +178,8 @@ def check_own(folder: Path) -> None:
     """
     if folder.is_symlink() or is_dvcs(folder):
         raise SeamlineError(
-            f"{folder}: is an output of DVC, and its files are links into DVC's cache; seamline catalogue add makes one "
-            "of your own in another folder."
+            f"{folder}: is an output of DVC, and its files are links into DVC's cache; seamline catalogue add makes one of "
+            "your own in another folder."
         )
     check_out(folder, FILES)
 
