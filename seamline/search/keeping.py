@@ -20,8 +20,8 @@ from seamline.base.files import check_out, temporary_beside
 from seamline.photos.journal import Journal
 from seamline.search.building import Tools, listed_to_entries, open_journal, run_key
 from seamline.search.catalogue import opened
-from seamline.search.entries import Entry
 from seamline.search.catalogue_facts import FACTS, FILES, TABLE, VECTORS, CatalogueFacts, check_embedder
+from seamline.search.entries import Entry
 from seamline.search.sources import Listed, Listing
 from seamline.search.table import Table, check_columns
 from seamline.search.vectors import Stored
@@ -47,11 +47,15 @@ def add(folder: Path, listing: Listing, tools: Tools, detector_sha256: str, hnsw
     """
     check_own(folder)
     makers = tools_to_makers(tools, detector_sha256, hnsw_from)
-    with open_journal(temporary_beside(folder, "unfinished"), folder, run_key(tools, detector_sha256)) as journal:
+    with (
+        open_journal(temporary_beside(folder, "unfinished"), folder, run_key(tools, detector_sha256)) as journal,
+        contextlib.ExitStack() as stack,
+    ):
         before = opened(folder) if (folder / FACTS).exists() else None
         if before is None:
             columns, there, missing = listing.columns, {}, listing.photos
         else:
+            stack.callback(before[2].close)
             check_makers(before[0], makers, folder)
             columns = merged_columns(before[0].columns, listing.columns)
             stamps = stamps_of(before[2])
@@ -63,8 +67,6 @@ def add(folder: Path, listing: Listing, tools: Tools, detector_sha256: str, hnsw
         facts = write_catalogue(folder, entries, columns, makers)
     known = {} if before is None else stamps
     changed = sum(one.photo.key in known for one in missing)
-    if before is not None:
-        before[2].close()
     return Added(len(missing) - changed - len(unusable), changed, len(there), unusable, facts)
 
 

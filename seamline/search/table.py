@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
+import os
 import sqlite3
 import threading
 from collections.abc import Collection, Iterable, Iterator, Sequence
@@ -40,6 +43,17 @@ class Counts(NamedTuple):
     photos_twice: int
 
 
+@contextlib.contextmanager
+def full_disk_said() -> Iterator[None]:
+    """SQLite's word for a full disk as the system's own."""
+    try:
+        yield
+    except sqlite3.OperationalError as error:
+        if getattr(error, "sqlite_errorcode", None) not in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_WRITE):
+            raise
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)) from None
+
+
 class TableWriter:
     """Writes a new table in one transaction; the same entries in the same order give the same bytes."""
 
@@ -56,7 +70,15 @@ class TableWriter:
         self._columns = len(columns)
 
     def add(self, entry: Entry) -> None:
-        """Rows of its garments follow those before."""
+        """Rows of its garments follow those before.
+
+        Raises:
+            OSError: when the disk is full.
+        """
+        with full_disk_said():
+            self._add(entry)
+
+    def _add(self, entry: Entry) -> None:
         execute = self._connection.execute
         if entry.reason:
             self._unusable += 1
@@ -95,7 +117,8 @@ class TableWriter:
         self._rows += 1
 
     def finish(self) -> Counts:
-        self._connection.execute("COMMIT")
+        with full_disk_said():
+            self._connection.execute("COMMIT")
         self.close()
         return Counts(self._photos, self._rows, self._unusable, self._twice)
 

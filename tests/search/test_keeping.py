@@ -212,4 +212,4 @@ def test_a_full_disk_leaves_the_old_one(tmp_path: Path) -> None:
         assert files_of(disk / "own") == before
         assert photos_of(disk / "own") == ["000.png", "001.png", "002.png"]
     finally:
-        subprocess.run(["umount", disk], check=True)
+        subprocess.run(["umount", "-l", disk], check=True)
