@@ -111,6 +111,7 @@ PROCESSES = {
     "inference/test_families.py",
     "inference/test_process.py",
     "inference/test_rcnn.py",
+    "models/test_encoder.py",
     "models/test_engines.py",
     "models/test_model_facts.py",
     "models/test_rcnn_network.py",

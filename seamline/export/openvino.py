@@ -47,7 +47,7 @@ def layers_to_f16(model: Any) -> None:
                 user.replace_source_output(full.output(0))
 
 
-def save_openvino(model: Any, out: Path, metadata: Mapping[str, str]) -> None:
+def save_openvino(model: Any, out: Path, metadata: Mapping[str, str], name: str = "model") -> None:
     """Write model.xml and model.bin, the same bytes for the same model."""
     import openvino
 
@@ -60,7 +60,7 @@ def save_openvino(model: Any, out: Path, metadata: Mapping[str, str]) -> None:
             node.set_friendly_name(f"{whole}{node.get_type_name()}_{index}")
     for key, value in sorted(metadata.items()):
         model.set_rt_info(value, ["seamline", key])
-    openvino.save_model(model, out / "model.xml", compress_to_fp16=False)
+    openvino.save_model(model, out / f"{name}.xml", compress_to_fp16=False)
 
 
 def add_metadata(folder: Path, metadata: Mapping[str, str]) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from seamline.base.errors import SeamlineError, not_installed
@@ -41,19 +43,11 @@ def open_engine(
     Raises:
         SeamlineError: when there is no such model, or it cannot be read or not be run like this.
     """
-    try:
-        there = mode_of(path)
-    except OSError as error:
-        raise SeamlineError(f"{path}: cannot be opened as a model ({error.strerror}).") from None
-    if not there:
-        raise SeamlineError(f"{path}: there is no such model; dvc repro makes it.")
-    if (path / NO_MODEL).is_file():
-        raise SeamlineError(f"{path}: there is no model; {(path / NO_MODEL).read_text(encoding='utf-8').strip()}")
-    path = path / "model.onnx" if (path / "model.onnx").is_file() else path  # or a folder of the export stage
+    path = model_at(path)
     device = chosen_device(path, device)
     check_possible(path, device, precision)
     engine: Engine
-    try:
+    with opening_errors(path):
         if is_openvino(path):
             engine = OpenVinoEngine(path, threads, streams, precision, batch)
         elif path.suffix in (".pt", ".onnx") and device != "cpu":
@@ -66,15 +60,39 @@ def open_engine(
             raise SeamlineError(
                 f"{path}: is not a model; a model is a .pt or .onnx file, or a folder with model.xml or model.onnx."
             )
+    check_facts(engine.facts, path)
+    return engine
+
+
+def model_at(path: Path) -> Path:
+    """The file, or the OpenVINO folder, that a path of a model means.
+
+    Raises:
+        SeamlineError: when there is no such model.
+    """
+    try:
+        there = mode_of(path)
+    except OSError as error:
+        raise SeamlineError(f"{path}: cannot be opened as a model ({error.strerror}).") from None
+    if not there:
+        raise SeamlineError(f"{path}: there is no such model; dvc repro makes it.")
+    if (path / NO_MODEL).is_file():
+        raise SeamlineError(f"{path}: there is no model; {(path / NO_MODEL).read_text(encoding='utf-8').strip()}")
+    return path / "model.onnx" if (path / "model.onnx").is_file() else path  # or a folder of the export stage
+
+
+@contextmanager
+def opening_errors(path: Path) -> Iterator[None]:
+    """Raises SeamlineError for whatever a library says of a damaged file; each has errors of its own."""
+    try:
+        yield
     except SeamlineError:
         raise
     except ModuleNotFoundError as error:
         raise not_installed(str(path), error) from None
-    except Exception as error:  # every engine has its own for a damaged file
+    except Exception as error:
         reason = " ".join(str(error).split())[:200]
         raise SeamlineError(f"{path}: cannot be opened as a model ({type(error).__name__}: {reason}).") from error
-    check_facts(engine.facts, path)
-    return engine
 
 
 def on_gpu(path: Path, threads: int, device: str, precision: str, channels_last: bool | None) -> Engine:

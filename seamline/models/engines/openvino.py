@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import queue
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any, Generic, NamedTuple, TypeVar
 
@@ -92,12 +92,7 @@ class OpenVinoEngine:
     def precision(self) -> str:
         """Of the kernels that compute the convolutions, whatever the file says."""
         compiled, _ = (self.beside if self.beside.is_made else self.alone).get()
-        kernels = {
-            node.get_rt_info()["primitiveType"].astype(str).rpartition("_")[2].lower()
-            for node in compiled.get_runtime_model().get_ops()
-            if node.get_rt_info()["layerType"].astype(str) == "Convolution"
-        }
-        return "int8" if kernels & {"u8", "i8"} else "bf16" if "bf16" in kernels else "/".join(sorted(kernels))
+        return compiled_precision(compiled)
 
     @property
     def streams(self) -> int:
@@ -139,6 +134,16 @@ class OpenVinoEngine:
             if own in channels:
                 times[own] = LayerTime(1000 * quickest.total_seconds(), layers[0].exec_type, *channels[own])
         return times
+
+
+def compiled_precision(compiled: Any, layers: Collection[str] = ("Convolution",)) -> str:
+    """What a compiled model computes layers of these kinds in, by the kernels that OpenVINO chose."""
+    kernels = {
+        node.get_rt_info()["primitiveType"].astype(str).rpartition("_")[2].lower()
+        for node in compiled.get_runtime_model().get_ops()
+        if node.get_rt_info()["layerType"].astype(str) in layers
+    }
+    return "int8" if kernels & {"u8", "i8"} else "bf16" if "bf16" in kernels else "/".join(sorted(kernels))
 
 
 def convolution_channels(model: Any) -> dict[str, tuple[int, int]]:
