@@ -22,6 +22,7 @@ class Verb(NamedTuple):
 
 VERBS = {
     "predict": Verb("find garments in your own photos: files, folders or a bucket", anywhere=True),
+    "describe": Verb("attributes of product photos, as a table: files, folders, zips or a bucket", anywhere=True),
     "serve": Verb("find garments in photos over HTTP, with a page to try it", anywhere=True),
     "summary": Verb("the main figures of the last run, and where its results are"),
     "compare": Verb("experiments or commits side by side: which differences are real"),

@@ -9,10 +9,10 @@ import hashlib
 import os
 from array import array
 from collections import deque
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import numpy as np
 
@@ -26,7 +26,6 @@ from seamline.images.reading import Image, ImageError, read_within_budget
 from seamline.inference.detector import in_order
 from seamline.ingest.archives import files_below
 from seamline.models.detections import Detections
-from seamline.people.detector import AnyDetector
 from seamline.photos.journal import Done, Journal
 from seamline.photos.listing import Photo, PhotoList
 from seamline.photos.records import found_to_instances, found_to_persons
@@ -52,6 +51,15 @@ class Wanted(NamedTuple):
     people: bool = False  # whether instances are tied to people
     attributes: Sequence[str] = ()  # that are asked for of each instance
     dimension: int = 0  # numbers of the vectors that are asked for; 0: none are
+
+
+class Finder(Protocol):
+    """A detector, or what finds something else in photos."""
+
+    threads: int
+    budget: PixelBudget
+
+    def detect_all(self, sources: Iterable[Path | bytes]) -> Iterator[Detections | ImageError]: ...
 
 
 class Read(NamedTuple):
@@ -100,7 +108,7 @@ def done_before(photos: PhotoList, journal: Journal, batch: int, remote: Remote)
 
 
 def predict_missing(
-    detector: AnyDetector,
+    detector: Finder,
     photos: PhotoList,
     positions: array[int],
     journal: Journal,
@@ -133,7 +141,7 @@ def predict_missing(
 
 
 def predicted(
-    detector: AnyDetector, numbered: Iterator[tuple[int, Photo]], remote: Remote
+    detector: Finder, numbered: Iterator[tuple[int, Photo]], remote: Remote
 ) -> Generator[tuple[Read, Detections | ImageError], None, None]:
     """Each photo with its instances, or with the error; few are held at a time.
 

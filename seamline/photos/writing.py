@@ -154,8 +154,8 @@ class Tables:
             if self.wanted.people:
                 row.append("" if record["person"] is None else record["person"])
             for attribute in self.wanted.attributes:
-                one = record["attributes"][attribute]
-                row += ["" if one["value"] is None else one["value"], one["confidence"]]
+                said = record["attributes"][attribute]
+                row += ["" if said["value"] is None else said["value"], said["confidence"]]
             if self.vectors is not None:
                 self.vectors.add(base64.b64decode(instance["vector"]))
             self.predictions.writerow(map(to_spreadsheet, [*row, *crops[index : index + 1]]))
