@@ -10,6 +10,7 @@ from typing import NamedTuple
 from seamline.images.reading import Image
 from seamline.inference.classifier import AttributeClassifier
 from seamline.inference.embedder import Embedder
+from seamline.models.arrays import Floats
 from seamline.models.detections import Detections
 
 
@@ -41,6 +42,12 @@ class Describer:
         near = self.embedder.embed(image, found) if vectors and self.embedder is not None else None
         ended = time.perf_counter()
         return Description(found.described(named, near), 1000 * (classified - begun), 1000 * (ended - classified))
+
+    def embed_photo(self, image: Image) -> Floats:
+        """The vector of a photo as a whole: (dimension,), of length 1."""
+        if self.embedder is None:
+            raise ValueError("there is no embedder here")
+        return self.embedder.embed_photo(image)
 
     def close(self) -> None:
         for model in (self.classifier, self.embedder):
