@@ -24,6 +24,8 @@ VERBS = {
     "predict": Verb("find garments in your own photos: files, folders or a bucket", anywhere=True),
     "describe": Verb("attributes of product photos, as a table: files, folders, zips or a bucket", anywhere=True),
     "serve": Verb("find garments in photos over HTTP, with a page to try it", anywhere=True),
+    "catalogue": Verb("keep a catalogue of garments: add photos, remove, show, push", anywhere=True),
+    "search": Verb("find similar garments in a catalogue, by photo, vector or text", anywhere=True),
     "summary": Verb("the main figures of the last run, and where its results are"),
     "compare": Verb("experiments or commits side by side: which differences are real"),
     "doctor": Verb("what would fail, and how to fix it, before hours are spent", writes=False),

@@ -80,7 +80,7 @@ class Journal:
         self._lines = lines
         self._end = lines.seek(0, os.SEEK_END)
 
-    def add(self, done: Done) -> int:
+    def add(self, done: msgspec.Struct) -> int:
         """Write a line, and say where it is."""
         at = self._end
         self._end += self._lines.write(msgspec.json.encode(done) + b"\n")
@@ -88,8 +88,11 @@ class Journal:
         return at
 
     def at(self, position: int) -> Done:
+        return msgspec.json.decode(self.line_at(position), type=Done)
+
+    def line_at(self, position: int) -> bytes:
         self._lines.seek(position)
-        return msgspec.json.decode(self._lines.readline(), type=Done)
+        return self._lines.readline()
 
     def known(self) -> dict[str, tuple[int, str]]:
         """By the photos' keys, where their last lines are and the stamps in them; not those to be tried again."""
@@ -193,8 +196,12 @@ def other_run(folder: Path, before: Mapping[str, Any], now: Mapping[str, Any]) -
 
 
 @contextlib.contextmanager
-def locked(folder: Path, out: Path) -> Iterator[None]:
+def locked(folder: Path, out: Path, who: str = "predict", remedy: str = ", or name another folder with --out") -> Iterator[None]:
     """Keep others out of the folder.
+
+    Args:
+        who: would be at work there.
+        remedy: besides waiting.
 
     Raises:
         SeamlineError: while another run is at work there.
@@ -206,7 +213,7 @@ def locked(folder: Path, out: Path) -> Iterator[None]:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 raise SeamlineError(
-                    f"{out}: another predict is at work there; let it end, or name another folder with --out."
+                    f"{out}: another {who} is at work there; let it end{remedy}."
                 ) from None
             except OSError:  # a file system without locks keeps nobody out
                 pass
