@@ -68,4 +68,4 @@ def make_embedder(folder: Path, seed: int = 0) -> Path:
         margin=0.1,
         background="white",
     )
-    return save_encoder(image_model(seed, **facts_to_metadata(facts)), folder)[1].parent
+    return save_encoder(image_model(seed, IMGSZ, **facts_to_metadata(facts)), folder)[1].parent

@@ -81,7 +81,7 @@ def photo_to_answer(image: Image, describer: Describer, task: Task, waited_ms: f
     searched_ms = add_vectors([whole], vectors, task)
     if task.search is not None:
         parts["search"] = searched_ms
-    return Answer(*image.shape[:2], None, None, [], parts, whole)
+    return Answer(image.shape[0], image.shape[1], None, None, [], parts, whole)
 
 
 def add_vectors(records: Sequence[Record], vectors: Floats, task: Task) -> float:

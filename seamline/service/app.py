@@ -235,7 +235,7 @@ class App:
         for photo, answer in zip(asked.photos, answers, strict=True):
             if isinstance(answer, str):
                 raise Problem(400, f"{photo.name}: {answer}")
-            records.append(answer.records)
+            records.append(answer.records or [])
         text, length = answers_to_response(records, asked, self.about.model)
         headers = {"Server-Timing": answers_to_timing(answers, total_ms)}
         if length is None:

@@ -53,7 +53,7 @@ class SearchOptions(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     ) = None
     whole: Annotated[bool, Meta(description="Search for the photo as it is, and not for the garments in it.")] = False
     garment: (
-        Annotated[int, Meta(ge=0, description="Only this one, by its place among the photo's instances, from 0.")] | None
+        Annotated[int, Meta(ge=1, description="Only this one, by its place among the photo's instances, from 1.")] | None
     ) = None
     k: Annotated[int, Meta(ge=1, le=MOST_MATCHES, description="Similar garments at most, for each.")] = 10
     min_score: Annotated[float, Meta(ge=-1, le=1, description="Those that are less similar are left out.")] | None = None

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
+from seamline.base.errors import counted
 from seamline.images.budget import PixelBudget
 from seamline.images.reading import Image, ImageError, read_within_budget
 from seamline.models.detections import Detections
@@ -140,9 +141,9 @@ class Server:
         found = found.with_timings(decode_ms + found.timings_ms[0], *found.timings_ms[1:])
         chosen = np.flatnonzero(np.isin(found.classes, [*task.classes]))
         if task.garment is not None:
-            if task.garment >= len(chosen):
-                raise ImageError(f"image: has {len(chosen)} garments, counted from 0, and {task.garment} is asked for.")
-            chosen = chosen[[task.garment]]
+            if task.garment > len(chosen):
+                raise ImageError(f"image: has {counted(len(chosen), 'garment')}, and number {task.garment} is asked for.")
+            chosen = chosen[[task.garment - 1]]
         described = self.describer.describe(image, found.chosen(chosen), task.attributes, task.needs_vectors)
         parts_ms = {"attributes": described.attributes_ms} if task.attributes else {}
         parts_ms |= {"embedding": described.embedding_ms} if task.needs_vectors else {}

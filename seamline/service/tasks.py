@@ -21,7 +21,7 @@ class Task(NamedTuple):
     attributes: bool = False
     embed: bool = False  # whether vectors are written into the answer
     whole: bool = False  # the photo is embedded as it is, and no garments are looked for
-    garment: int | None = None  # the only one that is asked about, by its place among the photo's instances
+    garment: int | None = None  # the only one that is asked about, by its place among the photo's instances, from 1
     search: Search | None = None  # of what is like each garment, or like the whole photo
 
     @property

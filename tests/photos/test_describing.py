@@ -107,11 +107,11 @@ def test_a_run_that_was_cut_resumes_with_the_same_bytes(
     looked = predicting.look_again
     seen: list[str] = []
 
-    def cut(*arguments: Any, photo: Any, **options: Any) -> Any:
-        seen.append(photo.name)
+    def cut(*arguments: Any, **options: Any) -> Any:
+        seen.append(options["photo"].name)
         if len(seen) == 3:
             raise KeyboardInterrupt
-        return looked(*arguments, photo=photo, **options)
+        return looked(*arguments, **options)
 
     model, words = untrained.models()["openvino"], ["--crops", "--threads", "1", *models.options()]
     with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
