@@ -5,5 +5,6 @@ imports these at its top.
 """
 
 NEEDS_TORCH = tuple(
-    f"seamline/models/{name}.py" for name in ("rcnn_backbones", "rcnn_inference", "rcnn_network", "rcnn_weights")
+    f"seamline/models/{name}.py"
+    for name in ("lite0", "rcnn_backbones", "rcnn_inference", "rcnn_network", "rcnn_weights")
 )

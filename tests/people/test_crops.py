@@ -8,8 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from seamline.base.errors import SeamlineError
+from seamline.images.cutouts import Place, box_to_place
 from seamline.models.detections import Detections
-from seamline.people.crops import Place, box_to_place, most_prominent_first, person_class
+from seamline.people.crops import most_prominent_first, person_class
 
 
 def box(*sides: float) -> np.ndarray[tuple[int], np.dtype[np.float32]]:

