@@ -1,6 +1,6 @@
 """Catalogue: garments found in product photos, with their vectors, to search for similar ones; and its recall.
 
-Photos are a folder, a bucket, a CSV with columns of your own, or the pulled dataset (catalogue.source); null makes none.
+Photos are a folder, a bucket, a CSV with columns of your own, or the pulled dataset (catalogue.source); null: none.
 OUT gets vectors, table and facts (docs/search.md), REPORT/catalogue.json what they are and how often a search finds
 the right garment, REPORT/recall.json what dvc metrics show prints, REPORT/catalogue pictures of questions with their
 answers. What was looked at is in SCRATCH until OUT is whole: after a kill the same command resumes. A photo that cannot
@@ -38,7 +38,7 @@ def main() -> None:
     parser.add_argument("--report", type=Path, help="folder for figures and pictures (default: OUT-report)")
     args = parser.parse_args()
 
-    from seamline.search.facts import FILES
+    from seamline.search.catalogue_facts import FILES
 
     report = args.report or beside(args.out, "report")
     check_out(args.out, FILES, [args.model, args.embedder, args.split])
@@ -58,8 +58,9 @@ def main() -> None:
 
 def make(args: argparse.Namespace, params: Params, source: str) -> tuple[Any, list[Any], list[Any]]:
     """Write the catalogue; returns its facts, the photos that cannot be used, and what was odd."""
-    from seamline.inference.detector import Detector
     from seamline.inference.embedder import Embedder
+
+    from seamline.inference.detector import Detector
     from seamline.inference.threads import limit_other_threads
     from seamline.people.detector import open_people
     from seamline.photos.predicting import model_sha256

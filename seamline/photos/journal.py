@@ -196,7 +196,9 @@ def other_run(folder: Path, before: Mapping[str, Any], now: Mapping[str, Any]) -
 
 
 @contextlib.contextmanager
-def locked(folder: Path, out: Path, who: str = "predict", remedy: str = ", or name another folder with --out") -> Iterator[None]:
+def locked(
+    folder: Path, out: Path, who: str = "predict", remedy: str = ", or name another folder with --out"
+) -> Iterator[None]:
     """Keep others out of the folder.
 
     Args:
@@ -212,9 +214,7 @@ def locked(folder: Path, out: Path, who: str = "predict", remedy: str = ", or na
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
-                raise SeamlineError(
-                    f"{out}: another {who} is at work there; let it end{remedy}."
-                ) from None
+                raise SeamlineError(f"{out}: another {who} is at work there; let it end{remedy}.") from None
             except OSError:  # a file system without locks keeps nobody out
                 pass
             if not is_there(lock, folder / "lock"):  # another run has ended in between, and taken it away

@@ -43,16 +43,19 @@ def open_search(args: argparse.Namespace, settings: Search) -> Iterator[tuple[An
             embedder = stack.enter_context(Embedder(args.embedder, args.threads))
         if args.url is not None or settings.backend == "qdrant":
             url = args.url or settings.url
-            catalogue: AnyCatalogue = QdrantCatalogue(connect(url), args.collection or settings.collection, url, embedder)
+            catalogue: AnyCatalogue = QdrantCatalogue(
+                connect(url), args.collection or settings.collection, url, embedder
+            )
         else:
             catalogue = open_catalogue(args.catalogue, embedder, args.threads)
-        yield stack.enter_context(catalogue), embedder
+        stack.callback(catalogue.close)
+        yield catalogue, embedder
 
 
 def ask(args: argparse.Namespace, catalogue: AnyCatalogue, embedder: Any) -> list[Question]:
     """
     Raises:
-        SeamlineError: when there is nothing to ask with, such as a photo that cannot be read, or a third of two garments.
+        SeamlineError: when there is nothing to ask with: a photo that cannot be read, or the third of two garments.
     """
     if args.text is not None:
         return [Question(f"text: {args.text}", {"text": args.text}, embedder.embed_texts([args.text])[0])]
@@ -80,7 +83,9 @@ def garment_questions(args: argparse.Namespace, image: Image, embedder: Any) -> 
     chosen = range(len(found))
     if args.garment is not None:
         if args.garment > len(found):
-            raise SeamlineError(f"{args.photo}: has {counted(len(found), 'garment')}, so --garment {args.garment} is none.")
+            raise SeamlineError(
+                f"{args.photo}: has {counted(len(found), 'garment')}, so --garment {args.garment} is none."
+            )
         chosen = range(args.garment - 1, args.garment)
     vectors = embedder.embed(image, found.chosen(np.array(chosen, np.int64))) if len(chosen) else []
     questions = []
@@ -97,7 +102,9 @@ def own_question(catalogue: AnyCatalogue, identity: str) -> Question:
         raise SeamlineError("--id: needs a catalogue in a folder; ask the server with a photo or a vector.")
     found = [row for row in catalogue.rows_with_id(identity) if row.id == identity]
     if not found:
-        raise SeamlineError(f"{catalogue.folder}: has no garment {identity!r}; seamline catalogue show --photos lists them.")
+        raise SeamlineError(
+            f"{catalogue.folder}: has no garment {identity!r}; seamline catalogue show --photos lists them."
+        )
     return Question(identity, {"id": identity}, catalogue.vectors_of([found[0].row])[0], catalogue.crop(identity))
 
 
@@ -113,6 +120,6 @@ def read_queries(path: Path) -> npt.NDArray[np.float32]:
         raise SeamlineError(f"{path}: cannot be read as vectors in numpy's format ({error}).") from None
     if found.ndim != 2 or len(found) > MOST_QUESTIONS or found.dtype.kind not in "fiu":
         raise SeamlineError(
-            f"{path}: has the form {found.dtype} {found.shape}; a vector, or up to {MOST_QUESTIONS} of them, are needed."
+            f"{path}: has the form {found.dtype} {found.shape}; a vector or up to {MOST_QUESTIONS} are needed."
         )
     return np.asarray(found, np.float32)

@@ -1,4 +1,4 @@
-"""From photos to entries: garments are found, cut out and embedded, photo by photo, into a journal that survives a kill.
+"""From photos to entries: garments are found and embedded, photo by photo, into a journal that survives a kill.
 
 A line of the journal has all that a catalogue gets of a photo. Each photo is looked at by itself, so that what is
 written is the same in whatever order and after however many kills.
@@ -157,9 +157,7 @@ def fill(image: Image, entry: Entry, tools: Tools) -> None:
     found = tools.detector.detect_beside(image)
     entry.height, entry.width = image.shape[:2]
     vectors = to_stored(tools.embedder.embed(image, found), tools.dimension) if len(found) else []
-    entry.garments = [
-        instance_to_garment(image, found, index, vectors[index], tools) for index in range(len(found))
-    ]
+    entry.garments = [instance_to_garment(image, found, index, vectors[index], tools) for index in range(len(found))]
     if tools.whole_photos:
         entry.vector = to_stored(np.atleast_2d(tools.embedder.embed_photo(image)), tools.dimension)[0]
 
@@ -192,7 +190,7 @@ def crop_jpeg(image: Image, box: Sequence[float], side_px: int) -> bytes:
     ratio = side_px / max(part.shape[:2])
     if ratio < 1:
         height, width = (max(round(side * ratio), 1) for side in part.shape[:2])
-        part = cv2.resize(part, (width, height), interpolation=cv2.INTER_AREA)
+        part = np.asarray(cv2.resize(part, (width, height), interpolation=cv2.INTER_AREA), np.uint8)
     return cv2.imencode(".jpg", part, [cv2.IMWRITE_JPEG_QUALITY, CROP_QUALITY])[1].tobytes()
 
 

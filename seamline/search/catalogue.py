@@ -19,7 +19,16 @@ from seamline.base.errors import SeamlineError
 from seamline.base.parallel import usable_cores
 from seamline.inference.lifetime import Lifetime
 from seamline.search.approximate import Graph
-from seamline.search.facts import FACTS, HNSW, INDEX, TABLE, VECTORS, CatalogueFacts, check_embedder, read_facts
+from seamline.search.catalogue_facts import (
+    FACTS,
+    HNSW,
+    INDEX,
+    TABLE,
+    VECTORS,
+    CatalogueFacts,
+    check_embedder,
+    read_facts,
+)
 from seamline.search.filters import Filters
 from seamline.search.table import Row, Table
 from seamline.search.vectors import Rows, Stored, Vectors, checked, nearest, ranked, read_vectors, similarities
@@ -106,7 +115,8 @@ class Catalogue:
     def similarities(self, vectors: npt.ArrayLike) -> npt.NDArray[np.float32]:
         """(n, garments): of each vector to every garment; for measuring."""
         queries = checked(vectors, self.facts.dimension, "the vectors")
-        return np.stack([similarities(self.stored, query) for query in queries]) if len(queries) else np.zeros((0, 0))
+        shape = (len(queries), len(self.stored))
+        return np.array([similarities(self.stored, query) for query in queries], np.float32).reshape(shape)
 
     def rows_with_id(self, identity: str) -> list[Row]:
         """The garment of an id, or the garments of a photo's name."""
@@ -156,9 +166,7 @@ class Catalogue:
                 break
             wanted *= 4
         known = {row.row: row for row in self.table.rows_at([int(rows[i]) for group in groups for i in group])}
-        return [
-            self._match([known[int(rows[i])] for i in group], float(scores[group[0]])) for group in groups
-        ]
+        return [self._match([known[int(rows[i])] for i in group], float(scores[group[0]])) for group in groups]
 
     def _nearest(
         self, query: Vectors, wanted: int, allowed: Rows | None, part: Stored | None

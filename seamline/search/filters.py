@@ -54,5 +54,5 @@ def filters_to_sql(filters: Filters, columns: Sequence[str], classes: Collection
         parts.append(one_of(f"photos.c{columns.index(name)}" if name in columns else OWN[name], wanted))
     for name, wanted in filters.attributes.items():
         values.append(name)
-        parts.append(f"row IN (SELECT row FROM attributes WHERE name = ? AND {one_of('value', wanted)})")
+        parts.append(f"row IN (SELECT row FROM attributes WHERE name = ? AND {one_of('value', wanted)})")  # nosec B608
     return " AND ".join(parts), values

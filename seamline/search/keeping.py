@@ -20,8 +20,8 @@ from seamline.base.files import check_out, temporary_beside
 from seamline.photos.journal import Journal
 from seamline.search.building import Tools, listed_to_entries, open_journal, run_key
 from seamline.search.catalogue import opened
+from seamline.search.catalogue_facts import FACTS, FILES, TABLE, VECTORS, CatalogueFacts, check_embedder
 from seamline.search.entries import Entry
-from seamline.search.facts import FACTS, FILES, TABLE, VECTORS, CatalogueFacts, check_embedder
 from seamline.search.sources import Listed, Listing
 from seamline.search.table import Table, check_columns
 from seamline.search.vectors import Stored
@@ -39,9 +39,7 @@ class Added(NamedTuple):
     facts: CatalogueFacts
 
 
-def add(
-    folder: Path, listing: Listing, tools: Tools, detector_sha256: str, hnsw_from: int | None
-) -> Added:
+def add(folder: Path, listing: Listing, tools: Tools, detector_sha256: str, hnsw_from: int | None) -> Added:
     """Add photos to a catalogue, or make one; photos that are there with the same bytes are not looked at again.
 
     Raises:
@@ -49,11 +47,15 @@ def add(
     """
     check_own(folder)
     makers = tools_to_makers(tools, detector_sha256, hnsw_from)
-    with open_journal(temporary_beside(folder, "unfinished"), folder, run_key(tools, detector_sha256)) as journal:
+    with (
+        open_journal(temporary_beside(folder, "unfinished"), folder, run_key(tools, detector_sha256)) as journal,
+        contextlib.ExitStack() as stack,
+    ):
         before = opened(folder) if (folder / FACTS).exists() else None
         if before is None:
             columns, there, missing = listing.columns, {}, listing.photos
         else:
+            stack.callback(before[2].close)
             check_makers(before[0], makers, folder)
             columns = merged_columns(before[0].columns, listing.columns)
             stamps = stamps_of(before[2])
@@ -65,8 +67,6 @@ def add(
         facts = write_catalogue(folder, entries, columns, makers)
     known = {} if before is None else stamps
     changed = sum(one.photo.key in known for one in missing)
-    if before is not None:
-        before[2].close()
     return Added(len(missing) - changed - len(unusable), changed, len(there), unusable, facts)
 
 
@@ -114,13 +114,13 @@ def all_entries(
     unusable: list[tuple[str, str]],
 ) -> Iterator[Entry]:
     """What stays, in its order and with the values that are new, then what is added; fills `unusable`."""
-    places = [columns.index(name) for name in own_columns]
+    positions = [columns.index(name) for name in own_columns]
     replaced = {one.photo.key for one in missing}
 
     def with_values(entry: Entry, values: Sequence[str | None]) -> Entry:
         entry.values = [*entry.values, *[None] * (len(columns) - len(entry.values))]
-        for place, value in zip(places, values, strict=bool(values)):
-            entry.values[place] = value
+        for position, value in zip(positions, values, strict=bool(values)):
+            entry.values[position] = value
         return entry
 
     if before is not None:
@@ -142,7 +142,7 @@ def merged_columns(before: Sequence[str], new: Sequence[str]) -> list[str]:
 
 
 def stamps_of(table: Table) -> dict[str, str]:
-    return dict(table.all("SELECT key, stamp FROM photos"))  # type: ignore[arg-type]
+    return dict(table.all("SELECT key, stamp FROM photos"))
 
 
 def tools_to_makers(tools: Tools, detector_sha256: str, hnsw_from: int | None) -> Makers:
@@ -180,8 +180,8 @@ def check_own(folder: Path) -> None:
     """
     if folder.is_symlink() or is_dvcs(folder):
         raise SeamlineError(
-            f"{folder}: is an output of DVC, and its files are links into DVC's cache; seamline catalogue add makes one "
-            "of your own in another folder."
+            f"{folder}: is an output of DVC, and its files are links into DVC's cache; seamline catalogue add makes one of "
+            "your own in another folder."
         )
     check_out(folder, FILES)
 

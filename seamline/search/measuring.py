@@ -139,9 +139,9 @@ def small(report: Record) -> Record:
     key = report.get("recall")
     if key is None:
         return {}
-    return {
-        name: report[key][name]["value"] for name in ("recall@1", "recall@5", "recall@10", "recall@20", "mAP")
-    } | {"missed": round(report[key]["missed"] / report[key]["questions"], 6)}
+    return {name: report[key][name]["value"] for name in ("recall@1", "recall@5", "recall@10", "recall@20", "mAP")} | {
+        "missed": round(report[key]["missed"] / report[key]["questions"], 6)
+    }
 
 
 def sentence(report: Record) -> str:
@@ -158,5 +158,3 @@ def sentence(report: Record) -> str:
         f"of {what} a right answer is first in {found['recall@1']['value']:.3f}{interval}; {values}; "
         f"by chance {found['recall@1']['by_chance']:.3f}; {found['missed']} garments were not found"
     )
-
-

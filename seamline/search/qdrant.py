@@ -20,7 +20,7 @@ import numpy.typing as npt
 from seamline.base.errors import SeamlineError, not_installed, some
 from seamline.base.progress import CountProgress
 from seamline.search.catalogue import DUPLICATES, MOST_MATCHES, AnyEmbedder, Catalogue, Match, grouped
-from seamline.search.facts import CatalogueFacts, check_embedder
+from seamline.search.catalogue_facts import CatalogueFacts, check_embedder
 from seamline.search.filters import OWN, Filters
 from seamline.search.table import Row
 from seamline.search.vectors import Vectors, checked
@@ -127,7 +127,7 @@ class QdrantCatalogue:
         ]
 
 
-class answering:  # noqa: N801 (a context manager)
+class answering:
     """What a server or the way to it does wrong, as a sentence."""
 
     def __init__(self, url: str) -> None:
@@ -205,7 +205,9 @@ def batches(catalogue: Catalogue, contents: str, models: Any) -> Iterator[list[A
         rows, vectors = catalogue.table.rows_at(part), catalogue.vectors_of(part)
         yield [
             models.PointStruct(
-                id=point_id(contents, row.id), vector=vector.tolist(), payload=row_to_payload(row) | {"contents": contents}
+                id=point_id(contents, row.id),
+                vector=vector.tolist(),
+                payload=row_to_payload(row) | {"contents": contents},
             )
             for row, vector in zip(rows, vectors, strict=True)
         ]

@@ -78,7 +78,7 @@ def ask(
         questions = [questions[index] for index in np.sort(drawn)]
     gallery = Gallery(photos, row_photos, row_classes, stored, answering, own)
     return [
-        gallery.asked(*question, similarity, whole)
+        gallery.asked(question[0], question[1], similarity, whole)
         for start in range(0, len(questions), QUESTIONS_AT_ONCE)
         for question, similarity, whole in gallery.similarities(questions[start : start + QUESTIONS_AT_ONCE])
     ]
@@ -286,8 +286,8 @@ def recall_report(
             for name in sorted({one.thing.class_name for one in asked})
         },
         "slices": {
-            field: {label: part(chosen) for label, chosen in places.items()}
-            for field, places in slices_of(asked, photos, slices).items()
+            field: {label: part(chosen) for label, chosen in members.items()}
+            for field, members in slices_of(asked, photos, slices).items()
         },
         "by_photo": by_photo(asked, groups, seed),
     }
@@ -311,5 +311,7 @@ def slices_of(
                     values.setdefault(label_of(own, names), own)
                     members[label_of(own, names)].append(index)
         if len(members) > 1:
-            found[field] = {label: members[label] for label in sorted(members, key=lambda label: natural(values[label]))}
+            found[field] = {
+                label: members[label] for label in sorted(members, key=lambda label: natural(values[label]))
+            }
     return found

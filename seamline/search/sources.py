@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, NamedTuple
 
-from seamline.base.coco import Record, raw_to_record, read_coco
+from seamline.base.coco import raw_to_record, read_coco
 from seamline.base.errors import SeamlineError, some
 from seamline.base.urls import is_remote
 from seamline.photos.finding import Word, find_photos, path_to_photo, shown_path
@@ -128,7 +128,9 @@ def csv_to_listing(path: Path, file_column: str | None, remote: Remote) -> Listi
     except OSError as error:
         raise SeamlineError(f"{path}: cannot be read ({error.strerror}).") from None
     except UnicodeDecodeError as error:
-        raise SeamlineError(f"{path}: is not UTF-8 ({error.reason} at byte {error.start:,}); save it as that.") from None
+        raise SeamlineError(
+            f"{path}: is not UTF-8 ({error.reason} at byte {error.start:,}); save it as that."
+        ) from None
     except csv.Error as error:
         raise SeamlineError(f"{path}: is not a table ({error}).") from None
 
@@ -173,16 +175,16 @@ def index_of_files(header: Sequence[str], file_column: str | None, path: Path) -
 
 
 def joined(listings: Sequence[Listing]) -> Listing:
-    """Several listings as one; a photo that is in two of them has the values of both, the later ones where both have any."""
+    """Several listings as one; a photo that is in two of them has the values of both, of a column in both the later."""
     columns = list(dict.fromkeys(name for listing in listings for name in listing.columns))
     found: dict[str, Listed] = {}
     for listing in listings:
-        places = [columns.index(name) for name in listing.columns]
+        positions = [columns.index(name) for name in listing.columns]
         for one in listing.photos:
             before = found.get(one.photo.key)
-            values = list(before.values) if before else [None] * len(columns)
-            for place, value in zip(places, one.values, strict=True):
-                values[place] = value
+            values: list[str | None] = list(before.values) if before else [None] * len(columns)
+            for position, value in zip(positions, one.values, strict=True):
+                values[position] = value
             found[one.photo.key] = (before or one)._replace(values=values)
     passed_over = sum((listing.passed_over for listing in listings), Counter[tuple[str, str]]())
     oddities = [oddity for listing in listings for oddity in listing.oddities]
@@ -205,7 +207,9 @@ def lines_to_listing(
         line, before = first.setdefault(photo.key, (number, values))
         if line != number:
             other = "the same" if before == values else "other"
-            oddities.append((name, f"stands on line {line} and, with {other} values, on line {number}; the first counts."))
+            oddities.append(
+                (name, f"stands on line {line} and, with {other} values, on line {number}; the first counts.")
+            )
             continue
         photos.append(Listed(photo, values, None, reason))
     if not photos:
@@ -229,14 +233,8 @@ def cell_to_photo(name: str, path: Path, remote: Remote) -> tuple[Photo, str]:
 
 def splits_by_name(folder: Path) -> dict[str, str]:
     """Of each photo of the splits, by its file name, the one that it is in; none where there is no such folder."""
-    found = {}
+    found: dict[str, str] = {}
     for split in ("train", "val", "test"):
         if (path := folder / f"{split}.json").is_file():
             found |= {ref.file_name: split for ref in read_coco(path).image_refs()}
     return found
-
-
-def annotations_of(folder: Path) -> list[Record]:
-    """The annotations of a pulled dataset; none of what is not one."""
-    path = folder / "annotations.json"
-    return [raw_to_record(raw) for raw in read_coco(path).annotations] if path.is_file() else []

@@ -88,15 +88,15 @@ def annotated_to_things(
         if photo is None or not value:
             continue
         matched = match(own, of_photo[name])
-        for (class_name, record), row in zip(own, matched, strict=True):
+        for (class_name, record), number in zip(own, matched, strict=True):
             key = same_value(record, same)
             if key is not None:
-                things.append(Thing(photo.number, row, (value, key, class_name), class_name, record))
+                things.append(Thing(photo.number, number, (value, key, class_name), class_name, record))
     return things
 
 
 def same_value(record: Record, same: str | None) -> str | None:
-    """The field's value as text; None where the annotation is no item: 0 is DeepFashion2's word for it."""
+    """The field's value as text; None where it says that there is not an item, as DeepFashion2 does with 0."""
     if same is None:
         return ""
     value = record.get(same)
@@ -138,11 +138,11 @@ def chosen_photos(photos: Sequence[Photo], where: Mapping[str, str] | None, key:
     """
     for name in where or {}:
         if photos and name not in photos[0].values:
-            raise SeamlineError(f"{key}: the catalogue has no column {name!r}; it has {some(sorted(photos[0].values))}.")
+            raise SeamlineError(
+                f"{key}: the catalogue has no column {name!r}; it has {some(sorted(photos[0].values))}."
+            )
     return {
-        photo.number
-        for photo in photos
-        if all(photo.values[name] == value for name, value in (where or {}).items())
+        photo.number for photo in photos if all(photo.values[name] == value for name, value in (where or {}).items())
     }
 
 

@@ -34,8 +34,11 @@ def checked(vectors: npt.ArrayLike, dimension: int, what: str) -> Vectors:
         lengths = np.linalg.norm(found, axis=1, keepdims=True)
     bad = np.flatnonzero(~(np.isfinite(lengths) & (lengths > 0))[:, 0])
     if len(bad):
-        raise SeamlineError(f"{what}: vector {bad[0] + 1} has no direction: its numbers are all 0, or one is not finite.")
-    return found / lengths
+        raise SeamlineError(
+            f"{what}: vector {bad[0] + 1} has no direction: its numbers are all 0, or one is not finite."
+        )
+    made: Vectors = found / lengths
+    return made
 
 
 def read_vectors(path: Path, dimension: int, count: int) -> Stored:

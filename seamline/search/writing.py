@@ -11,8 +11,8 @@ import numpy as np
 
 from seamline.base.files import flush, sha256_of, whole_folder
 from seamline.search.approximate import build_graph
+from seamline.search.catalogue_facts import EXACT, HNSW, INDEX, TABLE, VECTORS, CatalogueFacts, write_facts
 from seamline.search.entries import Entry
-from seamline.search.facts import EXACT, HNSW, INDEX, TABLE, VECTORS, CatalogueFacts, write_facts
 from seamline.search.table import Counts, TableWriter
 from seamline.search.vectors import read_vectors
 

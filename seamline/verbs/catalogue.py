@@ -36,10 +36,17 @@ def parser() -> argparse.ArgumentParser:
     add.add_argument("--csv", action="append", default=[], metavar="FILE", help="a table with a photo on each line")
     add.add_argument("--file-column", help="the table's column with the photos (default: file_name, photo, path, ...)")
     add_model_options(add)
-    add.add_argument("--confidence", type=number_from(float, 0, 1), help="leave out weaker garments (default: the model's)")
-    add.add_argument("--threads", type=number_from(int, 1, MOST_THREADS), help="CPU threads (default: all usable cores)")
     add.add_argument(
-        "--crop-px", type=number_from(int, 0, 1024), default=160, help="side of the pictures in it; 0: none (default: 160)"
+        "--confidence", type=number_from(float, 0, 1), help="leave out weaker garments (default: the model's)"
+    )
+    add.add_argument(
+        "--threads", type=number_from(int, 1, MOST_THREADS), help="CPU threads (default: all usable cores)"
+    )
+    add.add_argument(
+        "--crop-px",
+        type=number_from(int, 0, 1024),
+        default=160,
+        help="side of the pictures in it; 0: none (default: 160)",
     )
     add_people_options(add)
     add.set_defaults(device="cpu")  # of the model of --people
@@ -132,7 +139,9 @@ def show(args: argparse.Namespace) -> None:
         for photo, reason in catalogue.table.unusable():
             print(to_terminal(f"cannot be used: {photo}: {reason}"))
         if args.photos:
-            for identity, class_name, score in catalogue.table.all("SELECT id, class, score FROM garments ORDER BY row"):
+            for identity, class_name, score in catalogue.table.all(
+                "SELECT id, class, score FROM garments ORDER BY row"
+            ):
                 print(to_terminal(f"{identity}  {class_name}  {score:.2f}"))
 
 

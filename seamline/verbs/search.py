@@ -1,6 +1,6 @@
 """Search: garments of a catalogue that are similar to those in a photo, to a vector, or to a text.
 
-Each garment that is found in PHOTO is asked with; --garment 2 asks with the second one, --whole with the photo as it is.
+Each garment that is found in PHOTO is asked with; --garment 2 asks with the second one, --whole with the whole photo.
 Answers come best first with their similarity (the cosine, at most 1); those that are nearly the same picture are one
 answer. Filters are exact: --class and --where may be given several times, values of one column are alternatives.
 
@@ -86,6 +86,7 @@ def main(arguments: Sequence[str]) -> None:
 
     from seamline.inference.threads import limit_other_threads
     from seamline.search.asking import ask, open_search
+    from seamline.search.catalogue import DUPLICATES
     from seamline.search.filters import Filters
 
     limit_other_threads()
@@ -93,8 +94,8 @@ def main(arguments: Sequence[str]) -> None:
     with open_search(args, search_settings()) as (catalogue, embedder):
         questions = ask(args, catalogue, embedder)
         vectors = [question.vector for question in questions]
-        duplicates = {"duplicates": None} if args.all else {}
-        found = catalogue.search(vectors, args.k, filters, args.min_score, **duplicates) if vectors else []
+        duplicates = None if args.all else DUPLICATES
+        found = catalogue.search(vectors, args.k, filters, args.min_score, duplicates) if vectors else []
         if args.sheet is not None:
             write_sheet(args.sheet, questions, found, catalogue)
     print_answers(args, questions, found)
@@ -129,7 +130,9 @@ def to_table(matches: "Sequence[Match]") -> list[str]:
     for place, match in enumerate(matches, 1):
         values = [match.columns[name] or "" for name in columns]
         also = f"{len(match.duplicates)} nearly the same" if match.duplicates else ""
-        rows.append([str(place), f"{match.similarity:.3f}", match.class_name, match.id, match.split or "", *values, also])
+        rows.append(
+            [str(place), f"{match.similarity:.3f}", match.class_name, match.id, match.split or "", *values, also]
+        )
     cut = [[cell if len(cell) <= COLUMN_WIDTH else f"{cell[: COLUMN_WIDTH - 1]}…" for cell in row] for row in rows]
     for row, full in zip(cut, rows, strict=True):
         row[3] = full[3]  # what the next command is given

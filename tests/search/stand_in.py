@@ -43,6 +43,8 @@ class StandIn:
         pass
 
     def _vector(self, part: Image) -> Floats:
-        means = [block.mean(axis=(0, 1)) for rows in np.array_split(part, 3) for block in np.array_split(rows, 3, axis=1)]
+        means = [
+            block.mean(axis=(0, 1)) for rows in np.array_split(part, 3) for block in np.array_split(rows, 3, axis=1)
+        ]
         vector = np.append(np.nan_to_num(np.concatenate(means)) / 255 - 0.5, 0.1).astype(np.float32) @ self._throw
         return (vector / np.linalg.norm(vector)).astype(np.float32)

@@ -1,9 +1,9 @@
 """What a catalogue says of itself, and what its files are called.
 
-    catalogue.json     these facts
-    vectors.npy        (garments, dimension) f16, each of length 1; row i belongs to row i of the table
-    garments.sqlite    photos, garments, their attributes and crops, and photos that cannot be used
-    index.usearch      only where the catalogue is large: a graph that finds near vectors without looking at all
+catalogue.json     these facts
+vectors.npy        (garments, dimension) f16, each of length 1; row i belongs to row i of the table
+garments.sqlite    photos, garments, their attributes and crops, and photos that cannot be used
+index.usearch      only where the catalogue is large: a graph that finds near vectors without looking at all
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ def write_facts(folder: Path, facts: CatalogueFacts) -> None:
     write_json(folder / FACTS, msgspec.to_builtins(facts))
 
 
-def check_embedder(facts: CatalogueFacts, identity: str, name: str, folder: Path) -> None:
+def check_embedder(facts: CatalogueFacts, identity: str, name: str, folder: Path | str) -> None:
     """
     Raises:
         SeamlineError: when the catalogue's vectors are of another embedder, with which they cannot be compared.
