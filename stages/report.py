@@ -54,6 +54,7 @@ def main() -> None:
     params = load_params()
 
     from seamline.charts.benchmark import FORMAT_LABELS
+    from seamline.report.attributes import attribute_pictures
     from seamline.report.charts import charts
     from seamline.report.page import picture_to_data, render
 
@@ -90,6 +91,7 @@ def main() -> None:
         "formats_picture": picture_to_data(args.reports / "formats.jpg"),
         "confusion": confusion_table(reports["confusion"], list(reports["per_class"]["test"][kind])),
         "contact_sheet": picture_to_data(args.reports / "data" / "contact_sheet.png", SHEET_PX),
+        "attribute_pictures": attribute_pictures(reports["attributes"], args.reports / "attributes" / "data"),
         "data_charts": [
             (title, name, picture_to_data(args.reports / "data" / f"{name}.png")) for name, title in DATA_CHARTS.items()
         ],

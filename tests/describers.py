@@ -12,7 +12,7 @@ from seamline.models.embedder_facts import EmbedderFacts, facts_to_metadata
 from tests.tiny_encoder import DIMENSION, IMGSZ, image_model, model_of, save_encoder
 
 ATTRIBUTES = {"colour": ["red", "blue"], "tone": ["dark", "bright"]}
-NAMES = {"file_column": "filename", "columns": {"colour": "colour_code", "tone": "=tone"}}
+NAMES = {"file": "filename", "columns": {"colour": "colour_code", "tone": "=tone"}}
 CODES = {"colour": {"red": "0", "blue": "1"}, "tone": {"dark": "10", "bright": "11"}}
 SURE = 0.7  # of the tone
 

@@ -119,11 +119,11 @@ def split_patches() -> list[Patch]:
     return [Patch(color=colour, label=split) for split, colour in zip(SPLITS, SPLIT_COLOURS, strict=True)]
 
 
-def headed(axes: Any, title: str, handles: Sequence[Any]) -> None:
+def headed(axes: Any, title: str, handles: Sequence[Any], columns: int = 3) -> None:
     """A title and below it the legend, both above the axes and so not on the data, however tall they are."""
     axes.set_title(title, loc="left", fontsize=11, pad=24)
     axes.legend(
-        handles=handles, frameon=False, ncols=3, loc="lower left", bbox_to_anchor=(0, 1), borderpad=0,
+        handles=handles, frameon=False, ncols=columns, loc="lower left", bbox_to_anchor=(0, 1), borderpad=0,
         borderaxespad=0.4, handlelength=1.4, columnspacing=1.5, fontsize=9,
     )  # fmt: skip
 

@@ -14,11 +14,14 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 matplotlib.rcParams["text.parse_math"] = False  # a name with two dollar signs is not a formula
-DPI = 120
+DPI, JPEG_QUALITY = 120, 80
 
 
 def save(figure: Figure, path: Path) -> None:
-    """Save as PNG without the date and version matplotlib puts in, so that equal charts are equal files."""
+    """Save as PNG without the date and version matplotlib puts in, so that equal charts are equal files.
+
+    A path that ends in .jpg is a JPEG, for photos.
+    """
     import matplotlib.pyplot as plt  # slow: looks at every font there is
     from matplotlib.text import Text
 
@@ -27,7 +30,10 @@ def save(figure: Figure, path: Path) -> None:
         if text.get_text() and in_first_font(text.get_text()):
             text.set_fontfamily("sans-serif")
     with whole_file(path) as temporary, without_warnings():
-        figure.savefig(temporary, format="png", dpi=DPI, metadata={"Software": None}, bbox_inches="tight")
+        kind: dict[str, Any] = {"format": "png", "metadata": {"Software": None}}
+        if path.suffix == ".jpg":
+            kind = {"format": "jpg", "pil_kwargs": {"quality": JPEG_QUALITY}}
+        figure.savefig(temporary, **kind, dpi=DPI, bbox_inches="tight")
     say_missing(figure_to_text(figure))
     plt.close(figure)
 

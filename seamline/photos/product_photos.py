@@ -48,7 +48,7 @@ def facts_to_form(facts: AttributeFacts) -> TableForm:
     names = facts.names
     columns = names.get("columns") or {}
     return TableForm(
-        names.get("file_column") or "filename",
+        names.get("file") or "filename",
         {attribute: columns.get(attribute, attribute) for attribute in facts.attributes},
         names.get("codes") or {},
     )

@@ -10,9 +10,9 @@ from seamline.base.errors import SeamlineError
 from seamline.base.files import code_below, sha256_of
 from seamline.base.git import git
 
-STAGES = ("pull", "subset", "convert", "split", "train", "evaluate", "export", "benchmark", "report")
+STAGES = ("pull", "subset", "convert", "split", "train", "evaluate", "export", "benchmark", "attributes", "report")
 ROOMS = (
-    "base", "benchmark", "charts", "dataset", "evaluation", "export", "images",
+    "attributes", "base", "benchmark", "charts", "dataset", "evaluation", "export", "images",
     "inference", "ingest", "masks", "models", "people", "report", "training",
 )  # fmt: skip
 # What dvc.yaml has as the report's dependencies on code.

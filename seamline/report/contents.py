@@ -21,6 +21,7 @@ from seamline.benchmark.recommendation import FASTER
 from seamline.evaluation.kinds import primary_kind
 from seamline.evaluation.mistakes import background_label
 from seamline.evaluation.seed_limits import limit_between
+from seamline.params.attributes import Attributes
 from seamline.params.benchmark import Benchmark
 from seamline.params.convert import Convert
 from seamline.params.evaluate import Evaluate
@@ -39,6 +40,7 @@ from seamline.report.records import read_record
 SECTIONS: dict[str, type[Section]] = {
     "pull": Pull, "subset": Subset, "convert": Convert, "split": Split,
     "train": Train, "evaluate": Evaluate, "people": People, "export": Export, "benchmark": Benchmark,
+    "attributes": Attributes,
 }  # fmt: skip
 TEXT_COLUMNS = {"actual", "predicted", "split", "field", "value", "layer", "int8", "bf16"}
 LISTED = 10  # names in a sentence
@@ -71,6 +73,7 @@ def read_reports(folder: Path) -> Record:
         reports[name] = read_record(evaluate / f"{name}.json")
     for name in ("worst", "sample"):
         reports[name] = read_json(evaluate / f"{name}.json")
+    reports["attributes"] = read_record(folder / "attributes" / "data" / "data.json")
     reports["training"] = read_record(train / "summary.json")
     reports["trained_labels"] = read_record(train / "labels.json")
     reports["seed_spread"] = spread_of_this_model(train / "seed_spread.json", reports["metrics"])

@@ -19,7 +19,7 @@ import yaml
 from seamline.report.code import CODE, code_files
 from tests.conftest import PROJECT, Project, checked_out
 
-STAGES = ["pull", "subset", "convert", "split", "train", "evaluate", "export", "benchmark", "report"]
+STAGES = ["pull", "subset", "convert", "split", "train", "evaluate", "export", "benchmark", "attributes", "report"]
 PIPELINE: dict[str, Any] = yaml.safe_load((PROJECT / "dvc.yaml").read_text())["stages"]
 
 STAND_IN = """
@@ -74,7 +74,7 @@ def modules_imported(script: Path) -> set[str]:
 
 
 def test_dvc_yaml_is_short() -> None:
-    assert len((PROJECT / "dvc.yaml").read_text().splitlines()) < 150
+    assert len((PROJECT / "dvc.yaml").read_text().splitlines()) < 180
 
 
 def test_the_stages_are_these_and_in_this_order() -> None:

@@ -1,0 +1,1 @@
+"""Attributes of garments: their labels read from a CSV or from annotations, looked at, and learned."""

@@ -1,0 +1,68 @@
+"""Where attributes come from, and when there are none to learn."""
+
+from __future__ import annotations
+
+import posixpath
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from seamline.base.errors import SeamlineError
+from seamline.ingest.remote.cache import locked
+from seamline.ingest.remote.fetch import fetch
+from seamline.params.attributes import Attributes
+
+SAMPLE, SAMPLE_OF_PULL = "samples/tshirts.zip", "samples/garments.zip"
+
+
+def switched_off(params: Attributes, pulled: str) -> str:
+    """Why no attributes are learned, as a sentence; "" where they are.
+
+    Args:
+        params: attributes of params.yaml.
+        pulled: pull.source.
+    """
+    if not params.enabled:
+        return "Attributes are switched off (attributes.enabled)."
+    if is_sample(params.source, SAMPLE) and not is_sample(pulled, SAMPLE_OF_PULL):
+        return (
+            "No attributes are learned: attributes.source is the sample's T-shirts, and pull.source names photos of your "
+            "own."
+        )
+    return ""
+
+
+def is_sample(source: str, sample: str) -> bool:
+    return posixpath.normpath(source.replace("\\", "/")) == sample
+
+
+@contextmanager
+def of_attributes() -> Iterator[None]:
+    """Have pull's own sentences say which source it is."""
+    try:
+        yield
+    except SeamlineError as error:
+        raise SeamlineError(str(error).replace("pull.source", "attributes.source")) from None
+
+
+@contextmanager
+def source_folder(source: str, scratch: Path) -> Iterator[Path]:
+    """A local folder with the source's files, for one process at a time; afterwards it is held against the source.
+
+    Raises:
+        SeamlineError: when it cannot be had, or has changed in the meantime; pull's own sentences, about this source.
+    """
+    with of_attributes():
+        lock = locked(scratch)
+    with lock:
+        try:
+            with of_attributes():
+                found = fetch(source, scratch)
+            yield found.folder
+            with of_attributes():
+                found.check_unchanged()
+            if found.cache is not None:
+                found.cache.drop_others()
+        finally:
+            shutil.rmtree(scratch / "unpacked", ignore_errors=True)

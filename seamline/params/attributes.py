@@ -1,0 +1,42 @@
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from msgspec import Meta
+
+from seamline.base.urls import gives_access
+from seamline.params.loading.types import AtLeastZero, Section, Seed, Text
+from seamline.params.split import Ratios
+
+
+class Label(Section):
+    """Where an attribute is read from, and what its values are called."""
+
+    field: Text | None = None  # of the annotations, or a column; None: as the attribute is called
+    values: Annotated[dict[Text, Text | None], Meta(min_length=1)] | None = None  # None: as they are
+
+
+class Attributes(Section):
+    enabled: bool
+    source: Text
+    csv: Text | None
+    file_column: Text | None
+    labels: Annotated[dict[Text, Label], Meta(min_length=1)] | None
+    missing: list[str]
+    split_column: Text | None
+    group_by: Text | None
+    ratios: Ratios
+    near_duplicate_bits: Annotated[int, Meta(ge=0, le=24)] | None
+    margin: AtLeastZero
+    background: Literal["keep", "white", "mean"]
+    side_px: Annotated[int, Meta(ge=32, le=4096)]
+    seed: Seed
+
+    def __post_init__(self) -> None:
+        if not self.source.isprintable():
+            raise ValueError("source has a character in its name that cannot be printed; rename it")
+        if gives_access(self.source):  # DVC would write it into dvc.lock
+            raise ValueError(
+                "source has a password, key or signature in its address, or an argument that may be one; name it "
+                "without, and give access by the AWS configuration (AWS_PROFILE, ...) or, on the web, by ~/.netrc"
+            )
