@@ -111,11 +111,6 @@ def measure_drop(
 def drop_interval(reference: Matches, found: Matches, groups: Ints, seed: int = SEED) -> list[float] | None:
     """Between which bounds the drop in mAP50-95 lies, by a paired bootstrap of groups; see Drop.
 
-    Half the width is the draws' standard deviation times Student's t. What INT8 costs is often lost on a few photos, so
-    both bounds are moved by the skewness, as the Edgeworth expansion of a studentised mean says (Hall 1992, The
-    Bootstrap and Edgeworth Expansion). It is that of the groups' influences: their covariances with the draws (Efron
-    2014, Estimation and Accuracy after Model Selection).
-
     Args:
         reference, found: of the two models, on the same images.
         groups: (images,): what is drawn together.
@@ -127,15 +122,37 @@ def drop_interval(reference: Matches, found: Matches, groups: Ints, seed: int = 
     if shown < FEWEST:
         return None
     weights = draw_weights(groups, DRAWS, seed)
-    drawn = drops_of(reference, found, weights)
-    weights, drawn = weights[~np.isnan(drawn)], drawn[~np.isnan(drawn)]  # a draw may show nothing
+    value = float(drops_of(reference, found, np.ones((1, len(groups)), dtype=np.int64))[0])
+    return bounds_of_drop(value, drops_of(reference, found, weights), weights, groups, shown)
+
+
+def bounds_of_drop(value: float, drawn: Floats, weights: Ints, groups: Ints, shown: int) -> list[float] | None:
+    """Between which bounds the drop in a figure lies, from its draws; see Drop.
+
+    Half the width is the draws' standard deviation times Student's t. What INT8 costs is often lost on a few photos, so
+    both bounds are moved by the skewness, as the Edgeworth expansion of a studentised mean says (Hall 1992, The
+    Bootstrap and Edgeworth Expansion). It is that of the groups' influences: their covariances with the draws (Efron
+    2014, Estimation and Accuracy after Model Selection).
+
+    Args:
+        value: the drop itself.
+        drawn: (draws,): the drop in each; NaN where it shows nothing.
+        weights: (draws, images) of draw_weights.
+        groups: (images,): what is drawn together.
+        shown: groups that show something.
+
+    Returns:
+        None with fewer than FEWEST groups, and where every draw gives the same drop.
+    """
+    if shown < FEWEST:
+        return None
+    weights, drawn = weights[~np.isnan(drawn)], drawn[~np.isnan(drawn)]
     deviation = float(drawn.std()) * math.sqrt(shown / (shown - 1))
     if not deviation > 0:
         return None
     _, one_of_each = np.unique(groups, return_index=True)
     influences = (weights[:, one_of_each] - 1).T @ (drawn - drawn.mean())
     skewness = float(np.mean((influences - influences.mean()) ** 3) / influences.std() ** 3)
-    value = float(drops_of(reference, found, np.ones((1, len(groups)), dtype=np.int64))[0])
     bounds = []
     for level, direction in ((LOWER_LEVEL, -1), (UPPER_LEVEL, 1)):
         t = float(stdtrit(shown - 1, level))

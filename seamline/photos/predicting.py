@@ -232,9 +232,7 @@ def look_again(
     return instances
 
 
-def write_crops(
-    image: Image, photo: Photo, found: Detections, instances: Sequence[Record], journal: Journal
-) -> None:
+def write_crops(image: Image, photo: Photo, found: Detections, instances: Sequence[Record], journal: Journal) -> None:
     """A PNG for each instance that has a pixel, which its line then says."""
     from seamline.photos.drawing import crop_png  # brings matplotlib: 15 MB that the service does without
 

@@ -139,9 +139,7 @@ def write_tables(out: Path, journal: Journal, photos: PhotoList, positions: arra
     summary = Summary()
     shared = Counter(base_name(photo) for photo in photos)
     with contextlib.ExitStack() as open_until_whole:
-        table, confidences, errors = (
-            csv_writer(out / name, open_until_whole) for name in (TABLE, CONFIDENCES, ERRORS)
-        )
+        table, confidences, errors = (csv_writer(out / name, open_until_whole) for name in (TABLE, CONFIDENCES, ERRORS))
         for writer in (table, confidences):
             writer.writerow(map(to_spreadsheet, [form.file_column, *form.columns.values()]))
         errors.writerow((form.file_column, "reason"))

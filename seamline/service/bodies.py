@@ -33,7 +33,9 @@ ALLOWED = {"masks": "rle, polygon, png or none", "confidence": "a number from 0 
 ALLOWED |= dict.fromkeys(("embed", "attributes", "whole"), "true or false")
 ALLOWED |= {"k": f"a whole number from 1 to {MOST_MATCHES}", "garment": "a whole number from 1 on"}
 ALLOWED |= {"min_score": "a number from -1 to 1"}
-FILTERS_ARE = """they are JSON such as {"classes": ["dress"], "attributes": {"neck": ["v"]}, "columns": {"brand": ["a"]}}"""
+FILTERS_ARE = (
+    """they are JSON such as {"classes": ["dress"], "attributes": {"neck": ["v"]}, "columns": {"brand": ["a"]}}"""
+)
 JSON_WORDS = {**WORDS, "object": "object", "array": "array"}  # as whoever writes JSON knows them
 FORMS = "multipart/form-data, application/json, image/... or application/octet-stream"
 

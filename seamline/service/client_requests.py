@@ -121,9 +121,7 @@ def photos_to_request(photos: Sequence[Sent], fields: Mapping[str, Any]) -> dict
     return {"files": files, "data": texts}
 
 
-def question_to_request(
-    vector: Sequence[float] | None, text: str | None, fields: Mapping[str, Any]
-) -> dict[str, Any]:
+def question_to_request(vector: Sequence[float] | None, text: str | None, fields: Mapping[str, Any]) -> dict[str, Any]:
     """httpx's arguments for a search without a photo."""
     try:
         question = {"text": text} if vector is None else {"vector": [float(number) for number in vector]}

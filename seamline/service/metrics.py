@@ -74,7 +74,9 @@ class Metrics:
             "seamline_photo_seconds", "What the parts of one photo's answer take.", ("part",),
             registry=registry, buckets=SECONDS,
         )  # fmt: skip
-        self._photo_seconds = {part: photo_seconds.labels(part) for part in (*PARTS, *(DESCRIBING_PARTS if described else ()))}
+        self._photo_seconds = {
+            part: photo_seconds.labels(part) for part in (*PARTS, *(DESCRIBING_PARTS if described else ()))
+        }
         photos = Counter("seamline_photos", "Photos by what became of them.", ("outcome",), registry=registry)
         self._photos = {outcome: photos.labels(outcome) for outcome in OUTCOMES}
         rejections = Counter("seamline_rejections", "Requests refused, by reason.", ("reason",), registry=registry)

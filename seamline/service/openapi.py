@@ -7,8 +7,8 @@ from typing import Any
 import msgspec
 
 from seamline import __version__
-from seamline.service.problems import MEDIA_TYPE
 from seamline.service.bodies import EMBED, PREDICT, SEARCH, Kind
+from seamline.service.problems import MEDIA_TYPE
 from seamline.service.schemas import About, Prediction, ProblemJson
 from seamline.service.search_schemas import Embedding, SearchAnswer
 
@@ -94,9 +94,7 @@ def openapi(keys: bool) -> dict[str, Any]:
     return document
 
 
-def photos_operation(
-    name: str, summary: str, of: Kind, answered: str, refusals: dict[str, Any]
-) -> dict[str, Any]:
+def photos_operation(name: str, summary: str, of: Kind, answered: str, refusals: dict[str, Any]) -> dict[str, Any]:
     photo = {"schema": {"type": "string", "format": "binary"}}
     options = options_of(of)
     form = {"image": {"type": "array", "items": {"type": "string", "format": "binary"}, "minItems": 1}, **options}

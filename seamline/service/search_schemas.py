@@ -35,7 +35,8 @@ class Filters(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     attributes: Annotated[dict[str, Choice], Meta(description="Values of attributes, by name.")] | None = None
     columns: (
         Annotated[
-            dict[str, Choice], Meta(description="Of the catalogue's columns, by name; photo, split and id are there too.")
+            dict[str, Choice],
+            Meta(description="Of the catalogue's columns, by name; photo, split and id are there too."),
         ]
         | None
     ) = None
@@ -53,10 +54,13 @@ class SearchOptions(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     ) = None
     whole: Annotated[bool, Meta(description="Search for the photo as it is, and not for the garments in it.")] = False
     garment: (
-        Annotated[int, Meta(ge=1, description="Only this one, by its place among the photo's instances, from 1.")] | None
+        Annotated[int, Meta(ge=1, description="Only this one, by its place among the photo's instances, from 1.")]
+        | None
     ) = None
     k: Annotated[int, Meta(ge=1, le=MOST_MATCHES, description="Similar garments at most, for each.")] = 10
-    min_score: Annotated[float, Meta(ge=-1, le=1, description="Those that are less similar are left out.")] | None = None
+    min_score: Annotated[float, Meta(ge=-1, le=1, description="Those that are less similar are left out.")] | None = (
+        None
+    )
     filters: Annotated[Filters, Meta(description="What an answer has to be; JSON in a form or a query.")] | None = None
 
 
@@ -156,5 +160,3 @@ class SearchAnswer(msgspec.Struct, kw_only=True):
     categories: list[Category]
     images: list[SearchedPhoto] | msgspec.UnsetType = msgspec.UNSET
     matches: list[Match] | msgspec.UnsetType = msgspec.UNSET
-
-

@@ -108,9 +108,7 @@ class Server:
         with self._lock:
             self._under_way -= 1
 
-    def _work(
-        self, came: float, task: Task, held: list[Photo], others: Sequence[Future[Answer | str]]
-    ) -> Answer | str:
+    def _work(self, came: float, task: Task, held: list[Photo], others: Sequence[Future[Answer | str]]) -> Answer | str:
         """
         Args:
             held: the photo, taken out at the beginning, or where nobody waits any more: the pool remembers its work
@@ -142,7 +140,9 @@ class Server:
         chosen = np.flatnonzero(np.isin(found.classes, [*task.classes]))
         if task.garment is not None:
             if task.garment > len(chosen):
-                raise ImageError(f"image: has {counted(len(chosen), 'garment')}, and number {task.garment} is asked for.")
+                raise ImageError(
+                    f"image: has {counted(len(chosen), 'garment')}, and number {task.garment} is asked for."
+                )
             chosen = chosen[[task.garment - 1]]
         described = self.describer.describe(image, found.chosen(chosen), task.attributes, task.needs_vectors)
         parts_ms = {"attributes": described.attributes_ms} if task.attributes else {}

@@ -31,7 +31,11 @@ def run_key(values: dict[str, Any], files: Iterable[Path], libraries: Iterable[s
 
 def code_hashes(family: str, package: Path = PACKAGE) -> dict[str, str]:
     """Hash of every module whose change makes another training of the family, wherever the project lies."""
-    return {name: sha256_of(path) for name, path in code_of_training(family, package).items()}
+    return hashes_of_code(code_of_training(family, package))
+
+
+def hashes_of_code(modules: dict[str, Path]) -> dict[str, str]:
+    return {name: sha256_of(path) for name, path in modules.items()}
 
 
 def code_of_training(family: str, package: Path = PACKAGE) -> dict[str, Path]:
@@ -39,12 +43,24 @@ def code_of_training(family: str, package: Path = PACKAGE) -> dict[str, Path]:
 
     They are named after the family (yolo.py, yolo_data.py), so that another family's code makes no other training.
     """
+    return code_imported_by(
+        [
+            path.relative_to(package.parent)
+            for path in code_below(package / "training", {".py"})
+            if path.stem == family or path.stem.startswith(f"{family}_")
+        ],
+        package,
+    )
+
+
+def code_imported_by(modules: Iterable[Path], package: Path = PACKAGE) -> dict[str, Path]:
+    """These modules, and what they import, directly or not, but for the rooms without effect, by their names.
+
+    Args:
+        modules: as paths beside the package: seamline/attributes/trainer.py.
+    """
     found: dict[str, Path] = {}
-    waiting = [
-        path.relative_to(package.parent)
-        for path in code_below(package / "training", {".py"})
-        if path.stem == family or path.stem.startswith(f"{family}_")
-    ]
+    waiting = list(modules)
     while waiting:
         path = waiting.pop()
         name = ".".join(path.with_suffix("").parts)

@@ -28,6 +28,7 @@ COCO: dict[str, Any] = {
 }
 # As torchvision's builders of these models take them.
 RESNET, MOBILENET = ResNet50_Weights.IMAGENET1K_V1, MobileNet_V3_Large_Weights.IMAGENET1K_V1
+START = "rcnn.start"  # the key of params.yaml that names weights
 # Layers whose shapes depend on the classes.
 HEADS = ("roi_heads.box_predictor.", "roi_heads.mask_predictor.mask_fcn_logits.")
 
@@ -56,8 +57,12 @@ def find_start(start: str, model: str, weights: Path) -> Path | None:
     raise SeamlineError(f"rcnn.start: there is no file {start!r}; coco, imagenet, none or a file is allowed.")
 
 
-def torchvision_file(found: Any, weights: Path) -> Path:
-    """A file of torchvision's in this folder, whose hash its name says; downloaded where it is not there."""
+def torchvision_file(found: Any, weights: Path, key: str = START) -> Path:
+    """A file of torchvision's in this folder, whose hash its name says; downloaded where it is not there.
+
+    Args:
+        key: of params.yaml, that asked for it.
+    """
     path: Path = weights / found.url.rpartition("/")[2]
     if not path.is_file():
         weights.mkdir(parents=True, exist_ok=True)
@@ -67,9 +72,9 @@ def torchvision_file(found: Any, weights: Path) -> Path:
             )
         except (OSError, RuntimeError) as error:
             raise SeamlineError(
-                f"rcnn.start: torchvision's weights are not in {weights}, and could not be downloaded "
+                f"{key}: torchvision's weights are not in {weights}, and could not be downloaded "
                 f"({str(error).partition(chr(10))[0][:100]}); put the file of {found.url} there, or take "
-                "rcnn.start: none."
+                f"{key}: none."
             ) from None
     if not sha256_of(path).startswith(path.stem.rpartition("-")[2]):
         raise SeamlineError(f"{path}: is damaged: its hash is not the one in its name; delete it.")
@@ -82,19 +87,28 @@ def start_from(network: FasterRCNN, path: Path) -> None:
     Raises:
         SeamlineError: when the file is not of tensors and plain data, or of another network.
     """
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-        weights = content.get("weights", content)
-        found = {str(name): tensor for name, tensor in weights.items() if isinstance(tensor, Tensor)}
-    except Exception as error:  # torch raises a dozen kinds on other files
-        reason = str(error).partition("\n")[0][:200]
-        raise SeamlineError(f"{path}: cannot be opened as weights, which are tensors and text ({reason}).") from None
+    found = read_tensors(path)
     if any(name.startswith("roi_heads.") for name in found):
         load_whole(network, found, path)
     elif "_conv_stem.weight" in found:
         load_in_order(network.backbone.body, found, path)
     else:
         load_backbone(network.backbone.body, found, path)
+
+
+def read_tensors(path: Path) -> dict[str, Tensor]:
+    """The tensors in a file of weights, by name.
+
+    Raises:
+        SeamlineError: when the file is not of tensors and plain data.
+    """
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+        weights = content.get("weights", content)
+        return {str(name): tensor for name, tensor in weights.items() if isinstance(tensor, Tensor)}
+    except Exception as error:  # torch raises a dozen kinds on other files
+        reason = str(error).partition("\n")[0][:200]
+        raise SeamlineError(f"{path}: cannot be opened as weights, which are tensors and text ({reason}).") from None
 
 
 def load_whole(network: FasterRCNN, found: dict[str, Tensor], path: Path) -> None:

@@ -131,7 +131,11 @@ def test_without_the_options_the_answer_is_the_same_byte_for_byte(address: str, 
 def test_what_the_service_has_not_is_refused_with_the_option_that_brings_it(plain: str, models: Models) -> None:
     image = {"image": as_json(models.photos[0])}
     for path, more, option in [
-        ("predict", {"attributes": True}, "attributes: this service was started without it; seamline serve --attributes"),
+        (
+            "predict",
+            {"attributes": True},
+            "attributes: this service was started without it; seamline serve --attributes",
+        ),
         ("predict", {"embed": True}, "embed: this service was started without it; seamline serve --embed brings it."),
         ("embed", {}, "seamline serve --embed brings it."),
         ("search", {}, "seamline serve --catalogue brings it."),
@@ -225,7 +229,10 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "k": ({"json": {"vector": VECTOR, "k": 101}}, "k: has to be a whole number from 1 to 100, not '101'."),
     "min_score": ({"json": {"vector": VECTOR, "min_score": 2}}, "min_score: has to be a number from -1 to 1, not '2'."),
     "garment": ({"json": {"vector": VECTOR, "garment": 0}}, "garment: has to be a whole number from 1 on, not '0'."),
-    "class": ({"json": {"vector": VECTOR, "filters": {"classes": ["hat"]}}}, "filters: the catalogue has no class 'hat'"),
+    "class": (
+        {"json": {"vector": VECTOR, "filters": {"classes": ["hat"]}}},
+        "filters: the catalogue has no class 'hat'",
+    ),
     "column": (
         {"json": {"vector": VECTOR, "filters": {"columns": {"price": "1"}}}},
         "filters: the catalogue has no column 'price'; it has brand",
@@ -316,7 +323,9 @@ def test_a_service_that_has_no_room_refuses_questions_too(models: Models) -> Non
 
         def ask() -> None:
             with httpx.Client(timeout=60, headers=headers) as client:
-                statuses.extend(client.post(f"{address}/v1/search", json={"vector": VECTOR}).status_code for _ in range(20))
+                statuses.extend(
+                    client.post(f"{address}/v1/search", json={"vector": VECTOR}).status_code for _ in range(20)
+                )
 
         threads = [threading.Thread(target=ask) for _ in range(8)]
         for thread in threads:
