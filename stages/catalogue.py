@@ -58,9 +58,8 @@ def main() -> None:
 
 def make(args: argparse.Namespace, params: Params, source: str) -> tuple[Any, list[Any], list[Any]]:
     """Write the catalogue; returns its facts, the photos that cannot be used, and what was odd."""
-    from seamline.inference.embedder import Embedder
-
     from seamline.inference.detector import Detector
+    from seamline.inference.embedder import Embedder
     from seamline.inference.threads import limit_other_threads
     from seamline.people.detector import open_people
     from seamline.photos.predicting import model_sha256

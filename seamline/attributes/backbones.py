@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -98,7 +97,7 @@ def find_start(name: str, start: str) -> Path | None:
 
 def imagenet_file(name: str) -> Path:
     if name == LITE0_NAME:
-        return lite0_file("classify.start")
+        return lite0_file()
     if name.startswith(TIMM):
         raise SeamlineError(
             "classify.start: imagenet is for torchvision's models and EfficientNet-Lite0; of timm's models name a file of "
@@ -130,9 +129,7 @@ def start_from(module: nn.Module, name: str, path: Path) -> None:
     fitting = {key: tensor for key, tensor in found.items() if key in own and own[key].shape == tensor.shape}
     missing = [key for key in own if key not in fitting and not is_counter(key)]
     if missing:
-        raise SeamlineError(
-            f"{path}: is not of {name}: its layer {missing[0]} is missing there, or has another shape."
-        )
+        raise SeamlineError(f"{path}: is not of {name}: its layer {missing[0]} is missing there, or has another shape.")
     module.load_state_dict({**own, **fitting})
 
 
@@ -157,5 +154,3 @@ def freeze_up_to(module: nn.Module, stride: int) -> None:
         handle.remove()
     for layer in frozen:
         layer.requires_grad_(False)
-
-

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -17,18 +16,10 @@ from seamline.images.files import MAX_PIXELS
 from seamline.images.reading import Image, Source, read_image
 from seamline.inference.lifetime import Lifetime
 from seamline.models.attribute_facts import AttributeFacts, metadata_to_attribute_facts
-from seamline.models.detections import Detections
+from seamline.models.detections import Attribute, Detections
 from seamline.models.engines.encoder import open_encoder
 
 Floats = npt.NDArray[np.floating]
-
-
-class Attribute(NamedTuple):
-    """What a garment's neck, or another attribute of it, is."""
-
-    value: str | None  # None: the model is not sure enough to name one
-    confidence: float  # calibrated probability of `best`
-    best: str  # the likeliest value in any case
 
 
 class AttributeClassifier:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
@@ -39,6 +40,14 @@ class Persons(NamedTuple):
         return None if person < 0 else person
 
 
+class Attribute(NamedTuple):
+    """What a garment is in one respect, such as its neck."""
+
+    value: str | None  # None where the model is not sure enough
+    confidence: float  # of the likeliest value
+    best: str  # the likeliest value in any case
+
+
 @dataclass(frozen=True, eq=False)
 class Detections:
     """What was found in one image, best score first. `len()` is the number of instances.
@@ -55,6 +64,8 @@ class Detections:
     width: int
     timings_ms: tuple[float, float, float] = (0.0, 0.0, 0.0)  # preprocess, inference, postprocess of its batch
     persons: Persons | None = None  # None where nobody looked for people
+    attributes: Sequence[Mapping[str, Attribute]] | None = None  # n, by name; None where nobody asked for them
+    vectors: Floats | None = None  # (n, numbers of the embedder), each of length 1; None where nobody asked for them
 
     def __len__(self) -> int:
         return len(self.scores)
@@ -107,6 +118,8 @@ class Detections:
             classes=self.classes[indices],
             shapes=None if self.shapes is None else [self.shapes[index] for index in indices.tolist()],
             persons=self.persons and self.persons._replace(of_instances=self.persons.of_instances[indices]),
+            attributes=self.attributes and [self.attributes[index] for index in indices.tolist()],
+            vectors=None if self.vectors is None else self.vectors[indices],
         )
 
     def inside(self, left: int, top: int, height: int, width: int) -> Detections:
@@ -125,13 +138,18 @@ class Detections:
     def tied(self, persons: Persons) -> Detections:
         return replace(self, persons=persons)
 
+    def described(self, attributes: Sequence[Mapping[str, Attribute]] | None, vectors: Floats | None) -> Detections:
+        """With what was asked of each instance."""
+        return replace(self, attributes=attributes, vectors=vectors)
+
     def with_timings(self, preprocess_ms: float, inference_ms: float, postprocess_ms: float) -> Detections:
         return replace(self, timings_ms=(preprocess_ms, inference_ms, postprocess_ms))
 
     def to_coco(self, image_id: int, category_ids: list[int]) -> list[dict[str, Any]]:
         """COCO results records: bbox as x, y, width, height; with masks, segmentation as compressed RLE.
 
-        Where people were looked for, person is the index of the one that an instance belongs to, or None.
+        Where people were looked for, person is the index of the one that an instance belongs to, or None. Where
+        attributes were asked for, each has its value, None where the model is not sure enough, and its confidence.
         """
         records: list[dict[str, Any]] = []
         for index, (box, score, number) in enumerate(zip(self.boxes, self.scores, self.classes, strict=True)):
@@ -144,10 +162,18 @@ class Detections:
             }
             if self.persons is not None:
                 record["person"] = self.persons.owner(index)
+            if self.attributes is not None:
+                record["attributes"] = attributes_to_record(self.attributes[index])
             if self.has_masks:
                 record["segmentation"] = self.rle(index)
             records.append(record)
         return records
+
+
+def attributes_to_record(attributes: Mapping[str, Attribute]) -> dict[str, dict[str, Any]]:
+    return {
+        name: {"value": one.value, "confidence": round(float(one.confidence), 6)} for name, one in attributes.items()
+    }
 
 
 def moved(shape: Crop | Runs, left: int, top: int, height: int, to_height: int) -> Crop | Runs:

@@ -14,6 +14,7 @@ import numpy as np
 from seamline.base.coco import Record
 from seamline.base.files import folded
 from seamline.images.colours import class_colour, hex_to_bgr
+from seamline.images.lettering import shortened
 from seamline.images.overlays import overlay, record_to_shape, to_jpeg
 from seamline.images.reading import Image
 from seamline.models.detections import Detections
@@ -33,10 +34,16 @@ def found_in(image: Image, records: Sequence[Record], names: Sequence[str]) -> I
     return overlay(
         image,
         (
-            record_to_shape(record, hex_to_bgr(class_colour(index)), names[index], f" {record['score']:.2f}")
+            record_to_shape(record, hex_to_bgr(class_colour(index)), names[index], record_to_note(record))
             for index, record in numbered
         ),
     )
+
+
+def record_to_note(record: Record) -> str:
+    """What stands behind the name: the score, and the values of attributes that the model is sure of."""
+    values = [one["value"] for one in record.get("attributes", {}).values() if one["value"] is not None]
+    return f" {record['score']:.2f}" + (f" ({', '.join(map(shortened, values))})" if values else "")
 
 
 def crop_png(image: Image, found: Detections, index: int) -> bytes:

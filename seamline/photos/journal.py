@@ -46,6 +46,9 @@ OPTIONS = {
     "person_class": "--person-class",
     "person_confidence": "--person-confidence",
     "most_people": "--most-people",
+    "attributes": "--attributes",
+    "embed": "--embed",
+    "likeliest": "--likeliest",
 }
 
 

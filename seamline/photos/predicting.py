@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import functools
 import hashlib
 import os
 from array import array
 from collections import deque
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
+import numpy as np
+
+from seamline.base.coco import Record
 from seamline.base.errors import SeamlineError
 from seamline.base.files import sha256_of, whole_file
 from seamline.base.progress import CountProgress
@@ -22,11 +26,13 @@ from seamline.images.reading import Image, ImageError, read_within_budget
 from seamline.inference.detector import in_order
 from seamline.ingest.archives import files_below
 from seamline.models.detections import Detections
-from seamline.people.detector import AnyDetector
 from seamline.photos.journal import Done, Journal
 from seamline.photos.listing import Photo, PhotoList
 from seamline.photos.records import found_to_instances, found_to_persons
 from seamline.photos.remote import Remote, Unread
+
+if TYPE_CHECKING:
+    from seamline.photos.describing import Describer
 
 READERS = 8  # of remote photos, at once
 MOST_WRITERS = 4
@@ -43,6 +49,17 @@ class Wanted(NamedTuple):
     crops: bool
     max_pixels: int  # of a photo
     people: bool = False  # whether instances are tied to people
+    attributes: Sequence[str] = ()  # that are asked for of each instance
+    dimension: int = 0  # numbers of the vectors that are asked for; 0: none are
+
+
+class Finder(Protocol):
+    """A detector, or what finds something else in photos."""
+
+    threads: int
+    budget: PixelBudget
+
+    def detect_all(self, sources: Iterable[Path | bytes]) -> Iterator[Detections | ImageError]: ...
 
 
 class Read(NamedTuple):
@@ -91,16 +108,27 @@ def done_before(photos: PhotoList, journal: Journal, batch: int, remote: Remote)
 
 
 def predict_missing(
-    detector: AnyDetector, photos: PhotoList, positions: array[int], journal: Journal, wanted: Wanted, remote: Remote
+    detector: Finder,
+    photos: PhotoList,
+    positions: array[int],
+    journal: Journal,
+    wanted: Wanted,
+    remote: Remote,
+    describer: Describer | None = None,
 ) -> None:
     """Predict the photos that the journal does not have, and set their positions.
+
+    Args:
+        describer: of each instance; None: nothing more than the detector finds is asked for.
 
     Raises:
         SeamlineError: when the model itself fails, or the journal cannot be written.
     """
     missing = ((number, photo) for number, photo in enumerate(photos) if positions[number] == MISSING)
     before = len(positions) - positions.count(MISSING)
-    to_done = functools.partial(found_to_done, wanted=wanted, journal=journal, budget=detector.budget)
+    to_done = functools.partial(
+        found_to_done, wanted=wanted, journal=journal, budget=detector.budget, describer=describer
+    )
     writers = min(max(detector.threads // 2, 1), MOST_CROPPERS if wanted.crops else MOST_WRITERS)
     with (
         contextlib.closing(CountProgress("predicted", "images", len(positions), before)) as progress,
@@ -113,7 +141,7 @@ def predict_missing(
 
 
 def predicted(
-    detector: AnyDetector, numbered: Iterator[tuple[int, Photo]], remote: Remote
+    detector: Finder, numbered: Iterator[tuple[int, Photo]], remote: Remote
 ) -> Generator[tuple[Read, Detections | ImageError], None, None]:
     """Each photo with its instances, or with the error; few are held at a time.
 
@@ -156,7 +184,11 @@ def predicted(
 
 
 def found_to_done(
-    item: tuple[Read, Detections | ImageError], wanted: Wanted, journal: Journal, budget: PixelBudget
+    item: tuple[Read, Detections | ImageError],
+    wanted: Wanted,
+    journal: Journal,
+    budget: PixelBudget,
+    describer: Describer | None = None,
 ) -> tuple[int, Done]:
     """A photo's number and line; its crops are written before."""
     read, found = item
@@ -167,42 +199,48 @@ def found_to_done(
     elif isinstance(found, ImageError):
         done.reason, done.again = text_of(found), is_unreadable(read.source)
     else:
+        found = found.chosen(np.flatnonzero(np.isin(found.classes, [*wanted.classes])))
         done.height, done.width = found.height, found.width
-        chosen = [index for index, number in enumerate(found.classes) if int(number) in wanted.classes]
-        done.instances = found_to_instances(found, wanted.classes, wanted.polygons)
         done.persons = found_to_persons(found)
-        if wanted.crops and chosen:
-            try:
-                read_within_budget(
-                    read.source,
-                    "image",
-                    wanted.max_pixels,
-                    budget,
-                    lambda image: write_crops(image, read.photo, found, chosen, done.instances, journal),
+        look = functools.partial(look_again, photo=photo, found=found, wanted=wanted, journal=journal)
+        try:
+            if len(found) and (wanted.crops or describer is not None):
+                done.instances = read_within_budget(
+                    read.source, "image", wanted.max_pixels, budget, lambda image: look(image, describer=describer)
                 )
-            except ImageError as error:
-                return read.number, Done(photo.key, photo.stamp, photo.name, reason=text_of(error), again=True)
+            else:
+                done.instances = found_to_instances(found, wanted.classes, wanted.polygons)
+        except ImageError as error:
+            return read.number, Done(photo.key, photo.stamp, photo.name, reason=text_of(error), again=True)
     return read.number, done
 
 
-def write_crops(
-    image: Image,
-    photo: Photo,
-    found: Detections,
-    chosen: Sequence[int],
-    instances: Sequence[dict[str, Any]],
-    journal: Journal,
-) -> None:
+def look_again(
+    image: Image, photo: Photo, found: Detections, wanted: Wanted, journal: Journal, describer: Describer | None
+) -> list[Record]:
+    """The instances with all that needs the photo's pixels: what describes them, and their crops."""
+    if image.shape[:2] != (found.height, found.width):
+        raise ImageError("has changed while it was read.")
+    if describer is not None:
+        found = describer.describe(image, found).found
+    instances = found_to_instances(found, wanted.classes, wanted.polygons)
+    if found.vectors is not None:
+        for instance, vector in zip(instances, found.vectors, strict=True):
+            instance["vector"] = base64.b64encode(vector.astype("<f4").tobytes()).decode("ascii")
+    if wanted.crops:
+        write_crops(image, photo, found, instances, journal)
+    return instances
+
+
+def write_crops(image: Image, photo: Photo, found: Detections, instances: Sequence[Record], journal: Journal) -> None:
     """A PNG for each instance that has a pixel, which its line then says."""
     from seamline.photos.drawing import crop_png  # brings matplotlib: 15 MB that the service does without
 
-    if image.shape[:2] != (found.height, found.width):
-        raise ImageError("has changed while it was read.")
-    for order, (index, instance) in enumerate(zip(chosen, instances, strict=True), 1):
+    for index, instance in enumerate(instances):
         png = crop_png(image, found, index)
-        instance["crop"] = order if png else 0
+        instance["crop"] = index + 1 if png else 0
         if png:
-            path = crop_path(journal.folder, photo.key, order)
+            path = crop_path(journal.folder, photo.key, index + 1)
             path.parent.mkdir(exist_ok=True)
             with whole_file(path, flushed=False) as temporary:
                 temporary.write_bytes(png)

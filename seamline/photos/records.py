@@ -16,8 +16,8 @@ def found_to_instances(found: Detections, classes: Collection[int], polygons: bo
     """A record for each instance of the chosen classes, best score first.
 
     Returns:
-        category_id (the class's index and 1), bbox, score; person where people were looked for; with masks segmentation
-        (RLE), area in pixels and, if asked for, polygons.
+        category_id (the class's index and 1), bbox, score; person where people were looked for; attributes where they
+        were asked for; with masks segmentation (RLE), area in pixels and, if asked for, polygons.
     """
     most = int(found.classes.max(initial=0)) + 1
     records = found.to_coco(0, list(range(1, most + 1)))
@@ -60,7 +60,7 @@ def mask_to_polygons(found: Detections, index: int) -> list[list[float]]:
 
 def instance_to_record(number: int, instance: Record, polygons: bool) -> Record:
     """COCO's results record of image `number`; without a mask where the model finds boxes only."""
-    keys = ("category_id", "bbox", "score", "person")
+    keys = ("category_id", "bbox", "score", "person", "attributes")
     record = {"image_id": number, **{key: instance[key] for key in keys if key in instance}}
     if "segmentation" in instance:
         record["segmentation"] = instance["polygons" if polygons else "segmentation"]

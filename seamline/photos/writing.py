@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import csv
 import functools
@@ -12,9 +13,10 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import IO, Any, NamedTuple
 
 import msgspec
+import numpy as np
 
 from seamline.base.errors import SeamlineError
 from seamline.base.escaping import to_spreadsheet
@@ -33,7 +35,7 @@ from seamline.photos.predicting import Wanted, crop_path, text_of
 from seamline.photos.records import instance_to_record, to_text
 from seamline.photos.remote import Remote, Unread
 
-OVERLAYS, CROPS = "overlays", "crops"
+OVERLAYS, CROPS, VECTORS = "overlays", "crops", "embeddings.npy"
 COLUMNS = ("image_id", "file_name", "class", "score", "x", "y", "width", "height", "mask_area_px")
 SHOWN_FAILURES = 100  # in the terminal; errors.csv has all
 MOST_DRAWN = 4  # at once: each is a photo in memory
@@ -112,7 +114,7 @@ def usable_photos(
 
 
 class Tables:
-    """results.json, images.json, predictions.csv and errors.csv, a line at a time."""
+    """results.json, images.json, predictions.csv, errors.csv and embeddings.npy, a line at a time."""
 
     def __init__(self, out: Path, open_until_whole: contextlib.ExitStack, wanted: Wanted) -> None:
         def opened(name: str) -> Any:
@@ -120,12 +122,13 @@ class Tables:
             return open_until_whole.enter_context(path.open("w", newline="", encoding="utf-8"))
 
         self.wanted = wanted
+        self.vectors = open_until_whole.enter_context(vector_file(out / VECTORS, wanted.dimension))
         self.results, self.images = opened("results.json"), opened("images.json")
         self.predictions = csv.writer(opened("predictions.csv"), lineterminator="\n")
         self.errors = csv.writer(opened("errors.csv"), lineterminator="\n")
-        self.predictions.writerow(
-            [*COLUMNS, *(["person"] if wanted.people else []), *(["crop"] if wanted.crops else [])]
-        )
+        described = [column for name in wanted.attributes for column in (name, f"{name}_confidence")]
+        people, crops = ["person"] if wanted.people else [], ["crop"] if wanted.crops else []
+        self.predictions.writerow(map(to_spreadsheet, [*COLUMNS, *people, *described, *crops]))
         self.errors.writerow(("file_name", "reason"))
         self.before_result, self.before_image = "[\n", '{"images": [\n'
 
@@ -150,6 +153,11 @@ class Tables:
             row = [one.number, one.photo.name, name, record["score"], *record["bbox"], instance.get("area", "")]
             if self.wanted.people:
                 row.append("" if record["person"] is None else record["person"])
+            for attribute in self.wanted.attributes:
+                said = record["attributes"][attribute]
+                row += ["" if said["value"] is None else said["value"], said["confidence"]]
+            if self.vectors is not None:
+                self.vectors.add(base64.b64decode(instance["vector"]))
             self.predictions.writerow(map(to_spreadsheet, [*row, *crops[index : index + 1]]))
 
     def end(self) -> None:
@@ -157,6 +165,37 @@ class Tables:
         self.results.write("[]\n" if self.before_result != ",\n" else "\n]\n")
         start = self.before_image if self.before_image != ",\n" else "\n"
         self.images.write(f'{start}], "annotations": [], "categories": {to_text(categories)}}}\n')
+
+
+class VectorFile:
+    """embeddings.npy, a row at a time: f32, and row i belongs to the i-th record of results.json."""
+
+    def __init__(self, stream: IO[bytes], dimension: int) -> None:
+        self._stream, self._dimension, self._rows = stream, dimension, 0
+        self.write_header()
+
+    def add(self, row: bytes) -> None:
+        self._stream.write(row)
+        self._rows += 1
+
+    def write_header(self) -> None:
+        """numpy leaves room in it for the number of rows, which is known at the end."""
+        self._stream.seek(0)
+        header = {"descr": "<f4", "fortran_order": False, "shape": (self._rows, self._dimension)}
+        np.lib.format.write_array_header_1_0(self._stream, header)
+
+
+@contextlib.contextmanager
+def vector_file(path: Path, dimension: int) -> Iterator[VectorFile | None]:
+    """None where no vectors were asked for; then those of an earlier run are deleted, as they are of other records."""
+    if not dimension:
+        path.unlink(missing_ok=True)
+        yield None
+        return
+    with whole_file(path) as temporary, temporary.open("wb") as stream:
+        made = VectorFile(stream, dimension)
+        yield made
+        made.write_header()
 
 
 def link_crops(crops: Path, journal: Journal, one: Usable, name: str, folders: Sequence[str]) -> list[str]:

@@ -2,24 +2,45 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from seamline import __version__
 from seamline.models.exported import int8_gate
 from seamline.people.detector import AnyDetector, PeopleDetector
 from seamline.photos.predicting import model_sha256
-from seamline.service.schemas import About, Category, LimitsAbout, ModelAbout, ModelName, PeopleAbout
+from seamline.service.schemas import (
+    About,
+    AttributesAbout,
+    CatalogueAbout,
+    Category,
+    EmbedderAbout,
+    LimitsAbout,
+    ModelAbout,
+    ModelName,
+    PeopleAbout,
+)
 from seamline.service.settings import Settings
+
+if TYPE_CHECKING:  # most services have none of them
+    from seamline.inference.classifier import AttributeClassifier
+    from seamline.inference.embedder import Embedder
+    from seamline.search.catalogue import Catalogue
+    from seamline.service.describing import Described
 
 REVISION_CHARACTERS = 12
 FORMATS = {".pt": "pytorch", ".onnx": "onnx"}
 
 
-def about(detector: AnyDetector, path: Path, settings: Settings, source: str | None) -> About:
+def about(
+    detector: AnyDetector, path: Path, settings: Settings, source: str | None, described: Described | None = None
+) -> About:
     """
     Args:
         path: of the model.
         source: where the source of the model and its training is, for its users.
+        described: the models that describe garments, and the catalogue.
     """
     path = path.absolute()  # "." has no name
     path = path / "model.onnx" if (path / "model.onnx").is_file() else path  # named by its folder: the same model
@@ -47,7 +68,57 @@ def about(detector: AnyDetector, path: Path, settings: Settings, source: str | N
         queue=settings.queue,
         fetches_urls=settings.fetch_urls,
     )
-    return About(model, limits, __version__, people_about(detector) if isinstance(detector, PeopleDetector) else None)
+    made = About(model, limits, __version__, people_about(detector) if isinstance(detector, PeopleDetector) else None)
+    return made if described is None else with_described(made, described)
+
+
+def with_described(made: About, described: Described) -> About:
+    describer, catalogue = described.describer, described.catalogue
+    if describer.classifier is not None and described.attributes is not None:
+        made.attributes = attributes_about(describer.classifier, described.attributes)
+    if describer.embedder is not None:
+        made.embedder = embedder_about(describer.embedder)
+    if catalogue is not None:
+        made.catalogue = catalogue_about(catalogue)
+    return made
+
+
+def attributes_about(classifier: AttributeClassifier, path: Path) -> AttributesAbout:
+    return AttributesAbout(
+        name=model_name(path.absolute()),
+        revision=model_sha256(path)[:REVISION_CHARACTERS],
+        precision=classifier.precision,
+        attributes=classifier.facts.attributes,
+        licence=classifier.facts.licence,
+    )
+
+
+def embedder_about(embedder: Embedder) -> EmbedderAbout:
+    facts = embedder.facts
+    return EmbedderAbout(
+        name=facts.name,
+        revision=facts.revision,
+        identity=embedder.identity,
+        precision=embedder.precision,
+        dimension=facts.dimension,
+        background=facts.background,
+        margin=facts.margin,
+        has_text=facts.has_text,
+        licence=facts.licence,
+    )
+
+
+def catalogue_about(catalogue: Catalogue) -> CatalogueAbout:
+    facts = catalogue.facts
+    contents = f"{facts.vectors_sha256} {facts.table_sha256}"
+    return CatalogueAbout(
+        photos=facts.photos,
+        garments=facts.garments,
+        classes=facts.classes,
+        columns=facts.columns,
+        index=facts.index,
+        revision=hashlib.sha256(contents.encode()).hexdigest()[:REVISION_CHARACTERS],
+    )
 
 
 def people_about(detector: PeopleDetector) -> PeopleAbout:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 import json
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
@@ -16,13 +17,10 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route, Router
 
-from seamline.base.coco import Record
-from seamline.base.escaping import to_terminal
-from seamline.photos.records import to_text
 from seamline.service.about import to_categories, to_name
 from seamline.service.admission import Admission, check_count
-from seamline.service.answers import PARTS, Answer, records_to_json
-from seamline.service.bodies import Asked, Photo, body_to_asked, read_body
+from seamline.service.answers import Answer, answers_to_timing, images_to_text
+from seamline.service.bodies import PREDICT, Asked, Kind, Photo, body_to_asked, read_body
 from seamline.service.from_urls import FromUrls
 from seamline.service.hosts import check_host
 from seamline.service.inference_protocol import (
@@ -39,8 +37,11 @@ from seamline.service.problems import Problem
 from seamline.service.requests import ClientGone, Exchange, Receive, Send
 from seamline.service.schemas import About, Options
 from seamline.service.serving import Server
+from seamline.service.similar import Similar
+from seamline.service.tasks import Task, check_served, names_to_classes
 
-if TYPE_CHECKING:  # aiohttp takes a while to import, and most services fetch nothing
+if TYPE_CHECKING:  # aiohttp takes a while to import, and most services fetch nothing; nor do most have a catalogue
+    from seamline.search.catalogue import Catalogue
     from seamline.service.fetching import Fetcher
 
 T = TypeVar("T")
@@ -55,19 +56,26 @@ class App:
     """All that the service answers."""
 
     def __init__(
-        self, server: Server, about: About, keys: Keys | None, only_local: bool, fetcher: Fetcher | None = None
+        self,
+        server: Server,
+        about: About,
+        keys: Keys | None,
+        only_local: bool,
+        fetcher: Fetcher | None = None,
+        catalogue: Catalogue | None = None,
     ) -> None:
         """
         Args:
             keys: who may ask; None: everybody.
             only_local: whether the address is for this machine alone.
             fetcher: of photos that are named by URLs; None: they are refused.
+            catalogue: that is searched; its embedder is the server's.
         """
         self.server, self.about, self.keys, self.only_local = server, about, keys, only_local
         self.fetcher = fetcher
         self.admission: Admission = server.admission
         self.settings = server.admission.settings
-        self.metrics = Metrics(about.model.classes)
+        self.metrics = Metrics(about.model.classes, described=server.describer is not None)
         self.metrics.model(about.model.name, about.model.revision, about.model.family, about.model.precision)
         self.metrics.photos_limit(self.settings.queue)
         self.is_stopping = False
@@ -76,10 +84,14 @@ class App:
         self._openapi = json.dumps(openapi(keys is not None)).encode()
         head = {"model": to_name(about), "categories": to_categories(about)}
         self._head = msgspec.json.encode(head)[:-1] + b',"images":['
+        self.similar = Similar(self, catalogue)
         self._router = Router(
             [
                 Route("/", self.get_page, name="page"),
                 Route("/v1/predict", self.predict, methods=["POST"], name="predict"),
+                Route("/v1/embed", self.similar.embed, methods=["POST"], name="embed"),
+                Route("/v1/search", self.similar.search, methods=["POST"], name="search"),
+                Route("/v1/catalogue/crop", self.similar.crop, name="crop"),
                 Route("/v1/about", self.get_about, name="about"),
                 Route("/openapi.json", self.get_openapi, name="openapi"),
                 Route("/metrics", self.get_metrics, name="metrics"),
@@ -132,7 +144,7 @@ class App:
             LOG.exception("request %s failed", exchange.id)
             await exchange.refuse(Problem(500, "The service has failed; its log says more under this id."))
 
-    def _admit(self, request: Request, route: str) -> Exchange:
+    def admit(self, request: Request, route: str) -> Exchange:
         """The exchange of a request that may be answered; raises Problem for others."""
         exchange: Exchange = request.scope["exchange"]
         exchange.route = route
@@ -148,20 +160,20 @@ class App:
         return exchange
 
     async def get_page(self, request: Request) -> Response:
-        self._admit(request, "page")
+        self.admit(request, "page")
         headers = {"Content-Security-Policy": self._policy, "Cache-Control": "no-cache"}
         return Response(self._page, media_type="text/html", headers=headers)
 
     async def get_about(self, request: Request) -> Response:
-        self._admit(request, "about")
+        self.admit(request, "about")
         return Response(self._about, media_type=JSON)
 
     async def get_openapi(self, request: Request) -> Response:
-        self._admit(request, "openapi")
+        self.admit(request, "openapi")
         return Response(self._openapi, media_type=JSON)
 
     async def get_metrics(self, request: Request) -> Response:
-        self._admit(request, "metrics")
+        self.admit(request, "metrics")
         self.metrics.under_way(self.admission.photos, self.admission.body_bytes)
         page, media_type = self.metrics.page()
         return Response(page, headers={"Content-Type": media_type})
@@ -181,11 +193,11 @@ class App:
             await self.fetcher.close()
 
     async def get_server(self, request: Request) -> Response:
-        self._admit(request, "server")
+        self.admit(request, "server")
         return Response(msgspec.json.encode(server_metadata()), media_type=JSON)
 
     async def get_model(self, request: Request) -> Response:
-        self._admit(request, "model")
+        self.admit(request, "model")
         self._check_model(request)
         return Response(msgspec.json.encode(model_metadata(self.about.model)), media_type=JSON)
 
@@ -204,7 +216,7 @@ class App:
     async def infer(self, request: Request) -> Response:
         """As predict, in the form of the Open Inference Protocol: a photo that cannot be used fails the request."""
         begun = time.perf_counter()
-        exchange = self._admit(request, "infer")
+        exchange = self.admit(request, "infer")
         self._check_model(request)
         body = await self._read(exchange)
         try:
@@ -212,18 +224,18 @@ class App:
             asked = await self._in_thread_if_large(
                 len(body), body_to_inference, body, header_length, self.about.model, self.settings
             )
-            answers = await self._predict_all(exchange, Asked(asked.photos, asked.options))
+            answers = await self.answer_all(exchange, asked.photos, self._task(asked.options))
         except Problem as problem:
             raise Problem(400, problem.detail, reason=problem.reason) if problem.status == 422 else problem from None
         finally:
             self.admission.give_bytes_back(len(body))
         total_ms = 1000 * (time.perf_counter() - begun)
-        self._count(answers, total_ms)
+        self.count(answers, total_ms)
         records = []
         for photo, answer in zip(asked.photos, answers, strict=True):
             if isinstance(answer, str):
                 raise Problem(400, f"{photo.name}: {answer}")
-            records.append(answer.records)
+            records.append(answer.records or [])
         text, length = answers_to_response(records, asked, self.about.model)
         headers = {"Server-Timing": answers_to_timing(answers, total_ms)}
         if length is None:
@@ -233,31 +245,45 @@ class App:
 
     async def predict(self, request: Request) -> Response:
         begun = time.perf_counter()
-        exchange = self._admit(request, "predict")
-        body = await self._read(exchange)
-        try:
-            asked = await self._in_thread_if_large(
-                len(body), body_to_asked, body, exchange.text("content-type") or "", exchange.query
-            )
-            answers = await self._predict_all(exchange, asked)
-        finally:
-            self.admission.give_bytes_back(len(body))
+        exchange = self.admit(request, "predict")
+        async with self.asked(exchange, PREDICT) as asked:
+            answers = await self.answer_all(exchange, asked.photos, self._task(asked.options))
         total_ms = 1000 * (time.perf_counter() - begun)
-        self._count(answers, total_ms)
+        self.count(answers, total_ms)
         if len(answers) == 1 and isinstance(answers[0], str):
             raise Problem(422, f"{asked.photos[0].name}: {answers[0]}")
         text = self._head + ",".join(images_to_text(asked.photos, answers)).encode("utf-8", "replace") + b"]}"
         timing = answers_to_timing(answers, total_ms)
         return Response(text, media_type=JSON, headers={"Server-Timing": timing})
 
-    def _count(self, answers: Sequence[Answer | str], total_ms: float) -> None:
+    def _task(self, options: Options) -> Task:
+        """Raises Problem for what cannot be answered."""
+        describer = self.server.describer
+        if options.embed:
+            check_served("embed", describer is not None and describer.embedder is not None, "--embed")
+        if options.attributes:
+            check_served("attributes", describer is not None and describer.classifier is not None, "--attributes")
+        classes = names_to_classes(options.classes, self.about.model.classes)
+        return Task(classes, options.masks, options.confidence, options.attributes, options.embed)
+
+    def count(self, answers: Sequence[Answer | str], total_ms: float) -> None:
+        """What became of each photo of a request."""
         for answer in answers:
             if isinstance(answer, str):
                 self.metrics.photo_done("unusable", {})
             else:
-                parts_ms = dict(zip(PARTS, answer.parts_ms, strict=True)) | {"total": total_ms}
                 classes, scores = [index for index, _ in answer.found], [score for _, score in answer.found]
-                self.metrics.photo_done("ok", parts_ms, classes, scores)
+                self.metrics.photo_done("ok", {**answer.parts_ms, "total": total_ms}, classes, scores)
+
+    @contextlib.asynccontextmanager
+    async def asked(self, exchange: Exchange, of: Kind) -> AsyncIterator[Asked]:
+        """What a request asks, whose body is counted as long as the block lasts."""
+        body = await self._read(exchange)
+        try:
+            kind = exchange.text("content-type") or ""
+            yield await self._in_thread_if_large(len(body), body_to_asked, body, kind, exchange.query, of)
+        finally:
+            self.admission.give_bytes_back(len(body))
 
     async def _read(self, exchange: Exchange) -> bytes:
         """The body of a request for which there is room; it is counted."""
@@ -271,23 +297,21 @@ class App:
             return work(*arguments)
         return await asyncio.get_running_loop().run_in_executor(None, functools.partial(work, *arguments))
 
-    async def _predict_all(self, exchange: Exchange, asked: Asked) -> list[Answer | str]:
-        options = asked.options
-        check_options(options)
-        classes = options_to_classes(options, self.about.model.classes)
-        check_count(len(asked.photos), self.settings)
-        with FromUrls(self.fetcher, self.admission, asked.photos) as urls:
-            photos: Sequence[Photo | str] = asked.photos
+    async def answer_all(self, exchange: Exchange, asked: Sequence[Photo], task: Task) -> list[Answer | str]:
+        """What is found in each photo, or why it cannot be used."""
+        check_count(len(asked), self.settings)
+        with FromUrls(self.fetcher, self.admission, asked) as urls:
+            photos: Sequence[Photo | str] = asked
             if urls.count:
-                fetching = [asyncio.ensure_future(urls.file(photo)) for photo in asked.photos]
-                photos = await self._all_or_gone(exchange, fetching)
+                fetching = [asyncio.ensure_future(urls.file(photo)) for photo in asked]
+                photos = await self.all_or_gone(exchange, fetching)
             usable = [photo for photo in photos if isinstance(photo, Photo)]
             self.admission.take_photos(len(usable))
-            futures = self.server.answers(usable, classes, options.masks, options.confidence)
-            found = iter(await self._all_or_gone(exchange, futures))
+            futures = self.server.answers(usable, task)
+            found = iter(await self.all_or_gone(exchange, futures))
         return [photo if isinstance(photo, str) else next(found) for photo in photos]
 
-    async def _all_or_gone(self, exchange: Exchange, futures: Sequence[asyncio.Future[T]]) -> list[T]:
+    async def all_or_gone(self, exchange: Exchange, futures: Sequence[asyncio.Future[T]]) -> list[T]:
         """Wait for all; where the other side goes, or it takes too long, what has not begun is not begun."""
         if not futures:
             return []
@@ -316,47 +340,3 @@ async def until_gone(exchange: Exchange) -> None:
 def declared_length(exchange: Exchange) -> int | None:
     text = exchange.text("content-length")
     return int(text) if text is not None and text.isdigit() else None
-
-
-def check_options(options: Options) -> None:
-    for name, asked in (("embed", options.embed), ("attributes", options.attributes)):
-        if asked:
-            raise Problem(422, f"{name} is not available yet; leave it out.")
-
-
-def options_to_classes(options: Options, names: Sequence[str]) -> frozenset[int]:
-    """Indices of the classes that are asked for; text of a query may name several, with commas."""
-    if options.classes is None:
-        return frozenset(range(len(names)))
-    chosen = []
-    for text in options.classes:
-        chosen += [text] if text in names else [name.strip() for name in text.split(",") if name.strip()]
-    unknown = [name for name in chosen if name not in names]
-    if unknown or not chosen:
-        shown = to_terminal(repr((unknown or [""])[0][:100]))
-        raise Problem(422, f"The model has no class {shown}; it has {', '.join(names)}.")
-    return frozenset(index for index, name in enumerate(names) if name in chosen)
-
-
-def images_to_text(photos: Sequence[Photo], answers: Sequence[Answer | str]) -> list[str]:
-    """JSON of each photo. Those that can be used are numbered from 1, as `seamline predict` does."""
-    texts, number = [], 0
-    image: Record
-    for photo, answer in zip(photos, answers, strict=True):
-        if isinstance(answer, str):
-            texts.append(to_text({"file_name": photo.name, "error": f"{photo.name}: {answer}"}))
-            continue
-        number += 1
-        image = {"image_id": number, "file_name": photo.name, "height": answer.height, "width": answer.width}
-        if answer.persons is not None:
-            image["persons"] = answer.persons
-        texts.append(f'{to_text(image)[:-1]}, "instances": {records_to_json(answer.records, number)}}}')
-    return texts
-
-
-def answers_to_timing(answers: Sequence[Answer | str], total_ms: float) -> str:
-    """Server-Timing; of several photos the longest of each part."""
-    parts = [answer.parts_ms for answer in answers if isinstance(answer, Answer)]
-    longest = [max(values) for values in zip(*parts, strict=True)]
-    named = zip((*PARTS, "total"), (*(longest or [0.0] * len(PARTS)), total_ms), strict=True)
-    return ", ".join(f"{name};dur={milliseconds:.2f}" for name, milliseconds in named)

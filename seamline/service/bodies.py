@@ -6,7 +6,7 @@ import asyncio
 import binascii
 import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 from urllib.parse import parse_qsl
 
 import msgspec
@@ -18,7 +18,8 @@ from seamline.params.loading.sentences import WORDS, plain_words
 from seamline.service.admission import Admission
 from seamline.service.problems import Problem
 from seamline.service.requests import ClientGone
-from seamline.service.schemas import MAX_NAME, Options, PhotoJson, PredictJson
+from seamline.service.schemas import MAX_NAME, EmbedOptions, Options, PhotoJson, PredictJson
+from seamline.service.search_schemas import MOST_MATCHES, EmbedJson, Filters, SearchJson, SearchOptions
 
 IMAGE_FIELDS = ("image", "images", "file", "files")
 MOST_FIELDS = 100  # of a query
@@ -29,7 +30,12 @@ GRACE_SECONDS = 5
 # Of JSON, whose texts are all that is long: as Python's objects, parts take ten times the room that they take as text.
 MOST_OBJECTS, MOST_COMMAS = 4000, 20_000
 ALLOWED = {"masks": "rle, polygon, png or none", "confidence": "a number from 0 to 1"}
-ALLOWED |= dict.fromkeys(("embed", "attributes"), "true or false")
+ALLOWED |= dict.fromkeys(("embed", "attributes", "whole"), "true or false")
+ALLOWED |= {"k": f"a whole number from 1 to {MOST_MATCHES}", "garment": "a whole number from 1 on"}
+ALLOWED |= {"min_score": "a number from -1 to 1"}
+FILTERS_ARE = (
+    """they are JSON such as {"classes": ["dress"], "attributes": {"neck": ["v"]}, "columns": {"brand": ["a"]}}"""
+)
 JSON_WORDS = {**WORDS, "object": "object", "array": "array"}  # as whoever writes JSON knows them
 FORMS = "multipart/form-data, application/json, image/... or application/octet-stream"
 
@@ -42,9 +48,26 @@ class Photo(NamedTuple):
     url: str | None = None
 
 
+AnyOptions: TypeAlias = Options | EmbedOptions | SearchOptions
+
+
+class Kind(NamedTuple):
+    """Of a request: what its options are, and its JSON, in which they stand beside what is asked about."""
+
+    options: type[AnyOptions]
+    json: type[PredictJson | EmbedJson | SearchJson]
+    subjects: tuple[str, ...]  # fields of the JSON, one of which has to be there
+
+
+PREDICT = Kind(Options, PredictJson, ("image", "images"))
+EMBED = Kind(EmbedOptions, EmbedJson, ("image", "images"))
+SEARCH = Kind(SearchOptions, SearchJson, ("image", "images", "vector", "text"))
+
+
 class Asked(NamedTuple):
     photos: list[Photo]
-    options: Options
+    options: Any  # of the request's kind
+    question: str | list[float] | None = None  # a text or a vector in the place of photos
 
 
 async def read_body(
@@ -93,7 +116,7 @@ def too_large(most: int) -> Problem:
     return Problem(413, f"The body is too large; at most {most:,} bytes are taken.")
 
 
-def body_to_asked(body: bytes, content_type: str, query: str) -> Asked:
+def body_to_asked(body: bytes, content_type: str, query: str, of: Kind = PREDICT) -> Asked:
     """Photos and options from a body.
 
     Raises:
@@ -102,17 +125,17 @@ def body_to_asked(body: bytes, content_type: str, query: str) -> Asked:
     kind, parameters = parse_options_header(content_type)
     if kind == b"multipart/form-data":
         photos, fields = multipart_to_photos(body, parameters.get(b"boundary", b""))
-        options = values_to_options(fields)
+        asked = Asked(photos, values_to_options(fields, of))
     elif kind == b"application/json":
-        photos, options = json_to_asked(body)
+        asked = json_to_asked(body, of)
     elif kind.startswith(b"image/") or kind == b"application/octet-stream":
-        photos, options = [Photo("image", body)] if body else [], Options()
+        asked = Asked([Photo("image", body)] if body else [], of.options())
     else:
         shown = kind.decode("latin-1")[:100] or "no type"
         raise Problem(415, f"The body is of {shown!r}; it has to be of {FORMS}.")
     values = query_to_values(query)
-    given = msgspec.structs.asdict(values_to_options(values))
-    return Asked(photos, msgspec.structs.replace(options, **{name: given[name] for name in values}))
+    given = msgspec.structs.asdict(values_to_options(values, of))
+    return asked._replace(options=msgspec.structs.replace(asked.options, **{name: given[name] for name in values}))
 
 
 def query_to_values(query: str) -> dict[str, list[str]]:
@@ -125,34 +148,46 @@ def query_to_values(query: str) -> dict[str, list[str]]:
     return values
 
 
-def values_to_options(values: dict[str, list[str]]) -> Options:
+def values_to_options(values: dict[str, list[str]], of: Kind = PREDICT) -> Any:
     """Options from a query or a form. Only classes may have several values."""
     for name, given in values.items():
         if name != "classes" and len(given) > 1:
             raise Problem(422, f"The option {name[:100]!r} is given {len(given)} times; give it once.")
-    single = {name: given if name == "classes" else given[0] for name, given in values.items()}
+    single: dict[str, Any] = {name: given if name == "classes" else given[0] for name, given in values.items()}
+    if "filters" in single and "filters" in of.options.__struct_fields__:
+        single["filters"] = text_to_filters(single["filters"])
     try:
-        return msgspec.convert(single, Options, strict=False)
+        return msgspec.convert(single, of.options, strict=False)
     except msgspec.ValidationError as error:
-        raise Problem(422, option_error(single, str(error))) from None
+        raise Problem(422, option_error(single, str(error), of)) from None
 
 
-def option_error(values: Mapping[str, Any], error: str) -> str:
+def text_to_filters(text: str) -> Filters:
+    """The filters of a search as a form or a query has them: JSON."""
+    check_parts(text.encode(), b",", MOST_COMMAS)
+    try:
+        return msgspec.json.decode(text, type=Filters)
+    except (msgspec.DecodeError, RecursionError, ValueError) as error:
+        raise Problem(422, f"filters: cannot be used ({plain_error(str(error))}); {FILTERS_ARE}.") from None
+
+
+def option_error(values: Mapping[str, Any], error: str, of: Kind = PREDICT) -> str:
     """A sentence about the option that msgspec names by its path, such as $.masks, or does not know."""
     path = re.search(r"\$\.(\w+)", error)
     if path and path[1] in ALLOWED:
         return f"{path[1]}: has to be {ALLOWED[path[1]]}, not {str(values[path[1]])[:SHOWN]!r}."
-    unknown = next((name for name in values if name not in Options.__struct_fields__), None)
+    names = of.options.__struct_fields__
+    unknown = next((name for name in values if name not in names), None)
     if unknown is None:
         return f"The options cannot be used: {plain_error(error)}."
-    return f"There is no option {unknown[:SHOWN]!r}; there are masks, confidence and classes."
+    return f"There is no option {unknown[:SHOWN]!r}; there are {', '.join(names[:-1])} and {names[-1]}."
 
 
-def json_error(body: bytes, error: str) -> str:
-    """A sentence about what msgspec does not take in /v1/predict's JSON."""
+def json_error(body: bytes, error: str, of: Kind = PREDICT) -> str:
+    """A sentence about what msgspec does not take in a request's JSON."""
     path = re.search(r"`\$\.(\w+)", error)
     if path and path[1] in ALLOWED:
-        return option_error(msgspec.json.decode(body), error)
+        return option_error(msgspec.json.decode(body), error, of)
     return f"The JSON is not as /openapi.json describes it: {plain_error(error)}."
 
 
@@ -174,20 +209,26 @@ def check_parts(data: bytes, sign: bytes, most: int) -> None:
         raise Problem(413, f"The JSON has too many parts; it may have {sign.decode()} at most {most:,} times.")
 
 
-def json_to_asked(body: bytes) -> Asked:
+def json_to_asked(body: bytes, of: Kind = PREDICT) -> Asked:
     check_parts(body, b"{", MOST_OBJECTS)
     check_parts(body, b",", MOST_COMMAS)
     try:
-        asked = msgspec.json.decode(body, type=PredictJson)
+        asked: Any = msgspec.json.decode(body, type=of.json)
     except msgspec.ValidationError as error:
-        raise Problem(422, json_error(body, str(error))) from None
+        raise Problem(422, json_error(body, str(error), of)) from None
     except (msgspec.DecodeError, RecursionError, ValueError) as error:
         raise Problem(400, f"The body is not JSON: {str(error)[:SHOWN]}.") from None
-    if (asked.image is None) == (asked.images is None):
-        raise Problem(422, "The JSON has to have either image or images.")
-    one_by_one = [asked.image] if asked.images is None else asked.images
-    photos = [json_to_photo(one, number) for number, one in enumerate(one_by_one, 1) if one is not None]
-    return Asked(photos, Options(**{name: getattr(asked, name) for name in Options.__struct_fields__}))
+    given = [name for name in of.subjects if getattr(asked, name) is not None]
+    if len(given) != 1:
+        *first, last = of.subjects
+        which = f"either {' or '.join(of.subjects)}" if len(first) == 1 else f"one of {', '.join(first)} and {last}"
+        raise Problem(422, f"The JSON has to have {which}.")
+    subject = getattr(asked, given[0])
+    options = of.options(**{name: getattr(asked, name) for name in of.options.__struct_fields__})
+    if given[0] not in ("image", "images"):
+        return Asked([], options, subject)
+    one_by_one = [subject] if given[0] == "image" else subject
+    return Asked([json_to_photo(one, number) for number, one in enumerate(one_by_one, 1)], options)
 
 
 def json_to_photo(one: PhotoJson, number: int) -> Photo:

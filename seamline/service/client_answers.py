@@ -48,6 +48,35 @@ class Category(msgspec.Struct):
     name: str
 
 
+class Attribute(msgspec.Struct):
+    """value is None where the model is not sure enough; confidence is of the likeliest value."""
+
+    value: str | None
+    confidence: float
+
+
+class Match(msgspec.Struct):
+    """A garment of the catalogue.
+
+    Attributes:
+        similarity: cosine of the two vectors, from -1 to 1.
+        bbox: x, y, width and height in pixels of the catalogue's photo.
+        columns: what else the catalogue knows of it.
+        duplicates: ids of garments that are nearly the same picture.
+    """
+
+    id: str
+    photo: str
+    class_name: str
+    similarity: float
+    bbox: tuple[float, float, float, float]
+    score: float = 0.0
+    split: str | None = None
+    columns: dict[str, str | None] = {}
+    attributes: dict[str, str] = {}
+    duplicates: list[str] = []
+
+
 class Instance(msgspec.Struct):
     """One garment in a photo.
 
@@ -55,6 +84,7 @@ class Instance(msgspec.Struct):
         bbox: x, y, width and height in pixels of the photo.
         segmentation: the mask as it was asked for: COCO's RLE or polygons, a PNG in base64; None without masks.
         person: index of the one it belongs to in the photo's persons; None for nobody, or where nobody looked.
+        attributes, embedding, matches: what it is like, where that was asked for.
     """
 
     category_id: int
@@ -62,6 +92,9 @@ class Instance(msgspec.Struct):
     bbox: tuple[float, float, float, float]
     segmentation: Any = None
     person: int | None = None
+    attributes: dict[str, Attribute] = {}
+    embedding: list[float] | None = None
+    matches: list[Match] = []  # most similar first
     image_id: int = 0
     class_name: str = ""  # filled in from the answer's categories
     size: tuple[int, int] = (0, 0)  # height and width of the photo, filled in
@@ -94,6 +127,7 @@ class Image(msgspec.Struct):
         image_id: counts the request's photos that could be used, from 1; None for the others.
         height, width: in pixels, upright as the photo's EXIF orientation says.
         persons: the people in it; empty where the service does not look for them.
+        embedding, matches: of the photo as it is, where that was asked for.
         error: a sentence, for a photo that could not be used; else None.
     """
 
@@ -103,15 +137,18 @@ class Image(msgspec.Struct):
     width: int = 0
     instances: list[Instance] = []
     persons: list[Person] = []
+    embedding: list[float] | None = None
+    matches: list[Match] = []
     error: str | None = None
 
 
 class Answer(msgspec.Struct):
-    """Images are in the order of the photos that were sent."""
+    """Images are in the order of the photos that were sent; matches are of a vector or a text."""
 
     model: Model
     categories: list[Category]
-    images: list[Image]
+    images: list[Image] = []
+    matches: list[Match] = []
 
 
 def segmentation_to_mask(segmentation: Any, height: int, width: int) -> npt.NDArray[np.uint8]:

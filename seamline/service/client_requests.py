@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO, Literal, NamedTuple, TypeAlias
 from urllib.parse import urlsplit
@@ -15,6 +16,7 @@ from seamline.base.errors import SeamlineError
 from seamline.base.urls import is_remote, shown
 
 Masks: TypeAlias = Literal["rle", "polygon", "png", "none"]
+Filters: TypeAlias = dict[str, Any]  # classes: list[str]; attributes, columns: dict[str, list[str]]
 Photo: TypeAlias = str | os.PathLike[str] | bytes | BinaryIO
 
 MOST_NAME = 200  # characters, as the service takes them
@@ -27,15 +29,27 @@ class Options(NamedTuple):
     masks: Masks = "rle"
     confidence: float | None = None
     classes: Sequence[str] | None = None
+    attributes: bool = False
+    embed: bool = False
 
     def fields(self) -> dict[str, Any]:
         """Those that are not left to the service."""
-        given: dict[str, Any] = {"masks": self.masks}
-        if self.confidence is not None:
-            given["confidence"] = self.confidence
-        if self.classes is not None:
-            given["classes"] = [self.classes] if isinstance(self.classes, str) else list(self.classes)
-        return given
+        return given_fields(
+            masks=self.masks,
+            confidence=self.confidence,
+            classes=self.classes,
+            attributes=self.attributes or None,
+            embed=self.embed or None,
+        )
+
+
+def given_fields(**options: Any) -> dict[str, Any]:
+    """Those that are not None; classes as a list."""
+    given = {name: value for name, value in options.items() if value is not None}
+    if "classes" in given:
+        classes = given["classes"]
+        given["classes"] = [classes] if isinstance(classes, str) else list(classes)
+    return given
 
 
 class Sent(NamedTuple):
@@ -94,17 +108,30 @@ def name_of(photo: Any, number: int = 1) -> str:
     return sendable.strip()[-MOST_NAME:] or f"photo {number}"
 
 
-def photos_to_request(photos: Sequence[Sent], options: Options) -> dict[str, Any]:
+def photos_to_request(photos: Sequence[Sent], fields: Mapping[str, Any]) -> dict[str, Any]:
     """httpx's arguments: a form, which sends bytes as they are; JSON where the service is to fetch a photo."""
     if any(isinstance(photo.content, str) for photo in photos):
         images = [
             {"name": photo.name, "url" if isinstance(photo.content, str) else "base64": photo.content}
             for photo in photos
         ]
-        body = msgspec.json.encode({"images": images, **options.fields()})  # bytes become base64
-        return {"content": body, "headers": {"Content-Type": "application/json"}}
+        return json_request({"images": images, **fields})  # bytes become base64
     files = [("image", (photo.name, photo.content, "application/octet-stream")) for photo in photos]
-    return {"files": files, "data": options.fields()}
+    texts = {name: json.dumps(value) if isinstance(value, dict) else value for name, value in fields.items()}
+    return {"files": files, "data": texts}
+
+
+def question_to_request(vector: Sequence[float] | None, text: str | None, fields: Mapping[str, Any]) -> dict[str, Any]:
+    """httpx's arguments for a search without a photo."""
+    try:
+        question = {"text": text} if vector is None else {"vector": [float(number) for number in vector]}
+    except (TypeError, ValueError):
+        raise SeamlineError("search: vector has to be a list of numbers.") from None
+    return json_request({**question, **fields})
+
+
+def json_request(body: dict[str, Any]) -> dict[str, Any]:
+    return {"content": msgspec.json.encode(body), "headers": {"Content-Type": "application/json"}}
 
 
 def checked_address(address: str) -> str:

@@ -16,9 +16,13 @@ from prometheus_client.process_collector import ProcessCollector
 from prometheus_client.registry import Collector
 
 OTHER = "other"  # in place of what none of these lists has
-ROUTES = ("predict", "infer", "model", "server", "about", "health", "openapi", "page", "metrics", OTHER)
+ROUTES = (
+    "predict", "infer", "embed", "search", "crop", "model", "server", "about", "health", "openapi", "page", "metrics",
+    OTHER,
+)  # fmt: skip
 METHODS = ("GET", "HEAD", "POST", OTHER)
 PARTS = ("queue", "decode", "inference", "masks", "encode", "total")  # of the time that a photo takes
+DESCRIBING_PARTS = ("attributes", "embedding", "search")  # where the service has models for them
 OUTCOMES = (
     "ok",
     "unusable",  # not an image that can be decoded, too large, or not at its address
@@ -49,11 +53,12 @@ SCORES = tuple(step / 20 for step in range(1, 21))
 class Metrics:
     """The metrics of one service, in a registry of their own."""
 
-    def __init__(self, class_names: Sequence[str]) -> None:
+    def __init__(self, class_names: Sequence[str], described: bool = False) -> None:
         """All series that do not depend on requests are there from the beginning, with zeros: a rate needs two values.
 
         Args:
             class_names: the model's, by index.
+            described: whether garments get attributes or vectors here.
         """
         self.registry = registry = CollectorRegistry()
         ProcessCollector(registry=registry)  # reads /proc; elsewhere than on Linux it has nothing
@@ -69,7 +74,9 @@ class Metrics:
             "seamline_photo_seconds", "What the parts of one photo's answer take.", ("part",),
             registry=registry, buckets=SECONDS,
         )  # fmt: skip
-        self._photo_seconds = {part: photo_seconds.labels(part) for part in PARTS}
+        self._photo_seconds = {
+            part: photo_seconds.labels(part) for part in (*PARTS, *(DESCRIBING_PARTS if described else ()))
+        }
         photos = Counter("seamline_photos", "Photos by what became of them.", ("outcome",), registry=registry)
         self._photos = {outcome: photos.labels(outcome) for outcome in OUTCOMES}
         rejections = Counter("seamline_rejections", "Requests refused, by reason.", ("reason",), registry=registry)

@@ -7,8 +7,10 @@ from typing import Any
 import msgspec
 
 from seamline import __version__
+from seamline.service.bodies import EMBED, PREDICT, SEARCH, Kind
 from seamline.service.problems import MEDIA_TYPE
-from seamline.service.schemas import About, Options, Prediction, PredictJson, ProblemJson
+from seamline.service.schemas import About, Prediction, ProblemJson
+from seamline.service.search_schemas import Embedding, SearchAnswer
 
 REFUSALS = {
     "400": "The request cannot be read.",
@@ -18,7 +20,7 @@ REFUSALS = {
     "413": "The body, or the number of photos, is too large.",
     "415": "The body is of a type that is not taken.",
     "421": "The service does not answer under this name.",
-    "422": "An option, or the only photo, cannot be used; or what is asked for is not available yet.",
+    "422": "An option, or the only photo, cannot be used; or what is asked for is not served here.",
     "431": "The headers are too large.",
     "500": "The service has failed; its log says more.",
     "503": "There are as many photos under way as the service takes; Retry-After says when to try again.",
@@ -36,7 +38,10 @@ RETRY_AFTER = {"Retry-After": {"description": "Seconds.", "schema": {"type": "in
 
 def openapi(keys: bool) -> dict[str, Any]:
     """The document; `keys`: whether callers need one."""
-    types = (PredictJson, Options, Prediction, About, ProblemJson)
+    types = (
+        *(part for kind in (PREDICT, EMBED, SEARCH) for part in (kind.json, kind.options)),
+        *(Prediction, Embedding, SearchAnswer, About, ProblemJson),
+    )
     _, components = msgspec.json.schema_components(types, ref_template="#/components/schemas/{name}")
     problem = {"content": {MEDIA_TYPE: {"schema": ref("ProblemJson")}}}
     refusals = {status: {"description": text, **problem} for status, text in REFUSALS.items()}
@@ -46,11 +51,30 @@ def openapi(keys: bool) -> dict[str, Any]:
         "info": {
             "title": "Seamline",
             "version": __version__,
-            "description": "A photo in, garments out: outlines, names and scores.",
+            "description": "A photo in, garments out: outlines, names and scores; attributes, and similar garments.",
             "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
         },
         "paths": {
-            "/v1/predict": {"post": predict_operation(refusals)},
+            "/v1/predict": {
+                "post": photos_operation(
+                    "predict", "Find the garments in one photo or several.", PREDICT, "Prediction", refusals
+                )
+            },
+            "/v1/embed": {
+                "post": photos_operation(
+                    "embed", "Vectors of garments, or of photos as they are.", EMBED, "Embedding", refusals
+                )
+            },
+            "/v1/search": {
+                "post": photos_operation(
+                    "search",
+                    "Garments of the catalogue that are like those in photos, a vector or a text.",
+                    SEARCH,
+                    "SearchAnswer",
+                    refusals,
+                )
+            },
+            "/v1/catalogue/crop": {"get": crop_operation(refusals)},
             "/v1/about": {
                 "get": {
                     "operationId": "about",
@@ -70,29 +94,29 @@ def openapi(keys: bool) -> dict[str, Any]:
     return document
 
 
-def predict_operation(refusals: dict[str, Any]) -> dict[str, Any]:
+def photos_operation(name: str, summary: str, of: Kind, answered: str, refusals: dict[str, Any]) -> dict[str, Any]:
     photo = {"schema": {"type": "string", "format": "binary"}}
-    options = msgspec.json.schema_components((Options,))[1]["Options"]["properties"]
+    options = options_of(of)
     form = {"image": {"type": "array", "items": {"type": "string", "format": "binary"}, "minItems": 1}, **options}
     return {
-        "operationId": "predict",
-        "summary": "Find the garments in one photo or several.",
+        "operationId": name,
+        "summary": summary,
         "description": "Options stand in the query, in a form's fields or in the JSON; those of the query count.",
         "parameters": [
-            {"name": name, "in": "query", "required": False, "schema": schema} for name, schema in options.items()
+            {"name": option, "in": "query", "required": False, "schema": schema} for option, schema in options.items()
         ],
         "requestBody": {
             "required": True,
             "content": {
                 "multipart/form-data": {"schema": {"type": "object", "required": ["image"], "properties": form}},
-                "application/json": {"schema": ref("PredictJson")},
+                "application/json": {"schema": ref(of.json.__name__)},
                 "application/octet-stream": photo,
                 **{f"image/{kind}": photo for kind in ("jpeg", "png", "webp")},
             },
         },
         "responses": {
             "200": answer(
-                "Prediction",
+                answered,
                 {
                     "Server-Timing": {
                         "description": "What each step took, in ms; of several photos the longest.",
@@ -102,6 +126,27 @@ def predict_operation(refusals: dict[str, Any]) -> dict[str, Any]:
             ),
             **refusals,
         },
+    }
+
+
+def options_of(of: Kind) -> dict[str, Any]:
+    """Schemas of the options as a query and a form have them, where filters are a text with JSON in it."""
+    options: dict[str, Any] = dict(msgspec.json.schema_components((of.options,))[1][of.options.__name__]["properties"])
+    if "filters" in options:
+        text = {"type": "string", "contentMediaType": "application/json", "contentSchema": ref("Filters")}
+        options["filters"] = {**text, "description": "What an answer has to be, as JSON."}
+    return options
+
+
+def crop_operation(refusals: dict[str, Any]) -> dict[str, Any]:
+    picture = {"image/jpeg": {"schema": {"type": "string", "format": "binary"}}}
+    refused = {status: refusals[status] for status in (*OF_ANY_REQUEST, "422")}
+    refused["404"] = {**refusals["400"], "description": "The catalogue has no picture of this id."}
+    return {
+        "operationId": "crop",
+        "summary": "A small picture of a garment of the catalogue.",
+        "parameters": [{"name": "id", "in": "query", "required": True, "schema": {"type": "string"}}],
+        "responses": {"200": {"description": "JPEG", "content": picture, "headers": REQUEST_ID}, **refused},
     }
 
 

@@ -26,6 +26,7 @@ from seamline.service.serving import Server
 from seamline.service.settings import Settings
 
 if TYPE_CHECKING:
+    from seamline.service.describing import Described
     from seamline.service.fetching import Fetcher
 
 LOG = logging.getLogger("seamline.service")
@@ -67,15 +68,21 @@ class Stopping(uvicorn.Server):
 
 
 def serve_detector(
-    model: Path, detector: AnyDetector, settings: Settings, address: Address, source: str | None
+    model: Path,
+    detector: AnyDetector,
+    settings: Settings,
+    address: Address,
+    source: str | None,
+    described: Described | None = None,
 ) -> None:
     """Serve until SIGTERM or SIGINT."""
     quiet_log()
     settings = within_open_files(settings)
-    server = Server(detector, Admission(settings))
+    server = Server(detector, Admission(settings), described and described.describer)
     server.warm()
-    own = about(detector, model, settings, source)
-    app = App(server, own, address.keys, address.is_local, url_fetcher(settings))
+    own = about(detector, model, settings, source, described)
+    catalogue = described.catalogue if described else None
+    app = App(server, own, address.keys, address.is_local, url_fetcher(settings), catalogue)
     stopping = app_to_server(app)
     try:
         asyncio.run(stopping.serve(sockets=[address.listening]))

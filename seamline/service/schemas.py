@@ -12,19 +12,35 @@ MAX_NAME = 200  # characters
 MAX_URL = 4000
 
 
+Confidence = (
+    Annotated[float, Meta(ge=0, le=1, description="Weaker detections are left out; null: the model's own limit.")]
+    | None
+)
+Classes = Annotated[list[str], Meta(description="Names of the classes to find; null: all of them.")] | None
+
+
 class Options(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     """What is asked for, of all photos of a request."""
 
     masks: Annotated[
         Literal["rle", "polygon", "png", "none"], Meta(description="How masks are written; none leaves them out.")
     ] = "rle"
-    confidence: (
-        Annotated[float, Meta(ge=0, le=1, description="Weaker detections are left out; null: the model's own limit.")]
-        | None
-    ) = None
-    classes: Annotated[list[str], Meta(description="Names of the classes to find; null: all of them.")] | None = None
-    embed: Annotated[bool, Meta(description="Not available yet; true is refused.")] = False
-    attributes: Annotated[bool, Meta(description="Not available yet; true is refused.")] = False
+    confidence: Confidence = None
+    classes: Classes = None
+    embed: Annotated[
+        bool, Meta(description="Each garment's vector, where the service has an embedder (see /v1/about).")
+    ] = False
+    attributes: Annotated[
+        bool, Meta(description="Each garment's attributes, where the service has a model of them (see /v1/about).")
+    ] = False
+
+
+class EmbedOptions(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+    """What is to have a vector, of all photos of a request."""
+
+    confidence: Confidence = None
+    classes: Classes = None
+    whole: Annotated[bool, Meta(description="The photo as it is, in the place of the garments in it.")] = False
 
 
 class PhotoJson(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
@@ -68,6 +84,18 @@ class Mask(msgspec.Struct):
     png: str | msgspec.UnsetType = msgspec.UNSET
 
 
+class AttributeJson(msgspec.Struct):
+    """One attribute of a garment, such as its neck."""
+
+    value: Annotated[str | None, Meta(description="null where the model is not sure enough to name one.")]
+    confidence: Annotated[float, Meta(ge=0, le=1, description="Of the likeliest value.")]
+
+
+Vector = Annotated[
+    list[float], Meta(description="Of length 1; near those of garments that look alike, by the same embedder.")
+]
+
+
 class Instance(msgspec.Struct, kw_only=True):
     """A garment, as a record of COCO's results files, which `seamline predict` writes too."""
 
@@ -80,7 +108,11 @@ class Instance(msgspec.Struct, kw_only=True):
         | msgspec.UnsetType
         | None
     ) = msgspec.UNSET
+    attributes: (
+        Annotated[dict[str, AttributeJson], Meta(description="By name, where they were asked for.")] | msgspec.UnsetType
+    ) = msgspec.UNSET
     segmentation: Mask | list[list[float]] | msgspec.UnsetType = msgspec.UNSET
+    embedding: Vector | msgspec.UnsetType = msgspec.UNSET
 
 
 class Person(msgspec.Struct):
@@ -150,6 +182,41 @@ class PeopleAbout(msgspec.Struct, kw_only=True):
     licence: str
 
 
+class AttributesAbout(msgspec.Struct, kw_only=True):
+    """The model that says attributes of garments."""
+
+    name: str
+    revision: str
+    precision: str
+    attributes: Annotated[dict[str, list[str]], Meta(description="The values of each.")]
+    licence: Annotated[str, Meta(description="Of the weights that its training began with.")]
+
+
+class EmbedderAbout(msgspec.Struct, kw_only=True):
+    """The model that gives garments vectors."""
+
+    name: str
+    revision: str
+    identity: Annotated[str, Meta(description="The same for embedders whose vectors can be compared.")]
+    precision: str
+    dimension: Annotated[int, Meta(description="Numbers in a vector.")]
+    background: Annotated[str, Meta(description="What it sees around a garment: keep, white or mean.")]
+    margin: Annotated[float, Meta(description="Around a garment, as a share of the sides of its box.")]
+    has_text: Annotated[bool, Meta(description="Whether a text can be searched for.")]
+    licence: str
+
+
+class CatalogueAbout(msgspec.Struct, kw_only=True):
+    """The garments that are searched."""
+
+    photos: int
+    garments: int
+    classes: Annotated[dict[str, int], Meta(description="How many garments there are of each.")]
+    columns: Annotated[list[str], Meta(description="What else is known of them, to filter by.")]
+    index: Annotated[str, Meta(description="exact or hnsw")]
+    revision: Annotated[str, Meta(description="Of its contents: equal catalogues have equal revisions.")]
+
+
 class LimitsAbout(msgspec.Struct, kw_only=True):
     body_bytes: int
     photos: Annotated[int, Meta(description="In a request.")]
@@ -165,3 +232,7 @@ class About(msgspec.Struct):
     limits: LimitsAbout
     version: Annotated[str, Meta(description="Of seamline.")]
     people: Annotated[PeopleAbout | None, Meta(description="null where nobody looks for people.")] = None
+    # Left out where there are none, so that other services answer as they always have.
+    attributes: AttributesAbout | msgspec.UnsetType = msgspec.UNSET
+    embedder: EmbedderAbout | msgspec.UnsetType = msgspec.UNSET
+    catalogue: CatalogueAbout | msgspec.UnsetType = msgspec.UNSET

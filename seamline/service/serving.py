@@ -1,4 +1,4 @@
-"""The model at work for the service: photos in, answers out, as many at once as pay."""
+"""The models at work for the service: photos in, answers out, as many at once as pay."""
 
 from __future__ import annotations
 
@@ -7,18 +7,27 @@ import contextlib
 import functools
 import threading
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
-from seamline.images.reading import Image, ImageError
+from seamline.base.errors import counted
+from seamline.images.budget import PixelBudget
+from seamline.images.reading import Image, ImageError, read_within_budget
 from seamline.models.detections import Detections
 from seamline.people.detector import AnyDetector
 from seamline.photos.predicting import text_of
 from seamline.service.admission import Admission
-from seamline.service.answers import Answer, found_to_answer
+from seamline.service.answers import Answer, found_to_answer, photo_to_answer
 from seamline.service.bodies import Photo
+from seamline.service.tasks import Task
+
+if TYPE_CHECKING:  # most services have neither
+    from seamline.photos.describing import Describer
+
+T = TypeVar("T")
 
 
 class Server:
@@ -28,8 +37,15 @@ class Server:
     the engine's streams, since most of them are then done in a second. Both find the same.
     """
 
-    def __init__(self, detector: AnyDetector, admission: Admission) -> None:
-        self.detector, self.admission = detector, admission
+    def __init__(self, detector: AnyDetector, admission: Admission, describer: Describer | None = None) -> None:
+        """
+        Args:
+            describer: of garments, with the models that there are; None: there are none.
+        """
+        self.detector, self.admission, self.describer = detector, admission, describer
+        # Of photos that a describer needs as long as the detector does. Not the detector's own, whose queue would hold
+        # up a photo behind others that wait for its pixels.
+        self._budget = PixelBudget()
         # They decode photos, wait for the streams, and make the answers: as many as keep every stream at work.
         self._pool = ThreadPoolExecutor(detector.engine.callers, thread_name_prefix="answer")
         self._lock = threading.Lock()
@@ -51,9 +67,7 @@ class Server:
         self.detector.detect(grey)
         self._is_compiled.set()
 
-    def answers(
-        self, photos: Sequence[Photo], classes: Collection[int], masks: str, confidence: float | None
-    ) -> list[asyncio.Future[Answer | str]]:
+    def answers(self, photos: Sequence[Photo], task: Task) -> list[asyncio.Future[Answer | str]]:
         """What is found in each photo of a request, or why it cannot be used.
 
         The photos have been admitted, and each is let go at its end. Where nothing else is under way, and one photo is
@@ -61,7 +75,7 @@ class Server:
         than it then takes on every thread.
         """
         loop = asyncio.get_running_loop()
-        work = functools.partial(self._work, time.perf_counter(), classes, masks, confidence)
+        work = functools.partial(self._work, time.perf_counter(), task)
         with self._lock:
             waits = self._under_way == 0 and len(photos) > 1 and len(photos) % self._streams == 1
             self._under_way += len(photos)
@@ -73,10 +87,20 @@ class Server:
             begun[-1].add_done_callback(functools.partial(self._ended, loop, held))
         return [asyncio.wrap_future(future) for future in begun]
 
+    def other(self, work: Callable[[], T]) -> asyncio.Future[T]:
+        """What takes a thread for a while without a photo of the request's; admitted, and let go, as a photo is."""
+        loop = asyncio.get_running_loop()
+        future = self._pool.submit(work)
+        future.add_done_callback(lambda _: self._let_admission_go(loop))
+        return asyncio.wrap_future(future)
+
     def _ended(self, loop: asyncio.AbstractEventLoop, held: list[Photo], future: Future[Answer | str]) -> None:
         held.clear()
         if future.cancelled():  # before _work has begun
             self._let_go()
+        self._let_admission_go(loop)
+
+    def _let_admission_go(self, loop: asyncio.AbstractEventLoop) -> None:
         with contextlib.suppress(RuntimeError):  # the loop has been closed: a second signal ended it
             loop.call_soon_threadsafe(self.admission.photo_ended)
 
@@ -84,15 +108,7 @@ class Server:
         with self._lock:
             self._under_way -= 1
 
-    def _work(
-        self,
-        came: float,
-        classes: Collection[int],
-        masks: str,
-        confidence: float | None,
-        held: list[Photo],
-        others: Sequence[Future[Answer | str]],
-    ) -> Answer | str:
+    def _work(self, came: float, task: Task, held: list[Photo], others: Sequence[Future[Answer | str]]) -> Answer | str:
         """
         Args:
             held: the photo, taken out at the beginning, or where nobody waits any more: the pool remembers its work
@@ -102,11 +118,36 @@ class Server:
         try:
             wait(others)
             waited_ms = 1000 * (time.perf_counter() - came)
-            return found_to_answer(self._detect(held.pop().data, confidence), classes, masks, waited_ms)
+            data = held.pop().data
+            if not task.needs_pixels:
+                return found_to_answer(self._detect(data, task.confidence), task, waited_ms)
+            look = functools.partial(self._look, task=task, waited_ms=waited_ms, begun=time.perf_counter())
+            return read_within_budget(data, "image", self.detector.max_pixels, self._budget, look)
         except ImageError as error:
             return text_of(error).removeprefix("image: ")
         finally:
             self._let_go()
+
+    def _look(self, image: Image, task: Task, waited_ms: float, begun: float) -> Answer:
+        """The answer where more is asked for than the detector finds; the photo was begun to be read at `begun`."""
+        decode_ms = 1000 * (time.perf_counter() - begun)
+        if self.describer is None:
+            raise RuntimeError("nothing describes garments here, so no request that asks for it is admitted")
+        if task.whole:
+            return photo_to_answer(image, self.describer, task, waited_ms, decode_ms)
+        found = self._detect(image, task.confidence)
+        found = found.with_timings(decode_ms + found.timings_ms[0], *found.timings_ms[1:])
+        chosen = np.flatnonzero(np.isin(found.classes, [*task.classes]))
+        if task.garment is not None:
+            if task.garment > len(chosen):
+                raise ImageError(
+                    f"image: has {counted(len(chosen), 'garment')}, and number {task.garment} is asked for."
+                )
+            chosen = chosen[[task.garment - 1]]
+        described = self.describer.describe(image, found.chosen(chosen), task.attributes, task.needs_vectors)
+        parts_ms = {"attributes": described.attributes_ms} if task.attributes else {}
+        parts_ms |= {"embedding": described.embedding_ms} if task.needs_vectors else {}
+        return found_to_answer(described.found, task, waited_ms, parts_ms)
 
     def _detect(self, data: bytes | Image, confidence: float | None) -> Detections:
         if self._under_way == 1 and self._is_compiled.is_set():

@@ -4,7 +4,8 @@ MODEL is best.pt, an ONNX file or an OpenVINO folder. IMAGES are files, folders 
 quotes, or addresses such as s3://bucket/prefix and https://host/photo.jpg, which are read with your AWS configuration
 and never written to disk. OUT gets results.json (COCO results) and images.json (the COCO file they belong to),
 predictions.csv, a few pictures in overlays, and errors.csv with the files that could not be used; if there are any, the
-exit status is 1, and all others are done. Finished photos are in OUT/unfinished: after a kill the same command resumes.
+exit status is 1, and all others are done. With --attributes each instance has attributes, and with --embed OUT gets
+embeddings.npy, a row for each instance. Finished photos are in OUT/unfinished: after a kill the same command resumes.
 
 Example: seamline predict models/export/openvino photos 's3://my-bucket/more' --confidence 0.4
 """
@@ -20,10 +21,12 @@ from seamline.base.errors import SeamlineError
 from seamline.base.escaping import to_terminal
 from seamline.base.numbers import MOST_THREADS, number_from
 from seamline.people.options import add_people_options, check_people_options, with_people
+from seamline.photos.describing_options import add_describing_options, with_describer
 from seamline.verbs.options import add_model_options
 
 if TYPE_CHECKING:
     from seamline.people.detector import AnyDetector
+    from seamline.photos.describing import Describer
     from seamline.photos.listing import PhotoList
     from seamline.photos.writing import Summary
 
@@ -81,6 +84,7 @@ def parser() -> argparse.ArgumentParser:
         help="images that the model sees at once (default: 1; on a GPU 16)",
     )
     add_people_options(made)
+    add_describing_options(made)
     return made
 
 
@@ -112,15 +116,19 @@ def main(arguments: Sequence[str]) -> None:
             device=args.device,
             max_pixels=args.max_pixels,
         )
-        with garments, with_people(garments, args) as detector:
-            summary, seconds, before = predict(args, photos, detector, remote)
+        with garments, with_people(garments, args) as detector, with_describer(args) as describer:
+            summary, seconds, before = predict(args, photos, detector, describer, remote)
     finally:
         remote.close()
     report(args, detector, photos, summary, seconds, before)
 
 
 def predict(
-    args: argparse.Namespace, photos: "PhotoList", detector: "AnyDetector", remote: Any
+    args: argparse.Namespace,
+    photos: "PhotoList",
+    detector: "AnyDetector",
+    describer: "Describer | None",
+    remote: Any,
 ) -> "tuple[Summary, float, int]":
     """Predict and write; returns the summary, the seconds it took, and how many photos were finished before."""
     from seamline.photos.journal import open_journal
@@ -131,6 +139,8 @@ def predict(
     classes = names if args.classes is None else names_to_classes(args.classes, names)
     chosen = frozenset(index for index, name in enumerate(names) if name in classes)
     wanted = Wanted(names, chosen, args.format == "polygons", args.crops, args.max_pixels, args.people is not None)
+    if describer is not None:
+        wanted = wanted._replace(attributes=describer.attributes, dimension=describer.dimension)
     run = {
         "model": model_sha256(args.model),
         "confidence": detector.confidence,
@@ -145,6 +155,7 @@ def predict(
     if args.people is not None:
         run |= {name: getattr(args, name) for name in ("person_class", "person_confidence", "most_people")}
         run["people"] = model_sha256(args.people)
+    run |= {name: model_sha256(path) for name in ("attributes", "embed") if (path := getattr(args, name)) is not None}
     check_out(args.out, args.crops)
     with writing_to(args.out), open_journal(args.out, run) as journal:
         positions = done_before(photos, journal, detector.batch, remote)
@@ -152,7 +163,7 @@ def predict(
         if before:
             print(f"{before:,} of {len(photos):,} images are done already")
         start = time.perf_counter()
-        predict_missing(detector, photos, positions, journal, wanted, remote)
+        predict_missing(detector, photos, positions, journal, wanted, remote, describer)
         seconds = time.perf_counter() - start
         summary = write_results(args.out, journal, photos, positions, wanted, args.overlays, remote)
         journal.finish(keep=summary.again > 0)
@@ -183,10 +194,10 @@ def report(
         print(f"{summary.instances} instances: {found}")
     else:
         print(f"no instance with a score of {detector.confidence:g} or more; a lower --confidence shows weaker ones")
-    crops = ", crops" if args.crops else ""
+    more = (", embeddings.npy" if args.embed else "") + (", crops" if args.crops else "")
     print(
         f"see {shown_path(args.out)}: results.json, images.json, predictions.csv, overlays ({summary.pictures} "
-        f"picture{'' if summary.pictures == 1 else 's'}){crops}"
+        f"picture{'' if summary.pictures == 1 else 's'}){more}"
     )
     if photos.passed_over:
         print(passed_over_text(photos.passed_over))

@@ -22,11 +22,13 @@ from typing import TYPE_CHECKING, Any
 from seamline.base.errors import SeamlineError, not_installed
 from seamline.base.numbers import number_from
 from seamline.people.options import add_people_options, check_people_options, with_people
+from seamline.photos.describing_options import add_describing_options
 from seamline.verbs.options import add_model_options
 
 if TYPE_CHECKING:
     from seamline.inference.detector import Detector
     from seamline.people.detector import AnyDetector
+    from seamline.service.describing import Described
     from seamline.service.listening import Address
 
 MEGABYTE = 2**20
@@ -60,6 +62,8 @@ def parser() -> argparse.ArgumentParser:
     add_model_options(made, "photos", million_pixels=50)
     add("--access-log", action="store_true", help="write a line for each request")
     add_people_options(made)
+    add_describing_options(made)
+    add("--catalogue", type=Path, metavar="FOLDER", help="search this catalogue for similar garments; needs --embed")
     return made
 
 
@@ -74,6 +78,8 @@ def main(arguments: Sequence[str]) -> None:
     made = parser()
     args = made.parse_args(arguments)
     check_people_options(made, args)
+    if args.catalogue is not None and args.embed is None:
+        made.error("--catalogue: goes with --embed, the embedder that it was made with")
     end_by_sigterm()
 
     # Imports OpenCV, the engines and the server, which --help does not need.
@@ -99,8 +105,8 @@ def main(arguments: Sequence[str]) -> None:
         compiling = threading.Thread(target=compile_ahead, args=(garments,))
         compiling.start()  # while the server is imported, which takes a third of a second
         try:
-            with with_people(garments, args) as detector:
-                serve(model, detector, address, args)
+            with with_people(garments, args) as detector, described(garments, args) as more:
+                serve(model, detector, address, args, more)
         finally:
             compiling.join()
 
@@ -127,7 +133,24 @@ def compile_ahead(detector: "Detector") -> None:
         detector.engine.callers  # noqa: B018
 
 
-def serve(model: Path, detector: "AnyDetector", address: "Address", args: argparse.Namespace) -> None:
+def described(garments: "Detector", args: argparse.Namespace) -> "contextlib.AbstractContextManager[Described | None]":
+    """What the service has beside its detector; None where nothing is asked for.
+
+    Raises:
+        SeamlineError: when a model or the catalogue cannot be opened, or they do not belong together.
+    """
+    if args.attributes is None and args.embed is None:
+        return contextlib.nullcontext()
+    try:
+        from seamline.service.describing import opened_described
+    except ModuleNotFoundError as error:
+        raise not_installed("seamline serve", error) from None
+    return opened_described(args.attributes, args.embed, args.catalogue, garments.threads)
+
+
+def serve(
+    model: Path, detector: "AnyDetector", address: "Address", args: argparse.Namespace, more: "Described | None"
+) -> None:
     try:
         from seamline.service.running import serve_detector
         from seamline.service.settings import Settings
@@ -144,7 +167,7 @@ def serve(model: Path, detector: "AnyDetector", address: "Address", args: argpar
         hosts=tuple(args.allow_host),
         access_log=args.access_log,
     )
-    serve_detector(model, detector, settings, address, args.source)
+    serve_detector(model, detector, settings, address, args.source, more)
 
 
 def recommended_model() -> tuple[Path, str]:

@@ -6,13 +6,14 @@ import asyncio
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 from seamline.inference.detector import Detector
 from seamline.service.about import about
 from seamline.service.admission import Admission
 from seamline.service.app import App
+from seamline.service.describing import opened_described
 from seamline.service.fetching import Fetcher
 from seamline.service.keys import Keys
 from seamline.service.listening import listen
@@ -30,13 +31,19 @@ def running(
     source: str | None = None,
     port: int = 0,
     fetcher: Fetcher | None = None,
+    attributes: Path | None = None,
+    embed: Path | None = None,
+    catalogue: Path | None = None,
 ) -> Iterator[str]:
     """The address of a service over a model, for the length of a block."""
     settings = settings or Settings()
-    with Detector(model, threads=2, max_pixels=settings.pixels) as detector:
-        server = Server(detector, Admission(settings))
-        of = about(detector, model, settings, source)
-        app = App(server, of, Keys(keys) if keys else None, only_local, fetcher)
+    describes = attributes is not None or embed is not None
+    opened = opened_described(attributes, embed, catalogue, 2) if describes else nullcontext()
+    with Detector(model, threads=2, max_pixels=settings.pixels) as detector, opened as described:
+        server = Server(detector, Admission(settings), described.describer if described else None)
+        of = about(detector, model, settings, source, described)
+        found = described.catalogue if described else None
+        app = App(server, of, Keys(keys) if keys else None, only_local, fetcher, found)
         listening = listen("127.0.0.1", port)
         uvicorn = app_to_server(app)
         thread = threading.Thread(target=lambda: asyncio.run(uvicorn.serve(sockets=[listening])), daemon=True)

@@ -16,6 +16,7 @@ from seamline.service.admission import Admission
 from seamline.service.bodies import Photo
 from seamline.service.serving import Server
 from seamline.service.settings import Settings
+from seamline.service.tasks import Task
 
 STREAMS = 2
 
@@ -64,7 +65,7 @@ def server_of(detector: Any) -> Server:
 
 def begin(server: Server, names: str) -> list[asyncio.Future[Any]]:
     server.admission.take_photos(len(names))
-    return server.answers([Photo(name, name.encode()) for name in names], frozenset(), "rle", None)
+    return server.answers([Photo(name, name.encode()) for name in names], Task(frozenset(), "rle"))
 
 
 def calls_for(names: str, at_once: int) -> dict[str, str]:
@@ -153,7 +154,7 @@ def test_a_photo_that_nobody_waits_for_any_more_is_let_go_at_once() -> None:
         pixels = np.zeros((2, 2, 3), np.uint8)
         there = weakref.ref(pixels)
         server.admission.take_photos(1)
-        [second] = server.answers([Photo("b", pixels)], frozenset(), "rle", None)
+        [second] = server.answers([Photo("b", pixels)], Task(frozenset(), "rle"))
         del pixels
         assert there() is not None
         second.cancel()
