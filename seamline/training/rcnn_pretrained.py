@@ -6,7 +6,6 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 from torch.hub import load_state_dict_from_url
 from torchvision.models import MobileNet_V3_Large_Weights, ResNet50_Weights
@@ -19,6 +18,7 @@ from torchvision.models.detection.faster_rcnn import FasterRCNN
 
 from seamline.base.errors import SeamlineError
 from seamline.base.files import sha256_of
+from seamline.models.rcnn_weights import load_data
 from seamline.training.finished import project_around
 
 COCO: dict[str, Any] = {
@@ -99,13 +99,12 @@ def start_from(network: FasterRCNN, path: Path, names: list[str]) -> None:
     Raises:
         SeamlineError: when the file is not of tensors and plain data, or of another network.
     """
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-        weights, same_classes = content.get("weights", content), content.get("names") == names
-        found = {str(name): tensor for name, tensor in weights.items() if isinstance(tensor, Tensor)}
-    except Exception as error:  # torch raises a dozen kinds on other files
-        reason = str(error).partition("\n")[0][:200]
-        raise SeamlineError(f"{path}: cannot be opened as weights, which are tensors and text ({reason}).") from None
+    content = load_data(path, "cpu")
+    weights = content.get("weights", content) if isinstance(content, dict) else None
+    if not isinstance(weights, dict):
+        raise SeamlineError(f"{path}: has no weights: no tensors by the names of layers.")
+    found = {str(name): tensor for name, tensor in weights.items() if isinstance(tensor, Tensor)}
+    same_classes = content.get("names") == names
     if any(name.startswith("roi_heads.") for name in found):
         load_whole(network, found, path, same_classes)
     elif "_conv_stem.weight" in found:
