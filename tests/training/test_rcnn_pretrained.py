@@ -140,7 +140,10 @@ def test_what_does_not_fit_is_one_sentence(tmp_path: Path) -> None:
         ("few.pth", r"few\.pth: is not of this network: its layer "),
         ("list.pth", r"list\.pth: has no weights: no tensors by the names of layers\.$"),
         ("tensor.pth", r"tensor\.pth: has no weights: no tensors by the names of layers\.$"),
-        ("network.pth", r"network\.pth: is opened as tensors and plain data only, and it names torchvision\.models\.\S+$"),
+        (
+            "network.pth",
+            r"network\.pth: is opened as tensors and plain data only, and it names torchvision\.models\.\S+$",
+        ),
         ("cut.pth", r"cut\.pth: is damaged, or was not written by torch\.save \("),
         ("text.pth", r"text\.pth: is damaged, or was not written by torch\.save \("),
         ("empty.pth", r"empty\.pth: is damaged, or was not written by torch\.save \(EOFError\)\.$"),
