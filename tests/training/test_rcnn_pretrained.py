@@ -142,7 +142,7 @@ def test_what_does_not_fit_is_one_sentence(tmp_path: Path) -> None:
         ("tensor.pth", r"tensor\.pth: has no weights: no tensors by the names of layers\.$"),
         (
             "network.pth",
-            r"network\.pth: is opened as tensors and plain data only, and it names torchvision\.models\.\S+$",
+            r"network\.pth: is opened as tensors and plain data only, and it names torchvision\.\S+$",
         ),
         ("cut.pth", r"cut\.pth: is damaged, or was not written by torch\.save \("),
         ("text.pth", r"text\.pth: is damaged, or was not written by torch\.save \("),
