@@ -287,6 +287,70 @@ def test_versions_of_photos_across_splits_are_said_where_there_are_some(workplac
         assert ("versions of a photo" in card) == (versions == 30)
 
 
+def test_the_limits_that_are_said_are_those_that_the_model_keeps(workplace: Path) -> None:
+    """An R-CNN's network leaves less than evaluate asks for."""
+    model = read(workplace, "evaluate/model.json")
+    model["reported"] = {"confidence": 0.001, "nms_iou": 0.45, "max_detections": 30}
+    for reported, said in (
+        (
+            None,
+            "at most 100 detections per image, of boxes of one class that overlap by more than IoU 0.7 the better one",
+        ),
+        (
+            model["reported"],
+            "at most 30 detections per image, of boxes of one class that overlap by more than IoU 0.45",
+        ),
+    ):
+        changed = {key: value for key, value in model.items() if key != "reported" or reported}
+        (workplace / "reports" / "evaluate" / "model.json").write_text(json.dumps(changed))
+        text, card = made(workplace)
+        assert said in Page(text).text
+        assert said in card
+
+
+def test_people_first_is_a_section_of_its_own_where_it_was_measured(workplace: Path) -> None:
+    """With the figures of a small model of people on the sample's test split."""
+    text, _ = made(workplace)
+    assert "People first" not in Page(text).text
+    figures = {"mAP50": 0.87, "mAP_small": None, "mAP_medium": 0.628, "mAP_large": 0.878}
+    rows = [
+        ("0", 0, 0, None, None),
+        ("1", 6, 8, 0.751, 0.752),
+        ("2", 11, 18, 0.747, 0.683),
+        ("3 or more", 15, 28, 0.6, 0.61),
+    ]
+    people = {
+        "model": "person.pt", "split": "test", "kind": "mask", "images": 32, "people": 85,
+        "without": {"mAP50_95": 0.657, **figures}, "with": {"mAP50_95": 0.635, **figures},
+        "by_people": [dict(zip(("people", "images", "instances", "without", "with"), row, strict=True)) for row in rows],
+        "latency_p50_ms": {"without": 12.34, "with": 45.67},
+        "said": "Looking for people first changes the mask mAP50-95 by -0.022.",
+    }  # fmt: skip
+    (workplace / "reports" / "people.json").write_text(json.dumps(people))
+    text, _ = made(workplace)
+    section = text[text.index('<section id="people">') :].partition("</section>")[0]
+    assert '<a href="#people">' in text
+    words = Page(section).text
+    assert "changes the mask mAP50-95 by -0.022. People were found by person.pt: 85 on 32 images of test" in words
+    table = [re.sub(r"<[^>]*>", " ", row).split() for row in re.findall("<tr>.*?</tr>", section)]
+    assert table == [
+        ["images", "instances", "without", "with"],
+        ["all", "32", "54", "0.657", "0.635"],
+        ["small", "instances", "-", "-"],
+        ["medium", "0.628", "0.628"],
+        ["large", "0.878", "0.878"],
+        *(
+            [*"photos in which".split(), *f"{who} found {row}".split()]
+            for who, row in (
+                ("1 person was", "6 8 0.751 0.752"),
+                ("2 people were", "11 18 0.747 0.683"),
+                ("3 or more people were", "15 28 0.600 0.610"),
+            )
+        ),
+        ["latency,", "ms", "12.3", "45.7"],
+    ]
+
+
 def test_a_model_that_finds_boxes_only_is_reported_by_its_boxes(workplace: Path) -> None:
     """The same figures, of boxes; only the data have masks, and their certificates and the parameters say so."""
     with_masks = Page(made(workplace)[0]).text
