@@ -67,6 +67,7 @@ def test_all_models_get_the_same_of_everything_that_both_families_go_by(
     assert asked[0].keys() >= set(rcnn.USED) - {"val_period"}  # which is not ultralytics'
     for values in asked:
         assert (values["lr0"], values["seed"], values["epochs"], values["mosaic"]) == (0.003, 5, 8, 0)
+        assert values["close_mosaic"] == 0  # it would begin the last epochs anew
         assert values["patience"] >= values["epochs"]  # or one family would stop before the other
     assert "mixup" not in asked[0]
     said = " ".join(fair.not_the_same)
