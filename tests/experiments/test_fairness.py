@@ -80,6 +80,12 @@ def test_all_models_get_the_same_of_everything_that_both_families_go_by(
     assert json.loads(json.dumps(same)) == same
 
 
+def test_of_mosaic_nothing_is_said_where_no_model_has_it(split: Path) -> None:
+    models = [MASK, "maskrcnn_efficientnet_lite0_fpn"]
+    fair = planned(split, models, params_with(mosaic=0.7), start="none")
+    assert fair.not_the_same == ["The same images seen are not the same work: what each training took is in the table."]
+
+
 def test_shapes_are_those_that_every_model_finds(split: Path) -> None:
     assert planned(split, [YOLO, OTHER_YOLO]).kind == "mask"
     assert planned(split, [YOLO, MASK], start="none").kind == "mask"
