@@ -131,13 +131,24 @@ def test_what_does_not_fit_is_one_sentence(tmp_path: Path) -> None:
     torch.save(resnet50(weights=None).state_dict(), tmp_path / "resnet.pth")
     torch.save(list(torch.load(lite0_file(), weights_only=True).items())[:9], tmp_path / "list.pth")
     torch.save(dict(list(torch.load(lite0_file(), weights_only=True).items())[:9]), tmp_path / "few.pth")
+    torch.save(torch.zeros(3), tmp_path / "tensor.pth")
+    torch.save(network, tmp_path / "network.pth")
+    (tmp_path / "text.pth").write_text("hello")
+    (tmp_path / "empty.pth").write_bytes(b"")
     (tmp_path / "cut.pth").write_bytes((tmp_path / "wide.pt").read_bytes()[:999])
     for name, sentence in (
         ("wide.pt", r"wide\.pt: is not of this network: its layer backbone\.fpn\.\S+ is missing there, or has another"),
         ("resnet.pth", r"resnet\.pth: is not of this network: its layer 0\.1\.0\.weight is missing"),
         ("few.pth", r"few\.pth: is not of this network: its layer "),
-        ("list.pth", r"list\.pth: cannot be opened as weights, which are tensors and text"),
-        ("cut.pth", r"cut\.pth: cannot be opened as weights"),
+        ("list.pth", r"list\.pth: has no weights: no tensors by the names of layers\.$"),
+        ("tensor.pth", r"tensor\.pth: has no weights: no tensors by the names of layers\.$"),
+        (
+            "network.pth",
+            r"network\.pth: is opened as tensors and plain data only, and it names torchvision\.\S+$",
+        ),
+        ("cut.pth", r"cut\.pth: is damaged, or was not written by torch\.save \("),
+        ("text.pth", r"text\.pth: is damaged, or was not written by torch\.save \("),
+        ("empty.pth", r"empty\.pth: is damaged, or was not written by torch\.save \(EOFError\)\.$"),
     ):
         with pytest.raises(SeamlineError, match=sentence) as error:
             start_from(network, tmp_path / name, ["a", "b"])
