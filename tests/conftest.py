@@ -107,6 +107,7 @@ PROCESSES = {
     "ingest/test_downloads.py",
     "ingest/test_fetch.py",
     "images/test_reading.py",
+    "inference/test_classifier.py",
     "inference/test_detector.py",
     "inference/test_families.py",
     "inference/test_process.py",

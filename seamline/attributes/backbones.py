@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -12,7 +11,15 @@ from torch import Tensor, nn
 from torchvision import models as zoo
 
 from seamline.base.errors import SeamlineError
-from seamline.models.rcnn_backbones import LITE0, LITE0_EPS, LITE0_MEAN, LITE0_STD, lite0_features, norm_layer, pointwise
+from seamline.models.rcnn_backbones import (
+    LITE0,
+    LITE0_EPS,
+    LITE0_MEAN,
+    LITE0_STD,
+    lite0_features,
+    norm_layer,
+    pointwise,
+)
 from seamline.training.finished import project_around, weights_folder
 from seamline.training.rcnn_pretrained import is_counter, lite0_file, load_in_order, read_tensors, torchvision_file
 
@@ -104,8 +111,8 @@ def imagenet_file(name: str) -> Path:
         return lite0_file("classify.start")
     if name.startswith(TIMM):
         raise SeamlineError(
-            "classify.start: imagenet is for torchvision's models and EfficientNet-Lite0; of timm's models name a file of "
-            "weights, or take none."
+            "classify.start: imagenet is for torchvision's models and EfficientNet-Lite0; of timm's models name a "
+            "file of weights, or take none."
         )
     return torchvision_file(zoo.get_model_weights(name).DEFAULT, weights_folder(), "classify.start")
 
@@ -133,9 +140,7 @@ def start_from(module: nn.Module, name: str, path: Path) -> None:
     fitting = {key: tensor for key, tensor in found.items() if key in own and own[key].shape == tensor.shape}
     missing = [key for key in own if key not in fitting and not is_counter(key)]
     if missing:
-        raise SeamlineError(
-            f"{path}: is not of {name}: its layer {missing[0]} is missing there, or has another shape."
-        )
+        raise SeamlineError(f"{path}: is not of {name}: its layer {missing[0]} is missing there, or has another shape.")
     module.load_state_dict({**own, **fitting})
 
 
@@ -160,5 +165,3 @@ def freeze_up_to(module: nn.Module, stride: int) -> None:
         handle.remove()
     for layer in frozen:
         layer.requires_grad_(False)
-
-

@@ -51,7 +51,8 @@ def find_temperature(logits: Floats, labels: Ints) -> float:
 
     limit = math.log(HIGHEST)
     found = minimize_scalar(loss, bounds=(-limit, limit), method="bounded", options={"xatol": 1e-5})
-    return round(math.exp(float(found.x)), DECIMALS)
+    temperature: float = math.exp(found.x)
+    return round(temperature, DECIMALS)
 
 
 def find_threshold(logits: Floats, labels: Ints, temperature: float, target_accuracy: float) -> float | None:
@@ -73,10 +74,12 @@ def find_threshold(logits: Floats, labels: Ints, temperature: float, target_accu
     if not len(enough) or enough[-1] == len(right) - 1:
         return None
     scale = 10**DECIMALS
-    return math.floor(confidence[enough[-1]] * scale) / scale
+    return math.floor(float(confidence[enough[-1]]) * scale) / scale
 
 
-def confidences(logits: Floats, labels: Ints, temperature: float) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.bool_]]:
+def confidences(
+    logits: Floats, labels: Ints, temperature: float
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.bool_]]:
     """Of the garments whose label is there: the probability of the likeliest value, and whether it is right."""
     there = labels != MISSING
     probabilities = softmax(logits[there].astype(np.float64) / temperature, axis=1)

@@ -1,4 +1,4 @@
-"""How good a model of attributes is: each attribute on a split, with intervals by groups and what the majority gives."""
+"""How good a model of attributes is, attribute by attribute: with intervals by groups, beside the majority."""
 
 from __future__ import annotations
 
@@ -44,7 +44,13 @@ def own_columns(logits: Floats, attributes: Attributes) -> list[tuple[str, Float
 
 
 def evaluate_attributes(
-    logits: Floats, labels: Ints, groups: Ints, train_labels: Ints, attributes: Attributes, calibration: Record, seed: int
+    logits: Floats,
+    labels: Ints,
+    groups: Ints,
+    train_labels: Ints,
+    attributes: Attributes,
+    calibration: Record,
+    seed: int,
 ) -> Record:
     """The figures of each attribute on a split.
 
