@@ -12,14 +12,14 @@ Example: python -m stages.classify data/attributes models/attributes --report re
 import argparse
 from pathlib import Path
 
-from seamline.attributes.labelled import groups_of, labels_of, read_labelled
+from seamline.attributes.labelled import Labelled, groups_of, labels_of, read_labelled
 from seamline.base.files import beside, check_out, whole_folder, write_csv, write_json
 from seamline.base.process import run
 from seamline.base.splits import MEASURED_SPLITS
 from seamline.inference.threads import limit_other_threads
 from seamline.params.classify import Classify
 from seamline.params.export import Export
-from seamline.params.loading.loader import load_params
+from seamline.params.loading.loader import Params, load_params
 
 OURS = ("best.pt", "onnx", "openvino", "openvino_int8")
 
@@ -36,56 +36,46 @@ def main() -> None:
     check_out(args.out, OURS, [args.data])
     report = args.report or beside(args.out, "report")
     params = load_params()
-    settings = params[Classify]
     labelled = read_labelled(args.data)
-    if not labelled.attributes:
-        from seamline.attributes.nothing import write_nothing
-
-        write_nothing(args.out, report, labelled.about["reason"])
+    if labelled.attributes:
+        limit_other_threads()
+        make(labelled, args, report, params)
         return
+    from seamline.attributes.nothing import write_nothing
 
-    limit_other_threads()
+    write_nothing(args.out, report, labelled.about["reason"])
+
+
+def make(labelled: Labelled, args: argparse.Namespace, report: Path, params: Params) -> None:
     from seamline.attributes.evaluation import accuracy_summary, calibration_of, evaluate_attributes
-    from seamline.attributes.making import evaluate_detected, facts_of, make_models, network_logits
+    from seamline.attributes.making import calibrated, evaluate_detected, facts_of, make_models, network_logits
     from seamline.attributes.network import load_network
     from seamline.attributes.training import attribute_trainings_folder, finished_attribute_training, plan_training
 
+    settings = params[Classify]
     plan = plan_training(settings, args.data, labelled)
     with finished_attribute_training(plan, attribute_trainings_folder()) as training:
         network = load_network(training.weights)
+        facts = facts_of(labelled, settings, training)
     logits = {name: network_logits(network, labelled.splits[name], settings) for name in MEASURED_SPLITS}
     labels = {name: labels_of(examples) for name, examples in labelled.splits.items()}
     calibration = calibration_of(logits["val"], labels["val"], labelled.attributes, settings.target_accuracy)
-    metrics = {
-        name: evaluate_attributes(
-            logits[name],
-            labels[name],
-            groups_of(labelled.splits[name]),
-            labels["train"],
-            labelled.attributes,
-            calibration,
-            settings.seed,
+    metrics = {}
+    for name in MEASURED_SPLITS:
+        groups, own = groups_of(labelled.splits[name]), (logits[name], labels[name])
+        metrics[name] = evaluate_attributes(
+            *own, groups, labels["train"], labelled.attributes, calibration, settings.seed
         )
-        for name in MEASURED_SPLITS
-    }
-    facts = facts_of(labelled, settings, training, calibration)
     with whole_folder(args.out) as out:
+        facts = calibrated(facts, calibration)
         exported, speed = make_models(network, facts, out, labelled, logits, settings, params[Export].opset)
         detected = evaluate_detected(out / "onnx", labelled, args, params[Export].confidence)
     summary = accuracy_summary(metrics)
     write_csv(report / "losses.csv", list(training.history[0]), [list(row.values()) for row in training.history])
-    write_json(
-        report / "metrics.json",
-        {
-            "attributes": labelled.attributes,
-            "source": labelled.about["source"],
-            "target_accuracy": settings.target_accuracy,
-            "calibration": calibration,
-            **metrics,
-            "detected": detected,
-            "training": training.facts | {"epochs": len(training.history), "backbone": settings.backbone},
-        },
-    )
+    about = {"attributes": labelled.attributes, "source": labelled.about["source"]}
+    about |= {"target_accuracy": settings.target_accuracy, "calibration": calibration}
+    made_by = training.facts | {"epochs": len(training.history), "backbone": settings.backbone}
+    write_json(report / "metrics.json", {**about, **metrics, "detected": detected, "training": made_by})
     write_json(report / "accuracy.json", summary)
     write_json(report / "export.json", exported)
     write_json(report / "speed.json", speed)

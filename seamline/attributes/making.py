@@ -58,7 +58,8 @@ def network_logits(network: AttributeNetwork, examples: list[Example], params: C
     return np.asarray(torch.cat(made).numpy(), np.float32)
 
 
-def facts_of(labelled: Labelled, params: Classify, training: Training, calibration: Record) -> AttributeFacts:
+def facts_of(labelled: Labelled, params: Classify, training: Training) -> AttributeFacts:
+    """What a training's models say of themselves, before they are calibrated."""
     backbone = build_backbone(params.backbone)
     return AttributeFacts(
         attributes=labelled.attributes,
@@ -72,9 +73,15 @@ def facts_of(labelled: Labelled, params: Classify, training: Training, calibrati
         training_revision=training.facts["training_revision"],
         data_sha256=training.facts["data_sha256"],
         weights_sha256=sha256_of(training.weights),
+        names=labelled.about["names"],
+    )
+
+
+def calibrated(facts: AttributeFacts, calibration: Record) -> AttributeFacts:
+    return msgspec.structs.replace(
+        facts,
         temperatures={name: one["temperature"] for name, one in calibration.items()},
         thresholds={name: one["threshold"] for name, one in calibration.items()},
-        names=labelled.about["names"],
     )
 
 

@@ -44,9 +44,7 @@ def write_photo(one: Garment, folder: Path, params: Attributes) -> Path:
         mask = None if one.mask is None else rle_to_crop(one.mask)
         part = cut_out(image, one.box, mask, params.margin, params.background)
     path = folder / f"{one.id}.jpg"
-    path.write_bytes(
-        cv2.imencode(".jpg", smaller(part, params.side_px), JPEG)[1].tobytes()
-    )
+    path.write_bytes(cv2.imencode(".jpg", smaller(part, params.side_px), JPEG)[1].tobytes())
     return path
 
 

@@ -168,7 +168,7 @@ class Trainer:
         return is_best
 
     def write(self, done: int, optimizer: torch.optim.Optimizer | None, is_best: bool) -> State:
-        """The state after so many epochs, written."""
+        """The state after this number of epochs, written."""
         since = done - max(self.best_epoch, self.params.frozen_epochs)
         state: State = {
             "epoch": done,

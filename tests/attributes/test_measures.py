@@ -73,7 +73,7 @@ def test_without_a_label_there_is_nothing() -> None:
 
 
 def test_outputs_are_split_by_attribute() -> None:
-    logits = np.arange(10).reshape(2, 5)
+    logits = np.arange(10.0).reshape(2, 5)
     assert [own.tolist() for own in columns_of(logits, [2, 3])] == [[[0, 1], [5, 6]], [[2, 3, 4], [7, 8, 9]]]
 
 
