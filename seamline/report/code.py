@@ -10,7 +10,19 @@ from seamline.base.errors import SeamlineError
 from seamline.base.files import code_below, sha256_of
 from seamline.base.git import git
 
-STAGES = ("pull", "subset", "convert", "split", "train", "evaluate", "export", "benchmark", "attributes", "report")
+STAGES = (
+    "pull",
+    "subset",
+    "convert",
+    "split",
+    "train",
+    "evaluate",
+    "export",
+    "benchmark",
+    "attributes",
+    "classify",
+    "report",
+)
 ROOMS = (
     "attributes", "base", "benchmark", "charts", "dataset", "evaluation", "export", "images",
     "inference", "ingest", "masks", "models", "people", "report", "training",

@@ -23,6 +23,7 @@ from seamline.evaluation.mistakes import background_label
 from seamline.evaluation.seed_limits import limit_between
 from seamline.params.attributes import Attributes
 from seamline.params.benchmark import Benchmark
+from seamline.params.classify import Classify
 from seamline.params.convert import Convert
 from seamline.params.evaluate import Evaluate
 from seamline.params.export import Export
@@ -41,6 +42,7 @@ SECTIONS: dict[str, type[Section]] = {
     "pull": Pull, "subset": Subset, "convert": Convert, "split": Split,
     "train": Train, "evaluate": Evaluate, "people": People, "export": Export, "benchmark": Benchmark,
     "attributes": Attributes,
+    "classify": Classify,
 }  # fmt: skip
 TEXT_COLUMNS = {"actual", "predicted", "split", "field", "value", "layer", "int8", "bf16"}
 LISTED = 10  # names in a sentence
@@ -74,6 +76,8 @@ def read_reports(folder: Path) -> Record:
     for name in ("worst", "sample"):
         reports[name] = read_json(evaluate / f"{name}.json")
     reports["attributes"] = read_record(folder / "attributes" / "data" / "data.json")
+    for name in ("metrics", "export", "speed"):
+        reports[f"attribute_{name}"] = read_record(folder / "attributes" / f"{name}.json")
     reports["training"] = read_record(train / "summary.json")
     reports["trained_labels"] = read_record(train / "labels.json")
     reports["seed_spread"] = spread_of_this_model(train / "seed_spread.json", reports["metrics"])

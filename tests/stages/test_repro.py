@@ -19,7 +19,10 @@ import yaml
 from seamline.report.code import CODE, code_files
 from tests.conftest import PROJECT, Project, checked_out
 
-STAGES = ["pull", "subset", "convert", "split", "train", "evaluate", "export", "benchmark", "attributes", "report"]
+STAGES = [
+    "pull", "subset", "convert", "split", "train", "evaluate", "export", "benchmark", "attributes", "classify",
+    "report",
+]  # fmt: skip
 PIPELINE: dict[str, Any] = yaml.safe_load((PROJECT / "dvc.yaml").read_text())["stages"]
 
 STAND_IN = """
