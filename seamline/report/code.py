@@ -10,7 +10,7 @@ from seamline.base.errors import SeamlineError
 from seamline.base.files import code_below, sha256_of
 from seamline.base.git import git
 
-STAGES = ("pull", "subset", "convert", "split", "train", "evaluate", "export", "benchmark", "report")
+STAGES = ("pull", "subset", "convert", "split", "embed", "train", "evaluate", "export", "benchmark", "report")
 ROOMS = (
     "base", "benchmark", "charts", "dataset", "evaluation", "export", "images",
     "inference", "ingest", "masks", "models", "people", "report", "training",
