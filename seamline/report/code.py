@@ -11,18 +11,9 @@ from seamline.base.files import code_below, sha256_of
 from seamline.base.git import git
 
 STAGES = (
-    "pull",
-    "subset",
-    "convert",
-    "split",
-    "train",
-    "evaluate",
-    "export",
-    "benchmark",
-    "attributes",
-    "classify",
-    "report",
-)
+    "pull", "subset", "convert", "split", "train", "evaluate", "export", "benchmark", "attributes", "classify",
+    "embed", "report",
+)  # fmt: skip
 ROOMS = (
     "attributes", "base", "benchmark", "charts", "dataset", "evaluation", "export", "images",
     "inference", "ingest", "masks", "models", "people", "report", "training",
@@ -30,7 +21,7 @@ ROOMS = (
 # What dvc.yaml has as the report's dependencies on code.
 CODE = (
     "architectures",
-    *(f"stages/{name}.py" for name in STAGES),
+    "stages",
     *(f"seamline/{name}" for name in ROOMS),
     "seamline/params/loading",
     *(f"seamline/params/{name}.py" for name in ("people", "rcnn", *STAGES)),
