@@ -3,8 +3,8 @@
 recall@k is the share of questions with a right answer among the first k (Match R-CNN's top-k accuracy). A garment that
 the detector did not find has no answer: it is a question that failed, and as an answer it is never right. mAP is the
 mean over the questions of the average precision over all right answers there are. Garments of the question's own photo
-count neither way, nor do those of photos with the same bytes. Intervals are by groups: photos of one value of the item's
-column depend on each other.
+count neither way, nor do those of photos with the same bytes. Intervals are by groups: photos of one value of the
+item's column depend on each other.
 """
 
 from __future__ import annotations
@@ -179,7 +179,7 @@ def average_precision(ranks: Sequence[int], right: int) -> float:
 
 
 def by_chance(asked: Sequence[Asked], of_class: bool) -> Floats:
-    """What answers in an order at random would reach, (questions, measures); of_class: of the question's class alone."""
+    """What answers in a random order would reach, (questions, measures); of_class: of the question's class alone."""
     rows = []
     for one in asked:
         gallery, right = one.of_class if of_class else (one.gallery, len(one.ranks))
