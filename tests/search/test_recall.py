@@ -118,7 +118,7 @@ def test_a_garment_that_was_not_found_fails_as_a_question_and_is_never_right_as_
     assert (found["questions"], found["missed"], found["answers"], found["answers_missed"]) == (3, 1, 6, 2)
     assert found["recall@1"]["value"] == pytest.approx(2 / 3, abs=1e-6)
     assert found["mAP"]["value"] == pytest.approx((0.5 + 0 + 0.5) / 3, abs=1e-6)
-    assert "1 garments were not found" in sentence(report)
+    assert "1 garment asked with not found" in sentence(report)
 
 
 def as_dict(settings: Settings) -> dict[str, Any]:
