@@ -145,9 +145,10 @@ def test_chance_is_what_random_orders_reach() -> None:
             assert 1 - no_hit(gallery, right, k) == pytest.approx(
                 np.mean([order[:k].any() for order in orders]), abs=0.02
             )
-        precision = np.mean([
-            np.mean([(index + 1) / (place + 1) for index, place in enumerate(np.flatnonzero(order))]) for order in orders
-        ])  # fmt: skip
+        precisions = [
+            [(index + 1) / (place + 1) for index, place in enumerate(np.flatnonzero(order))] for order in orders
+        ]
+        precision = np.mean([np.mean(one) for one in precisions])
         assert expected_precision(gallery, right) == pytest.approx(precision, abs=0.01)
     assert no_hit(4, 1, 20) == 0.0
     assert math.isclose(1 - no_hit(10, 1, 5), 0.5)
