@@ -10,10 +10,22 @@ from seamline.base.errors import SeamlineError
 from seamline.base.files import code_below, sha256_of
 from seamline.base.git import git
 
-STAGES = ("pull", "subset", "convert", "split", "train", "evaluate", "export", "benchmark", "report")
+STAGES = (
+    "pull",
+    "subset",
+    "convert",
+    "split",
+    "embed",
+    "train",
+    "evaluate",
+    "export",
+    "benchmark",
+    "catalogue",
+    "report",
+)
 ROOMS = (
     "base", "benchmark", "charts", "dataset", "evaluation", "export", "images",
-    "inference", "ingest", "masks", "models", "people", "report", "training",
+    "inference", "ingest", "masks", "models", "people", "photos", "report", "search", "training",
 )  # fmt: skip
 # What dvc.yaml has as the report's dependencies on code.
 CODE = (
@@ -21,7 +33,7 @@ CODE = (
     *(f"stages/{name}.py" for name in STAGES),
     *(f"seamline/{name}" for name in ROOMS),
     "seamline/params/loading",
-    *(f"seamline/params/{name}.py" for name in ("people", "rcnn", *STAGES)),
+    *(f"seamline/params/{name}.py" for name in ("people", "rcnn", "search", *STAGES)),
 )
 CODE_SUFFIXES = {".html", ".md", ".py", ".yaml"}
 
