@@ -21,7 +21,7 @@ from tests.conftest import PROJECT, Project, checked_out
 
 STAGES = [
     "pull", "subset", "convert", "split", "train", "evaluate", "export", "benchmark", "attributes", "classify",
-    "embed", "report",
+    "embed", "catalogue", "report",
 ]  # fmt: skip
 PIPELINE: dict[str, Any] = yaml.safe_load((PROJECT / "dvc.yaml").read_text())["stages"]
 
@@ -77,7 +77,7 @@ def modules_imported(script: Path) -> set[str]:
 
 
 def test_dvc_yaml_is_short() -> None:
-    assert len((PROJECT / "dvc.yaml").read_text().splitlines()) < 180
+    assert len((PROJECT / "dvc.yaml").read_text().splitlines()) < 15 * len(STAGES)
 
 
 def test_the_stages_are_these_and_in_this_order() -> None:
@@ -163,17 +163,21 @@ def stand_in(tmp_path_factory: pytest.TempPathFactory) -> Project:
     return project
 
 
+AFTER_TRAINING = ["evaluate", "export", "benchmark", "classify", "catalogue", "report"]
 CHANGES: dict[str, tuple[dict[str, Any], list[str]]] = {
     "pull": ({"annotations": "annotations.json"}, STAGES),
     "subset": ({"images": 7}, STAGES[1:]),
-    "convert": ({"min_mean_iou": 0.5}, ["convert", *STAGES[5:]]),
+    "convert": ({"min_mean_iou": 0.5}, ["convert", "train", *AFTER_TRAINING]),
     "split": ({"seed": 1}, STAGES[3:]),
-    "embed": ({"margin": 0.5}, ["embed", "report"]),
-    "train": ({"epochs": 1}, STAGES[5:]),
-    "evaluate": ({"confidence": 0.01}, STAGES[6:]),
-    "export": ({"opset": 18}, STAGES[7:]),
-    "benchmark": ({"rounds": 1}, STAGES[8:]),
-    "report": ({"title": "Coats"}, STAGES[9:]),
+    "train": ({"epochs": 1}, ["train", *AFTER_TRAINING]),
+    "evaluate": ({"confidence": 0.01}, AFTER_TRAINING),
+    "export": ({"opset": 18}, AFTER_TRAINING[1:]),
+    "benchmark": ({"rounds": 1}, ["benchmark", "report"]),
+    "attributes": ({"seed": 1}, ["attributes", "classify", "report"]),
+    "classify": ({"seed": 1}, ["classify", "report"]),
+    "embed": ({"margin": 0.5}, ["embed", "catalogue", "report"]),
+    "catalogue": ({"pictures": 3}, ["catalogue", "report"]),
+    "report": ({"title": "Coats"}, ["report"]),
 }
 
 
