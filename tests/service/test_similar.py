@@ -319,7 +319,8 @@ def test_a_service_that_has_no_room_refuses_questions_too(models: Models) -> Non
     with running(models.detector, settings, keys=["k" * 16], embed=models.embed, catalogue=models.catalogue) as address:
         assert refusal(address, "search", json={"vector": VECTOR})[0] == 401
         assert httpx.get(f"{address}/v1/catalogue/crop", params={"id": "a"}).status_code == 401
-        headers, statuses = {"Authorization": f"Bearer {'k' * 16}"}, []
+        headers = {"Authorization": f"Bearer {'k' * 16}"}
+        statuses: list[int] = []
 
         def ask() -> None:
             with httpx.Client(timeout=60, headers=headers) as client:
@@ -359,7 +360,7 @@ def test_what_is_served_and_what_it_took_are_said(address: str, models: Models) 
 def test_a_catalogue_of_another_embedder_is_refused_at_the_start(models: Models, tmp_path: Path) -> None:
     other = make_embedder(tmp_path, seed=1)
     words = ["--port", "0", "--embed", str(other), "--catalogue", str(models.catalogue)]
-    with pytest.raises(SeamlineError, match="its vectors are of the embedder tiny .* which cannot be compared"):
+    with pytest.raises(SeamlineError, match=r"its vectors are of the embedder tiny .* which cannot be compared"):
         serve([str(models.detector), *words])
     with pytest.raises(SystemExit):
         serve([str(models.detector), "--catalogue", str(models.catalogue)])
