@@ -44,9 +44,7 @@ def drop_one(tab: Tab, folder: Path) -> None:
 
 
 @needs_chromium
-def test_attributes_stand_under_each_garment_and_unsure_ones_say_so(
-    service: Service, tab: Tab, tmp_path: Path
-) -> None:
+def test_attributes_stand_under_each_garment_and_unsure_ones_say_so(service: Service, tab: Tab, tmp_path: Path) -> None:
     tab.open(service.start())
     drop_one(tab, tmp_path)
     assert rows(tab) == [
