@@ -25,6 +25,7 @@ from seamline.inference.truth import photos_of
 from seamline.models.arrays import Floats
 from seamline.models.embedder_facts import EmbedderFacts, facts_to_metadata
 from seamline.models.engines.openvino import rt_info
+from seamline.models.engines.pytorch import torch_threads
 from seamline.models.lite0 import LITE0_HEAD, lite0_embedder, lite0_file
 from seamline.models.rcnn_backbones import LITE0_MEAN, LITE0_STD
 from seamline.params.embed import Embed
@@ -101,7 +102,7 @@ def module_to_onnx(module: Any, example: Any, name: str, out: Path, metadata: Ma
     import onnx
     import torch
 
-    with warnings.catch_warnings(), torch.inference_mode():
+    with warnings.catch_warnings(), torch.inference_mode(), torch_threads(1):
         for said in EXPECTED_WARNINGS:
             warnings.filterwarnings("ignore", said)
         warnings.simplefilter("ignore", torch.jit.TracerWarning)  # type: ignore[attr-defined]
@@ -183,7 +184,7 @@ def check_vectors(name: str, embedder: Embedder, towers: Towers, tensors: Sequen
 
     smallest = 1.0
     for tensor in tensors:
-        with torch.inference_mode():
+        with torch.inference_mode(), torch_threads(1):  # two spin, where others use a core
             expected = with_length_1(towers.image(torch.from_numpy(tensor)).float().numpy())
         smallest = min(smallest, float((embedder.embed_tensor(tensor) * expected).sum()))
     if smallest < LEAST_COSINE:
