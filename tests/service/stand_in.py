@@ -184,7 +184,8 @@ class Service:
         names = ["shop/1.jpg#1", "shop/a b&c.jpg#2", "shop/without-a-picture.jpg#1"]
         matches = [
             {
-                "id": name, "photo": name.partition("#")[0], "class_name": "a <b>dress</b>", "similarity": 0.987 - number / 10,
+                "id": name, "photo": name.partition("#")[0], "class_name": "a <b>dress</b>",
+                "similarity": 0.987 - number / 10,
                 "bbox": [1, 2, 3, 4], "score": 0.9, "split": None, "columns": {"brand": "ACME <3", "size": None},
                 "attributes": {"neck": "v"}, "duplicates": ["x#1"] * number,
             }
