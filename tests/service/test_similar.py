@@ -6,6 +6,7 @@ import base64
 import contextlib
 import json
 import random
+import shutil
 import subprocess
 import sys
 import threading
@@ -50,13 +51,13 @@ class Models(NamedTuple):
 def models(untrained: Untrained, tmp_path_factory: pytest.TempPathFactory) -> Models:
     folder = tmp_path_factory.mktemp("models")
     detector, photos = untrained.models()["openvino"], untrained.images()
-    embed = make_embedder(folder / "embedder")
+    embed, attributes = make_embedder(folder / "embedder"), make_classifier(folder / "attributes", 1.0)
     lines = ["file_name,brand", *(f"{path},{'ab'[number % 2]}" for number, path in enumerate(photos[:6]))]
     (folder / "photos.csv").write_text("\n".join(lines))
-    words = ["--model", detector, "--embedder", embed, "--csv", folder / "photos.csv"]
+    words = ["--model", detector, "--embedder", embed, "--csv", folder / "photos.csv", "--attributes", attributes]
     with contextlib.chdir(folder):  # the project's params.yaml is not for tests
         keep([*map(str, ["add", folder / "catalogue", *words])])
-    return Models(detector, make_classifier(folder / "attributes", 1.0), embed, folder / "catalogue", photos)
+    return Models(detector, attributes, embed, folder / "catalogue", photos)
 
 
 @pytest.fixture(scope="module")
@@ -206,6 +207,33 @@ def test_one_garment_a_whole_photo_a_vector_and_filters(address: str, models: Mo
     least = limited["matches"][1]["similarity"]
     some = httpx.post(f"{address}/v1/search", json={"vector": vector, "filters": filters, "min_score": least}).json()
     assert len(some["matches"]) == 2
+
+
+def test_attributes_filter_the_search(address: str, models: Models, catalogue: Catalogue) -> None:
+    """And those of the catalogue are what the model is sure of."""
+    vector = post(address, "embed", models.photos[:1])["images"][0]["instances"][0]["embedding"]
+    every = catalogue.table.all("SELECT row, name, value FROM attributes")
+    tones = {row: value for row, name, value in every if name == "tone"}
+    colours = {row for row, name, _ in every if name == "colour"}
+    assert len(colours) == catalogue.facts.garments > len(tones) > 0
+    for value in ("dark", ["dark", "bright"], "bright"):
+        wanted = [value] if isinstance(value, str) else value
+        body = {"vector": vector, "k": 100, "filters": {"attributes": {"tone": value}}}
+        matches = httpx.post(f"{address}/v1/search", json=body).json()["matches"]
+        found = len(matches) + sum(len(match["duplicates"]) for match in matches)
+        assert found == sum(tone in wanted for tone in tones.values())
+        assert all(match["attributes"]["tone"] in wanted for match in matches)
+
+
+def test_a_catalogue_with_attributes_is_not_mixed_with_garments_without(models: Models, tmp_path: Path) -> None:
+    folder = tmp_path / "catalogue"
+    shutil.copytree(models.catalogue, folder)
+    words = ["--model", models.detector, "--embedder", models.embed]
+    with (
+        contextlib.chdir(tmp_path),
+        pytest.raises(SeamlineError, match="its garments have attributes of another model"),
+    ):
+        keep([*map(str, ["add", folder, models.photos[0], *words])])
 
 
 def test_a_photo_that_cannot_be_used_is_an_error_of_its_own(address: str, models: Models) -> None:
