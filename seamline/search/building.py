@@ -28,8 +28,10 @@ from seamline.base.urls import is_remote
 from seamline.images.budget import PixelBudget
 from seamline.images.cutouts import cut_out
 from seamline.images.reading import Image, ImageError, read_within_budget
+from seamline.inference.classifier import AttributeClassifier
 from seamline.inference.detector import in_order
-from seamline.models.detections import Detections
+from seamline.models.attribute_facts import AttributeFacts
+from seamline.models.detections import Attribute, Detections
 from seamline.people.detector import AnyDetector
 from seamline.photos.journal import Journal, locked
 from seamline.photos.predicting import is_unreadable, text_of
@@ -62,6 +64,12 @@ class Tools(NamedTuple):
     crop_px: int | None  # longest side of the crops that the catalogue gets; None: none
     whole_photos: bool  # whether photos are embedded as a whole, too
     remote: Remote
+    classifier: AttributeClassifier | None = None  # of attributes, by which answers can be filtered
+
+    @property
+    def attributes_revision(self) -> str | None:
+        """What makes attributes the same; None where nobody says any."""
+        return None if self.classifier is None else attributes_revision(self.classifier.facts)
 
     @property
     def dimension(self) -> int:
@@ -82,6 +90,8 @@ def run_key(tools: Tools, detector_sha256: str) -> str:
         "crop_px": tools.crop_px,
         "whole_photos": tools.whole_photos,
     }
+    if tools.classifier is not None:
+        facts["attributes"] = tools.attributes_revision
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
 
 
@@ -157,7 +167,11 @@ def fill(image: Image, entry: Entry, tools: Tools) -> None:
     found = tools.detector.detect_beside(image)
     entry.height, entry.width = image.shape[:2]
     vectors = to_stored(tools.embedder.embed(image, found), tools.dimension) if len(found) else []
-    entry.garments = [instance_to_garment(image, found, index, vectors[index], tools) for index in range(len(found))]
+    classifier = tools.classifier
+    named = [{}] * len(found) if classifier is None else classifier.classify(image, found)
+    entry.garments = [
+        instance_to_garment(image, found, index, vectors[index], named[index], tools) for index in range(len(found))
+    ]
     if tools.whole_photos:
         entry.vector = to_stored(np.atleast_2d(tools.embedder.embed_photo(image)), tools.dimension)[0]
 
@@ -170,7 +184,9 @@ def to_stored(vectors: npt.NDArray[np.float32], dimension: int) -> list[bytes]:
     return [row.tobytes() for row in checked(vectors, dimension, "the embedder's output").astype(np.float16)]
 
 
-def instance_to_garment(image: Image, found: Detections, index: int, vector: bytes, tools: Tools) -> Garment:
+def instance_to_garment(
+    image: Image, found: Detections, index: int, vector: bytes, named: Mapping[str, Attribute], tools: Tools
+) -> Garment:
     box = tuple(round(float(side), PRECISION_PX) for side in found.boxes[index])
     return Garment(
         index + 1,
@@ -180,6 +196,7 @@ def instance_to_garment(image: Image, found: Detections, index: int, vector: byt
         vector,
         found.rle(index)["counts"] if found.has_masks else None,
         None if found.persons is None else found.persons.owner(index),
+        {name: one.value for name, one in named.items() if one.value is not None},
         crop=b"" if tools.crop_px is None else crop_jpeg(image, box, tools.crop_px),
     )
 
@@ -192,6 +209,10 @@ def crop_jpeg(image: Image, box: Sequence[float], side_px: int) -> bytes:
         height, width = (max(round(side * ratio), 1) for side in part.shape[:2])
         part = np.asarray(cv2.resize(part, (width, height), interpolation=cv2.INTER_AREA), np.uint8)
     return cv2.imencode(".jpg", part, [cv2.IMWRITE_JPEG_QUALITY, CROP_QUALITY])[1].tobytes()
+
+
+def attributes_revision(facts: AttributeFacts) -> str:
+    return hashlib.sha256(msgspec.json.encode(facts, order="deterministic")).hexdigest()[:16]
 
 
 def check_model_folder(model: Path) -> None:

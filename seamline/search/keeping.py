@@ -154,6 +154,8 @@ def tools_to_makers(tools: Tools, detector_sha256: str, hnsw_from: int | None) -
         "confidence": detector.confidence,
         "people_first": hasattr(detector, "people"),
     }
+    if tools.classifier is not None:
+        facts["attributes"] = tools.attributes_revision
     embedder = msgspec.to_builtins(tools.embedder.facts)
     return Makers(embedder, tools.embedder.identity, tools.dimension, facts, hnsw_from)
 
@@ -171,6 +173,12 @@ def check_makers(facts: CatalogueFacts, makers: Makers, folder: Path) -> None:
                 f"{folder}: its garments were found with another {what} ({str(facts.detector[key])[:12]}, not "
                 f"{str(makers.detector[key])[:12]}); use that one, or make another catalogue."
             )
+    before, now = (one.get("attributes") for one in (facts.detector, makers.detector))
+    if before != now:
+        raise SeamlineError(
+            f"{folder}: its garments have {'attributes of another model' if before else 'no attributes'}; use --attributes "
+            "as when it was made, or make another catalogue."
+        )
 
 
 def check_own(folder: Path) -> None:

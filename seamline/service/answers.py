@@ -75,7 +75,7 @@ def found_to_answer(
 def photo_to_answer(image: Image, describer: Describer, task: Task, waited_ms: float, decode_ms: float) -> Answer:
     """The vector of a photo as it is, and what is like it."""
     begun = time.perf_counter()
-    [vector] = vectors = describer.embed_photo(image)[None]
+    vectors = describer.embed_photo(image)[None]
     parts = {"queue": waited_ms, "decode": decode_ms, "embedding": 1000 * (time.perf_counter() - begun)}
     whole: Record = {}
     searched_ms = add_vectors([whole], vectors, task)

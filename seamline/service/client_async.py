@@ -153,7 +153,7 @@ class AsyncClient:
         confidence: float | None = None,
         classes: Sequence[str] | None = None,
     ) -> Answer:
-        """Garments of the service's catalogue that are similar: to each garment in a photo, a photo, a vector or a text.
+        """What in the service's catalogue is similar to each garment in a photo, to a photo, a vector or a text.
 
         Args:
             photo: as of predict(); Instance.matches has what is similar.

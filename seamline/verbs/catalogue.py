@@ -48,6 +48,7 @@ def parser() -> argparse.ArgumentParser:
         default=160,
         help="side of the pictures in it; 0: none (default: 160)",
     )
+    add.add_argument("--attributes", type=Path, metavar="MODEL", help="say attributes of each garment, to filter by")
     add_people_options(add)
     add.set_defaults(device="cpu")  # of the model of --people
     remove = ways.add_parser("remove", help="take photos or garments out")
@@ -74,6 +75,7 @@ def main(arguments: Sequence[str]) -> None:
 
 
 def add(args: argparse.Namespace) -> None:
+    from seamline.inference.classifier import AttributeClassifier
     from seamline.inference.detector import Detector
     from seamline.inference.embedder import Embedder
     from seamline.inference.threads import limit_other_threads
@@ -92,7 +94,8 @@ def add(args: argparse.Namespace) -> None:
         listing = joined(([words_to_listing(args.images, remote)] if args.images else []) + listings)
         garments = Detector(args.model, args.confidence, threads=args.threads)
         with garments, with_people(garments, args) as detector, Embedder(args.embedder, args.threads) as embedder:
-            tools = Tools(detector, embedder, args.crop_px or None, False, remote)
+            classifier = AttributeClassifier(args.attributes, args.threads) if args.attributes else None
+            tools = Tools(detector, embedder, args.crop_px or None, False, remote, classifier)
             sha256 = model_sha256(args.model)
             added = add_to(args.folder, listing, tools, sha256, search_settings().hnsw_from)
     finally:

@@ -1,10 +1,10 @@
 """Describe: attributes of product photos, each of one garment that fills it, as a table.
 
-MODEL is an exported model of attributes: an ONNX file or an OpenVINO folder, as the classify stage makes them. PHOTOS
-are files, folders, zips, globs in quotes, or addresses such as s3://bucket/prefix. OUT gets Output.csv, with the columns
-and codes of the CSV that the model learned from, and confidences.csv with the same rows and columns. Where the model is
-not sure enough a cell of Output.csv is empty. errors.csv has the photos that could not be used; if there are any, the
-exit status is 1, and all others are done. After a kill the same command resumes.
+MODEL is an exported model of attributes, as the classify stage makes them: an ONNX file or an OpenVINO folder. PHOTOS
+are files, folders, zips, globs in quotes, or addresses such as s3://bucket/prefix. OUT gets Output.csv, with the
+columns and codes of the CSV that the model learned from, and confidences.csv with the same rows and columns. Where the
+model is not sure enough, a cell of Output.csv is empty. errors.csv has the photos that could not be used; if there are
+any, the exit status is 1, and all others are done. After a kill the same command resumes.
 
 Example: seamline describe shop.zip --model models/attributes/openvino --out described
 """

@@ -93,7 +93,7 @@ def test_a_zip_is_read_as_its_folder_and_leaves_nothing(model: Path, photos: Pat
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["Output.csv", "confidences.csv", "errors.csv"]
 
 
-def test_photos_of_one_name_are_told_apart(model: Path, photos: Path, tmp_path: Path) -> None:
+def test_photos_of_one_name_are_named_by_their_paths(model: Path, photos: Path, tmp_path: Path) -> None:
     (photos / "deep" / "a.png").write_bytes((photos / "b.png").read_bytes())
     describe(model, photos, "--out", tmp_path / "out")
     names = [row[0] for row in table(tmp_path / "out" / "Output.csv")[1:]]

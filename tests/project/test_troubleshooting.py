@@ -1198,6 +1198,20 @@ def a_model_without_people(bench: Bench) -> Said:
     return bench.predict(model, "photo.jpg", "--people", model)
 
 
+@produces("...: is not a model of attributes: it does not say which it names; the classify stage makes them.")
+def a_detector_in_place_of_attributes(bench: Bench) -> Said:
+    (bench.folder / "photo.jpg").touch()
+    model = model_of_nothing(bench.folder / "model.onnx")
+    return bench.predict(model, "photo.jpg", "--attributes", model)
+
+
+@produces("...: is a detector, which finds garments; an embedder is asked for here.")
+def a_detector_in_place_of_an_embedder(bench: Bench) -> Said:
+    (bench.folder / "photo.jpg").touch()
+    model = model_of_nothing(bench.folder / "model.onnx")
+    return bench.predict(model, "photo.jpg", "--embed", model)
+
+
 @produces("...: cannot be opened as a model (...).")
 def damaged_model(bench: Bench) -> Said:
     for name in ("photo.jpg", "model.onnx"):

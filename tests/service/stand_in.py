@@ -19,6 +19,7 @@ from starlette.routing import Route
 
 from seamline.service.page import page_and_csp
 from seamline.service.schemas import About, Prediction
+from seamline.service.search_schemas import SearchAnswer
 
 Mask = npt.NDArray[np.bool_]
 KEY = "a-key-of-the-tests-alone"
@@ -33,6 +34,27 @@ ABOUT: dict[str, Any] = {
     "version": "1.0",
 }  # fmt: skip
 GREY = (128, 128, 128)
+# What /v1/about says beside that where there are models that describe garments, and a catalogue.
+DESCRIBED: dict[str, Any] = {
+    "attributes": {
+        "name": "attributes", "revision": "0123456789ab", "precision": "f32", "licence": "Apache-2.0",
+        "attributes": {"neck": ["round", "v"], "<i>hem</i>": ["straight", "curved"]},
+    },
+    "embedder": {
+        "name": "tiny", "revision": "1", "identity": "a" * 64, "precision": "f32", "dimension": 4, "background": "keep",
+        "margin": 0.1, "has_text": False, "licence": "Apache-2.0",
+    },
+    "catalogue": {
+        "photos": 60, "garments": 90, "classes": {"dress": 90}, "columns": ["brand"], "index": "exact",
+        "revision": "0123456789ab",
+    },
+}  # fmt: skip
+SAID = [
+    {"neck": {"value": "v", "confidence": 0.938}, "<i>hem</i>": {"value": None, "confidence": 0.52}},
+    {"neck": {"value": "round", "confidence": 0.7}, "<i>hem</i>": {"value": "curved", "confidence": 1.0}},
+    {"neck": {"value": None, "confidence": 0.4}, "<i>hem</i>": {"value": None, "confidence": 0.5}},
+]
+WITH_PICTURE = ["shop/1.jpg#1", "shop/a b&c.jpg#2"]  # ids
 
 
 def ring(height: int, width: int) -> Mask:
@@ -88,6 +110,8 @@ class Service:
             Route("/", self.page),
             Route("/v1/about", self.about),
             Route("/v1/predict", self.predict, methods=["POST"]),
+            Route("/v1/search", self.search, methods=["POST"]),
+            Route("/v1/catalogue/crop", self.crop),
         ]
         config = uvicorn.Config(Starlette(routes=self.routes), port=0, log_level="warning", lifespan="off")
         self.server = uvicorn.Server(config)
@@ -137,6 +161,9 @@ class Service:
         if self.turns:
             width, height = height, width
         instances = [to_instance(category, score, made(height, width)) for category, score, made in GARMENTS]
+        for number, instance in enumerate(instances):
+            instance |= {"attributes": SAID[number]} if "attributes" in fields else {}
+            instance |= {"embedding": [0.1 * number, 0.5, 0.5, 0.5]} if "embed" in fields else {}
         about = {"file_name": photo.filename, "height": height, "width": width}  # type: ignore[union-attr]
         answer = {
             "model": {"name": "openvino_int8", "revision": "0123456789ab"},
@@ -145,3 +172,37 @@ class Service:
         }
         msgspec.convert(answer, Prediction)
         return JSONResponse(answer, headers={"Server-Timing": "decode;dur=2.5, inference;dur=41, total;dur=46.1"})
+
+    async def search(self, request: Request) -> Response:
+        body = await request.json()
+        self.asked.append(body)
+        if self.refused(request):
+            return problem(401, "Unauthorized", "This key is not one of this service's.")
+        if self.refuse:
+            self.refuse -= 1
+            return problem(503, "Service Unavailable", "The queue is full.", Retry_After="0")
+        names = ["shop/1.jpg#1", "shop/a b&c.jpg#2", "shop/without-a-picture.jpg#1"]
+        matches = [
+            {
+                "id": name, "photo": name.partition("#")[0], "class_name": "a <b>dress</b>",
+                "similarity": 0.987 - number / 10,
+                "bbox": [1, 2, 3, 4], "score": 0.9, "split": None, "columns": {"brand": "ACME <3", "size": None},
+                "attributes": {"neck": "v"}, "duplicates": ["x#1"] * number,
+            }
+            for number, name in enumerate(names)
+        ]  # fmt: skip
+        answer = {
+            "model": {"name": "openvino_int8", "revision": "0123456789ab"},
+            "embedder": {"name": "tiny", "identity": "a" * 64},
+            "categories": [],
+            "matches": [] if body["vector"][0] == 0 else matches,
+        }
+        msgspec.convert(answer, SearchAnswer)
+        return JSONResponse(answer)
+
+    async def crop(self, request: Request) -> Response:
+        self.asked.append({"crop": request.query_params["id"]})
+        if self.refused(request) or request.query_params["id"] not in WITH_PICTURE:
+            return problem(404, "Not Found", "The catalogue has no picture of this id.")
+        picture = np.full((90, 60, 3), (40, 90, 200), np.uint8)
+        return Response(cv2.imencode(".jpg", picture)[1].tobytes(), media_type="image/jpeg")

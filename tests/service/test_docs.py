@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -25,9 +26,12 @@ import pytest
 from seamline.images.reading import read_image
 from seamline.service.client import Client, ServiceError
 from seamline.service.settings import Settings
+from seamline.verbs.catalogue import main as keep
 from seamline.verbs.serve import parser
 from tests.conftest import PROJECT
+from tests.describers import make_classifier, make_embedder
 from tests.service.certificates import make_certificates
+from tests.tiny_encoder import DIMENSION
 from tests.untrained import Untrained
 
 PAGE = PROJECT / "docs" / "service.md"
@@ -107,10 +111,16 @@ def place(untrained: Untrained, tmp_path_factory: pytest.TempPathFactory) -> Pla
     """A folder with all that the page takes to be there."""
     root = tmp_path_factory.mktemp("reader")
     shutil.copytree(untrained.models()["openvino"], root / "models" / "export" / "openvino_int8")
+    make_classifier(root / "models" / "attributes")
+    make_embedder(root / "models" / "embedder")
     (root / "photos").mkdir()
     for number, path in enumerate(untrained.images()[:3], 1):
         assert cv2.imwrite(str(root / "photos" / f"{number}.jpg"), read_image(path))
     shutil.copy(root / "photos" / "1.jpg", root / "photo.jpg")
+    (root / "photos.csv").write_text("file_name,brand\nphotos/1.jpg,a\nphotos/2.jpg,b\n")
+    words = ["--model", "models/export/openvino_int8", "--csv", "photos.csv", "--confidence", WEAKEST]
+    with contextlib.chdir(root):
+        keep(["add", "data/catalogue", *words])  # with the embedder that the page names
     environment = {name: value for name, value in os.environ.items() if "proxy" not in name.lower()}
     environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{environment['PATH']}"
     environment["PYTHONPATH"] = str(PROJECT)
@@ -162,11 +172,20 @@ def service_with_keys(place: Place) -> Iterator[str]:
         yield at
 
 
+@pytest.fixture(scope="module")
+def service_with_models(place: Place) -> Iterator[str]:
+    [command] = [line for line in commands("seamline") if "--catalogue" in line]
+    with started(place, command) as at:
+        yield at
+
+
 @pytest.fixture
 def at(request: pytest.FixtureRequest) -> str:
     """The service that a snippet is for: with keys where it has one."""
     snippet = request.node.callspec.params["snippet"]
-    found: str = request.getfixturevalue("service_with_keys" if "SEAMLINE_KEY" in snippet else "service")
+    with_models = re.search(r"attributes=|/v1/(embed|search)", snippet)
+    name = "service_with_keys" if "SEAMLINE_KEY" in snippet else "service_with_models" if with_models else "service"
+    found: str = request.getfixturevalue(name)
     return found
 
 
@@ -184,6 +203,12 @@ def test_curl(place: Place, at: str, snippet: str) -> None:
     else:
         assert len(answer["images"]) == snippet.count("image=@") or len(answer["images"]) == 1
         assert all("error" not in image for image in answer["images"])
+    for image in answer.get("images", []):
+        assert "/v1/search" not in snippet or image["instances"][0]["matches"][0]["columns"] == {"brand": "a"}
+        assert "attributes=" not in snippet or set(image["instances"][0]["attributes"]) == {"colour", "tone"}
+        if "whole=" in snippet:
+            assert len(image["embedding"]) == DIMENSION
+            return
     assert any(image["instances"] for image in answer.get("images", [])) or "/v1/about" in snippet or "0.5" in snippet
 
 
@@ -199,17 +224,18 @@ def test_python(place: Place, at: str, snippet: str) -> None:
 
 
 @needs_node
-@pytest.mark.parametrize("snippet", of_kind("javascript"), ids=["fetch"])
+@pytest.mark.parametrize("snippet", of_kind("javascript"), ids=["predict", "search"])
 def test_javascript(place: Place, at: str, snippet: str) -> None:
     version = int(place.run("node", "--version").lstrip("v").split(".")[0])
     if version < 20:
         pytest.skip(f"Node.js {version} is installed; the page is for 20")
     said = place.run("node", "--input-type=module", "--eval", snippet.replace(WRITTEN, at))
-    assert re.match(r"\d 0\.\d+ \[ [\d.]+, [\d.]+, [\d.]+, [\d.]+ \]\n", said)
+    line = r"photos/\d\.jpg#\d+ [\d.]+\n" if "/v1/search" in snippet else r"\d 0\.\d+ \[ ([\d.]+, ){3}[\d.]+ \]\n"
+    assert re.match(line, said)
 
 
 def test_the_answers_have_what_those_of_the_page_have(place: Place, service: str, service_with_keys: str) -> None:
-    answer, refusal = map(json.loads, of_kind("json"))
+    answer, refusal, _ = map(json.loads, of_kind("json"))
     photos = [("image", ("a.jpg", (place.root / "photo.jpg").read_bytes())), ("image", ("b.jpg", b"damaged"))]
     found = httpx.post(f"http://{service}/v1/predict", files=photos, timeout=START_SECONDS)
     assert {"server-timing", "x-request-id"} <= set(found.headers)
@@ -225,6 +251,19 @@ def test_the_answers_have_what_those_of_the_page_have(place: Place, service: str
     assert response.headers["content-type"] == "application/problem+json"
     assert problem == {**refusal, "instance": problem["instance"]}
     assert len(problem["instance"]) == len(refusal["instance"])
+
+
+def test_a_search_has_what_that_of_the_page_has(place: Place, service_with_models: str) -> None:
+    written = json.loads(of_kind("json")[2])
+    photo = {"image": (place.root / "photo.jpg").read_bytes()}
+    found = httpx.post(f"http://{service_with_models}/v1/search", files=photo, timeout=START_SECONDS).json()
+    for one in (written, found):
+        for match in one["images"][0]["instances"][0]["matches"]:
+            assert match.pop("columns").keys() == {"brand"}
+        one["images"][0]["instances"][0]["matches"] = match
+        one["images"][0]["instances"] = one["images"][0]["instances"][0]
+        del one["categories"]
+    assert keys_in(found) == keys_in(written)
 
 
 def keys_in(value: object) -> set[str]:
@@ -395,8 +434,9 @@ def test_every_status_has_its_row() -> None:
 
 
 def test_messages_that_are_named_are_said() -> None:
-    files = [*(PROJECT / "seamline" / "service").glob("*.py"), PROJECT / "seamline" / "base" / "errors.py"]
-    code = "".join(path.read_text(encoding="utf-8") for path in [*files, PROJECT / "seamline" / "verbs" / "serve.py"])
+    others = ("base/errors.py", "verbs/serve.py", "search/catalogue_facts.py")
+    files = [*(PROJECT / "seamline" / "service").glob("*.py"), *(PROJECT / "seamline" / name for name in others)]
+    code = "".join(path.read_text(encoding="utf-8") for path in files)
     code = re.sub(r'"\s*\n\s*f?"', "", code)  # of a message in several lines
     rows = re.findall(r"^\| (.+?) \| ", section("When something does not work"), re.MULTILINE)
     messages = [message for row in rows for message in re.findall(r"`([^`]+ [^`]+)`", row)]

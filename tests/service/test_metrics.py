@@ -14,7 +14,17 @@ import pytest
 from prometheus_client import REGISTRY
 from prometheus_client.parser import text_string_to_metric_families
 
-from seamline.service.metrics import METHODS, OUTCOMES, PARTS, REASONS, ROUTES, SCORES, SECONDS, Metrics
+from seamline.service.metrics import (
+    DESCRIBING_PARTS,
+    METHODS,
+    OUTCOMES,
+    PARTS,
+    REASONS,
+    ROUTES,
+    SCORES,
+    SECONDS,
+    Metrics,
+)
 
 NAMES = ["short sleeve top", 'a "quoted"\\ name', "kjole\næ", "\udc80"]
 
@@ -65,6 +75,9 @@ def test_what_can_happen_is_there_from_the_beginning() -> None:
     assert {key[1] for key in found if key[0] == "seamline_photos_total"} == set(OUTCOMES)
     assert {key[1] for key in found if key[0] == "seamline_detections_total"} == {*NAMES[:3], "?"}
     assert {key[1] for key in found if key[0] == "seamline_photo_seconds_count"} == set(PARTS)
+    described = values(Metrics(NAMES, described=True))
+    parts = {key[1] for key in described if key[0] == "seamline_photo_seconds_count"}
+    assert parts == {*PARTS, *DESCRIBING_PARTS}
     assert len([key for key in found if key[0] == "seamline_detection_score_bucket"]) == len(SCORES) + 1
     assert not [key for key in found if key[0].endswith("_created")]
 

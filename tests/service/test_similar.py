@@ -6,6 +6,7 @@ import base64
 import contextlib
 import json
 import random
+import shutil
 import subprocess
 import sys
 import threading
@@ -50,13 +51,13 @@ class Models(NamedTuple):
 def models(untrained: Untrained, tmp_path_factory: pytest.TempPathFactory) -> Models:
     folder = tmp_path_factory.mktemp("models")
     detector, photos = untrained.models()["openvino"], untrained.images()
-    embed = make_embedder(folder / "embedder")
+    embed, attributes = make_embedder(folder / "embedder"), make_classifier(folder / "attributes", 1.0)
     lines = ["file_name,brand", *(f"{path},{'ab'[number % 2]}" for number, path in enumerate(photos[:6]))]
     (folder / "photos.csv").write_text("\n".join(lines))
-    words = ["--model", detector, "--embedder", embed, "--csv", folder / "photos.csv"]
+    words = ["--model", detector, "--embedder", embed, "--csv", folder / "photos.csv", "--attributes", attributes]
     with contextlib.chdir(folder):  # the project's params.yaml is not for tests
         keep([*map(str, ["add", folder / "catalogue", *words])])
-    return Models(detector, make_classifier(folder / "attributes", 1.0), embed, folder / "catalogue", photos)
+    return Models(detector, attributes, embed, folder / "catalogue", photos)
 
 
 @pytest.fixture(scope="module")
@@ -208,6 +209,33 @@ def test_one_garment_a_whole_photo_a_vector_and_filters(address: str, models: Mo
     assert len(some["matches"]) == 2
 
 
+def test_attributes_filter_the_search(address: str, models: Models, catalogue: Catalogue) -> None:
+    """And those of the catalogue are what the model is sure of."""
+    vector = post(address, "embed", models.photos[:1])["images"][0]["instances"][0]["embedding"]
+    every = catalogue.table.all("SELECT row, name, value FROM attributes")
+    tones = {row: value for row, name, value in every if name == "tone"}
+    colours = {row for row, name, _ in every if name == "colour"}
+    assert len(colours) == catalogue.facts.garments > len(tones) > 0
+    for value in ("dark", ["dark", "bright"], "bright"):
+        wanted = [value] if isinstance(value, str) else value
+        body = {"vector": vector, "k": 100, "filters": {"attributes": {"tone": value}}}
+        matches = httpx.post(f"{address}/v1/search", json=body).json()["matches"]
+        found = len(matches) + sum(len(match["duplicates"]) for match in matches)
+        assert found == sum(tone in wanted for tone in tones.values())
+        assert all(match["attributes"]["tone"] in wanted for match in matches)
+
+
+def test_a_catalogue_with_attributes_is_not_mixed_with_garments_without(models: Models, tmp_path: Path) -> None:
+    folder = tmp_path / "catalogue"
+    shutil.copytree(models.catalogue, folder)
+    words = ["--model", models.detector, "--embedder", models.embed]
+    with (
+        contextlib.chdir(tmp_path),
+        pytest.raises(SeamlineError, match="its garments have attributes of another model"),
+    ):
+        keep([*map(str, ["add", folder, models.photos[0], *words])])
+
+
 def test_a_photo_that_cannot_be_used_is_an_error_of_its_own(address: str, models: Models) -> None:
     photos = form(models.photos[:1])
     photos.insert(0, ("image", ("notes.jpg", b"not a photo", "image/jpeg")))
@@ -319,7 +347,8 @@ def test_a_service_that_has_no_room_refuses_questions_too(models: Models) -> Non
     with running(models.detector, settings, keys=["k" * 16], embed=models.embed, catalogue=models.catalogue) as address:
         assert refusal(address, "search", json={"vector": VECTOR})[0] == 401
         assert httpx.get(f"{address}/v1/catalogue/crop", params={"id": "a"}).status_code == 401
-        headers, statuses = {"Authorization": f"Bearer {'k' * 16}"}, []
+        headers = {"Authorization": f"Bearer {'k' * 16}"}
+        statuses: list[int] = []
 
         def ask() -> None:
             with httpx.Client(timeout=60, headers=headers) as client:
@@ -359,7 +388,7 @@ def test_what_is_served_and_what_it_took_are_said(address: str, models: Models) 
 def test_a_catalogue_of_another_embedder_is_refused_at_the_start(models: Models, tmp_path: Path) -> None:
     other = make_embedder(tmp_path, seed=1)
     words = ["--port", "0", "--embed", str(other), "--catalogue", str(models.catalogue)]
-    with pytest.raises(SeamlineError, match="its vectors are of the embedder tiny .* which cannot be compared"):
+    with pytest.raises(SeamlineError, match=r"its vectors are of the embedder tiny .* which cannot be compared"):
         serve([str(models.detector), *words])
     with pytest.raises(SystemExit):
         serve([str(models.detector), "--catalogue", str(models.catalogue)])
