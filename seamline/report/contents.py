@@ -23,8 +23,8 @@ from seamline.evaluation.mistakes import background_label
 from seamline.evaluation.seed_limits import limit_between
 from seamline.params.attributes import Attributes
 from seamline.params.benchmark import Benchmark
-from seamline.params.classify import Classify
 from seamline.params.catalogue import Catalogue
+from seamline.params.classify import Classify
 from seamline.params.convert import Convert
 from seamline.params.embed import Embed
 from seamline.params.evaluate import Evaluate

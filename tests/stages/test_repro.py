@@ -77,7 +77,7 @@ def modules_imported(script: Path) -> set[str]:
 
 
 def test_dvc_yaml_is_short() -> None:
-    assert len((PROJECT / "dvc.yaml").read_text().splitlines()) < 15 * len(STAGES)
+    assert len((PROJECT / "dvc.yaml").read_text().splitlines()) < 17 * len(STAGES)
 
 
 def test_the_stages_are_these_and_in_this_order() -> None:

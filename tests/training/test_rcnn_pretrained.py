@@ -37,7 +37,7 @@ def no_internet(*_: Any, **__: Any) -> None:
 def test_where_the_weights_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert find_start("none", MASKS, tmp_path) is None
     found = find_start("imagenet", MASKS, tmp_path)
-    assert found == lite0_file()
+    assert found == lite0_file("rcnn.start")
     assert found is not None
     assert found.name == "efficientnet-lite0-57934424.pth"
     (tmp_path / "mine.pt").touch()
@@ -83,8 +83,8 @@ def test_torchvision_names_a_hash_in_every_file() -> None:
 @pytest.mark.parametrize("frozen", [True, False])
 def test_the_packages_weights_come_into_the_layers_of_their_names(frozen: bool) -> None:
     network = build_network(architecture_of(frozen_norm=frozen))
-    start_from(network, lite0_file(), ["a", "b"])
-    own, theirs = network.state_dict(), torch.load(lite0_file(), weights_only=True)
+    start_from(network, lite0_file("rcnn.start"), ["a", "b"])
+    own, theirs = network.state_dict(), torch.load(lite0_file("rcnn.start"), weights_only=True)
     stages = {"0": 0, "1": 1, "2": 2, "3": 2, "4": 3, "5": 3, "6": 4, "7": 1}
     assert len(stages) == 8
     for ours, name in (
@@ -129,8 +129,8 @@ def test_what_does_not_fit_is_one_sentence(tmp_path: Path) -> None:
     other = architecture_of(fpn_channels=32)
     write(weights_to_write(build_network(other), other, ["a", "b"]), tmp_path / "wide.pt")
     torch.save(resnet50(weights=None).state_dict(), tmp_path / "resnet.pth")
-    torch.save(list(torch.load(lite0_file(), weights_only=True).items())[:9], tmp_path / "list.pth")
-    torch.save(dict(list(torch.load(lite0_file(), weights_only=True).items())[:9]), tmp_path / "few.pth")
+    torch.save(list(torch.load(lite0_file("rcnn.start"), weights_only=True).items())[:9], tmp_path / "list.pth")
+    torch.save(dict(list(torch.load(lite0_file("rcnn.start"), weights_only=True).items())[:9]), tmp_path / "few.pth")
     torch.save(torch.zeros(3), tmp_path / "tensor.pth")
     torch.save(network, tmp_path / "network.pth")
     (tmp_path / "text.pth").write_text("hello")
