@@ -452,7 +452,8 @@ def test_biases_and_normalisations_are_not_kept_small() -> None:
     assert all(one.ndim > 1 for one in decayed["params"])
     assert all(one.ndim == 1 for one in others["params"])
     for name in rcnn_trainer.OPTIMIZERS:
-        optimizer_of(build_network(architecture_of()), name, 0.1, 0.01)
+        optimizer = optimizer_of(build_network(architecture_of()), name, 0.1, 0.01)
+        assert optimizer.defaults.get("momentum", 0.9) == 0.9  # of SGD and RMSProp, as in torchvision's reference
 
 
 @pytest.mark.slow
