@@ -62,7 +62,8 @@ def expected_vector(image: Array, mask: Array | None, box: Array, margin: float)
     rgb = Pillow.fromarray(image[top:bottom, left:right, ::-1]).resize((IMGSZ, IMGSZ), Pillow.Resampling.BICUBIC)
     tensor = ((np.asarray(rgb) / 255 - [0.5, 0.4, 0.3]) / [0.2, 0.3, 0.4]).transpose(2, 0, 1)[None].astype(np.float32)
     vector: Array = ReferenceEvaluator(image_model()).run(None, {"images": tensor})[0][0]
-    return vector / np.linalg.norm(vector)
+    unit: Array = vector / np.linalg.norm(vector)
+    return unit
 
 
 @pytest.mark.parametrize("kind", [0, 1])
@@ -139,7 +140,7 @@ def test_a_photo_may_be_grey_deep_cmyk_or_turned(models: tuple[Path, Path], tmp_
     np.testing.assert_allclose(embedder.embed(tmp_path / "deep.png", garments(3)), expected, atol=0.02)
     assert embedder.embed(tmp_path / "cmyk.jpg", garments(3)).shape == (3, DIMENSION)
     assert embedder.embed((tmp_path / "cmyk.jpg").read_bytes(), garments(3)).shape == (3, DIMENSION)
-    exif = Pillow.Exif()
+    exif: Any = Pillow.new("RGB", (1, 1)).getexif()
     exif[0x0112] = 6
     Pillow.fromarray(photo()[:, :, ::-1]).save(tmp_path / "turned.png", exif=exif)
     turned = np.ascontiguousarray(np.rot90(photo(), -1))
