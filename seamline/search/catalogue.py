@@ -35,7 +35,7 @@ from seamline.search.vectors import Rows, Stored, Vectors, checked, nearest, ran
 
 # Cosine of two vectors from which they are of one picture of a garment, as of a photo that was saved again or made
 # smaller; docs/search.md has what was measured.
-DUPLICATES = 0.99
+DUPLICATES = 0.98
 MOST_MATCHES = 10_000
 TRIES = 10  # of opening, while others write new catalogues in its place
 

@@ -19,7 +19,19 @@ import yaml
 from seamline.report.code import CODE, code_files
 from tests.conftest import PROJECT, Project, checked_out
 
-STAGES = ["pull", "subset", "convert", "split", "embed", "train", "evaluate", "export", "benchmark", "catalogue", "report"]
+STAGES = [
+    "pull",
+    "subset",
+    "convert",
+    "split",
+    "embed",
+    "train",
+    "evaluate",
+    "export",
+    "benchmark",
+    "catalogue",
+    "report",
+]
 PIPELINE: dict[str, Any] = yaml.safe_load((PROJECT / "dvc.yaml").read_text())["stages"]
 
 STAND_IN = """
