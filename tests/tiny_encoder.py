@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from msgspec import structs
 
 IMGSZ, DIMENSION = 24, 6
 WORDS, LENGTH = 11, 5
@@ -69,6 +70,25 @@ def model_of(
     helper.set_model_props(model, metadata)
     checker.check_model(model, full_check=True)
     return model
+
+
+def embedder_facts(**changes: Any) -> Any:
+    from seamline.models.embedder_facts import EmbedderFacts
+
+    facts = EmbedderFacts(
+        name="tiny", revision="1", weights_sha256="0" * 64, licence="MIT", dimension=DIMENSION, imgsz=IMGSZ,
+        squaring="squash", interpolation="bicubic", mean=(0.5, 0.4, 0.3), std=(0.2, 0.3, 0.4), margin=0.1,
+        background="white",
+    )  # fmt: skip
+    return structs.replace(facts, **changes)
+
+
+def save_embedder(folder: Path, **changes: Any) -> tuple[Path, Path]:
+    """A tiny embedder as an ONNX file and an OpenVINO folder."""
+    from seamline.models.embedder_facts import facts_to_metadata
+
+    file, xml = save_encoder(image_model(**facts_to_metadata(embedder_facts(**changes))), folder)
+    return file, xml.parent
 
 
 def save_encoder(model: Any, folder: Path, name: str = "model") -> tuple[Path, Path]:
