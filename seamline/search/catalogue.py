@@ -215,15 +215,20 @@ def open_catalogue(folder: Path, embedder: AnyEmbedder | None = None, threads: i
     Raises:
         SeamlineError: when there is none, it is damaged, or its vectors are of another embedder.
     """
-    facts, stored, table = opened(folder)
-    try:
-        if embedder is not None:
-            own: Any = getattr(embedder, "facts", None)
-            check_embedder(facts, embedder.identity, getattr(own, "name", "this embedder"), folder)
-        return Catalogue(folder, facts, stored, table, threads or usable_cores())
-    except BaseException:
-        table.close()
-        raise
+    for _ in range(TRIES):
+        facts, stored, table = opened(folder)
+        try:
+            if embedder is not None:
+                own: Any = getattr(embedder, "facts", None)
+                check_embedder(facts, embedder.identity, getattr(own, "name", "this embedder"), folder)
+            catalogue = Catalogue(folder, facts, stored, table, threads or usable_cores())
+        except BaseException:
+            table.close()
+            raise
+        if catalogue.graph is None or read_facts(folder) == facts:
+            return catalogue
+        catalogue.close()  # the graph may be of the catalogue that has taken its place
+    raise SeamlineError(f"{folder}: is being changed again and again; try it once more.")
 
 
 def opened(folder: Path) -> tuple[CatalogueFacts, Stored, Table]:
