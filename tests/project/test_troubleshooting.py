@@ -35,6 +35,8 @@ from seamline.dataset.conversion import Instance, instances_to_lines
 from seamline.images import reading as images
 from seamline.ingest.remote import cache as kept
 from seamline.ingest.remote import retries as patience
+from seamline.search.building import open_journal
+from seamline.search.catalogue import open_catalogue
 from tests import warm
 from tests.attributes.shirts import write_source
 from tests.base.test_parallel import square_of
@@ -44,6 +46,10 @@ from tests.hub import COMMIT
 from tests.ingest.drawn import runs
 from tests.ingest.test_archives import make_zip
 from tests.s3 import CREDENTIALS, Bucket, Fault, first, status
+from tests.search.made import directions
+from tests.search.made import entry as catalogue_entry
+from tests.search.made import write as write_catalogue
+from tests.search.stand_in import StandIn
 from tests.stages.test_stage import with_params
 from tests.tiny_encoder import save_embedder
 
@@ -1212,6 +1218,53 @@ def a_detector_in_place_of_an_embedder(bench: Bench) -> Said:
     (bench.folder / "photo.jpg").touch()
     model = model_of_nothing(bench.folder / "model.onnx")
     return bench.predict(model, "photo.jpg", "--embed", model)
+
+
+@produces("...: has no catalogue.json, so it is not a catalogue; seamline catalogue add makes one.")
+def a_folder_without_a_catalogue(bench: Bench) -> Said:
+    return bench.verb("catalogue", "show", ".")
+
+
+@produces(
+    "...: its vectors are of the embedder ... (...), and ... (...) makes others, which cannot be compared; open the "
+    "embedder that it was made with, or make the catalogue again."
+)
+def a_catalogue_of_another_embedder(bench: Bench) -> Said:
+    write_catalogue(bench.folder / "own", [catalogue_entry("a.jpg", directions(1))])
+    return bench.run(lambda: open_catalogue(Path("own"), StandIn(8)))
+
+
+@produces(
+    "...: is an output of DVC, and its files are links into DVC's cache; seamline catalogue add makes one of your own "
+    "in another folder."
+)
+def a_catalogue_of_dvcs(bench: Bench) -> Said:
+    write_catalogue(bench.folder / "data" / "catalogue", [catalogue_entry("a.jpg", directions(1))])
+    for path in (bench.folder / "data" / "catalogue").iterdir():
+        path.chmod(0o444)
+    return bench.verb("catalogue", "remove", "data/catalogue", "a.jpg")
+
+
+@produces("...: another process is at work there; let it end.")
+def a_catalogue_that_is_being_changed(bench: Bench) -> Said:
+    write_catalogue(bench.folder / "own", [catalogue_entry("a.jpg", directions(1))])
+    with open_journal(Path(".own.unfinished"), Path("own"), "key"):
+        return bench.verb("catalogue", "remove", "own", "a.jpg")
+
+
+@produces(
+    "...: none of its columns is called file_name, filename, file, photo, image, path or url; name the one with the "
+    "photos (catalogue.file_column, --file-column)."
+)
+def a_table_without_photos(bench: Bench) -> Said:
+    (bench.folder / "items.csv").write_text("sku,colour\n1,red\n")
+    return bench.verb("catalogue", "add", "own", "--csv", "items.csv")
+
+
+@produces("...: the Qdrant server did not do what it was asked (...).")
+def a_server_that_is_not_there(bench: Bench) -> Said:
+    write_catalogue(bench.folder / "own", [catalogue_entry("a.jpg", directions(1))])
+    return bench.verb("catalogue", "push", "own", "--url", "http://127.0.0.1:9")
 
 
 @produces("...: cannot be opened as a model (...).")
