@@ -959,8 +959,8 @@ def classifying(bench: Bench, empty: str = "", **values: Any) -> Said:
 
 
 @produces(
-    "classify.backbone: there is no ...; efficientnet_lite0, a classifier of torchvision's (such as mobilenet_v3_large, "
-    "resnet50, convnext_tiny) or timm/NAME is allowed."
+    "classify.backbone: there is no ...; efficientnet_lite0, a classifier of torchvision's (such as "
+    "mobilenet_v3_large, resnet50, convnext_tiny) or timm/NAME is allowed."
 )
 def a_backbone_of_nobody(bench: Bench) -> Said:
     return classifying(bench, backbone="resnet1")
