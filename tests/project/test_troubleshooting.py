@@ -902,7 +902,7 @@ def with_shirts(bench: Bench, rows: str, labels: Any = None, **files: str) -> Sa
 
 
 @produces(
-    "...: row ...: ... has the value ..., and attributes.labels.....values does not name it; allowed are ..., and what "
+    "...: row ...: ... has the value ..., and attributes.labels....values does not name it; allowed are ..., and what "
     "attributes.missing lists."
 )
 def a_code_without_a_name(bench: Bench) -> Said:
@@ -911,7 +911,7 @@ def a_code_without_a_name(bench: Bench) -> Said:
 
 @produces(
     "...: row ...: ... has the value ..., which a spreadsheet would take for a formula; give it a name in "
-    "attributes.labels.....values."
+    "attributes.labels....values."
 )
 def a_formula(bench: Bench) -> Said:
     return with_shirts(bench, "filename,neck\na.jpg,=1+1\n")
@@ -922,7 +922,7 @@ def a_ragged_row(bench: Bench) -> Said:
     return with_shirts(bench, "filename,neck\na.jpg,round, wide\n")
 
 
-@produces("...: has no column ... (attributes.labels....); there are ....")
+@produces("...: has no column ... (attributes.labels...); there are ....")
 def a_column_that_is_not_there(bench: Bench) -> Said:
     return with_shirts(bench, "filename,neck\na.jpg,0\n", {"hem": {}})
 
