@@ -22,6 +22,7 @@ from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
+import onnx
 import pytest
 import yaml
 from dvc.utils.hydra import apply_overrides
@@ -33,11 +34,13 @@ from seamline.base.errors import SeamlineError
 from seamline.base.parallel import in_processes
 from seamline.dataset.conversion import Instance, instances_to_lines
 from seamline.images import reading as images
+from seamline.inference.classifier import AttributeClassifier
 from seamline.ingest.remote import cache as kept
 from seamline.ingest.remote import retries as patience
 from seamline.search.building import open_journal
 from seamline.search.catalogue import open_catalogue
 from tests import warm
+from tests.attributes.drawn import write_drawn
 from tests.attributes.shirts import write_source
 from tests.base.test_parallel import square_of
 from tests.benchmark.test_engine_process import die, hang, started
@@ -51,7 +54,7 @@ from tests.search.made import entry as catalogue_entry
 from tests.search.made import write as write_catalogue
 from tests.search.stand_in import StandIn
 from tests.stages.test_stage import with_params
-from tests.tiny_encoder import save_embedder
+from tests.tiny_encoder import image_model, save_embedder
 
 PAGE = PROJECT / "docs" / "troubleshooting.md"
 NOT_OURS = "Not ours"
@@ -949,6 +952,45 @@ def several_tables(bench: Bench) -> Said:
 )
 def too_few_shirts(bench: Bench) -> Said:
     return with_shirts(bench, "filename,neck\na.jpg,0\nb.jpg,1\n")
+
+
+def classifying(bench: Bench, empty: str = "", **values: Any) -> Said:
+    """The stage classify on drawn garments, of which a split has no label of one attribute."""
+    folder = write_drawn(bench.folder / "attributes")
+    with_params(bench.folder, {"classify": {"device": "cpu", **values}})
+    if empty:
+        lines = (folder / "garments.csv").read_text().splitlines()
+        emptied = [line.rpartition(",")[0] + "," if f",{empty}," in line else line for line in lines]
+        (folder / "garments.csv").write_text("\n".join(emptied) + "\n")
+    return bench.stage("classify", "attributes", "models")
+
+
+@produces(
+    "classify.backbone: there is no ...; efficientnet_lite0, a classifier of torchvision's (such as "
+    "mobilenet_v3_large, resnet50, convnext_tiny) or timm/NAME is allowed."
+)
+def a_backbone_of_nobody(bench: Bench) -> Said:
+    return classifying(bench, backbone="resnet1")
+
+
+@produces("classify.backbone: timm/... needs timm, which is not installed; pip install timm.")
+def no_timm(bench: Bench) -> Said:
+    bench.monkeypatch.setattr("seamline.attributes.backbones.find_spec", lambda name: None)
+    return classifying(bench, backbone="timm/resnet18", start="none")
+
+
+@produces(
+    "classify: no garment of ... has a value of ...; give it more of them, or leave the attribute out "
+    "(attributes.labels)."
+)
+def an_attribute_that_val_lacks(bench: Bench) -> Said:
+    return classifying(bench, empty="val")
+
+
+@produces("...: is not a model of attributes: it does not say which it names; the classify stage makes them.")
+def a_detector_for_attributes(bench: Bench) -> Said:
+    onnx.save(image_model(), bench.folder / "model.onnx")
+    return bench.run(lambda: AttributeClassifier(bench.folder / "model.onnx"))
 
 
 # Training
