@@ -50,10 +50,12 @@ def main() -> None:
     from seamline.inference.detector import Detector
     from seamline.inference.predictions import predict_split
     from seamline.inference.threads import limit_other_threads
+    from seamline.models.model_facts import Limits
     from seamline.people.measuring import measure_people
 
     limit_other_threads()
-    detector = Detector(args.model, limits.confidence, limits.nms_iou, limits.max_detections, device=limits.device)
+    asked = Limits(limits.confidence, limits.nms_iou, limits.max_detections)
+    detector = Detector(args.model, *asked, device=limits.device)
     kinds = kinds_of(detector.has_masks)
     with whole_folder(args.out) as out:
         for split in MEASURED_SPLITS:
@@ -73,8 +75,10 @@ def main() -> None:
         },
     )
     with whole_folder(report / "evaluate") as folder:
-        computed = {"precision": detector.precision, "device": detector.device}
-        write_json(folder / "model.json", detector.engine.facts._asdict() | computed)
+        facts = detector.engine.facts
+        reported = detector.family.limits_within(facts, asked)
+        computed = {"precision": detector.precision, "device": detector.device, "reported": reported._asdict()}
+        write_json(folder / "model.json", facts._asdict() | computed)
         write_evaluation(evaluations, args.model, args.split, args.out, args.images, limits, folder)
 
     people = measure_people(detector, params[People], args.split / "test.json", args.images, limits)

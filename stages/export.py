@@ -30,7 +30,7 @@ from seamline.export.drops import Drop, Gate, measure_drop, read_gate
 from seamline.export.exporters import exporter_of
 from seamline.export.gates import Drifted
 from seamline.export.int8 import outcome_metadata, quantise, rungs_to_report, rungs_until_one_holds
-from seamline.export.metadata import model_metadata
+from seamline.export.metadata import exported_facts, model_metadata
 from seamline.export.openvino import add_metadata, onnx_to_openvino
 from seamline.inference.threads import limit_other_threads
 from seamline.models.engines.opening import NO_MODEL
@@ -90,8 +90,8 @@ def make_f32_models(models: dict[str, Path], reference: Reference, settings: Exp
     weights, facts = models["pytorch"], reference.measured.detector.engine.facts
     exporter, origin = exporter_of(facts.family, weights), weights.with_name("training.json")
     limits = reference.validation.limits
-    own = facts._replace(confidence=settings.confidence, nms_iou=limits.nms_iou, max_detections=limits.max_detections)
     training = read_json(origin) if origin.exists() else {}
+    own = exported_facts(facts, limits._replace(confidence=settings.confidence))
     metadata = model_metadata(own, exporter.PREPROCESSING, training, sha256_of(weights))
     rows: Record = {}
     with whole_folder(models["onnx"].parent) as folder:

@@ -54,6 +54,10 @@ def add_openvino_steps(steps: Any) -> None:
     steps.mean(127.5).scale(127.5)
 
 
+def limits_within(facts: ModelFacts, asked: Limits) -> Limits:
+    return asked
+
+
 def outputs_to_detections(outputs: Outputs, placement: Placement, facts: ModelFacts, limits: Limits) -> Detections:
     boxes, scores, classes = outputs
     best = np.argsort(-scores, kind="stable")[: limits.max_detections]

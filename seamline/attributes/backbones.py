@@ -11,21 +11,12 @@ from torch import Tensor, nn
 from torchvision import models as zoo
 
 from seamline.base.errors import SeamlineError
-from seamline.models.lite0 import is_counter, lite0_file, load_in_order
-from seamline.models.rcnn_backbones import (
-    LITE0,
-    LITE0_EPS,
-    LITE0_MEAN,
-    LITE0_STD,
-    lite0_features,
-    norm_layer,
-    pointwise,
-)
+from seamline.models.lite0 import LITE0_HEAD, is_counter, lite0_file, lite0_layers, load_in_order
+from seamline.models.rcnn_backbones import LITE0_MEAN, LITE0_STD
 from seamline.training.finished import project_around, weights_folder
-from seamline.training.rcnn_pretrained import read_tensors, torchvision_file
+from seamline.training.rcnn_pretrained import read_weights, torchvision_file
 
 LITE0_NAME, TIMM = "efficientnet_lite0", "timm/"
-LITE0_CHANNELS = 1280  # of the layer that its ImageNet weights end with
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 Triple = tuple[float, float, float]
 
@@ -44,10 +35,7 @@ def build_backbone(name: str) -> Backbone:
         SeamlineError: when there is none of this name, or timm is not installed.
     """
     if name == LITE0_NAME:
-        norm = norm_layer(False, LITE0_EPS)
-        last = pointwise(LITE0[-1].channels, LITE0_CHANNELS, norm, nn.ReLU6)
-        module = nn.Sequential(*lite0_features(norm), last, nn.AdaptiveAvgPool2d(1), nn.Flatten())
-        return Backbone(module, LITE0_CHANNELS, (LITE0_MEAN,) * 3, (LITE0_STD,) * 3)
+        return Backbone(lite0_layers(), LITE0_HEAD, (LITE0_MEAN,) * 3, (LITE0_STD,) * 3)
     if name.startswith(TIMM):
         return timm_backbone(name.removeprefix(TIMM))
     return torchvision_backbone(name)
@@ -133,7 +121,7 @@ def start_from(module: nn.Module, name: str, path: Path) -> None:
     Raises:
         SeamlineError: when the file is not of tensors and plain data, or of another network.
     """
-    found = read_tensors(path)
+    found, _ = read_weights(path)
     if name == LITE0_NAME and "_conv_stem.weight" in found:
         load_in_order(module, found, path)
         return
@@ -141,9 +129,7 @@ def start_from(module: nn.Module, name: str, path: Path) -> None:
     fitting = {key: tensor for key, tensor in found.items() if key in own and own[key].shape == tensor.shape}
     missing = [key for key in own if key not in fitting and not is_counter(key)]
     if missing:
-        raise SeamlineError(
-            f"{path}: is not of {name}: its layer {missing[0]} is missing there, or has another shape."
-        )
+        raise SeamlineError(f"{path}: is not of {name}: its layer {missing[0]} is missing there, or has another shape.")
     module.load_state_dict({**own, **fitting})
 
 
@@ -168,5 +154,3 @@ def freeze_up_to(module: nn.Module, stride: int) -> None:
         handle.remove()
     for layer in frozen:
         layer.requires_grad_(False)
-
-

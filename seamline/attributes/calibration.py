@@ -76,7 +76,9 @@ def find_threshold(logits: Floats, labels: Ints, temperature: float, target_accu
     return math.floor(confidence[enough[-1]] * scale) / scale
 
 
-def confidences(logits: Floats, labels: Ints, temperature: float) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.bool_]]:
+def confidences(
+    logits: Floats, labels: Ints, temperature: float
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.bool_]]:
     """Of the garments whose label is there: the probability of the likeliest value, and whether it is right."""
     there = labels != MISSING
     probabilities = softmax(logits[there].astype(np.float64) / temperature, axis=1)

@@ -44,7 +44,13 @@ def own_columns(logits: Floats, attributes: Attributes) -> list[tuple[str, Float
 
 
 def evaluate_attributes(
-    logits: Floats, labels: Ints, groups: Ints, train_labels: Ints, attributes: Attributes, calibration: Record, seed: int
+    logits: Floats,
+    labels: Ints,
+    groups: Ints,
+    train_labels: Ints,
+    attributes: Attributes,
+    calibration: Record,
+    seed: int,
 ) -> Record:
     """The figures of each attribute on a split.
 

@@ -94,4 +94,3 @@ def groups_of(examples: list[Example]) -> Ints:
 def images_of(examples: list[Example]) -> list[Image]:
     """What was cut out of the photos, BGR."""
     return list(in_threads(read_image, [one.photo for one in examples]))
-

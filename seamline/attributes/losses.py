@@ -31,7 +31,9 @@ class Balance:
             for share in shares
         ]
         self.added = [
-            torch.tensor(np.log(np.maximum(share, 1e-6)) if how == "logits" else np.zeros(len(share)), dtype=torch.float32)
+            torch.tensor(
+                np.log(np.maximum(share, 1e-6)) if how == "logits" else np.zeros(len(share)), dtype=torch.float32
+            )
             for share in shares
         ]
 

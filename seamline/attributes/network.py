@@ -49,7 +49,9 @@ def build_network(backbone: str, attributes: Mapping[str, Sequence[str]]) -> tup
     return AttributeNetwork(found, [len(values) for values in attributes.values()]), found
 
 
-def weights_to_write(network: AttributeNetwork, backbone: str, attributes: Mapping[str, Sequence[str]]) -> dict[str, Any]:
+def weights_to_write(
+    network: AttributeNetwork, backbone: str, attributes: Mapping[str, Sequence[str]]
+) -> dict[str, Any]:
     """What best.pt holds: plain data, and the weights on the CPU."""
     return {
         "family": FAMILY,

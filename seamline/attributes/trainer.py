@@ -149,9 +149,7 @@ class Trainer:
             optimizer.step()
         return value
 
-    def record(
-        self, epoch: int, optimizer: torch.optim.Optimizer, losses: list[float], logits: Tensor
-    ) -> bool:
+    def record(self, epoch: int, optimizer: torch.optim.Optimizer, losses: list[float], logits: Tensor) -> bool:
         """Note what an epoch was like; returns whether it is the best one so far."""
         found = mean_macro_f1(logits.cpu().numpy(), self.val_labels, self.sizes)
         self.history.append(
@@ -159,7 +157,9 @@ class Trainer:
                 "epoch": epoch + 1,
                 "loss": round(float(np.mean(losses)), 5),
                 "lr_heads": round(float(optimizer.param_groups[0]["lr"]), 8),
-                "lr_backbone": round(float(optimizer.param_groups[-1]["lr"]) if len(optimizer.param_groups) > 1 else 0.0, 8),
+                "lr_backbone": round(
+                    float(optimizer.param_groups[-1]["lr"]) if len(optimizer.param_groups) > 1 else 0.0, 8
+                ),
                 "val_macro_f1": round(found, 5),
             }
         )

@@ -16,10 +16,11 @@ from seamline.benchmark.rows import Row, formats_on_gpu, start_row
 from seamline.benchmark.timing import profile_of
 from seamline.evaluation.average_precision import average_precision, read_ground_truth
 from seamline.export.exporters import exporter_of
-from seamline.export.metadata import model_metadata
+from seamline.export.metadata import exported_facts, model_metadata
 from seamline.export.openvino import onnx_to_openvino
 from seamline.inference.detector import Detector
 from seamline.models.families import family_of
+from seamline.models.model_facts import Limits
 from seamline.params.benchmark import Benchmark
 from seamline.params.evaluate import Evaluate
 from seamline.params.export import Export
@@ -44,10 +45,8 @@ def exported(model: str, weights: Path, training: Record, params: Params) -> Exp
     with Detector(weights) as detector:
         facts, family = detector.engine.facts, detector.family
     exporter = exporter_of(facts.family, weights)
-    own = facts._replace(
-        confidence=settings.confidence, nms_iou=evaluation.nms_iou, max_detections=evaluation.max_detections
-    )
-    metadata = model_metadata(own, exporter.PREPROCESSING, training, sha256_of(weights))
+    asked = Limits(settings.confidence, evaluation.nms_iou, evaluation.max_detections)
+    metadata = model_metadata(exported_facts(facts, asked), exporter.PREPROCESSING, training, sha256_of(weights))
     onnx, openvino = weights.parent / "model.onnx", weights.parent / "openvino"
     print(f"{model}: exporting", flush=True)
     exporter.weights_to_onnx(weights, onnx, settings.opset, metadata)

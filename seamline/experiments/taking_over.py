@@ -1,12 +1,13 @@
 """Weights that an earlier version has trained, stored as the finished training of the present parameters.
 
 `train` then takes them from the store and trains nothing. That is allowed only if nothing but our own code has changed:
-parameters, data, torch and ultralytics have to be the same, which the training revision stands for. The record of their
-training stays as it was, and says in addition that they were taken over.
+parameters, data, torch and the family's own library have to be the same, which the training revision stands for. The
+record of their training stays as it was, and says in addition that they were taken over.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from seamline.params.loading.loader import Params
 from seamline.params.train import Train
 from seamline.report.contents import read_csv
 from seamline.training.finished import FINISHED, WEIGHTS, Training, holding, store_training
-from seamline.training.run import Identity, identity_of_params
+from seamline.training.run import Identity, identity_of, planned
 
 ORIGIN = ("training_revision", "data_sha256")
 
@@ -41,8 +42,9 @@ def take_over(params: Params, folder: Path, report: Path, data: tuple[Path, Path
     for file in (data[0] / "data.yaml", data[1] / "labels"):
         if not file.exists():
             raise SeamlineError(f"{file}: is missing, with which to compare; dvc repro convert split makes it.")
-    identity = identity_of_params(params, *data)
-    check_same(folder, training.facts, identity)
+    found = planned(params, *data)
+    identity = identity_of(found)
+    check_same(folder, training.facts, identity, found.libraries)
     with holding(scratch, identity.key):
         stored = scratch / FINISHED / identity.key
         if not stored.exists():
@@ -108,13 +110,13 @@ def classes_and_imgsz(weights: Path) -> tuple[list[str], int]:
     return list(model.names.values()), checkpoint["train_args"]["imgsz"]
 
 
-def check_same(folder: Path, facts: Record, identity: Identity) -> None:
+def check_same(folder: Path, facts: Record, identity: Identity, libraries: Sequence[str]) -> None:
     if facts["data_sha256"] != identity.data_sha256:
         raise SeamlineError(
             f"{folder}: was trained on other data than the present splits, whose val and test may have been in them."
         )
     if facts["training_revision"] != identity.revision:
         raise SeamlineError(
-            f"{folder}: was trained with other parameters, another torch or ultralytics, or on another device: its "
+            f"{folder}: was trained with other parameters, another {' or '.join(libraries)}, or on another device: its "
             f"training revision is {facts['training_revision']}, and that of params.yaml {identity.revision}."
         )

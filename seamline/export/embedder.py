@@ -60,7 +60,7 @@ def lite0_towers(settings: Embed) -> Towers:
     Raises:
         SeamlineError: when the package is not installed, or has other weights than embed.sha256 says.
     """
-    weights = lite0_file()
+    weights = lite0_file("embed.model")
     found = sha256_of(weights)
     if settings.sha256 not in (None, found):
         raise SeamlineError(

@@ -4,7 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from seamline.models.model_facts import ModelFacts, facts_to_metadata
+from seamline.models.families import FAMILIES
+from seamline.models.model_facts import Limits, ModelFacts, facts_to_metadata
+
+
+def exported_facts(facts: ModelFacts, asked: Limits) -> ModelFacts:
+    """Those of the weights, with the limits that an exported model goes by unless its caller sets others."""
+    return facts._replace(**FAMILIES[facts.family].limits_within(facts, asked)._asdict())
 
 
 def model_metadata(

@@ -32,7 +32,9 @@ class AttributeFacts(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     training_revision: str  # the same wherever the same was asked for of the same data
     data_sha256: str
     weights_sha256: str = "unknown"
-    temperatures: dict[str, Annotated[float, Meta(gt=0)]] = {}  # by which outputs are divided, so that they are probabilities
+    temperatures: dict[
+        str, Annotated[float, Meta(gt=0)]
+    ] = {}  # by which outputs are divided, so that they are probabilities
     thresholds: dict[str, Share | None] = {}  # below it a value is not named; None: it always is
     names: dict[str, Any] = {}  # what the source calls its columns and values, for a table in its form
 
@@ -83,7 +85,9 @@ def check_attribute_facts(facts: AttributeFacts, path: Path) -> None:
         if wrong := [text for text in (name, *values) if has_control_character(text)]:
             raise SeamlineError(f"{path}: the name {wrong[0]!r} has a control character; rename it.")
         if len(values) < 2 or len(set(values)) < len(values):
-            raise SeamlineError(f"{path}: the values of {name!r} are {values}; they have to be two or more, all different.")
+            raise SeamlineError(
+                f"{path}: the values of {name!r} are {values}; they have to be two or more, all different."
+            )
         for field in ("temperatures", "thresholds"):
             if name not in getattr(facts, field):
                 raise SeamlineError(f"{path}: its {field} have none of {name!r}.")

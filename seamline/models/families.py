@@ -36,6 +36,9 @@ class Family(Protocol):
     def outputs_to_detections(self, outputs: Outputs, placement: Any, facts: ModelFacts, limits: Limits) -> Detections:
         """Decode one image's raw outputs, of which nothing may be kept."""
 
+    def limits_within(self, facts: ModelFacts, asked: Limits) -> Limits:
+        """What is reported where this is asked for, as a network may leave out more by itself."""
+
     def load_module(self, path: Path, device: str) -> tuple[Any, ModelFacts]:
         """The torch module in a .pt file, which makes a tuple of outputs from a tensor; the batch is the first axis."""
 

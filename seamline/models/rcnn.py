@@ -17,11 +17,17 @@ from seamline.models.model_facts import Limits, ModelFacts
 from seamline.models.nms import non_maximum_suppression
 from seamline.models.rcnn_masks import paste_masks
 
-LICENCE = "BSD-3-Clause (trained with torchvision)"
 RCNN = "rcnn"  # as model files name it
 LICENCE = "BSD-3-Clause (trained with torchvision)"
 # torchvision's networks take apart what is found in several images, which a file of fixed shapes cannot do.
 EXPORTED_BATCH: int | None = 1
+
+
+def limits_within(facts: ModelFacts, asked: Limits) -> Limits:
+    """No more than the network leaves, whose own limits are its facts."""
+    return asked._replace(
+        nms_iou=min(asked.nms_iou, facts.nms_iou), max_detections=min(asked.max_detections, facts.max_detections)
+    )
 
 
 def outputs_to_detections(outputs: Outputs, placement: Letterbox, facts: ModelFacts, limits: Limits) -> Detections:
@@ -66,7 +72,14 @@ def load_module(path: Path, device: str) -> tuple[Any, ModelFacts]:
     from seamline.models.rcnn_weights import load_network
 
     network, architecture, names = load_network(path, device)
-    facts = ModelFacts(names, architecture.imgsz, family=RCNN, masks=architecture.has_masks)
+    facts = ModelFacts(
+        names,
+        architecture.imgsz,
+        nms_iou=architecture.nms_iou,
+        max_detections=architecture.detections,
+        family=RCNN,
+        masks=architecture.has_masks,
+    )
     module = network_to_module(network, architecture)
     fuse(module)
     return module.to(device), facts

@@ -109,6 +109,8 @@ class RcnnModule(nn.Module):
         batch, count, _ = sizes_of(boxes)
         owners = torch.arange(batch, device=boxes.device).repeat_interleave(count)
         rois = torch.cat((owners.to(boxes.dtype)[:, None], boxes.reshape(-1, 4)), 1)
+        if not torch.onnx.is_in_onnx_export():  # where a training diverges; roi_align would read outside of its memory
+            rois = rois.nan_to_num()
         used = [maps[name] for name in pool.featmap_names if name in maps]
         scales = [2.0 ** round(math.log2(sizes_of(own)[-1] / self.imgsz)) for own in used]
         first, last = round(-math.log2(scales[0])), round(-math.log2(scales[-1]))

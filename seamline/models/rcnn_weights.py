@@ -16,9 +16,8 @@ from torchvision.models.detection.faster_rcnn import FasterRCNN
 
 from seamline.base.errors import SeamlineError
 from seamline.base.files import write_bytes
+from seamline.models.rcnn import RCNN
 from seamline.models.rcnn_network import Architecture, build_network
-
-FAMILY = "rcnn"
 
 
 class Loaded(NamedTuple):
@@ -33,7 +32,7 @@ def weights_to_write(network: FasterRCNN, architecture: Architecture, names: lis
     """What best.pt holds: plain data, and the weights on the CPU."""
     weights = {name: tensor.detach().cpu().clone() for name, tensor in network.state_dict().items()}
     return {
-        "family": FAMILY,
+        "family": RCNN,
         "architecture": msgspec.to_builtins(architecture),
         "names": list(names),
         "imgsz": architecture.imgsz,
@@ -92,8 +91,8 @@ def load_content(path: Path, device: str) -> dict[str, Any]:
         raise SeamlineError(f"{path}: is opened as tensors and plain data only, and {what}.") from None
     except Exception as error:  # of a damaged file torch says this and that
         raise SeamlineError(f"{path}: is damaged, or was not written by torch.save ({type(error).__name__}).") from None
-    if not isinstance(content, dict) or content.get("family") != FAMILY:
-        raise not_ours(path, f"it does not say family: {FAMILY}")
+    if not isinstance(content, dict) or content.get("family") != RCNN:
+        raise not_ours(path, f"it does not say family: {RCNN}")
     return content
 
 

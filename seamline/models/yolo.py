@@ -33,6 +33,11 @@ SET_BY_ULTRALYTICS = (
 )  # fmt: skip
 
 
+def limits_within(facts: ModelFacts, asked: Limits) -> Limits:
+    """All that is asked for, as nothing is left out before."""
+    return asked
+
+
 def outputs_to_detections(outputs: Outputs, placement: Letterbox, facts: ModelFacts, limits: Limits) -> Detections:
     """Decode one image's raw outputs.
 

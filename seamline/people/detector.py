@@ -25,6 +25,8 @@ from seamline.params.people import People
 from seamline.people.crops import boxes_to_places, most_prominent_first, person_class
 from seamline.people.merging import NOBODY, merge
 
+MOST_GARMENTS = 100  # in a photo, as evaluate.max_detections has it by default, or more where the garments' has
+
 
 class PeopleDetector:
     """Finds people, then garments in the part of the photo around each of them and in the whole photo.
@@ -48,7 +50,8 @@ class PeopleDetector:
         self.settings = settings
         self.names, self.imgsz, self.has_masks = garments.names, garments.imgsz, garments.has_masks
         self.confidence, self.nms_iou = garments.confidence, garments.nms_iou
-        self.max_detections, self.max_pixels = garments.max_detections, garments.max_pixels
+        # A network that finds few in each part has not found too many in all of them.
+        self.max_detections, self.max_pixels = max(garments.max_detections, MOST_GARMENTS), garments.max_pixels
         self.engine, self.family, self.threads = garments.engine, garments.family, garments.threads
         # Not the garments' own: its queue would hold up the parts of a photo behind photos that wait for its pixels.
         self.budget = PixelBudget(garments.budget.limit)

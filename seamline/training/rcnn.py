@@ -13,11 +13,12 @@ import msgspec
 from seamline.base.coco import Record
 from seamline.base.errors import SeamlineError
 from seamline.base.files import sha256_of
+from seamline.models.rcnn_backbones import STRIDES
 from seamline.models.rcnn_network import Architecture, check_anchors, default_anchors
 from seamline.params.rcnn import MODELS, Rcnn
 from seamline.params.train import Train
 from seamline.training.checkpoints import State, best_weights, read_state
-from seamline.training.devices import find_device
+from seamline.training.devices import find_device, processes_of
 from seamline.training.finished import Training, weights_folder
 from seamline.training.finishing import errors_in_a_sentence, train_to_the_end
 from seamline.training.rcnn_data import check_classes_shown, data_sha256, read_part
@@ -107,7 +108,9 @@ def train(plan: Plan, folder: Path) -> Training:
 
 
 def finish(plan: Plan, folder: Path) -> State:
-    check_classes_shown(read_part(plan.data[0], "train", plan.images))
+    part = read_part(plan.data[0], "train", plan.images)
+    check_classes_shown(part)
+    check_batches(plan, len(part.photos))
     folder.mkdir(parents=True, exist_ok=True)
     return train_to_the_end(
         folder,
@@ -116,6 +119,22 @@ def finish(plan: Plan, folder: Path) -> State:
         lambda: plan_to_record(plan),
         lambda: run_trainer(plan, folder),
     )
+
+
+def check_batches(plan: Plan, photos: int) -> None:
+    """Raise SeamlineError where a batch would give a normalisation one single value to learn from.
+
+    That is where the coarsest features have one cell, and a batch, or the last one of an epoch, one photo.
+    """
+    batch, processes = plan.train.batch, processes_of(plan.device)
+    photos += -photos % processes  # some come twice, so that each process has as many
+    smallest = min(batch, photos % batch or batch, photos) // processes
+    is_frozen = plan.rcnn.frozen_norm and "resnet50" not in plan.train.model  # whose pyramid has some of its own
+    if smallest == 1 and plan.train.imgsz <= max(STRIDES) and not is_frozen:
+        raise SeamlineError(
+            f"train.imgsz: at {plan.train.imgsz} a batch of one photo, such as the last of {photos} by "
+            f"{batch}, has one value a channel, of which nothing is learned; take 64 or more, or another train.batch."
+        )
 
 
 def run_trainer(plan: Plan, folder: Path) -> None:

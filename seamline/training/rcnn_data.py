@@ -31,7 +31,7 @@ from seamline.masks.rle import Mask, Rle, mask_to_rle, rle_to_mask, segmentation
 from seamline.models.arrays import Canvas
 from seamline.models.letterbox import PAD_VALUE, image_to_letterbox, letterbox_of
 
-MIN_SIDE_PX = 2  # of a box after augmentation, and
+MIN_SIDE_PX = 2  # of a box on the canvas, after augmentation, and
 MIN_SHARE = 0.1  # of a mask's pixels: what is left of less is not worth learning (as ultralytics has it)
 T = TypeVar("T")
 R = TypeVar("R")
@@ -104,11 +104,18 @@ def check_classes_shown(part: Part) -> None:
 
 
 def data_sha256(split: Path, images: Path) -> str:
-    """One hash of all that training reads of the data, wherever the two folders lie."""
+    """One hash of all that training reads of the data, wherever the two folders lie.
+
+    Raises:
+        SeamlineError: when a photo is missing.
+    """
     lines = []
     for part in ("train", "val"):
         lines.append(f"{part} {sha256_of(split / f'{part}.json')}")
         names = sorted(ref.file_name for ref in read_coco(split / f"{part}.json").image_refs())
+        for name in names:
+            if not (images / name).is_file():
+                raise SeamlineError(f"{images / name}: is missing, which {split / part}.json names; run stage convert.")
         hashes = in_threads(sha256_of, [images / name for name in names])
         lines += [f"{name} {found}" for name, found in zip(names, hashes, strict=True)]
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()

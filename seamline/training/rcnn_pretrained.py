@@ -29,7 +29,7 @@ COCO: dict[str, Any] = {
 # As torchvision's builders of these models take them.
 RESNET, MOBILENET = ResNet50_Weights.IMAGENET1K_V1, MobileNet_V3_Large_Weights.IMAGENET1K_V1
 START = "rcnn.start"  # the key of params.yaml that names weights
-# Layers whose shapes depend on the classes.
+# Layers whose outputs are the classes'.
 HEADS = ("roi_heads.box_predictor.", "roi_heads.mask_predictor.mask_fcn_logits.")
 
 
@@ -49,7 +49,7 @@ def find_start(start: str, model: str, weights: Path) -> Path | None:
         return torchvision_file(COCO[model], weights)
     if start == "imagenet":
         if "efficientnet_lite0" in model:
-            return lite0_file()
+            return lite0_file(START)
         return torchvision_file(RESNET if "resnet50" in model else MOBILENET, weights)
     for candidate in (Path(start), project_around() / start, weights / Path(start).name):
         if candidate.is_file():
@@ -81,23 +81,26 @@ def torchvision_file(found: Any, weights: Path, key: str = START) -> Path:
     return path
 
 
-def start_from(network: FasterRCNN, path: Path) -> None:
-    """Give a network the weights in a file; what depends on the classes stays random where it has another shape.
+def start_from(network: FasterRCNN, path: Path, names: list[str]) -> None:
+    """Give a network the weights in a file; what depends on the classes stays random where these are others.
+
+    Args:
+        names: of the classes, in the network's order.
 
     Raises:
         SeamlineError: when the file is not of tensors and plain data, or of another network.
     """
-    found = read_tensors(path)
+    found, classes = read_weights(path)
     if any(name.startswith("roi_heads.") for name in found):
-        load_whole(network, found, path)
+        load_whole(network, found, path, classes == names)
     elif "_conv_stem.weight" in found:
         load_in_order(network.backbone.body, found, path)
     else:
         load_backbone(network.backbone.body, found, path)
 
 
-def read_tensors(path: Path) -> dict[str, Tensor]:
-    """The tensors in a file of weights, by name.
+def read_weights(path: Path) -> tuple[dict[str, Tensor], list[str] | None]:
+    """The tensors in a file of weights, by name, and the classes that it says they find.
 
     Raises:
         SeamlineError: when the file is not of tensors and plain data.
@@ -105,14 +108,15 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
         weights = content.get("weights", content)
-        return {str(name): tensor for name, tensor in weights.items() if isinstance(tensor, Tensor)}
+        return {str(name): one for name, one in weights.items() if isinstance(one, Tensor)}, content.get("names")
     except Exception as error:  # torch raises a dozen kinds on other files
         reason = str(error).partition("\n")[0][:200]
         raise SeamlineError(f"{path}: cannot be opened as weights, which are tensors and text ({reason}).") from None
 
 
-def load_whole(network: FasterRCNN, found: dict[str, Tensor], path: Path) -> None:
+def load_whole(network: FasterRCNN, found: dict[str, Tensor], path: Path, with_heads: bool) -> None:
     own = network.state_dict()
+    found = {name: tensor for name, tensor in found.items() if with_heads or not name.startswith(HEADS)}
     fitting = {name: tensor for name, tensor in found.items() if name in own and own[name].shape == tensor.shape}
     missing = [name for name in own if name not in fitting and not name.startswith(HEADS) and not is_counter(name)]
     if missing:

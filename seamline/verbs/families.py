@@ -12,6 +12,8 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
+from seamline.verbs.options import add_data_options, add_images_option
+
 
 def parser() -> argparse.ArgumentParser:
     made = argparse.ArgumentParser(
@@ -31,14 +33,8 @@ def parser() -> argparse.ArgumentParser:
     add("--images-seen", type=int, metavar="N", help="in each training (default: train.epochs times the train images)")
     add("--start", choices=("none", "imagenet", "coco"), help="what all start from (default: as params.yaml has it)")
     add("--mixed-starts", action="store_true", help="allow models that start from different weights; the page says so")
-    add("--split", type=Path, default=Path("data/split"), help="folder with the splits (default: data/split)")
-    add("--yolo", type=Path, default=Path("data/yolo"), help="folder with images and labels (default: data/yolo)")
-    add(
-        "--images",
-        type=Path,
-        default=Path("data/subset/images"),
-        help="folder of the images (default: data/subset/images)",
-    )
+    add_data_options(made)
+    add_images_option(made)
     add(
         "--report",
         type=Path,

@@ -19,9 +19,10 @@ from typing import TYPE_CHECKING, Any
 
 from seamline.base.errors import SeamlineError
 from seamline.base.escaping import to_terminal
-from seamline.base.numbers import MOST_PIXELS, MOST_THREADS, number_from
+from seamline.base.numbers import MOST_THREADS, number_from
 from seamline.people.options import add_people_options, check_people_options, with_people
 from seamline.photos.describing_options import add_describing_options, with_describer
+from seamline.verbs.options import add_model_options
 
 if TYPE_CHECKING:
     from seamline.people.detector import AnyDetector
@@ -67,7 +68,6 @@ def parser() -> argparse.ArgumentParser:
         help="text file with one of these on each line; - is stdin",
     )
     add("--out", type=Path, default=Path("predictions"), help="folder for the results (default: predictions)")
-    add("--confidence", type=number_from(float, 0, 1), help="leave out weaker detections (default: the model's own)")
     add("--classes", help="find these classes only, as in shirt,dress")
     add(
         "--format",
@@ -77,19 +77,7 @@ def parser() -> argparse.ArgumentParser:
     )
     add("--crops", action="store_true", help="write each instance as a PNG with transparency")
     add("--overlays", type=count_or_all, default=24, help="how many images to draw, or all (default: 24)")
-    add(
-        "--max-pixels",
-        type=number_from(int, 1, MOST_PIXELS),
-        default=200_000_000,
-        help="refuse larger images (default: 200 million)",
-    )
-    add("--threads", type=number_from(int, 1, MOST_THREADS), help="CPU threads (default: all usable cores)")
-    add("--precision", default="f32", help="f32 (default); bf16 for OpenVINO; f16, bf16 or tf32 on a GPU")
-    add(
-        "--device",
-        default="auto",
-        help="cpu, cuda or cuda:1 (default: auto, a GPU for best.pt where there is one, and else the CPU)",
-    )
+    add_model_options(made, "images", million_pixels=200)
     add(
         "--batch",
         type=number_from(int, 1, MOST_THREADS),

@@ -12,6 +12,8 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
+from seamline.verbs.options import add_data_options, add_images_option
+
 
 def main(arguments: Sequence[str]) -> None:
     parser = argparse.ArgumentParser(
@@ -19,14 +21,8 @@ def main(arguments: Sequence[str]) -> None:
     )
     add = parser.add_argument
     add("--seeds", type=int, nargs="+", default=[0, 1, 2], help="two or more (default: 0 1 2)")
-    add("--split", type=Path, default=Path("data/split"), help="folder with the splits (default: data/split)")
-    add("--yolo", type=Path, default=Path("data/yolo"), help="folder with images and labels (default: data/yolo)")
-    add(
-        "--images",
-        type=Path,
-        default=Path("data/subset/images"),
-        help="folder of the images (default: data/subset/images)",
-    )
+    add_data_options(parser)
+    add_images_option(parser)
     add(
         "--report",
         type=Path,

@@ -20,9 +20,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from seamline.base.errors import SeamlineError, not_installed
-from seamline.base.numbers import MOST_PIXELS, MOST_THREADS, number_from
+from seamline.base.numbers import number_from
 from seamline.people.options import add_people_options, check_people_options, with_people
 from seamline.photos.describing_options import add_describing_options
+from seamline.verbs.options import add_model_options
 
 if TYPE_CHECKING:
     from seamline.inference.detector import Detector
@@ -55,19 +56,10 @@ def parser() -> argparse.ArgumentParser:
     )
     add("--fetch-urls", action="store_true", help="fetch photos from https:// URLs that requests name, of global hosts")
     add("--source", metavar="URL", help="where the source of the model and its training is (AGPL, section 13)")
-    add("--confidence", type=number_from(float, 0, 1), help="leave out weaker detections (default: the model's own)")
     add("--queue", type=number_from(int, 1, 10_000), default=64, help="photos under way at once (default: 64)")
     add("--photos", type=number_from(int, 1, 1000), default=32, help="photos in a request at most (default: 32)")
     add("--body-mb", type=number_from(int, 1, 1024), default=32, help="size of a request at most (default: 32)")
-    add(
-        "--max-pixels",
-        type=number_from(int, 1, MOST_PIXELS),
-        default=50_000_000,
-        help="refuse larger photos (default: 50 million)",
-    )
-    add("--threads", type=number_from(int, 1, MOST_THREADS), help="CPU threads (default: all usable cores)")
-    add("--precision", default="f32", help="f32 (default); bf16 for OpenVINO; f16, bf16 or tf32 on a GPU")
-    add("--device", default="auto", help="cpu, cuda or cuda:1 (default: auto, as for predict)")
+    add_model_options(made, "photos", million_pixels=50)
     add("--access-log", action="store_true", help="write a line for each request")
     add_people_options(made)
     add_describing_options(made)

@@ -5,8 +5,8 @@ run twice; the latest three interrupted ones stay too, to be resumed. `--clear` 
 `dvc repro -f train` really trains (`make clear-trainings`).
 
 `--take FOLDER` stores weights that an earlier version of Seamline has trained, as the training of params.yaml: then
-`dvc repro` uses them and trains nothing. Data, parameters, torch and ultralytics have to be the same, so that only the
-code differs. reports/train/summary.json says "taken_over" from then on.
+`dvc repro` uses them and trains nothing. Data, parameters, torch and the family's own library have to be the same, so
+that only the code differs. reports/train/summary.json says "taken_over" from then on.
 
 Example: seamline trainings --take models/train
 """
@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from seamline.base.errors import counted
+from seamline.verbs.options import add_data_options
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -31,18 +32,7 @@ def main(arguments: Sequence[str]) -> None:
         default=Path("reports/train"),
         help="with --take: folder of its report (default: reports/train)",
     )
-    add(
-        "--split",
-        type=Path,
-        default=Path("data/split"),
-        help="with --take: folder of the splits (default: data/split)",
-    )
-    add(
-        "--yolo",
-        type=Path,
-        default=Path("data/yolo"),
-        help="with --take: folder of images and labels (default: data/yolo)",
-    )
+    add_data_options(parser, "with --take: ")
     args = parser.parse_args(arguments)
     if args.clear and args.take:
         parser.error("--clear and --take contradict each other")

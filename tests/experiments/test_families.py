@@ -282,7 +282,7 @@ def small_project(root: Path) -> None:
     (root / "params.yaml").write_text(yaml.safe_dump(values, sort_keys=False))
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_two_families_are_compared_although_the_command_is_killed(tmp_path: Path) -> None:
     small_project(tmp_path)
     before = {path: path.read_bytes() for path in (tmp_path / "data").rglob("*") if path.is_file()}

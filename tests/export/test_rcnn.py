@@ -115,6 +115,8 @@ def test_the_stage_makes_every_format(
     assert not (tmp_path / "openvino_int8" / NO_MODEL).exists()
     for folder in ("onnx", "openvino_f16", "openvino_int8"):
         with Detector(tmp_path / folder, 0.001, threads=1) as detector:
+            limits = (detector.nms_iou, detector.max_detections)  # the network's, whose are below evaluate's
+            assert limits == (made.architecture.nms_iou, made.architecture.detections)
             assert detector.has_masks == (kind == "mask")
             assert len(detector.detect(np.full((64, 64, 3), 114, np.uint8))) == 0
             assert sum(len(detector.detect(path)) for path in made.images()) > 5

@@ -10,6 +10,7 @@ import pytest
 import torch
 from torchvision.models.detection.roi_heads import paste_masks_in_image
 
+from seamline.models import rcnn
 from seamline.models.arrays import Floats
 from seamline.models.detections import Crop, Detections
 from seamline.models.enlarging import SMALL_PIXELS
@@ -18,6 +19,7 @@ from seamline.models.model_facts import Limits, ModelFacts
 from seamline.models.rcnn import outputs_to_detections
 from seamline.models.rcnn_masks import paste_masks
 from seamline.models.rcnn_tensors import outputs_to_detections as tensors_to_detections
+from tests.untrained_rcnn import UntrainedRcnn
 
 FACTS = ModelFacts(["top", "trousers"], 96, family="rcnn")
 
@@ -94,6 +96,17 @@ def test_limits_are_kept() -> None:
     assert found(0.3, 0.7, 100) == [0.9, 0.8, 0.7]
     assert found(0, 0.7, 2) == [0.9, 0.8]
     assert found(0.95, 0.7, 100) == []
+
+
+def test_a_models_limits_are_its_networks_and_never_wider(mask_rcnn: UntrainedRcnn) -> None:
+    """Whatever evaluate asks for: the network has left out what overlaps and what is beyond its number."""
+    architecture = mask_rcnn.architecture
+    _, facts = rcnn.load_module(mask_rcnn.weights, "cpu")
+    assert (facts.nms_iou, facts.max_detections) == (architecture.nms_iou, architecture.detections)
+    assert rcnn.limits_within(facts, Limits(0.1, 0.7, 100)) == Limits(
+        0.1, architecture.nms_iou, architecture.detections
+    )
+    assert rcnn.limits_within(facts, Limits(0.1, 0.3, 2)) == Limits(0.1, 0.3, 2)
 
 
 def test_boxes_end_at_the_photo_and_masks_do_not_shrink_with_them() -> None:

@@ -14,6 +14,7 @@ from torchvision.models import detection
 from torchvision.models.detection.roi_heads import RoIHeads
 
 from seamline.base.errors import SeamlineError
+from seamline.models import rcnn_inference
 from seamline.models.rcnn_inference import fuse
 from seamline.models.rcnn_network import (
     TORCHVISION_STRIDES,
@@ -62,6 +63,29 @@ def test_a_module_finds_what_torchvision_finds(model: Model) -> None:
             expected.append(their["masks"][:, 0])
         for part, same in zip(in_order(*own, count=count), in_order(*expected, count=count), strict=True):
             np.testing.assert_array_equal(part, same)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), 1e30])
+def test_weights_that_a_training_has_driven_apart_find_nothing(value: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Such boxes would have roi_align read outside of its memory, and end the process."""
+    pooled: list[bool] = []
+
+    def roi_align(features: torch.Tensor, rois: torch.Tensor, *rest: Any) -> torch.Tensor:
+        pooled.append(bool(rois.isfinite().all()) and float(rois[:, 1:].abs().max()) <= IMGSZ)
+        assert pooled[-1]
+        return original(features, rois, *rest)
+
+    original = rcnn_inference.roi_align
+    monkeypatch.setattr(rcnn_inference, "roi_align", roi_align)
+    architecture = small_architecture("maskrcnn_efficientnet_lite0_fpn", IMGSZ)
+    network = build_network(architecture).eval()
+    with torch.no_grad():
+        network.rpn.head.bbox_pred.weight.fill_(value)
+        network.roi_heads.box_predictor.bbox_pred.weight.fill_(value)
+        network.roi_heads.box_predictor.cls_score.weight.fill_(value)
+        _, scores, *_ = network_to_module(network, architecture)(torch.rand(2, 3, IMGSZ, IMGSZ))
+    assert pooled
+    assert not (scores > 0).any()
 
 
 def in_order(boxes: torch.Tensor, scores: torch.Tensor, *others: torch.Tensor, count: int) -> list[Any]:

@@ -27,7 +27,14 @@ from seamline.params.train import Train
 from seamline.training import rcnn_trainer, run
 from seamline.training.checkpoints import STATE, read_state, write_state
 from seamline.training.finished import FINISHED
-from seamline.training.rcnn import Plan, params_to_architecture, plan_to_record, plan_training, record_to_plan
+from seamline.training.rcnn import (
+    Plan,
+    check_batches,
+    params_to_architecture,
+    plan_to_record,
+    plan_training,
+    record_to_plan,
+)
 from seamline.training.rcnn_data import Batch, Samples, read_part, samples_to_batch
 from seamline.training.rcnn_trainer import LOSSES, Losses, Trainer, layers_up_to, optimizer_of
 from seamline.training.trial import PROGRESS, stop_file
@@ -132,7 +139,7 @@ def test_a_model_of_boxes_is_evaluated_by_its_boxes_alone(
     assert {path.name for path in (tmp_path / "out").iterdir()} == {"val_box.json", "test_box.json"}
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_a_few_photos_are_learned_by_heart(tmp_path: Path) -> None:
     """Ellipses and rectangles of four photos, which are val as well."""
     rng = np.random.default_rng(0)
@@ -251,6 +258,45 @@ def test_what_cannot_be_trained_is_one_sentence(tmp_path: Path, changes: Record,
     with pytest.raises(SeamlineError, match=sentence) as error:
         plan_training(params[Train], params[Rcnn], tmp_path, tmp_path)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("imgsz", "batch", "photos", "device", "frozen", "sentence"),
+    [
+        (
+            32,
+            4,
+            5,
+            "cpu",
+            False,
+            "train.imgsz: at 32 a batch of one photo, such as the last of 5 by 4, has one value a ",
+        ),
+        (32, 1, 4, "cpu", False, "the last of 4 by 1"),
+        (32, 8, 1, "cpu", False, "the last of 1 by 8"),
+        (32, 4, 5, "0,1", False, "the last of 6 by 4"),
+        (32, 4, 6, "cpu", False, None),
+        (32, 4, 4, "cpu", False, None),
+        (32, 8, 3, "cpu", False, None),
+        (32, 4, 5, "cpu", True, None),
+        (64, 1, 4, "cpu", False, None),
+    ],
+)
+def test_a_batch_that_normalisations_learn_nothing_of_is_refused(
+    tmp_path: Path, imgsz: int, batch: int, photos: int, device: str, frozen: bool, sentence: str | None
+) -> None:
+    params = small(imgsz=imgsz, batch=batch, frozen_norm=frozen)
+    plan = Plan(params[Train], params[Rcnn], None, device, (tmp_path, tmp_path))
+    network = build_network(params_to_architecture(plan.train, plan.rcnn, 2)).train()
+    processes = len(device.split(","))
+    least = min(one for one in (batch, photos % batch, photos) if one) // processes
+    if sentence is None:
+        check_batches(plan, photos)
+        network.backbone(torch.rand(least, 3, imgsz, imgsz))
+    else:
+        with pytest.raises(SeamlineError, match=sentence):
+            check_batches(plan, photos)
+        with pytest.raises(ValueError, match="more than 1 value per channel"):
+            network.backbone(torch.rand(max(least, 1), 3, imgsz, imgsz))
 
 
 def test_every_model_can_be_planned_with_the_parameters_of_the_file(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import threading
 import time
 from pathlib import Path
@@ -12,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 
-from seamline.base.coco import write_coco
+from seamline.base.coco import Record, write_coco
 from seamline.base.errors import SeamlineError
 from seamline.images.reading import read_image
 from seamline.models.letterbox import image_to_letterbox
@@ -199,8 +200,36 @@ def test_the_hash_of_the_data_changes_with_photos_and_masks_and_not_with_yolo_la
     assert len({first, changed, data_sha256(split, images)}) == 3
 
 
+def test_a_photo_that_is_missing_is_one_sentence(data: tuple[Path, Path], tmp_path: Path) -> None:
+    shutil.copytree(data[1] / "images", tmp_path / "images")
+    (tmp_path / "images" / "08.png").unlink()
+    with pytest.raises(
+        SeamlineError, match=r"images/08\.png: is missing, which \S+/val\.json names; run stage convert"
+    ):
+        data_sha256(data[0], tmp_path / "images")
+
+
+@pytest.mark.parametrize(("imgsz", "too_thin"), [(640, 0), (352, 0), (160, 1), (32, 2)])
+def test_instances_that_are_too_thin_to_be_learned_are_counted(tmp_path: Path, imgsz: int, too_thin: int) -> None:
+    """Strips of 4 and 20 pixels in a photo of 640; what is not counted becomes a batch."""
+    cv2.imwrite(str(tmp_path / "0.png"), np.zeros((640, 640, 3), np.uint8))
+    annotations: list[Record] = []
+    for height in (4, 20):
+        outline = [100, 200, 600, 200, 600, 200 + height, 100, 200 + height]
+        record = {"id": height, "image_id": 1, "category_id": 1, "segmentation": [outline], "iscrowd": 0}
+        annotations.append({**record, "bbox": [100, 200, 500, height], "area": 500 * height})
+    images: list[Record] = [{"id": 1, "file_name": "0.png", "width": 640, "height": 640}]
+    write_coco(tmp_path / "train.json", images, annotations, [{"id": 1, "name": "a"}])
+    write_coco(tmp_path / "val.json", images, [], [{"id": 1, "name": "a"}])
+    assert masks_at_trained_sizes(tmp_path, imgsz)["too_thin"] == too_thin
+    photos = read_part(tmp_path, "train", tmp_path).photos
+    batch = samples_to_batch([Samples(photos, imgsz, keep=False).sample(0)], masks=True)
+    assert len(batch.targets[0]["boxes"]) == 2 - too_thin
+
+
 def test_what_a_mask_heads_grid_leaves_of_masks(data: tuple[Path, Path]) -> None:
     found = masks_at_trained_sizes(data[0], 64)
+    assert found["too_thin"] == 0
     assert (found["images"], found["instances_measured"]) == (10, 10)
     assert found["at_imgsz"]["min_iou"] == 1
     assert found["at_loss_size"]["side_px"] == 28
