@@ -26,7 +26,7 @@ help:
 	@echo "make bucket      start an S3 server on this machine with the sample in it, to try the pipeline with (Ctrl-C ends it)"
 	@echo "make image-test  build the container image for the CPU with buildah and test it (docs/containers.md)"
 	@echo "make audit       look for known vulnerabilities of the packages; needs internet"
-	@echo "make sample      draw samples/garments.zip again"
+	@echo "make sample      draw samples/garments.zip and tshirts.zip again"
 
 setup: $(VENV)/.done
 
@@ -155,6 +155,7 @@ image-test: setup
 
 sample: setup
 	$(VENV)/bin/python samples/make_garments.py
+	$(VENV)/bin/python -m samples.make_tshirts
 
 PORT ?= 5555
 bucket: setup

@@ -18,7 +18,7 @@ HEAD = """# Every parameter
 `python docs/make_parameters.py` makes this page from [params.yaml](../params.yaml): each parameter's default, what is
 allowed, and what it does. After a change, the stage of its section and those after it run again, no others;
 `dvc exp run -S train.epochs=60` tries one out. The keys of mappings that you fill yourself (`subset.classes`,
-`evaluate.slices`, `sweep.space`) have no rows of their own.
+`attributes.labels`, `evaluate.slices`, `sweep.space`) have no rows of their own.
 
 Beside the parameters of `train` below, every other argument of
 [ultralytics' training](https://docs.ultralytics.com/usage/cfg) is allowed there. Those that would contradict the

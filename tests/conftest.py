@@ -83,6 +83,7 @@ def merged(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
 
 # Files whose tests start processes (stages, DVC, git) or open models: seconds each, where others take milliseconds.
 PROCESSES = {
+    "attributes/test_stage.py",
     "base/test_coco.py",
     "benchmark/test_engine_process.py",
     "benchmark/test_machine.py",

@@ -46,7 +46,6 @@ from seamline.params.attributes import Attributes, Label
 TABLES = (".csv", ".tsv")
 PHOTOS = tuple(SUFFIXES | set(UNREAD_SUFFIXES))
 FILE_COLUMNS = ("filename", "file_name", "file", "image", "image_name", "image_path", "path", "photo", "img", "id")
-ROWS_LOOKED_AT = 500
 
 
 class Labelled(NamedTuple):
@@ -129,13 +128,15 @@ def column_of(table: Table, name: str, parameter: str = "") -> int:
 
 
 def file_column_of(table: Table, name: str | None, photos: Sequence[str]) -> int:
-    """The column that names photos: the one said, else that in which most cells are a photo's name."""
+    """The column that names photos: the one said, else that which names most of them, each once.
+
+    Codes may be photos' names without their endings, 0 and 1, but name few of them.
+    """
     if name is not None:
         return column_of(table, name, "attributes.file_column")
     known = {folded(stem_of(photo.rpartition("/")[2])) for photo in photos}
-    rows = table.rows[:ROWS_LOOKED_AT]
     hits = [
-        sum(folded(stem_of(file_name(row.cells[at]).rpartition("/")[2])) in known for row in rows)
+        len(known & {folded(stem_of(file_name(row.cells[at]).rpartition("/")[2])) for row in table.rows})
         for at in range(len(table.header))
     ]
     if max(hits):

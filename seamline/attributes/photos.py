@@ -17,7 +17,10 @@ from seamline.images.reading import Image, read_image
 from seamline.masks.rle import rle_to_crop
 from seamline.params.attributes import Attributes
 
-QUALITY = 95
+# Colours are stored at full size: stripes of a garment that is small are a pixel or two wide.
+JPEG = [
+    cv2.IMWRITE_JPEG_QUALITY, 95, cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444,
+]  # fmt: skip
 KEPT_AS_THEY_ARE = (".jpg", ".png")
 
 
@@ -41,9 +44,7 @@ def write_photo(one: Garment, folder: Path, params: Attributes) -> Path:
         mask = None if one.mask is None else rle_to_crop(one.mask)
         part = cut_out(image, one.box, mask, params.margin, params.background)
     path = folder / f"{one.id}.jpg"
-    path.write_bytes(
-        cv2.imencode(".jpg", smaller(part, params.side_px), [cv2.IMWRITE_JPEG_QUALITY, QUALITY])[1].tobytes()
-    )
+    path.write_bytes(cv2.imencode(".jpg", smaller(part, params.side_px), JPEG)[1].tobytes())
     return path
 
 

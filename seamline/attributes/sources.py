@@ -27,8 +27,8 @@ def switched_off(params: Attributes, pulled: str) -> str:
         return "Attributes are switched off (attributes.enabled)."
     if is_sample(params.source, SAMPLE) and not is_sample(pulled, SAMPLE_OF_PULL):
         return (
-            "No attributes are learned: attributes.source is the sample's T-shirts, and pull.source names photos of your "
-            "own."
+            "No attributes are learned: attributes.source is the sample's T-shirts, and pull.source names photos of "
+            "your own."
         )
     return ""
 

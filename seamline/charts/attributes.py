@@ -5,21 +5,22 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import cv2
 import matplotlib
 import numpy as np
 import numpy.typing as npt
 from matplotlib.patches import Patch
 
 from seamline.base.coco import Record
-from seamline.charts.contact_sheet import shrunk
 from seamline.charts.dataset import headed, split_patches, stacked_bars
 from seamline.charts.style import panel_grid, plain_axes, save, subplots
 from seamline.images.lettering import shortened
-from seamline.images.reading import read_image
+from seamline.images.reading import Image, read_image
 
 MISSING_COLOUR = "#BBBBBB"
 CHARTED_VALUES = 60  # of all attributes; tables have the others
 SHEET_VALUES = 20
+CELL_PX, GAP_PX = 128, 4  # of a contact sheet
 NUMBERED_VALUES = 12  # a heat map of more has no room for numbers
 
 
@@ -89,13 +90,23 @@ def values_sheet(name: str, examples: Mapping[str, Sequence[Path]], path: Path) 
     """A row of photos for each value of an attribute; `path` ends in .jpg."""
     shown = dict(list(examples.items())[:SHEET_VALUES])
     columns = max(max(map(len, shown.values())), 1)
-    figure, panels = panel_grid(len(shown) * columns, columns, 1.0, 1.15)
-    for row, (value, photos) in enumerate(shown.items()):
-        for column, photo in enumerate(photos):
-            panel = panels[row * columns + column]
-            panel.set_anchor("NW")
-            panel.imshow(shrunk(read_image(photo))[:, :, ::-1])
-            if not column:
-                panel.set_title(shortened(value, 24), fontsize=9, loc="left")
+    # One panel a row: matplotlib takes most of its time for panels, whatever is in them.
+    figure, panels = panel_grid(len(shown), 1, 1.0 * columns, 1.25)
+    for panel, (value, photos) in zip(panels, shown.items(), strict=False):
+        panel.imshow(row_of(photos, columns)[:, :, ::-1])
+        panel.set_title(shortened(value, 24), fontsize=9, loc="left", pad=3)
     figure.suptitle(shortened(name, 40), fontsize=11, x=0.01, ha="left")
     save(figure, path)
+
+
+def row_of(photos: Sequence[Path], columns: int) -> Image:
+    """Photos side by side on white, each in the middle of a square."""
+    row = np.full((CELL_PX, columns * CELL_PX, 3), 255, np.uint8)
+    for at, photo in enumerate(photos):
+        image = read_image(photo)
+        scale = (CELL_PX - GAP_PX) / max(image.shape[:2])
+        size = max(round(image.shape[1] * scale), 1), max(round(image.shape[0] * scale), 1)
+        small = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
+        top, left = (CELL_PX - size[1]) // 2, at * CELL_PX + (CELL_PX - size[0]) // 2
+        row[top : top + size[1], left : left + size[0]] = small
+    return row

@@ -36,6 +36,7 @@ from seamline.images import reading as images
 from seamline.ingest.remote import cache as kept
 from seamline.ingest.remote import retries as patience
 from tests import warm
+from tests.attributes.shirts import write_source
 from tests.base.test_parallel import square_of
 from tests.benchmark.test_engine_process import die, hang, started
 from tests.conftest import PROJECT, REPORTS, TINY, WORKSPACE, Project, checked_out, merged, square, write_dataset
@@ -879,6 +880,67 @@ def mask_with_a_speck(bench: Bench) -> Said:
 @produces("a process was killed, most likely for want of memory; run the stage again.")
 def killed_worker(bench: Bench) -> Said:
     return bench.run(lambda: list(in_processes(square_of, [1, -1, 2], 2)))
+
+
+# Attributes
+
+
+def with_shirts(bench: Bench, rows: str, labels: Any = None, **files: str) -> Said:
+    """The stage attributes on two photos and a CSV."""
+    write_source(bench.folder / "shirts", rows, ["a.jpg", "b.jpg"])
+    for name, text in files.items():
+        (bench.folder / "shirts" / f"{name}.csv").write_text(text)
+    with_params(bench.folder, {"attributes": {"source": "shirts"}})
+    values = yaml.safe_load((bench.folder / "params.yaml").read_text())
+    values["attributes"]["labels"] = labels
+    (bench.folder / "params.yaml").write_text(yaml.safe_dump(values))
+    return bench.stage("attributes", "out", "split")
+
+
+@produces(
+    "...: row ...: ... has the value ..., and attributes.labels.....values does not name it; allowed are ..., and what "
+    "attributes.missing lists."
+)
+def a_code_without_a_name(bench: Bench) -> Said:
+    return with_shirts(bench, "filename,neck\na.jpg,7\n", {"neck": {"values": {"0": "round"}}})
+
+
+@produces(
+    "...: row ...: ... has the value ..., which a spreadsheet would take for a formula; give it a name in "
+    "attributes.labels.....values."
+)
+def a_formula(bench: Bench) -> Said:
+    return with_shirts(bench, "filename,neck\na.jpg,=1+1\n")
+
+
+@produces("...: row ... has ... cells, and the header ...; a cell with the delimiter in it has to stand in quotes.")
+def a_ragged_row(bench: Bench) -> Said:
+    return with_shirts(bench, "filename,neck\na.jpg,round, wide\n")
+
+
+@produces("...: has no column ... (attributes.labels....); there are ....")
+def a_column_that_is_not_there(bench: Bench) -> Said:
+    return with_shirts(bench, "filename,neck\na.jpg,0\n", {"hem": {}})
+
+
+@produces(
+    "...: none of its ... names a photo of the source, such as ...; the first one names ... (attributes.file_column)."
+)
+def photos_of_somebody_else(bench: Bench) -> Said:
+    return with_shirts(bench, "filename,neck\nx.jpg,0\n")
+
+
+@produces("attributes.source: has several CSV files (...); name one in attributes.csv.")
+def several_tables(bench: Bench) -> Said:
+    return with_shirts(bench, "filename,neck\na.jpg,0\n", more="a,b\n1,2\n")
+
+
+@produces(
+    "attributes: ... of photos cannot fill 3 splits; use more photos, or see what attributes.group_by and "
+    "attributes.near_duplicate_bits tie together."
+)
+def too_few_shirts(bench: Bench) -> Said:
+    return with_shirts(bench, "filename,neck\na.jpg,0\nb.jpg,1\n")
 
 
 # Training
