@@ -166,6 +166,7 @@ PEERS := .seamline/bench/peers
 bench: setup $(PEERS)/.done
 	$(RUN) PYTHONPATH=$(PEERS) python -m bench.run $(BENCH)
 	$(RUN) PYTHONPATH=$(PEERS) python -m bench.fetch
+	$(RUN) python -m bench.search
 
 $(PEERS)/.done: bench/requirements.txt
 	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --upgrade --target $(PEERS) -r $<

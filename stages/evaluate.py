@@ -11,14 +11,19 @@ Example: python -m stages.evaluate models/train/best.pt data/split data/subset/i
 
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from seamline.base.coco import Record
 from seamline.base.errors import SeamlineError
 from seamline.base.files import beside, check_out, whole_folder, write_json
 from seamline.base.process import run
+from seamline.models.model_facts import Limits
 from seamline.params.evaluate import Evaluate
 from seamline.params.loading.loader import load_params
 from seamline.params.people import People
+
+if TYPE_CHECKING:
+    from seamline.inference.detector import Detector
 
 
 def main() -> None:
@@ -50,12 +55,10 @@ def main() -> None:
     from seamline.inference.detector import Detector
     from seamline.inference.predictions import predict_split
     from seamline.inference.threads import limit_other_threads
-    from seamline.models.model_facts import Limits
     from seamline.people.measuring import measure_people
 
     limit_other_threads()
-    asked = Limits(limits.confidence, limits.nms_iou, limits.max_detections)
-    detector = Detector(args.model, *asked, device=limits.device)
+    detector = Detector(args.model, limits.confidence, limits.nms_iou, limits.max_detections, device=limits.device)
     kinds = kinds_of(detector.has_masks)
     with whole_folder(args.out) as out:
         for split in MEASURED_SPLITS:
@@ -75,15 +78,20 @@ def main() -> None:
         },
     )
     with whole_folder(report / "evaluate") as folder:
-        facts = detector.engine.facts
-        reported = detector.family.limits_within(facts, asked)
-        computed = {"precision": detector.precision, "device": detector.device, "reported": reported._asdict()}
-        write_json(folder / "model.json", facts._asdict() | computed)
+        write_json(folder / "model.json", model_to_record(detector))
         write_evaluation(evaluations, args.model, args.split, args.out, args.images, limits, folder)
 
     people = measure_people(detector, params[People], args.split / "test.json", args.images, limits)
     write_json(report / "people.json", people)
     print_figures(metrics, people)
+
+
+def model_to_record(detector: "Detector") -> Record:
+    """What the model file says of itself, how it was computed, and which detections it was measured with."""
+    facts = detector.engine.facts
+    asked = Limits(detector.confidence, detector.nms_iou, detector.max_detections)
+    reported = detector.family.limits_within(facts, asked)._asdict()
+    return {**facts._asdict(), "precision": detector.precision, "device": detector.device, "reported": reported}
 
 
 def print_figures(metrics: Record, people: Record) -> None:

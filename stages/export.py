@@ -27,10 +27,10 @@ from seamline.export.comparison import (
     read_validation,
 )
 from seamline.export.drops import Drop, Gate, measure_drop, read_gate
-from seamline.export.exporters import exporter_of
+from seamline.export.exporters import exported_facts, exporter_of
 from seamline.export.gates import Drifted
 from seamline.export.int8 import outcome_metadata, quantise, rungs_to_report, rungs_until_one_holds
-from seamline.export.metadata import exported_facts, model_metadata
+from seamline.export.metadata import model_metadata
 from seamline.export.openvino import add_metadata, onnx_to_openvino
 from seamline.inference.threads import limit_other_threads
 from seamline.models.engines.opening import NO_MODEL

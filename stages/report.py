@@ -31,6 +31,8 @@ from seamline.report.contents import (
     purpose_of,
     read_reports,
     seeds_to_sentence,
+    similar_asked,
+    similar_said,
     speeds_beside,
     threshold_is,
     trained_on,
@@ -39,6 +41,7 @@ from seamline.report.contents import (
 PAGE_BYTES = 4_700_000  # overlays that do not fit stay in their folder
 CAPTION_BYTES = 1000
 SHEET_PX = 1600
+SIMILAR = {"right": "The first answer is right", "wrong": "The first answer is wrong"}  # pictures of catalogue
 DATA_CHARTS = {
     "classes": "Instances of each class and split",
     "areas": "Area of an instance, in percent of its image",
@@ -82,6 +85,8 @@ def main() -> None:
         "how_to_run": how_to_run(best),
         "epochs": counted(reports["training"]["epochs"], "epoch"),
         "trained_on": trained_on(reports["training"]),
+        "similar_said": similar_said(reports),
+        "similar_asked": similar_asked(reports),
         "seeds": seeds_to_sentence(reports["seed_spread"], kind),
     }
     write_text(args.reports / "MODEL_CARD.md", render("model_card.md", **values))
@@ -90,6 +95,11 @@ def main() -> None:
         "charts": charts(reports, kind),
         "formats_picture": picture_to_data(args.reports / "formats.jpg"),
         "confusion": confusion_table(reports["confusion"], list(reports["per_class"]["test"][kind])),
+        "similar_pictures": [
+            (title, picture_to_data(path))
+            for name, title in SIMILAR.items()
+            if (path := args.reports / "catalogue" / f"{name}.jpg").exists()
+        ],
         "contact_sheet": picture_to_data(args.reports / "data" / "contact_sheet.png", SHEET_PX),
         "attribute_pictures": attribute_pictures(reports["attributes"], args.reports / "attributes" / "data"),
         "data_charts": [

@@ -71,6 +71,7 @@ SMALL: dict[str, Any] = {
     "evaluate": {"overlays": 2},
     "export": {"int8": {"calibration_images": 8, "max_drop": 1.0}},
     "benchmark": {"threads": 1, "rounds": 1},
+    "attributes": {"enabled": False},  # tests/attributes has their stages
 }
 
 
@@ -83,7 +84,9 @@ def merged(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
 
 # Files whose tests start processes (stages, DVC, git) or open models: seconds each, where others take milliseconds.
 PROCESSES = {
+    "attributes/test_classify.py",
     "attributes/test_stage.py",
+    "attributes/test_training.py",
     "base/test_coco.py",
     "benchmark/test_engine_process.py",
     "benchmark/test_machine.py",
@@ -108,6 +111,7 @@ PROCESSES = {
     "ingest/test_downloads.py",
     "ingest/test_fetch.py",
     "images/test_reading.py",
+    "inference/test_classifier.py",
     "inference/test_detector.py",
     "inference/test_families.py",
     "inference/test_process.py",

@@ -57,4 +57,4 @@ def relit(image: Image, how: Augment, rng: np.random.Generator) -> Image:
     if how.noise:
         deviation = np.float32(255 * how.noise * rng.random())
         pixels += deviation * rng.standard_normal(pixels.shape, np.float32)
-    return np.clip(pixels, 0, 255).astype(np.uint8)
+    return np.asarray(np.clip(pixels, 0, 255), np.uint8)

@@ -43,11 +43,7 @@ def build_backbone(name: str) -> Backbone:
 
 def torchvision_backbone(name: str) -> Backbone:
     """torchvision's classifier of this name without its last layer."""
-    if name not in zoo.list_models(module=zoo):
-        raise SeamlineError(
-            f"classify.backbone: there is no {name!r}; {LITE0_NAME}, a classifier of torchvision's (such as "
-            f"mobilenet_v3_large, resnet50, convnext_tiny) or {TIMM}NAME is allowed."
-        )
+    check_torchvision_name(name)
     module = zoo.get_model(name, weights=None)
     last = last_linear(module)
     if last is None or name in ("googlenet", "inception_v3"):
@@ -58,6 +54,14 @@ def torchvision_backbone(name: str) -> Backbone:
     channels = module.get_submodule(last).in_features
     setattr(module.get_submodule(parent), own, nn.Identity())
     return Backbone(module, channels, IMAGENET_MEAN, IMAGENET_STD)
+
+
+def check_torchvision_name(name: str) -> None:
+    if name not in zoo.list_models(module=zoo):
+        raise SeamlineError(
+            f"classify.backbone: there is no {name!r}; {LITE0_NAME}, a classifier of torchvision's (such as "
+            f"mobilenet_v3_large, resnet50, convnext_tiny) or {TIMM}NAME is allowed."
+        )
 
 
 def last_linear(module: nn.Module) -> str | None:
@@ -97,12 +101,13 @@ def find_start(name: str, start: str) -> Path | None:
 
 def imagenet_file(name: str) -> Path:
     if name == LITE0_NAME:
-        return lite0_file()
+        return lite0_file("classify.start")
     if name.startswith(TIMM):
         raise SeamlineError(
-            "classify.start: imagenet is for torchvision's models and EfficientNet-Lite0; of timm's models name a file of "
-            "weights, or take none."
+            "classify.start: imagenet is for torchvision's models and EfficientNet-Lite0; of timm's models name a "
+            "file of weights, or take none."
         )
+    check_torchvision_name(name)
     return torchvision_file(zoo.get_model_weights(name).DEFAULT, weights_folder(), "classify.start")
 
 

@@ -14,7 +14,7 @@ from seamline.attributes.labelled import MISSING, Ints
 
 Floats = npt.NDArray[np.floating]
 HIGHEST = 20.0  # and its inverse: between which temperatures are looked for
-DECIMALS = 4  # of temperatures and thresholds, so that a file says what is used
+DECIMALS = 4  # of temperatures
 FEWEST = 20  # garments above a threshold, of which the accuracy says something
 
 
@@ -51,7 +51,8 @@ def find_temperature(logits: Floats, labels: Ints) -> float:
 
     limit = math.log(HIGHEST)
     found = minimize_scalar(loss, bounds=(-limit, limit), method="bounded", options={"xatol": 1e-5})
-    return round(math.exp(float(found.x)), DECIMALS)
+    temperature: float = math.exp(found.x)
+    return round(temperature, DECIMALS)
 
 
 def find_threshold(logits: Floats, labels: Ints, temperature: float, target_accuracy: float) -> float | None:
@@ -72,8 +73,8 @@ def find_threshold(logits: Floats, labels: Ints, temperature: float, target_accu
     enough = np.flatnonzero(ends & (accuracy >= target_accuracy) & (np.arange(1, len(right) + 1) >= FEWEST))
     if not len(enough) or enough[-1] == len(right) - 1:
         return None
-    scale = 10**DECIMALS
-    return math.floor(confidence[enough[-1]] * scale) / scale
+    last = enough[-1]
+    return float(confidence[last] + confidence[last + 1]) / 2
 
 
 def confidences(

@@ -40,7 +40,8 @@ def detected_parts(
         images: folder of the photos.
 
     Returns:
-        The cut-outs of the garments that were found, and the position of each garment among them, (examples,), or MISSING.
+        The cut-outs of the garments that were found, and the position among them of each garment, (examples,), or
+        MISSING.
     """
     found_in, shown_in = defaultdict(list), defaultdict(list)
     for record in records:

@@ -1,4 +1,4 @@
-"""How good a model of attributes is: each attribute on a split, with intervals by groups and what the majority gives."""
+"""How good a model of attributes is, attribute by attribute: with intervals by groups, beside the majority."""
 
 from __future__ import annotations
 

@@ -57,7 +57,7 @@ def network_to_onnx(network: AttributeNetwork, facts: AttributeFacts, out: Path,
         for said in EXPECTED_WARNINGS:
             warnings.filterwarnings("ignore", said)
         torch.onnx.export(
-            network.to("cpu", memory_format=torch.contiguous_format).eval(),
+            network.to("cpu").to(memory_format=torch.contiguous_format).eval(),
             (torch.zeros(1, 3, facts.imgsz, facts.imgsz),),
             str(out),
             input_names=["images"],
@@ -135,7 +135,7 @@ def check_agreement(name: str, row: Record, least: float) -> None:
 
 
 def mean_f1(logits: Logits, gate: Gate, weights: Ints) -> npt.NDArray[np.float64]:
-    """(draws,) of weights (draws, n): the mean macro F1 of the attributes; those without a label in a draw are left out."""
+    """(draws,) of weights (draws, n): the mean macro F1 of the attributes that have a label in a draw."""
     values = [
         macro_f1(labels_to_confusion(gate.labels[:, column], own.argmax(axis=1), gate.sizes[column], weights))
         for column, own in enumerate(columns_of(logits, gate.sizes))

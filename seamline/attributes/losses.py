@@ -12,6 +12,8 @@ from torch.nn import functional
 
 from seamline.attributes.labelled import MISSING, Ints
 
+RAREST = 1e-6  # share of a value that train does not show
+
 
 class Balance:
     """What is done for values that are rare in train, attribute by attribute."""
@@ -19,9 +21,9 @@ class Balance:
     def __init__(self, how: str, labels: Ints, sizes: Sequence[int]) -> None:
         """
         Args:
-            how: none; weights: each value counts by the inverse of its share; logits: the logarithm of the shares is added
-                to the outputs while training, which asks the model for what it knows beside them (Menon et al. 2021,
-                Long-tail learning via logit adjustment).
+            how: none; weights: each value counts by the inverse of its share; logits: the logarithm of the shares is
+                added to the outputs while training, which asks the model for what it knows beside them (Menon et al.
+                2021, Long-tail learning via logit adjustment).
             labels: (garments, attributes) of train.
             sizes: how many values each attribute has.
         """

@@ -29,8 +29,8 @@ def labels_to_confusion(labels: Ints, predicted: Ints, size: int, weights: Ints 
     """How often each value was taken for each, among the garments whose label is there.
 
     Args:
-        labels, predicted: (n,) index of the value, labels also MISSING; a garment that was not found is predicted MISSING
-            and counts as taken for none: it stands in a last column.
+        labels, predicted: (n,) index of the value, labels also MISSING; a garment that was not found is predicted
+            MISSING and counts as taken for none: it stands in a last column.
         size: how many values there are.
         weights: (draws, n): how often each garment counts; None: once.
 

@@ -1,4 +1,4 @@
-"""The network that names attributes: a backbone, and a linear layer for each attribute, whose softmax excludes values."""
+"""The network that names attributes: a backbone, and a linear layer for each attribute."""
 
 from __future__ import annotations
 

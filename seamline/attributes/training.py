@@ -92,8 +92,8 @@ def check_labels(labelled: Labelled) -> None:
         for column, name in enumerate(labelled.attributes):
             if (labels[:, column] == MISSING).all():
                 raise SeamlineError(
-                    f"classify: no garment of {split} has a value of {name!r}; give it more of them, or leave the attribute "
-                    "out (attributes.labels)."
+                    f"classify: no garment of {split} has a value of {name!r}; give it more of them, or leave the "
+                    "attribute out (attributes.labels)."
                 )
 
 

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 # Packages that only buckets and the web need, and those of the service.
 EXTRAS = {"aiobotocore": "s3", "aiohttp": "s3", "awscrt": "s3", "botocore": "s3", "s3fs": "s3"}
 EXTRAS |= dict.fromkeys(("httptools", "prometheus_client", "python_multipart", "starlette", "uvicorn"), "serve")
-EXTRAS |= {"httpx": "client", "qdrant_client": "qdrant"}
+EXTRAS |= {"httpx": "client", "qdrant_client": "qdrant", "tokenizers": "text"}
+EXTRAS |= dict.fromkeys(("huggingface_hub", "open_clip", "timm", "transformers"), "embed")
 NAMED = 4  # things named in a sentence; the others are counted
 
 

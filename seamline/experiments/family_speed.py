@@ -15,8 +15,8 @@ from seamline.benchmark.measuring import Measured, SplitFiles, measure_rows
 from seamline.benchmark.rows import Row, formats_on_gpu, start_row
 from seamline.benchmark.timing import profile_of
 from seamline.evaluation.average_precision import average_precision, read_ground_truth
-from seamline.export.exporters import exporter_of
-from seamline.export.metadata import exported_facts, model_metadata
+from seamline.export.exporters import exported_facts, exporter_of
+from seamline.export.metadata import model_metadata
 from seamline.export.openvino import onnx_to_openvino
 from seamline.inference.detector import Detector
 from seamline.models.families import family_of

@@ -7,9 +7,9 @@ import logging
 import shutil
 import sys
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from pycocotools.coco import COCO
 
@@ -17,8 +17,10 @@ from seamline.base.errors import SeamlineError
 from seamline.base.files import sha256_of
 from seamline.base.spacing import evenly_spaced
 from seamline.export.gates import Drifted
+from seamline.export.hub import fetch_repository
 from seamline.export.openvino import save_openvino
 from seamline.export.rcnn import EXPECTED_WARNINGS
+from seamline.export.towers import Towers
 from seamline.images.reading import Image, read_image
 from seamline.inference.embedder import Embedder, garment_to_square, with_length_1
 from seamline.inference.truth import photos_of
@@ -38,20 +40,17 @@ LEAST_COSINE = 0.9999  # of vectors of an f32 model with PyTorch's
 RUNGS = ("all layers", "with zero points")
 
 
-class Towers(NamedTuple):
-    """A model that is to be exported: what makes vectors of squares, and of texts."""
-
-    facts: EmbedderFacts
-    image: Any  # torch's module: (n, 3, imgsz, imgsz) -> (n, dimension)
-    text: Any = None  # (n, length) of whole numbers -> (n, dimension)
-    text_length: int = 0
-    tokenizer: str = ""  # tokenizer.json's text, with padding and truncation to text_length
-    is_transformer: bool = False
-
-
 def towers_of(settings: Embed) -> Towers:
-    """The model that embed.model names."""
-    return lite0_towers(settings)
+    """The model that embed.model names.
+
+    Raises:
+        SeamlineError: when it cannot be had, or is not what its pins say.
+    """
+    if settings.model == LITE0:
+        return lite0_towers(settings)
+    from seamline.export.hub_towers import hub_towers
+
+    return hub_towers(fetch_repository(settings.model, settings.revision, settings.sha256), settings)
 
 
 def lite0_towers(settings: Embed) -> Towers:
@@ -102,7 +101,7 @@ def module_to_onnx(module: Any, example: Any, name: str, out: Path, metadata: Ma
     import onnx
     import torch
 
-    with warnings.catch_warnings(), torch.inference_mode(), torch_threads(1):
+    with warnings.catch_warnings(), torch.inference_mode(), torch_threads(1), without_fused_attention():
         for said in EXPECTED_WARNINGS:
             warnings.filterwarnings("ignore", said)
         warnings.simplefilter("ignore", torch.jit.TracerWarning)  # type: ignore[attr-defined]
@@ -115,6 +114,19 @@ def module_to_onnx(module: Any, example: Any, name: str, out: Path, metadata: Ma
         model.metadata_props.add(key=key, value=value)
     onnx.checker.check_model(model, full_check=True)
     onnx.save(model, str(out))
+
+
+@contextlib.contextmanager
+def without_fused_attention() -> Iterator[None]:
+    """torch computes an attention layer in one piece where it can, which its exporter does not know."""
+    import torch
+
+    was = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(was)
 
 
 def write_openvino(onnx_folder: Path, facts: EmbedderFacts, folder: Path) -> None:

@@ -9,7 +9,8 @@ from typing import Protocol
 from seamline.base.errors import SeamlineError
 from seamline.export import rcnn, yolo
 from seamline.models.arrays import Outputs
-from seamline.models.model_facts import YOLO, ModelFacts
+from seamline.models.families import FAMILIES
+from seamline.models.model_facts import YOLO, Limits, ModelFacts
 from seamline.models.rcnn import RCNN
 
 
@@ -40,3 +41,8 @@ def exporter_of(family: str, path: Path) -> Exporter:
             f"{path}: is a model of the family {family!r}; this version of Seamline exports {', '.join(EXPORTERS)}."
         )
     return EXPORTERS[family]
+
+
+def exported_facts(facts: ModelFacts, asked: Limits) -> ModelFacts:
+    """Those of the weights, with the limits that an exported model goes by unless its caller sets others."""
+    return facts._replace(**FAMILIES[facts.family].limits_within(facts, asked)._asdict())

@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
 
-from seamline.models.families import FAMILIES
-from seamline.models.model_facts import Limits, ModelFacts, facts_to_metadata
-
-
-def exported_facts(facts: ModelFacts, asked: Limits) -> ModelFacts:
-    """Those of the weights, with the limits that an exported model goes by unless its caller sets others."""
-    return facts._replace(**FAMILIES[facts.family].limits_within(facts, asked)._asdict())
+from seamline.models.model_facts import ModelFacts, facts_to_metadata
 
 
 def model_metadata(
@@ -29,3 +25,14 @@ def model_metadata(
         "weights_sha256": weights_sha256,
         **{key: training.get(key, "unknown") for key in ("training_revision", "data_sha256")},
     }
+
+
+def write_f32_onnx(model: Any, out: Path, metadata: Mapping[str, str]) -> None:
+    """Check an f32 ONNX model and write it with this metadata and no other: exporters add the date."""
+    import onnx
+
+    del model.metadata_props[:]
+    for key, value in sorted({**metadata, "precision": "f32"}.items()):
+        model.metadata_props.add(key=key, value=value)
+    onnx.checker.check_model(model, full_check=True)
+    onnx.save(model, str(out))

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from seamline.export.gates import DETECTED_SCORE
+from seamline.export.metadata import write_f32_onnx
 from seamline.models.arrays import Floats, Outputs
 from seamline.models.model_facts import ModelFacts
 from seamline.models.rcnn import load_module
@@ -52,11 +53,7 @@ def weights_to_onnx(weights: Path, out: Path, opset: int, metadata: Mapping[str,
             opset_version=opset,
             dynamo=False,
         )
-    model = onnx.load(out)
-    for key, value in sorted({**metadata, "precision": "f32"}.items()):
-        model.metadata_props.add(key=key, value=value)
-    onnx.checker.check_model(model, full_check=True)
-    onnx.save(model, str(out))
+    write_f32_onnx(onnx.load(out), out, metadata)
 
 
 def ignored_operations(names: Sequence[str], rung: str) -> list[str]:

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from seamline.export.gates import DETECTED_SCORE
+from seamline.export.metadata import write_f32_onnx
 from seamline.models.arrays import Outputs
 from seamline.models.model_facts import ModelFacts
 from seamline.models.weights import opened_as_data
@@ -37,11 +38,7 @@ def weights_to_onnx(weights: Path, out: Path, opset: int, metadata: Mapping[str,
         settings = {"imgsz": int(metadata["imgsz"]), "opset": opset, "simplify": False, "device": "cpu"}
         with opened_as_data(weights), only_batch_dynamic():
             model = onnx.load(YOLO(str(copy), task="segment").export(format="onnx", **settings))
-    del model.metadata_props[:]  # ultralytics' hold the date
-    for key, value in sorted({**metadata, "precision": "f32"}.items()):
-        model.metadata_props.add(key=key, value=value)
-    onnx.checker.check_model(model, full_check=True)
-    onnx.save(model, str(out))
+    write_f32_onnx(model, out, metadata)
 
 
 @contextlib.contextmanager

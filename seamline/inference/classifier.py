@@ -109,7 +109,7 @@ class AttributeClassifier:
 
 
 def logits_to_attributes(logits: Floats, facts: AttributeFacts, slices: dict[str, slice]) -> dict[str, Attribute]:
-    """What a model's outputs (outputs,) for one garment say: softmax over each attribute's, divided by its temperature."""
+    """What a model's outputs (outputs,) for one garment say: a softmax of each attribute's, with its temperature."""
     named = {}
     for attribute, own in slices.items():
         probabilities = softmax(logits[own].astype(np.float64) / facts.temperatures[attribute])

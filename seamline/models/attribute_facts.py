@@ -32,9 +32,7 @@ class AttributeFacts(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     training_revision: str  # the same wherever the same was asked for of the same data
     data_sha256: str
     weights_sha256: str = "unknown"
-    temperatures: dict[
-        str, Annotated[float, Meta(gt=0)]
-    ] = {}  # by which outputs are divided, so that they are probabilities
+    temperatures: dict[str, Annotated[float, Meta(gt=0)]] = {}  # outputs are divided by them
     thresholds: dict[str, Share | None] = {}  # below it a value is not named; None: it always is
     names: dict[str, Any] = {}  # what the source calls its columns and values, for a table in its form
 

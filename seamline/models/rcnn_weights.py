@@ -76,7 +76,15 @@ def load_network(path: Path, device: str = "cpu") -> Loaded:
 
 
 def load_content(path: Path, device: str) -> dict[str, Any]:
-    """What is in the file, of which nothing is called; raises SeamlineError where it cannot be read so."""
+    """What is in a file that write() has made; raises SeamlineError where it is another one."""
+    content = load_data(path, device)
+    if not isinstance(content, dict) or content.get("family") != RCNN:
+        raise not_ours(path, f"it does not say family: {RCNN}")
+    return content
+
+
+def load_data(path: Path, device: str) -> Any:
+    """What is in a .pt file, of which nothing is called; raises SeamlineError where it cannot be read so."""
     try:
         stream = io.BytesIO(path.read_bytes())
     except OSError as error:
@@ -84,16 +92,13 @@ def load_content(path: Path, device: str) -> dict[str, Any]:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of a pickle that torch has not written, which is refused next
-            content = torch.load(stream, map_location=device, weights_only=True)
+            return torch.load(stream, map_location=device, weights_only=True)
     except pickle.UnpicklingError as error:
         named = re.search(r"(?:GLOBAL|global|class) `?([\w.]*\.\w+)", str(error))
         what = f"it names {named[1]}" if named else "it holds something else"
         raise SeamlineError(f"{path}: is opened as tensors and plain data only, and {what}.") from None
     except Exception as error:  # of a damaged file torch says this and that
         raise SeamlineError(f"{path}: is damaged, or was not written by torch.save ({type(error).__name__}).") from None
-    if not isinstance(content, dict) or content.get("family") != RCNN:
-        raise not_ours(path, f"it does not say family: {RCNN}")
-    return content
 
 
 def not_ours(path: Path, why: str) -> SeamlineError:

@@ -4,7 +4,7 @@ from typing import Annotated
 
 from msgspec import Meta
 
-from seamline.params.loading.types import AtLeastZero, Count, Fraction, Section, Text
+from seamline.params.loading.types import Count, Fraction, Section, Text
 
 
 class People(Section):
@@ -13,6 +13,6 @@ class People(Section):
     model: Text | None = None
     person_class: Text | None = None
     confidence: Fraction = 0.25
-    margin: AtLeastZero = 0.1
+    margin: Annotated[float, Meta(ge=0, le=10)] = 0.1
     most: Count = 16
     merge_iou: Annotated[float, Meta(gt=0, le=1)] = 0.5

@@ -10,18 +10,21 @@ from seamline.base.errors import SeamlineError
 from seamline.base.files import code_below, sha256_of
 from seamline.base.git import git
 
-STAGES = ("pull", "subset", "convert", "split", "train", "evaluate", "export", "benchmark", "attributes", "report")
+STAGES = (
+    "pull", "subset", "convert", "split", "train", "evaluate", "export", "benchmark", "attributes", "classify",
+    "embed", "catalogue", "report",
+)  # fmt: skip
 ROOMS = (
-    "attributes", "base", "benchmark", "charts", "dataset", "evaluation", "export", "images",
-    "inference", "ingest", "masks", "models", "people", "report", "training",
+    "attributes", "base", "benchmark", "charts", "dataset", "evaluation", "export", "images", "inference", "ingest",
+    "masks", "models", "people", "photos", "report", "search", "training",
 )  # fmt: skip
 # What dvc.yaml has as the report's dependencies on code.
 CODE = (
     "architectures",
-    *(f"stages/{name}.py" for name in STAGES),
+    "stages",
     *(f"seamline/{name}" for name in ROOMS),
     "seamline/params/loading",
-    *(f"seamline/params/{name}.py" for name in ("people", "rcnn", *STAGES)),
+    *(f"seamline/params/{name}.py" for name in ("people", "rcnn", "search", *STAGES)),
 )
 CODE_SUFFIXES = {".html", ".md", ".py", ".yaml"}
 

@@ -23,7 +23,10 @@ from seamline.evaluation.mistakes import background_label
 from seamline.evaluation.seed_limits import limit_between
 from seamline.params.attributes import Attributes
 from seamline.params.benchmark import Benchmark
+from seamline.params.catalogue import Catalogue
+from seamline.params.classify import Classify
 from seamline.params.convert import Convert
+from seamline.params.embed import Embed
 from seamline.params.evaluate import Evaluate
 from seamline.params.export import Export
 from seamline.params.loading.loader import Params
@@ -31,6 +34,7 @@ from seamline.params.loading.types import Section
 from seamline.params.people import People
 from seamline.params.pull import Pull
 from seamline.params.report import Report
+from seamline.params.search import Search
 from seamline.params.split import Split
 from seamline.params.subset import Subset
 from seamline.params.train import Train
@@ -40,7 +44,7 @@ from seamline.report.records import read_record
 SECTIONS: dict[str, type[Section]] = {
     "pull": Pull, "subset": Subset, "convert": Convert, "split": Split,
     "train": Train, "evaluate": Evaluate, "people": People, "export": Export, "benchmark": Benchmark,
-    "attributes": Attributes,
+    "attributes": Attributes, "classify": Classify, "embed": Embed, "catalogue": Catalogue, "search": Search,
 }  # fmt: skip
 TEXT_COLUMNS = {"actual", "predicted", "split", "field", "value", "layer", "int8", "bf16"}
 LISTED = 10  # names in a sentence
@@ -62,6 +66,7 @@ def read_reports(folder: Path) -> Record:
         "split",
         "metrics",
         "people",
+        "catalogue",
         "export",
         "benchmark",
         "environment",
@@ -74,6 +79,8 @@ def read_reports(folder: Path) -> Record:
     for name in ("worst", "sample"):
         reports[name] = read_json(evaluate / f"{name}.json")
     reports["attributes"] = read_record(folder / "attributes" / "data" / "data.json")
+    for name in ("metrics", "export", "speed"):
+        reports[f"attribute_{name}"] = read_record(folder / "attributes" / f"{name}.json")
     reports["training"] = read_record(train / "summary.json")
     reports["trained_labels"] = read_record(train / "labels.json")
     reports["seed_spread"] = spread_of_this_model(train / "seed_spread.json", reports["metrics"])
@@ -255,3 +262,36 @@ def losses_of_data(reports: Record) -> list[tuple[str, str, int]]:
     found += [("subset", f"left out: {reason}", count) for reason, count in subset["instances_left_out"].items()]
     found += [("convert", f"dropped: {reason}", count) for reason, count in fidelity["dropped"].items()]
     return [row for row in found if row[2]]
+
+
+def similar_asked(reports: Record) -> str:
+    """With what photos a search's recall was asked, and where the answers were."""
+    chosen = reports["catalogue"].get("chosen")
+    if chosen is None:
+        return ""
+
+    def named(where: Mapping[str, str] | None) -> str:
+        return ", ".join(f"{name} {value}" for name, value in where.items()) if where else "all"
+
+    return f"{named(chosen['questions_from'])} against {named(chosen['answers_from'])}"
+
+
+def similar_said(reports: Record) -> str:
+    """What a search finds, in a sentence; "" where that was not measured."""
+    catalogue = reports["catalogue"]
+    if not catalogue["recall"]:
+        return ""
+    found = catalogue[catalogue["recall"]]
+    first, ten, missed = found["recall@1"]["value"], found["recall@10"]["value"], found["missed"]
+    said = (
+        f"Of {counted(found['questions'], 'question')} in {counted(found['groups'], 'group')} {first:.1%} have a right "
+        f"answer first and {ten:.1%} among the first ten, by chance {found['recall@1']['by_chance']:.1%} and "
+        f"{found['recall@10']['by_chance']:.1%}."
+    )
+    if not catalogue["missed_are_known"]:
+        return f"{said} Garments that the detector does not find are in no question, as there are no annotations."
+    return (
+        f"{said} {counted(missed, 'question')} failed because the detector did not find the garment."
+        if missed
+        else said
+    )

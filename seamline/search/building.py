@@ -102,7 +102,7 @@ def open_journal(scratch: Path, out: Path, key: str) -> Iterator[Journal]:
     Raises:
         SeamlineError: while another process is at work on it.
     """
-    with locked(scratch, out, "seamline catalogue or catalogue stage"):
+    with locked(scratch, out, "process", remedy=""):
         folder = scratch / key
         folder.mkdir(exist_ok=True)
         with (folder / DONE).open("a+b") as lines:

@@ -188,8 +188,8 @@ def check_own(folder: Path) -> None:
     """
     if folder.is_symlink() or is_dvcs(folder):
         raise SeamlineError(
-            f"{folder}: is an output of DVC, and its files are links into DVC's cache; seamline catalogue add makes one of "
-            "your own in another folder."
+            f"{folder}: is an output of DVC, and its files are links into DVC's cache; seamline catalogue add makes "
+            "one of your own in another folder."
         )
     check_out(folder, FILES)
 

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from seamline.base.coco import Record, raw_to_record, read_coco
+from seamline.base.errors import counted
 from seamline.charts.answers import Cell, answers_jpeg
 from seamline.params.catalogue import Catalogue as Settings
 from seamline.params.subset import Subset
@@ -150,11 +151,11 @@ def sentence(report: Record) -> str:
     if key is None:
         return f"recall is not known: {report['reason']}"
     found: dict[str, Any] = report[key]
-    values = ", ".join(f"{found[f'recall@{k}']['value']:.3f} among the first {k}" for k in (1, 5, 10, 20))
-    what = f"{found['questions']} questions" if found["questions"] != 1 else "1 question"
+    values = ", ".join(f"{found[f'recall@{k}']['value']:.3f} among the first {k}" for k in (5, 10, 20))
+    what = counted(found["questions"], "question")
     span = found["recall@1"]["interval"]
     interval = "" if span is None else f" ({span[0]:.3f} to {span[1]:.3f})"
     return (
         f"of {what} a right answer is first in {found['recall@1']['value']:.3f}{interval}; {values}; "
-        f"by chance {found['recall@1']['by_chance']:.3f}; {found['missed']} garments were not found"
+        f"by chance {found['recall@1']['by_chance']:.3f}; {counted(found['missed'], 'garment')} asked with not found"
     )

@@ -116,8 +116,9 @@ class QdrantCatalogue:
                     with_payload=True,
                     with_vectors=duplicates is not None,
                 ).points
-            own = np.array([point.vector for point in found] if duplicates is not None else [[0.0]] * len(found))
-            groups = grouped(own.reshape(len(found), -1).astype(np.float32), k, duplicates)
+            vectors = [point.vector or [] for point in found]
+            own = np.array(vectors, np.float32).reshape(len(found), -1 if any(vectors) else 0)
+            groups = grouped(own, k, duplicates)
             if len(groups) == k or len(found) < wanted:
                 break
             wanted *= 4

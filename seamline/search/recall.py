@@ -3,8 +3,8 @@
 recall@k is the share of questions with a right answer among the first k (Match R-CNN's top-k accuracy). A garment that
 the detector did not find has no answer: it is a question that failed, and as an answer it is never right. mAP is the
 mean over the questions of the average precision over all right answers there are. Garments of the question's own photo
-count neither way, nor do those of photos with the same bytes. Intervals are by groups: photos of one value of the item's
-column depend on each other.
+count neither way, nor do those of photos with the same bytes. Intervals are by groups: photos of one value of the
+item's column depend on each other.
 """
 
 from __future__ import annotations
@@ -37,6 +37,7 @@ class Asked(NamedTuple):
     thing: Thing
     ranks: list[int]  # of the right garments that were found, from 1
     right: int  # garments, found or not
+    right_missed: int  # of these, those that were not found
     gallery: int  # garments that could be answers
     of_class: tuple[int, int]  # of these, those of the question's class, and the right ones among them
     photo_rank: int | None  # of the best right photo, where photos are ranked by their best garment
@@ -127,7 +128,7 @@ class Gallery:
         of_class = may & (self.row_classes == thing.class_name)
         right_of_class = int(of_class[right_rows].sum()) if right_rows else 0
         whole_rank = None if whole is None else min(ranks_of(right_photos, whole, photo_may))
-        counts = (len(right), int(may.sum()), (int(of_class.sum()), right_of_class))
+        counts = (len(right), len(right) - len(right_rows), int(may.sum()), (int(of_class.sum()), right_of_class))
         if similarity is None:
             return Asked(thing, [], *counts, None, whole_rank, [], [])
         best = np.full(len(self.answers), -np.inf, np.float32)
@@ -179,7 +180,7 @@ def average_precision(ranks: Sequence[int], right: int) -> float:
 
 
 def by_chance(asked: Sequence[Asked], of_class: bool) -> Floats:
-    """What answers in an order at random would reach, (questions, measures); of_class: of the question's class alone."""
+    """What answers in a random order would reach, (questions, measures); of_class: of the question's class alone."""
     rows = []
     for one in asked:
         gallery, right = one.of_class if of_class else (one.gallery, len(one.ranks))
@@ -279,7 +280,7 @@ def recall_report(
         "groups": len(np.unique(groups)),
         "missed": sum(one.thing.row == NOT_FOUND for one in asked),
         "answers": sum(one.right for one in asked),
-        "answers_missed": sum(one.right - len(one.ranks) for one in asked),
+        "answers_missed": sum(one.right_missed for one in asked),
         **found,
         "by_class": {
             name: part([index for index, one in enumerate(asked) if one.thing.class_name == name])

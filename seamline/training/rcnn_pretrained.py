@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 from torch.hub import load_state_dict_from_url
 from torchvision.models import MobileNet_V3_Large_Weights, ResNet50_Weights
@@ -19,6 +18,7 @@ from torchvision.models.detection.faster_rcnn import FasterRCNN
 from seamline.base.errors import SeamlineError
 from seamline.base.files import sha256_of
 from seamline.models.lite0 import another_network, is_counter, lite0_file, load_in_order
+from seamline.models.rcnn_weights import load_data
 from seamline.training.finished import project_around
 
 COCO: dict[str, Any] = {
@@ -103,15 +103,13 @@ def read_weights(path: Path) -> tuple[dict[str, Tensor], list[str] | None]:
     """The tensors in a file of weights, by name, and the classes that it says they find.
 
     Raises:
-        SeamlineError: when the file is not of tensors and plain data.
+        SeamlineError: when the file is not of tensors and plain data, or has none by name.
     """
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-        weights = content.get("weights", content)
-        return {str(name): one for name, one in weights.items() if isinstance(one, Tensor)}, content.get("names")
-    except Exception as error:  # torch raises a dozen kinds on other files
-        reason = str(error).partition("\n")[0][:200]
-        raise SeamlineError(f"{path}: cannot be opened as weights, which are tensors and text ({reason}).") from None
+    content = load_data(path, "cpu")
+    weights = content.get("weights", content) if isinstance(content, dict) else None
+    if not isinstance(weights, dict):
+        raise SeamlineError(f"{path}: has no weights: no tensors by the names of layers.")
+    return {str(name): one for name, one in weights.items() if isinstance(one, Tensor)}, content.get("names")
 
 
 def load_whole(network: FasterRCNN, found: dict[str, Tensor], path: Path, with_heads: bool) -> None:

@@ -67,6 +67,7 @@ def test_all_models_get_the_same_of_everything_that_both_families_go_by(
     assert asked[0].keys() >= set(rcnn.USED) - {"val_period"}  # which is not ultralytics'
     for values in asked:
         assert (values["lr0"], values["seed"], values["epochs"], values["mosaic"]) == (0.003, 5, 8, 0)
+        assert values["close_mosaic"] == 0  # it would begin the last epochs anew
         assert values["patience"] >= values["epochs"]  # or one family would stop before the other
     assert "mixup" not in asked[0]
     said = " ".join(fair.not_the_same)
@@ -77,6 +78,12 @@ def test_all_models_get_the_same_of_everything_that_both_families_go_by(
     same = same_for_all(fair, params, split, ["a"], [0, 1, 2])
     assert (same["images_seen"], same["share_of_default"], same["start"]) == (56, 0.8, "none")
     assert json.loads(json.dumps(same)) == same
+
+
+def test_of_mosaic_nothing_is_said_where_no_model_has_it(split: Path) -> None:
+    models = [MASK, "maskrcnn_efficientnet_lite0_fpn"]
+    fair = planned(split, models, params_with(mosaic=0.7), start="none")
+    assert fair.not_the_same == ["The same images seen are not the same work: what each training took is in the table."]
 
 
 def test_shapes_are_those_that_every_model_finds(split: Path) -> None:

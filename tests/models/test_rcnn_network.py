@@ -12,6 +12,7 @@ import pytest
 import torch
 from torchvision.models import detection
 from torchvision.models.detection.roi_heads import RoIHeads
+from torchvision.ops import roi_align
 
 from seamline.base.errors import SeamlineError
 from seamline.models import rcnn_inference
@@ -70,13 +71,13 @@ def test_weights_that_a_training_has_driven_apart_find_nothing(value: float, mon
     """Such boxes would have roi_align read outside of its memory, and end the process."""
     pooled: list[bool] = []
 
-    def roi_align(features: torch.Tensor, rois: torch.Tensor, *rest: Any) -> torch.Tensor:
+    def checked(features: torch.Tensor, rois: torch.Tensor, *rest: Any) -> torch.Tensor:
         pooled.append(bool(rois.isfinite().all()) and float(rois[:, 1:].abs().max()) <= IMGSZ)
         assert pooled[-1]
-        return original(features, rois, *rest)
+        aligned: torch.Tensor = roi_align(features, rois, *rest)
+        return aligned
 
-    original = rcnn_inference.roi_align
-    monkeypatch.setattr(rcnn_inference, "roi_align", roi_align)
+    monkeypatch.setattr(rcnn_inference, "roi_align", checked)
     architecture = small_architecture("maskrcnn_efficientnet_lite0_fpn", IMGSZ)
     network = build_network(architecture).eval()
     with torch.no_grad():

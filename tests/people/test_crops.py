@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from seamline.base.errors import SeamlineError
 from seamline.images.cutouts import Place, box_to_place
 from seamline.models.detections import Detections
-from seamline.people.crops import most_prominent_first, person_class
+from seamline.people.crops import boxes_to_places, most_prominent_first, person_class
 
 
 def box(*sides: float) -> np.ndarray[tuple[int], np.dtype[np.float32]]:
@@ -50,6 +50,23 @@ def test_large_people_that_are_certain_come_first_and_nothing_else() -> None:
     people = most_prominent_first(Detections(boxes, scores, classes, None, 50, 50), 1)
     assert people.boxes[:, 2].tolist() == [30, 20, 10]  # 720, 240 and 90 pixels times score; 40 is of another class
     assert people.scores.tolist() == pytest.approx([0.8, 0.6, 0.9])
+
+
+def test_who_is_large_and_certain_comes_before_who_is_larger_alone_or_more_certain_alone() -> None:
+    boxes = np.array([[0, 0, 30, 30], [0, 0, 20, 20], [0, 0, 10, 10]], np.float32)
+    scores, classes = np.array([0.3, 0.8, 0.9], np.float32), np.zeros(3, np.int64)
+    people = most_prominent_first(Detections(boxes, scores, classes, None, 50, 50), 0)
+    assert people.boxes[:, 2].tolist() == [20, 30, 10]  # 320, 270 and 90
+
+
+def test_who_would_be_seen_hardly_larger_is_not_cut_out() -> None:
+    """Not 1.25 times: the longer side of a part of a photo 200 pixels wide has at most 160."""
+    boxes = np.array([[0, 0, 161, 50], [0, 0, 160, 50], [10, 0, 50, 100], [20, 0, 50, 90]], np.float32)
+    assert boxes_to_places(boxes, 0.0, 4, 100, 200) == {
+        1: Place(0, 0, 160, 50), 2: Place(10, 0, 50, 100), 3: Place(20, 0, 50, 90),
+    }  # fmt: skip
+    assert [*boxes_to_places(boxes, 0.0, 2, 100, 200)] == [1, 2]
+    assert [*boxes_to_places(boxes, 0.5, 4, 100, 200)] == [2, 3]  # with its margin the second one fills the photo
 
 
 def test_the_class_that_is_people_is_found_by_its_name_in_capitals_too() -> None:

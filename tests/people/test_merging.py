@@ -105,6 +105,39 @@ def test_merge_iou_says_how_much_overlap_makes_one_of_two() -> None:
     assert len(merged(people, found(masks=False), *around, merge_iou=0.20)) == 1
 
 
+def test_a_garment_is_a_persons_from_one_half_of_it_on() -> None:
+    mostly, hardly = One(TOP, 0.9, 38, 0, 58, 30), One(TOP, 0.8, 41, 50, 61, 80)  # 12 and 9 of 20 columns
+    around = found(mostly._replace(score=0.7), hardly._replace(score=0.6))
+    assert merged(found(person(0, 50)), found(mostly, hardly), around) == [
+        (TOP, 0.8, (41, 50, 61, 80), None),
+        (TOP, 0.7, (38, 0, 58, 30), 0),
+    ]
+
+
+def test_one_that_lies_in_another_is_the_same_however_little_they_overlap() -> None:
+    people = found(person(0, 60), person(40, 100), masks=False)
+    large = found(One(TOP, 0.9, 10, 0, 58, 30), masks=False)
+    for left, count in ((41, 1), (43, 2)):  # 17 and 15 of 20 columns lie in the large one; IoU 0.1
+        small = found(One(TOP, 0.8, left, 0, left + 20, 10), masks=False)
+        assert len(merged(people, found(masks=False), large, small)) == count
+
+
+def test_a_garment_a_little_of_which_lies_beside_its_person_does_not_lose_to_a_part_of_it() -> None:
+    """Of two that lie as well in their persons, to the hundredth, the larger one is taken."""
+    people = found(person(0, 60), person(40, 90), masks=False)
+    people.boxes[0, 2] = 57.9  # 47.9 of the first one's 48 columns
+    around = [found(One(TOP, 0.6, 10, 0, 58, 30), masks=False), found(One(TOP, 0.9, 41, 0, 57, 10), masks=False)]
+    assert merged(people, found(masks=False), *around) == [(TOP, 0.6, (10, 0, 58, 30), 0)]
+
+
+def test_boxes_decide_where_one_of_the_two_models_has_no_masks() -> None:
+    for masks_of_people in (False, True):
+        people = found(person(10, 60), masks=masks_of_people)
+        whole = found(One(TOP, 0.9, 22, 20, 40, 50), masks=not masks_of_people)
+        around = found(One(TOP, 0.7, 20, 18, 42, 52), masks=not masks_of_people)
+        assert merged(people, whole, around) == [(TOP, 0.7, (20, 18, 42, 52), 0)]
+
+
 def test_people_who_are_not_looked_at_closely_have_what_the_whole_photo_shows() -> None:
     people = found(person(0, 50), person(100, 150))
     whole = found(One(TOP, 0.9, 110, 10, 140, 60), One(TOP, 0.8, 10, 10, 40, 60))

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 from markdown_it import MarkdownIt
 
+from seamline.base.coco import Record
 from seamline.base.processors import processor_kind
 from seamline.benchmark.machine import unknown
 from seamline.report.summary import reports_to_lines
@@ -285,6 +286,63 @@ def test_versions_of_photos_across_splits_are_said_where_there_are_some(workplac
         assert ("Versionsofaphotoacrosssplits,of304reports/split.json" in words) == (versions == 30)
         assert ("near-duplicates in more than one split, and 4 of 30 versions of a photo." in card) == (versions == 30)
         assert ("versions of a photo" in card) == (versions == 30)
+
+
+def test_the_limits_that_are_said_are_those_that_the_model_keeps(workplace: Path) -> None:
+    """An R-CNN's network leaves less than evaluate asks for."""
+    model = read(workplace, "evaluate/model.json")
+    model["reported"] = {"confidence": 0.001, "nms_iou": 0.45, "max_detections": 30}
+    for reported, said in (
+        (
+            None,
+            "at most 100 detections per image, of boxes of one class that overlap by more than IoU 0.7 the better one",
+        ),
+        (
+            model["reported"],
+            "at most 30 detections per image, of boxes of one class that overlap by more than IoU 0.45",
+        ),
+    ):
+        changed = {key: value for key, value in model.items() if key != "reported" or reported}
+        (workplace / "reports" / "evaluate" / "model.json").write_text(json.dumps(changed))
+        text, card = made(workplace)
+        assert said in Page(text).text
+        assert said in card
+
+
+def test_people_first_is_a_section_of_its_own_where_it_was_measured(workplace: Path) -> None:
+    """With the figures of a small model of people on the sample's test split."""
+    text, _ = made(workplace)
+    assert "People first" not in Page(text).text
+    figures = {"mAP50": 0.87, "mAP_small": None, "mAP_medium": 0.628, "mAP_large": 0.878}
+    rows: list[Record] = [
+        {"people": "0", "images": 0, "instances": 0, "without": None, "with": None},
+        {"people": "1", "images": 6, "instances": 8, "without": 0.751, "with": 0.752},
+        {"people": "2", "images": 11, "instances": 18, "without": 0.747, "with": 0.683},
+        {"people": "3 or more", "images": 15, "instances": 28, "without": 0.6, "with": 0.61},
+    ]
+    people: Record = {
+        "model": "person.pt", "split": "test", "kind": "mask", "images": 32, "people": 85, "by_people": rows,
+        "without": {"mAP50_95": 0.657, **figures}, "with": {"mAP50_95": 0.635, **figures},
+        "latency_p50_ms": {"without": 12.34, "with": 45.67},
+        "said": "Looking for people first changes the mask mAP50-95 by -0.022.",
+    }  # fmt: skip
+    (workplace / "reports" / "people.json").write_text(json.dumps(people))
+    text, _ = made(workplace)
+    section = text[text.index('<section id="people">') :].partition("</section>")[0]
+    assert '<a href="#people">' in text
+    words = Page(section).text
+    assert "changes the mask mAP50-95 by -0.022. People were found by person.pt: 85 on 32 images of test" in words
+    assert [" ".join(re.sub("<[^>]*>", " ", row).split()) for row in re.findall("<tr>.*?</tr>", section)] == [
+        "images instances without with",
+        "all 32 54 0.657 0.635",
+        "small instances - -",
+        "medium 0.628 0.628",
+        "large 0.878 0.878",
+        "photos in which 1 person was found 6 8 0.751 0.752",
+        "photos in which 2 people were found 11 18 0.747 0.683",
+        "photos in which 3 or more people were found 15 28 0.600 0.610",
+        "latency, ms 12.3 45.7",
+    ]
 
 
 def test_a_model_that_finds_boxes_only_is_reported_by_its_boxes(workplace: Path) -> None:

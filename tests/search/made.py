@@ -62,9 +62,8 @@ def write_photos(folder: Path, count: int, first: int = 0) -> list[Path]:
     return [write_photo(folder / f"{number:03d}.png", number) for number in range(first, first + count)]
 
 
-MAKERS = Makers(
-    {"name": "stand-in"}, "a" * 64, 8, {"sha256": "b" * 64, "names": NAMES, "confidence": 0.25, "people_first": False}, None
-)  # fmt: skip
+FOUND_WITH = {"sha256": "b" * 64, "names": NAMES, "confidence": 0.25, "people_first": False}
+MAKERS = Makers({"name": "stand-in"}, "a" * 64, 8, FOUND_WITH, None)
 
 
 def entry(
@@ -85,4 +84,5 @@ def write(folder: Path, entries: list[Entry], columns: list[str] | None = None, 
 
 def directions(count: int, dimension: int = 8, seed: int = 0) -> np.ndarray[Any, Any]:
     drawn = np.random.default_rng(seed).normal(size=(count, dimension)).astype(np.float32)
-    return drawn / np.linalg.norm(drawn, axis=1, keepdims=True)
+    made: np.ndarray[Any, Any] = drawn / np.linalg.norm(drawn, axis=1, keepdims=True)
+    return made

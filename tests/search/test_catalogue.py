@@ -1,7 +1,8 @@
-"""A catalogue is searched exactly, whatever its classes and columns are called, and nothing in its folder is written."""
+"""A catalogue is searched exactly, whatever its classes and columns are called; nothing in its folder is written."""
 
 from __future__ import annotations
 
+import itertools
 import os
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -51,7 +52,7 @@ def test_answers_are_the_most_similar_garments(catalogue: Catalogue) -> None:
     for query in directions(10, seed=1):
         [found] = catalogue.search(query, 7, duplicates=None)
         assert [match.id for match in found] == by_hand(catalogue, query, lambda row: True, 7)
-        assert all(one.similarity >= other.similarity for one, other in zip(found, found[1:], strict=False))
+        assert all(one.similarity >= other.similarity for one, other in itertools.pairwise(found))
 
 
 @pytest.mark.parametrize("column", range(len(ODD)))
@@ -182,7 +183,7 @@ def test_another_embedder_is_refused_in_one_sentence(tmp_path: Path) -> None:
 
 
 def test_what_is_not_a_catalogue_is_said(tmp_path: Path) -> None:
-    with pytest.raises(SeamlineError, match="has no catalogue.json"):
+    with pytest.raises(SeamlineError, match=r"has no catalogue\.json"):
         open_catalogue(tmp_path / "nothing")
     folder = tmp_path / "catalogue"
     write(folder, [entry("a.jpg", directions(1))])

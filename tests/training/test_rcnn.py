@@ -134,6 +134,8 @@ def test_a_model_of_boxes_is_evaluated_by_its_boxes_alone(
     (tmp_path / "split" / "groups.json").write_text(json.dumps({str(number): number for number in range(10)}))
     inputs = tmp_path / "best.pt", tmp_path / "split", data[1] / "images"
     run_stage(monkeypatch, evaluate.main, *inputs, tmp_path / "out", "--report", tmp_path / "reports")
+    model = read_json(tmp_path / "reports" / "evaluate" / "model.json")  # evaluate asks for 100 and 0.7
+    assert (model["reported"]["max_detections"], model["reported"]["nms_iou"]) == (10, 0.5)
     metrics = read_json(tmp_path / "reports" / "metrics.json")
     assert {split: list(kinds) for split, kinds in metrics.items()} == {"val": ["box"], "test": ["box"]}
     assert {path.name for path in (tmp_path / "out").iterdir()} == {"val_box.json", "test_box.json"}

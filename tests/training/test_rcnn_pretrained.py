@@ -37,7 +37,7 @@ def no_internet(*_: Any, **__: Any) -> None:
 def test_where_the_weights_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert find_start("none", MASKS, tmp_path) is None
     found = find_start("imagenet", MASKS, tmp_path)
-    assert found == lite0_file()
+    assert found == lite0_file("rcnn.start")
     assert found is not None
     assert found.name == "efficientnet-lite0-57934424.pth"
     (tmp_path / "mine.pt").touch()
@@ -83,8 +83,8 @@ def test_torchvision_names_a_hash_in_every_file() -> None:
 @pytest.mark.parametrize("frozen", [True, False])
 def test_the_packages_weights_come_into_the_layers_of_their_names(frozen: bool) -> None:
     network = build_network(architecture_of(frozen_norm=frozen))
-    start_from(network, lite0_file(), ["a", "b"])
-    own, theirs = network.state_dict(), torch.load(lite0_file(), weights_only=True)
+    start_from(network, lite0_file("rcnn.start"), ["a", "b"])
+    own, theirs = network.state_dict(), torch.load(lite0_file("rcnn.start"), weights_only=True)
     stages = {"0": 0, "1": 1, "2": 2, "3": 2, "4": 3, "5": 3, "6": 4, "7": 1}
     assert len(stages) == 8
     for ours, name in (
@@ -129,15 +129,26 @@ def test_what_does_not_fit_is_one_sentence(tmp_path: Path) -> None:
     other = architecture_of(fpn_channels=32)
     write(weights_to_write(build_network(other), other, ["a", "b"]), tmp_path / "wide.pt")
     torch.save(resnet50(weights=None).state_dict(), tmp_path / "resnet.pth")
-    torch.save(list(torch.load(lite0_file(), weights_only=True).items())[:9], tmp_path / "list.pth")
-    torch.save(dict(list(torch.load(lite0_file(), weights_only=True).items())[:9]), tmp_path / "few.pth")
+    torch.save(list(torch.load(lite0_file("rcnn.start"), weights_only=True).items())[:9], tmp_path / "list.pth")
+    torch.save(dict(list(torch.load(lite0_file("rcnn.start"), weights_only=True).items())[:9]), tmp_path / "few.pth")
+    torch.save(torch.zeros(3), tmp_path / "tensor.pth")
+    torch.save(network, tmp_path / "network.pth")
+    (tmp_path / "text.pth").write_text("hello")
+    (tmp_path / "empty.pth").write_bytes(b"")
     (tmp_path / "cut.pth").write_bytes((tmp_path / "wide.pt").read_bytes()[:999])
     for name, sentence in (
         ("wide.pt", r"wide\.pt: is not of this network: its layer backbone\.fpn\.\S+ is missing there, or has another"),
         ("resnet.pth", r"resnet\.pth: is not of this network: its layer 0\.1\.0\.weight is missing"),
         ("few.pth", r"few\.pth: is not of this network: its layer "),
-        ("list.pth", r"list\.pth: cannot be opened as weights, which are tensors and text"),
-        ("cut.pth", r"cut\.pth: cannot be opened as weights"),
+        ("list.pth", r"list\.pth: has no weights: no tensors by the names of layers\.$"),
+        ("tensor.pth", r"tensor\.pth: has no weights: no tensors by the names of layers\.$"),
+        (
+            "network.pth",
+            r"network\.pth: is opened as tensors and plain data only, and it names torchvision\.\S+$",
+        ),
+        ("cut.pth", r"cut\.pth: is damaged, or was not written by torch\.save \("),
+        ("text.pth", r"text\.pth: is damaged, or was not written by torch\.save \("),
+        ("empty.pth", r"empty\.pth: is damaged, or was not written by torch\.save \(EOFError\)\.$"),
     ):
         with pytest.raises(SeamlineError, match=sentence) as error:
             start_from(network, tmp_path / name, ["a", "b"])

@@ -1,0 +1,60 @@
+"""Garments as the detector found them: matched as pycocotools' IoU says, cut out by what was found, or missed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from pycocotools import mask as coco_mask
+
+from seamline.attributes.detected import box_ious, detected_parts, matched, read_results
+from seamline.attributes.labelled import MISSING, Example
+from tests.conftest import write_dataset
+
+
+def test_ious_are_pycocotools() -> None:
+    rng = np.random.default_rng(0)
+    low = rng.uniform(0, 50, (12, 2))
+    boxes = np.concatenate([low, low + rng.uniform(1, 40, (12, 2))], axis=1)
+    corners = boxes.copy()
+    corners[:, 2:] -= corners[:, :2]
+    expected = coco_mask.iou(corners[:5], corners[5:], [0] * 7)
+    assert box_ious(boxes[:5], boxes[5:]) == pytest.approx(expected)
+
+
+def test_each_garment_and_each_detection_is_matched_once() -> None:
+    boxes = np.array([[0, 0, 10, 10], [1, 0, 11, 10], [50, 50, 60, 60]], float)
+    found = np.array([[0, 0, 10, 10], [51, 50, 61, 60], [100, 0, 110, 10]], float)
+    assert matched(boxes, found) == [(0, 0), (2, 1)]
+    assert matched(boxes, np.zeros((0, 4))) == []
+
+
+def example(name: str, box: tuple[float, float, float, float]) -> Example:
+    return Example(name, Path("unused"), "a.png", "0", box, (0,))
+
+
+def test_what_was_found_is_cut_out_and_the_rest_is_missed(tmp_path: Path) -> None:
+    image = np.random.default_rng(0).integers(0, 256, (80, 80, 3), dtype=np.uint8)
+    cv2.imwrite(str(tmp_path / "a.png"), image)
+    examples = [example("0", (60, 60, 79, 79)), example("1", (10, 10, 30, 40))]
+    mask = np.zeros((80, 80), np.uint8, order="F")
+    mask[12:40, 12:30] = 1
+    rle = coco_mask.encode(mask)
+    record = {
+        "image_id": 4, "bbox": [11, 11, 20, 30], "score": 0.9,
+        "segmentation": {"size": rle["size"], "counts": rle["counts"].decode()},
+    }  # fmt: skip
+    parts, positions = detected_parts(examples, [record], {4: "a.png"}, tmp_path, 0.0, "white")
+    assert positions.tolist() == [MISSING, 0]
+    expected = np.where(mask[11:41, 11:31, None] == 1, image[11:41, 11:31], 255)
+    assert np.array_equal(parts[0], expected)
+
+
+def test_weak_detections_do_not_count(tmp_path: Path) -> None:
+    write_dataset(tmp_path / "in", 1)
+    (tmp_path / "test.json").write_text((tmp_path / "in" / "instances.json").read_text())
+    (tmp_path / "test_box.json").write_text('[{"image_id": 1, "score": 0.2}, {"image_id": 1, "score": 0.25}]')
+    records, names = read_results(tmp_path, tmp_path / "test.json", 0.25)
+    assert [record["score"] for record in records] == [0.25] and names == {1: "001.png"}

@@ -1,0 +1,244 @@
+"""Recall against a literal count: every question, every answer, one loop in another."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from seamline.params.catalogue import Catalogue as Settings
+from seamline.search.catalogue import open_catalogue
+from seamline.search.measuring import measure, sentence, small
+from seamline.search.recall import KS, expected_precision, no_hit
+from seamline.search.truth import box_iou, match, same_value
+from tests.search.made import directions, entry, write
+
+SETTINGS = Settings(
+    source="photos", file_column=None, confidence=None, crop_px=None, item="sku", same=None,
+    questions=None, answers=None, pictures=3, seed=0,
+)  # fmt: skip
+
+
+def made(folder: Path, photos: int = 60, seed: int = 0, sources: bool = False) -> list[dict[str, Any]]:
+    """Photos of 20 items with one or two garments each; garments of one item are alike, but not always the nearest."""
+    drawn = np.random.default_rng(seed)
+    centres = directions(40, seed=seed)
+    entries, known = [], []
+    for number in range(photos):
+        item = int(drawn.integers(0, 20))
+        count = int(drawn.integers(1, 3))
+        vectors = np.stack([centres[2 * item + place] + 0.35 * drawn.normal(size=8) for place in range(count)])
+        vectors = (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float16)
+        classes = ["top", "trousers"][:count]
+        source = ["shop", "user"][int(drawn.integers(0, 2))]
+        whole = (vectors.astype(np.float32).sum(axis=0) + 0.1).astype(np.float16)
+        one = entry(f"{number:02d}.jpg", vectors, classes, [f"sku{item}", source], vector=whole.tobytes())
+        entries.append(one)
+        known += [
+            {"photo": number, "item": (item, name), "vector": row.astype(np.float32), "source": source, "class": name}
+            for name, row in zip(classes, vectors, strict=True)
+        ]
+    write(folder, entries, ["sku", "source"])
+    return known
+
+
+def literally(known: list[dict[str, Any]], asking: Any, answering: Any) -> tuple[int, dict[int, float], float]:
+    """Questions, recall at each k, and mAP."""
+    hits: dict[int, list[bool]] = {k: [] for k in KS}
+    precisions = []
+    for question in known:
+        gallery = [one for one in known if one["photo"] != question["photo"] and answering(one)]
+        right = [one for one in gallery if one["item"] == question["item"]]
+        if not asking(question) or not right:
+            continue
+        order = sorted(gallery, key=lambda one: -float(one["vector"] @ question["vector"]))
+        correct = [one["item"] == question["item"] for one in order]
+        for k in KS:
+            hits[k].append(any(correct[:k]))
+        precisions.append(
+            sum(sum(correct[: place + 1]) / (place + 1) for place, is_right in enumerate(correct) if is_right)
+            / len(right)
+        )
+    return len(precisions), {k: float(np.mean(found)) for k, found in hits.items()}, float(np.mean(precisions))
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_recall_and_map_are_those_of_a_literal_count(tmp_path: Path, seed: int) -> None:
+    known = made(tmp_path / "catalogue", seed=seed)
+    with open_catalogue(tmp_path / "catalogue") as catalogue:
+        report = measure(catalogue, SETTINGS, None, {}).report
+    questions, recall, precision = literally(known, lambda one: True, lambda one: True)
+    assert report["recall"] == "any"
+    assert report["any"]["questions"] == questions
+    for k in KS:
+        assert report["any"][f"recall@{k}"]["value"] == pytest.approx(recall[k], abs=1e-6)
+    assert report["any"]["mAP"]["value"] == pytest.approx(precision, abs=1e-6)
+
+
+def test_users_photos_are_asked_with_and_a_shops_are_the_answers(tmp_path: Path) -> None:
+    known = made(tmp_path / "catalogue")
+    settings = Settings(**{
+        **{name: getattr(SETTINGS, name) for name in SETTINGS.__struct_fields__},
+        "questions": {"source": "user"},
+        "answers": {"source": "shop"},
+    })  # fmt: skip
+    with open_catalogue(tmp_path / "catalogue") as catalogue:
+        report = measure(catalogue, settings, None, {"source": None}).report
+    questions, recall, precision = literally(
+        known, lambda one: one["source"] == "user", lambda one: one["source"] == "shop"
+    )
+    found = report["chosen"]
+    assert (report["recall"], found["questions"]) == ("chosen", questions)
+    assert found["recall@1"]["value"] == pytest.approx(recall[1], abs=1e-6)
+    assert found["mAP"]["value"] == pytest.approx(precision, abs=1e-6)
+    assert small(report)["recall@5"] == pytest.approx(recall[5], abs=1e-6)
+    assert sum(part["questions"] for part in report["any"]["slices"]["source"].values()) == report["any"]["questions"]
+
+
+def test_a_garment_that_was_not_found_fails_as_a_question_and_is_never_right_as_an_answer(tmp_path: Path) -> None:
+    """Three photos of one item; what was annotated in the second was not found."""
+    near = directions(1)[0]
+    entries = [
+        entry("a.jpg", near[None], values=["x"]),
+        entry("b.jpg", -near[None], values=["x"]),
+        entry("c.jpg", near[None], values=["x"]),
+        entry("d.jpg", directions(1, seed=3), values=["y"]),
+    ]
+    entries[1].garments[0].box = (50.0, 50.0, 60.0, 60.0)
+    write(tmp_path / "catalogue", entries, ["sku"])
+    annotations = [(name, "top", {"bbox": [0, 0, 9, 9], "style": 1}) for name in ("a.jpg", "b.jpg", "c.jpg")]
+    annotations.append(("d.jpg", "top", {"bbox": [0, 0, 9, 9], "style": 0}))
+    with open_catalogue(tmp_path / "catalogue") as catalogue:
+        report = measure(catalogue, Settings(**{**as_dict(SETTINGS), "same": "style"}), annotations, {}).report
+    found = report["any"]
+    assert (found["questions"], found["missed"], found["answers"], found["answers_missed"]) == (3, 1, 6, 2)
+    assert found["recall@1"]["value"] == pytest.approx(2 / 3, abs=1e-6)
+    assert found["mAP"]["value"] == pytest.approx((0.5 + 0 + 0.5) / 3, abs=1e-6)
+    assert "1 garment asked with not found" in sentence(report)
+
+
+def as_dict(settings: Settings) -> dict[str, Any]:
+    return {name: getattr(settings, name) for name in settings.__struct_fields__}
+
+
+def test_photos_with_the_same_bytes_are_no_answers(tmp_path: Path) -> None:
+    near = directions(2)
+    entries = [entry(name, near[:1], values=["x"]) for name in ("a.jpg", "copy.jpg")]
+    entries[1].sha256 = entries[0].sha256
+    entries.append(entry("b.jpg", near[1:], values=["x"]))
+    entries += [entry(f"{number}.jpg", directions(1, seed=9 + number), values=["y"]) for number in range(3)]
+    write(tmp_path / "catalogue", entries, ["sku"])
+    with open_catalogue(tmp_path / "catalogue") as catalogue:
+        found = measure(catalogue, SETTINGS, None, {}).report["any"]
+    assert found["answers"] == 1 + 1 + 2 + 3 * 2
+
+
+def test_chance_is_what_random_orders_reach() -> None:
+    drawn = np.random.default_rng(0)
+    for gallery, right in ((12, 3), (5, 1), (30, 7)):
+        orders = [drawn.permutation(gallery) < right for _ in range(20_000)]
+        for k in KS:
+            assert 1 - no_hit(gallery, right, k) == pytest.approx(
+                np.mean([order[:k].any() for order in orders]), abs=0.02
+            )
+        precisions = [
+            [(index + 1) / (place + 1) for index, place in enumerate(np.flatnonzero(order))] for order in orders
+        ]
+        precision = np.mean([np.mean(one) for one in precisions])
+        assert expected_precision(gallery, right) == pytest.approx(precision, abs=0.01)
+    assert no_hit(4, 1, 20) == 0.0
+    assert math.isclose(1 - no_hit(10, 1, 5), 0.5)
+
+
+def test_a_random_embedder_is_as_good_as_chance(tmp_path: Path) -> None:
+    vectors = directions(400, 8)
+    entries = [entry(f"{number}.jpg", one[None], values=[f"sku{number % 100}"]) for number, one in enumerate(vectors)]
+    write(tmp_path / "catalogue", entries, ["sku"])
+    with open_catalogue(tmp_path / "catalogue") as catalogue:
+        found = measure(catalogue, SETTINGS, None, {}).report["any"]
+    for name in ("recall@1", "recall@10", "recall@20"):
+        assert found[name]["value"] == pytest.approx(found[name]["by_chance"], abs=0.06)
+
+
+def test_photos_are_ranked_by_their_best_garment_and_as_a_whole(tmp_path: Path) -> None:
+    known = made(tmp_path / "catalogue", seed=4)
+    with open_catalogue(tmp_path / "catalogue") as catalogue:
+        photos = catalogue.table.photos()
+        found = measure(catalogue, SETTINGS, None, {}).report["any"]["by_photo"]
+    wholes = np.stack([np.frombuffer(vector or b"", np.float16).astype(np.float32) for _, _, _, vector, _ in photos])
+    garments, whole = [], []
+    for question in known:
+        right = {one["photo"] for one in known if one["item"] == question["item"]} - {question["photo"]}
+        if not right:
+            continue
+        others = [number for number in range(len(photos)) if number != question["photo"]]
+        best = {
+            number: max(float(one["vector"] @ question["vector"]) for one in known if one["photo"] == number)
+            for number in others
+        }
+        garments.append(max(others, key=lambda number: best[number]) in right)
+        whole.append(max(others, key=lambda number: float(wholes[number] @ wholes[question["photo"]])) in right)
+    assert found["garments"]["recall@1"]["value"] == pytest.approx(np.mean(garments), abs=1e-6)
+    assert found["whole_photos"]["recall@1"]["value"] == pytest.approx(np.mean(whole), abs=1e-6)
+    difference = found["difference"]["recall@1"]
+    assert difference["value"] == pytest.approx(np.mean(garments) - np.mean(whole), abs=1e-6)
+    assert difference["interval"][0] < difference["value"] < difference["interval"][1]
+
+
+def test_without_truth_it_says_why(tmp_path: Path) -> None:
+    write(tmp_path / "catalogue", [entry("a.jpg", directions(1), values=["x"])], ["sku"])
+    with open_catalogue(tmp_path / "catalogue") as catalogue:
+        alone = measure(catalogue, SETTINGS, None, {})
+        other = measure(catalogue, Settings(**{**as_dict(SETTINGS), "item": "pair_id"}), None, {})
+    assert alone.report == {"recall": None, "reason": "no garment has its item (sku) in another photo."}
+    assert (other.report["recall"], small(other.report), alone.pictures) == (None, {}, {})
+
+
+def test_pictures_have_right_and_wrong_answers(tmp_path: Path) -> None:
+    made(tmp_path / "catalogue")
+    with open_catalogue(tmp_path / "catalogue") as catalogue:
+        pictures = measure(catalogue, SETTINGS, None, {}).pictures
+        again = measure(catalogue, SETTINGS, None, {}).pictures
+    assert sorted(pictures) == ["right.jpg", "wrong.jpg"]
+    assert pictures == again
+    assert all(data[:2] == b"\xff\xd8" for data in pictures.values())
+
+
+def test_annotations_are_matched_to_what_was_found_one_to_one() -> None:
+    from seamline.search.table import Row
+
+    def row(number: int, name: str, box: tuple[float, float, float, float]) -> Row:
+        return Row(number, str(number), "a", number, name, box, 0.9, None, None, 99, 99, None, (), {})
+
+    rows = [row(4, "top", (0, 0, 10, 10)), row(5, "top", (0, 0, 10, 9)), row(6, "trousers", (0, 0, 10, 10))]
+    annotated = [
+        ("top", {"bbox": [0, 0, 10, 9]}),
+        ("top", {"bbox": [0, 0, 10, 10]}),
+        ("trousers", {"bbox": [50, 50, 5, 5]}),
+    ]
+    assert match(annotated, rows) == [5, 4, -1]
+    for one, other in itertools.product([(0, 0, 4, 4), (2, 2, 4, 4), (4, 0, 1, 1)], repeat=2):
+        x, y, width, height = other
+        mask = [np.zeros((9, 9), bool) for _ in range(2)]
+        mask[0][one[1] : one[1] + one[3], one[0] : one[0] + one[2]] = True
+        mask[1][y : y + height, x : x + width] = True
+        expected = (mask[0] & mask[1]).sum() / (mask[0] | mask[1]).sum()
+        assert box_iou(one, (x, y, x + width, y + height)) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(
+    ("record", "same", "expected"),
+    [
+        ({"style": 2}, "style", "2"),
+        ({"style": 0}, "style", None),
+        ({}, "style", None),
+        ({}, None, ""),
+        ({"style": [1]}, "style", None),
+    ],
+)
+def test_what_says_that_annotations_are_one_item(record: Any, same: Any, expected: Any) -> None:
+    assert same_value(record, same) == expected

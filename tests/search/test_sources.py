@@ -1,0 +1,114 @@
+"""Photos and what users know of them, from tables as people save them, folders and datasets."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from seamline.base.errors import SeamlineError
+from seamline.photos.remote import Remote
+from seamline.search.sources import Listing, csv_to_listing, find_listing, joined, words_to_listing
+from tests.conftest import write_dataset
+from tests.search.made import write_photos
+
+
+def listing_of(folder: Path, text: str | bytes, file_column: str | None = None) -> Listing:
+    path = folder / "items.csv"
+    path.write_bytes(text.encode() if isinstance(text, str) else text)
+    return csv_to_listing(path, file_column, Remote())
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    write_photos(tmp_path / "a", 4)
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "file_name,colour\na/000.png,red\na/001.png,\n",
+        "\ufefffile_name,colour\r\na/000.png,red\r\na/001.png,\r\n",
+        "file_name;colour\na/000.png;red\na/001.png;\n",
+        "colour\tPhoto\nred\ta/000.png\n\ta/001.png\n",
+        'colour,path\nred,"a/000.png"\n,a/001.png\n\n',
+        "file_name,colour\na/000.png,red\na/001.png\n",
+    ],
+)
+def test_tables_as_people_save_them(folder: Path, text: str) -> None:
+    found = listing_of(folder, text)
+    assert found.columns == ["colour"]
+    assert [(one.photo.name, one.values, one.reason) for one in found.photos] == [
+        ("a/000.png", ["red"], ""),
+        ("a/001.png", [None], ""),
+    ]
+    assert found.oddities == []
+
+
+def test_columns_called_id_and_photo_are_the_users(folder: Path) -> None:
+    found = listing_of(folder, "id,photo,row,class\n7,x,1,hat\n", "id")
+    assert found.columns == ["photo", "row", "class"]
+    assert found.photos[0].values == ["x", "1", "hat"]
+
+
+def test_a_file_that_is_not_there_is_listed_and_the_others_count(folder: Path) -> None:
+    found = listing_of(folder, "file,x\na/000.png,1\nnothing.png,2\n")
+    assert [(one.photo.name, one.reason) for one in found.photos] == [
+        ("a/000.png", ""),
+        ("nothing.png", "there is no such file."),
+    ]
+
+
+def test_a_photo_that_stands_twice_counts_once_and_is_said(folder: Path) -> None:
+    found = listing_of(folder, "file,x\na/000.png,1\n./a/000.png,1\na/../a/000.png,2\n,3\na/001.png,4\n")
+    assert [one.values for one in found.photos] == [["1"], ["4"]]
+    assert found.oddities == [
+        ("./a/000.png", "stands on line 2 and, with the same values, on line 3; the first counts."),
+        ("a/../a/000.png", "stands on line 2 and, with other values, on line 4; the first counts."),
+        (str(folder / "items.csv") + ", line 5", "names no photo."),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "file_column", "sentence"),
+    [
+        ("", None, "is empty; its first line has to name the columns"),
+        ("a,b\n1,2\n", None, "none of its columns is called file_name, filename, file, photo, image, path or url"),
+        ("file,b\n1,2\n", "name", "has no column 'name'; it has file, b"),
+        ("file,b,b\n1,2,3\n", None, "has two columns called 'b'"),
+        ("file,,b\n1,2,3\n", None, "its column 1 has no name"),
+        ("file,b\na/000.png,2,3\n", None, "items.csv, line 2: has 3 cells, and there are 2 columns"),
+        ("file,b\n", None, "names no photo"),
+        (b"file,b\n\xff\xfe,2\n", None, "is not UTF-8"),
+        ("file," + ",".join(map(str, range(501))) + "\n", None, "has 501 columns; at most 500"),
+    ],
+)
+def test_what_is_not_such_a_table_is_said(folder: Path, text: Any, file_column: Any, sentence: str) -> None:
+    with pytest.raises(SeamlineError) as caught:
+        listing_of(folder, text, file_column)
+    assert sentence in str(caught.value)
+
+
+def test_a_dataset_has_its_photos_fields_and_splits(tmp_path: Path) -> None:
+    folder = write_dataset(tmp_path / "raw", 3)
+    found = find_listing(str(folder), None, {"2.jpg": "val"}, Remote())
+    names = [one.photo.name for one in found.photos]
+    assert len(names) == 3
+    assert "file_name" not in found.columns and "width" not in found.columns
+    for one in found.photos:
+        assert one.split == ("val" if one.photo.name == "2.jpg" else None)
+
+
+def test_names_are_relative_to_the_folder_that_was_named(folder: Path) -> None:
+    found = find_listing(str(folder), None, {}, Remote())
+    assert [one.photo.name for one in found.photos] == [f"a/00{number}.png" for number in range(4)]
+
+
+def test_tables_and_folders_are_joined_by_photo(folder: Path) -> None:
+    first = listing_of(folder, "file,colour,size\na/000.png,red,M\na/001.png,blue,L\n")
+    second = listing_of(folder, "file,size\na/001.png,XL\na/002.png,S\n")
+    both = joined([words_to_listing([str(folder / "a")], Remote()), first, second])
+    assert both.columns == ["colour", "size"]
+    assert [one.values for one in both.photos] == [["red", "M"], ["blue", "XL"], [None, "S"], [None, None]]
