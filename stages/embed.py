@@ -21,7 +21,6 @@ from seamline.evaluation.average_precision import read_ground_truth
 from seamline.export.drops import Gate, gate_to_record, read_gate
 from seamline.export.embedder import (
     RUNGS,
-    Towers,
     check_vectors,
     quantise_embedder,
     squares_of,
@@ -31,6 +30,7 @@ from seamline.export.embedder import (
 )
 from seamline.export.openvino import add_metadata
 from seamline.export.recall_gate import lost_to_record, measure_lost, outcome_to_sentence
+from seamline.export.towers import Towers
 from seamline.images.cutouts import squares_to_tensor
 from seamline.inference.embedder import Embedder
 from seamline.inference.threads import limit_other_threads

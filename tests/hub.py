@@ -36,14 +36,16 @@ def serving(repositories: dict[str, Path], tags: tuple[str, ...] = ("license:mit
             path = unquote(urlsplit(self.path).path)
             asked.append(path)
             for name, folder in repositories.items():
-                if path.startswith(f"/api/models/{name}/revision/"):
-                    if path.rpartition("/")[2] in ("main", COMMIT):
-                        files = [{"rfilename": file.name} for file in sorted(folder.iterdir())]
-                        about = {"_id": "1", "id": name, "sha": COMMIT, "siblings": files, "tags": list(tags)}
-                        return self.answer(json.dumps(about).encode(), "application/json")
+                if path in (f"/api/models/{name}/revision/{one}" for one in ("main", COMMIT)):
+                    files = [{"rfilename": file.name} for file in sorted(folder.iterdir())]
+                    about = {"_id": "1", "id": name, "sha": COMMIT, "siblings": files, "tags": list(tags)}
+                    self.answer(json.dumps(about).encode(), "application/json")
+                    return
                 prefix = f"/{name}/resolve/{COMMIT}/"
-                if path.startswith(prefix) and (folder / path.removeprefix(prefix)).is_file():
-                    return self.answer((folder / path.removeprefix(prefix)).read_bytes(), "application/octet-stream")
+                file = folder / path.removeprefix(prefix)
+                if path.startswith(prefix) and file.is_file():
+                    self.answer(file.read_bytes(), "application/octet-stream")
+                    return
             self.send_response(404)
             self.send_header("X-Error-Code", "RepoNotFound")
             self.send_header("Content-Length", "0")

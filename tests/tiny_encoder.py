@@ -6,16 +6,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from msgspec import structs
 
 IMGSZ, DIMENSION = 24, 6
 WORDS, LENGTH = 11, 5
 
 
-def image_model(seed: int = 0, imgsz: int = IMGSZ, **metadata: str) -> Any:
-    """A convolution, the mean of what it finds, and a layer: (n, 3, imgsz, imgsz) -> (n, DIMENSION)."""
+def image_model(**metadata: str) -> Any:
+    """A convolution, the mean of what it finds, and a layer: (n, 3, IMGSZ, IMGSZ) -> (n, DIMENSION)."""
     from onnx import TensorProto, helper, numpy_helper
 
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(0)
     weights = {
         "kernel": rng.standard_normal((8, 3, 3, 3)) / 5,
         "bias": rng.standard_normal(8) / 5,
@@ -28,15 +29,15 @@ def image_model(seed: int = 0, imgsz: int = IMGSZ, **metadata: str) -> Any:
         helper.make_node("Flatten", ["mean"], ["flat"], name="flat"),
         helper.make_node("MatMul", ["flat", "layer"], ["embedding"], name="layer"),
     ]
-    shape, made = [1, 3, imgsz, imgsz], [1, DIMENSION]
+    shape, made = [1, 3, IMGSZ, IMGSZ], [1, DIMENSION]
     return model_of(nodes, weights, ("images", TensorProto.FLOAT, shape), made, numpy_helper, metadata)
 
 
-def text_model(seed: int = 0, **metadata: str) -> Any:
+def text_model(**metadata: str) -> Any:
     """The mean of words' vectors: (n, LENGTH) of int64 -> (n, DIMENSION)."""
     from onnx import TensorProto, helper, numpy_helper
 
-    weights = {"words": np.random.default_rng(seed).standard_normal((WORDS, DIMENSION))}
+    weights = {"words": np.random.default_rng(0).standard_normal((WORDS, DIMENSION))}
     nodes = [
         helper.make_node("Gather", ["words", "tokens"], ["vectors"], name="words"),
         helper.make_node("ReduceMean", ["vectors"], ["embedding"], name="mean", axes=[1], keepdims=0),
@@ -69,6 +70,25 @@ def model_of(
     helper.set_model_props(model, metadata)
     checker.check_model(model, full_check=True)
     return model
+
+
+def embedder_facts(**changes: Any) -> Any:
+    from seamline.models.embedder_facts import EmbedderFacts
+
+    facts = EmbedderFacts(
+        name="tiny", revision="1", weights_sha256="0" * 64, licence="MIT", dimension=DIMENSION, imgsz=IMGSZ,
+        squaring="squash", interpolation="bicubic", mean=(0.5, 0.4, 0.3), std=(0.2, 0.3, 0.4), margin=0.1,
+        background="white",
+    )  # fmt: skip
+    return structs.replace(facts, **changes)
+
+
+def save_embedder(folder: Path, **changes: Any) -> tuple[Path, Path]:
+    """A tiny embedder as an ONNX file and an OpenVINO folder."""
+    from seamline.models.embedder_facts import facts_to_metadata
+
+    file, xml = save_encoder(image_model(**facts_to_metadata(embedder_facts(**changes))), folder)
+    return file, xml.parent
 
 
 def save_encoder(model: Any, folder: Path, name: str = "model") -> tuple[Path, Path]:
