@@ -3,18 +3,47 @@ torch."""
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
 from seamline.models.attribute_facts import AttributeFacts, attribute_facts_to_metadata
 from seamline.models.embedder_facts import EmbedderFacts, facts_to_metadata
+from seamline.verbs.catalogue import main as keep
 from tests.tiny_encoder import DIMENSION, IMGSZ, image_model, model_of, save_encoder
 
 ATTRIBUTES = {"colour": ["red", "blue"], "tone": ["dark", "bright"]}
 NAMES = {"file": "filename", "columns": {"colour": "colour_code", "tone": "=tone"}}
 CODES = {"colour": {"red": "0", "blue": "1"}, "tone": {"dark": "10", "bright": "11"}}
 SURE = 0.7  # of the tone
+
+
+class Models(NamedTuple):
+    """All that a service may have, and the photos that are in its catalogue."""
+
+    detector: Path
+    attributes: Path
+    embed: Path
+    catalogue: Path
+    photos: list[Path]
+
+    def options(self) -> list[str]:
+        """Of seamline serve."""
+        paths = {"--attributes": self.attributes, "--embed": self.embed, "--catalogue": self.catalogue}
+        return [word for name, path in paths.items() for word in (name, str(path))]
+
+
+def make_models(folder: Path, detector: Path, photos: list[Path]) -> Models:
+    """In an empty folder; every second photo is of brand a, the others of b."""
+    embed, attributes = make_embedder(folder / "embedder"), make_classifier(folder / "attributes", 1.0)
+    lines = ["file_name,brand", *(f"{path},{'ab'[number % 2]}" for number, path in enumerate(photos))]
+    (folder / "photos.csv").write_text("\n".join(lines))
+    words = ["--model", detector, "--embedder", embed, "--csv", folder / "photos.csv", "--attributes", attributes]
+    with contextlib.chdir(folder):  # the project's params.yaml is not for tests
+        keep([*map(str, ["add", folder / "catalogue", *words])])
+    return Models(detector, attributes, embed, folder / "catalogue", photos)
 
 
 def make_classifier(folder: Path, steepness: float = 12.0) -> Path:

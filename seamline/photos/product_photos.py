@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from seamline.base.errors import SeamlineError
 from seamline.base.escaping import to_spreadsheet
 from seamline.base.files import whole_file
 from seamline.images.budget import PixelBudget
@@ -107,31 +108,42 @@ def photos_and_archives(named: Iterable[Word], out: Path, remote: Remote) -> Ite
     photos = PhotoList()
     try:
         for number, word in enumerate(named):
-            found = PhotoList()
             if is_archive(Path(word.text)):
-                found.passed_over = photos.passed_over
-                for photo in photos_in_archive(Path(word.text), scratch / str(number), found):
+                for photo in photos_in_archive(Path(word.text), scratch / str(number), photos):
                     photos.add(photo)
-                continue
-            for photo in find_photos([word], out, remote):
-                photos.add(photo)
+            else:
+                found = find_photos([word], out, remote)
+                photos.passed_over += found.passed_over
+                for photo in found:
+                    photos.add(photo)
         yield photos
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
 
 
 def photos_in_archive(archive: Path, scratch: Path, counted: PhotoList) -> Iterator[Photo]:
-    """By names that begin with the archive's, and the same however often it is unpacked."""
+    """By names that begin with the archive's, and the same however often it is unpacked.
+
+    Args:
+        counted: counts what looks like a photo and cannot be read.
+
+    Raises:
+        SeamlineError: when there is no photo in it, or it cannot be unpacked.
+    """
     scratch.mkdir(parents=True)
     folder = unpacked(archive, scratch)
     status = archive.stat()
+    anything = False
     for photo in photos_below(folder, [], counted):
+        anything = True
         inside = Path(photo.place).relative_to(folder)
         yield photo._replace(
             name=f"{shown_path(archive)}/{shown_path(inside)}",
             stamp=f"{status.st_size}-{status.st_mtime_ns}",
             key=key_of(f"{os.path.realpath(archive)}/{inside}"),
         )
+    if not anything:
+        raise SeamlineError(f"{shown_path(archive)}: there is no image in it.")
 
 
 def write_tables(out: Path, journal: Journal, photos: PhotoList, positions: array[int], form: TableForm) -> Summary:

@@ -70,8 +70,7 @@ def main(arguments: Sequence[str]) -> None:
         photos_and_archives(words(args.photos, args.list), args.out, remote) as photos,
     ):
         summary, seconds, before = describe(args, photos, whole, remote)
-        count = len(photos)
-    report(args, count, summary, seconds, before)
+    report(args, photos, summary, seconds, before)
 
 
 def describe(
@@ -104,16 +103,20 @@ def describe(
     return summary, seconds, before
 
 
-def report(args: argparse.Namespace, count: int, summary: "Summary", seconds: float, before: int) -> None:
+def report(args: argparse.Namespace, photos: "PhotoList", summary: "Summary", seconds: float, before: int) -> None:
     """Print what was said and where it is; exit with 1 if files could not be used."""
+    from seamline.base.errors import counted
     from seamline.photos.finding import shown_path
+    from seamline.photos.suffixes import passed_over_text
 
-    rate = f" ({(count - before) / seconds:.1f} photos/s)" if seconds else ""
+    rate = f" ({(len(photos) - before) / seconds:.1f} photos/s)" if seconds else ""
     earlier = f", {before} of them before" if before else ""
-    print(f"{summary.images} photos described in {seconds:.1f} s{rate}{earlier}")
-    print(f"{summary.instances} values named; see {shown_path(args.out)}: Output.csv, confidences.csv")
+    print(f"{counted(summary.images, 'photo')} described in {seconds:.1f} s{rate}{earlier}")
+    print(f"{counted(summary.instances, 'value')} named; see {shown_path(args.out)}: Output.csv, confidences.csv")
+    if photos.passed_over:
+        print(passed_over_text(photos.passed_over))
     if summary.failed:
-        print(f"{summary.failed} of {count} files cannot be used ({args.out / 'errors.csv'}):", file=sys.stderr)
+        print(f"{summary.failed} of {len(photos)} files cannot be used ({args.out / 'errors.csv'}):", file=sys.stderr)
         for name, reason in summary.failures:
             print(to_terminal(f"{name}: {reason}"), file=sys.stderr)
         if summary.failed > len(summary.failures):

@@ -83,12 +83,16 @@ def test_the_likeliest_value_is_named_where_that_is_asked_for(model: Path, photo
     assert [row[1] for row in rows] == [row[1] for row in expected_rows()]
 
 
-def test_a_zip_is_read_as_its_folder_and_leaves_nothing(model: Path, photos: Path, tmp_path: Path) -> None:
+def test_a_zip_is_read_as_its_folder_and_leaves_nothing(
+    model: Path, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     archive = tmp_path / "shop.zip"
     with zipfile.ZipFile(archive, "w") as packed:
+        packed.writestr("film.mov", "not read")
         for name in PHOTOS:
             packed.write(photos / name, name)
     describe(model, archive, "--out", tmp_path / "out")
+    assert "1 file was passed over: 1 .mov" in capsys.readouterr().out
     assert table(tmp_path / "out" / "Output.csv")[1:] == expected_rows()
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["Output.csv", "confidences.csv", "errors.csv"]
 
@@ -141,6 +145,10 @@ def test_what_is_not_a_model_of_attributes_or_names_nothing(model: Path, photos:
         describe(model, tmp_path / "none", "--out", tmp_path / "out")
     with pytest.raises(SystemExit):
         main(["--model", str(model)])
+    with zipfile.ZipFile(tmp_path / "empty.zip", "w") as packed:
+        packed.writestr("notes.txt", "no photo")
+    with pytest.raises(SeamlineError, match=r"empty.zip: there is no image in it"):
+        describe(model, tmp_path / "empty.zip", "--out", tmp_path / "out")
     (tmp_path / "bad.zip").write_bytes(b"PK")
     with pytest.raises(SeamlineError, match=r"bad.zip: is not a readable archive"):
         describe(model, tmp_path / "bad.zip", "--out", tmp_path / "out")

@@ -13,6 +13,7 @@ from schemathesis import GenerationMode
 from schemathesis.checks import CHECKS
 from schemathesis.config import SchemathesisConfig
 
+from tests.describers import make_models
 from tests.service.served import Served, photo_request, read_reply, request, served
 
 # A photo and the name of a class can be described no further than as text, so what is as described may be refused.
@@ -71,6 +72,18 @@ def test_requests_made_from_it_are_answered_as_it_says(service: Served, untraine
     assert {status for _, status in seen} >= {200, 422}
     assert service.ask(photo_request(untrained.images()[0].read_bytes())).status == 200
     assert service.log.read_text() == ""
+
+
+def test_so_are_those_for_a_service_with_all_that_it_may_have(
+    untrained: Any, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    folder = tmp_path_factory.mktemp("models")
+    models = make_models(folder, untrained.models()["openvino"], untrained.images()[:3])
+    with served(models.detector, folder, *models.options()) as service:
+        seen = asked(service, 40)
+        assert {label for label, status in seen if status == 200} >= {"POST /v1/search", "GET /v1/about"}
+        assert service.ask(photo_request(models.photos[0].read_bytes(), "/v1/search")).status == 200
+        assert service.log.read_text() == ""
 
 
 @pytest.mark.thorough

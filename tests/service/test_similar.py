@@ -12,7 +12,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import httpx
 import msgspec
@@ -31,7 +31,7 @@ from seamline.verbs.catalogue import main as keep
 from seamline.verbs.predict import main as predict
 from seamline.verbs.serve import main as serve
 from tests.conftest import PROJECT
-from tests.describers import ATTRIBUTES, make_classifier, make_embedder
+from tests.describers import ATTRIBUTES, Models, make_embedder, make_models
 from tests.service.running import running
 from tests.tiny_encoder import DIMENSION
 from tests.untrained import NAMES, WITHOUT_TORCH, Untrained
@@ -39,25 +39,9 @@ from tests.untrained import NAMES, WITHOUT_TORCH, Untrained
 CONFIDENCE = 0.1
 
 
-class Models(NamedTuple):
-    detector: Path
-    attributes: Path
-    embed: Path
-    catalogue: Path
-    photos: list[Path]
-
-
 @pytest.fixture(scope="module")
 def models(untrained: Untrained, tmp_path_factory: pytest.TempPathFactory) -> Models:
-    folder = tmp_path_factory.mktemp("models")
-    detector, photos = untrained.models()["openvino"], untrained.images()
-    embed, attributes = make_embedder(folder / "embedder"), make_classifier(folder / "attributes", 1.0)
-    lines = ["file_name,brand", *(f"{path},{'ab'[number % 2]}" for number, path in enumerate(photos[:6]))]
-    (folder / "photos.csv").write_text("\n".join(lines))
-    words = ["--model", detector, "--embedder", embed, "--csv", folder / "photos.csv", "--attributes", attributes]
-    with contextlib.chdir(folder):  # the project's params.yaml is not for tests
-        keep([*map(str, ["add", folder / "catalogue", *words])])
-    return Models(detector, attributes, embed, folder / "catalogue", photos)
+    return make_models(tmp_path_factory.mktemp("models"), untrained.models()["openvino"], untrained.images()[:6])
 
 
 @pytest.fixture(scope="module")
