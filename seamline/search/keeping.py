@@ -176,9 +176,9 @@ def check_makers(facts: CatalogueFacts, makers: Makers, folder: Path) -> None:
             )
     before, now = (one.get("attributes") for one in (facts.detector, makers.detector))
     if before != now:
+        theirs = "attributes of another model" if before else "no attributes"
         raise SeamlineError(
-            f"{folder}: its garments have {'attributes of another model' if before else 'no attributes'}; use --attributes "
-            "as when it was made, or make another catalogue."
+            f"{folder}: its garments have {theirs}; use --attributes as when it was made, or make another catalogue."
         )
 
 

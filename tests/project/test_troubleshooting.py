@@ -1255,13 +1255,6 @@ def a_detector_in_place_of_attributes(bench: Bench) -> Said:
     return bench.predict(model, "photo.jpg", "--attributes", model)
 
 
-@produces("...: is a detector, which finds garments; an embedder is asked for here.")
-def a_detector_in_place_of_an_embedder(bench: Bench) -> Said:
-    (bench.folder / "photo.jpg").touch()
-    model = model_of_nothing(bench.folder / "model.onnx")
-    return bench.predict(model, "photo.jpg", "--embed", model)
-
-
 @produces("...: has no catalogue.json, so it is not a catalogue; seamline catalogue add makes one.")
 def a_folder_without_a_catalogue(bench: Bench) -> Said:
     return bench.verb("catalogue", "show", ".")
