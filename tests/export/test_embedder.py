@@ -64,6 +64,7 @@ def test_vectors_are_those_of_timms_network(towers: Towers, tmp_path: Path) -> N
         check_vectors("onnx", Embedder(tmp_path / "onnx", 1), other, [tensor[:1]])
 
 
+@pytest.mark.slow
 def test_the_stage_makes_every_format_and_says_what_it_measured(project: Project) -> None:
     root = project.root
     data = write_dataset(root / "data", 12)
