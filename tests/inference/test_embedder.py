@@ -140,7 +140,8 @@ def test_a_photo_may_be_grey_deep_cmyk_or_turned(models: tuple[Path, Path], tmp_
     np.testing.assert_allclose(embedder.embed(tmp_path / "deep.png", garments(3)), expected, atol=0.02)
     assert embedder.embed(tmp_path / "cmyk.jpg", garments(3)).shape == (3, DIMENSION)
     assert embedder.embed((tmp_path / "cmyk.jpg").read_bytes(), garments(3)).shape == (3, DIMENSION)
-    exif: Any = Pillow.new("RGB", (1, 1)).getexif()
+    header: Any = Pillow.new("RGB", (1, 1))
+    exif = header.getexif()
     exif[0x0112] = 6
     Pillow.fromarray(photo()[:, :, ::-1]).save(tmp_path / "turned.png", exif=exif)
     turned = np.ascontiguousarray(np.rot90(photo(), -1))
