@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -168,7 +169,11 @@ def test_what_cannot_be_is_one_sentence(models: tuple[Path, Path], untrained: Un
     with pytest.raises(SeamlineError, match=r"says that it takes 25 px a side, and takes \(3, 24, 24\)"):
         Embedder(wrong)
     embedder.close()
-    for ask in (lambda: embedder.embed_photo(photo()), lambda: embedder.embed(photo(), garments(1))):
+    asks: list[Callable[[], Any]] = [
+        lambda: embedder.embed_photo(photo()),
+        lambda: embedder.embed(photo(), garments(1)),
+    ]
+    for ask in asks:
         with pytest.raises(SeamlineError, match="the embedder is closed; open the model again"):
             ask()
 
