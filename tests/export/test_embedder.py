@@ -42,7 +42,7 @@ def test_the_weights_are_what_they_are_said_to_be(towers: Towers) -> None:
 def test_vectors_are_those_of_timms_network(towers: Towers, tmp_path: Path) -> None:
     import timm
 
-    network = timm.create_model("tf_efficientnet_lite0", pretrained=False).eval()
+    network: Any = timm.create_model("tf_efficientnet_lite0", pretrained=False).eval()
     found = torch.load(lite0_file("embed.model"), map_location="cpu", weights_only=True)
     own = network.state_dict()
     network.load_state_dict(dict(zip(own, found.values(), strict=True)))
@@ -65,12 +65,13 @@ def test_vectors_are_those_of_timms_network(towers: Towers, tmp_path: Path) -> N
         check_vectors("onnx", Embedder(tmp_path / "onnx", 1), other, [tensor[:1]])
 
 
+@pytest.mark.slow
 def test_the_stage_makes_every_format_and_says_what_it_measured(project: Project) -> None:
     root = project.root
     data = write_dataset(root / "data", 12)
     coco = json.loads((data / "instances.json").read_text())
     (root / "split").mkdir()
-    groups: dict[str, Any] = {}
+    groups: dict[str, int] = {}
     for name, chosen in (("train", range(1, 7)), ("val", range(7, 13))):
         images = [image for image in coco["images"] if image["id"] in chosen]
         own = [one for one in coco["annotations"] if one["image_id"] in chosen]

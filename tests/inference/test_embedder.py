@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -140,7 +141,8 @@ def test_a_photo_may_be_grey_deep_cmyk_or_turned(models: tuple[Path, Path], tmp_
     np.testing.assert_allclose(embedder.embed(tmp_path / "deep.png", garments(3)), expected, atol=0.02)
     assert embedder.embed(tmp_path / "cmyk.jpg", garments(3)).shape == (3, DIMENSION)
     assert embedder.embed((tmp_path / "cmyk.jpg").read_bytes(), garments(3)).shape == (3, DIMENSION)
-    exif: Any = Pillow.new("RGB", (1, 1)).getexif()
+    header: Any = Pillow.new("RGB", (1, 1))
+    exif = header.getexif()
     exif[0x0112] = 6
     Pillow.fromarray(photo()[:, :, ::-1]).save(tmp_path / "turned.png", exif=exif)
     turned = np.ascontiguousarray(np.rot90(photo(), -1))
@@ -167,10 +169,13 @@ def test_what_cannot_be_is_one_sentence(models: tuple[Path, Path], untrained: Un
     with pytest.raises(SeamlineError, match=r"says that it takes 25 px a side, and takes \(3, 24, 24\)"):
         Embedder(wrong)
     embedder.close()
-    with pytest.raises(SeamlineError, match="the embedder is closed; open the model again"):
-        embedder.embed_photo(photo())
-    with pytest.raises(SeamlineError, match="the embedder is closed; open the model again"):
-        embedder.embed(photo(), garments(1))
+    asks: list[Callable[[], Any]] = [
+        lambda: embedder.embed_photo(photo()),
+        lambda: embedder.embed(photo(), garments(1)),
+    ]
+    for ask in asks:
+        with pytest.raises(SeamlineError, match="the embedder is closed; open the model again"):
+            ask()
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="forks")
