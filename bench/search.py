@@ -5,7 +5,7 @@ neighbours to find. Ids have to be those of FAISS, ties aside. Latencies are med
 turns. The graph is built in a process of its own, by one thread, whose time and memory are stated; it is kept in
 .seamline/bench/search, since a million take half an hour.
 
-Example: python -m bench.search                                # 10,000 and 100,000 vectors, some five minutes on 2 cores
+Example: python -m bench.search                  # 10,000 and 100,000 vectors, some five minutes on 2 cores
          python -m bench.search --sizes 1000000 --graph-sizes 1000000
 """
 

@@ -18,6 +18,7 @@ from seamline.base.process import run
 from seamline.base.splits import MEASURED_SPLITS
 from seamline.inference.threads import limit_other_threads
 from seamline.params.classify import Classify
+from seamline.params.evaluate import Evaluate
 from seamline.params.export import Export
 from seamline.params.loading.loader import Params, load_params
 
@@ -64,7 +65,7 @@ def make(labelled: Labelled, args: argparse.Namespace, report: Path, params: Par
     for name in MEASURED_SPLITS:
         groups, own = groups_of(labelled.splits[name]), (logits[name], labels[name])
         metrics[name] = evaluate_attributes(
-            *own, groups, labels["train"], labelled.attributes, calibration, settings.seed
+            *own, groups, labels["train"], labelled.attributes, calibration, params[Evaluate].seed
         )
     with whole_folder(args.out) as out:
         facts = calibrated(facts, calibration)

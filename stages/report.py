@@ -95,11 +95,7 @@ def main() -> None:
         "charts": charts(reports, kind),
         "formats_picture": picture_to_data(args.reports / "formats.jpg"),
         "confusion": confusion_table(reports["confusion"], list(reports["per_class"]["test"][kind])),
-        "similar_pictures": [
-            (title, picture_to_data(path))
-            for name, title in SIMILAR.items()
-            if (path := args.reports / "catalogue" / f"{name}.jpg").exists()
-        ],
+        "similar_pictures": similar_pictures(args.reports / "catalogue"),
         "contact_sheet": picture_to_data(args.reports / "data" / "contact_sheet.png", SHEET_PX),
         "attribute_pictures": attribute_pictures(reports["attributes"], args.reports / "attributes" / "data"),
         "data_charts": [
@@ -111,6 +107,14 @@ def main() -> None:
     page = render("report.html", **values, pictures=pictures, pictures_left_out=left_out)
     write_text(args.reports / "index.html", page)
     print(f"{args.reports / 'index.html'}: {len(page.encode()) / 1e6:.1f} MB")
+
+
+def similar_pictures(folder: Path) -> list[tuple[str, str]]:
+    """Questions with their answers, where there is a catalogue: titles and pictures."""
+    from seamline.report.page import picture_to_data
+
+    paths = [(title, folder / f"{name}.jpg") for name, title in SIMILAR.items()]
+    return [(title, picture_to_data(path)) for title, path in paths if path.exists()]
 
 
 def overlays(reports: Record, folder: Path, room: int) -> tuple[dict[str, list[Record]], int]:

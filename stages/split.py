@@ -29,7 +29,8 @@ from seamline.dataset.splits import FEWEST_GROUPS, check_measurable, official_sp
 from seamline.dataset.stratification import stratified
 from seamline.dataset.versions import version_pairs
 from seamline.params.loading.loader import load_params
-from seamline.params.split import Ratios, Split
+from seamline.params.loading.types import Ratios
+from seamline.params.split import Split
 
 Ints = npt.NDArray[np.int64]
 

@@ -12,11 +12,11 @@ IMGSZ, DIMENSION = 24, 6
 WORDS, LENGTH = 11, 5
 
 
-def image_model(**metadata: str) -> Any:
-    """A convolution, the mean of what it finds, and a layer: (n, 3, IMGSZ, IMGSZ) -> (n, DIMENSION)."""
+def image_model(seed: int = 0, imgsz: int = IMGSZ, **metadata: str) -> Any:
+    """A convolution, the mean of what it finds, and a layer: (n, 3, imgsz, imgsz) -> (n, DIMENSION)."""
     from onnx import TensorProto, helper, numpy_helper
 
-    rng = np.random.default_rng(0)
+    rng = np.random.default_rng(seed)
     weights = {
         "kernel": rng.standard_normal((8, 3, 3, 3)) / 5,
         "bias": rng.standard_normal(8) / 5,
@@ -29,7 +29,7 @@ def image_model(**metadata: str) -> Any:
         helper.make_node("Flatten", ["mean"], ["flat"], name="flat"),
         helper.make_node("MatMul", ["flat", "layer"], ["embedding"], name="layer"),
     ]
-    shape, made = [1, 3, IMGSZ, IMGSZ], [1, DIMENSION]
+    shape, made = [1, 3, imgsz, imgsz], [1, DIMENSION]
     return model_of(nodes, weights, ("images", TensorProto.FLOAT, shape), made, numpy_helper, metadata)
 
 
@@ -87,7 +87,7 @@ def save_embedder(folder: Path, **changes: Any) -> tuple[Path, Path]:
     """A tiny embedder as an ONNX file and an OpenVINO folder."""
     from seamline.models.embedder_facts import facts_to_metadata
 
-    file, xml = save_encoder(image_model(**facts_to_metadata(embedder_facts(**changes))), folder)
+    file, xml = save_encoder(image_model(0, IMGSZ, **facts_to_metadata(embedder_facts(**changes))), folder)
     return file, xml.parent
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from collections import Counter
 from pathlib import Path
 from typing import NamedTuple
@@ -15,6 +16,7 @@ DELIMITERS = (",", ";", "\t", "|")
 SAMPLE_ROWS = 50  # that show which delimiter it is
 WORKBOOKS = {b"PK\x03\x04": "an Excel workbook or another zip", b"\xd0\xcf\x11\xe0": "an old Excel workbook"}
 SHOWN_CHARACTERS = 80
+NOT_IN_TEXT = re.compile(r"[\x00-\x08\x0e-\x1a\x7f]")  # but for tabs, ends of lines and escapes
 
 
 class Row(NamedTuple):
@@ -79,7 +81,7 @@ def data_to_text(data: bytes, name: str) -> tuple[str, list[str]]:
         if note:
             raise SeamlineError(f"{name}: is not text; it has to be a CSV in UTF-8 or UTF-16.") from None
         text, note = data.decode("cp1252", "replace"), "is not in UTF-8, and was read as Windows-1252"
-    if "\0" in text:
+    if NOT_IN_TEXT.search(text):
         raise SeamlineError(f"{name}: is not text; it has to be a CSV in UTF-8 or UTF-16.")
     return text, [note] if note else []
 
@@ -92,22 +94,22 @@ def text_to_table(text: str, name: str, notes: list[str]) -> Table:
     found = records_of(text, delimiter_of(text), name)
     header_at = next(at for at, row in enumerate(found) if not is_blank(row))
     header = [cell.strip() for cell in found[header_at].cells]
-    while header and not header[-1]:  # columns that a spreadsheet has coloured and nobody named
-        header.pop()
+    # Columns without a name at the end, which spreadsheets leave, may be missing in a row.
+    named = max((at + 1 for at, name in enumerate(header) if name), default=0)
     rows = []
     for row in found[header_at + 1 :]:
         if is_blank(row):
             continue
         cells = [cell.strip() for cell in row.cells]
-        if len(cells) < len(header) or any(cells[len(header) :]):
+        if len(cells) < named or any(cells[len(header) :]):
             raise SeamlineError(
                 f"{name}: row {row.number} ({shown(cells[0])}) has {len(cells)} cells, and the header {len(header)}; a "
                 "cell with the delimiter in it has to stand in quotes."
             )
-        rows.append(Row(row.number, cells[: len(header)]))
+        rows.append(Row(row.number, cells[:named]))
     if not rows:
         raise SeamlineError(f"{name}: has a header ({some(header)}) and no rows.")
-    return Table(name, header, rows, notes)
+    return Table(name, header[:named], rows, notes)
 
 
 def delimiter_of(text: str) -> str:

@@ -140,7 +140,12 @@ def file_column_of(table: Table, name: str | None, photos: Sequence[str]) -> int
         for at in range(len(table.header))
     ]
     if max(hits):
-        return hits.index(max(hits))
+        best = hits.index(max(hits))
+        if table.header[best].rpartition("/")[2] in {photo.rpartition("/")[2] for photo in photos}:
+            raise SeamlineError(
+                f"{table.name}: its first row names the photo {shown(table.header[best])}; it has to name the columns."
+            )
+        return best
     for usual in FILE_COLUMNS:
         found = table.column(usual)
         if found is not None:

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from seamline.export.gates import DETECTED_SCORE
-from seamline.export.metadata import write_f32_onnx
+from seamline.export.onnx_files import write_f32_onnx
 from seamline.models.arrays import Floats, Outputs
 from seamline.models.model_facts import ModelFacts
 from seamline.models.rcnn import load_module

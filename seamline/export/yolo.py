@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from seamline.export.gates import DETECTED_SCORE
-from seamline.export.metadata import write_f32_onnx
+from seamline.export.onnx_files import write_f32_onnx
 from seamline.models.arrays import Outputs
 from seamline.models.model_facts import ModelFacts
 from seamline.models.weights import opened_as_data

@@ -13,7 +13,8 @@ import msgspec
 from seamline.base.errors import SeamlineError
 from seamline.base.escaping import has_control_character
 from seamline.images.cutouts import Background, Interpolation, Squaring
-from seamline.models.model_facts import EMBEDDER, MAX_IMGSZ, REQUIRED
+from seamline.models.kinds import EMBEDDER
+from seamline.models.model_facts import MAX_IMGSZ, REQUIRED
 
 KEY = "embedder"  # of the facts, as JSON
 MAX_DIMENSION = 65536

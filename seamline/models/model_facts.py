@@ -11,7 +11,6 @@ from seamline.base.errors import SeamlineError
 from seamline.base.escaping import has_control_character
 
 YOLO = "yolo"  # the family of model files that name none
-EMBEDDER = "embedder"  # kind, in the metadata of a model that is not a detector; see embedder_facts.py
 MAX_IMGSZ = 8192
 REQUIRED = ("names", "imgsz", "confidence", "nms_iou", "max_detections")
 BOOLEANS = {"true": True, "false": False}
@@ -50,8 +49,6 @@ def metadata_to_facts(metadata: Mapping[str, str], path: Path) -> ModelFacts:
     Raises:
         SeamlineError: when it is not there, as in models that were exported by something else.
     """
-    if metadata.get("kind") == EMBEDDER:
-        raise SeamlineError(f"{path}: is an embedder, which makes vectors of garments; a detector is asked for here.")
     masks = metadata.get("masks", "true")
     if masks not in BOOLEANS:
         raise SeamlineError(f"{path}: says of itself masks: {masks!r}; it has to be true or false.")

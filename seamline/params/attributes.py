@@ -5,8 +5,7 @@ from typing import Annotated, Literal
 from msgspec import Meta
 
 from seamline.base.urls import gives_access
-from seamline.params.loading.types import AtLeastZero, Section, Seed, Text
-from seamline.params.split import Ratios
+from seamline.params.loading.types import AtLeastZero, Ratios, Section, Seed, Text
 
 
 class Label(Section):

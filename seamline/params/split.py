@@ -1,23 +1,11 @@
 from __future__ import annotations
 
-import math
 from typing import Annotated
 
 from msgspec import Meta
 
 from seamline.base.splits import SPLITS
-from seamline.params.loading.types import Section, Seed, Text
-
-
-class Ratios(Section):
-    train: Annotated[float, Meta(gt=0, lt=1)]
-    val: Annotated[float, Meta(gt=0, lt=1)]
-    test: Annotated[float, Meta(gt=0, lt=1)]
-
-    def __post_init__(self) -> None:
-        total = self.train + self.val + self.test
-        if not math.isclose(total, 1, abs_tol=1e-6):
-            raise ValueError(f"train + val + test add up to {total:g}; they have to add up to 1")
+from seamline.params.loading.types import Ratios, Section, Seed, Text
 
 
 class Split(Section):

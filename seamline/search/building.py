@@ -21,7 +21,6 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from seamline.base.errors import SeamlineError
 from seamline.base.files import sha256_of
 from seamline.base.progress import CountProgress
 from seamline.base.urls import is_remote
@@ -32,9 +31,9 @@ from seamline.inference.classifier import AttributeClassifier
 from seamline.inference.detector import in_order
 from seamline.models.attribute_facts import AttributeFacts
 from seamline.models.detections import Attribute, Detections
-from seamline.people.detector import AnyDetector
+from seamline.people.detector import AnyDetector, PeopleDetector
 from seamline.photos.journal import Journal, locked
-from seamline.photos.predicting import is_unreadable, text_of
+from seamline.photos.predicting import is_unreadable, model_sha256, text_of
 from seamline.photos.remote import Remote, Unread
 from seamline.search.entries import PRECISION_PX, PRECISION_SCORE, Entry, Garment
 from seamline.search.sources import Listed
@@ -79,13 +78,15 @@ class Tools(NamedTuple):
 def run_key(tools: Tools, detector_sha256: str) -> str:
     """Of a run: another one for all that changes its entries, but for the photos, each of which has its stamp."""
     detector = tools.detector
-    people = getattr(detector, "settings", None)
+    people = None
+    if isinstance(detector, PeopleDetector):
+        people = [msgspec.to_builtins(detector.settings), model_sha256(detector.people_model)]
     facts = {
         "version": 1,
         "embedder": tools.embedder.identity,
         "detector": detector_sha256,
         "limits": [detector.confidence, detector.nms_iou, detector.max_detections, detector.max_pixels],
-        "people": None if people is None else msgspec.to_builtins(people),
+        "people": people,
         "precision": detector.precision,
         "crop_px": tools.crop_px,
         "whole_photos": tools.whole_photos,
@@ -105,10 +106,22 @@ def open_journal(scratch: Path, out: Path, key: str) -> Iterator[Journal]:
     with locked(scratch, out, "process", remedy=""):
         folder = scratch / key
         folder.mkdir(exist_ok=True)
-        with (folder / DONE).open("a+b") as lines:
-            journal = Journal(folder, lines)
-            journal.cut_torn()
-            yield journal
+        try:
+            with (folder / DONE).open("a+b") as lines:
+                journal = Journal(folder, lines)
+                journal.cut_torn()
+                yield journal
+        except BaseException:
+            if not (folder / DONE).stat().st_size:  # nothing to resume
+                clear(scratch, folder)
+            raise
+        clear(scratch, folder)
+
+
+def clear(scratch: Path, folder: Path) -> None:
+    """Delete a run's folder; what another run was cut in stays, so that it can resume."""
+    shutil.rmtree(folder)
+    if not any(path.is_dir() for path in scratch.iterdir()):
         shutil.rmtree(scratch)
 
 
@@ -213,8 +226,3 @@ def crop_jpeg(image: Image, box: Sequence[float], side_px: int) -> bytes:
 
 def attributes_revision(facts: AttributeFacts) -> str:
     return hashlib.sha256(msgspec.json.encode(facts, order="deterministic")).hexdigest()[:16]
-
-
-def check_model_folder(model: Path) -> None:
-    if not model.exists():
-        raise SeamlineError(f"{model}: there is no such model.")

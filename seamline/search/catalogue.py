@@ -35,7 +35,7 @@ from seamline.search.vectors import Rows, Stored, Vectors, checked, nearest, ran
 
 # Cosine of two vectors from which they are of one picture of a garment, as of a photo that was saved again or made
 # smaller; docs/search.md has what was measured.
-DUPLICATES = 0.99
+DUPLICATES = 0.98
 MOST_MATCHES = 10_000
 TRIES = 10  # of opening, while others write new catalogues in its place
 
@@ -215,15 +215,20 @@ def open_catalogue(folder: Path, embedder: AnyEmbedder | None = None, threads: i
     Raises:
         SeamlineError: when there is none, it is damaged, or its vectors are of another embedder.
     """
-    facts, stored, table = opened(folder)
-    try:
-        if embedder is not None:
-            own: Any = getattr(embedder, "facts", None)
-            check_embedder(facts, embedder.identity, getattr(own, "name", "this embedder"), folder)
-        return Catalogue(folder, facts, stored, table, threads or usable_cores())
-    except BaseException:
-        table.close()
-        raise
+    for _ in range(TRIES):
+        facts, stored, table = opened(folder)
+        try:
+            if embedder is not None:
+                own: Any = getattr(embedder, "facts", None)
+                check_embedder(facts, embedder.identity, getattr(own, "name", "this embedder"), folder)
+            catalogue = Catalogue(folder, facts, stored, table, threads or usable_cores())
+        except BaseException:
+            table.close()
+            raise
+        if catalogue.graph is None or read_facts(folder) == facts:
+            return catalogue
+        catalogue.close()  # the graph may be of the catalogue that has taken its place
+    raise SeamlineError(f"{folder}: is being changed again and again; try it once more.")
 
 
 def opened(folder: Path) -> tuple[CatalogueFacts, Stored, Table]:

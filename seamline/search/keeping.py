@@ -17,6 +17,7 @@ import msgspec
 
 from seamline.base.errors import SeamlineError, some
 from seamline.base.files import check_out, temporary_beside
+from seamline.people.detector import PeopleDetector
 from seamline.photos.journal import Journal
 from seamline.search.building import Tools, listed_to_entries, open_journal, run_key
 from seamline.search.catalogue import opened
@@ -152,7 +153,7 @@ def tools_to_makers(tools: Tools, detector_sha256: str, hnsw_from: int | None) -
         "family": detector.engine.facts.family,
         "names": list(detector.names),
         "confidence": detector.confidence,
-        "people_first": hasattr(detector, "people"),
+        "people_first": isinstance(detector, PeopleDetector),
     }
     if tools.classifier is not None:
         facts["attributes"] = tools.attributes_revision
@@ -175,9 +176,9 @@ def check_makers(facts: CatalogueFacts, makers: Makers, folder: Path) -> None:
             )
     before, now = (one.get("attributes") for one in (facts.detector, makers.detector))
     if before != now:
+        theirs = "attributes of another model" if before else "no attributes"
         raise SeamlineError(
-            f"{folder}: its garments have {'attributes of another model' if before else 'no attributes'}; use --attributes "
-            "as when it was made, or make another catalogue."
+            f"{folder}: its garments have {theirs}; use --attributes as when it was made, or make another catalogue."
         )
 
 

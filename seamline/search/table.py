@@ -158,6 +158,7 @@ class Table:
         address = f"{path.resolve().as_uri()}?mode=ro&immutable=1"
         try:
             self._connection = sqlite3.connect(address, uri=True, check_same_thread=False)
+            self._connection.execute("PRAGMA trusted_schema = OFF")  # a catalogue may come from anybody
             self._connection.text_factory = lambda data: data.decode("utf-8", "replace")
             self.all("SELECT count(*) FROM garments")
         except sqlite3.Error as error:

@@ -203,7 +203,6 @@ def recoloured(canvas: Canvas, how: Augmentation, rng: np.random.Generator) -> C
         np.clip(levels * (saturation + 1), 0, 255),
         np.clip(levels * (value + 1), 0, 255),
     )
-    tables[1][0] = 0  # what is grey stays grey
     table = np.stack(tables, axis=1).astype(np.uint8).reshape(1, 256, 3)
     shown = cv2.LUT(cv2.cvtColor(canvas, cv2.COLOR_BGR2HSV), table)
     return np.asarray(cv2.cvtColor(shown, cv2.COLOR_HSV2BGR), np.uint8)

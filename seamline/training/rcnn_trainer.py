@@ -55,7 +55,7 @@ FUSED = ("SGD", "Adam", "AdamW")  # those that take a step in few operations ove
 MOMENTUM = 0.9  # of SGD and RMSProp, as in torchvision's reference
 MAX_NORM = 10.0  # of the gradients; larger ones are shortened
 EMA_DECAY, EMA_RAMP = 0.9999, 500  # ultralytics' formula; at first, when the weights change much, it is short
-KEPT_BYTES = 4 * 2**30  # of canvases, kept in memory where they are of less
+KEPT_BYTES = 4 * 2**30  # of canvases, kept in memory where those of all processes are of less
 # torchvision's losses by the names that tables and plots have.
 LOSSES = {
     "loss_box_reg": "box_loss",
@@ -123,9 +123,10 @@ class Trainer:
             torch.cuda.set_device(self.device)
         part = read_part(self.plan.data[0], "train", self.plan.images)
         self.names = part.names
-        keep = len(part.photos) * 3 * params.imgsz**2 < KEPT_BYTES
-        self.samples = Samples(part.photos, params.imgsz, keep)
         photos = read_part(self.plan.data[0], "val", self.plan.images).photos
+        # Each process sees all photos of train, sooner or later.
+        keep = (len(part.photos) * self.world + len(photos)) * 3 * params.imgsz**2 < KEPT_BYTES
+        self.samples = Samples(part.photos, params.imgsz, keep)
         self.validation = Samples([one._replace(labels=[], segmentations=[]) for one in photos], params.imgsz, keep)
         torch.manual_seed(params.seed)
         network = build_network(self.architecture)

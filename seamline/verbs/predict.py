@@ -22,7 +22,7 @@ from seamline.base.escaping import to_terminal
 from seamline.base.numbers import MOST_THREADS, number_from
 from seamline.people.options import add_people_options, check_people_options, with_people
 from seamline.photos.describing_options import add_describing_options, with_describer
-from seamline.verbs.options import add_model_options
+from seamline.photos.options import add_model_options
 
 if TYPE_CHECKING:
     from seamline.people.detector import AnyDetector

@@ -12,7 +12,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from seamline.verbs.options import add_data_options, add_images_option
+from seamline.experiments.options import add_data_options, add_images_option
 
 
 def main(arguments: Sequence[str]) -> None:

@@ -23,7 +23,7 @@ from seamline.base.errors import SeamlineError, not_installed
 from seamline.base.numbers import number_from
 from seamline.people.options import add_people_options, check_people_options, with_people
 from seamline.photos.describing_options import add_describing_options
-from seamline.verbs.options import add_model_options
+from seamline.photos.options import add_model_options
 
 if TYPE_CHECKING:
     from seamline.inference.detector import Detector

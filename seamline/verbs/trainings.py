@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from seamline.base.errors import counted
-from seamline.verbs.options import add_data_options
+from seamline.experiments.options import add_data_options
 
 
 def main(arguments: Sequence[str]) -> None:

@@ -53,6 +53,13 @@ def test_what_excel_and_pandas_write_is_read(tmp_path: Path) -> None:
     assert [(row.number, row.cells) for row in table.rows] == [(2, ["1.jpg", "0"]), (4, ["2.jpg", "1"])]
 
 
+def test_columns_without_a_name_may_have_something_in_them(tmp_path: Path) -> None:
+    (tmp_path / "x.csv").write_text("filename,neck,,\na.jpg,1,checked,by me\nb.jpg,2\n")
+    table = read_table(tmp_path / "x.csv")
+    assert table.header == ["filename", "neck"]
+    assert [row.cells for row in table.rows] == [["a.jpg", "1"], ["b.jpg", "2"]]
+
+
 def test_one_column_has_no_delimiter(tmp_path: Path) -> None:
     (tmp_path / "x.csv").write_text("filename\na.jpg\nb.jpg\n")
     assert [row.cells for row in read_table(tmp_path / "x.csv").rows] == [["a.jpg"], ["b.jpg"]]
@@ -70,6 +77,7 @@ def test_one_column_has_no_delimiter(tmp_path: Path) -> None:
         (b"PK\x03\x04\x14\0\x06\0", ("Excel workbook", "save it as CSV")),
         (b"\xd0\xcf\x11\xe0", ("old Excel workbook",)),
         (b"a,b\n1,\0\0\0", ("is not text",)),
+        (b"\x80\x04\x95abc", ("is not text",)),
         (b"\xff\xfea", ("is not text",)),
     ],
 )

@@ -15,6 +15,7 @@ from seamline.attributes import oddities
 from seamline.attributes.from_annotations import collect
 from seamline.attributes.photos import write_photos
 from seamline.base.errors import SeamlineError
+from seamline.images.reading import read_image
 from tests.attributes.shirts import options
 
 FIELDS: list[dict[str, Any]] = [
@@ -104,16 +105,14 @@ def test_photos_keep_the_split_and_the_groups_of_the_pipeline(dataset: Path) -> 
 
 def test_garments_are_cut_out_with_a_margin_and_without_background(dataset: Path, tmp_path: Path) -> None:
     found = collect(dataset, options(), None)
-    photo = cv2.imread(str(dataset / "images" / "1.png"))
+    photo = read_image(dataset / "images" / "1.png")
     paths = write_photos(found.garments, tmp_path / "with", options(margin=0.5))
     assert [path.name for path in paths] == ["10.jpg", "20.jpg", "30.jpg"]
-    cut = cv2.imread(str(paths[0]))
+    cut = read_image(paths[0])
     assert cut.shape == (24, 20, 3)  # 12 + 2 * 6, 10 + 2 * 5
     assert np.abs(cut.astype(int) - photo[0:24, 0:20]).mean() < 8  # a JPEG of noise
-    white = cv2.imread(
-        str(write_photos(found.garments, tmp_path / "without", options(margin=0.5, background="white"))[0])
-    )
+    white = read_image(write_photos(found.garments, tmp_path / "without", options(margin=0.5, background="white"))[0])
     assert white[:4].mean() > 235
     assert np.abs(white[8:16, 7:13].astype(int) - photo[8:16, 7:13]).mean() < 12
-    small = cv2.imread(str(write_photos(found.garments, tmp_path / "small", options(margin=2.0, side_px=32))[0]))
+    small = read_image(write_photos(found.garments, tmp_path / "small", options(margin=2.0, side_px=32))[0])
     assert max(small.shape) == 32

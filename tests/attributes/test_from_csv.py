@@ -160,6 +160,7 @@ LABELS = {"neck": {"values": {"0": "round", "1": "v"}}}
             "rows 2 and 3 put one photo, 'a.jpg', into the splits train and test",
         ),
         ("filename\na.jpg\n", {}, "has no column with attributes"),
+        ("a.jpg,0\nb.jpg,1\n", {}, "its first row names the photo 'a.jpg'; it has to name the columns"),
         (
             "filename,neck\na.jpg,0\n",
             {"csv": "other.csv"},

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -42,7 +43,7 @@ def test_vectors_are_those_of_timms_network(towers: Towers, tmp_path: Path) -> N
     import timm
 
     network = timm.create_model("tf_efficientnet_lite0", pretrained=False).eval()
-    found = torch.load(lite0_file(), map_location="cpu", weights_only=True)
+    found = torch.load(lite0_file("embed.model"), map_location="cpu", weights_only=True)
     own = network.state_dict()
     network.load_state_dict(dict(zip(own, found.values(), strict=True)))
     tensor = np.random.default_rng(0).standard_normal((3, 3, IMGSZ, IMGSZ)).astype(np.float32)
@@ -69,7 +70,7 @@ def test_the_stage_makes_every_format_and_says_what_it_measured(project: Project
     data = write_dataset(root / "data", 12)
     coco = json.loads((data / "instances.json").read_text())
     (root / "split").mkdir()
-    groups = {}
+    groups: dict[str, Any] = {}
     for name, chosen in (("train", range(1, 7)), ("val", range(7, 13))):
         images = [image for image in coco["images"] if image["id"] in chosen]
         own = [one for one in coco["annotations"] if one["image_id"] in chosen]

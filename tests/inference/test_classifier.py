@@ -18,9 +18,9 @@ import pytest
 from PIL import Image as Pillow
 
 from seamline.base.errors import SeamlineError
-from seamline.inference.classifier import Attribute, AttributeClassifier
+from seamline.inference.classifier import AttributeClassifier
 from seamline.models.attribute_facts import attribute_facts_to_metadata, metadata_to_attribute_facts
-from seamline.models.detections import Crop, Detections
+from seamline.models.detections import Attribute, Crop, Detections
 from tests.tiny_classifier import FACTS, save_classifier
 from tests.tiny_encoder import IMGSZ, image_model
 

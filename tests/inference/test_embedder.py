@@ -167,9 +167,10 @@ def test_what_cannot_be_is_one_sentence(models: tuple[Path, Path], untrained: Un
     with pytest.raises(SeamlineError, match=r"says that it takes 25 px a side, and takes \(3, 24, 24\)"):
         Embedder(wrong)
     embedder.close()
-    for ask in (lambda: embedder.embed_photo(photo()), lambda: embedder.embed(photo(), garments(1))):
-        with pytest.raises(SeamlineError, match="the embedder is closed; open the model again"):
-            ask()
+    with pytest.raises(SeamlineError, match="the embedder is closed; open the model again"):
+        embedder.embed_photo(photo())
+    with pytest.raises(SeamlineError, match="the embedder is closed; open the model again"):
+        embedder.embed(photo(), garments(1))
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="forks")

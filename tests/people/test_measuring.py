@@ -49,6 +49,8 @@ def test_both_ways_are_measured_as_every_model_is(untrained: Untrained, params: 
         "3 or more": sum(count > 2 for count in counts),
     }
     assert sum(row["instances"] for row in found["by_people"]) == len(truth.anns)
+    gained = found["with"]["mAP50_95"] - found["without"]["mAP50_95"]
+    assert found["difference"] == pytest.approx(gained, abs=1e-6)
     assert found["times_as_long"] > 1.2
     assert found["recommended"] is None  # six photos are too few to know
     assert json.loads(json.dumps(found, allow_nan=False)) == found
@@ -77,6 +79,7 @@ def test_without_a_model_nothing_is_measured(untrained: Untrained, params: Evalu
     [
         (0.1, [0.02, 0.18], True, "It helps here, and is recommended where"),
         (-0.1, [-0.18, -0.02], False, "It does not help here, and is not recommended."),
+        (-0.1, [-0.2, 0.0], False, "It does not help here, and is not recommended."),
         (0.1, [-0.02, 0.22], None, "That is not known to be a gain, so it is not recommended."),
         (0.1, None, None, "so it is not recommended."),
         (None, None, None, "shows no instance"),

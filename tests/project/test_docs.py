@@ -40,6 +40,12 @@ INSTEAD = [
     (r"\bdvc exp run(?! --queue)", "dvc exp run --queue"),  # a training each; one is run in test_pipeline
     (r"\bdvc queue start", "dvc queue status"),  # test_sweeping and test_pipeline run copies
     (r"^seamline serve\b.*", "seamline serve --help"),  # it would serve for ever; tests/service/test_docs.py starts it
+    (
+        r"^seamline catalogue push\b.*|^seamline search .*--url .*",
+        "seamline search --help",
+    ),  # tests/search/test_qdrant.py
+    (r"^seamline search --compare\b.*", "seamline search --help"),  # a catalogue each; tests/search/test_tools.py
+    (r"^pip install 'seamline\[qdrant\]'", "true"),
     (r"^seamline families\b.*", "seamline families --help"),  # trainings; tests/experiments/test_families.py has some
     (r"--force benchmark", "--force --dry benchmark"),  # test_pipeline runs it
     (r"<experiment>|my-experiment", "HEAD"),
@@ -96,12 +102,14 @@ def documented(finished: Project, s3_server: Any, tmp_path_factory: pytest.TempP
     project.environment = {**others, **bucket.environment}
     project.environment["DVC_NO_ANALYTICS"] = "1"  # as s3.md says of what is run outside of the project
     with (root / ".git" / "info" / "exclude").open("a") as stream:
-        stream.write("/photos\n/shoot\n/*.png\n/*.jpg\n/*.onnx\n")
+        stream.write("/photos\n/shop\n/items.csv\n/shoot\n/*.png\n/*.jpg\n/*.onnx\n")
     for folder in ("photos", "shoot/first"):
         (root / folder).mkdir(parents=True)
         for path in some_photos(finished):
             shutil.copy(path, root / folder)
     shutil.copy(some_photos(finished)[0], root / "photo.jpg")
+    shutil.copy(some_photos(finished)[0], root / "photos" / "0012.jpg")
+    (root / "items.csv").write_text("photo,sku\nphotos/0012.jpg,17\n")
     shutil.copy(some_photos(finished)[0], root / "one.png")
     people = onnx.load(root / "models" / "export" / "onnx" / "model.onnx")  # whose first class is called person there
     for entry in people.metadata_props:

@@ -29,6 +29,7 @@ PACKAGES = {
     "yaml": "pyyaml",
     "python_multipart": "python-multipart",
     "prometheus_client": "prometheus-client",
+    "qdrant_client": "qdrant-client",
 }
 
 # Put on the path as sitecustomize.py: whoever asks for another machine is noted, and gets none.
@@ -103,7 +104,7 @@ def test_what_predict_imports_is_what_an_installation_brings() -> None:
             if package not in sys.stdlib_module_names and package != "seamline":
                 assert PACKAGES.get(package, package) in allowed, f"{module} imports {package}"
                 found.add(PACKAGES.get(package, package))
-    assert brought - found == {"onnxruntime", "openvino", "scipy"}, "what nobody imports is not needed"
+    assert brought - found == {"onnxruntime", "openvino", "scipy", "usearch"}, "what nobody imports is not needed"
 
 
 @pytest.mark.parametrize("start", ["verbs/predict.py", "service/running.py", "service/app.py"])

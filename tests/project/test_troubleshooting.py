@@ -22,6 +22,7 @@ from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
+import onnx
 import pytest
 import yaml
 from dvc.utils.hydra import apply_overrides
@@ -33,9 +34,13 @@ from seamline.base.errors import SeamlineError
 from seamline.base.parallel import in_processes
 from seamline.dataset.conversion import Instance, instances_to_lines
 from seamline.images import reading as images
+from seamline.inference.classifier import AttributeClassifier
 from seamline.ingest.remote import cache as kept
 from seamline.ingest.remote import retries as patience
+from seamline.search.building import open_journal
+from seamline.search.catalogue import open_catalogue
 from tests import warm
+from tests.attributes.drawn import write_drawn
 from tests.attributes.shirts import write_source
 from tests.base.test_parallel import square_of
 from tests.benchmark.test_engine_process import die, hang, started
@@ -44,8 +49,12 @@ from tests.hub import COMMIT
 from tests.ingest.drawn import runs
 from tests.ingest.test_archives import make_zip
 from tests.s3 import CREDENTIALS, Bucket, Fault, first, status
+from tests.search.made import directions
+from tests.search.made import entry as catalogue_entry
+from tests.search.made import write as write_catalogue
+from tests.search.stand_in import StandIn
 from tests.stages.test_stage import with_params
-from tests.tiny_encoder import save_embedder
+from tests.tiny_encoder import image_model, save_embedder
 
 PAGE = PROJECT / "docs" / "troubleshooting.md"
 NOT_OURS = "Not ours"
@@ -900,7 +909,7 @@ def with_shirts(bench: Bench, rows: str, labels: Any = None, **files: str) -> Sa
 
 
 @produces(
-    "...: row ...: ... has the value ..., and attributes.labels.....values does not name it; allowed are ..., and what "
+    "...: row ...: ... has the value ..., and attributes.labels....values does not name it; allowed are ..., and what "
     "attributes.missing lists."
 )
 def a_code_without_a_name(bench: Bench) -> Said:
@@ -909,7 +918,7 @@ def a_code_without_a_name(bench: Bench) -> Said:
 
 @produces(
     "...: row ...: ... has the value ..., which a spreadsheet would take for a formula; give it a name in "
-    "attributes.labels.....values."
+    "attributes.labels....values."
 )
 def a_formula(bench: Bench) -> Said:
     return with_shirts(bench, "filename,neck\na.jpg,=1+1\n")
@@ -920,7 +929,7 @@ def a_ragged_row(bench: Bench) -> Said:
     return with_shirts(bench, "filename,neck\na.jpg,round, wide\n")
 
 
-@produces("...: has no column ... (attributes.labels....); there are ....")
+@produces("...: has no column ... (attributes.labels...); there are ....")
 def a_column_that_is_not_there(bench: Bench) -> Said:
     return with_shirts(bench, "filename,neck\na.jpg,0\n", {"hem": {}})
 
@@ -943,6 +952,45 @@ def several_tables(bench: Bench) -> Said:
 )
 def too_few_shirts(bench: Bench) -> Said:
     return with_shirts(bench, "filename,neck\na.jpg,0\nb.jpg,1\n")
+
+
+def classifying(bench: Bench, empty: str = "", **values: Any) -> Said:
+    """The stage classify on drawn garments, of which a split has no label of one attribute."""
+    folder = write_drawn(bench.folder / "attributes")
+    with_params(bench.folder, {"classify": {"device": "cpu", **values}})
+    if empty:
+        lines = (folder / "garments.csv").read_text().splitlines()
+        emptied = [line.rpartition(",")[0] + "," if f",{empty}," in line else line for line in lines]
+        (folder / "garments.csv").write_text("\n".join(emptied) + "\n")
+    return bench.stage("classify", "attributes", "models")
+
+
+@produces(
+    "classify.backbone: there is no ...; efficientnet_lite0, a classifier of torchvision's (such as "
+    "mobilenet_v3_large, resnet50, convnext_tiny) or timm/NAME is allowed."
+)
+def a_backbone_of_nobody(bench: Bench) -> Said:
+    return classifying(bench, backbone="resnet1")
+
+
+@produces("classify.backbone: timm/... needs timm, which is not installed; pip install timm.")
+def no_timm(bench: Bench) -> Said:
+    bench.monkeypatch.setattr("seamline.attributes.backbones.find_spec", lambda name: None)
+    return classifying(bench, backbone="timm/resnet18", start="none")
+
+
+@produces(
+    "classify: no garment of ... has a value of ...; give it more of them, or leave the attribute out "
+    "(attributes.labels)."
+)
+def an_attribute_that_val_lacks(bench: Bench) -> Said:
+    return classifying(bench, empty="val")
+
+
+@produces("...: is not a model of attributes: it does not say which it names; the classify stage makes them.")
+def a_detector_for_attributes(bench: Bench) -> Said:
+    onnx.save(image_model(), bench.folder / "model.onnx")
+    return bench.run(lambda: AttributeClassifier(bench.folder / "model.onnx"))
 
 
 # Training
@@ -1205,6 +1253,53 @@ def a_detector_in_place_of_attributes(bench: Bench) -> Said:
     (bench.folder / "photo.jpg").touch()
     model = model_of_nothing(bench.folder / "model.onnx")
     return bench.predict(model, "photo.jpg", "--attributes", model)
+
+
+@produces("...: has no catalogue.json, so it is not a catalogue; seamline catalogue add makes one.")
+def a_folder_without_a_catalogue(bench: Bench) -> Said:
+    return bench.verb("catalogue", "show", ".")
+
+
+@produces(
+    "...: its vectors are of the embedder ... (...), and ... (...) makes others, which cannot be compared; open the "
+    "embedder that it was made with, or make the catalogue again."
+)
+def a_catalogue_of_another_embedder(bench: Bench) -> Said:
+    write_catalogue(bench.folder / "own", [catalogue_entry("a.jpg", directions(1))])
+    return bench.run(lambda: open_catalogue(Path("own"), StandIn(8)))
+
+
+@produces(
+    "...: is an output of DVC, and its files are links into DVC's cache; seamline catalogue add makes one of your own "
+    "in another folder."
+)
+def a_catalogue_of_dvcs(bench: Bench) -> Said:
+    write_catalogue(bench.folder / "data" / "catalogue", [catalogue_entry("a.jpg", directions(1))])
+    for path in (bench.folder / "data" / "catalogue").iterdir():
+        path.chmod(0o444)
+    return bench.verb("catalogue", "remove", "data/catalogue", "a.jpg")
+
+
+@produces("...: another process is at work there; let it end.")
+def a_catalogue_that_is_being_changed(bench: Bench) -> Said:
+    write_catalogue(bench.folder / "own", [catalogue_entry("a.jpg", directions(1))])
+    with open_journal(Path(".own.unfinished"), Path("own"), "key"):
+        return bench.verb("catalogue", "remove", "own", "a.jpg")
+
+
+@produces(
+    "...: none of its columns is called file_name, filename, file, photo, image, path or url; name the one with the "
+    "photos (catalogue.file_column, --file-column)."
+)
+def a_table_without_photos(bench: Bench) -> Said:
+    (bench.folder / "items.csv").write_text("sku,colour\n1,red\n")
+    return bench.verb("catalogue", "add", "own", "--csv", "items.csv")
+
+
+@produces("...: the Qdrant server did not do what it was asked (...).")
+def a_server_that_is_not_there(bench: Bench) -> Said:
+    write_catalogue(bench.folder / "own", [catalogue_entry("a.jpg", directions(1))])
+    return bench.verb("catalogue", "push", "own", "--url", "http://127.0.0.1:9")
 
 
 @produces("...: cannot be opened as a model (...).")

@@ -13,7 +13,9 @@ import pytest
 
 from seamline.base.errors import SeamlineError
 from seamline.photos.remote import Remote
+from seamline.search.building import open_journal
 from seamline.search.catalogue import open_catalogue
+from seamline.search.entries import Entry
 from seamline.search.keeping import Added, add, remove
 from seamline.search.sources import csv_to_listing, words_to_listing
 from tests.search.made import HalvesDetector, tools, write_photo, write_photos
@@ -118,6 +120,21 @@ def test_all_photos_may_go(tmp_path: Path) -> None:
     add_photos(tmp_path / "own", tmp_path / "a")
     assert remove(tmp_path / "own", [str(path) for path in photos])[1].garments == 0
     assert add_photos(tmp_path / "own", tmp_path / "a").facts.garments == 4
+
+
+def test_what_is_refused_leaves_nothing_and_removing_lets_an_unfinished_add_resume(tmp_path: Path) -> None:
+    write_photos(tmp_path / "a", 3)
+    add_photos(tmp_path / "own", tmp_path / "a")
+    with pytest.raises(SeamlineError, match="which cannot be compared"):
+        add(tmp_path / "own", words_to_listing([str(tmp_path / "a")], Remote()), tools(seed=1), SHA256, None)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "own"]
+    with pytest.raises(KeyboardInterrupt), open_journal(tmp_path / ".own.unfinished", tmp_path / "own", "k") as journal:
+        journal.add(Entry("key", "stamp", "b.png"))
+        raise KeyboardInterrupt
+    remove(tmp_path / "own", [str(tmp_path / "a" / "001.png")])
+    with open_journal(tmp_path / ".own.unfinished", tmp_path / "own", "k") as journal:
+        assert list(journal.known()) == ["key"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "own"]
 
 
 def test_another_model_or_embedder_is_refused(tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from tqdm import tqdm
 
 from seamline.base.coco import Record, write_coco
 from seamline.base.errors import SeamlineError
@@ -369,6 +370,81 @@ def test_the_learning_rate_rises_and_falls(data: tuple[Path, Path], tmp_path: Pa
         assert rates[3] == pytest.approx(0.0342 if cosine else 0.109, abs=1e-3)
 
 
+def test_each_epoch_shows_every_photo_once_in_an_order_and_a_change_of_its_own(
+    data: tuple[Path, Path], tmp_path: Path
+) -> None:
+    def epochs(**changes: Any) -> list[list[bytes]]:
+        trainer = Trainer(plan_of(data, batch=3, **changes), architecture_of(), tmp_path)
+        shown: list[list[bytes]] = []
+        for epoch in (0, 1):
+            batches = [*trainer.batches(epoch)]
+            assert [len(batch.targets) for batch in batches] == [3, 3, 1]
+            shown.append([canvas.numpy().tobytes() for batch in batches for canvas in batch.canvases])
+        return shown
+
+    plain = dict.fromkeys(("scale", "translate", "fliplr", "hsv_h", "hsv_s", "hsv_v"), 0.0)
+    first, second = epochs(**plain)
+    assert len({*first}) == 7
+    assert sorted(first) == sorted(second)
+    assert first != second
+    assert epochs(**plain, seed=1)[0] != first
+    first, second = epochs(**{**plain, "hsv_v": 0.4})
+    assert not {*first} & {*second}
+
+
+def test_a_step_is_made_of_nbs_images_and_the_last_of_an_epoch_of_what_is_left(
+    data: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for batch, nbs, steps in ((2, 4, 2), (2, 6, 2), (2, 2, 4), (4, 1, 2), (2, 100, 1)):
+        trainer = Trainer(plan_of(data, batch=batch, nbs=nbs), architecture_of(), tmp_path)
+        made: list[int] = []
+        monkeypatch.setattr(trainer, "step", made.append)
+        trainer.bar = tqdm(disable=True)
+        trainer.train_epoch(0)
+        assert made == [0] * steps, (batch, nbs)
+
+
+def test_canvases_stay_in_memory_where_those_of_train_and_val_fit(
+    data: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ten_photos = 10 * 3 * 64 * 64
+    for limit, kept in ((ten_photos, None), (ten_photos + 1, {})):
+        monkeypatch.setattr(rcnn_trainer, "KEPT_BYTES", limit)
+        trainer = Trainer(plan_of(data), architecture_of(), tmp_path)
+        assert trainer.samples.kept == trainer.validation.kept == kept
+
+
+def test_gradients_that_are_too_long_are_shortened(data: tuple[Path, Path], tmp_path: Path) -> None:
+    for size, length in ((1.0, 10.0), (1e-6, None)):
+        trainer = Trainer(plan_of(data, optimizer="SGD", weight_decay=0.0), architecture_of(), tmp_path)
+        trained_ones = [one for one in trainer.network.parameters() if one.requires_grad]
+        before = [one.detach().clone() for one in trained_ones]
+        for one in trained_ones:
+            one.grad = torch.full_like(one, size)
+        for group in trainer.optimizer.param_groups:
+            group["lr"] = 0.1
+        trainer.step(0)
+        moved = sum(
+            float((one.detach() - old).double().square().sum()) for one, old in zip(trained_ones, before, strict=True)
+        )
+        whole = size * sum(one.numel() for one in trained_ones) ** 0.5
+        assert moved**0.5 == pytest.approx(0.1 * (length or whole), rel=0.05)
+
+
+def test_the_average_of_the_weights_is_short_at_first(data: tuple[Path, Path], tmp_path: Path) -> None:
+    """By ultralytics' formula: the first step leaves 0.9999 * (1 - exp(-1 / 500)) of what was there."""
+    trainer = Trainer(plan_of(data), architecture_of(), tmp_path)
+    averaged, own = (one.rpn.head.bbox_pred.weight.detach() for one in (trainer.ema, trainer.network))
+    averaged.fill_(0.0)
+    own.fill_(1.0)
+    trainer.average()
+    assert float(averaged.mean()) == pytest.approx(1 - 0.001997801, abs=1e-7)
+    own.fill_(0.0)
+    trainer.updates = 100_000
+    trainer.average()
+    assert float(averaged.mean()) == pytest.approx(0.998002199 * 0.9999, abs=1e-6)
+
+
 def test_biases_and_normalisations_are_not_kept_small() -> None:
     optimizer = optimizer_of(build_network(architecture_of()), "SGD", 0.1, 0.01)
     decayed, others = optimizer.param_groups
@@ -376,7 +452,8 @@ def test_biases_and_normalisations_are_not_kept_small() -> None:
     assert all(one.ndim > 1 for one in decayed["params"])
     assert all(one.ndim == 1 for one in others["params"])
     for name in rcnn_trainer.OPTIMIZERS:
-        optimizer_of(build_network(architecture_of()), name, 0.1, 0.01)
+        optimizer = optimizer_of(build_network(architecture_of()), name, 0.1, 0.01)
+        assert optimizer.defaults.get("momentum", 0.9) == 0.9  # of SGD and RMSProp, as in torchvision's reference
 
 
 @pytest.mark.slow

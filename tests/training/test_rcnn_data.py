@@ -153,6 +153,21 @@ def test_an_instance_that_has_nearly_left_the_canvas_is_no_longer_one() -> None:
     assert all(1 in labels for labels in found)
 
 
+def test_what_lies_outside_of_a_photo_that_was_moved_is_grey_as_around_it() -> None:
+    sample = Sample(np.full((64, 64, 3), 200, np.uint8), np.zeros(0, np.int64), np.zeros((0, 64, 64), np.uint8))
+    for seed in range(5):
+        shades = {*augmented(sample, NOTHING._replace(translate=0.3), (seed,)).canvas.flatten().tolist()}
+        assert 114 in shades
+        assert min(shades) == 114
+
+
+def test_an_instance_that_is_small_since_the_photo_was_made_smaller_stays_one() -> None:
+    how = NOTHING._replace(scale=0.9)
+    found = [augmented(sample_with((22, 22, 20, 20)), how, (seed,)) for seed in range(60)]
+    assert all(sample.labels.tolist() == [0] for sample in found)
+    assert min(sample.masks.sum() for sample in found) < 0.05 * 20 * 20
+
+
 def test_boxes_go_around_masks_to_their_outer_edges_and_thin_ones_are_left_out() -> None:
     samples = [sample_with((3, 5, 10, 20), (0, 0, 1, 30)), sample_with()]
     batch = samples_to_batch(samples, masks=True)

@@ -110,6 +110,17 @@ def test_a_classifiers_features_become_the_backbone(tmp_path: Path, model: str, 
     assert all(torch.equal(tensor, theirs[prefix + name]) for name, tensor in names.items())
 
 
+def test_a_file_of_the_project_is_found_from_the_folder_of_a_trial(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A sweep trains in a copy of the project below it, which lacks what git does not know."""
+    (tmp_path / "trial").mkdir()
+    (tmp_path / "mine.pt").touch()
+    monkeypatch.chdir(tmp_path / "trial")
+    monkeypatch.setattr("seamline.training.rcnn_pretrained.project_around", lambda: tmp_path)
+    assert find_start("mine.pt", MOBILE, tmp_path / "weights") == tmp_path / "mine.pt"
+
+
 @pytest.mark.parametrize("names", ["ab", "ba", "abcde"])
 def test_of_a_model_of_other_classes_all_but_the_heads_is_taken(tmp_path: Path, names: str) -> None:
     """As many of them in another order are other ones too."""

@@ -25,7 +25,8 @@ from seamline.models.engines.onnx import kind_of_input, open_session, session_pr
 from seamline.models.engines.pytorch import torch_threads
 from seamline.models.families import Family, TensorFamily, family_of
 from seamline.models.forks import check_torch_process, keep_in_forks
-from seamline.models.model_facts import YOLO, ModelFacts, metadata_to_facts
+from seamline.models.kinds import metadata_to_detector_facts
+from seamline.models.model_facts import YOLO, ModelFacts
 from seamline.models.rcnn import RCNN
 from seamline.models.weights import weights_to_family
 
@@ -240,7 +241,7 @@ def onnx_on_device(path: Path, threads: int, device: str, precision: str = "f32"
     session = open_session(path, threads, device, precision)
     if device != "cpu":
         check_gpu(path, torch_device(device))
-    facts = metadata_to_facts(session.get_modelmeta().custom_metadata_map, path)
+    facts = metadata_to_detector_facts(session.get_modelmeta().custom_metadata_map, path)
     family = family_of(facts.family, path)
     engine = DeviceEngine(OnnxNetwork(session, device, family.EXPORTED_BATCH), facts, family, device, threads)
     keep_in_forks(engine)

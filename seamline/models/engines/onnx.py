@@ -14,7 +14,7 @@ from seamline.models.arrays import Canvases, Outputs
 from seamline.models.engines.engine import in_parts
 from seamline.models.families import family_of
 from seamline.models.forks import keep_in_forks
-from seamline.models.model_facts import metadata_to_facts
+from seamline.models.kinds import metadata_to_detector_facts
 
 T = TypeVar("T")
 CPU_PROVIDER, CUDA_PROVIDER = "CPUExecutionProvider", "CUDAExecutionProvider"
@@ -42,7 +42,7 @@ class OnnxEngine:
         self.free_streams = threading.Semaphore(self.streams)
         self.one_at_a_time = threading.Lock()
         self.session = open_session(path, threads)
-        self.facts = metadata_to_facts(self.session.get_modelmeta().custom_metadata_map, path)
+        self.facts = metadata_to_detector_facts(self.session.get_modelmeta().custom_metadata_map, path)
         self.family = family_of(self.facts.family, path)
         self.input: str = self.session.get_inputs()[0].name
         self.precision = session_precision(self.session)

@@ -16,7 +16,7 @@ from seamline.models.arrays import Canvases, Outputs
 from seamline.models.engines.engine import WAITING, in_parts
 from seamline.models.families import Family, family_of
 from seamline.models.forks import keep_in_forks
-from seamline.models.model_facts import metadata_to_facts
+from seamline.models.kinds import metadata_to_detector_facts
 
 T = TypeVar("T")
 Requests = queue.LifoQueue[Any]  # of OpenVINO's, that are free
@@ -74,7 +74,7 @@ class OpenVinoEngine:
         keep_in_forks(self)
         self.core = openvino.Core()
         model = self.core.read_model(path / "model.xml")
-        self.facts = metadata_to_facts(rt_info(model), path)
+        self.facts = metadata_to_detector_facts(rt_info(model), path)
         self.family = family_of(self.facts.family, path)
         self.model, self.batch = model, min(batch, self.family.EXPORTED_BATCH or batch)
         self.wanted = {"INFERENCE_PRECISION_HINT": precision, "INFERENCE_NUM_THREADS": threads}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Annotated, Any, ClassVar
@@ -31,3 +32,16 @@ class Section(msgspec.Struct, forbid_unknown_fields=True):
     def prepared(cls, values: dict[Any, Any]) -> dict[Any, Any]:
         """The values of the file in the shape that is checked."""
         return values
+
+
+class Ratios(Section):
+    """The share of each split."""
+
+    train: Annotated[float, Meta(gt=0, lt=1)]
+    val: Annotated[float, Meta(gt=0, lt=1)]
+    test: Annotated[float, Meta(gt=0, lt=1)]
+
+    def __post_init__(self) -> None:
+        total = self.train + self.val + self.test
+        if not math.isclose(total, 1, abs_tol=1e-6):
+            raise ValueError(f"train + val + test add up to {total:g}; they have to add up to 1")

@@ -1,25 +1,8 @@
-"""Options that several verbs have, described once."""
+"""The options with which tools run a model."""
 
 import argparse
-from pathlib import Path
 
 from seamline.base.numbers import MOST_PIXELS, MOST_THREADS, number_from
-
-
-def add_data_options(parser: argparse.ArgumentParser, when: str = "") -> None:
-    """Where the pipeline's data lie.
-
-    Args:
-        when: what the options go with, to be said before each.
-    """
-    add = parser.add_argument
-    add("--split", type=Path, default=Path("data/split"), help=f"{when}folder with the splits (default: data/split)")
-    add("--yolo", type=Path, default=Path("data/yolo"), help=f"{when}folder of images and labels (default: data/yolo)")
-
-
-def add_images_option(parser: argparse.ArgumentParser) -> None:
-    default = Path("data/subset/images")
-    parser.add_argument("--images", type=Path, default=default, help=f"folder of the images (default: {default})")
 
 
 def add_model_options(parser: argparse.ArgumentParser, photos: str, million_pixels: int) -> None:
