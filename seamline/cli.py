@@ -22,7 +22,7 @@ class Verb(NamedTuple):
 
 VERBS = {
     "predict": Verb("find garments in your own photos: files, folders or a bucket", anywhere=True),
-    "describe": Verb("attributes of product photos, as a table: files, folders, zips or a bucket", anywhere=True),
+    "describe": Verb("attributes of product photos as a table; also of a zip or a bucket", anywhere=True),
     "serve": Verb("find garments in photos over HTTP, with a page to try it", anywhere=True),
     "catalogue": Verb("keep a catalogue of garments: add photos, remove, show, push", anywhere=True),
     "search": Verb("find similar garments in a catalogue, by photo, vector or text", anywhere=True),

@@ -81,12 +81,12 @@ def make_classifier(folder: Path, steepness: float = 12.0) -> Path:
     return save_encoder(model, folder)[1].parent
 
 
-def make_embedder(folder: Path, seed: int = 0) -> Path:
-    """As an OpenVINO folder; another seed is another embedder."""
+def make_embedder(folder: Path, revision: str = "a") -> Path:
+    """As an OpenVINO folder; one of another revision is another embedder."""
     facts = EmbedderFacts(
         name="tiny",
-        revision=str(seed),
-        weights_sha256=str(seed) * 64,
+        revision=revision,
+        weights_sha256=revision * 64,
         licence="none",
         dimension=DIMENSION,
         imgsz=IMGSZ,
@@ -97,4 +97,4 @@ def make_embedder(folder: Path, seed: int = 0) -> Path:
         margin=0.1,
         background="white",
     )
-    return save_encoder(image_model(seed, IMGSZ, **facts_to_metadata(facts)), folder)[1].parent
+    return save_encoder(image_model(**facts_to_metadata(facts)), folder)[1].parent

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import contextlib
 import json
@@ -24,6 +25,7 @@ from seamline.images.reading import read_image
 from seamline.inference.embedder import Embedder
 from seamline.search.catalogue import Catalogue, open_catalogue
 from seamline.search.filters import Filters
+from seamline.service.client import Answer, AsyncClient, Client, ServiceError
 from seamline.service.schemas import About, Prediction
 from seamline.service.search_schemas import Embedding, SearchAnswer
 from seamline.service.settings import Settings
@@ -273,6 +275,40 @@ def test_what_cannot_be_searched_for_is_refused_with_a_sentence(address: str, na
     assert (status, words in detail) == (422, True), detail
 
 
+def test_the_client_asks_for_all_of_it(address: str, models: Models, catalogue: Catalogue) -> None:
+    photo = models.photos[0]
+    filters = {"columns": {"brand": ["b"]}}
+    with Client(address) as client:
+        [image] = client.predict(photo, attributes=True, embed=True, confidence=CONFIDENCE).images
+        [embedded] = client.embed(photo, confidence=CONFIDENCE).images
+        [searched] = client.search(photo, confidence=CONFIDENCE, garment=2, filters=filters, k=3).images
+        [whole] = client.search([photo], whole=True, k=1).images
+        vector = client.embed(photo, whole=True).images[0].embedding
+        assert vector is not None
+        assert client.search(vector=np.array(vector), k=1).matches == whole.matches
+        with pytest.raises(SeamlineError, match="search: takes one of photo, vector and text"):
+            client.search(photo, text="a dress")
+        with pytest.raises(ServiceError, match="has no text tower"):
+            client.search(text="a dress")
+        [listed] = client.predict_all([photo], attributes=True, confidence=CONFIDENCE)
+    assert [one.embedding for one in image.instances] == [one.embedding for one in embedded.instances]
+    assert [one.attributes for one in image.instances] == [one.attributes for one in listed.instances]
+    assert set(image.instances[0].attributes) == set(ATTRIBUTES)
+    [garment] = searched.instances
+    assert garment.bbox == image.instances[1].bbox
+    [expected] = catalogue.search(np.array(image.instances[1].embedding), 3, Filters(columns={"brand": ["b"]}))
+    assert [match.id for match in garment.matches] == [match.id for match in expected]
+    assert garment.matches[0].columns == {"brand": "b"}
+
+    async def ask() -> tuple[Answer, Answer]:
+        async with AsyncClient(address) as client:
+            return await client.embed(photo, confidence=CONFIDENCE), await client.search(photo, whole=True, k=1)
+
+    alike, found = asyncio.run(ask())
+    assert alike.images == [embedded]
+    assert found.images[0].matches == whole.matches
+
+
 def test_a_garment_that_is_not_there(address: str, models: Models) -> None:
     files, data = form(models.photos[:1]), {"garment": "999"}
     status, detail = refusal(address, "search", files=files, data=data)
@@ -370,7 +406,7 @@ def test_what_is_served_and_what_it_took_are_said(address: str, models: Models) 
 
 
 def test_a_catalogue_of_another_embedder_is_refused_at_the_start(models: Models, tmp_path: Path) -> None:
-    other = make_embedder(tmp_path, seed=1)
+    other = make_embedder(tmp_path, "b")
     words = ["--port", "0", "--embed", str(other), "--catalogue", str(models.catalogue)]
     with pytest.raises(SeamlineError, match=r"its vectors are of the embedder tiny .* which cannot be compared"):
         serve([str(models.detector), *words])
