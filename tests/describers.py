@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import contextlib
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -97,4 +97,5 @@ def make_embedder(folder: Path, revision: str = "a") -> Path:
         margin=0.1,
         background="white",
     )
-    return save_encoder(image_model(**facts_to_metadata(facts)), folder)[1].parent
+    metadata: dict[str, Any] = {**facts_to_metadata(facts)}
+    return save_encoder(image_model(**metadata), folder)[1].parent
