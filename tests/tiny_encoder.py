@@ -12,11 +12,11 @@ IMGSZ, DIMENSION = 24, 6
 WORDS, LENGTH = 11, 5
 
 
-def image_model(seed: int = 0, imgsz: int = IMGSZ, **metadata: str) -> Any:
-    """A convolution, the mean of what it finds, and a layer: (n, 3, imgsz, imgsz) -> (n, DIMENSION)."""
+def image_model(**metadata: str) -> Any:
+    """A convolution, the mean of what it finds, and a layer: (n, 3, IMGSZ, IMGSZ) -> (n, DIMENSION)."""
     from onnx import TensorProto, helper, numpy_helper
 
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(0)
     weights = {
         "kernel": rng.standard_normal((8, 3, 3, 3)) / 5,
         "bias": rng.standard_normal(8) / 5,
@@ -29,15 +29,15 @@ def image_model(seed: int = 0, imgsz: int = IMGSZ, **metadata: str) -> Any:
         helper.make_node("Flatten", ["mean"], ["flat"], name="flat"),
         helper.make_node("MatMul", ["flat", "layer"], ["embedding"], name="layer"),
     ]
-    shape, made = [1, 3, imgsz, imgsz], [1, DIMENSION]
+    shape, made = [1, 3, IMGSZ, IMGSZ], [1, DIMENSION]
     return model_of(nodes, weights, ("images", TensorProto.FLOAT, shape), made, numpy_helper, metadata)
 
 
-def text_model(seed: int = 0, **metadata: str) -> Any:
+def text_model(**metadata: str) -> Any:
     """The mean of words' vectors: (n, LENGTH) of int64 -> (n, DIMENSION)."""
     from onnx import TensorProto, helper, numpy_helper
 
-    weights = {"words": np.random.default_rng(seed).standard_normal((WORDS, DIMENSION))}
+    weights = {"words": np.random.default_rng(0).standard_normal((WORDS, DIMENSION))}
     nodes = [
         helper.make_node("Gather", ["words", "tokens"], ["vectors"], name="words"),
         helper.make_node("ReduceMean", ["vectors"], ["embedding"], name="mean", axes=[1], keepdims=0),

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 from scipy.stats import binomtest
 
+from seamline.evaluation.average_precision import Floats
 from seamline.export.recall_gate import (
     AMONG,
     Lost,
@@ -17,8 +19,9 @@ from seamline.export.recall_gate import (
 )
 
 
-def unit(vectors: np.ndarray) -> np.ndarray:  # type: ignore[type-arg]
-    return (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
+def unit(vectors: Floats) -> npt.NDArray[np.float32]:
+    made: npt.NDArray[np.float32] = (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
+    return made
 
 
 def test_a_garment_is_lost_if_its_nearest_is_not_among_the_ten_nearest() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -62,7 +63,8 @@ def expected_vector(image: Array, mask: Array | None, box: Array, margin: float)
     rgb = Pillow.fromarray(image[top:bottom, left:right, ::-1]).resize((IMGSZ, IMGSZ), Pillow.Resampling.BICUBIC)
     tensor = ((np.asarray(rgb) / 255 - [0.5, 0.4, 0.3]) / [0.2, 0.3, 0.4]).transpose(2, 0, 1)[None].astype(np.float32)
     vector: Array = ReferenceEvaluator(image_model()).run(None, {"images": tensor})[0][0]
-    return vector / np.linalg.norm(vector)
+    unit: Array = vector / np.linalg.norm(vector)
+    return unit
 
 
 @pytest.mark.parametrize("kind", [0, 1])
@@ -139,7 +141,8 @@ def test_a_photo_may_be_grey_deep_cmyk_or_turned(models: tuple[Path, Path], tmp_
     np.testing.assert_allclose(embedder.embed(tmp_path / "deep.png", garments(3)), expected, atol=0.02)
     assert embedder.embed(tmp_path / "cmyk.jpg", garments(3)).shape == (3, DIMENSION)
     assert embedder.embed((tmp_path / "cmyk.jpg").read_bytes(), garments(3)).shape == (3, DIMENSION)
-    exif = Pillow.Exif()
+    header: Any = Pillow.new("RGB", (1, 1))
+    exif = header.getexif()
     exif[0x0112] = 6
     Pillow.fromarray(photo()[:, :, ::-1]).save(tmp_path / "turned.png", exif=exif)
     turned = np.ascontiguousarray(np.rot90(photo(), -1))
@@ -166,7 +169,11 @@ def test_what_cannot_be_is_one_sentence(models: tuple[Path, Path], untrained: Un
     with pytest.raises(SeamlineError, match=r"says that it takes 25 px a side, and takes \(3, 24, 24\)"):
         Embedder(wrong)
     embedder.close()
-    for ask in (lambda: embedder.embed_photo(photo()), lambda: embedder.embed(photo(), garments(1))):
+    asks: list[Callable[[], Any]] = [
+        lambda: embedder.embed_photo(photo()),
+        lambda: embedder.embed(photo(), garments(1)),
+    ]
+    for ask in asks:
         with pytest.raises(SeamlineError, match="the embedder is closed; open the model again"):
             ask()
 

@@ -41,6 +41,7 @@ from tests import warm
 from tests.base.test_parallel import square_of
 from tests.benchmark.test_engine_process import die, hang, started
 from tests.conftest import PROJECT, REPORTS, TINY, WORKSPACE, Project, checked_out, merged, square, write_dataset
+from tests.hub import COMMIT
 from tests.ingest.drawn import runs
 from tests.ingest.test_archives import make_zip
 from tests.s3 import CREDENTIALS, Bucket, Fault, first, status
@@ -49,6 +50,7 @@ from tests.search.made import entry as catalogue_entry
 from tests.search.made import write as write_catalogue
 from tests.search.stand_in import StandIn
 from tests.stages.test_stage import with_params
+from tests.tiny_encoder import save_embedder
 
 PAGE = PROJECT / "docs" / "troubleshooting.md"
 NOT_OURS = "Not ours"
@@ -1232,6 +1234,65 @@ def unknown_precision(bench: Bench) -> Said:
 def unknown_family(bench: Bench) -> Said:
     (bench.folder / "photo.jpg").touch()
     return bench.predict(model_of_nothing(bench.folder / "model.onnx", family="detr"), "photo.jpg")
+
+
+def embedder(bench: Bench, **settings: str | None) -> Said:
+    """The embed stage's model by these settings."""
+    from seamline.export.embedder import towers_of
+    from seamline.params.embed import Embed
+    from seamline.params.loading.loader import load_params
+
+    with_params(bench.folder, {"embed": settings})
+    return bench.run(lambda: towers_of(load_params()[Embed]))
+
+
+@produces("embed: ... was fetched, and has to be pinned; write revision: ... and sha256: ... into params.yaml.")
+def unpinned_embedder(bench: Bench) -> Said:
+    from seamline.export import hub
+
+    folder = bench.folder / "hub" / "acme--clip" / COMMIT
+    folder.mkdir(parents=True)
+    (folder / hub.FETCHED).write_text(json.dumps({"weights": "model.safetensors", "licence": "mit"}))
+    (folder / "model.safetensors").write_bytes(b"weights")
+    bench.monkeypatch.setattr(hub, "SCRATCH", bench.folder)
+    return embedder(bench, model="acme/clip", revision=COMMIT)
+
+
+@produces(
+    "embed.model: ... cannot be fetched (...); without internet take efficientnet-lite0, or name a mirror in "
+    "HF_ENDPOINT."
+)
+def no_internet_for_the_hub(bench: Bench) -> Said:
+    bench.monkeypatch.setattr("seamline.export.hub.import_hub", raising(ConnectionError("no internet")))
+    return embedder(bench, model="acme/clip")
+
+
+@produces(
+    "embed.model: ... has no weights as safetensors (...); others are pickles, which can run code, and are not opened."
+)
+def pickled_embedder(bench: Bench) -> Said:
+    from seamline.export import hub
+
+    files = [SimpleNamespace(rfilename=name) for name in ("config.json", "pytorch_model.bin")]
+    info = SimpleNamespace(siblings=files, tags=[], sha=COMMIT)
+    api = SimpleNamespace(model_info=lambda name, revision: info)
+    bench.monkeypatch.setattr(hub, "import_hub", lambda: SimpleNamespace(HfApi=lambda: api))
+    bench.monkeypatch.setattr(hub, "SCRATCH", bench.folder)
+    return embedder(bench, model="acme/clip")
+
+
+@produces("...: is a detector, which finds garments; an embedder is asked for here.")
+def detector_for_an_embedder(bench: Bench) -> Said:
+    from seamline.inference.embedder import Embedder
+
+    model = model_of_nothing(bench.folder / "model.onnx")
+    return bench.run(lambda: Embedder(model))
+
+
+@produces("...: is an embedder, which makes vectors of garments; a detector is asked for here.")
+def embedder_for_a_detector(bench: Bench) -> Said:
+    (bench.folder / "photo.jpg").touch()
+    return bench.predict(save_embedder(bench.folder)[0], "photo.jpg")
 
 
 @produces("...: PyTorch does not work in process ..., a fork of one in which it has worked; ...")
