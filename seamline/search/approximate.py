@@ -13,7 +13,7 @@ from seamline.base.files import whole_file
 from seamline.search.vectors import Rows, Stored, Vectors
 
 # Measured by bench/search.py: neighbours of a node, how many are looked at when one is added and when one is searched.
-CONNECTIVITY, EXPANSION_ADD, EXPANSION_SEARCH = 16, 64, 384
+CONNECTIVITY, EXPANSION_ADD, EXPANSION_SEARCH = 16, 64, 640
 AT_ONCE = 10_000
 
 
