@@ -52,7 +52,7 @@ def test_the_drawing_is_made_of_the_contract() -> None:
     stages, rooms = rooms_of(PROJECT)
     assert [room.name for room in rooms] == [room for room in ROOMS if room in THERE - {"__main__"}]
     assert {room.name for room in rooms if room.agpl} == {"training", "export", "models"}
-    assert len(stages) == 11
+    assert len(stages) == 13
     found = (PROJECT / "docs" / "inside.svg").read_text()
     assert found == drawing(stages, rooms), "python docs/draw_inside.py"
     assert re.findall(r'<text class="n" [^>]*>([^<]+)</text>', found) == stages
