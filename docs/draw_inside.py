@@ -17,8 +17,8 @@ import yaml
 from seamline.base.files import write_text
 
 PROJECT = Path(__file__).resolve().parent.parent
-WIDTH, MARGIN, TOP, ROW = 1120, 18, 104, 38
-NAME_X, TEXT_X, COLUMNS_X, COLUMN = 46, 166, 564, 60
+MARGIN, TOP, ROW = 18, 104, 38
+NAME_X, TEXT_X, COLUMNS_X, COLUMN = 46, 166, 564, 64
 TEXT_LETTERS = 64  # in a line of a description
 STYLE = """
 rect{stroke:#5b6770;stroke-width:1.2} .stage{fill:#d7e8f7} .room{fill:#f2efe6} .agpl{fill:#fbe3c8}
@@ -59,14 +59,14 @@ def rooms_of(project: Path) -> tuple[list[str], list[Room]]:
 
 def drawing(stages: list[str], rooms: list[Room]) -> str:
     bottom = TOP + ROW * len(rooms)
-    height = bottom + 44
+    height, width = bottom + 44, width_of(stages)
     label = "The rooms of seamline/ from the top down, and the stages that depend on each"
     parts = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" role="img" aria-label="{label}">',
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" role="img" aria-label="{label}">',
         f"<style>\n{STYLE}\n</style>",
         '<defs><marker id="h" viewBox="0 0 8 8" refX="7" refY="4" markerWidth="7" markerHeight="7" orient="auto">'
         '<path d="M0 0L8 4L0 8"/></marker></defs>',
-        f'<rect x="0" y="0" width="{WIDTH}" height="{height}" style="fill:#fff;stroke:none"/>',
+        f'<rect x="0" y="0" width="{width}" height="{height}" style="fill:#fff;stroke:none"/>',
         text_at("h", MARGIN, 30, "seamline/: rooms, each with one concern"),
         text_at("s", MARGIN, 50, "Imports run downwards only, those inside functions included (make lint)."),
         text_at("h", COLUMNS_X, 30, "stages/: the pipeline, in its order"),
@@ -82,10 +82,14 @@ def drawing(stages: list[str], rooms: list[Room]) -> str:
     return "\n".join([*parts, "</svg>", ""])
 
 
+def width_of(stages: list[str]) -> int:
+    return COLUMNS_X + COLUMN * len(stages) + MARGIN
+
+
 def row(room: Room, y: float, stages: list[str]) -> list[str]:
     lines = textwrap.wrap(room.text, TEXT_LETTERS)
     parts = [
-        f'<path class="line" d="M{NAME_X} {y + ROW - 2}L{WIDTH - MARGIN} {y + ROW - 2}"/>',
+        f'<path class="line" d="M{NAME_X} {y + ROW - 2}L{width_of(stages) - MARGIN} {y + ROW - 2}"/>',
         f'<rect class="{"agpl" if room.agpl else "room"}" x="{NAME_X}" y="{y + 3}" width="108" height="27" rx="6"/>',
         text_at("t", NAME_X + 54, y + 21, room.name),
         *(text_at("s", TEXT_X, y + 21 - 7 * (len(lines) - 1) + 14 * at, line) for at, line in enumerate(lines)),
