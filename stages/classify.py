@@ -48,7 +48,7 @@ def main() -> None:
 
 
 def make(labelled: Labelled, args: argparse.Namespace, report: Path, params: Params) -> None:
-    from seamline.attributes.evaluation import accuracy_summary, calibration_of, evaluate_attributes
+    from seamline.attributes.evaluation import accuracy_summary, calibration_of, evaluate_attributes, mean_of
     from seamline.attributes.making import calibrated, evaluate_detected, facts_of, make_models, network_logits
     from seamline.attributes.network import load_network
     from seamline.attributes.training import attribute_trainings_folder, finished_attribute_training, plan_training
@@ -71,16 +71,15 @@ def make(labelled: Labelled, args: argparse.Namespace, report: Path, params: Par
         facts = calibrated(facts, calibration)
         exported, speed = make_models(network, facts, out, labelled, logits, settings, params[Export].opset)
         detected = evaluate_detected(out / "onnx", labelled, args, params[Export].confidence)
-    summary = accuracy_summary(metrics)
     write_csv(report / "losses.csv", list(training.history[0]), [list(row.values()) for row in training.history])
     about = {"attributes": labelled.attributes, "source": labelled.about["source"]}
     about |= {"target_accuracy": settings.target_accuracy, "calibration": calibration}
     made_by = training.facts | {"epochs": len(training.history), "backbone": settings.backbone}
     write_json(report / "metrics.json", {**about, **metrics, "detected": detected, "training": made_by})
-    write_json(report / "accuracy.json", summary)
+    write_json(report / "accuracy.json", accuracy_summary(metrics))
     write_json(report / "export.json", exported)
     write_json(report / "speed.json", speed)
-    print(f"mean macro F1 on val {summary['val']['mean_macro_f1']:.3f}, on test {summary['test']['mean_macro_f1']:.3f}")
+    print(f"mean macro F1 on val {mean_of(metrics['val'])}, on test {mean_of(metrics['test'])}")
 
 
 if __name__ == "__main__":

@@ -31,6 +31,8 @@ class BoxDetector:
     """Finds what is annotated, a little beside it, and now and then not at all; without a mask."""
 
     has_masks, precision, device, imgsz = False, "f32", "cpu", 64
+    confidence, nms_iou, max_detections = 0.001, 0.7, 100
+    family = SimpleNamespace(limits_within=lambda facts, asked: asked)
     engine = SimpleNamespace(streams=1, facts=ModelFacts(["x", "y"], imgsz, family="stub", masks=False))
 
     def __init__(self, split_file: Path, seed: int = 0) -> None:

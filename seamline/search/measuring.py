@@ -136,13 +136,9 @@ def question_to_cells(catalogue: Catalogue, rows: Sequence[Row], one: Asked) -> 
 
 
 def small(report: Record) -> Record:
-    """What `dvc metrics show` prints: recall and mAP; nothing where it is not known."""
+    """What `dvc metrics show` prints, on one screen with the other figures; nothing where it is not known."""
     key = report.get("recall")
-    if key is None:
-        return {}
-    return {name: report[key][name]["value"] for name in ("recall@1", "recall@5", "recall@10", "recall@20", "mAP")} | {
-        "missed": round(report[key]["missed"] / report[key]["questions"], 6)
-    }
+    return {} if key is None else {"recall@1": report[key]["recall@1"]["value"]}
 
 
 def sentence(report: Record) -> str:

@@ -1248,13 +1248,6 @@ def a_model_without_people(bench: Bench) -> Said:
     return bench.predict(model, "photo.jpg", "--people", model)
 
 
-@produces("...: is not a model of attributes: it does not say which it names; the classify stage makes them.")
-def a_detector_in_place_of_attributes(bench: Bench) -> Said:
-    (bench.folder / "photo.jpg").touch()
-    model = model_of_nothing(bench.folder / "model.onnx")
-    return bench.predict(model, "photo.jpg", "--attributes", model)
-
-
 @produces("...: has no catalogue.json, so it is not a catalogue; seamline catalogue add makes one.")
 def a_folder_without_a_catalogue(bench: Bench) -> Said:
     return bench.verb("catalogue", "show", ".")

@@ -221,9 +221,8 @@ def test_the_stage_makes_a_catalogue_of_a_table_and_measures_it(place: Path, mon
     report = json.loads(Path("reports/catalogue.json").read_text())
     assert (report["garments"], report["photos"], report["recall"], report["any"]["questions"]) == (12, 6, "any", 12)
     assert report["unusable_photos"] == [["photos/009.png", "there is no such file."]]
-    assert set(json.loads(Path("reports/recall.json").read_text())) == {
-        "recall@1", "recall@5", "recall@10", "recall@20", "mAP", "missed",
-    }  # fmt: skip
+    small = {"recall@1": report["any"]["recall@1"]["value"]}
+    assert json.loads(Path("reports/recall.json").read_text()) == small
     assert report["any"]["by_photo"] is not None
     before = {path: path.read_bytes() for path in Path("data/catalogue").iterdir()}
     run_stage(monkeypatch)

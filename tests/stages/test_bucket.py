@@ -76,7 +76,8 @@ def pulled(finished: Project, s3_server: Any, tmp_path_factory: pytest.TempPathF
 
 
 def test_the_same_data_from_a_bucket_change_nothing_below(pulled: Pulled) -> None:
-    assert pulled.ran == ["pull", "report"]  # the report says where the data are from
+    # attributes asks whether the source is the sample's; the report says where the data are from.
+    assert pulled.ran == ["pull", "attributes", "report"]
     rows = manifest(pulled.project)
     assert rows.keys() == {key.removeprefix("garments/") for key in sample_objects()}
     for key, row in rows.items():

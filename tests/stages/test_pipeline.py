@@ -56,7 +56,10 @@ HALF_MADE = {
     "train": ".seamline/train/*/state.pt",
 }
 MODELS = ("pytorch", "onnx", "openvino", "openvino_int8")
-KILLED_AFTER_S = {"evaluate": 1.5, "export": 4, "benchmark": 4, "report": 0.5}
+KILLED_AFTER_S = {
+    "evaluate": 1.5, "export": 4, "benchmark": 4, "attributes": 0.5, "classify": 0.5, "embed": 4, "catalogue": 4,
+    "report": 0.5,
+}  # fmt: skip
 FORMATS = [row.name for row in rows_to_measure({name: Path() for name in MODELS}, instructions(), [])]
 # What `dvc plots diff` lays over one another.
 CURVES = [
@@ -72,7 +75,7 @@ def read(project: Project, name: str) -> Any:
 
 def test_every_promised_file_is_there(finished: Project) -> None:
     lock = yaml.safe_load((finished.root / "dvc.lock").read_text())
-    assert list(lock["stages"]) == STAGES
+    assert set(lock["stages"]) == set(STAGES)
     for path in finished.locked_outputs():
         assert (finished.root / path).exists()
     assert finished.run("dvc", "status").stdout.strip() == "Data and pipelines are up to date."
@@ -192,6 +195,7 @@ def test_curves_have_a_row_an_epoch(finished: Project) -> None:
             assert [row["epoch"] for row in csv.DictReader(stream)] == [str(epoch) for epoch in range(1, 13)]
 
 
+@pytest.mark.thorough
 def test_killed_in_every_stage_it_ends_in_the_same_place(finished: Project, tmp_path: Path) -> None:
     """kill -9 of dvc in each stage in turn, then dvc repro again: the outputs of an undisturbed run, to the byte."""
     project = checked_out(tmp_path / "project")
