@@ -30,6 +30,8 @@ PACKAGES = {
     "python_multipart": "python-multipart",
     "prometheus_client": "prometheus-client",
     "qdrant_client": "qdrant-client",
+    "open_clip": "open-clip-torch",
+    "huggingface_hub": "huggingface-hub",
 }
 
 # Put on the path as sitecustomize.py: whoever asks for another machine is noted, and gets none.
@@ -104,13 +106,13 @@ def test_what_predict_imports_is_what_an_installation_brings() -> None:
             if package not in sys.stdlib_module_names and package != "seamline":
                 assert PACKAGES.get(package, package) in allowed, f"{module} imports {package}"
                 found.add(PACKAGES.get(package, package))
-    assert brought - found == {"onnxruntime", "openvino", "scipy", "usearch"}, "what nobody imports is not needed"
+    assert brought - found == {"onnxruntime", "openvino", "usearch"}, "what nobody imports is not needed"
 
 
 @pytest.mark.parametrize("start", ["verbs/predict.py", "service/running.py", "service/app.py"])
 def test_what_is_imported_late_comes_with_an_installation_too(start: str) -> None:
     """A polygon of a mask in several parts needs scipy, imported for the first one: the service answered 500."""
-    optional = {"torch", "ultralytics", "pillow_heif"}  # for best.pt, GPUs and HEIC, which say so
+    optional = {"torch", "ultralytics", "pillow_heif", "tokenizers"}  # for best.pt, GPUs, HEIC, texts, which say so
     brought = names(DEPENDENCIES + EXTRAS["serve"] + EXTRAS["s3"]) | {"botocore", "yarl"}  # with s3fs, aiohttp
     for module in modules_imported(PROJECT / "seamline" / start) - {*NEEDS_TORCH}:
         code = (PROJECT / module).read_text()
@@ -122,7 +124,13 @@ def test_what_is_imported_late_comes_with_an_installation_too(start: str) -> Non
 def test_every_import_of_ours_is_a_package_that_pyproject_names() -> None:
     """Or, named here, one that comes with another and is looked at only for its sake."""
     grown = {"aiohttp": "s3fs", "botocore": "s3fs", "fsspec": "s3fs", "dvc_objects": "dvc", "voluptuous": "dvc"}
-    grown |= {"yarl": "aiohttp", "packaging": "dvc", "psutil": "dvc", "ruamel": "ruamel.yaml.clib"}
+    grown |= {
+        "timm": "open-clip-torch",
+        "yarl": "aiohttp",
+        "packaging": "dvc",
+        "psutil": "dvc",
+        "ruamel": "ruamel.yaml.clib",
+    }
     named = names(DEPENDENCIES + [name for extra in EXTRAS.values() for name in extra])
     for path in [*(PROJECT / "seamline").rglob("*.py"), *(PROJECT / "stages").glob("*.py")]:
         for package in re.findall(r"^\s*(?:import|from) (\w+)[\w.]*(?: import .*|$)", path.read_text(), re.MULTILINE):
