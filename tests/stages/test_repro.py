@@ -86,7 +86,7 @@ def test_the_stages_are_these_and_in_this_order() -> None:
 
 def code_of(stage: str) -> set[str]:
     """The code among its dependencies."""
-    return {dep for dep in PIPELINE[stage]["deps"] if dep.startswith(("stages/", "seamline/"))}
+    return {dep for dep in PIPELINE[stage]["deps"] if dep.split("/")[0] in ("stages", "seamline")}
 
 
 def contains(dep: str, file: str) -> bool:
