@@ -36,7 +36,9 @@ for key in stage["params"]:
     section, _, part = key.partition(".")
     digest.update(repr(params[section][part] if part else params[section]).encode())
 for dep in stage["deps"]:
-    path = Path(dep.replace("${pull.source}", params["pull"]["source"]))
+    for section in ("pull", "attributes"):
+        dep = dep.replace(f"${{{section}.source}}", params[section]["source"])
+    path = Path(dep)
     for file in sorted(path.rglob("*")) if path.is_dir() else [path]:
         if file.is_file():
             digest.update(file.read_bytes())
@@ -47,6 +49,8 @@ for out in stage["outs"]:
     file.write_text(digest.hexdigest())
     if name == "train" and not path.suffix:
         (path / "training.json").write_text(digest.hexdigest())
+    if name == "split" and not path.suffix:
+        (path / "test.json").write_text(digest.hexdigest())
     if name == "subset" and not path.suffix:
         (path / "images").mkdir(exist_ok=True)
         (path / "images" / "1.jpg").write_text(digest.hexdigest())
