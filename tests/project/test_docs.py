@@ -104,7 +104,7 @@ def documented(finished: Project, s3_server: Any, tmp_path_factory: pytest.TempP
     project.environment = {**others, **bucket.environment}
     project.environment["DVC_NO_ANALYTICS"] = "1"  # as s3.md says of what is run outside of the project
     with (root / ".git" / "info" / "exclude").open("a") as stream:
-        stream.write("/own\n/photos\n/shop\n/items.csv\n/shoot\n/*.png\n/*.jpg\n/*.onnx\n")
+        stream.write("/own\n/shop.zip\n/described\n/photos\n/shop\n/items.csv\n/shoot\n/*.png\n/*.jpg\n/*.onnx\n")
     for folder in ("photos", "shoot/first"):
         (root / folder).mkdir(parents=True)
         for path in some_photos(finished):
@@ -113,6 +113,7 @@ def documented(finished: Project, s3_server: Any, tmp_path_factory: pytest.TempP
     shutil.copy(some_photos(finished)[0], root / "photo.jpg")
     shutil.copy(some_photos(finished)[0], root / "photos" / "0012.jpg")
     (root / "items.csv").write_text("photo,sku\nphotos/0012.jpg,17\n")
+    shutil.make_archive(str(root / "shop"), "zip", root / "photos")
     shutil.copy(some_photos(finished)[0], root / "one.png")
     people = onnx.load(root / "models" / "export" / "onnx" / "model.onnx")  # whose first class is called person there
     for entry in people.metadata_props:
