@@ -21,7 +21,7 @@ ROOMS = (
 # What dvc.yaml has as the report's dependencies on code.
 CODE = (
     "architectures",
-    "stages",
+    *(f"stages/{name}.py" for name in STAGES),
     *(f"seamline/{name}" for name in ROOMS),
     "seamline/params/loading",
     *(f"seamline/params/{name}.py" for name in ("people", "rcnn", "search", *STAGES)),
