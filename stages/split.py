@@ -1,9 +1,8 @@
 """Split: divide the images into train, val and test so that nothing leaks and every class keeps its share.
 
 Images of one group (split.group_by), versions of one photo and near-duplicates stay together. OUT gets a COCO file for
-each split; train.txt, val.txt and test.txt, whose paths are relative to the folder that holds images/ and labels/;
-data.yaml with the names of the classes; and groups.json, which says what stayed together. REPORT is the proof, CHARTS
-is what the model will learn from.
+each split; train.txt, val.txt and test.txt, with paths from the folder that holds images/ and labels/; data.yaml with
+the names of the classes; and groups.json: what stayed together. REPORT is the proof, CHARTS what a model learns from.
 
 Example: python -m stages.split data/subset data/split
 """

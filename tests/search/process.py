@@ -22,7 +22,7 @@ from seamline.search.writing import placeless, write_catalogue
 from tests.search.made import HalvesDetector
 from tests.search.stand_in import StandIn
 
-SLOW_S = 0.004
+SLOW_S = 0.01
 SHA256 = "c" * 64
 
 

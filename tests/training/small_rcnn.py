@@ -70,7 +70,7 @@ def die_at(epoch: int, moment: str) -> None:
             die()
         write(folder, state)
 
-    for owner, changed in ((rcnn_trainer.Trainer, set_rate), (rcnn_trainer, write_state)):
+    for owner, changed in ((rcnn_trainer.Trainer, set_rate), (checkpoints, write_state)):
         setattr(owner, changed.__name__, changed)
 
 

@@ -388,6 +388,6 @@ def test_each_process_that_trains_leaves_the_data_alone(tmp_path: Path, monkeypa
 
     monkeypatch.setattr(yolo, "Trainer", Looking)
     monkeypatch.setattr(yolo, "weights_folder", lambda: tmp_path / "weights")
-    yolo.run_trainer({}, tmp_path)
+    yolo.run_trainer({"batch": 4, "imgsz": 64}, tmp_path)
     assert found == [True]
     assert utils.check_font is not nothing
