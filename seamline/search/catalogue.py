@@ -154,10 +154,9 @@ class Catalogue:
         self, query: Vectors, k: int, allowed: Rows | None, min_score: float | None, duplicates: float | None
     ) -> list[Match]:
         room = len(self.stored) if allowed is None else len(allowed)
-        part = None if allowed is None else np.ascontiguousarray(self.stored[allowed])
         wanted = k if duplicates is None else 4 * k
         while True:
-            rows, scores = self._nearest(query, wanted, allowed, part)
+            rows, scores = self._nearest(query, wanted, allowed)
             if min_score is not None:
                 below = int(np.sum(scores >= min_score))
                 rows, scores = rows[:below], scores[:below]
@@ -169,16 +168,12 @@ class Catalogue:
         return [self._match([known[int(rows[i])] for i in group], float(scores[group[0]])) for group in groups]
 
     def _nearest(
-        self, query: Vectors, wanted: int, allowed: Rows | None, part: Stored | None
+        self, query: Vectors, wanted: int, allowed: Rows | None
     ) -> tuple[Rows, npt.NDArray[np.float32]]:
-        if part is not None and allowed is not None:
-            [(rows, scores)] = nearest(part, query[None], wanted, self.threads)
-            return allowed[rows], scores
-        if self.graph is not None:
+        if self.graph is not None and allowed is None:
             rows = self.graph.candidates(query, min(wanted, len(self.stored)))
             return ranked(rows, similarities(self.stored[rows], query.astype(np.float16)))
-        [(rows, scores)] = nearest(self.stored, query[None], wanted, self.threads)
-        return rows, scores
+        return nearest(self.stored, query, wanted, self.threads, allowed)
 
     def _match(self, group: Sequence[Row], similarity: float) -> Match:
         first = group[0]

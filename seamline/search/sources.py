@@ -65,6 +65,20 @@ def find_listing(source: str, file_column: str | None, splits: Mapping[str, str]
     return found._replace(photos=photos)
 
 
+def with_csv(source: str, name: str | None) -> str:
+    """A source, or the table in it: the folder is what DVC watches, photos and table.
+
+    Raises:
+        SeamlineError: when there is no such table.
+    """
+    if name is None:
+        return source
+    path = Path(source) / name
+    if is_remote(source) or path.suffix.lower() not in TABLES or not path.is_file():
+        raise SeamlineError(f"catalogue.csv: {name!r} is not a .csv or .tsv file in the folder {source!r}.")
+    return str(path)
+
+
 def words_to_listing(words: Sequence[str], remote: Remote) -> Listing:
     """What the words name, as `seamline predict` takes them."""
     found = find_photos(map(Word, words), Path(os.devnull), remote)

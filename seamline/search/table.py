@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import functools
 import os
 import sqlite3
 import threading
@@ -34,6 +35,7 @@ PHOTO = "photo, key, name, stamp, sha256, width, height, split, vector"
 GARMENT = "row, id, photo, number, class, x1, y1, x2, y2, score, mask, person"
 MOST_COLUMNS = 500
 AT_ONCE = 500  # rows asked for by their numbers
+FILTERS_HELD = 8  # whose rows stay in memory
 
 
 class Counts(NamedTuple):
@@ -154,6 +156,8 @@ class Table:
     def __init__(self, path: Path, columns: Sequence[str]) -> None:
         self.path, self.columns = path, list(columns)
         self._turn = threading.Lock()
+        # Looking through 100,000 rows takes as long as all their vectors, and most questions have the same few filters.
+        self._rows_where = functools.lru_cache(FILTERS_HELD)(self._find_rows)
         # immutable: neither locks nor files beside it. What takes the file's place is another file, so this one stays.
         address = f"{path.resolve().as_uri()}?mode=ro&immutable=1"
         try:
@@ -178,17 +182,21 @@ class Table:
     def rows_of(self, filters: Filters, classes: Sequence[str]) -> Rows:
         """The rows that meet the conditions, in order."""
         condition, values = filters_to_sql(filters, self.columns, classes)
+        return self._rows_where(condition, tuple(values))
+
+    def _find_rows(self, condition: str, values: tuple[str, ...]) -> Rows:
         found = self.all(
             f"SELECT row FROM garments JOIN photos USING (photo) WHERE {condition} ORDER BY row",  # nosec B608
             values,
         )
-        return np.array(found, np.int64).ravel()
+        rows = np.fromiter((row for (row,) in found), np.int64, len(found))
+        rows.flags.writeable = False  # others get it, too
+        return rows
 
     def rows_of_photos(self, names: Collection[str]) -> Rows:
         """The rows of all garments of photos of these names, in order."""
         condition, values = filters_to_sql(Filters(columns={"photo": names}), (), ())
-        found = self.all(f"SELECT row FROM garments JOIN photos USING (photo) WHERE {condition}", values)  # nosec B608
-        return np.sort(np.array(found, np.int64).ravel())
+        return self._find_rows(condition, tuple(values))
 
     def rows_at(self, rows: Sequence[int]) -> list[Row]:
         """What is known of rows, in the order in which they are named."""

@@ -9,7 +9,7 @@ import pytest
 
 from seamline.base.errors import SeamlineError
 from seamline.photos.remote import Remote
-from seamline.search.sources import Listing, csv_to_listing, find_listing, joined, words_to_listing
+from seamline.search.sources import Listing, csv_to_listing, find_listing, joined, with_csv, words_to_listing
 from tests.conftest import write_dataset
 from tests.search.made import write_photos
 
@@ -112,3 +112,12 @@ def test_tables_and_folders_are_joined_by_photo(folder: Path) -> None:
     both = joined([words_to_listing([str(folder / "a")], Remote()), first, second])
     assert both.columns == ["colour", "size"]
     assert [one.values for one in both.photos] == [["red", "M"], ["blue", "XL"], [None, "S"], [None, None]]
+
+
+def test_the_table_of_a_source_lies_in_its_folder(tmp_path: Path) -> None:
+    (tmp_path / "items.csv").write_text("photo\na.png\n")
+    assert with_csv("shop", None) == "shop"
+    assert with_csv(str(tmp_path), "items.csv") == str(tmp_path / "items.csv")
+    for source, name in (("s3://shop", "items.csv"), (str(tmp_path), "other.csv"), (str(tmp_path), ".")):
+        with pytest.raises(SeamlineError, match=r"^catalogue\.csv: '.*' is not a \.csv or \.tsv file in the folder"):
+            with_csv(source, name)
