@@ -1,9 +1,10 @@
 """Catalogue: garments found in product photos, with their vectors, to search for similar ones; and its recall.
 
-Photos are a folder, with a CSV or without, a bucket, or the pulled dataset (catalogue.source, catalogue.csv). OUT gets vectors, table and facts (docs/search.md), REPORT/catalogue.json what they are and how often a search finds
-the right garment, REPORT/recall.json what dvc metrics show prints, REPORT/catalogue pictures of questions with their
-answers. What was looked at is in SCRATCH until OUT is whole: after a kill the same command resumes. A photo that cannot
-be used costs itself alone.
+Photos are a folder, with a CSV or without, a bucket, or the pulled dataset (catalogue.source, catalogue.csv). OUT gets
+vectors, table and facts (docs/search.md), REPORT/catalogue.json what they are and how often a search finds the right
+garment, REPORT/recall.json what dvc metrics show prints, REPORT/catalogue pictures of questions with their answers.
+What was looked at is in SCRATCH until OUT is whole: after a kill the same command resumes. A photo that cannot be used
+costs itself alone.
 
 Example: python -m stages.catalogue models/export/openvino models/embedder/openvino data/split data/catalogue
 """

@@ -168,6 +168,17 @@ class Table:
         except sqlite3.Error as error:
             raise SeamlineError(f"{path}: cannot be read as the table of a catalogue ({error}).") from None
 
+    def check_count(self, count: int) -> None:
+        """
+        Raises:
+            SeamlineError: when it does not have rows 0 to count - 1: it is of another catalogue than the vectors.
+        """
+        found = self.all("SELECT count(*), ifnull(min(row), 0), ifnull(max(row), -1) FROM garments")[0]
+        if found != (count, 0, count - 1):
+            raise SeamlineError(
+                f"{self.path}: has {found[0]:,} garments, and the catalogue says {count:,}; it is damaged, make it again."
+            )
+
     def close(self) -> None:
         with self._turn:
             self._connection.close()
@@ -178,10 +189,12 @@ class Table:
                 return self._connection.execute(statement, values).fetchall()
         except sqlite3.DatabaseError as error:
             raise SeamlineError(f"{self.path}: cannot be read as the table of a catalogue ({error}).") from None
+        except UnicodeEncodeError as error:
+            raise SeamlineError(f"{error.object!r} is not Unicode, so nothing in a catalogue is called that.") from None
 
     def rows_of(self, filters: Filters, classes: Sequence[str]) -> Rows:
         """The rows that meet the conditions, in order."""
-        condition, values = filters_to_sql(filters, self.columns, classes)
+        condition, values = filters_to_sql(filters, self.columns, classes, self.attribute_names)
         return self._rows_where(condition, tuple(values))
 
     def _find_rows(self, condition: str, values: tuple[str, ...]) -> Rows:
@@ -195,7 +208,7 @@ class Table:
 
     def rows_of_photos(self, names: Collection[str]) -> Rows:
         """The rows of all garments of photos of these names, in order."""
-        condition, values = filters_to_sql(Filters(columns={"photo": names}), (), ())
+        condition, values = filters_to_sql(Filters(columns={"photo": names}), (), (), ())
         return self._find_rows(condition, tuple(values))
 
     def rows_at(self, rows: Sequence[int]) -> list[Row]:
@@ -204,6 +217,9 @@ class Table:
         for start in range(0, len(rows), AT_ONCE):
             part = [int(row) for row in rows[start : start + AT_ONCE]]
             found |= {row.row: row for row in self._read(f"WHERE row IN ({', '.join('?' * len(part))})", part)}
+        missing = [row for row in rows if row not in found]
+        if missing:
+            raise SeamlineError(f"{self.path}: has no row {missing[0]}; the catalogue is damaged, make it again.")
         return [found[int(row)] for row in rows]
 
     def rows_with_id(self, identity: str) -> list[Row]:
@@ -243,6 +259,7 @@ class Table:
         found = self.all("SELECT jpeg FROM crops WHERE row = ?", (int(row),))
         return bytes(found[0][0]) if found else b""
 
+    @functools.cached_property
     def attribute_names(self) -> list[str]:
         return [name for (name,) in self.all("SELECT DISTINCT name FROM attributes ORDER BY name")]
 
@@ -256,12 +273,13 @@ class Table:
         found = self.all(f"SELECT photo, name, split, vector{columns} FROM photos ORDER BY photo")  # nosec B608
         return [(*cells[:4], tuple(cells[4:])) for cells in found]
 
-    def entries(self, stored: Stored) -> Iterator[Entry]:
-        """All of the table as it was written."""
+    def entries(self, stored: Stored, key: str | None = None) -> Iterator[Entry]:
+        """All of the table as it was written; of one photo alone where a key is named."""
         columns = "".join(f", c{index}" for index in range(len(self.columns)))
-        photos = self.all(f"SELECT {PHOTO}{columns} FROM photos ORDER BY photo")  # nosec B608
-        for number, key, name, stamp, sha256, width, height, split, vector, *values in photos:
-            entry = Entry(key, stamp, name, sha256, width, height, split=split, values=values, vector=vector or b"")
+        chosen, values = ("", ()) if key is None else ("WHERE key = ?", (key,))
+        photos = self.all(f"SELECT {PHOTO}{columns} FROM photos {chosen} ORDER BY photo", values)  # nosec B608
+        for number, own, name, stamp, sha256, width, height, split, vector, *cells in photos:
+            entry = Entry(own, stamp, name, sha256, width, height, split=split, values=cells, vector=vector or b"")
             rows = [row for (row,) in self.all("SELECT row FROM garments WHERE photo = ? ORDER BY row", (number,))]
             entry.garments = [
                 Garment(
@@ -271,8 +289,9 @@ class Table:
                 for one in self.rows_at(rows)
             ]  # fmt: skip
             yield entry
-        for key, name, reason in self.all("SELECT key, name, reason FROM unusable ORDER BY rowid"):
-            yield Entry(key, "", name, reason=reason)
+        if key is None:
+            for own, name, reason in self.all("SELECT key, name, reason FROM unusable ORDER BY rowid"):
+                yield Entry(own, "", name, reason=reason)
 
 
 def check_columns(columns: Iterable[str], what: str) -> list[str]:

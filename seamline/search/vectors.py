@@ -26,7 +26,10 @@ def checked(vectors: npt.ArrayLike, dimension: int, what: str) -> Vectors:
     Raises:
         SeamlineError: when they have another form, or one is not a number or has no length.
     """
-    array = np.atleast_2d(np.asarray(vectors))
+    try:
+        array = np.atleast_2d(np.asarray(vectors))
+    except (ValueError, TypeError) as error:
+        raise SeamlineError(f"{what}: cannot be read as vectors of {dimension} numbers ({error}).") from None
     if array.ndim != 2 or array.shape[1] != dimension or array.dtype.kind not in "fiu":
         raise SeamlineError(f"{what}: has the form {array.dtype} {array.shape}, and {dimension} numbers are needed.")
     found = array.astype(np.float32)

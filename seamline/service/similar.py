@@ -93,9 +93,10 @@ class Similar:
         """Raises Problem for filters that the catalogue does not know."""
         from seamline.search.filters import filters_to_sql
 
-        catalogue, filters = self._catalogue, to_own_filters(options.filters)
+        catalogue = self._catalogue
         try:
-            filters_to_sql(filters, catalogue.columns, catalogue.classes)
+            filters = to_own_filters(options.filters)
+            filters_to_sql(filters, catalogue.columns, catalogue.classes, catalogue.attributes)
         except SeamlineError as error:
             raise Problem(422, f"filters: {error}") from None
 

@@ -230,7 +230,9 @@ def test_the_stage_makes_a_catalogue_of_a_table_and_measures_it(place: Path, mon
     assert not Path(".seamline/catalogue").exists()
 
 
-def test_a_stage_that_is_switched_off_makes_an_empty_folder(place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_stage_that_is_switched_off_makes_an_empty_folder(
+    place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     with_params({"catalogue": {"enabled": False}})
     run_stage(monkeypatch)
     assert "no catalogue: it is switched off (catalogue.enabled)." in capsys.readouterr().out
