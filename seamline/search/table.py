@@ -176,7 +176,8 @@ class Table:
         found = self.all("SELECT count(*), ifnull(min(row), 0), ifnull(max(row), -1) FROM garments")[0]
         if found != (count, 0, count - 1):
             raise SeamlineError(
-                f"{self.path}: has {found[0]:,} garments, and the catalogue says {count:,}; it is damaged, make it again."
+                f"{self.path}: has {found[0]:,} garments, and the catalogue says {count:,}; it is damaged, make it "
+                "again."
             )
 
     def close(self) -> None:
