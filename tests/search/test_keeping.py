@@ -148,6 +148,16 @@ def test_all_photos_may_go(tmp_path: Path) -> None:
     assert add_photos(tmp_path / "own", tmp_path / "a").facts.garments == 4
 
 
+def test_all_photos_of_a_graph_may_go(tmp_path: Path) -> None:
+    photos = write_photos(tmp_path / "a", 2)
+    listing = words_to_listing([str(tmp_path / "a")], Remote())
+    assert add(tmp_path / "own", listing, tools(), SHA256, 1).facts.index == "hnsw"
+    assert remove(tmp_path / "own", [str(photos[0])])[1].index == "hnsw"
+    assert remove(tmp_path / "own", [str(photos[1])])[1].index == "exact"
+    with open_catalogue(tmp_path / "own") as catalogue:
+        assert catalogue.search([1.0] * 24, 3) == [[]]
+
+
 def test_what_is_refused_leaves_nothing_and_removing_lets_an_unfinished_add_resume(tmp_path: Path) -> None:
     write_photos(tmp_path / "a", 3)
     add_photos(tmp_path / "own", tmp_path / "a")

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from bench.embedder_ways import Known, numbered, shares_of
 from seamline.params.catalogue import Catalogue as Settings
 from seamline.search.catalogue import open_catalogue
 from seamline.search.measuring import measure, sentence, small
@@ -18,7 +19,7 @@ from seamline.search.truth import box_iou, match, same_value
 from tests.search.made import directions, entry, write
 
 SETTINGS = Settings(
-    source="photos", file_column=None, confidence=None, crop_px=None, item="sku", same=None,
+    enabled=True, source="photos", csv=None, file_column=None, confidence=None, crop_px=None, item="sku", same=None,
     questions=None, answers=None, pictures=3, seed=0,
 )  # fmt: skip
 
@@ -77,6 +78,20 @@ def test_recall_and_map_are_those_of_a_literal_count(tmp_path: Path, seed: int) 
     for k in KS:
         assert report["any"][f"recall@{k}"]["value"] == pytest.approx(recall[k], abs=1e-6)
     assert report["any"]["mAP"]["value"] == pytest.approx(precision, abs=1e-6)
+
+
+def test_where_every_garment_is_found_the_bench_of_embedders_has_the_same_recall(tmp_path: Path) -> None:
+    """It asks of annotated garments; its other question, the same kind, has no truth in a catalogue."""
+    made(tmp_path / "catalogue", seed=5)
+    with open_catalogue(tmp_path / "catalogue") as catalogue:
+        report = measure(catalogue, SETTINGS, None, {}).report["any"]
+        rows = catalogue.table.rows_at(range(catalogue.facts.garments))
+        items = [(dict(zip(catalogue.columns, row.values, strict=True))["sku"], row.class_name) for row in rows]
+        photo, kind = numbered([row.photo for row in rows]), numbered([row.class_name for row in rows])
+        shares = shares_of(catalogue.stored.astype(np.float32), Known(photo, photo, kind, numbered(items)))
+    assert np.nanmean(shares.item_at_1) == pytest.approx(report["recall@1"]["value"], abs=1e-6)
+    assert np.nanmean(shares.item_at_10) == pytest.approx(report["recall@10"]["value"], abs=1e-6)
+    assert np.sum(~np.isnan(shares.item_at_1)) == report["questions"]
 
 
 def test_users_photos_are_asked_with_and_a_shops_are_the_answers(tmp_path: Path) -> None:

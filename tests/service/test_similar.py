@@ -243,6 +243,20 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "k": ({"json": {"vector": VECTOR, "k": 101}}, "k: has to be a whole number from 1 to 100, not '101'."),
     "min_score": ({"json": {"vector": VECTOR, "min_score": 2}}, "min_score: has to be a number from -1 to 1, not '2'."),
     "garment": ({"json": {"vector": VECTOR, "garment": 0}}, "garment: has to be a whole number from 1 on, not '0'."),
+    "classes beside a vector": (
+        {"json": {"vector": VECTOR, "classes": ["trousers"]}},
+        "classes: goes with photos, not with a vector or a text; filters choose the answers.",
+    ),
+    "garment beside a text": ({"json": {"text": "a", "garment": 1}}, "garment: goes with photos, not with a vector"),
+    "whole beside a vector": ({"json": {"vector": VECTOR, "whole": True}}, "whole: goes with photos, not with a"),
+    "attribute": (
+        {"json": {"vector": VECTOR, "filters": {"attributes": {"hem": "a"}}}},
+        "filters: the catalogue has no attribute 'hem'",
+    ),
+    "too many values": (
+        {"json": {"vector": VECTOR, "filters": {"columns": {"photo": [str(number) for number in range(10_001)]}}}},
+        "filters: the filters have 10,001 values; at most 10,000",
+    ),
     "class": (
         {"json": {"vector": VECTOR, "filters": {"classes": ["hat"]}}},
         "filters: the catalogue has no class 'hat'",
