@@ -208,7 +208,8 @@ def test_a_folder_with_something_else_in_it_is_not_replaced(tmp_path: Path) -> N
     assert len(list((tmp_path / "a").iterdir())) == 2
 
 
-def test_a_kill_at_any_moment_leaves_the_old_or_the_new_one(tmp_path: Path) -> None:
+@pytest.mark.parametrize("cuts", [3, pytest.param(12, marks=pytest.mark.thorough)])
+def test_a_kill_at_any_moment_leaves_the_old_or_the_new_one(tmp_path: Path, cuts: int) -> None:
     own = tmp_path / "own"
     write_photos(tmp_path / "a", 20)
     write_photos(tmp_path / "b", 60, first=50)
@@ -220,7 +221,7 @@ def test_a_kill_at_any_moment_leaves_the_old_or_the_new_one(tmp_path: Path) -> N
     for attempt in range(40):
         process = start("add", tmp_path / "b", own)
         try:
-            process.wait(timeout=drawn.uniform(0.01, 0.2) if attempt < 12 else 60)
+            process.wait(timeout=drawn.uniform(0.01, 0.2) if attempt < cuts else 60)
             if photos_of(own) == new:
                 break
         except subprocess.TimeoutExpired:
