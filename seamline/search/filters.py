@@ -63,7 +63,8 @@ def filters_to_sql(
     Raises:
         SeamlineError: for a class, column or attribute that the catalogue does not have.
     """
-    parts, values = ["1"], []
+    parts: list[str] = ["1"]
+    values: list[str] = []
 
     def one_of(expression: str, wanted: Collection[str]) -> str:
         values.extend(wanted)
