@@ -15,7 +15,7 @@ from seamline.params.catalogue import Catalogue as Settings
 from seamline.search.catalogue import open_catalogue
 from seamline.search.measuring import measure, sentence, small
 from seamline.search.recall import KS, expected_precision, no_hit, ranks_of
-from seamline.search.truth import box_iou, match, same_value
+from seamline.search.truth import Photo, annotated_to_things, box_iou, match, same_value
 from tests.search.made import directions, entry, write
 
 SETTINGS = Settings(
@@ -253,6 +253,14 @@ def test_pictures_have_right_and_wrong_answers(tmp_path: Path) -> None:
     assert all(data[:2] == b"\xff\xd8" for data in pictures.values())
 
 
+def test_an_item_has_one_class() -> None:
+    """As DeepFashion2's styles are numbered anew for each class of a pair."""
+    photo, box = Photo(0, "a.jpg", None, {"sku": "x"}, "", b""), {"bbox": [0, 0, 9, 9], "style": 1}
+    annotations = [("a.jpg", name, box) for name in ("top", "trousers", "top")]
+    one, other, third = annotated_to_things([photo], [], "sku", "style", annotations)
+    assert one.item == third.item != other.item
+
+
 def test_annotations_are_matched_to_what_was_found_one_to_one() -> None:
     from seamline.search.table import Row
 
@@ -266,6 +274,10 @@ def test_annotations_are_matched_to_what_was_found_one_to_one() -> None:
         ("trousers", {"bbox": [50, 50, 5, 5]}),
     ]
     assert match(annotated, rows) == [5, 4, -1]
+    assert match(annotated[:2], rows[:1]) == [-1, 4]  # what was found is one garment, the better one
+    assert match([("top", {"bbox": [0, 0, 10, 5]})], rows[:1]) == [4]  # an IoU of 0.5
+    assert match([("top", {"bbox": [0, 0, 10, 4.9]})], rows[:1]) == [-1]
+    assert match(annotated[:2], rows[2:]) == [-1, -1]  # of another class
     for one, other in itertools.product([(0, 0, 4, 4), (2, 2, 4, 4), (4, 0, 1, 1)], repeat=2):
         x, y, width, height = other
         mask = [np.zeros((9, 9), bool) for _ in range(2)]
