@@ -15,7 +15,7 @@ from seamline.params.catalogue import Catalogue as Settings
 from seamline.search.catalogue import open_catalogue
 from seamline.search.measuring import measure, sentence, small
 from seamline.search.recall import KS, expected_precision, no_hit, ranks_of
-from seamline.search.truth import Photo, annotated_to_things, box_iou, match, same_value
+from seamline.search.truth import Photo, annotated_to_things, box_iou, chosen_photos, match, same_value
 from tests.search.made import directions, entry, write
 
 SETTINGS = Settings(
@@ -259,6 +259,14 @@ def test_an_item_has_one_class() -> None:
     annotations = [("a.jpg", name, box) for name in ("top", "trousers", "top")]
     one, other, third = annotated_to_things([photo], [], "sku", "style", annotations)
     assert one.item == third.item != other.item
+
+
+def test_photos_are_chosen_by_all_their_values() -> None:
+    values = [("user", "a"), ("user", "b"), ("shop", "a"), (None, "a")]
+    photos = [Photo(n, str(n), None, {"source": one, "city": other}, "", b"") for n, (one, other) in enumerate(values)]
+    assert chosen_photos(photos, {"source": "user", "city": "a"}) == {0}
+    assert chosen_photos(photos, {"city": "a"}) == {0, 2, 3}
+    assert chosen_photos(photos, None) == {0, 1, 2, 3}
 
 
 def test_annotations_are_matched_to_what_was_found_one_to_one() -> None:
