@@ -186,7 +186,7 @@ def box_of(shape: Sequence[float]) -> list[float]:
     return [*low.tolist(), *(high - low).tolist()]
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_two_processes_train_together_and_come_to_the_same_bytes_again(tmp_path: Path, data: tuple[Path, Path]) -> None:
     two = {"device": "cpu,cpu", "epochs": 3, "val_period": 1}
     whole, facts = trained(data, tmp_path / "whole", **two)
