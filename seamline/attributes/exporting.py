@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import logging
-import sys
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -21,18 +17,13 @@ from seamline.base.errors import SeamlineError, counted
 from seamline.base.files import megabytes
 from seamline.evaluation.bootstrap import draw_weights
 from seamline.export.drops import DECIMALS, DRAWS, SEED, Drop, bounds_of_drop, cost_to_text, outcome_of, why_no_interval
-from seamline.export.openvino import save_openvino
-from seamline.export.rcnn import EXPECTED_WARNINGS
+from seamline.export.onnx_files import module_to_onnx
 from seamline.images.reading import Image
 from seamline.inference.classifier import AttributeClassifier
 from seamline.models.attribute_facts import AttributeFacts, attribute_facts_to_metadata
-from seamline.models.engines.openvino import rt_info
 from seamline.models.exported import NOT_KNOWN, REFUSED
 
 Logits = npt.NDArray[np.float32]
-# What is quantised on each rung: everything; the same with a zero point for activations. The first that is not refused
-# is taken.
-RUNGS = ("full", "with zero points")
 PREPROCESSING = (
     "cut out around the garment's box with the margin, fitted into imgsz x imgsz, centred on the mean colour, bilinear "
     "(Pillow's); RGB, 0 to 1, mean subtracted, divided by std, NCHW, one garment a batch"
@@ -50,50 +41,15 @@ class Gate(NamedTuple):
 
 def network_to_onnx(network: AttributeNetwork, facts: AttributeFacts, out: Path, opset: int) -> None:
     """Write an f32 ONNX file, 1 x 3 x imgsz x imgsz to 1 x outputs; equal weights give equal bytes."""
-    import onnx
     import torch
 
-    with warnings.catch_warnings():
-        for said in EXPECTED_WARNINGS:
-            warnings.filterwarnings("ignore", said)
-        torch.onnx.export(
-            network.to("cpu").to(memory_format=torch.contiguous_format).eval(),
-            (torch.zeros(1, 3, facts.imgsz, facts.imgsz),),
-            str(out),
-            input_names=["images"],
-            output_names=["logits"],
-            opset_version=opset,
-            dynamo=False,
-        )
-    model = onnx.load(out)
-    for key, value in sorted(exported_metadata(facts).items()):
-        model.metadata_props.add(key=key, value=value)
-    onnx.checker.check_model(model, full_check=True)
-    onnx.save(model, str(out))
+    module = network.to("cpu").to(memory_format=torch.contiguous_format).eval()
+    example = torch.zeros(1, 3, facts.imgsz, facts.imgsz)
+    module_to_onnx(module, example, "images", ["logits"], out, opset, exported_metadata(facts))
 
 
 def exported_metadata(facts: AttributeFacts) -> dict[str, str]:
     return {**attribute_facts_to_metadata(facts), "preprocessing": PREPROCESSING, "precision": "f32"}
-
-
-def quantise(f32: Path, out: Path, tensors: Sequence[npt.NDArray[np.float32]], rung: str) -> None:
-    """Quantise an OpenVINO folder to INT8.
-
-    Args:
-        tensors: the model's inputs (1, 3, imgsz, imgsz) for garments of train, always all of them, in order.
-        rung: one of RUNGS.
-    """
-    logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)  # says that there is no CUDA
-    import nncf
-    import openvino
-
-    nncf.set_log_level(logging.ERROR)
-    model = openvino.Core().read_model(f32 / "model.xml")
-    metadata = rt_info(model)
-    preset = nncf.QuantizationPreset.PERFORMANCE if rung == RUNGS[0] else nncf.QuantizationPreset.MIXED
-    with contextlib.redirect_stdout(sys.stderr):  # NNCF's progress
-        quantised = nncf.quantize(model, nncf.Dataset(list(tensors)), preset=preset, subset_size=len(tensors))
-    save_openvino(quantised, out, {**metadata, "precision": "int8", "int8": rung})
 
 
 def exported_logits(model: Path, parts: Sequence[Image]) -> tuple[Logits, str]:

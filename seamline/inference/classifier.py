@@ -9,7 +9,6 @@ import numpy as np
 import numpy.typing as npt
 from scipy.special import softmax
 
-from seamline.base.errors import SeamlineError
 from seamline.base.parallel import usable_cores
 from seamline.images.cutouts import cut_out, squares_to_tensor, to_square
 from seamline.images.files import MAX_PIXELS
@@ -17,7 +16,7 @@ from seamline.images.reading import Image, Source, read_image
 from seamline.inference.lifetime import Lifetime
 from seamline.models.attribute_facts import AttributeFacts, metadata_to_attribute_facts
 from seamline.models.detections import Attribute, Detections
-from seamline.models.engines.encoder import open_encoder
+from seamline.models.engines.encoder import check_square, open_encoder
 
 Floats = npt.NDArray[np.floating]
 
@@ -37,10 +36,7 @@ class AttributeClassifier:
         """
         self.encoder = open_encoder(Path(model), threads or usable_cores(), precision)
         self.facts: AttributeFacts = metadata_to_attribute_facts(self.encoder.metadata, Path(model))
-        if self.encoder.input_shape != (3, self.facts.imgsz, self.facts.imgsz):
-            raise SeamlineError(
-                f"{model}: says that its input has {self.facts.imgsz} px a side, and takes {self.encoder.input_shape}."
-            )
+        check_square(self.encoder, self.facts.imgsz, Path(model))
         self.slices = self.facts.slices()
         self._lifetime = Lifetime("model of attributes")
 

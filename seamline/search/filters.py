@@ -24,6 +24,26 @@ class Filters:
         return bool(self.classes or self.columns or self.attributes)
 
 
+def check_filters(filters: Filters, columns: Sequence[str], classes: Collection[str]) -> None:
+    """
+    Args:
+        columns: of the user's.
+        classes: that the catalogue knows.
+
+    Raises:
+        SeamlineError: for a class or column that the catalogue does not have, and for too many values.
+    """
+    for wanted in (filters.classes, *filters.columns.values(), *filters.attributes.values()):
+        if len(wanted) > MOST_VALUES:
+            raise SeamlineError(f"a filter has {len(wanted):,} values; at most {MOST_VALUES:,} can be asked for.")
+    if unknown := sorted(set(filters.classes) - set(classes)):
+        raise SeamlineError(f"the catalogue has no class {unknown[0]!r}; it has {some(sorted(classes))}.")
+    for name in filters.columns:
+        if name not in columns and name not in OWN:
+            known = some([*columns, *(own for own in OWN if own not in columns)])
+            raise SeamlineError(f"the catalogue has no column {name!r}; it has {known}.")
+
+
 def filters_to_sql(filters: Filters, columns: Sequence[str], classes: Collection[str]) -> tuple[str, list[str]]:
     """The condition, and the values of its question marks.
 
@@ -32,25 +52,18 @@ def filters_to_sql(filters: Filters, columns: Sequence[str], classes: Collection
         classes: that the catalogue knows.
 
     Raises:
-        SeamlineError: for a class or column that the catalogue does not have.
+        SeamlineError: see check_filters.
     """
+    check_filters(filters, columns, classes)
     parts, values = ["1"], []
 
     def one_of(expression: str, wanted: Collection[str]) -> str:
-        if len(wanted) > MOST_VALUES:
-            raise SeamlineError(f"a filter has {len(wanted):,} values; at most {MOST_VALUES:,} can be asked for.")
         values.extend(sorted(wanted))
         return f"{expression} IN ({', '.join('?' * len(wanted))})"
 
     if filters.classes:
-        unknown = sorted(set(filters.classes) - set(classes))
-        if unknown:
-            raise SeamlineError(f"the catalogue has no class {unknown[0]!r}; it has {some(sorted(classes))}.")
         parts.append(one_of("garments.class", filters.classes))
     for name, wanted in filters.columns.items():
-        if name not in columns and name not in OWN:
-            known = some([*columns, *(own for own in OWN if own not in columns)])
-            raise SeamlineError(f"the catalogue has no column {name!r}; it has {known}.")
         parts.append(one_of(f"photos.c{columns.index(name)}" if name in columns else OWN[name], wanted))
     for name, wanted in filters.attributes.items():
         values.append(name)

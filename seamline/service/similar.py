@@ -91,11 +91,11 @@ class Similar:
 
     def _finder(self, options: SearchOptions) -> Search:
         """Raises Problem for filters that the catalogue does not know."""
-        from seamline.search.filters import filters_to_sql
+        from seamline.search.filters import check_filters
 
         catalogue, filters = self._catalogue, to_own_filters(options.filters)
         try:
-            filters_to_sql(filters, catalogue.columns, catalogue.classes)
+            check_filters(filters, catalogue.columns, catalogue.classes)
         except SeamlineError as error:
             raise Problem(422, f"filters: {error}") from None
 

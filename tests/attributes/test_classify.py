@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 from sklearn import metrics
 
-from seamline.attributes.exporting import RUNGS, Gate, drop_to_record, measure_drop, outcome_to_sentence
+from seamline.attributes.exporting import Gate, drop_to_record, measure_drop, outcome_to_sentence
 from seamline.attributes.labelled import read_labelled
 from seamline.base.errors import SeamlineError
 from seamline.base.files import sha256_of
+from seamline.export.quantising import FULL
 from seamline.inference.classifier import AttributeClassifier
 from seamline.models.exported import ACCEPTED, NOT_KNOWN, REFUSED
 from tests.attributes.drawn import VALUES, write_drawn
@@ -150,16 +151,16 @@ def test_the_gate_has_three_outcomes() -> None:
     few = rng.choice(300, 12, replace=False)
     other[few] = np.roll(other[few], 1, axis=1)
     outcomes = [
-        drop_to_record(RUNGS[0], measure_drop(found, truth), "int8", most)["outcome"]
+        drop_to_record(FULL, measure_drop(found, truth), "int8", most)["outcome"]
         for found, most in ((other, 0.1), (worse, 0.02), (other, 0.03))
     ]
     assert outcomes == [ACCEPTED, REFUSED, NOT_KNOWN]
     small, found = gate(30)
     found = np.roll(found, 1, axis=1)
-    rung = drop_to_record(RUNGS[0], measure_drop(found, small), "int8", 0.02)
+    rung = drop_to_record(FULL, measure_drop(found, small), "int8", 0.02)
     assert rung["outcome"] == NOT_KNOWN and rung["interval"] is None
     assert "only 30 groups" in outcome_to_sentence(rung, 0.02)
-    assert drop_to_record(RUNGS[0], measure_drop(logits, truth), "f32", 0.5)["outcome"] == REFUSED  # nothing is INT8
+    assert drop_to_record(FULL, measure_drop(logits, truth), "f32", 0.5)["outcome"] == REFUSED  # nothing is INT8
 
 
 def test_the_drop_is_scikit_learns_difference() -> None:
