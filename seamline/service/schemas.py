@@ -96,8 +96,8 @@ Vector = Annotated[
 ]
 
 
-class Instance(msgspec.Struct, kw_only=True):
-    """A garment, as a record of COCO's results files, which `seamline predict` writes too."""
+class FoundInstance(msgspec.Struct, kw_only=True):
+    """What is said of every garment that was found, whatever was asked for."""
 
     image_id: int
     category_id: int
@@ -108,6 +108,11 @@ class Instance(msgspec.Struct, kw_only=True):
         | msgspec.UnsetType
         | None
     ) = msgspec.UNSET
+
+
+class Instance(FoundInstance, kw_only=True):
+    """A garment, as a record of COCO's results files, which `seamline predict` writes too."""
+
     attributes: (
         Annotated[dict[str, AttributeJson], Meta(description="By name, where they were asked for.")] | msgspec.UnsetType
     ) = msgspec.UNSET
@@ -120,8 +125,8 @@ class Person(msgspec.Struct):
     score: Annotated[float, Meta(ge=0, le=1)]
 
 
-class PhotoAnswer(msgspec.Struct, kw_only=True):
-    """A photo: with error where it cannot be used, else with all others."""
+class AskedPhoto(msgspec.Struct, kw_only=True):
+    """What is said of every photo, whatever was asked for."""
 
     file_name: str
     image_id: int | msgspec.UnsetType = msgspec.UNSET
@@ -131,8 +136,13 @@ class PhotoAnswer(msgspec.Struct, kw_only=True):
         Annotated[list[Person], Meta(description="The people in it, where the service looks for people.")]
         | msgspec.UnsetType
     ) = msgspec.UNSET
-    instances: list[Instance] | msgspec.UnsetType = msgspec.UNSET
     error: str | msgspec.UnsetType = msgspec.UNSET
+
+
+class PhotoAnswer(AskedPhoto, kw_only=True):
+    """A photo: with error where it cannot be used, else with all others."""
+
+    instances: list[Instance] | msgspec.UnsetType = msgspec.UNSET
 
 
 class Prediction(msgspec.Struct):
