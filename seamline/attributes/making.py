@@ -143,7 +143,7 @@ def make_int8(
     facts: AttributeFacts, out: Path, train: list[Example], parts: list[Image], gate: Gate, params: Classify
 ) -> list[Record]:
     """The rungs tried, each with its outputs; the last one's outcome is that of INT8."""
-    few = evenly_spaced(train, params.int8.calibration_images)
+    few = evenly_spaced(train, params.int8.calibration_garments)
     squares = squares_of(few, params.imgsz, build_backbone(params.backbone))
     tensors = [squares_to_tensor([square], facts.mean, facts.std) for square in squares]
 
