@@ -18,6 +18,7 @@ from tqdm import tqdm
 
 from seamline.attributes import from_annotations, from_csv
 from seamline.attributes.garments import Collected, garments_to_csv, hash_of_data
+from seamline.attributes.labelled import ABOUT, PHOTOS, TABLE
 from seamline.attributes.look import said_of, write_look
 from seamline.attributes.photos import write_photos
 from seamline.attributes.sources import source_folder, switched_off
@@ -33,7 +34,7 @@ from seamline.params.attributes import Attributes
 from seamline.params.loading.loader import load_params
 from seamline.params.pull import Pull
 
-OURS = ("garments.csv", "attributes.json", "photos")
+OURS = (TABLE, ABOUT, PHOTOS)
 OURS_IN_REPORT = ("*.json", "*.csv", "*.png", "*.jpg")
 
 
@@ -51,7 +52,7 @@ def main() -> None:
     if reason := switched_off(params, pull.source):
         print(reason)
         with whole_folder(args.out) as out, whole_folder(report) as tables:
-            write_json(out / "attributes.json", {"attributes": {}, "reason": reason})
+            write_json(out / ABOUT, {"attributes": {}, "reason": reason})
             write_json(tables / "data.json", {"attributes": {}, "reason": reason})
         return
     scratch = (SCRATCH / "attributes").resolve()
@@ -75,18 +76,18 @@ def make(folder: Path, out: Path, tables: Path, split: Path, params: Attributes)
         print(f"{name}: left out, {reason}")
     if not attributes:
         raise SeamlineError(f"{found.file}: no attribute has two values in train, so that there is nothing to learn.")
-    photos = write_photos(found.garments, out / "photos", params)
-    garments_to_csv(out / "garments.csv", found.garments, list(attributes))
+    photos = write_photos(found.garments, out / PHOTOS, params)
+    garments_to_csv(out / TABLE, found.garments, list(attributes))
     facts = {
         "attributes": attributes,
         "source": found.kind,
         "margin": params.margin,
         "background": params.background,
         "side_px": params.side_px,
-        "data_sha256": hash_of_data(out / "garments.csv", photos),
+        "data_sha256": hash_of_data(out / TABLE, photos),
         "names": found.names,
     }
-    write_json(out / "attributes.json", facts)
+    write_json(out / ABOUT, facts)
     said = said_of(found, attributes, left_out, of_splits)
     write_look(found, attributes, photos, said, tables)
     return said

@@ -26,7 +26,7 @@ from seamline.attributes.exporting import (
 )
 from seamline.attributes.labelled import MISSING, Example, Labelled, groups_of, images_of, labels_of
 from seamline.attributes.measures import columns_of
-from seamline.attributes.network import AttributeNetwork
+from seamline.attributes.network import FAMILY, AttributeNetwork
 from seamline.attributes.timing import PHOTOS, time_models
 from seamline.attributes.trainer import in_parts, squares_of
 from seamline.base.coco import Record
@@ -102,7 +102,7 @@ def make_models(
         SeamlineError: when ONNX or OpenVINO does not name what PyTorch names.
     """
     weights = {name: tensor.detach().cpu() for name, tensor in network.state_dict().items()}
-    write({"family": "attributes", "facts": msgspec.to_builtins(facts), "weights": weights}, out / "best.pt")
+    write({"family": FAMILY, "facts": msgspec.to_builtins(facts), "weights": weights}, out / "best.pt")
     sizes = [len(values) for values in facts.attributes.values()]
     examples = [one for name in MEASURED_SPLITS for one in labelled.splits[name]]
     parts, reference = images_of(examples), np.concatenate([logits[name] for name in MEASURED_SPLITS])

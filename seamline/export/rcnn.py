@@ -7,11 +7,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 
 from seamline.export.gates import DETECTED_SCORE
 from seamline.export.onnx_files import module_to_onnx
-from seamline.models.arrays import Floats, Outputs
+from seamline.models.arrays import Outputs
+from seamline.models.boxes import box_ious
 from seamline.models.model_facts import ModelFacts
 from seamline.models.rcnn import load_module
 
@@ -60,7 +60,8 @@ def largest_differences(
             [part[0] for part in one] for one in (ours, theirs)
         )
         for index in np.flatnonzero(their_scores >= DETECTED_SCORE):
-            ious = overlaps(their_boxes[index], boxes) * ((labels == their_labels[index]) & (scores > 0))
+            [ious] = box_ious(their_boxes[index][None].astype(np.float64), boxes.astype(np.float64))
+            ious = ious * ((labels == their_labels[index]) & (scores > 0))
             found = int(ious.argmax())
             if ious[found] < SAME_IOU:
                 score = max(score, float(their_scores[index]))
@@ -73,12 +74,3 @@ def largest_differences(
     if facts.masks:
         differences["max_abs_mask_difference"] = mask
     return {key: float(f"{value:.1g}") for key, value in differences.items()}
-
-
-def overlaps(box: Floats, boxes: Floats) -> npt.NDArray[np.float64]:
-    """IoU of a box with each of others, (n, 4)."""
-    sides = np.clip(np.minimum(box[2:], boxes[:, 2:]) - np.maximum(box[:2], boxes[:, :2]), 0, None).astype(np.float64)
-    shared = sides.prod(axis=1)
-    areas = (boxes[:, 2:] - boxes[:, :2]).astype(np.float64).prod(axis=1) + float((box[2:] - box[:2]).prod())
-    ious: npt.NDArray[np.float64] = shared / np.maximum(areas - shared, 1e-9)
-    return ious

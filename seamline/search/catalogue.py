@@ -121,14 +121,17 @@ class Catalogue:
         self._lifetime.check()
         return self.table.rows_with_id(identity)
 
+    def garment(self, identity: str) -> Row | None:
+        """The garment with this id."""
+        return next((row for row in self.rows_with_id(identity) if row.id == identity), None)
+
     def vectors_of(self, rows: Sequence[int]) -> Vectors:
         return np.asarray(self.stored[list(rows)], np.float32)
 
     def crop(self, identity: str) -> bytes:
         """A small JPEG of the garment with this id; b"" where there is none."""
-        self._lifetime.check()
-        found = [row for row in self.table.rows_with_id(identity) if row.id == identity]
-        return self.table.crop(found[0].row) if found else b""
+        found = self.garment(identity)
+        return b"" if found is None else self.table.crop(found.row)
 
     def close(self) -> None:
         self._lifetime.end()

@@ -11,6 +11,7 @@ from typing import IO, NamedTuple
 
 from seamline.base.coco import raw_to_record, read_coco
 from seamline.base.errors import SeamlineError, some
+from seamline.base.splits import SPLITS
 from seamline.base.urls import is_remote
 from seamline.photos.finding import Word, find_photos, path_to_photo, shown_path
 from seamline.photos.listing import Photo, key_of
@@ -234,7 +235,7 @@ def cell_to_photo(name: str, path: Path, remote: Remote) -> tuple[Photo, str]:
 def splits_by_name(folder: Path) -> dict[str, str]:
     """Of each photo of the splits, by its file name, the one that it is in; none where there is no such folder."""
     found: dict[str, str] = {}
-    for split in ("train", "val", "test"):
+    for split in SPLITS:
         if (path := folder / f"{split}.json").is_file():
             found |= {ref.file_name: split for ref in read_coco(path).image_refs()}
     return found

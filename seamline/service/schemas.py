@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
-MASKS = ("rle", "polygon", "png", "none")
+Masks = Literal["rle", "polygon", "png", "none"]
 MAX_NAME = 200  # characters
 MAX_URL = 4000
 
@@ -22,9 +22,7 @@ Classes = Annotated[list[str], Meta(description="Names of the classes to find; n
 class Options(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     """What is asked for, of all photos of a request."""
 
-    masks: Annotated[
-        Literal["rle", "polygon", "png", "none"], Meta(description="How masks are written; none leaves them out.")
-    ] = "rle"
+    masks: Annotated[Masks, Meta(description="How masks are written; none leaves them out.")] = "rle"
     confidence: Confidence = None
     classes: Classes = None
     embed: Annotated[

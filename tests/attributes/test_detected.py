@@ -6,22 +6,11 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-import pytest
 from pycocotools import mask as coco_mask
 
-from seamline.attributes.detected import box_ious, detected_parts, matched, read_results
+from seamline.attributes.detected import detected_parts, matched, read_results
 from seamline.attributes.labelled import MISSING, Example
 from tests.conftest import write_dataset
-
-
-def test_ious_are_pycocotools() -> None:
-    rng = np.random.default_rng(0)
-    low = rng.uniform(0, 50, (12, 2))
-    boxes = np.concatenate([low, low + rng.uniform(1, 40, (12, 2))], axis=1)
-    corners = boxes.copy()
-    corners[:, 2:] -= corners[:, :2]
-    expected = coco_mask.iou(corners[:5], corners[5:], [0] * 7)
-    assert box_ious(boxes[:5], boxes[5:]) == pytest.approx(expected)
 
 
 def test_each_garment_and_each_detection_is_matched_once() -> None:
