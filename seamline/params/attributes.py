@@ -4,8 +4,7 @@ from typing import Annotated, Literal
 
 from msgspec import Meta
 
-from seamline.base.urls import gives_access
-from seamline.params.loading.types import AtLeastZero, Ratios, Section, Seed, Text
+from seamline.params.loading.types import AtLeastZero, Ratios, Section, Seed, Text, check_source
 
 
 class Label(Section):
@@ -32,10 +31,4 @@ class Attributes(Section):
     seed: Seed
 
     def __post_init__(self) -> None:
-        if not self.source.isprintable():
-            raise ValueError("source has a character in its name that cannot be printed; rename it")
-        if gives_access(self.source):  # DVC would write it into dvc.lock
-            raise ValueError(
-                "source has a password, key or signature in its address, or an argument that may be one; name it "
-                "without, and give access by the AWS configuration (AWS_PROFILE, ...) or, on the web, by ~/.netrc"
-            )
+        check_source(self.source)

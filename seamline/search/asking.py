@@ -118,7 +118,7 @@ def read_queries(path: Path) -> npt.NDArray[np.float32]:
         found = np.atleast_2d(np.load(path, mmap_mode="r", allow_pickle=False))
     except (OSError, ValueError, EOFError) as error:
         raise SeamlineError(f"{path}: cannot be read as vectors in numpy's format ({error}).") from None
-    if found.ndim != 2 or len(found) > MOST_QUESTIONS or found.dtype.kind not in "fiu":
+    if found.ndim != 2 or not 1 <= len(found) <= MOST_QUESTIONS or found.dtype.kind not in "fiu":
         raise SeamlineError(
             f"{path}: has the form {found.dtype} {found.shape}; a vector or up to {MOST_QUESTIONS} are needed."
         )

@@ -78,15 +78,12 @@ class Tools(NamedTuple):
 def run_key(tools: Tools, detector_sha256: str) -> str:
     """Of a run: another one for all that changes its entries, but for the photos, each of which has its stamp."""
     detector = tools.detector
-    people = None
-    if isinstance(detector, PeopleDetector):
-        people = [msgspec.to_builtins(detector.settings), model_sha256(detector.people_model)]
     facts = {
         "version": 1,
         "embedder": tools.embedder.identity,
         "detector": detector_sha256,
         "limits": [detector.confidence, detector.nms_iou, detector.max_detections, detector.max_pixels],
-        "people": people,
+        "people": people_facts(detector),
         "precision": detector.precision,
         "crop_px": tools.crop_px,
         "whole_photos": tools.whole_photos,
@@ -94,6 +91,14 @@ def run_key(tools: Tools, detector_sha256: str) -> str:
     if tools.classifier is not None:
         facts["attributes"] = tools.attributes_revision
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def people_facts(detector: AnyDetector) -> list[Any] | None:
+    """What finds people first, and how; None where nothing does."""
+    if not isinstance(detector, PeopleDetector):
+        return None
+    settings = {**msgspec.to_builtins(detector.settings), "model": None}  # where it lies
+    return [settings, model_sha256(detector.people_model)]
 
 
 @contextlib.contextmanager

@@ -78,6 +78,11 @@ class Catalogue:
         return self.facts.columns
 
     @property
+    def attributes(self) -> list[str]:
+        """Names of those that a garment has."""
+        return self.table.attribute_names
+
+    @property
     def classes(self) -> list[str]:
         return list(self.facts.classes)
 
@@ -155,10 +160,9 @@ class Catalogue:
         self, query: Vectors, k: int, allowed: Rows | None, min_score: float | None, duplicates: float | None
     ) -> list[Match]:
         room = len(self.stored) if allowed is None else len(allowed)
-        part = None if allowed is None else np.ascontiguousarray(self.stored[allowed])
         wanted = k if duplicates is None else 4 * k
         while True:
-            rows, scores = self._nearest(query, wanted, allowed, part)
+            rows, scores = self._nearest(query, wanted, allowed)
             if min_score is not None:
                 below = int(np.sum(scores >= min_score))
                 rows, scores = rows[:below], scores[:below]
@@ -169,22 +173,20 @@ class Catalogue:
         known = {row.row: row for row in self.table.rows_at([int(rows[i]) for group in groups for i in group])}
         return [self._match([known[int(rows[i])] for i in group], float(scores[group[0]])) for group in groups]
 
-    def _nearest(
-        self, query: Vectors, wanted: int, allowed: Rows | None, part: Stored | None
-    ) -> tuple[Rows, npt.NDArray[np.float32]]:
-        if part is not None and allowed is not None:
-            [(rows, scores)] = nearest(part, query[None], wanted, self.threads)
-            return allowed[rows], scores
-        if self.graph is not None:
-            rows = self.graph.candidates(query, min(wanted, len(self.stored)))
-            return ranked(rows, similarities(self.stored[rows], query.astype(np.float16)))
-        [(rows, scores)] = nearest(self.stored, query[None], wanted, self.threads)
-        return rows, scores
+    def _nearest(self, query: Vectors, wanted: int, allowed: Rows | None) -> tuple[Rows, npt.NDArray[np.float32]]:
+        if self.graph is not None and allowed is None:
+            wanted = min(wanted, len(self.stored))
+            rows = self.graph.candidates(query, wanted)
+            if len(rows) == wanted:
+                return ranked(rows, similarities(self.stored[rows], query.astype(np.float16)))
+            # Of many equal vectors a graph may reach some only.
+        return nearest(self.stored, query, wanted, self.threads, allowed)
 
     def _match(self, group: Sequence[Row], similarity: float) -> Match:
         first = group[0]
         columns = dict(zip(self.columns, first.values, strict=True))
         duplicates = [row.id for row in group[1:]]
+        similarity = min(max(similarity, -1.0), 1.0)  # of vectors that were rounded it may be a little more
         return Match(
             first.id, first.photo, first.number, first.class_name, round(similarity, 6), first.box, first.score,
             first.width, first.height, first.split, first.person, columns, first.attributes, duplicates,
@@ -256,6 +258,7 @@ def opened(folder: Path) -> tuple[CatalogueFacts, Stored, Table]:
         table = None
         try:
             table = Table(folder / TABLE, facts.columns)
+            table.check_count(facts.garments)
             stored = read_vectors(folder / VECTORS, facts.dimension, facts.garments)
         except SeamlineError as error:
             failed = error

@@ -254,7 +254,7 @@ def filters_to_conditions(
     """
     from qdrant_client import models
 
-    check_filters(filters, facts.columns, facts.classes)
+    check_filters(filters, facts.columns, facts.classes, None)
 
     def one_of(key: str, wanted: Collection[str]) -> Any:
         return models.FieldCondition(key=key, match=models.MatchAny(any=sorted(wanted)))

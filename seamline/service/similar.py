@@ -93,9 +93,10 @@ class Similar:
         """Raises Problem for filters that the catalogue does not know."""
         from seamline.search.filters import check_filters
 
-        catalogue, filters = self._catalogue, to_own_filters(options.filters)
+        catalogue = self._catalogue
         try:
-            check_filters(filters, catalogue.columns, catalogue.classes)
+            filters = to_own_filters(options.filters)
+            check_filters(filters, catalogue.columns, catalogue.classes, catalogue.attributes)
         except SeamlineError as error:
             raise Problem(422, f"filters: {error}") from None
 

@@ -132,7 +132,7 @@ def show(args: argparse.Namespace) -> None:
         for name, count in facts.classes.items():
             print(to_terminal(f"  {name}: {count}"))
         print(to_terminal(f"columns: {', '.join(facts.columns) or 'none'}"))
-        print(to_terminal(f"attributes: {', '.join(catalogue.table.attribute_names()) or 'none'}"))
+        print(to_terminal(f"attributes: {', '.join(catalogue.attributes) or 'none'}"))
         name, dimension = facts.embedder.get("name", "?"), facts.dimension
         print(to_terminal(f"embedder: {name} ({facts.embedder_identity[:12]}), {dimension} numbers a vector"))
         print(f"model: {facts.detector['sha256'][:12]}, scores from {facts.detector['confidence']:g}")

@@ -38,6 +38,12 @@ def answers_of(folder: Path) -> list[tuple[str, float]]:
         return [(match.id, match.similarity) for match in found]
 
 
+def vectors_by_id(folder: Path) -> dict[str, list[float]]:
+    with open_catalogue(folder) as catalogue:
+        rows = catalogue.table.rows_at(range(catalogue.facts.garments))
+        return {row.id: catalogue.stored[row.row].tolist() for row in rows}
+
+
 def test_photos_are_added_and_removed(tmp_path: Path) -> None:
     own = tmp_path / "own"
     write_photos(tmp_path / "a", 4)
@@ -104,6 +110,26 @@ def test_a_photo_that_could_not_be_used_is_tried_again(tmp_path: Path) -> None:
     write_photo(tmp_path / "a" / "z.png", 5)
     added = add_photos(tmp_path / "own", tmp_path / "a")
     assert (added.new, added.there, added.unusable, added.facts.unusable) == (1, 2, [], 0)
+
+
+def test_a_photo_that_is_gone_or_broken_keeps_what_the_catalogue_has_of_it(tmp_path: Path) -> None:
+    write_photos(tmp_path / "a", 3)
+    table = tmp_path / "items.csv"
+    table.write_text("photo,colour\na/000.png,red\na/001.png,blue\na/002.png,green\n")
+    add(tmp_path / "own", csv_to_listing(table, None, Remote()), tools(), SHA256, None)
+    before = vectors_by_id(tmp_path / "own")
+    (tmp_path / "a" / "000.png").unlink()
+    (tmp_path / "a" / "001.png").write_bytes(b"torn")
+    write_photo(tmp_path / "a" / "002.png", 2)  # saved again as it was
+    table.write_text("photo,colour\na/000.png,pink\na/001.png,blue\na/002.png,green\na/003.png,white\n")
+    for _ in range(2):
+        added = add(tmp_path / "own", csv_to_listing(table, None, Remote()), tools(), SHA256, None)
+        assert [name for name, _ in added.unusable] == ["a/000.png", "a/001.png", "a/003.png"]
+        assert (added.new, added.facts.photos, added.facts.unusable) == (0, 3, 1)
+        assert vectors_by_id(tmp_path / "own") == before
+        with open_catalogue(tmp_path / "own") as catalogue:
+            assert [name for name, _ in catalogue.table.unusable()] == ["a/003.png"]
+            assert {name: own for _, name, _, _, own in catalogue.table.photos()}["a/000.png"] == ("pink",)
 
 
 def test_what_is_not_there_cannot_be_removed_and_all_stays(tmp_path: Path) -> None:

@@ -230,10 +230,12 @@ def test_the_stage_makes_a_catalogue_of_a_table_and_measures_it(place: Path, mon
     assert not Path(".seamline/catalogue").exists()
 
 
-def test_null_switches_it_off(place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    with_params({"catalogue": {"source": None}})
+def test_a_stage_that_is_switched_off_makes_an_empty_folder(
+    place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with_params({"catalogue": {"enabled": False}})
     run_stage(monkeypatch)
-    assert "no catalogue: catalogue.source is null." in capsys.readouterr().out
+    assert "no catalogue: it is switched off (catalogue.enabled)." in capsys.readouterr().out
     assert list(Path("data/catalogue").iterdir()) == list(Path("reports/catalogue").iterdir()) == []
     assert json.loads(Path("reports/catalogue.json").read_text())["recall"] is None
     assert json.loads(Path("reports/recall.json").read_text()) == {}
