@@ -67,7 +67,7 @@ class Tools(NamedTuple):
 
     @property
     def attributes_revision(self) -> str | None:
-        """What makes attributes the same; None where nobody says any."""
+        """The same for models that name attributes alike; None without one."""
         return None if self.classifier is None else attributes_revision(self.classifier.facts)
 
     @property

@@ -229,7 +229,7 @@ def open_catalogue(folder: Path, embedder: AnyEmbedder | None = None, threads: i
     """A catalogue to search in; nothing in its folder is written.
 
     Args:
-        embedder: with which questions will be asked; None: with vectors that somebody vouches for.
+        embedder: that makes the vectors of questions; None: the caller answers for these.
         threads: that work on a question; None: as many as there are cores.
 
     Raises:

@@ -47,7 +47,7 @@ class Counts(NamedTuple):
 
 @contextlib.contextmanager
 def full_disk_said() -> Iterator[None]:
-    """SQLite's word for a full disk as the system's own."""
+    """Raises the system's error for a full disk in the place of SQLite's."""
     try:
         yield
     except sqlite3.OperationalError as error:

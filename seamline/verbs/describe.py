@@ -92,7 +92,7 @@ def describe(args: argparse.Namespace, photos: "PhotoList", whole: "WholePhotos"
 
 
 def report(args: argparse.Namespace, photos: "PhotoList", run: "Run") -> None:
-    """Print what was said and where it is; exit with 1 if files could not be used."""
+    """Print how much was named and where it is; exit with 1 if files could not be used."""
     from seamline.base.errors import counted
     from seamline.photos.finding import shown_path
     from seamline.photos.running import report_unusable
