@@ -304,7 +304,7 @@ def skirt_side(body: Body, hem: float, flare: float) -> Poly:
     ]
 
 
-def skirt(rng: Rng, g: Garment, body: Body) -> list[Shape]:
+def skirt(g: Garment, body: Body) -> list[Shape]:
     flare = g.ease
     waist: Poly = [(body.waist + 3, 172), (body.waist + 3, 172)]
     shapes = [cloth(g, [smooth(mirrored(waist + skirt_side(body, g.hem, flare)))])]
@@ -316,7 +316,7 @@ def skirt(rng: Rng, g: Garment, body: Body) -> list[Shape]:
     return [*shapes, crease(g.owner, [(-90, 190), (0, 195), (90, 190)], 3, opacity=90)]
 
 
-def dress(rng: Rng, g: Garment, body: Body, back: bool) -> list[Shape]:
+def dress(g: Garment, body: Body, back: bool) -> list[Shape]:
     """Bodice and skirt in one outline, with a waist seam; sleeves are those of a short sleeve top."""
     drop = 8 if back else {"v": 70}.get(g.neck, 26)
     tip = body.shoulder - 4
@@ -447,7 +447,7 @@ def make_body(rng: Rng, flat: bool) -> Body:
     return Body(76 * wide, 55 * wide, 70 * wide, arms, legs)
 
 
-def head(rng: Rng, skin: Colour, hair: Colour, back: bool, style: str) -> tuple[list[Shape], list[Shape]]:
+def head(skin: Colour, hair: Colour, back: bool, style: str) -> tuple[list[Shape], list[Shape]]:
     """Shapes behind the body (long hair) and in front of it."""
     if style == "egg":
         return [], [Shape([ellipse(0, -84, 36, 50)], skin)]
@@ -546,7 +546,7 @@ def outfit(
     bottom = next((g for g in garments if g.category in (SHORTS, TROUSERS, SKIRT)), None)
     outer = next((g for g in garments if g.category == OUTER), None)
     hair_style = "egg" if stage == "mannequin" else pick(rng, ["short", "short", "bun", "long", "locks"])
-    behind, face = head(rng, skin, skin if stage == "mannequin" else pick(rng, HAIRS), back, hair_style)
+    behind, face = head(skin, skin if stage == "mannequin" else pick(rng, HAIRS), back, hair_style)
     shapes: list[Shape] = []
     if not flat:
         shoe = pick(rng, FABRICS)
@@ -576,13 +576,13 @@ def outfit(
     if tucked and top:
         top = top._replace(hem=188.0, ease=min(top.ease, 5.0))
     if bottom and not tucked:
-        shapes += skirt(rng, bottom, body) if bottom.category == SKIRT else trousers(rng, bottom, body)
+        shapes += skirt(bottom, body) if bottom.category == SKIRT else trousers(rng, bottom, body)
     for arm in body.arms:
         shapes += sleeve(top, arm, True) if top else []
     if top:  # after its sleeves: the edge of the trunk makes the armhole seam
-        shapes += dress(rng, top, body, back) if top.category == DRESS else torso_top(rng, top, body, back)
+        shapes += dress(top, body, back) if top.category == DRESS else torso_top(rng, top, body, back)
     if bottom and tucked:
-        shapes += skirt(rng, bottom, body) if bottom.category == SKIRT else trousers(rng, bottom, body)
+        shapes += skirt(bottom, body) if bottom.category == SKIRT else trousers(rng, bottom, body)
     if outer:
         shapes += [cloth(outer, [ellipse(0, -12, 26, 8)], colour=darker(outer.colour))] if flat else []
         for arm in body.arms:

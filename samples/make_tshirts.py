@@ -175,7 +175,7 @@ def shirt_shapes(rng: Rng, shirt: Shirt) -> list[Shape]:
         shapes += sleeve_shapes(rng, shirt, arm)
     shapes += [cloth(g, [trunk(shirt)], depth=0 if shirt.inked else int(rng.integers(80, 140)))]
     shapes += contour(shirt, trunk(shirt))
-    shapes += neck_shapes(rng, shirt, skin)
+    shapes += neck_shapes(rng, shirt)
     if g.sleeve > 0:  # the armhole's seam
         for side, arm in zip((1, -1), shirt.arms, strict=True):
             seam: Poly = [
@@ -281,7 +281,7 @@ def sleeve_shapes(rng: Rng, shirt: Shirt, arm: tuple[Point, Point, Point]) -> li
     return inks + shapes  # a line lies around both halves, not between them
 
 
-def neck_shapes(rng: Rng, shirt: Shirt, skin: Colour) -> list[Shape]:
+def neck_shapes(rng: Rng, shirt: Shirt) -> list[Shape]:
     g, n = shirt.garment, shirt.neck
     depth = neck_depth(shirt)
     trim = g.accent if rng.random() < 0.25 else darker(g.colour)
