@@ -74,7 +74,7 @@ def balanced(count: int) -> tuple[Gate, np.ndarray]:
 @pytest.mark.parametrize(("count", "outcome"), [(20, NOT_KNOWN), (100, NOT_KNOWN), (400, ACCEPTED)])
 def test_where_nothing_changes_the_bound_is_that_of_counts(count: int, outcome: str) -> None:
     truth, logits = balanced(count)
-    drop = measure_drop(logits + 0.01, truth)
+    drop = measure_drop(logits + np.float32(0.01), truth)
     share = binomtest(0, count).proportion_ci(0.9).high
     assert drop.value == 0 and drop.interval is not None
     # Of two values that are equally frequent, a share that is named otherwise costs that share of macro F1.
