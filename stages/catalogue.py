@@ -71,11 +71,13 @@ def make(args: argparse.Namespace, params: Params, source: str) -> tuple[Any, li
     from seamline.search.building import Tools, listed_to_entries, open_journal, run_key
     from seamline.search.keeping import tools_to_makers
     from seamline.search.sources import find_listing, splits_by_name
+    from seamline.search.truth import check_chosen
     from seamline.search.writing import placeless, write_catalogue
 
     limit_other_threads()
     settings, people, remote = params[Catalogue], params[People], Remote()
     listing = find_listing(source, settings.file_column, splits_by_name(args.split), remote)
+    check_chosen(settings, listing.columns)  # before hours of work
     detector: Any = Detector(args.model, settings.confidence)
     if people.model is not None:
         detector = open_people(detector, Path(people.model), people)

@@ -21,6 +21,7 @@ from seamline.search.keeping import tools_to_makers
 from seamline.search.measuring import annotations_of, measure
 from seamline.search.recall import MEASURES
 from seamline.search.sources import find_listing, with_csv
+from seamline.search.truth import check_chosen
 from seamline.search.writing import write_catalogue
 
 
@@ -41,6 +42,7 @@ def compare_one(path: Path, model: Path, threads: int | None, params: Params) ->
     settings, remote = params[Settings], Remote()
     source = with_csv(settings.source, settings.csv)
     listing = find_listing(source, settings.file_column, {}, remote)
+    check_chosen(settings, listing.columns)
     sha256 = model_sha256(model)
     with (
         Detector(model, settings.confidence, threads=threads) as detector,

@@ -59,11 +59,7 @@ def measure(
     annotations: Sequence[Annotation] | None,
     slices: Mapping[str, Mapping[str, str] | None],
 ) -> Measured:
-    """What reports/catalogue.json says of recall.
-
-    Raises:
-        SeamlineError: when questions or answers are chosen by a column that is not there.
-    """
+    """What reports/catalogue.json says of recall; that settings name columns which are there is checked before."""
     if settings.item is None or settings.item not in catalogue.columns:
         reason = "no column says which garments are one item (catalogue.item)."
         return Measured({"recall": None, "reason": reason}, {})
@@ -97,8 +93,8 @@ def measure(
     shown, key = with_any, "any"
     if settings.questions is not None or settings.answers is not None:
         chosen = asked(
-            chosen_photos(photos, settings.questions, "catalogue.questions"),
-            chosen_photos(photos, settings.answers, "catalogue.answers"),
+            chosen_photos(photos, settings.questions),
+            chosen_photos(photos, settings.answers),
         )
         if chosen:
             named = {"questions_from": settings.questions, "answers_from": settings.answers}

@@ -16,6 +16,7 @@ import numpy as np
 from seamline.base.coco import Record
 from seamline.base.errors import SeamlineError, some
 from seamline.models.boxes import bboxes_to_boxes, box_ious
+from seamline.params.catalogue import Catalogue as Settings
 from seamline.search.catalogue import Catalogue
 from seamline.search.table import Row
 
@@ -122,17 +123,23 @@ def match(annotated: Sequence[tuple[str, Record]], rows: Sequence[Row]) -> list[
     return found
 
 
-def chosen_photos(photos: Sequence[Photo], where: Mapping[str, str] | None, key: str) -> set[int]:
-    """Numbers of the photos whose columns have these values; None: all.
-
-    Raises:
-        SeamlineError: for a column that the catalogue does not have.
+def check_chosen(settings: Settings, columns: Sequence[str]) -> None:
     """
-    for name in where or {}:
-        if photos and name not in photos[0].values:
-            raise SeamlineError(
-                f"{key}: the catalogue has no column {name!r}; it has {some(sorted(photos[0].values))}."
-            )
+    Raises:
+        SeamlineError: when questions or answers are chosen by a column that is not there, and recall is measured.
+    """
+    if settings.item not in columns:
+        return
+    for key, where in (("questions", settings.questions), ("answers", settings.answers)):
+        for name in where or {}:
+            if name not in columns:
+                raise SeamlineError(
+                    f"catalogue.{key}: the catalogue has no column {name!r}; it has {some(sorted(columns))}."
+                )
+
+
+def chosen_photos(photos: Sequence[Photo], where: Mapping[str, str] | None) -> set[int]:
+    """Numbers of the photos whose columns have these values; None: all."""
     return {
         photo.number for photo in photos if all(photo.values[name] == value for name, value in (where or {}).items())
     }

@@ -32,8 +32,8 @@ def checked(vectors: npt.ArrayLike, dimension: int, what: str) -> Vectors:
         raise SeamlineError(f"{what}: cannot be read as vectors of {dimension} numbers ({error}).") from None
     if array.ndim != 2 or array.shape[1] != dimension or array.dtype.kind not in "fiu":
         raise SeamlineError(f"{what}: has the form {array.dtype} {array.shape}, and {dimension} numbers are needed.")
-    found = array.astype(np.float32)
     with np.errstate(over="ignore", invalid="ignore"):
+        found = array.astype(np.float32)
         lengths = np.linalg.norm(found, axis=1, keepdims=True)
     bad = np.flatnonzero(~(np.isfinite(lengths) & (lengths > 0))[:, 0])
     if len(bad):

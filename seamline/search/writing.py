@@ -37,7 +37,7 @@ def write_catalogue(folder: Path, entries: Iterable[Entry], columns: Sequence[st
     with whole_folder(folder) as out:
         counts = write_rows(out, entries, columns, makers.dimension, classes)
         index: Literal["exact", "hnsw"] = EXACT
-        if makers.hnsw_from is not None and counts.garments >= makers.hnsw_from:
+        if makers.hnsw_from is not None and counts.garments >= max(makers.hnsw_from, 1):  # a graph has a node
             index = HNSW
             build_graph(read_vectors(out / VECTORS, makers.dimension, counts.garments), out / INDEX)
         facts = CatalogueFacts(

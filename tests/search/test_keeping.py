@@ -148,6 +148,16 @@ def test_all_photos_may_go(tmp_path: Path) -> None:
     assert add_photos(tmp_path / "own", tmp_path / "a").facts.garments == 4
 
 
+def test_all_photos_of_a_graph_may_go(tmp_path: Path) -> None:
+    photos = write_photos(tmp_path / "a", 2)
+    listing = words_to_listing([str(tmp_path / "a")], Remote())
+    assert add(tmp_path / "own", listing, tools(), SHA256, 1).facts.index == "hnsw"
+    assert remove(tmp_path / "own", [str(photos[0])])[1].index == "hnsw"
+    assert remove(tmp_path / "own", [str(photos[1])])[1].index == "exact"
+    with open_catalogue(tmp_path / "own") as catalogue:
+        assert catalogue.search([1.0] * 24, 3) == [[]]
+
+
 def test_what_is_refused_leaves_nothing_and_removing_lets_an_unfinished_add_resume(tmp_path: Path) -> None:
     write_photos(tmp_path / "a", 3)
     add_photos(tmp_path / "own", tmp_path / "a")
@@ -198,7 +208,8 @@ def test_a_folder_with_something_else_in_it_is_not_replaced(tmp_path: Path) -> N
     assert len(list((tmp_path / "a").iterdir())) == 2
 
 
-def test_a_kill_at_any_moment_leaves_the_old_or_the_new_one(tmp_path: Path) -> None:
+@pytest.mark.parametrize("cuts", [3, pytest.param(12, marks=pytest.mark.thorough)])
+def test_a_kill_at_any_moment_leaves_the_old_or_the_new_one(tmp_path: Path, cuts: int) -> None:
     own = tmp_path / "own"
     write_photos(tmp_path / "a", 20)
     write_photos(tmp_path / "b", 60, first=50)
@@ -210,7 +221,7 @@ def test_a_kill_at_any_moment_leaves_the_old_or_the_new_one(tmp_path: Path) -> N
     for attempt in range(40):
         process = start("add", tmp_path / "b", own)
         try:
-            process.wait(timeout=drawn.uniform(0.01, 0.2) if attempt < 12 else 60)
+            process.wait(timeout=drawn.uniform(0.01, 0.2) if attempt < cuts else 60)
             if photos_of(own) == new:
                 break
         except subprocess.TimeoutExpired:
