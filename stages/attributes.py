@@ -20,7 +20,7 @@ from seamline.attributes import from_annotations, from_csv
 from seamline.attributes.garments import Collected, garments_to_csv, hash_of_data
 from seamline.attributes.look import said_of, write_look
 from seamline.attributes.photos import write_photos
-from seamline.attributes.sources import source_folder, switched_off
+from seamline.attributes.sources import check_classes, source_folder, switched_off
 from seamline.attributes.splits import Pairs, assign_splits, learnable
 from seamline.attributes.values import check_names
 from seamline.base.coco import Record
@@ -65,6 +65,7 @@ def make(folder: Path, out: Path, tables: Path, split: Path, params: Attributes)
     if params.csv is None and (folder / from_annotations.ANNOTATIONS).is_file():
         found = from_annotations.collect(folder, params, split)
     else:
+        check_classes(params.classes, split)
         found = from_csv.collect(folder, params)
     if not found.garments:
         raise SeamlineError(f"{found.file}: no garment with a photo that can be read has a value of any attribute.")
@@ -82,6 +83,7 @@ def make(folder: Path, out: Path, tables: Path, split: Path, params: Attributes)
         "source": found.kind,
         "margin": params.margin,
         "background": params.background,
+        "classes": params.classes,
         "side_px": params.side_px,
         "data_sha256": hash_of_data(out / "garments.csv", photos),
         "names": found.names,

@@ -21,6 +21,7 @@ class Attributes(Section):
     csv: Text | None
     file_column: Text | None
     labels: Annotated[dict[Text, Label], Meta(min_length=1)] | None
+    classes: Annotated[list[Text], Meta(min_length=1)] | None
     missing: list[str]
     split_column: Text | None
     group_by: Text | None

@@ -66,14 +66,14 @@ def test_the_drop_is_scikit_learns_difference() -> None:
 def balanced(count: int) -> tuple[Gate, np.ndarray]:
     """One attribute of two values, as many garments of each, all of them named rightly."""
     labels = np.arange(count)[:, None] % 2
-    logits = np.where(labels == [0, 1], 3.0, -3.0).astype(np.float32)
+    logits = np.where(labels == [0, 1], np.float32(3), np.float32(-3))
     return Gate(labels, np.arange(count), [2], logits), logits
 
 
 @pytest.mark.parametrize(("count", "outcome"), [(20, NOT_KNOWN), (100, NOT_KNOWN), (400, ACCEPTED)])
 def test_where_nothing_changes_the_bound_is_that_of_counts(count: int, outcome: str) -> None:
     truth, logits = balanced(count)
-    drop = measure_drop(logits + 0.01, truth)
+    drop = measure_drop(logits + np.float32(0.01), truth)
     share = binomtest(0, count).proportion_ci(0.9).high
     assert drop.value == 0 and drop.interval is not None
     # Of two values that are equally frequent, a share that is named otherwise costs that share of macro F1.
