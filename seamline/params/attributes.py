@@ -1,9 +1,10 @@
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from msgspec import Meta
 
+from seamline.base.errors import SeamlineError
 from seamline.base.urls import gives_access
 from seamline.params.loading.types import AtLeastZero, Ratios, Section, Seed, Text
 
@@ -31,6 +32,15 @@ class Attributes(Section):
     background: Literal["keep", "white", "mean"]
     side_px: Annotated[int, Meta(ge=32, le=4096)]
     seed: Seed
+
+    @classmethod
+    def prepared(cls, values: dict[Any, Any]) -> dict[Any, Any]:
+        if values.get("source", "") is None:
+            raise SeamlineError(
+                "attributes.source: null switches nothing off, since DVC takes it for the path of a dependency; "
+                "`attributes.enabled: false` switches attributes off."
+            )
+        return values
 
     def __post_init__(self) -> None:
         if not self.source.isprintable():
