@@ -21,7 +21,7 @@ from seamline.attributes.garments import Collected, garments_to_csv, hash_of_dat
 from seamline.attributes.labelled import ABOUT, PHOTOS, TABLE
 from seamline.attributes.look import said_of, write_look
 from seamline.attributes.photos import write_photos
-from seamline.attributes.sources import source_folder, switched_off
+from seamline.attributes.sources import check_classes, source_folder, switched_off
 from seamline.attributes.splits import Pairs, assign_splits, learnable
 from seamline.attributes.values import check_names
 from seamline.base.coco import Record
@@ -66,6 +66,7 @@ def make(folder: Path, out: Path, tables: Path, split: Path, params: Attributes)
     if params.csv is None and (folder / from_annotations.ANNOTATIONS).is_file():
         found = from_annotations.collect(folder, params, split)
     else:
+        check_classes(params.classes, split)
         found = from_csv.collect(folder, params)
     if not found.garments:
         raise SeamlineError(f"{found.file}: no garment with a photo that can be read has a value of any attribute.")
@@ -83,6 +84,7 @@ def make(folder: Path, out: Path, tables: Path, split: Path, params: Attributes)
         "source": found.kind,
         "margin": params.margin,
         "background": params.background,
+        "classes": params.classes,
         "side_px": params.side_px,
         "data_sha256": hash_of_data(out / TABLE, photos),
         "names": found.names,

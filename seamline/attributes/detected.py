@@ -17,9 +17,10 @@ from seamline.base.files import read_json
 from seamline.images.cutouts import Background, cut_out
 from seamline.images.reading import Image, read_image
 from seamline.masks.rle import rle_to_crop
+from seamline.models.attribute_facts import AttributeFacts
 from seamline.models.boxes import Boxes, bboxes_to_boxes, box_ious
 
-FOUND_IOU = 0.5  # of a garment's box with that of a detection of any class, from which on it was found
+FOUND_IOU = 0.5  # of a garment's box with that of a detection that gets attributes, from which on it was found
 
 
 def detected_parts(
@@ -74,17 +75,23 @@ def matched(boxes: Boxes, found: Boxes) -> list[tuple[int, int]]:
     return sorted(pairs)
 
 
-def read_results(predictions: Path, split: Path, confidence: float) -> tuple[list[Record], dict[int, str]]:
-    """A split's COCO results of at least this score, and its photos' names by id.
+def read_results(
+    predictions: Path, split: Path, confidence: float, facts: AttributeFacts
+) -> tuple[list[Record], dict[int, str]]:
+    """A split's COCO results of at least this score and of classes that get attributes, and its photos' names by id.
 
     Args:
         predictions: folder of the evaluate stage.
         split: the split's COCO file, such as data/split/test.json.
+        facts: of the model of attributes.
 
     Raises:
         SeamlineError: when they are not there.
     """
     path = predictions / f"{split.stem}_mask.json"
     records = read_json(path if path.is_file() else predictions / f"{split.stem}_box.json")
-    names = {ref.id: ref.file_name for ref in read_coco(split).image_refs()}
-    return [record for record in records if record["score"] >= confidence], names
+    coco = read_coco(split)
+    categories = coco.category_refs()
+    known = {categories[index].id for index in facts.indices_of([one.name for one in categories])}
+    names = {ref.id: ref.file_name for ref in coco.image_refs()}
+    return [one for one in records if one["score"] >= confidence and one["category_id"] in known], names

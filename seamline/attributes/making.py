@@ -73,6 +73,7 @@ def facts_of(labelled: Labelled, params: Classify, training: Training) -> Attrib
         data_sha256=training.facts["data_sha256"],
         weights_sha256=sha256_of(training.weights),
         names=labelled.about["names"],
+        classes=labelled.about.get("classes"),
     )
 
 
@@ -156,23 +157,25 @@ def make_int8(
     return tried_rungs(RUNGS, try_rung)
 
 
-def evaluate_detected(model: Path, labelled: Labelled, args: Namespace, confidence: float) -> Record | None:
+def evaluate_detected(
+    model: Path, facts: AttributeFacts, labelled: Labelled, args: Namespace, confidence: float
+) -> Record | None:
     """Each attribute on test's garments as the detector found them; None where their outlines are not known.
 
     Args:
         model: of attributes, in ONNX.
+        facts: what it says of itself.
         args: of the stage: predictions, split and images, None where they were not named.
         confidence: from which score on a detection counts.
     """
     examples = [one for one in labelled.splits["test"] if one.box is not None]
     if not examples or args.predictions is None:
         return None
-    records, names = read_results(args.predictions, args.split, confidence)
+    records, names = read_results(args.predictions, args.split, confidence, facts)
     examples = [one for one in examples if one.file_name in set(names.values())]
     if not examples:
         return None
     with AttributeClassifier(model) as classifier:
-        facts = classifier.facts
         parts, positions = detected_parts(examples, records, names, args.images, facts.margin, facts.background)
         logits = classifier.logits(parts)
     labels, groups = labels_of(examples), groups_of(examples)

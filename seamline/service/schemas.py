@@ -112,7 +112,11 @@ class Instance(FoundInstance, kw_only=True):
     """A garment, as a record of COCO's results files, which `seamline predict` writes too."""
 
     attributes: (
-        Annotated[dict[str, AttributeJson], Meta(description="By name, where they were asked for.")] | msgspec.UnsetType
+        Annotated[
+            dict[str, AttributeJson],
+            Meta(description="By name, where they were asked for; {} for a class that /v1/about does not list."),
+        ]
+        | msgspec.UnsetType
     ) = msgspec.UNSET
     segmentation: Mask | list[list[float]] | msgspec.UnsetType = msgspec.UNSET
     embedding: Vector | msgspec.UnsetType = msgspec.UNSET
@@ -197,6 +201,7 @@ class AttributesAbout(msgspec.Struct, kw_only=True):
     revision: str
     precision: str
     attributes: Annotated[dict[str, list[str]], Meta(description="The values of each.")]
+    classes: Annotated[list[str] | None, Meta(description="Of garments that get attributes; null: all.")]
     licence: Annotated[str, Meta(description="Of the weights that its training began with.")]
 
 

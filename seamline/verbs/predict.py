@@ -113,7 +113,7 @@ def main(arguments: Sequence[str]) -> None:
             device=args.device,
             max_pixels=args.max_pixels,
         )
-        with garments, with_people(garments, args) as detector, with_describer(args) as describer:
+        with garments, with_people(garments, args) as detector, with_describer(args, garments.names) as describer:
             run = predict(args, photos, detector, describer, remote)
     finally:
         remote.close()

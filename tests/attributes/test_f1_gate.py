@@ -67,7 +67,7 @@ def test_the_drop_is_scikit_learns_difference() -> None:
 def balanced(count: int) -> tuple[Gate, np.ndarray]:
     """One attribute of two values, as many garments of each, all of them named rightly."""
     labels = np.arange(count)[:, None] % 2
-    logits = np.where(labels == [0, 1], 3.0, -3.0).astype(np.float32)
+    logits = np.where(labels == [0, 1], np.float32(3), np.float32(-3))
     return Gate(labels, np.arange(count), [2], logits), logits
 
 

@@ -101,7 +101,7 @@ def test_a_class_or_column_that_is_not_there_is_said(catalogue: Catalogue) -> No
 def test_a_text_is_one_value_and_what_is_not_text_is_refused(catalogue: Catalogue) -> None:
     one, many = Filters("top", {"id": "id=1"}), Filters({"top"}, {"id": {"id=1"}})
     assert catalogue.search(directions(1), 50, one) == catalogue.search(directions(1), 50, many) != [[]]
-    assert Filters(columns={"a": (value for value in "ba")}).columns == {"a": ("a", "b")}
+    assert Filters(columns={"a": (value for value in "ba")}).columns == {"a": ("a", "b")}  # type: ignore[dict-item]
     with pytest.raises(SeamlineError, match="the filter sku: 17 is not text, and a catalogue's values are; write '17'"):
         Filters(columns={"sku": [17, "18"]})  # type: ignore[list-item]
     with pytest.raises(SeamlineError, match="the filters have 10,001 values; at most 10,000"):

@@ -435,7 +435,7 @@ import seamline.verbs.serve, seamline.service.app, seamline.service.running
 assert not {{"usearch", "sqlite3", "seamline.inference.embedder"}} & set(sys.modules), "imported by every service"
 from seamline.service.describing import opened_described
 paths = [Path(name) for name in sys.argv[1:]]
-with opened_described(*paths, 1) as described:
+with opened_described(*paths, ["shirt"], 1) as described:
     assert described.catalogue is not None
 """
     paths = [models.attributes, models.embed, models.catalogue]
