@@ -84,8 +84,8 @@ def exact_row(count: int, threads: int) -> dict[str, Any]:
     stored = np.asarray(write_vectors(FOLDER / f"{count}.npy", count, 0))
     queries = np.asarray(write_vectors(FOLDER / "questions.npy", QUESTIONS, 1), np.float32)
     rows, scores, ask_faiss = by_faiss(stored, queries)
-    found = nearest(stored, queries, K, threads)
-    ours, theirs = in_turns([lambda query: nearest(stored, query[None], K, threads), ask_faiss], queries)
+    found = [nearest(stored, query, K, threads) for query in queries]
+    ours, theirs = in_turns([lambda query: nearest(stored, query, K, threads), ask_faiss], queries)
     return {
         "wrong ids": wrong_ids(found, rows, scores),
         "ours p50 ms": ours,
@@ -105,9 +105,9 @@ def graph_row(count: int, threads: int) -> dict[str, Any]:
         rows = graph.candidates(query, 4 * K)
         return ranked(rows, similarities(stored[rows], query.astype(np.float16)))[0][:K]
 
-    right = [set(rows.tolist()) for rows, _ in nearest(stored, queries, K, threads)]
+    right = [set(nearest(stored, query, K, threads)[0].tolist()) for query in queries]
     recall = np.mean([len(own & set(by_graph(query).tolist())) / K for own, query in zip(right, queries, strict=True)])
-    graph_ms, exact_ms = in_turns([by_graph, lambda query: nearest(stored, query[None], K, threads)], queries)
+    graph_ms, exact_ms = in_turns([by_graph, lambda query: nearest(stored, query, K, threads)], queries)
     return {
         "recall@10": round(float(recall), 4),
         "graph p50 ms": graph_ms,

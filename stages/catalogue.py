@@ -1,10 +1,10 @@
 """Catalogue: garments found in product photos, with their vectors, to search for similar ones; and its recall.
 
-Photos are a folder, a bucket, a CSV with columns of your own, or the pulled dataset (catalogue.source); null: none.
-OUT gets vectors, table and facts (docs/search.md), REPORT/catalogue.json what they are and how often a search finds
-the right garment, REPORT/recall.json what dvc metrics show prints, REPORT/catalogue pictures of questions with their
-answers. What was looked at is in SCRATCH until OUT is whole: after a kill the same command resumes. A photo that cannot
-be used costs itself alone.
+Photos are a folder, with a CSV or without, a bucket, or the pulled dataset (catalogue.source, catalogue.csv). OUT gets
+vectors, table and facts (docs/search.md), REPORT/catalogue.json what they are and how often a search finds the right
+garment, REPORT/recall.json what dvc metrics show prints, REPORT/catalogue pictures of questions with their answers.
+What was looked at is in SCRATCH until OUT is whole: after a kill the same command resumes. A photo that cannot be used
+costs itself alone.
 
 Example: python -m stages.catalogue models/export/openvino models/embedder/openvino data/split data/catalogue
 """
@@ -45,14 +45,18 @@ def main() -> None:
     check_out(report / "catalogue", ("*.jpg",))
     params = load_params()
     settings = params[Catalogue]
-    if settings.source is None:
+    if not settings.enabled:
         write_nothing(args.out, report)
         return
-    written, unusable, oddities = make(args, params, settings.source)
-    measured = look_at(args.out, report / "catalogue", params, settings)
+
+    from seamline.search.sources import with_csv
+
+    source = with_csv(settings.source, settings.csv)
+    written, unusable, oddities = make(args, params, source)
+    measured = look_at(args.out, report / "catalogue", params, source)
     facts = {key: value for key, value in msgspec.to_builtins(written).items() if key != "columns"}
     lists = {"unusable_photos": unusable[:LISTED], "oddities": oddities[:LISTED]}
-    write_json(report / "catalogue.json", {"source": settings.source, **facts, **lists, **measured})
+    write_json(report / "catalogue.json", {"source": source, **facts, **lists, **measured})
     print_figures(args.out, written, unusable, oddities, measured)
 
 
@@ -67,11 +71,13 @@ def make(args: argparse.Namespace, params: Params, source: str) -> tuple[Any, li
     from seamline.search.building import Tools, listed_to_entries, open_journal, run_key
     from seamline.search.keeping import tools_to_makers
     from seamline.search.sources import find_listing, splits_by_name
+    from seamline.search.truth import check_chosen
     from seamline.search.writing import placeless, write_catalogue
 
     limit_other_threads()
     settings, people, remote = params[Catalogue], params[People], Remote()
     listing = find_listing(source, settings.file_column, splits_by_name(args.split), remote)
+    check_chosen(settings, listing.columns)  # before hours of work
     detector: Any = Detector(args.model, settings.confidence)
     if people.model is not None:
         detector = open_people(detector, Path(people.model), people)
@@ -87,14 +93,14 @@ def make(args: argparse.Namespace, params: Params, source: str) -> tuple[Any, li
     return written, unusable, listing.oddities
 
 
-def look_at(out: Path, pictures: Path, params: Params, settings: Catalogue) -> Record:
+def look_at(out: Path, pictures: Path, params: Params, source: str) -> Record:
     """Measure the recall; returns what the report says of it."""
     from seamline.search.catalogue import open_catalogue
     from seamline.search.measuring import annotations_of, measure, small
 
-    annotations = annotations_of(Path(settings.source or ""), params[Subset])
+    annotations = annotations_of(Path(source), params[Subset])
     with open_catalogue(out) as catalogue:
-        measured = measure(catalogue, settings, annotations, params[Evaluate].slices)
+        measured = measure(catalogue, params[Catalogue], annotations, params[Evaluate].slices)
     with whole_folder(pictures) as folder:
         for name, data in measured.pictures.items():
             write_bytes(folder / name, data)
@@ -103,7 +109,7 @@ def look_at(out: Path, pictures: Path, params: Params, settings: Catalogue) -> R
 
 
 def write_nothing(out: Path, report: Path) -> None:
-    reason = "catalogue.source is null."
+    reason = "it is switched off (catalogue.enabled)."
     for folder in (out, report / "catalogue"):
         with whole_folder(folder):
             pass

@@ -48,7 +48,7 @@ PHOTOS = tuple(SUFFIXES | set(UNREAD_SUFFIXES))
 FILE_COLUMNS = ("filename", "file_name", "file", "image", "image_name", "image_path", "path", "photo", "img", "id")
 
 
-class Labelled(NamedTuple):
+class LabelledRow(NamedTuple):
     """What one row says."""
 
     row: int
@@ -191,7 +191,7 @@ def is_free_text(table: Table, one: Vocabulary) -> bool:
 
 def labelled_rows(
     table: Table, params: Attributes, file_column: int, vocabularies: Sequence[Vocabulary], oddities: Oddities
-) -> list[Labelled]:
+) -> list[LabelledRow]:
     """Every row that names a photo, with its values."""
     columns = [(one, column_of(table, one.field)) for one in vocabularies]
     split_at = None if params.split_column is None else column_of(table, params.split_column, "attributes.split_column")
@@ -206,7 +206,7 @@ def labelled_rows(
         values = {one.name: cell_to_value(row.cells[at], one, where) for one, at in columns}
         split = None if split_at is None else split_of(row.cells[split_at], where)
         group = None if group_at is None else row.cells[group_at] or None
-        found.append(Labelled(row.number, name, values, split, group))
+        found.append(LabelledRow(row.number, name, values, split, group))
     return found
 
 
@@ -223,11 +223,11 @@ def split_of(cell: str, where: str) -> str | None:
 
 
 def rows_of_photos(
-    rows: Sequence[Labelled], photos: Sequence[str], beside: str, table: str, oddities: Oddities
-) -> dict[str, list[Labelled]]:
+    rows: Sequence[LabelledRow], photos: Sequence[str], beside: str, table: str, oddities: Oddities
+) -> dict[str, list[LabelledRow]]:
     """The rows of each photo that has some, in their order; its name may be written in several ways."""
     exact = {*photos, *(photo.rpartition("/")[2] for photo in photos)}
-    by_key: dict[str, list[Labelled]] = {}
+    by_key: dict[str, list[LabelledRow]] = {}
     for row in rows:
         by_key.setdefault(row.name if row.name in exact else folded(row.name), []).append(row)
     written = {key: next((row.name for row in own if row.name in exact), own[0].name) for key, own in by_key.items()}
@@ -235,7 +235,7 @@ def rows_of_photos(
         matches = names_to_paths(list(dict.fromkeys(written.values())), photos, "" if beside == "." else beside)
     except SeamlineError as error:
         raise SeamlineError(f"{table}: {str(error).partition(', or pull.images')[0].rstrip('.')}.") from None
-    found: dict[str, list[Labelled]] = {}
+    found: dict[str, list[LabelledRow]] = {}
     for key, own in by_key.items():
         path = matches.paths.get(written[key])
         if path is not None:
@@ -251,7 +251,7 @@ def rows_of_photos(
     return {path: sorted(own, key=lambda row: row.row) for path, own in found.items()}
 
 
-def usable_photos(folder: Path, said: Mapping[str, Labelled], oddities: Oddities) -> dict[str, Picture]:
+def usable_photos(folder: Path, said: Mapping[str, LabelledRow], oddities: Oddities) -> dict[str, Picture]:
     """Those that the pipeline can read, with what they are."""
     found = {}
     for name, (picture, _) in zip(said, read_pictures([folder / name for name in said]), strict=True):
@@ -263,8 +263,8 @@ def usable_photos(folder: Path, said: Mapping[str, Labelled], oddities: Oddities
 
 
 def without_copies(
-    pictures: Mapping[str, Picture], said: Mapping[str, Labelled], table: str, oddities: Oddities
-) -> dict[str, Labelled]:
+    pictures: Mapping[str, Picture], said: Mapping[str, LabelledRow], table: str, oddities: Oddities
+) -> dict[str, LabelledRow]:
     """What is said of each photo and of its copies together: files of the same bytes are one photo."""
     names: dict[str, list[str]] = {}
     for name, picture in pictures.items():
@@ -278,7 +278,9 @@ def without_copies(
     }
 
 
-def together(name: str, rows: Sequence[Labelled], table: str, oddities: Oddities, are_rows: bool = True) -> Labelled:
+def together(
+    name: str, rows: Sequence[LabelledRow], table: str, oddities: Oddities, are_rows: bool = True
+) -> LabelledRow:
     """What the rows of a photo say together; of an attribute on which two disagree, nothing.
 
     Args:
@@ -303,10 +305,10 @@ def together(name: str, rows: Sequence[Labelled], table: str, oddities: Oddities
         values[key] = None
         oddities.add(CONTRADICTED, rows[0].row, name, key, " or ".join(sorted(found)))
     group = next((row.group for row in rows if row.group is not None), None)
-    return Labelled(rows[0].row, name, values, split_together(table, rows), group)
+    return LabelledRow(rows[0].row, name, values, split_together(table, rows), group)
 
 
-def split_together(table: str, rows: Sequence[Labelled]) -> str | None:
+def split_together(table: str, rows: Sequence[LabelledRow]) -> str | None:
     """The split that the rows of a photo name.
 
     Raises:

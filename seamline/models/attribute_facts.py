@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -35,10 +35,18 @@ class AttributeFacts(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     temperatures: dict[str, Annotated[float, Meta(gt=0)]] = {}  # outputs are divided by them
     thresholds: dict[str, Share | None] = {}  # below it a value is not named; None: it always is
     names: dict[str, Any] = {}  # what the source calls its columns and values, for a table in its form
+    classes: list[str] | None = None  # of garments that it knows, as a detector calls them; None: all
 
     @property
     def outputs(self) -> int:
         return sum(map(len, self.attributes.values()))
+
+    def indices_of(self, names: Sequence[str]) -> frozenset[int]:
+        """Which of a detector's classes are of garments that it knows, in capitals or not."""
+        if self.classes is None:
+            return frozenset(range(len(names)))
+        known = {name.strip().casefold() for name in self.classes}
+        return frozenset(index for index, name in enumerate(names) if name.strip().casefold() in known)
 
     def slices(self) -> dict[str, slice]:
         """Which of the model's outputs are of each attribute."""
@@ -75,10 +83,21 @@ def metadata_to_attribute_facts(metadata: Mapping[str, str], path: Path) -> Attr
     return facts
 
 
+def check_classes(facts: AttributeFacts, names: Sequence[str], path: Path) -> None:
+    """Raises SeamlineError where a detector has none of the classes that a model of attributes is for."""
+    if facts.classes is not None and not facts.indices_of(names):
+        raise SeamlineError(
+            f"{path}: names attributes of {', '.join(facts.classes)} alone, and the detector finds {', '.join(names)}; "
+            "attributes.classes of params.yaml says of which."
+        )
+
+
 def check_attribute_facts(facts: AttributeFacts, path: Path) -> None:
     """Raise SeamlineError where a model file names what a terminal would obey, or nothing, or twice the same."""
     if not facts.attributes:
         raise SeamlineError(f"{path}: names no attributes.")
+    if odd := [name for name in facts.classes or [] if has_control_character(name)]:
+        raise SeamlineError(f"{path}: the class {odd[0]!r} has a control character; rename it.")
     for name, values in facts.attributes.items():
         if wrong := [text for text in (name, *values) if has_control_character(text)]:
             raise SeamlineError(f"{path}: the name {wrong[0]!r} has a control character; rename it.")

@@ -1,11 +1,11 @@
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from msgspec import Meta
 
-from seamline.base.urls import gives_access
-from seamline.params.loading.types import AtLeastZero, Ratios, Section, Seed, Text
+from seamline.base.errors import SeamlineError
+from seamline.params.loading.types import AtLeastZero, Ratios, Section, Seed, Text, check_source
 
 
 class Label(Section):
@@ -21,6 +21,7 @@ class Attributes(Section):
     csv: Text | None
     file_column: Text | None
     labels: Annotated[dict[Text, Label], Meta(min_length=1)] | None
+    classes: Annotated[list[Text], Meta(min_length=1)] | None
     missing: list[str]
     split_column: Text | None
     group_by: Text | None
@@ -31,11 +32,14 @@ class Attributes(Section):
     side_px: Annotated[int, Meta(ge=32, le=4096)]
     seed: Seed
 
-    def __post_init__(self) -> None:
-        if not self.source.isprintable():
-            raise ValueError("source has a character in its name that cannot be printed; rename it")
-        if gives_access(self.source):  # DVC would write it into dvc.lock
-            raise ValueError(
-                "source has a password, key or signature in its address, or an argument that may be one; name it "
-                "without, and give access by the AWS configuration (AWS_PROFILE, ...) or, on the web, by ~/.netrc"
+    @classmethod
+    def prepared(cls, values: dict[Any, Any]) -> dict[Any, Any]:
+        if values.get("source", "") is None:
+            raise SeamlineError(
+                "attributes.source: null switches nothing off, since DVC takes it for the path of a dependency; "
+                "`attributes.enabled: false` switches attributes off."
             )
+        return values
+
+    def __post_init__(self) -> None:
+        check_source(self.source)

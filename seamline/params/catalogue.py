@@ -4,13 +4,15 @@ from typing import Annotated
 
 from msgspec import Meta
 
-from seamline.params.loading.types import Fraction, Section, Seed, Text
+from seamline.params.loading.types import Fraction, Section, Seed, Text, check_source
 
 Where = Annotated[dict[Text, str], Meta(min_length=1)] | None
 
 
 class Catalogue(Section):
-    source: Text | None
+    enabled: bool
+    source: Text
+    csv: Text | None
     file_column: Text | None
     confidence: Fraction | None
     crop_px: Annotated[int, Meta(ge=32, le=1024)] | None
@@ -20,3 +22,6 @@ class Catalogue(Section):
     answers: Where
     pictures: Annotated[int, Meta(ge=0, le=100)]
     seed: Seed
+
+    def __post_init__(self) -> None:
+        check_source(self.source)

@@ -5,8 +5,7 @@ from typing import Annotated, Literal
 from msgspec import Meta
 
 from seamline.base.splits import SPLITS
-from seamline.base.urls import gives_access
-from seamline.params.loading.types import Section, Text
+from seamline.params.loading.types import Section, Text, check_source
 
 
 class Pull(Section):
@@ -28,13 +27,7 @@ class Pull(Section):
     category_ids: Literal["own", "plus_one", "minus_one", "positions"] | None
 
     def __post_init__(self) -> None:
-        if not self.source.isprintable():
-            raise ValueError("source has a character in its name that cannot be printed; rename it")
-        if gives_access(self.source):  # DVC would write it into dvc.lock
-            raise ValueError(
-                "source has a password, key or signature in its address, or an argument that may be one; name it "
-                "without, and give access by the AWS configuration (AWS_PROFILE, ...) or, on the web, by ~/.netrc"
-            )
+        check_source(self.source)
         for split in self.annotations if isinstance(self.annotations, dict) else ():
             if split not in SPLITS:
                 raise ValueError(f"{split!r} in annotations is not a split; allowed are {', '.join(SPLITS)}")

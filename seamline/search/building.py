@@ -67,7 +67,7 @@ class Tools(NamedTuple):
 
     @property
     def attributes_revision(self) -> str | None:
-        """What makes attributes the same; None where nobody says any."""
+        """The same for models that name attributes alike; None without one."""
         return None if self.classifier is None else attributes_revision(self.classifier.facts)
 
     @property
@@ -78,15 +78,12 @@ class Tools(NamedTuple):
 def run_key(tools: Tools, detector_sha256: str) -> str:
     """Of a run: another one for all that changes its entries, but for the photos, each of which has its stamp."""
     detector = tools.detector
-    people = None
-    if isinstance(detector, PeopleDetector):
-        people = [msgspec.to_builtins(detector.settings), model_sha256(detector.people_model)]
     facts = {
         "version": 1,
         "embedder": tools.embedder.identity,
         "detector": detector_sha256,
         "limits": [detector.confidence, detector.nms_iou, detector.max_detections, detector.max_pixels],
-        "people": people,
+        "people": people_facts(detector),
         "precision": detector.precision,
         "crop_px": tools.crop_px,
         "whole_photos": tools.whole_photos,
@@ -94,6 +91,14 @@ def run_key(tools: Tools, detector_sha256: str) -> str:
     if tools.classifier is not None:
         facts["attributes"] = tools.attributes_revision
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def people_facts(detector: AnyDetector) -> list[Any] | None:
+    """What finds people first, and how; None where nothing does."""
+    if not isinstance(detector, PeopleDetector):
+        return None
+    settings = {**msgspec.to_builtins(detector.settings), "model": None}  # where it lies
+    return [settings, model_sha256(detector.people_model)]
 
 
 @contextlib.contextmanager
@@ -181,7 +186,7 @@ def fill(image: Image, entry: Entry, tools: Tools) -> None:
     entry.height, entry.width = image.shape[:2]
     vectors = to_stored(tools.embedder.embed(image, found), tools.dimension) if len(found) else []
     classifier = tools.classifier
-    named = [{}] * len(found) if classifier is None else classifier.classify(image, found)
+    named = [{}] * len(found) if classifier is None else classifier.classify(image, found, tools.detector.names)
     entry.garments = [
         instance_to_garment(image, found, index, vectors[index], named[index], tools) for index in range(len(found))
     ]

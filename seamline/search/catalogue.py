@@ -7,7 +7,7 @@ Example:
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -78,6 +78,11 @@ class Catalogue:
         return self.facts.columns
 
     @property
+    def attributes(self) -> list[str]:
+        """Names of those that a garment has."""
+        return self.table.attribute_names
+
+    @property
     def classes(self) -> list[str]:
         return list(self.facts.classes)
 
@@ -106,9 +111,7 @@ class Catalogue:
                 there, and after close().
         """
         self._lifetime.check()
-        if not 1 <= k <= MOST_MATCHES:
-            raise SeamlineError(f"{k} similar garments were asked for; from 1 to {MOST_MATCHES:,} can be.")
-        queries = checked(vectors, self.facts.dimension, "the vectors")
+        queries = checked_question(vectors, k, self.facts.dimension)
         allowed = self._allowed(filters or Filters(), without_photos)
         return [self._answers(query, k, allowed, min_score, duplicates) for query in queries]
 
@@ -123,14 +126,17 @@ class Catalogue:
         self._lifetime.check()
         return self.table.rows_with_id(identity)
 
+    def garment(self, identity: str) -> Row | None:
+        """The garment with this id."""
+        return next((row for row in self.rows_with_id(identity) if row.id == identity), None)
+
     def vectors_of(self, rows: Sequence[int]) -> Vectors:
         return np.asarray(self.stored[list(rows)], np.float32)
 
     def crop(self, identity: str) -> bytes:
         """A small JPEG of the garment with this id; b"" where there is none."""
-        self._lifetime.check()
-        found = [row for row in self.table.rows_with_id(identity) if row.id == identity]
-        return self.table.crop(found[0].row) if found else b""
+        found = self.garment(identity)
+        return b"" if found is None else self.table.crop(found.row)
 
     def close(self) -> None:
         self._lifetime.end()
@@ -154,10 +160,9 @@ class Catalogue:
         self, query: Vectors, k: int, allowed: Rows | None, min_score: float | None, duplicates: float | None
     ) -> list[Match]:
         room = len(self.stored) if allowed is None else len(allowed)
-        part = None if allowed is None else np.ascontiguousarray(self.stored[allowed])
         wanted = k if duplicates is None else 4 * k
         while True:
-            rows, scores = self._nearest(query, wanted, allowed, part)
+            rows, scores = self._nearest(query, wanted, allowed)
             if min_score is not None:
                 below = int(np.sum(scores >= min_score))
                 rows, scores = rows[:below], scores[:below]
@@ -168,26 +173,41 @@ class Catalogue:
         known = {row.row: row for row in self.table.rows_at([int(rows[i]) for group in groups for i in group])}
         return [self._match([known[int(rows[i])] for i in group], float(scores[group[0]])) for group in groups]
 
-    def _nearest(
-        self, query: Vectors, wanted: int, allowed: Rows | None, part: Stored | None
-    ) -> tuple[Rows, npt.NDArray[np.float32]]:
-        if part is not None and allowed is not None:
-            [(rows, scores)] = nearest(part, query[None], wanted, self.threads)
-            return allowed[rows], scores
-        if self.graph is not None:
-            rows = self.graph.candidates(query, min(wanted, len(self.stored)))
-            return ranked(rows, similarities(self.stored[rows], query.astype(np.float16)))
-        [(rows, scores)] = nearest(self.stored, query[None], wanted, self.threads)
-        return rows, scores
+    def _nearest(self, query: Vectors, wanted: int, allowed: Rows | None) -> tuple[Rows, npt.NDArray[np.float32]]:
+        if self.graph is not None and allowed is None:
+            wanted = min(wanted, len(self.stored))
+            rows = self.graph.candidates(query, wanted)
+            if len(rows) == wanted:
+                return ranked(rows, similarities(self.stored[rows], query.astype(np.float16)))
+            # Of many equal vectors a graph may reach some only.
+        return nearest(self.stored, query, wanted, self.threads, allowed)
 
     def _match(self, group: Sequence[Row], similarity: float) -> Match:
         first = group[0]
         columns = dict(zip(self.columns, first.values, strict=True))
         duplicates = [row.id for row in group[1:]]
+        similarity = min(max(similarity, -1.0), 1.0)  # of vectors that were rounded it may be a little more
         return Match(
             first.id, first.photo, first.number, first.class_name, round(similarity, 6), first.box, first.score,
             first.width, first.height, first.split, first.person, columns, first.attributes, duplicates,
         )  # fmt: skip
+
+
+def checked_question(vectors: npt.ArrayLike, k: int, dimension: int) -> Vectors:
+    """The vectors of a search for k garments each, as (n, dimension) of length 1.
+
+    Raises:
+        SeamlineError: for a k that is not allowed, and for vectors of another length or without a direction.
+    """
+    if not 1 <= k <= MOST_MATCHES:
+        raise SeamlineError(f"{k} similar garments were asked for; from 1 to {MOST_MATCHES:,} can be.")
+    return checked(vectors, dimension, "the vectors")
+
+
+def check_asking(facts: CatalogueFacts, embedder: AnyEmbedder, where: Path | str) -> None:
+    """Raises SeamlineError when the catalogue's vectors cannot be compared with those of this embedder."""
+    own: Any = getattr(embedder, "facts", None)
+    check_embedder(facts, embedder.identity, getattr(own, "name", "this embedder"), where)
 
 
 def grouped(vectors: Vectors, k: int, duplicates: float | None) -> list[list[int]]:
@@ -209,7 +229,7 @@ def open_catalogue(folder: Path, embedder: AnyEmbedder | None = None, threads: i
     """A catalogue to search in; nothing in its folder is written.
 
     Args:
-        embedder: with which questions will be asked; None: with vectors that somebody vouches for.
+        embedder: that makes the vectors of questions; None: the caller answers for these.
         threads: that work on a question; None: as many as there are cores.
 
     Raises:
@@ -219,8 +239,7 @@ def open_catalogue(folder: Path, embedder: AnyEmbedder | None = None, threads: i
         facts, stored, table = opened(folder)
         try:
             if embedder is not None:
-                own: Any = getattr(embedder, "facts", None)
-                check_embedder(facts, embedder.identity, getattr(own, "name", "this embedder"), folder)
+                check_asking(facts, embedder, folder)
             catalogue = Catalogue(folder, facts, stored, table, threads or usable_cores())
         except BaseException:
             table.close()
@@ -239,6 +258,7 @@ def opened(folder: Path) -> tuple[CatalogueFacts, Stored, Table]:
         table = None
         try:
             table = Table(folder / TABLE, facts.columns)
+            table.check_count(facts.garments)
             stored = read_vectors(folder / VECTORS, facts.dimension, facts.garments)
         except SeamlineError as error:
             failed = error
@@ -249,8 +269,3 @@ def opened(folder: Path) -> tuple[CatalogueFacts, Stored, Table]:
         if table is not None:
             table.close()
     raise SeamlineError(f"{folder}: is being changed again and again; try it once more.")
-
-
-def matches_to_records(matches: Iterator[Match] | Sequence[Match]) -> list[Mapping[str, Any]]:
-    """As JSON holds them."""
-    return [msgspec.to_builtins(match) for match in matches]

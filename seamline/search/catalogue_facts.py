@@ -9,7 +9,7 @@ index.usearch      only where the catalogue is large: a graph that finds near ve
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Final, Literal
 
 import msgspec
 
@@ -19,7 +19,14 @@ from seamline.base.files import write_json
 VERSION = 1
 FACTS, VECTORS, TABLE, INDEX = "catalogue.json", "vectors.npy", "garments.sqlite", "index.usearch"
 FILES = (FACTS, VECTORS, TABLE, INDEX)
-EXACT, HNSW = "exact", "hnsw"
+EXACT: Final = "exact"
+HNSW: Final = "hnsw"
+
+
+class Version(msgspec.Struct):
+    """What the facts of every version have."""
+
+    version: int
 
 
 class CatalogueFacts(msgspec.Struct, frozen=True):
@@ -33,7 +40,7 @@ class CatalogueFacts(msgspec.Struct, frozen=True):
     classes: dict[str, int]  # garments of each class that the detector knows
     unusable: int  # photos
     photos_twice: int  # photos with the bytes of another one
-    index: str  # exact or hnsw
+    index: Literal["exact", "hnsw"]
     vectors_sha256: str
     table_sha256: str
     version: int = VERSION
@@ -51,13 +58,15 @@ def read_facts(folder: Path) -> CatalogueFacts:
         raise SeamlineError(
             f"{folder}: has no {FACTS}, so it is not a catalogue; seamline catalogue add makes one."
         ) from None
+    except OSError as error:
+        raise SeamlineError(f"{path}: cannot be read ({error.strerror}).") from None
     try:
-        facts = msgspec.json.decode(data, type=CatalogueFacts)
+        version = msgspec.json.decode(data, type=Version).version
+        if version != VERSION:
+            raise SeamlineError(f"{path}: is of version {version}, and this Seamline reads version {VERSION}.")
+        return msgspec.json.decode(data, type=CatalogueFacts)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise SeamlineError(f"{path}: does not describe a catalogue ({error}).") from None
-    if facts.version != VERSION:
-        raise SeamlineError(f"{path}: is of version {facts.version}, and this Seamline reads version {VERSION}.")
-    return facts
 
 
 def write_facts(folder: Path, facts: CatalogueFacts) -> None:

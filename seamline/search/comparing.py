@@ -20,7 +20,8 @@ from seamline.search.catalogue import open_catalogue
 from seamline.search.keeping import tools_to_makers
 from seamline.search.measuring import annotations_of, measure
 from seamline.search.recall import MEASURES
-from seamline.search.sources import find_listing
+from seamline.search.sources import find_listing, with_csv
+from seamline.search.truth import check_chosen
 from seamline.search.writing import write_catalogue
 
 
@@ -31,8 +32,6 @@ def compare_embedders(embedders: Sequence[Path], model: Path, threads: int | Non
         SeamlineError: when there are no photos or no pairs (catalogue.source, catalogue.item).
     """
     params = load_params()
-    if params[Settings].source is None:
-        raise SeamlineError("catalogue.source is null; set the photos by whose pairs embedders are compared.")
     return [compare_one(path, model, threads, params) for path in embedders]
 
 
@@ -41,8 +40,9 @@ def compare_one(path: Path, model: Path, threads: int | None, params: Params) ->
     from seamline.inference.embedder import Embedder
 
     settings, remote = params[Settings], Remote()
-    source = str(settings.source)
+    source = with_csv(settings.source, settings.csv)
     listing = find_listing(source, settings.file_column, {}, remote)
+    check_chosen(settings, listing.columns)
     sha256 = model_sha256(model)
     with (
         Detector(model, settings.confidence, threads=threads) as detector,

@@ -7,6 +7,7 @@ links into DVC's cache, which others share.
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import re
 import stat
 from collections.abc import Iterator, Mapping, Sequence
@@ -19,10 +20,10 @@ from seamline.base.errors import SeamlineError, some
 from seamline.base.files import check_out, temporary_beside
 from seamline.people.detector import PeopleDetector
 from seamline.photos.journal import Journal
-from seamline.search.building import Tools, listed_to_entries, open_journal, run_key
+from seamline.search.building import Tools, listed_to_entries, open_journal, people_facts, run_key
 from seamline.search.catalogue import opened
-from seamline.search.catalogue_facts import FACTS, FILES, TABLE, VECTORS, CatalogueFacts, check_embedder
-from seamline.search.entries import Entry
+from seamline.search.catalogue_facts import FACTS, FILES, HNSW, TABLE, VECTORS, CatalogueFacts, check_embedder
+from seamline.search.entries import Entry, garment_id
 from seamline.search.sources import Listed, Listing
 from seamline.search.table import Table, check_columns
 from seamline.search.vectors import Stored
@@ -36,7 +37,7 @@ class Added(NamedTuple):
     new: int  # photos
     changed: int  # that were there, with other bytes
     there: int  # that were there already
-    unusable: list[tuple[str, str]]  # names and reasons
+    unusable: list[tuple[str, str]]  # names and reasons; of one that was there, what was there stays
     facts: CatalogueFacts
 
 
@@ -63,12 +64,13 @@ def add(folder: Path, listing: Listing, tools: Tools, detector_sha256: str, hnsw
             there = {one.photo.key: one for one in listing.photos if stamps.get(one.photo.key) == one.photo.stamp}
             there = {key: one for key, one in there.items() if one.photo.stamp}
             missing = [one for one in listing.photos if one.photo.key not in there]
-        unusable: list[tuple[str, str]] = []
-        entries = all_entries(before, listing.columns, columns, there, missing, tools, journal, unusable)
+        failed: dict[str, tuple[str, str]] = {}
+        entries = all_entries(before, listing.columns, columns, there, missing, tools, journal, failed)
         facts = write_catalogue(folder, entries, columns, makers)
     known = {} if before is None else stamps
-    changed = sum(one.photo.key in known for one in missing)
-    return Added(len(missing) - changed - len(unusable), changed, len(there), unusable, facts)
+    made = [one.photo.key for one in missing if one.photo.key not in failed]
+    changed = sum(key in known for key in made)
+    return Added(len(made) - changed, changed, len(there), list(failed.values()), facts)
 
 
 def remove(folder: Path, names: Sequence[str]) -> tuple[int, CatalogueFacts]:
@@ -100,7 +102,7 @@ def without(table: Table, stored: Stored, names: set[str]) -> Iterator[Entry]:
     for entry in table.entries(stored):
         if entry.name in names:
             continue
-        entry.garments = [one for one in entry.garments if f"{entry.name}#{one.number}" not in names]
+        entry.garments = [one for one in entry.garments if garment_id(entry.name, one.number) not in names]
         yield entry
 
 
@@ -112,9 +114,15 @@ def all_entries(
     missing: Sequence[Listed],
     tools: Tools,
     journal: Journal,
-    unusable: list[tuple[str, str]],
+    failed: dict[str, tuple[str, str]],
 ) -> Iterator[Entry]:
-    """What stays, in its order and with the values that are new, then what is added; fills `unusable`."""
+    """What stays, in its order and with the values that are new, then what is added.
+
+    A photo that was there and cannot be used now, since it is gone or cannot be fetched, stays as it was.
+
+    Args:
+        failed: gets the names and reasons of photos that cannot be used, by their keys.
+    """
     positions = [columns.index(name) for name in own_columns]
     replaced = {one.photo.key for one in missing}
 
@@ -132,9 +140,11 @@ def all_entries(
             elif entry.photo not in replaced:
                 yield with_values(entry, ())
     for entry in listed_to_entries(missing, tools, journal):
-        if entry.reason:
-            unusable.append((entry.name, entry.reason))
         values, entry.values = entry.values, []
+        if entry.reason:
+            failed[entry.photo] = entry.name, entry.reason
+            was = None if before is None else next(before[2].entries(before[1], entry.photo), None)
+            entry = was or entry
         yield with_values(entry, values)
 
 
@@ -155,6 +165,8 @@ def tools_to_makers(tools: Tools, detector_sha256: str, hnsw_from: int | None) -
         "confidence": detector.confidence,
         "people_first": isinstance(detector, PeopleDetector),
     }
+    if people := people_facts(detector):
+        facts["people"] = hashlib.sha256(msgspec.json.encode(people, order="deterministic")).hexdigest()[:16]
     if tools.classifier is not None:
         facts["attributes"] = tools.attributes_revision
     embedder = msgspec.to_builtins(tools.embedder.facts)
@@ -162,7 +174,7 @@ def tools_to_makers(tools: Tools, detector_sha256: str, hnsw_from: int | None) -
 
 
 def facts_to_makers(facts: CatalogueFacts) -> Makers:
-    hnsw_from = 0 if facts.index == "hnsw" else None
+    hnsw_from = 0 if facts.index == HNSW else None
     return Makers(facts.embedder, facts.embedder_identity, facts.dimension, facts.detector, hnsw_from)
 
 
@@ -174,6 +186,11 @@ def check_makers(facts: CatalogueFacts, makers: Makers, folder: Path) -> None:
                 f"{folder}: its garments were found with another {what} ({str(facts.detector[key])[:12]}, not "
                 f"{str(makers.detector[key])[:12]}); use that one, or make another catalogue."
             )
+    if facts.detector.get("people") != makers.detector.get("people"):
+        raise SeamlineError(
+            f"{folder}: its garments were found with another model of people, or looked for in another way; use "
+            "--people as when it was made, or make another catalogue."
+        )
     before, now = (one.get("attributes") for one in (facts.detector, makers.detector))
     if before != now:
         theirs = "attributes of another model" if before else "no attributes"

@@ -17,7 +17,6 @@ from seamline.search.catalogue import Catalogue
 from seamline.search.recall import Asked, ask, recall_report
 from seamline.search.table import Row
 from seamline.search.truth import (
-    Photo,
     annotated_to_things,
     chosen_photos,
     found_to_things,
@@ -60,11 +59,7 @@ def measure(
     annotations: Sequence[Annotation] | None,
     slices: Mapping[str, Mapping[str, str] | None],
 ) -> Measured:
-    """What reports/catalogue.json says of recall.
-
-    Raises:
-        SeamlineError: when questions or answers are chosen by a column that is not there.
-    """
+    """What reports/catalogue.json says of recall; that settings name columns which are there is checked before."""
     if settings.item is None or settings.item not in catalogue.columns:
         reason = "no column says which garments are one item (catalogue.item)."
         return Measured({"recall": None, "reason": reason}, {})
@@ -98,19 +93,17 @@ def measure(
     shown, key = with_any, "any"
     if settings.questions is not None or settings.answers is not None:
         chosen = asked(
-            chosen_photos(photos, settings.questions, "catalogue.questions"),
-            chosen_photos(photos, settings.answers, "catalogue.answers"),
+            chosen_photos(photos, settings.questions),
+            chosen_photos(photos, settings.answers),
         )
         if chosen:
             named = {"questions_from": settings.questions, "answers_from": settings.answers}
             report["chosen"] = named | said(chosen)
             shown, key = chosen, "chosen"
-    return Measured({"recall": key, **report}, pictures(catalogue, rows, photos, shown, settings))
+    return Measured({"recall": key, **report}, pictures(catalogue, rows, shown, settings))
 
 
-def pictures(
-    catalogue: Catalogue, rows: Sequence[Row], photos: Sequence[Photo], asked: Sequence[Asked], settings: Settings
-) -> dict[str, bytes]:
+def pictures(catalogue: Catalogue, rows: Sequence[Row], asked: Sequence[Asked], settings: Settings) -> dict[str, bytes]:
     """right.jpg and wrong.jpg: questions drawn at random whose first answer is right, and whose first answer is not."""
     order = np.random.default_rng(settings.seed).permutation(len(asked)).tolist()
     made = {}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import os
+import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import IO, NamedTuple
 
 from seamline.base.coco import raw_to_record, read_coco
 from seamline.base.errors import SeamlineError, some
+from seamline.base.splits import SPLITS
 from seamline.base.urls import is_remote
 from seamline.photos.finding import Word, find_photos, path_to_photo, shown_path
 from seamline.photos.listing import Photo, key_of
@@ -21,6 +23,7 @@ from seamline.search.table import check_columns
 FILE_COLUMNS = ("file_name", "filename", "file", "photo", "image", "path", "url")
 TABLES = (".csv", ".tsv")
 DELIMITERS = ",;\t|"
+SEPARATOR = re.compile("sep=(.)", re.IGNORECASE)  # a first line by which Excel learns what divides the columns
 NOT_OF_USERS = frozenset(("id", "file_name", "width", "height", "license", "flickr_url", "coco_url", "date_captured"))
 LONGEST_CELL = 10_000_000  # bytes; Python's csv stops at 131,072
 
@@ -60,9 +63,24 @@ def find_listing(source: str, file_column: str | None, splits: Mapping[str, str]
         found = dataset_to_listing(path, splits)
     else:
         found = words_to_listing([source], remote)
-        found = found._replace(photos=[relative(one, path) for one in found.photos])
+        folder = path.parent if path.is_file() else path
+        found = found._replace(photos=[relative(one, folder) for one in found.photos])
     photos = [one._replace(photo=one.photo._replace(key=key_of(one.photo.name))) for one in found.photos]
     return found._replace(photos=photos)
+
+
+def with_csv(source: str, name: str | None) -> str:
+    """A source, or the table in it: the folder is what DVC watches, photos and table.
+
+    Raises:
+        SeamlineError: when there is no such table.
+    """
+    if name is None:
+        return source
+    path = Path(source) / name
+    if is_remote(source) or path.suffix.lower() not in TABLES or not path.is_file():
+        raise SeamlineError(f"catalogue.csv: {name!r} is not a .csv or .tsv file in the folder {source!r}.")
+    return str(path)
 
 
 def words_to_listing(words: Sequence[str], remote: Remote) -> Listing:
@@ -121,7 +139,7 @@ def csv_to_listing(path: Path, file_column: str | None, remote: Remote) -> Listi
     """
     try:
         with path.open(newline="", encoding="utf-8-sig") as stream:
-            header, lines = read_table(stream, path)
+            header, lines = read_table(stream, file_column, path)
             index = index_of_files(header, file_column, path)
             columns = check_columns([name for place, name in enumerate(header) if place != index], str(path))
             return lines_to_listing(lines, index, columns, path, remote)
@@ -135,28 +153,49 @@ def csv_to_listing(path: Path, file_column: str | None, remote: Remote) -> Listi
         raise SeamlineError(f"{path}: is not a table ({error}).") from None
 
 
-def read_table(stream: IO[str], path: Path) -> tuple[list[str], Iterator[tuple[int, list[str]]]]:
-    """The header, and the other lines with their numbers, as long as the header."""
+def read_table(
+    stream: IO[str], file_column: str | None, path: Path
+) -> tuple[list[str], Iterator[tuple[int, list[str]]]]:
+    """The header, and the other lines with their numbers, as long as the header; cells without spaces around them."""
     csv.field_size_limit(LONGEST_CELL)
-    first = stream.readline()
+    first = next((line for line in stream if line.strip()), "")
+    said = SEPARATOR.fullmatch(first.removeprefix("\ufeff").rstrip())
+    delimiter = said[1] if said else delimiter_of(first, file_column)
     stream.seek(0)
-    delimiter = max(DELIMITERS, key=lambda one: (first.count(one), -DELIMITERS.index(one)))
-    reader = csv.reader(stream, delimiter=delimiter)
-    header = [name.removeprefix("\ufeff").strip() for name in next(reader, [])]
+    reader = csv.reader(stream, delimiter=delimiter, strict=True)
+    rows = ((reader.line_num, [cell.strip() for cell in cells]) for cells in reader if any(map(str.strip, cells)))
+    if said:
+        next(rows)
+    _, header = next(rows, (0, []))
+    header = [name.removeprefix("\ufeff").strip() for name in header]
+    while header and not header[-1]:  # a spreadsheet's empty columns
+        header.pop()
     if not header:
         raise SeamlineError(f"{path}: is empty; its first line has to name the columns.")
 
     def lines() -> Iterator[tuple[int, list[str]]]:
-        for cells in reader:
-            if not any(cells):
-                continue
-            if len(cells) > len(header):
+        for number, cells in rows:
+            if any(cells[len(header) :]):
                 raise SeamlineError(
-                    f"{path}, line {reader.line_num}: has {len(cells)} cells, and there are {len(header)} columns."
+                    f"{path}, line {number}: has {len(cells)} cells, and there are {len(header)} columns."
                 )
-            yield reader.line_num, cells + [""] * (len(header) - len(cells))
+            yield number, (cells + [""] * len(header))[: len(header)]
 
     return header, lines()
+
+
+def delimiter_of(line: str, file_column: str | None) -> str:
+    """What a header's columns are divided by: what gives one that names photos, and the most columns."""
+
+    def reads(delimiter: str) -> tuple[bool, int]:
+        try:
+            names = [name.strip().removeprefix("\ufeff") for name in next(csv.reader([line], delimiter=delimiter), [])]
+        except csv.Error:
+            return False, 0
+        wanted = FILE_COLUMNS if file_column is None else (file_column.lower(),)
+        return any(name.lower() in wanted for name in names), len(names)
+
+    return max(DELIMITERS, key=reads)
 
 
 def index_of_files(header: Sequence[str], file_column: str | None, path: Path) -> int:
@@ -198,7 +237,7 @@ def lines_to_listing(
     first: dict[str, tuple[int, list[str | None]]] = {}
     oddities: list[tuple[str, str]] = []
     for number, cells in lines:
-        name = cells[index].strip()
+        name = cells[index]
         values = [cell or None for place, cell in enumerate(cells) if place != index]
         if not name:
             oddities.append((f"{path}, line {number}", "names no photo."))
@@ -234,7 +273,7 @@ def cell_to_photo(name: str, path: Path, remote: Remote) -> tuple[Photo, str]:
 def splits_by_name(folder: Path) -> dict[str, str]:
     """Of each photo of the splits, by its file name, the one that it is in; none where there is no such folder."""
     found: dict[str, str] = {}
-    for split in ("train", "val", "test"):
+    for split in SPLITS:
         if (path := folder / f"{split}.json").is_file():
             found |= {ref.file_name: split for ref in read_coco(path).image_refs()}
     return found

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import functools
 import os
 import sqlite3
 import threading
@@ -31,9 +32,10 @@ CREATE TABLE unusable (key TEXT PRIMARY KEY, name TEXT, reason TEXT);
 CREATE INDEX garments_of_photo ON garments (photo);
 """
 PHOTO = "photo, key, name, stamp, sha256, width, height, split, vector"
-GARMENT = "row, id, photo, number, class, x1, y1, x2, y2, score, mask, person"
+ROW = "row, garments.id, photos.name, number, class, x1, y1, x2, y2, score, mask, person, width, height, split"
 MOST_COLUMNS = 500
 AT_ONCE = 500  # rows asked for by their numbers
+FILTERS_HELD = 8  # whose rows stay in memory
 
 
 class Counts(NamedTuple):
@@ -45,7 +47,7 @@ class Counts(NamedTuple):
 
 @contextlib.contextmanager
 def full_disk_said() -> Iterator[None]:
-    """SQLite's word for a full disk as the system's own."""
+    """Raises the system's error for a full disk in the place of SQLite's."""
     try:
         yield
     except sqlite3.OperationalError as error:
@@ -154,6 +156,8 @@ class Table:
     def __init__(self, path: Path, columns: Sequence[str]) -> None:
         self.path, self.columns = path, list(columns)
         self._turn = threading.Lock()
+        # Looking through 100,000 rows takes as long as all their vectors, and most questions have the same few filters.
+        self._rows_where = functools.lru_cache(FILTERS_HELD)(self._find_rows)
         # immutable: neither locks nor files beside it. What takes the file's place is another file, so this one stays.
         address = f"{path.resolve().as_uri()}?mode=ro&immutable=1"
         try:
@@ -163,6 +167,18 @@ class Table:
             self.all("SELECT count(*) FROM garments")
         except sqlite3.Error as error:
             raise SeamlineError(f"{path}: cannot be read as the table of a catalogue ({error}).") from None
+
+    def check_count(self, count: int) -> None:
+        """
+        Raises:
+            SeamlineError: when it does not have rows 0 to count - 1: it is of another catalogue than the vectors.
+        """
+        found = self.all("SELECT count(*), ifnull(min(row), 0), ifnull(max(row), -1) FROM garments")[0]
+        if found != (count, 0, count - 1):
+            raise SeamlineError(
+                f"{self.path}: has {found[0]:,} garments, and the catalogue says {count:,}; it is damaged, make it "
+                "again."
+            )
 
     def close(self) -> None:
         with self._turn:
@@ -174,21 +190,27 @@ class Table:
                 return self._connection.execute(statement, values).fetchall()
         except sqlite3.DatabaseError as error:
             raise SeamlineError(f"{self.path}: cannot be read as the table of a catalogue ({error}).") from None
+        except UnicodeEncodeError as error:
+            raise SeamlineError(f"{error.object!r} is not Unicode, so nothing in a catalogue is called that.") from None
 
     def rows_of(self, filters: Filters, classes: Sequence[str]) -> Rows:
         """The rows that meet the conditions, in order."""
-        condition, values = filters_to_sql(filters, self.columns, classes)
+        condition, values = filters_to_sql(filters, self.columns, classes, self.attribute_names)
+        return self._rows_where(condition, tuple(values))
+
+    def _find_rows(self, condition: str, values: tuple[str, ...]) -> Rows:
         found = self.all(
             f"SELECT row FROM garments JOIN photos USING (photo) WHERE {condition} ORDER BY row",  # nosec B608
             values,
         )
-        return np.array(found, np.int64).ravel()
+        rows = np.fromiter((row for (row,) in found), np.int64, len(found))
+        rows.flags.writeable = False  # others get it, too
+        return rows
 
     def rows_of_photos(self, names: Collection[str]) -> Rows:
         """The rows of all garments of photos of these names, in order."""
-        condition, values = filters_to_sql(Filters(columns={"photo": names}), (), ())
-        found = self.all(f"SELECT row FROM garments JOIN photos USING (photo) WHERE {condition}", values)  # nosec B608
-        return np.sort(np.array(found, np.int64).ravel())
+        condition, values = filters_to_sql(Filters(columns={"photo": names}), (), (), ())
+        return self._find_rows(condition, tuple(values))
 
     def rows_at(self, rows: Sequence[int]) -> list[Row]:
         """What is known of rows, in the order in which they are named."""
@@ -196,6 +218,9 @@ class Table:
         for start in range(0, len(rows), AT_ONCE):
             part = [int(row) for row in rows[start : start + AT_ONCE]]
             found |= {row.row: row for row in self._read(f"WHERE row IN ({', '.join('?' * len(part))})", part)}
+        missing = [row for row in rows if row not in found]
+        if missing:
+            raise SeamlineError(f"{self.path}: has no row {missing[0]}; the catalogue is damaged, make it again.")
         return [found[int(row)] for row in rows]
 
     def rows_with_id(self, identity: str) -> list[Row]:
@@ -203,23 +228,9 @@ class Table:
         return self._read("WHERE garments.id = ? OR photos.name = ? ORDER BY row", (identity, identity))
 
     def _read(self, condition: str, values: Sequence[Any]) -> list[Row]:
-        own = [
-            "row",
-            "garments.id",
-            "photos.name",
-            "number",
-            "class",
-            "x1",
-            "y1",
-            "x2",
-            "y2",
-            "score",
-            "mask",
-            "person",
-        ]
-        columns = [*own, "width", "height", "split", *(f"c{index}" for index in range(len(self.columns)))]
+        columns = "".join(f", c{index}" for index in range(len(self.columns)))
         found = self.all(
-            f"SELECT {', '.join(columns)} FROM garments JOIN photos USING (photo) {condition}",  # nosec B608
+            f"SELECT {ROW}{columns} FROM garments JOIN photos USING (photo) {condition}",  # nosec B608
             values,
         )
         attributes: dict[int, dict[str, str]] = {cells[0]: {} for cells in found}
@@ -235,6 +246,7 @@ class Table:
         found = self.all("SELECT jpeg FROM crops WHERE row = ?", (int(row),))
         return bytes(found[0][0]) if found else b""
 
+    @functools.cached_property
     def attribute_names(self) -> list[str]:
         return [name for (name,) in self.all("SELECT DISTINCT name FROM attributes ORDER BY name")]
 
@@ -248,12 +260,13 @@ class Table:
         found = self.all(f"SELECT photo, name, split, vector{columns} FROM photos ORDER BY photo")  # nosec B608
         return [(*cells[:4], tuple(cells[4:])) for cells in found]
 
-    def entries(self, stored: Stored) -> Iterator[Entry]:
-        """All of the table as it was written."""
+    def entries(self, stored: Stored, key: str | None = None) -> Iterator[Entry]:
+        """All of the table as it was written; of one photo alone where a key is named."""
         columns = "".join(f", c{index}" for index in range(len(self.columns)))
-        photos = self.all(f"SELECT {PHOTO}{columns} FROM photos ORDER BY photo")  # nosec B608
-        for number, key, name, stamp, sha256, width, height, split, vector, *values in photos:
-            entry = Entry(key, stamp, name, sha256, width, height, split=split, values=values, vector=vector or b"")
+        chosen, values = ("", ()) if key is None else ("WHERE key = ?", (key,))
+        photos = self.all(f"SELECT {PHOTO}{columns} FROM photos {chosen} ORDER BY photo", values)  # nosec B608
+        for number, own, name, stamp, sha256, width, height, split, vector, *cells in photos:
+            entry = Entry(own, stamp, name, sha256, width, height, split=split, values=cells, vector=vector or b"")
             rows = [row for (row,) in self.all("SELECT row FROM garments WHERE photo = ? ORDER BY row", (number,))]
             entry.garments = [
                 Garment(
@@ -263,8 +276,9 @@ class Table:
                 for one in self.rows_at(rows)
             ]  # fmt: skip
             yield entry
-        for key, name, reason in self.all("SELECT key, name, reason FROM unusable ORDER BY rowid"):
-            yield Entry(key, "", name, reason=reason)
+        if key is None:
+            for own, name, reason in self.all("SELECT key, name, reason FROM unusable ORDER BY rowid"):
+                yield Entry(own, "", name, reason=reason)
 
 
 def check_columns(columns: Iterable[str], what: str) -> list[str]:

@@ -15,6 +15,8 @@ import numpy as np
 
 from seamline.base.coco import Record
 from seamline.base.errors import SeamlineError, some
+from seamline.models.boxes import bboxes_to_boxes, box_ious
+from seamline.params.catalogue import Catalogue as Settings
 from seamline.search.catalogue import Catalogue
 from seamline.search.table import Row
 
@@ -105,9 +107,11 @@ def same_value(record: Record, same: str | None) -> str | None:
 
 def match(annotated: Sequence[tuple[str, Record]], rows: Sequence[Row]) -> list[int]:
     """The row of each annotation's garment: of its class, the best overlap first, none twice; else NOT_FOUND."""
+    boxes = bboxes_to_boxes([record["bbox"] for _, record in annotated])
+    ious = box_ious(boxes, np.array([row.box for row in rows], np.float64).reshape(-1, 4))
     pairs = sorted(
-        (-box_iou(record["bbox"], row.box), place, number)
-        for place, (class_name, record) in enumerate(annotated)
+        (-float(ious[place, number]), place, number)
+        for place, (class_name, _) in enumerate(annotated)
         for number, row in enumerate(rows)
         if row.class_name == class_name
     )
@@ -119,28 +123,23 @@ def match(annotated: Sequence[tuple[str, Record]], rows: Sequence[Row]) -> list[
     return found
 
 
-def box_iou(bbox: Sequence[float], box: Sequence[float]) -> float:
-    """Of COCO's x, y, width, height and of x1, y1, x2, y2."""
-    x, y, width, height = bbox
-    across = min(x + width, box[2]) - max(x, box[0])
-    down = min(y + height, box[3]) - max(y, box[1])
-    if across <= 0 or down <= 0:
-        return 0.0
-    both = across * down
-    return float(both / (width * height + (box[2] - box[0]) * (box[3] - box[1]) - both))
-
-
-def chosen_photos(photos: Sequence[Photo], where: Mapping[str, str] | None, key: str) -> set[int]:
-    """Numbers of the photos whose columns have these values; None: all.
-
-    Raises:
-        SeamlineError: for a column that the catalogue does not have.
+def check_chosen(settings: Settings, columns: Sequence[str]) -> None:
     """
-    for name in where or {}:
-        if photos and name not in photos[0].values:
-            raise SeamlineError(
-                f"{key}: the catalogue has no column {name!r}; it has {some(sorted(photos[0].values))}."
-            )
+    Raises:
+        SeamlineError: when questions or answers are chosen by a column that is not there, and recall is measured.
+    """
+    if settings.item not in columns:
+        return
+    for key, where in (("questions", settings.questions), ("answers", settings.answers)):
+        for name in where or {}:
+            if name not in columns:
+                raise SeamlineError(
+                    f"catalogue.{key}: the catalogue has no column {name!r}; it has {some(sorted(columns))}."
+                )
+
+
+def chosen_photos(photos: Sequence[Photo], where: Mapping[str, str] | None) -> set[int]:
+    """Numbers of the photos whose columns have these values; None: all."""
     return {
         photo.number for photo in photos if all(photo.values[name] == value for name, value in (where or {}).items())
     }

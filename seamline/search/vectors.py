@@ -26,11 +26,14 @@ def checked(vectors: npt.ArrayLike, dimension: int, what: str) -> Vectors:
     Raises:
         SeamlineError: when they have another form, or one is not a number or has no length.
     """
-    array = np.atleast_2d(np.asarray(vectors))
+    try:
+        array = np.atleast_2d(np.asarray(vectors))
+    except (ValueError, TypeError) as error:
+        raise SeamlineError(f"{what}: cannot be read as vectors of {dimension} numbers ({error}).") from None
     if array.ndim != 2 or array.shape[1] != dimension or array.dtype.kind not in "fiu":
         raise SeamlineError(f"{what}: has the form {array.dtype} {array.shape}, and {dimension} numbers are needed.")
-    found = array.astype(np.float32)
     with np.errstate(over="ignore", invalid="ignore"):
+        found = array.astype(np.float32)
         lengths = np.linalg.norm(found, axis=1, keepdims=True)
     bad = np.flatnonzero(~(np.isfinite(lengths) & (lengths > 0))[:, 0])
     if len(bad):
@@ -58,22 +61,37 @@ def read_vectors(path: Path, dimension: int, count: int) -> Stored:
     return found  # type: ignore[no-any-return]
 
 
-def nearest(stored: Stored, queries: Vectors, k: int, threads: int) -> list[tuple[Rows, npt.NDArray[np.float32]]]:
-    """For each query the k rows of the highest similarity, best first, equal ones by row; and these similarities.
+def nearest(
+    stored: Stored, query: Vectors, k: int, threads: int, allowed: Rows | None = None
+) -> tuple[Rows, npt.NDArray[np.float32]]:
+    """The k rows of the highest similarity to one query, best first, equal ones by row; and these similarities.
 
     Every row is looked at.
 
     Args:
         k: at most as many rows as there are come back.
         threads: that work on it.
+        allowed: the rows that count, in order; None: all. They are looked at block by block, in one place of memory.
     """
+    if allowed is None:
+        return nearest_of_all(stored, query, k, threads)
+    place = np.empty((min(BLOCK, len(allowed)), stored.shape[1]), np.float16)
+    rows, scores = [np.zeros(0, np.int64)], [np.zeros(0, np.float32)]
+    for start in range(0, len(allowed), BLOCK):
+        own = allowed[start : start + BLOCK]
+        # clip, since with raise numpy makes a copy of its own.
+        part = np.take(stored, own, axis=0, out=place[: len(own)], mode="clip")
+        found, similarity = nearest_of_all(part, query, k, threads)
+        rows.append(own[found])
+        scores.append(similarity)
+    all_rows, all_scores = ranked(np.concatenate(rows), np.concatenate(scores))
+    return all_rows[:k], all_scores[:k]
+
+
+def nearest_of_all(stored: Stored, query: Vectors, k: int, threads: int) -> tuple[Rows, npt.NDArray[np.float32]]:
     k = min(k, len(stored))
     if not k:
-        return [(np.zeros(0, np.int64), np.zeros(0, np.float32))] * len(queries)
-    return [nearest_of_one(stored, query, k, threads) for query in queries]
-
-
-def nearest_of_one(stored: Stored, query: Vectors, k: int, threads: int) -> tuple[Rows, npt.NDArray[np.float32]]:
+        return np.zeros(0, np.int64), np.zeros(0, np.float32)
     wanted = k + SPARE
     # The query is rounded as the vectors are, so that a vector is most similar to itself.
     rounded = query.astype(np.float16)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import IO, Any, NamedTuple
+from typing import IO, Any, Literal, NamedTuple
 
 import numpy as np
 
@@ -36,8 +36,8 @@ def write_catalogue(folder: Path, entries: Iterable[Entry], columns: Sequence[st
     classes = Counter({str(name): 0 for name in makers.detector["names"]})
     with whole_folder(folder) as out:
         counts = write_rows(out, entries, columns, makers.dimension, classes)
-        index = EXACT
-        if makers.hnsw_from is not None and counts.garments >= makers.hnsw_from:
+        index: Literal["exact", "hnsw"] = EXACT
+        if makers.hnsw_from is not None and counts.garments >= max(makers.hnsw_from, 1):  # a graph has a node
             index = HNSW
             build_graph(read_vectors(out / VECTORS, makers.dimension, counts.garments), out / INDEX)
         facts = CatalogueFacts(

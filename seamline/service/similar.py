@@ -55,6 +55,7 @@ class Similar:
         async with self.app.asked(exchange, SEARCH) as asked:
             find = self._finder(asked.options)
             if asked.question is not None:
+                refuse_of_photos(asked.options)
                 return await self._of_question(exchange, asked.question, find, begun)
             options: SearchOptions = asked.options
             if options.garment is not None and (options.whole or len(asked.photos) > 1):
@@ -91,11 +92,12 @@ class Similar:
 
     def _finder(self, options: SearchOptions) -> Search:
         """Raises Problem for filters that the catalogue does not know."""
-        from seamline.search.filters import filters_to_sql
+        from seamline.search.filters import check_filters
 
-        catalogue, filters = self._catalogue, to_own_filters(options.filters)
+        catalogue = self._catalogue
         try:
-            filters_to_sql(filters, catalogue.columns, catalogue.classes)
+            filters = to_own_filters(options.filters)
+            check_filters(filters, catalogue.columns, catalogue.classes, catalogue.attributes)
         except SeamlineError as error:
             raise Problem(422, f"filters: {error}") from None
 
@@ -145,6 +147,17 @@ class Similar:
             return str(error), {}
         parts_ms = {"embedding": 1000 * (embedded - begun), "search": 1000 * (time.perf_counter() - embedded)}
         return matches, parts_ms
+
+
+def refuse_of_photos(options: SearchOptions) -> None:
+    """Raises Problem for options that say what of a photo is searched for, where there is none.
+
+    Somebody who names classes may mean those of the answers.
+    """
+    given = [name for name in ("classes", "confidence", "garment") if getattr(options, name) is not None]
+    given += ["whole"] if options.whole else []
+    if given:
+        raise Problem(422, f"{given[0]}: goes with photos, not with a vector or a text; filters choose the answers.")
 
 
 def to_own_filters(filters: Filters | None) -> Any:

@@ -79,6 +79,7 @@ def add(args: argparse.Namespace) -> None:
     from seamline.inference.detector import Detector
     from seamline.inference.embedder import Embedder
     from seamline.inference.threads import limit_other_threads
+    from seamline.models.attribute_facts import check_classes
     from seamline.photos.predicting import model_sha256
     from seamline.photos.remote import Remote
     from seamline.search.building import Tools
@@ -95,6 +96,8 @@ def add(args: argparse.Namespace) -> None:
         garments = Detector(args.model, args.confidence, threads=args.threads)
         with garments, with_people(garments, args) as detector, Embedder(args.embedder, args.threads) as embedder:
             classifier = AttributeClassifier(args.attributes, args.threads) if args.attributes else None
+            if classifier is not None:
+                check_classes(classifier.facts, garments.names, args.attributes)
             tools = Tools(detector, embedder, args.crop_px or None, False, remote, classifier)
             sha256 = model_sha256(args.model)
             added = add_to(args.folder, listing, tools, sha256, search_settings().hnsw_from)
@@ -132,7 +135,7 @@ def show(args: argparse.Namespace) -> None:
         for name, count in facts.classes.items():
             print(to_terminal(f"  {name}: {count}"))
         print(to_terminal(f"columns: {', '.join(facts.columns) or 'none'}"))
-        print(to_terminal(f"attributes: {', '.join(catalogue.table.attribute_names()) or 'none'}"))
+        print(to_terminal(f"attributes: {', '.join(catalogue.attributes) or 'none'}"))
         name, dimension = facts.embedder.get("name", "?"), facts.dimension
         print(to_terminal(f"embedder: {name} ({facts.embedder_identity[:12]}), {dimension} numbers a vector"))
         print(f"model: {facts.detector['sha256'][:12]}, scores from {facts.detector['confidence']:g}")

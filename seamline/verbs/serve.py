@@ -145,7 +145,7 @@ def described(garments: "Detector", args: argparse.Namespace) -> "contextlib.Abs
         from seamline.service.describing import opened_described
     except ModuleNotFoundError as error:
         raise not_installed("seamline serve", error) from None
-    return opened_described(args.attributes, args.embed, args.catalogue, garments.threads)
+    return opened_described(args.attributes, args.embed, args.catalogue, garments.names, garments.threads)
 
 
 def serve(

@@ -33,7 +33,7 @@ SMALL: dict[str, Any] = {
         "fliplr": 0.5, "degrees": 4.0, "scale": 0.1, "brightness": 0.05, "contrast": 0.05, "saturation": 0.0,
         "noise": 0.0,
     },
-    "int8": {"calibration_images": 8, "max_drop": 0.5},
+    "int8": {"calibration_garments": 8, "max_drop": 0.5},
 }  # fmt: skip
 
 

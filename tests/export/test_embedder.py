@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 import torch
+import yaml
 
 from seamline.base.errors import SeamlineError
 from seamline.export.embedder import check_vectors, towers_of, write_onnx, write_openvino
@@ -19,7 +22,8 @@ from seamline.models.embedder_facts import facts_to_identity
 from seamline.models.engines.pytorch import torch_threads
 from seamline.models.lite0 import lite0_file
 from seamline.params.embed import Embed, EmbedInt8
-from tests.conftest import Project, write_dataset
+from stages import embed as stage
+from tests.conftest import PARAMS, merged, write_dataset
 
 IMGSZ = 64
 
@@ -65,11 +69,19 @@ def test_vectors_are_those_of_timms_network(towers: Towers, tmp_path: Path) -> N
         check_vectors("onnx", Embedder(tmp_path / "onnx", 1), other, [tensor[:1]])
 
 
-@pytest.mark.slow
-def test_the_stage_makes_every_format_and_says_what_it_measured(project: Project) -> None:
-    root = project.root
-    data = write_dataset(root / "data", 12)
-    coco = json.loads((data / "instances.json").read_text())
+def tiny_towers(wanted: Embed) -> Towers:
+    """Two convolutions nobody trained, which take a moment to export and to quantise."""
+    torch.manual_seed(0)
+    network = torch.nn.Sequential(
+        torch.nn.Conv2d(3, 8, 3, 2), torch.nn.ReLU(), torch.nn.Conv2d(8, 16, 3, 2),
+        torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten(),
+    )  # fmt: skip
+    facts = towers_of(wanted).facts
+    return Towers(msgspec.structs.replace(facts, name="tiny", dimension=16), network.eval())
+
+
+def write_splits(root: Path) -> None:
+    coco = json.loads((write_dataset(root / "data", 12) / "instances.json").read_text())
     (root / "split").mkdir()
     groups: dict[str, int] = {}
     for name, chosen in (("train", range(1, 7)), ("val", range(7, 13))):
@@ -80,22 +92,35 @@ def test_the_stage_makes_every_format_and_says_what_it_measured(project: Project
         )
         groups |= {str(image["id"]): image["pair_id"] for image in images}
     (root / "split" / "groups.json").write_text(json.dumps(groups))
-    project.change({"embed": {"imgsz": IMGSZ, "int8": {"calibration_garments": 4}}})
-    command = ("python", "-m", "stages.embed", "split", "data/photos", "models")
-    said = project.run(*command).stdout
-    report = json.loads((root / "models-report.json").read_text())
+
+
+@pytest.mark.parametrize("model", ["tiny", pytest.param("lite0", marks=pytest.mark.thorough)])
+def test_the_stage_makes_every_format_and_says_what_it_measured(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], model: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_splits(tmp_path)
+    changes = {"embed": {"imgsz": IMGSZ, "int8": {"calibration_garments": 4}}}
+    Path("params.yaml").write_text(yaml.safe_dump(merged(yaml.safe_load(PARAMS.read_text()), changes)))
+    if model == "tiny":
+        monkeypatch.setattr(stage, "towers_of", tiny_towers)
+    monkeypatch.setattr(sys, "argv", ["stages.embed", "split", "data/photos", "models"])
+    stage.main()
+    said = capsys.readouterr().out
+    report = json.loads(Path("models-report.json").read_text())
     assert report["int8_outcome"] == "not known"
     assert report["int8_said"] in said
     assert report["calibration_garments"] == 4
     assert report["int8_gate"] == {"on": "val", "images": 6, "groups": 3, "left_out": 0}
     assert min(report["smallest_cosine"].values()) > 0.9999
-    embedders = {name: Embedder(root / "models" / name, 1) for name in ("onnx", "openvino", "openvino_int8")}
+    embedders = {name: Embedder(Path("models") / name, 1) for name in ("onnx", "openvino", "openvino_int8")}
     assert embedders["onnx"].identity == embedders["openvino"].identity == report["identity"]
     assert embedders["openvino_int8"].identity != report["identity"]
     assert {name: one.precision for name, one in embedders.items()} == {
         "onnx": "f32", "openvino": "f32", "openvino_int8": "int8",
     }  # fmt: skip
     assert facts_to_identity(embedders["onnx"].facts) == report["identity"]
-    before = {path: path.read_bytes() for path in (root / "models").rglob("model.*")}
-    project.run(*command)
+    before = {path: path.read_bytes() for path in Path("models").rglob("model.*")}
+    assert len(before) == 5
+    stage.main()
     assert {path: path.read_bytes() for path in before} == before

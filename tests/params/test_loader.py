@@ -34,6 +34,7 @@ def test_defaults_are_valid() -> None:
     [
         ({"pull": {"source": "https://me:pw@host/a.zip"}}, "pull: source has a password, key or signature in its"),
         ({"pull": {"source": "https://host/a.zip?X-Amz-Signature=abc"}}, "pull: source has a password, key or sig"),
+        ({"attributes": {"source": None}}, "attributes.source: null switches nothing off, since DVC takes it"),
         ({"train": {"epoch": 3}}, "train.epoch: unknown key; did you mean epochs?"),
         ({"train": {"mix_up": 0.1}}, "train.mix_up: unknown key; did you mean mixup?"),
         ({"train": {"others": {}}}, "train.others: unknown key"),

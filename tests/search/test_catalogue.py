@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import itertools
 import os
+import shutil
+import sqlite3
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -92,6 +94,31 @@ def test_a_class_or_column_that_is_not_there_is_said(catalogue: Catalogue) -> No
         SeamlineError, match="the catalogue has no column 'price'; it has id, photo, row, c1 and 5 more"
     ):
         catalogue.search(directions(1), 3, Filters(columns={"price": {"1"}}))
+    with pytest.raises(SeamlineError, match="the catalogue has no attribute 'neck'; it has none"):
+        catalogue.search(directions(1), 3, Filters(attributes={"neck": {"round"}}))
+
+
+def test_a_text_is_one_value_and_what_is_not_text_is_refused(catalogue: Catalogue) -> None:
+    one, many = Filters("top", {"id": "id=1"}), Filters({"top"}, {"id": {"id=1"}})
+    assert catalogue.search(directions(1), 50, one) == catalogue.search(directions(1), 50, many) != [[]]
+    assert Filters(columns={"a": (value for value in "ba")}).columns == {"a": ("a", "b")}  # type: ignore[dict-item]
+    with pytest.raises(SeamlineError, match="the filter sku: 17 is not text, and a catalogue's values are; write '17'"):
+        Filters(columns={"sku": [17, "18"]})  # type: ignore[list-item]
+    with pytest.raises(SeamlineError, match="the filters have 10,001 values; at most 10,000"):
+        Filters(columns={"a": map(str, range(6000)), "b": map(str, range(4001))})  # type: ignore[dict-item]
+    most = Filters(columns={"id": list(map(str, range(4999))), "c1": list(map(str, range(5000)))}, classes={"top"})
+    assert catalogue.search(directions(1), 3, most) == [[]]
+
+
+def test_words_that_are_not_unicode_are_refused(catalogue: Catalogue) -> None:
+    """As a command line has them."""
+    for ask in (
+        lambda: catalogue.crop("\udcff"),
+        lambda: catalogue.rows_with_id("\udcff"),
+        lambda: catalogue.search(directions(1), 3, Filters(columns={"id": {"\udcff"}})),
+    ):
+        with pytest.raises(SeamlineError, match=r"'\\udcff' is not Unicode, so nothing in a catalogue is called that"):
+            ask()
 
 
 def test_k_and_the_lowest_similarity(catalogue: Catalogue) -> None:
@@ -111,7 +138,20 @@ def test_vectors_without_a_direction_and_of_another_length_are_refused(catalogue
         catalogue.search([[float("nan")] * 8], 3)
     with pytest.raises(SeamlineError, match="8 numbers are needed"):
         catalogue.search(np.ones((1, 9)), 3)
+    with pytest.raises(SeamlineError, match="cannot be read as vectors of 8 numbers"):
+        catalogue.search([[1.0] * 8, [1.0]], 3)
     assert catalogue.search(np.zeros((0, 8)), 3) == []
+
+
+def test_a_similarity_is_at_most_1(tmp_path: Path) -> None:
+    vectors = directions(50, 8)
+    write(tmp_path / "catalogue", [entry("a.jpg", vectors)])
+    with open_catalogue(tmp_path / "catalogue") as catalogue:
+        own = catalogue.stored.astype(np.float32)
+        assert (own**2).sum(axis=1).max() > 1.00001  # rounding made them longer
+        found = [catalogue.search(vector, 1)[0][0].similarity for vector in own]
+        assert max(found) == 1.0 and min(found) > 0.999
+        assert min(match.similarity for match in catalogue.search(-own[0], 50, duplicates=None)[0]) >= -1
 
 
 def test_nearly_the_same_pictures_are_one_answer(tmp_path: Path) -> None:
@@ -193,6 +233,39 @@ def test_what_is_not_a_catalogue_is_said(tmp_path: Path) -> None:
     (folder / "catalogue.json").write_text("{}")
     with pytest.raises(SeamlineError, match="does not describe a catalogue"):
         open_catalogue(folder)
+    (folder / "catalogue.json").write_text('{"version": 7, "garments": "what will be"}')
+    with pytest.raises(SeamlineError, match="is of version 7, and this Seamline reads version 1"):
+        open_catalogue(folder)
+    (folder / "catalogue.json").unlink()
+    (folder / "catalogue.json").mkdir()
+    with pytest.raises(SeamlineError, match=r"catalogue\.json: cannot be read"):
+        open_catalogue(folder)
+
+
+def test_a_table_of_another_catalogue_is_refused(tmp_path: Path) -> None:
+    write(tmp_path / "one", [entry("a.jpg", directions(3))])
+    for name, change in {
+        "fewer": "DELETE FROM garments WHERE row = 2",
+        "more": "INSERT INTO garments SELECT row + 1, id || 'x', photo, 9, class, 0, 0, 9, 9, 1, NULL, NULL "
+        "FROM garments WHERE row = 2",
+        "other rows": "UPDATE garments SET row = 7 WHERE row = 2",
+    }.items():
+        shutil.copytree(tmp_path / "one", tmp_path / name)
+        connection = sqlite3.connect(tmp_path / name / "garments.sqlite")
+        connection.execute(change)
+        connection.commit()
+        connection.close()
+        with pytest.raises(SeamlineError, match=r"has \d garments, and the catalogue says 3; it is damaged"):
+            open_catalogue(tmp_path / name)
+    connection = sqlite3.connect(tmp_path / "one" / "garments.sqlite")
+    connection.execute("DELETE FROM photos")
+    connection.commit()
+    connection.close()
+    with (
+        open_catalogue(tmp_path / "one") as catalogue,
+        pytest.raises(SeamlineError, match=r"has no row \d; the catalogue is damaged"),
+    ):
+        catalogue.search(directions(1), 3)
 
 
 def test_a_catalogue_stays_what_it_was_when_another_takes_its_place(tmp_path: Path) -> None:
@@ -242,3 +315,12 @@ def test_a_large_catalogue_is_searched_by_its_graph_and_filtered_exactly(tmp_pat
             same += len({match.id for match in found} & {match.id for match in right})
             assert graph.search(query, 3, Filters({"skirt"})) == exact.search(query, 3, Filters({"skirt"}))
         assert same > 490
+
+
+def test_a_graph_that_reaches_too_few_is_not_relied_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As one of many equal vectors may."""
+    write(tmp_path / "graph", [entry("a.jpg", directions(300, 8))], hnsw_from=1)
+    with open_catalogue(tmp_path / "graph") as catalogue:
+        right = catalogue.search(directions(1, 8, 3), 40, duplicates=None)
+        monkeypatch.setattr(catalogue.graph, "candidates", lambda query, count: np.arange(count - 1))
+        assert catalogue.search(directions(1, 8, 3), 40, duplicates=None) == right

@@ -38,6 +38,12 @@ def answers_of(folder: Path) -> list[tuple[str, float]]:
         return [(match.id, match.similarity) for match in found]
 
 
+def vectors_by_id(folder: Path) -> dict[str, list[float]]:
+    with open_catalogue(folder) as catalogue:
+        rows = catalogue.table.rows_at(range(catalogue.facts.garments))
+        return {row.id: catalogue.stored[row.row].tolist() for row in rows}
+
+
 def test_photos_are_added_and_removed(tmp_path: Path) -> None:
     own = tmp_path / "own"
     write_photos(tmp_path / "a", 4)
@@ -106,6 +112,26 @@ def test_a_photo_that_could_not_be_used_is_tried_again(tmp_path: Path) -> None:
     assert (added.new, added.there, added.unusable, added.facts.unusable) == (1, 2, [], 0)
 
 
+def test_a_photo_that_is_gone_or_broken_keeps_what_the_catalogue_has_of_it(tmp_path: Path) -> None:
+    write_photos(tmp_path / "a", 3)
+    table = tmp_path / "items.csv"
+    table.write_text("photo,colour\na/000.png,red\na/001.png,blue\na/002.png,green\n")
+    add(tmp_path / "own", csv_to_listing(table, None, Remote()), tools(), SHA256, None)
+    before = vectors_by_id(tmp_path / "own")
+    (tmp_path / "a" / "000.png").unlink()
+    (tmp_path / "a" / "001.png").write_bytes(b"torn")
+    write_photo(tmp_path / "a" / "002.png", 2)  # saved again as it was
+    table.write_text("photo,colour\na/000.png,pink\na/001.png,blue\na/002.png,green\na/003.png,white\n")
+    for _ in range(2):
+        added = add(tmp_path / "own", csv_to_listing(table, None, Remote()), tools(), SHA256, None)
+        assert [name for name, _ in added.unusable] == ["a/000.png", "a/001.png", "a/003.png"]
+        assert (added.new, added.facts.photos, added.facts.unusable) == (0, 3, 1)
+        assert vectors_by_id(tmp_path / "own") == before
+        with open_catalogue(tmp_path / "own") as catalogue:
+            assert [name for name, _ in catalogue.table.unusable()] == ["a/003.png"]
+            assert {name: own for _, name, _, _, own in catalogue.table.photos()}["a/000.png"] == ("pink",)
+
+
 def test_what_is_not_there_cannot_be_removed_and_all_stays(tmp_path: Path) -> None:
     write_photos(tmp_path / "a", 2)
     add_photos(tmp_path / "own", tmp_path / "a")
@@ -120,6 +146,16 @@ def test_all_photos_may_go(tmp_path: Path) -> None:
     add_photos(tmp_path / "own", tmp_path / "a")
     assert remove(tmp_path / "own", [str(path) for path in photos])[1].garments == 0
     assert add_photos(tmp_path / "own", tmp_path / "a").facts.garments == 4
+
+
+def test_all_photos_of_a_graph_may_go(tmp_path: Path) -> None:
+    photos = write_photos(tmp_path / "a", 2)
+    listing = words_to_listing([str(tmp_path / "a")], Remote())
+    assert add(tmp_path / "own", listing, tools(), SHA256, 1).facts.index == "hnsw"
+    assert remove(tmp_path / "own", [str(photos[0])])[1].index == "hnsw"
+    assert remove(tmp_path / "own", [str(photos[1])])[1].index == "exact"
+    with open_catalogue(tmp_path / "own") as catalogue:
+        assert catalogue.search([1.0] * 24, 3) == [[]]
 
 
 def test_what_is_refused_leaves_nothing_and_removing_lets_an_unfinished_add_resume(tmp_path: Path) -> None:
@@ -172,7 +208,8 @@ def test_a_folder_with_something_else_in_it_is_not_replaced(tmp_path: Path) -> N
     assert len(list((tmp_path / "a").iterdir())) == 2
 
 
-def test_a_kill_at_any_moment_leaves_the_old_or_the_new_one(tmp_path: Path) -> None:
+@pytest.mark.parametrize("cuts", [3, pytest.param(12, marks=pytest.mark.thorough)])
+def test_a_kill_at_any_moment_leaves_the_old_or_the_new_one(tmp_path: Path, cuts: int) -> None:
     own = tmp_path / "own"
     write_photos(tmp_path / "a", 20)
     write_photos(tmp_path / "b", 60, first=50)
@@ -184,7 +221,7 @@ def test_a_kill_at_any_moment_leaves_the_old_or_the_new_one(tmp_path: Path) -> N
     for attempt in range(40):
         process = start("add", tmp_path / "b", own)
         try:
-            process.wait(timeout=drawn.uniform(0.01, 0.2) if attempt < 12 else 60)
+            process.wait(timeout=drawn.uniform(0.01, 0.2) if attempt < cuts else 60)
             if photos_of(own) == new:
                 break
         except subprocess.TimeoutExpired:

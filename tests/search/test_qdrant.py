@@ -99,16 +99,13 @@ def test_another_embedder_and_a_class_that_is_not_there_are_refused(
 
 
 def test_what_is_sent_again_takes_the_place_of_the_old_and_until_then_the_old_one_answers(
-    tmp_path: Path, server: tuple[str, Stored]
+    tmp_path: Path, server: tuple[str, Stored], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     url, stored = server
+    monkeypatch.setattr("seamline.search.qdrant.AT_ONCE", 32)
     identity: dict[str, Any] = {"embedder_identity": StandIn(8).identity}
-    write(
-        tmp_path / "old", [entry(f"old{number}.jpg", directions(1, seed=number)) for number in range(300)], **identity
-    )
-    write(
-        tmp_path / "new", [entry(f"new{number}.jpg", directions(1, seed=number)) for number in range(700)], **identity
-    )
+    write(tmp_path / "old", [entry(f"old{number}.jpg", directions(1, seed=number)) for number in range(40)], **identity)
+    write(tmp_path / "new", [entry(f"new{number}.jpg", directions(1, seed=number)) for number in range(90)], **identity)
 
     def photos() -> set[str]:
         with QdrantCatalogue(connect(url), "shop", url) as opened:
@@ -122,9 +119,9 @@ def test_what_is_sent_again_takes_the_place_of_the_old_and_until_then_the_old_on
                 push(connect(url), "shop", url, new)
             stored.fail_after = None
             assert photos() == {"old"}
-        assert push(connect(url), "shop", url, new) == 700
+        assert push(connect(url), "shop", url, new) == 90
         assert photos() == {"new"}
-        assert push(connect(url), "shop", url, new) == 700
+        assert push(connect(url), "shop", url, new) == 90
 
 
 def test_a_server_that_is_not_there_or_has_no_catalogue_is_one_sentence(server: tuple[str, Stored]) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from seamline.base.errors import SeamlineError
 from seamline.photos.remote import Remote
-from seamline.search.sources import Listing, csv_to_listing, find_listing, joined, words_to_listing
+from seamline.search.sources import Listing, csv_to_listing, find_listing, joined, with_csv, words_to_listing
 from tests.conftest import write_dataset
 from tests.search.made import write_photos
 
@@ -30,6 +30,10 @@ def folder(tmp_path: Path) -> Path:
     "text",
     [
         "file_name,colour\na/000.png,red\na/001.png,\n",
+        "sep=;\r\nfile_name;colour\r\na/000.png;red\r\na/001.png;\r\n",
+        "file_name,colour,,\na/000.png,red,,\na/001.png,,,\n",
+        "file_name,colour\na/000.png,red,\na/001.png,,\n",
+        "\n , \nfile_name, colour \na/000.png , red\na/001.png, \n",
         "\ufefffile_name,colour\r\na/000.png,red\r\na/001.png,\r\n",
         "file_name;colour\na/000.png;red\na/001.png;\n",
         "colour\tPhoto\nred\ta/000.png\n\ta/001.png\n",
@@ -45,6 +49,12 @@ def test_tables_as_people_save_them(folder: Path, text: str) -> None:
         ("a/001.png", [None], ""),
     ]
     assert found.oddities == []
+
+
+@pytest.mark.parametrize("text", ['"a,b,c";photo\n1;a/000.png\n', "photo\ta,b,c\na/000.png\t1\n"])
+def test_what_divides_columns_is_what_gives_one_with_photos(folder: Path, text: str) -> None:
+    found = listing_of(folder, text)
+    assert (found.columns, [one.values for one in found.photos]) == (["a,b,c"], [["1"]])
 
 
 def test_columns_called_id_and_photo_are_the_users(folder: Path) -> None:
@@ -81,6 +91,8 @@ def test_a_photo_that_stands_twice_counts_once_and_is_said(folder: Path) -> None
         ("file,,b\n1,2,3\n", None, "its column 1 has no name"),
         ("file,b\na/000.png,2,3\n", None, "items.csv, line 2: has 3 cells, and there are 2 columns"),
         ("file,b\n", None, "names no photo"),
+        ('file,b\na/000.png,"2\na/001.png,3\n', None, "items.csv: is not a table (unexpected end of data)"),
+        ("sep=;\n", None, "is empty; its first line has to name the columns"),
         (b"file,b\n\xff\xfe,2\n", None, "is not UTF-8"),
         ("file," + ",".join(map(str, range(501))) + "\n", None, "has 501 columns; at most 500"),
     ],
@@ -106,9 +118,24 @@ def test_names_are_relative_to_the_folder_that_was_named(folder: Path) -> None:
     assert [one.photo.name for one in found.photos] == [f"a/00{number}.png" for number in range(4)]
 
 
+def test_a_photo_alone_has_its_own_name(folder: Path) -> None:
+    assert [one.photo.name for one in find_listing(str(folder / "a" / "001.png"), None, {}, Remote()).photos] == [
+        "001.png"
+    ]
+
+
 def test_tables_and_folders_are_joined_by_photo(folder: Path) -> None:
     first = listing_of(folder, "file,colour,size\na/000.png,red,M\na/001.png,blue,L\n")
     second = listing_of(folder, "file,size\na/001.png,XL\na/002.png,S\n")
     both = joined([words_to_listing([str(folder / "a")], Remote()), first, second])
     assert both.columns == ["colour", "size"]
     assert [one.values for one in both.photos] == [["red", "M"], ["blue", "XL"], [None, "S"], [None, None]]
+
+
+def test_the_table_of_a_source_lies_in_its_folder(tmp_path: Path) -> None:
+    (tmp_path / "items.csv").write_text("photo\na.png\n")
+    assert with_csv("shop", None) == "shop"
+    assert with_csv(str(tmp_path), "items.csv") == str(tmp_path / "items.csv")
+    for source, name in (("s3://shop", "items.csv"), (str(tmp_path), "other.csv"), (str(tmp_path), ".")):
+        with pytest.raises(SeamlineError, match=r"^catalogue\.csv: '.*' is not a \.csv or \.tsv file in the folder"):
+            with_csv(source, name)

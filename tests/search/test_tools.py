@@ -230,15 +230,39 @@ def test_the_stage_makes_a_catalogue_of_a_table_and_measures_it(place: Path, mon
     assert not Path(".seamline/catalogue").exists()
 
 
-def test_null_switches_it_off(place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    with_params({"catalogue": {"source": None}})
+def test_a_stage_that_is_switched_off_makes_an_empty_folder(
+    place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with_params({"catalogue": {"enabled": False}})
     run_stage(monkeypatch)
-    assert "no catalogue: catalogue.source is null." in capsys.readouterr().out
+    assert "no catalogue: it is switched off (catalogue.enabled)." in capsys.readouterr().out
     assert list(Path("data/catalogue").iterdir()) == list(Path("reports/catalogue").iterdir()) == []
     assert json.loads(Path("reports/catalogue.json").read_text())["recall"] is None
     assert json.loads(Path("reports/recall.json").read_text()) == {}
     with pytest.raises(SeamlineError, match=r"data/catalogue: has no catalogue\.json"):
         open_catalogue(Path("data/catalogue"))
+
+
+@pytest.mark.parametrize("key", ["questions", "answers"])
+def test_a_column_that_is_not_there_is_said_before_photos_are_looked_at(
+    place: Path, monkeypatch: pytest.MonkeyPatch, key: str
+) -> None:
+    own = {"source": "items.csv", "item": "sku", "questions": None, "answers": None, key: {"shop": "a"}}
+    with_params({"catalogue": own, "evaluate": {"slices": {}}})
+    monkeypatch.setattr("seamline.search.building.photo_to_entry", None)
+    with pytest.raises(SeamlineError, match=rf"catalogue\.{key}: the catalogue has no column 'shop'; it has sku"):
+        run_stage(monkeypatch)
+    with pytest.raises(SeamlineError, match=rf"catalogue\.{key}: the catalogue has no column 'shop'; it has sku"):
+        search_verb.main(["--compare", "embedder", "--model", "model"])
+
+
+def test_a_table_in_the_folder_says_which_photos(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    Path("photos/items.csv").write_text("photo,sku\n000.png,a\n001.png,a\n")
+    own = {"source": "photos", "csv": "items.csv", "item": "sku", "questions": None, "answers": None}
+    with_params({"catalogue": own, "evaluate": {"slices": {}}})
+    run_stage(monkeypatch)
+    report = json.loads(Path("reports/catalogue.json").read_text())
+    assert (report["photos"], report["source"], report["any"]["questions"]) == (2, "photos/items.csv", 4)
 
 
 def test_embedders_are_compared_on_ones_own_pairs(place: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -32,33 +32,56 @@ def flat(vectors: Any, queries: Any, k: int) -> tuple[Any, Any]:
 def test_ids_are_those_of_faiss(count: int, dimension: int, k: int) -> None:
     vectors, queries = stored(count, dimension), directions(20, dimension, seed=1)
     rows, scores = flat(vectors, queries, k)
-    for found, (own, similar) in zip(zip(rows, scores, strict=True), nearest(vectors, queries, k, 2), strict=True):
+    for query, *found in zip(queries, rows, scores, strict=True):
+        own, similar = nearest(vectors, query, k, 2)
         np.testing.assert_allclose(similar, found[1], atol=2e-6)
         differ = own != found[0]  # ties aside: where ids differ their similarities are the same
         assert differ.mean() < 0.02
         np.testing.assert_allclose(similar[differ], found[1][differ], atol=2e-6)
 
 
+@pytest.mark.parametrize("step", [1, 2, 7, 2999])
+def test_of_some_rows_they_are_those_of_faiss_given_these(monkeypatch: pytest.MonkeyPatch, step: int) -> None:
+    monkeypatch.setattr("seamline.search.vectors.BLOCK", 256)
+    vectors, queries = stored(3000, 64), directions(10, 64, seed=1)
+    vectors[2000:2040] = vectors[14]  # equal ones in several blocks
+    allowed = np.arange(0, 3000, step)
+    rows, scores = flat(vectors[allowed], queries, min(10, len(allowed)))
+    for query, right, score in zip([*queries, vectors[14].astype(np.float32)], rows, scores, strict=False):
+        own, similar = nearest(vectors, query, 10, 2, allowed)
+        np.testing.assert_allclose(similar, score, atol=2e-6)
+        differ = own != allowed[right]
+        np.testing.assert_allclose(similar[differ], score[differ], atol=2e-6)
+    own, _ = nearest(vectors, vectors[14].astype(np.float32), 10, 2, allowed)
+    equal = [row for row in (14, *range(2000, 2040)) if row % step == 0][:10]
+    assert own[: len(equal)].tolist() == equal
+
+
+def test_of_no_rows_there_are_none() -> None:
+    rows, scores = nearest(stored(7, 8), directions(1, 8)[0], 3, 1, np.zeros(0, np.int64))
+    assert len(rows) == len(scores) == 0
+
+
 def test_equal_vectors_come_by_row_however_many_there_are() -> None:
     one = directions(1, 16)
     vectors = np.concatenate([stored(300, 16, 1), np.repeat(one, 700, axis=0).astype(np.float16)])
-    [(rows, scores)] = nearest(vectors, one, 12, 2)
+    rows, scores = nearest(vectors, one[0], 12, 2)
     assert rows.tolist() == list(range(300, 312))
     assert scores == pytest.approx(1, abs=1e-3)
 
 
 def test_no_more_than_there_are() -> None:
     vectors = stored(7, 8)
-    [(rows, scores)] = nearest(vectors, directions(1, 8, 1), 100, 1)
+    rows, scores = nearest(vectors, directions(1, 8, 1)[0], 100, 1)
     assert sorted(rows.tolist()) == list(range(7))
     assert (np.diff(scores) <= 0).all()
-    [(rows, scores)] = nearest(vectors[:0], directions(1, 8), 5, 1)
+    rows, scores = nearest(vectors[:0], directions(1, 8)[0], 5, 1)
     assert len(rows) == len(scores) == 0
 
 
 def test_thousands_are_the_order_of_all() -> None:
     vectors, query = stored(4000, 8), directions(1, 8, 1)
-    [(rows, _)] = nearest(vectors, query, 3000, 2)
+    rows, _ = nearest(vectors, query[0], 3000, 2)
     products = vectors.astype(np.float64) @ query[0].astype(np.float16).astype(np.float64)
     assert np.all(np.diff(products[rows]) <= 1e-6)
     assert len(set(rows.tolist())) == 3000
@@ -66,9 +89,9 @@ def test_thousands_are_the_order_of_all() -> None:
 
 def test_threads_find_what_one_finds() -> None:
     vectors, queries = stored(3000, 64), directions(40, 64, 1)
-    alone = [rows.tolist() for rows, _ in nearest(vectors, queries, 10, 1)]
+    alone = [nearest(vectors, query, 10, 1)[0].tolist() for query in queries]
     with ThreadPoolExecutor(8) as pool:
-        beside = list(pool.map(lambda query: nearest(vectors, query[None], 10, 2)[0][0].tolist(), queries))
+        beside = list(pool.map(lambda query: nearest(vectors, query, 10, 2)[0].tolist(), queries))
     assert beside == alone
 
 

@@ -36,7 +36,7 @@ for key in stage["params"]:
     section, _, part = key.partition(".")
     digest.update(repr(params[section][part] if part else params[section]).encode())
 for dep in stage["deps"]:
-    for section in ("pull", "attributes"):
+    for section in ("pull", "attributes", "catalogue"):
         dep = dep.replace(f"${{{section}.source}}", params[section]["source"])
     path = Path(dep)
     for file in sorted(path.rglob("*")) if path.is_dir() else [path]:
@@ -282,6 +282,26 @@ def test_a_source_may_have_a_name_that_begins_with_a_dot(stand_in: Project) -> N
         assert stand_in.stages_run("pull") == ["pull"], name
     stand_in.change({"pull": {"source": source}})
     stand_in.stages_run()  # for the tests that come after it
+
+
+def test_product_photos_of_ones_own_are_watched(stand_in: Project) -> None:
+    """The catalogue's, with the table that lies among them; data/raw then says nothing of it."""
+    shop = stand_in.root / "shop"
+    shop.mkdir()
+    (shop / "a.jpg").write_text("a photo")
+    (shop / "items.csv").write_text("photo,sku\na.jpg,1\n")
+    stand_in.change({"catalogue": {"source": "shop", "csv": "items.csv"}})
+    assert stand_in.stages_run() == ["catalogue", "report"]
+    assert stand_in.stages_run() == []
+    for name in ("a.jpg", "items.csv", "b.jpg"):
+        (shop / name).write_text("another")
+        assert stand_in.stages_run() == ["catalogue", "report"], name
+    (shop / "b.jpg").unlink()
+    assert stand_in.stages_run() == ["catalogue", "report"]
+    stand_in.change({"catalogue": {"enabled": False}})
+    assert stand_in.stages_run() == ["catalogue", "report"]
+    stand_in.change({"catalogue": {"source": "data/raw", "csv": None, "enabled": True}})
+    assert stand_in.stages_run() == ["catalogue", "report"]
 
 
 def processor_s() -> float:
