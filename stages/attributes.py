@@ -23,7 +23,7 @@ from seamline.attributes.look import said_of, write_look
 from seamline.attributes.photos import write_photos
 from seamline.attributes.sources import check_classes, source_folder, switched_off
 from seamline.attributes.splits import Pairs, assign_splits, learnable
-from seamline.attributes.values import check_names
+from seamline.attributes.values import check_alike, check_names
 from seamline.base.coco import Record
 from seamline.base.errors import SeamlineError
 from seamline.base.files import beside, check_out, whole_folder, write_json
@@ -70,6 +70,7 @@ def make(folder: Path, out: Path, tables: Path, split: Path, params: Attributes)
         found = from_csv.collect(folder, params)
     if not found.garments:
         raise SeamlineError(f"{found.file}: no garment with a photo that can be read has a value of any attribute.")
+    check_alike(found.values)
     pairs = alike(found, params.near_duplicate_bits)
     of_splits = assign_splits(found.garments, found.values, pairs, params)
     attributes, left_out = learnable(found.garments, found.values)

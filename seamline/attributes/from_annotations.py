@@ -10,6 +10,7 @@ from seamline.attributes.oddities import OTHER_CLASS, SEVERAL, WITHOUT_VALUE, Od
 from seamline.attributes.values import (
     Vocabulary,
     cell_to_value,
+    check_names,
     label_to_vocabulary,
     listed_values,
     ordered_values,
@@ -105,6 +106,7 @@ def vocabularies_of(records: Iterable[Record], params: Attributes) -> list[Vocab
     if labels is None:
         objects = [record[OBJECT] for record in records if isinstance(record.get(OBJECT), dict)]
         labels = {key: Label(f"{OBJECT}.{key}") for key in sorted({key for one in objects for key in one})}
+        check_names(labels)
     if not labels:
         raise SeamlineError(
             f"attributes.source: its annotations have no field {OBJECT!r}; name those that have attributes in "

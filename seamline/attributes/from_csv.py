@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from seamline.attributes.csv_tables import Table, read_table, shown
+from seamline.attributes.file_columns import file_column_of, file_name
 from seamline.attributes.garments import Collected, Garment, first_codes
 from seamline.attributes.oddities import (
     COMPLETED,
@@ -25,12 +26,13 @@ from seamline.attributes.oddities import (
     Oddities,
 )
 from seamline.attributes.values import (
+    FEW_VALUES,
     MOST_VALUES,
     Vocabulary,
     cell_to_value,
+    check_names,
     label_to_vocabulary,
     ordered_values,
-    plain_code,
 )
 from seamline.base.errors import SeamlineError, counted, some
 from seamline.base.escaping import to_terminal
@@ -39,13 +41,11 @@ from seamline.images.files import SUFFIXES, UNREAD_SUFFIXES, Picture
 from seamline.ingest.archives import files_below
 from seamline.ingest.canonical.photo_files import read_pictures
 from seamline.ingest.layouts.matching import names_to_paths
-from seamline.ingest.layouts.name_forms import stem_of
 from seamline.ingest.layouts.split_names import SPLIT_WORDS
 from seamline.params.attributes import Attributes, Label
 
 TABLES = (".csv", ".tsv")
 PHOTOS = tuple(SUFFIXES | set(UNREAD_SUFFIXES))
-FILE_COLUMNS = ("filename", "file_name", "file", "image", "image_name", "image_path", "path", "photo", "img", "id")
 
 
 class LabelledRow(NamedTuple):
@@ -127,39 +127,6 @@ def column_of(table: Table, name: str, parameter: str = "") -> int:
     return found
 
 
-def file_column_of(table: Table, name: str | None, photos: Sequence[str]) -> int:
-    """The column that names photos: the one said, else that which names most of them, each once.
-
-    Codes may be photos' names without their endings, 0 and 1, but name few of them.
-    """
-    if name is not None:
-        return column_of(table, name, "attributes.file_column")
-    known = {folded(stem_of(photo.rpartition("/")[2])) for photo in photos}
-    hits = [
-        len(known & {folded(stem_of(file_name(row.cells[at]).rpartition("/")[2])) for row in table.rows})
-        for at in range(len(table.header))
-    ]
-    if max(hits):
-        best = hits.index(max(hits))
-        if table.header[best].rpartition("/")[2] in {photo.rpartition("/")[2] for photo in photos}:
-            raise SeamlineError(
-                f"{table.name}: its first row names the photo {shown(table.header[best])}; it has to name the columns."
-            )
-        return best
-    for usual in FILE_COLUMNS:
-        found = table.column(usual)
-        if found is not None:
-            return found
-    raise SeamlineError(
-        f"{table.name}: no column names photos of the source; name it in attributes.file_column ({some(table.header)})."
-    )
-
-
-def file_name(cell: str) -> str:
-    """As the folder has it: with / between folders, and 15970 where a spreadsheet has made 15970.0 of it."""
-    return plain_code(cell.replace("\\", "/"))
-
-
 def vocabularies_of(table: Table, params: Attributes, file_column: int) -> list[Vocabulary]:
     """The attributes that params name, else all columns that no parameter names otherwise."""
     labels = params.labels
@@ -175,18 +142,21 @@ def vocabularies_of(table: Table, params: Attributes, file_column: int) -> list[
             raise SeamlineError(f"attributes.labels.{one.name}: {one.field!r} is the column that names the photos.")
     if params.labels is None:
         found = [one for one in found if not is_free_text(table, one)]
+        check_names({one.name: Label() for one in found})
     if not found:
         raise SeamlineError(f"{table.name}: has no column with attributes; there are {some(table.header)}.")
     return found
 
 
 def is_free_text(table: Table, one: Vocabulary) -> bool:
-    """Whether a column that nobody has named has too many values for an attribute; says so."""
+    """Whether a column that nobody has named has too many values for an attribute, as numbers of rows; says so."""
     at = column_of(table, one.field)
-    count = len({row.cells[at] for row in table.rows})
-    if count > MOST_VALUES:
+    cells = [row.cells[at] for row in table.rows if row.cells[at]]
+    count = len(set(cells))
+    is_one = count > MOST_VALUES or (count > FEW_VALUES and 2 * count > len(cells))
+    if is_one:
         print(f"{table.name}: the column {shown(one.field)} has {count} values, and is left out (attributes.labels)")
-    return count > MOST_VALUES
+    return is_one
 
 
 def labelled_rows(

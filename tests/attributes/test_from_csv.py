@@ -67,7 +67,7 @@ def test_codes_get_names_and_keep_their_order(tmp_path: Path) -> None:
 
 def test_a_value_that_the_mapping_names_is_never_missing(tmp_path: Path) -> None:
     source = write_source(tmp_path, "filename,pattern\na.jpg,none\nb.jpg,None\n", ["a.jpg", "b.jpg"])
-    labels = {"pattern": {"values": {"none": "solid"}}}
+    labels = {"pattern": {"values": {"none": "solid", "None": None}}}
     assert values_of(source, labels=labels) == {"a.jpg": {"pattern": "solid"}}
 
 

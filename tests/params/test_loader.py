@@ -45,6 +45,10 @@ def test_defaults_are_valid() -> None:
             {"sweep": {"space": {"train.lr": {"low": 0, "high": 1}}}},
             "'train.lr' in space is not a parameter of train; did you",
         ),
+        (
+            {"sweep": {"space": {"classify.lr_heads": [0.1, 0.2]}}},
+            "of train, which alone is swept; to try values of it: dvc exp run --queue -S 'classify.lr_heads=A,B'",
+        ),
         ({"sweep": {"space": {"train.lr0": {"low": 2, "high": 1}}}}, "low 2 has to be less than high 1"),
         ({"sweep": {"space": {"train.lr0": {"low": 0, "high": 1, "log": True}}}}, "low 0 has to be above 0 where log"),
         ({"train": {"time": 2}}, "train.time: cannot be set; the result would depend on the machine's speed"),
