@@ -115,7 +115,8 @@ class Embedder:
         """A vector for each text, to be compared with those of garments: (n, dimension), of length 1.
 
         Raises:
-            SeamlineError: when the model has no text tower, or after close(), or in a fork.
+            SeamlineError: when the model has no text tower, for a text that is not Unicode, or after close(), or in a
+                fork.
         """
         self._lifetime.check()
         if not self.facts.has_text:
@@ -124,7 +125,7 @@ class Embedder:
                 "SigLIP (embed.model)."
             )
         tower, tokenizer = self._text
-        tokens = [tokenizer.encode(clean_text(text, self.facts.cleaning)).ids for text in texts]
+        tokens = [text_to_tokens(text, tokenizer, self.facts.cleaning) for text in texts]
         shaped = np.array(tokens, np.int64).reshape(len(tokens), *tower.input_shape)
         return with_length_1(tower.run(shaped)[0])
 
@@ -199,6 +200,14 @@ def with_length_1(vectors: Floats) -> Floats:
     lengths = np.sqrt((vectors.astype(np.float64) ** 2).sum(axis=1, keepdims=True))
     made: Floats = (vectors / np.maximum(lengths, 1e-12)).astype(np.float32)
     return made
+
+
+def text_to_tokens(text: str, tokenizer: Any, cleaning: Cleaning) -> list[int]:
+    try:
+        found: list[int] = tokenizer.encode(clean_text(text, cleaning)).ids
+    except TypeError:  # what a command line has of bytes that are not UTF-8
+        raise SeamlineError(f"{text!r} is not Unicode, so it cannot be embedded.") from None
+    return found
 
 
 def clean_text(text: str, cleaning: Cleaning) -> str:

@@ -146,6 +146,8 @@ def test_vectors_are_the_librarys_own(made: Made, stand_in: Hub, tmp_path: Path,
         np.testing.assert_allclose(vectors, expected, atol=1e-4)
         np.testing.assert_allclose(embedder.embed_texts(TEXTS), expected_texts, atol=1e-4)
         assert embedder.embed_texts([]).shape == (0, facts.dimension)
+        with pytest.raises(SeamlineError, match=r"'\\udcff' is not Unicode, so it cannot be embedded"):
+            embedder.embed_texts(["\udcff"])
 
 
 def test_what_was_fetched_is_not_fetched_again(stand_in: Hub) -> None:

@@ -33,6 +33,7 @@ def test_defaults_are_valid() -> None:
     ("changes", "sentence"),
     [
         ({"pull": {"source": "https://me:pw@host/a.zip"}}, "pull: source has a password, key or signature in its"),
+        ({"catalogue": {"source": "https://me:pw@host/a"}}, "catalogue: source has a password, key or signature in"),
         ({"pull": {"source": "https://host/a.zip?X-Amz-Signature=abc"}}, "pull: source has a password, key or sig"),
         ({"attributes": {"source": None}}, "attributes.source: null switches nothing off, since DVC takes it"),
         ({"train": {"epoch": 3}}, "train.epoch: unknown key; did you mean epochs?"),

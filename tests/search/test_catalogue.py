@@ -16,6 +16,7 @@ import pytest
 from seamline.base.errors import SeamlineError
 from seamline.search.catalogue import Catalogue, open_catalogue
 from seamline.search.filters import Filters
+from seamline.search.table import Table
 from tests.search.made import directions, entry, write
 from tests.search.stand_in import StandIn
 
@@ -151,7 +152,44 @@ def test_a_similarity_is_at_most_1(tmp_path: Path) -> None:
         assert (own**2).sum(axis=1).max() > 1.00001  # rounding made them longer
         found = [catalogue.search(vector, 1)[0][0].similarity for vector in own]
         assert max(found) == 1.0 and min(found) > 0.999
-        assert min(match.similarity for match in catalogue.search(-own[0], 50, duplicates=None)[0]) >= -1
+        [opposite] = catalogue.search(-own[0], 50, duplicates=None)
+        similar = [match.similarity for match in opposite]
+        assert similar == pytest.approx(sorted(-own @ own[0], reverse=True), abs=1e-3)
+        assert similar[-1] >= -1
+
+
+def test_limits_are_reached_by_what_is_equal_to_them(tmp_path: Path) -> None:
+    axes = np.eye(8, dtype=np.float32)
+    write(tmp_path / "catalogue", [entry("a.jpg", axes[[0, 0, 1]])])
+    with open_catalogue(tmp_path / "catalogue") as catalogue:
+        [found] = catalogue.search(axes[0], 3, min_score=1.0, duplicates=1.0)
+        assert [(match.id, match.duplicates) for match in found] == [("a.jpg#1", ["a.jpg#2"])]
+
+
+def test_what_is_like_a_duplicate_alone_is_an_answer(tmp_path: Path) -> None:
+    """Three in a row, each nearly the one before it, are not one picture."""
+    angles = np.array([0.0, 0.15, 0.3])
+    row = np.zeros((3, 8), np.float32)
+    row[:, 0], row[:, 1] = np.cos(angles), np.sin(angles)
+    write(tmp_path / "catalogue", [entry("a.jpg", row)])
+    with open_catalogue(tmp_path / "catalogue") as catalogue:
+        [found] = catalogue.search(row[0], 3)
+        assert [(match.id, match.duplicates) for match in found] == [("a.jpg#1", ["a.jpg#2"]), ("a.jpg#3", [])]
+
+
+def test_facts_vectors_and_table_are_of_one_catalogue(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Although another takes its place between them."""
+    folder, swapped = tmp_path / "catalogue", []
+    write(folder, [entry("old.jpg", directions(3))])
+
+    def open_late(path: Path, columns: list[str]) -> Table:
+        if not swapped:
+            swapped.append(write(folder, [entry("new.jpg", directions(3, seed=1))]))
+        return Table(path, columns)
+
+    monkeypatch.setattr("seamline.search.catalogue.Table", open_late)
+    with open_catalogue(folder) as catalogue:
+        assert [catalogue.facts] == swapped
 
 
 def test_nearly_the_same_pictures_are_one_answer(tmp_path: Path) -> None:
@@ -177,6 +215,17 @@ def test_photos_can_be_left_out(catalogue: Catalogue) -> None:
     [found] = catalogue.search(query, 120, duplicates=None, without_photos=["07.jpg"])
     assert len(found) == 118
     assert "07.jpg" not in {match.photo for match in found}
+    [found] = catalogue.search(query, 120, Filters("top"), duplicates=None, without_photos=["07.jpg"])
+    assert len(found) == 59
+    assert {match.class_name for match in found} == {"top"}
+
+
+def test_a_photos_name_is_not_the_id_of_a_picture(tmp_path: Path) -> None:
+    made = entry("a.jpg", directions(2))
+    made.garments[0].crop = b"jpeg"
+    write(tmp_path / "catalogue", [made])
+    with open_catalogue(tmp_path / "catalogue") as catalogue:
+        assert [catalogue.crop(name) for name in ("a.jpg#1", "a.jpg#2", "a.jpg#3", "a.jpg")] == [b"jpeg", b"", b"", b""]
 
 
 def test_an_empty_catalogue_has_no_answer(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ import signal
 import subprocess
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from seamline.base.errors import SeamlineError
@@ -16,7 +17,7 @@ from seamline.photos.remote import Remote
 from seamline.search.building import open_journal
 from seamline.search.catalogue import open_catalogue
 from seamline.search.entries import Entry
-from seamline.search.keeping import Added, add, remove
+from seamline.search.keeping import Added, add, check_makers, remove, tools_to_makers
 from seamline.search.sources import csv_to_listing, words_to_listing
 from tests.search.made import HalvesDetector, tools, write_photo, write_photos
 from tests.search.process import SHA256
@@ -181,6 +182,20 @@ def test_another_model_or_embedder_is_refused(tmp_path: Path) -> None:
         add(tmp_path / "own", listing, tools(seed=1), SHA256, None)
     with pytest.raises(SeamlineError, match=r"found with another model \(cccccccccccc, not dddddddddddd\)"):
         add(tmp_path / "own", listing, tools(), "d" * 64, None)
+
+
+def test_people_who_were_found_in_another_way_are_refused(tmp_path: Path) -> None:
+    write_photos(tmp_path / "a", 1)
+    facts = add_photos(tmp_path / "own", tmp_path / "a").facts
+    own = tools_to_makers(tools(), SHA256, None)
+    with_people = [own._replace(detector={**own.detector, "people_first": True, "people": one}) for one in "ab"]
+    check_makers(facts, own, tmp_path)
+    made = msgspec.structs.replace(facts, detector=with_people[0].detector)
+    check_makers(made, with_people[0], tmp_path)
+    with pytest.raises(SeamlineError, match="were found with another way with people"):
+        check_makers(made, own, tmp_path)
+    with pytest.raises(SeamlineError, match="were found with another model of people, or looked for in another way"):
+        check_makers(made, with_people[1], tmp_path)
 
 
 def test_what_dvc_keeps_is_never_changed(tmp_path: Path) -> None:

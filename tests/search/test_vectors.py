@@ -121,6 +121,9 @@ def test_a_damaged_file_is_said(tmp_path: Path) -> None:
     assert read_vectors(path, 8, 5).shape == (5, 8)
     with pytest.raises(SeamlineError, match=r"has float16 \(5, 8\), and the catalogue says float16 \(6, 8\)"):
         read_vectors(path, 8, 6)
+    np.save(tmp_path / "wide.npy", stored(5, 8).astype(np.float32))
+    with pytest.raises(SeamlineError, match=r"has float32 \(5, 8\), and the catalogue says float16 \(5, 8\)"):
+        read_vectors(tmp_path / "wide.npy", 8, 5)
     path.write_bytes(path.read_bytes()[:-3])
     with pytest.raises(SeamlineError, match="cannot be read as vectors"):
         read_vectors(path, 8, 5)
