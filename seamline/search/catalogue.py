@@ -107,7 +107,7 @@ class Catalogue:
         """
         self._lifetime.check()
         if not 1 <= k <= MOST_MATCHES:
-            raise SeamlineError(f"{k} similar garments were asked for; from 1 to {MOST_MATCHES:,} can be.")
+            raise SeamlineError(f"{k} similar garments were asked for; k has to be from 1 to {MOST_MATCHES:,}.")
         queries = checked(vectors, self.facts.dimension, "the vectors")
         allowed = self._allowed(filters or Filters(), without_photos)
         return [self._answers(query, k, allowed, min_score, duplicates) for query in queries]
@@ -228,7 +228,7 @@ def open_catalogue(folder: Path, embedder: AnyEmbedder | None = None, threads: i
         if catalogue.graph is None or read_facts(folder) == facts:
             return catalogue
         catalogue.close()  # the graph may be of the catalogue that has taken its place
-    raise SeamlineError(f"{folder}: is being changed again and again; try it once more.")
+    raise SeamlineError(f"{folder}: is being changed by other commands; try again later.")
 
 
 def opened(folder: Path) -> tuple[CatalogueFacts, Stored, Table]:
@@ -248,7 +248,7 @@ def opened(folder: Path) -> tuple[CatalogueFacts, Stored, Table]:
             return facts, stored, table
         if table is not None:
             table.close()
-    raise SeamlineError(f"{folder}: is being changed again and again; try it once more.")
+    raise SeamlineError(f"{folder}: is being changed by other commands; try again later.")
 
 
 def matches_to_records(matches: Iterator[Match] | Sequence[Match]) -> list[Mapping[str, Any]]:

@@ -83,7 +83,7 @@ class QdrantCatalogue:
     ) -> list[list[Match]]:
         """As Catalogue.search; the server's index decides how near to exact it is, filters are exact."""
         if not 1 <= k <= MOST_MATCHES:
-            raise SeamlineError(f"{k} similar garments were asked for; from 1 to {MOST_MATCHES:,} can be.")
+            raise SeamlineError(f"{k} similar garments were asked for; k has to be from 1 to {MOST_MATCHES:,}.")
         queries = checked(vectors, self.facts.dimension, "the vectors")
         condition = filters_to_conditions(filters or Filters(), self.facts, without_photos, self.contents)
         return [self._answers(query, k, condition, min_score, duplicates) for query in queries]
@@ -141,7 +141,7 @@ class answering:
         if error is None or isinstance(error, SeamlineError) or not isinstance(error, Exception):
             return
         reason = " ".join(str(error).split())[:300]
-        raise SeamlineError(f"{self.url}: the Qdrant server did not do what it was asked ({reason}).") from None
+        raise SeamlineError(f"{self.url}: the request to the Qdrant server failed ({reason}).") from None
 
 
 def read_facts(client: Any, name: str, url: str) -> tuple[CatalogueFacts, str]:

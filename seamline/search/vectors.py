@@ -28,7 +28,7 @@ def checked(vectors: npt.ArrayLike, dimension: int, what: str) -> Vectors:
     """
     array = np.atleast_2d(np.asarray(vectors))
     if array.ndim != 2 or array.shape[1] != dimension or array.dtype.kind not in "fiu":
-        raise SeamlineError(f"{what}: has the form {array.dtype} {array.shape}, and {dimension} numbers are needed.")
+        raise SeamlineError(f"{what}: has the form {array.dtype} {array.shape}; {dimension} numbers are needed.")
     found = array.astype(np.float32)
     with np.errstate(over="ignore", invalid="ignore"):
         lengths = np.linalg.norm(found, axis=1, keepdims=True)
