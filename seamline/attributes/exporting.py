@@ -86,8 +86,8 @@ def check_agreement(name: str, row: Record, least: float) -> None:
     """Raises SeamlineError when an f32 model does not name what PyTorch names."""
     if row["agreement"] < least:
         raise SeamlineError(
-            f"{name}: names what PyTorch names in only {row['agreement']:.2%} of cases on val and test, less than "
-            f"classify.min_agreement ({least:g}); try another export.opset or lower classify.min_agreement."
+            f"{name}: names the same value as PyTorch in only {row['agreement']:.2%} of cases on val and test, less "
+            f"than classify.min_agreement ({least:g}); try another export.opset or lower classify.min_agreement."
         )
 
 

@@ -140,7 +140,7 @@ def value_of(record: Record, one: Vocabulary, oddities: Oddities) -> str | None:
         return cell_to_value(found, one, f"annotation {record['id']}")
     if one.values is None:
         raise SeamlineError(
-            f"annotation {record['id']}: the field {one.field!r} is a list; name those of its values that are of one "
+            f"annotation {record['id']}: the field {one.field!r} is a list; name the values that belong to this "
             f"attribute in attributes.labels.{one.name}.values."
         )
     value, several = listed_values(found, one)

@@ -70,7 +70,9 @@ def collect(folder: Path, params: Attributes) -> Collected:
         print(f"{table.name}: {note}")
     photos = [one.relative_to(folder).as_posix() for one in files_below(folder, PHOTOS)]
     if not photos:
-        raise SeamlineError(f"attributes.source: has no photos beside {table.name}; their names end in .jpg, .png ...")
+        raise SeamlineError(
+            f"attributes.source: has no photos beside {table.name}; names of photos end in .jpg, .png ..."
+        )
     oddities = Oddities()
     file_column = file_column_of(table, params.file_column, photos)
     vocabularies = vocabularies_of(table, params, file_column)

@@ -247,7 +247,7 @@ def open_catalogue(folder: Path, embedder: AnyEmbedder | None = None, threads: i
         if catalogue.graph is None or read_facts(folder) == facts:
             return catalogue
         catalogue.close()  # the graph may be of the catalogue that has taken its place
-    raise SeamlineError(f"{folder}: is being changed again and again; try it once more.")
+    raise SeamlineError(f"{folder}: is being changed by other commands; try again later.")
 
 
 def opened(folder: Path) -> tuple[CatalogueFacts, Stored, Table]:
@@ -268,4 +268,4 @@ def opened(folder: Path) -> tuple[CatalogueFacts, Stored, Table]:
             return facts, stored, table
         if table is not None:
             table.close()
-    raise SeamlineError(f"{folder}: is being changed again and again; try it once more.")
+    raise SeamlineError(f"{folder}: is being changed by other commands; try again later.")

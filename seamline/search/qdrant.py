@@ -146,7 +146,7 @@ class answering:
         if error is None or isinstance(error, SeamlineError) or not isinstance(error, Exception):
             return
         reason = " ".join(str(error).split())[:300]
-        raise SeamlineError(f"{self.url}: the Qdrant server did not do what it was asked ({reason}).") from None
+        raise SeamlineError(f"{self.url}: the request to the Qdrant server failed ({reason}).") from None
 
 
 def read_facts(client: Any, name: str, url: str) -> tuple[CatalogueFacts, str]:

@@ -147,7 +147,7 @@ def csv_to_listing(path: Path, file_column: str | None, remote: Remote) -> Listi
         raise SeamlineError(f"{path}: cannot be read ({error.strerror}).") from None
     except UnicodeDecodeError as error:
         raise SeamlineError(
-            f"{path}: is not UTF-8 ({error.reason} at byte {error.start:,}); save it as that."
+            f"{path}: is not UTF-8 ({error.reason} at byte {error.start:,}); save it as UTF-8."
         ) from None
     except csv.Error as error:
         raise SeamlineError(f"{path}: is not a table ({error}).") from None

@@ -59,7 +59,7 @@ class Similar:
                 return await self._of_question(exchange, asked.question, find, begun)
             options: SearchOptions = asked.options
             if options.garment is not None and (options.whole or len(asked.photos) > 1):
-                raise Problem(422, "garment: goes with one photo, and not with whole.")
+                raise Problem(422, "garment: needs a request with one photo, and cannot be combined with whole.")
             task = self._task(options)._replace(garment=options.garment, search=find)
             return await self._of_photos(exchange, asked, begun, task)
 

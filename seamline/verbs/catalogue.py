@@ -37,7 +37,9 @@ def parser() -> argparse.ArgumentParser:
     add.add_argument("--file-column", help="the table's column with the photos (default: file_name, photo, path, ...)")
     add_model_options(add)
     add.add_argument(
-        "--confidence", type=number_from(float, 0, 1), help="leave out weaker garments (default: the model's)"
+        "--confidence",
+        type=number_from(float, 0, 1),
+        help="leave out garments with a lower score (default: the model's)",
     )
     add.add_argument(
         "--threads", type=number_from(int, 1, MOST_THREADS), help="CPU threads (default: all usable cores)"
@@ -48,7 +50,7 @@ def parser() -> argparse.ArgumentParser:
         default=160,
         help="side of the pictures in it; 0: none (default: 160)",
     )
-    add.add_argument("--attributes", type=Path, metavar="MODEL", help="say attributes of each garment, to filter by")
+    add.add_argument("--attributes", type=Path, metavar="MODEL", help="store attributes of each garment, to filter by")
     add_people_options(add)
     add.set_defaults(device="cpu")  # of the model of --people
     remove = ways.add_parser("remove", help="take photos or garments out")

@@ -92,7 +92,7 @@ def main(arguments: Sequence[str]) -> None:
         made.error("name images, or with --list a file that lists them")
     check_people_options(made, args)
     if args.people is not None and args.batch is not None:
-        made.error("--batch: goes without --people, with which each photo is looked at by itself")
+        made.error("--batch: cannot be combined with --people, which looks at each photo by itself")
 
     # Imports OpenCV and the engines, which --help does not need.
     from seamline.inference.detector import Detector
