@@ -179,7 +179,8 @@ def test_what_is_like_a_duplicate_alone_is_an_answer(tmp_path: Path) -> None:
 
 def test_facts_vectors_and_table_are_of_one_catalogue(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Although another takes its place between them."""
-    folder, swapped = tmp_path / "catalogue", []
+    folder = tmp_path / "catalogue"
+    swapped: list[object] = []
     write(folder, [entry("old.jpg", directions(3))])
 
     def open_late(path: Path, columns: list[str]) -> Table:
