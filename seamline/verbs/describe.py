@@ -79,7 +79,7 @@ def describe(
     """Describe and write; returns the summary, the seconds it took, and how many photos were finished before."""
     from seamline.photos.journal import open_journal
     from seamline.photos.predicting import MISSING, Wanted, done_before, model_sha256, predict_missing
-    from seamline.photos.product_photos import GARMENT, facts_to_form, write_tables
+    from seamline.photos.product_photos import GARMENT, check_tables, facts_to_form, write_tables
     from seamline.photos.writing import writing_to
 
     facts = whole.classifier.facts
@@ -90,6 +90,7 @@ def describe(
         "max_pixels": args.max_pixels,
         "likeliest": args.likeliest,
     }
+    check_tables(args.out)
     with writing_to(args.out), open_journal(args.out, run) as journal:
         positions = done_before(photos, journal, 1, remote)
         before = len(positions) - positions.count(MISSING)
