@@ -73,7 +73,7 @@ def main(arguments: Sequence[str]) -> None:
 def describe(args: argparse.Namespace, photos: "PhotoList", whole: "WholePhotos", remote: Any) -> "Run":
     """Describe and write."""
     from seamline.photos.predicting import Wanted, model_sha256
-    from seamline.photos.product_photos import GARMENT, facts_to_form, write_tables
+    from seamline.photos.product_photos import GARMENT, check_tables, facts_to_form, write_tables
     from seamline.photos.running import predict_resumed
 
     facts = whole.classifier.facts
@@ -84,6 +84,7 @@ def describe(args: argparse.Namespace, photos: "PhotoList", whole: "WholePhotos"
         "max_pixels": args.max_pixels,
         "likeliest": args.likeliest,
     }
+    check_tables(args.out)
     return predict_resumed(
         args.out, asked, photos, whole, wanted, remote,
         lambda journal, positions: write_tables(args.out, journal, photos, positions, facts_to_form(facts)),
