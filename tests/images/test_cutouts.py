@@ -39,6 +39,22 @@ def test_a_garment_is_cut_out_by_its_box_and_mask() -> None:
     assert np.array_equal(photo, noise(40, 50)), "the photo was changed"
 
 
+@pytest.mark.parametrize(
+    ("box", "margin", "rows", "columns"),
+    [
+        ((12.5, 10.9, 30.1, 31.0), 0.0, (10, 31), (12, 31)),  # every pixel that the box touches
+        ((10, 10, 30, 30), 0.02, (9, 31), (9, 31)),
+        ((-5, -5, 60, 70), 0.5, (0, 40), (0, 50)),
+        ((20, 20, 24, 22), 0.0, (16, 26), (17, 27)),  # ten at least
+        ((48, 38, 50, 40), 0.0, (30, 40), (40, 50)),
+        ((0, 0, 2, 2), 0.0, (0, 10), (0, 10)),
+    ],
+)
+def test_the_pixels_of_a_box(box: Any, margin: float, rows: tuple[int, int], columns: tuple[int, int]) -> None:
+    photo = noise(40, 50)
+    assert np.array_equal(cut_out(photo, box, None, margin), photo[slice(*rows), slice(*columns)])
+
+
 @pytest.mark.parametrize(("left", "top"), [(-3, -2), (45, 38), (12, 33)])
 def test_of_a_mask_that_reaches_beyond_its_box_or_photo_the_part_inside_counts(left: int, top: int) -> None:
     photo, mask = noise(40, 50), np.ones((10, 9), np.uint8)
