@@ -93,7 +93,7 @@ def killed(data: tuple[Path, Path], scratch: Path, changes: Record, epoch: int, 
     return done.stdout + done.stderr
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_a_training_that_is_killed_again_and_again_ends_with_the_same_bytes(
     tmp_path: Path, data: tuple[Path, Path]
 ) -> None:
@@ -198,7 +198,7 @@ def test_two_processes_train_together_and_come_to_the_same_bytes_again(tmp_path:
     assert again == whole
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_a_trial_of_two_processes_that_the_sweep_stopped_leaves_no_state(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, data: tuple[Path, Path]
 ) -> None:
