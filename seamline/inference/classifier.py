@@ -84,7 +84,7 @@ class AttributeClassifier:
         """The model's outputs for what was cut out of photos, (n, outputs), not calibrated.
 
         Raises:
-            SeamlineError: after close(), or in another process.
+            SeamlineError: after close(), or in another process, or where the model makes something else.
         """
         self._lifetime.check()
         facts = self.facts
@@ -92,6 +92,11 @@ class AttributeClassifier:
             return np.zeros((0, facts.outputs), np.float32)
         squares = [to_square(part, facts.imgsz, "pad", "bilinear", facts.mean) for part in parts]
         [found] = self.encoder.run(squares_to_tensor(squares, facts.mean, facts.std))
+        if found.shape[1:] != (facts.outputs,) or not np.isfinite(found).all():
+            raise SeamlineError(
+                f"the model of attributes is broken: it does not make {facts.outputs} numbers of a garment, one for "
+                "each value that it names."
+            )
         return np.asarray(found, np.float32)
 
     def close(self) -> None:

@@ -15,6 +15,7 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
+from onnx import helper
 from PIL import Image as Pillow
 
 from seamline.base.errors import SeamlineError
@@ -182,6 +183,9 @@ def test_facts_survive_as_metadata() -> None:
         ({"temperatures": '{"neck": 1.0}'}, "temperatures have none of 'sleeve'"),
         ({"temperatures": '{"neck": -1.0, "sleeve": 1.0}'}, "says what cannot be"),
         ({"imgsz": "1e9"}, "says what cannot be"),
+        ({"std": "[0.2, 0, 0.2]"}, "says what cannot be"),
+        ({"names": '{"columns": ["neck"]}'}, "says what cannot be"),
+        ({"names": '{"codes": {"neck": "0"}}'}, "says what cannot be"),
         ({"margin": "nothing"}, "says what cannot be"),
     ],
 )
@@ -192,6 +196,19 @@ def test_a_file_that_says_what_cannot_be_is_refused_in_a_sentence(changes: dict[
             {key: value for key, value in metadata.items() if value is not None}, Path("m.onnx")
         )
     assert str(caught.value).startswith("m.onnx: ")
+
+
+def test_a_model_that_makes_something_else_of_a_garment_is_refused(tmp_path: Path) -> None:
+    more = {"neck": ["round", "v", "collar", "high"], "sleeve": ["short", "long", "none"]}
+    save_classifier(tmp_path, msgspec.structs.replace(FACTS, attributes=more))
+    with AttributeClassifier(tmp_path, 1) as classifier, pytest.raises(SeamlineError, match="does not make 7 numbers"):
+        classifier.classify_photo(photo(0))
+    broken = image_model()
+    broken.graph.initializer[0].raw_data = np.full(216, np.nan, np.float32).tobytes()
+    helper.set_model_props(broken, attribute_facts_to_metadata(FACTS))
+    onnx.save(broken, tmp_path / "model.onnx")
+    with AttributeClassifier(tmp_path, 1) as classifier, pytest.raises(SeamlineError, match="does not make 6 numbers"):
+        classifier.classify_photo(photo(0))
 
 
 def test_another_kind_of_model_and_a_wrong_input_size_are_refused(tmp_path: Path) -> None:
