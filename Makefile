@@ -154,7 +154,7 @@ image-test: setup
 	@$(VENV)/bin/python containers/image_test.py $(IMAGES) $(IMAGE_TEST)
 
 sample: setup
-	$(VENV)/bin/python samples/make_garments.py
+	$(VENV)/bin/python -m samples.make_garments
 	$(VENV)/bin/python -m samples.make_tshirts
 
 PORT ?= 5555

@@ -24,7 +24,7 @@ from torch import Tensor
 from torch.nn import functional
 from tqdm import tqdm
 
-from samples.make_tshirts import write_zip
+from samples.make_tshirts import write_sample
 from seamline.attributes.backbones import build_backbone, find_start, start_from
 from seamline.attributes.labelled import MISSING, Ints, groups_of, labels_of, read_labelled
 from seamline.attributes.losses import Balance, masked_cross_entropy
@@ -82,7 +82,7 @@ def read_data() -> Data:
     (SCRATCH / "data").mkdir(parents=True)
     (SCRATCH / "report").mkdir()
     archive = SCRATCH / "tshirts.zip"
-    write_zip(archive, True)
+    write_sample(archive, True)
     own = msgspec.structs.replace(params[Attributes], source=str(archive))
     with source_folder(own.source, (SCRATCH / "source").resolve()) as folder:
         make(folder, SCRATCH / "data", SCRATCH / "report", Path("data/split"), own)

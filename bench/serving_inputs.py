@@ -13,9 +13,10 @@ import numpy as np
 from bench.gpu_data import SAMPLE, photos_with_instances
 from seamline.base.files import read_json, sha256_of, whole_folder, write_json
 from seamline.export.exporters import exporter_of
-from seamline.export.int8 import FULL, quantise
+from seamline.export.int8 import quantise
 from seamline.export.metadata import model_metadata
 from seamline.export.openvino import onnx_to_openvino
+from seamline.export.quantising import FULL
 from seamline.images.reading import ImageError, read_image
 from seamline.inference.detector import Detector
 from seamline.models.engines.opening import open_engine

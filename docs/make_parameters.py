@@ -51,7 +51,7 @@ def params_to_rows(text: str) -> list[tuple[str, str, str]]:
             rows.append((f"{section}.{key}", value.strip(), comment))
         elif indent == 4 and part == "int8":
             rows.append((f"{section}.{part}.{key}", value.strip(), comment))
-    return [row for row in rows if row[0] != "export.int8"]
+    return [row for row in rows if not row[0].endswith(".int8")]
 
 
 def type_of(key: str) -> inspect.Type:

@@ -77,6 +77,11 @@ MISSING = (
     "A relative path starts at the project's top folder, ~ is not expanded; queued experiments need an absolute one."
 )
 
+NULL = (
+    "attributes.source: null switches nothing off, since DVC takes it for the path of a dependency; "
+    "`attributes.enabled: false` switches attributes off."
+)
+
 
 def with_hint(record: logging.LogRecord) -> bool:
     """Let every record through; behind one of a source that cannot be read, print the hint at the end."""
@@ -110,6 +115,8 @@ def error_to_hint(error: BaseException | None) -> str:
             source = pull_source()
             if source and str(cause).startswith(f"'{source}'"):
                 return MISSING.format(source=source)
+        if isinstance(cause, AssertionError) and source_of("attributes") is None:  # DVC asserts that paths are there
+            return NULL
     return ""
 
 
@@ -117,14 +124,19 @@ def pull_source() -> str:
     """As params.yaml has it; "" where it does not, or has what a terminal should not get: that is another error's
     matter.
     """
+    source = source_of("pull")
+    return source if isinstance(source, str) and source.isprintable() else ""
+
+
+def source_of(section: str) -> Any:
+    """As params.yaml has it; "" where it does not."""
     with WithoutCurrentFolder():
         import yaml  # not for every `dvc`
 
     try:
-        source = yaml.safe_load(Path("params.yaml").read_bytes())["pull"]["source"]
+        return yaml.safe_load(Path("params.yaml").read_bytes())[section]["source"]
     except (OSError, yaml.YAMLError, ValueError, RecursionError, LookupError, TypeError):
         return ""
-    return source if isinstance(source, str) and source.isprintable() else ""
 
 
 def shown(address: str) -> str:

@@ -12,31 +12,65 @@ camera onto its own crop of a backdrop, while an id map records which garment ow
 what is visible, by construction. Arithmetic on pixels is integer, so that the zip has the same bytes on
 every machine.
 
-    python samples/make_garments.py [OUT.zip]              # default: garments.zip beside this script
-    python samples/make_garments.py --contact-sheet x.png  # look at pictures and masks of the zip
+    python -m samples.make_garments [OUT.zip]              # default: garments.zip beside this script
+    python -m samples.make_garments --contact-sheet x.png  # look at pictures and masks of the zip
 """
 
 from __future__ import annotations
 
-import argparse
 import io
 import json
 import math
 import zipfile
+from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 from pycocotools import mask as coco_mask
+
+from samples.drawing import (
+    BACKDROPS,
+    BLACK,
+    FABRICS,
+    HAIRS,
+    SKINS,
+    WHITE,
+    Camera,
+    Colour,
+    Garment,
+    Image,
+    Ints,
+    Painted,
+    Point,
+    Poly,
+    Rng,
+    Scene,
+    Shape,
+    backdrop,
+    between,
+    bgr,
+    box,
+    cloth,
+    contrast,
+    darker,
+    ellipse,
+    noise,
+    paint,
+    pick,
+    sample_parser,
+    smooth,
+    stroke,
+    to_jpeg,
+    tube,
+    write_contact_sheet,
+    write_zip,
+)
 
 SEED = 20240
 JPEG_QUALITY = 71
-MAX_BYTES = 3_000_000
-FULL = 240  # opacity 1.0; 4x4 subpixels make multiples of 15, so coverage is exact in integers
-SUB = 4  # subpixels per pixel side when an outline is filled
 MIN_VISIBLE, MIN_PIECE = 150, 12  # pixels: smallest garment and piece that count
 SIZES = [(200, 256), (200, 256), (192, 256), (216, 288), (232, 232), (256, 200)]  # width, height
 
@@ -89,77 +123,9 @@ OF_GARMENTS = Care((0.6, 0.5, 0.35, 0.0), 0.985, 6)
 # The outline of a body with all its limbs is long, and the zip has to stay small.
 OF_PEOPLE = Care(tuple(tenths / 10 for tenths in range(40, 5, -2)), 0.96, 150)
 
-Point = tuple[float, float]
-Poly = list[Point]
-Colour = tuple[int, int, int]  # blue, green, red, as OpenCV orders them
-Image = NDArray[np.uint8]
-Ints = NDArray[np.int32]
-Rng = np.random.Generator
 
-
-def _bgr(*codes: str) -> list[Colour]:
-    return [(int(code[4:6], 16), int(code[2:4], 16), int(code[0:2], 16)) for code in codes]
-
-
-FABRICS = _bgr(
-    "f4f1ea",
-    "20222a",
-    "c8202f",
-    "1f4fa8",
-    "e8b820",
-    "2e8b57",
-    "7a3fa0",
-    "ef7fa8",
-    "e8702a",
-    "8fd0ec",
-    "24345c",
-    "7b1e3a",
-    "5b6b2f",
-    "39b8b0",
-    "b9a6dc",
-    "8a5a34",
-    "9aa0a8",
-    "f0d9a8",
-    "3d78d8",
-    "a8d08d",
-    "d94f70",
-    "50545c",
-    "146b6b",
-    "f6c9c9",
-)
-DENIMS = _bgr("2f4a78", "5f86b8", "1e2a44", "22242a", "b8a27c", "6f7a4a", "8d9199", "e6e0d2", "7a5a40", "3a5f95")
-SKINS = _bgr("f3d3bd", "e6b894", "cf9a70", "a8714a", "7d5034", "5a3826")
-HAIRS = _bgr("2a1c14", "14110f", "5c3a1e", "a06a32", "d8b468", "8c2f1a", "8a8a8a")
-BLACK, WHITE, MANNEQUIN = (0, 0, 0), (255, 255, 255), (196, 212, 222)
-
-
-class Shape(NamedTuple):
-    """A flat outline (the union of `polys`) with its paint; `owner` 0 belongs to no garment."""
-
-    polys: list[Poly]
-    colour: Colour
-    owner: int = 0
-    accent: Colour = WHITE
-    pattern: str = "solid"
-    angle: float = 0.0
-    period: int = 30
-    depth: int = 110  # how strongly the edges turn away from the light
-    opacity: int = FULL
-    clip: bool = False  # a detail drawn on what is visible of its owner; leaves the id map alone
-    person: int = 0  # whom it is part of or worn or carried by; 0 for nobody, as on a mannequin
-
-
-class Garment(NamedTuple):
-    category: int
-    owner: int
-    colour: Colour
-    accent: Colour
-    pattern: str
-    period: int
-    neck: str
-    sleeve: float  # length in arms: 0 none, 0.5 elbow, 1 wrist
-    ease: float
-    hem: float
+MANNEQUIN = (196, 212, 222)
+DENIMS = bgr("2f4a78", "5f86b8", "1e2a44", "22242a", "b8a27c", "6f7a4a", "8d9199", "e6e0d2", "7a5a40", "3a5f95")
 
 
 class Body(NamedTuple):
@@ -170,87 +136,15 @@ class Body(NamedTuple):
     legs: list[tuple[Point, Point, Point]]  # hip, knee, ankle
 
 
-class Scene(NamedTuple):
-    shapes: list[Shape]
-    garments: list[Garment]
-    viewpoints: list[int]  # one per garment
-    wearers: list[int]  # one per garment: the person, 0 for nobody
-    frame: tuple[float, float, float, float]  # centre x, top y, bottom y, least width to show
-
-
-class Camera(NamedTuple):
-    scale: float
-    cos: float
-    sin: float
-    flip: int
-    x: float
-    y: float
-
-    def to_pixel(self, point: Point) -> Point:
-        x, y = point[0] * self.flip, point[1]
-        return (
-            self.x + self.scale * (self.cos * x - self.sin * y),
-            self.y + self.scale * (self.sin * x + self.cos * y),
-        )
-
-
 # ---------------------------------------------------------------- outlines
-
-
-def pick(rng: Rng, options: list[Any]) -> Any:
-    return options[int(rng.integers(len(options)))]
-
-
-def smooth(points: Poly) -> Poly:
-    """Two rounds of Chaikin corner cutting; a point given twice stays a corner."""
-    for _ in range(2):
-        points = [
-            ((3 * a[0] + b[0]) / 4, (3 * a[1] + b[1]) / 4) if near else ((a[0] + 3 * b[0]) / 4, (a[1] + 3 * b[1]) / 4)
-            for a, b in zip(points, points[1:] + points[:1], strict=True)
-            for near in (True, False)
-        ]
-    return points
 
 
 def mirrored(right: Poly) -> Poly:
     return right + [(-x, y) for x, y in reversed(right)]
 
 
-def ellipse(x: float, y: float, rx: float, ry: float, start: int = 0, stop: int = 360) -> Poly:
-    turns = [math.radians(start + (stop - start) * k / 20) for k in range(21)]
-    return [(x + rx * math.cos(t), y + ry * math.sin(t)) for t in turns]
-
-
-def tube(p: Point, q: Point, wp: float, wq: float, round_end: bool = True) -> Poly:
-    """A limb segment: round at p, round or cut off at q; convex, so that filling it is safe."""
-    heading = math.atan2(q[1] - p[1], q[0] - p[0])
-    back = [heading + math.pi / 2 + math.pi * k / 8 for k in range(9)]
-    front = [heading - math.pi / 2 + math.pi * k / 8 for k in (range(9) if round_end else (0, 8))]
-    return [(p[0] + wp * math.cos(t), p[1] + wp * math.sin(t)) for t in back] + [
-        (q[0] + wq * math.cos(t), q[1] + wq * math.sin(t)) for t in front
-    ]
-
-
-def stroke(points: Poly, width: float) -> list[Poly]:
-    return [tube(a, b, width / 2, width / 2) for a, b in pairwise(points)]
-
-
-def between(p: Point, q: Point, share: float) -> Point:
-    return (p[0] + (q[0] - p[0]) * share, p[1] + (q[1] - p[1]) * share)
-
-
-def box(x0: float, y0: float, x1: float, y1: float) -> Poly:
-    return [(x0, y0), (x1, y0), (x1, y1), (x0, y1)]
-
-
 def crease(owner: int, points: Poly, width: float = 3, light: bool = False, opacity: int = 60) -> Shape:
     return Shape(stroke(points, width), WHITE if light else BLACK, owner, depth=0, opacity=opacity, clip=True)
-
-
-def cloth(garment: Garment, polys: list[Poly], angle: float = 0.0, **changes: Any) -> Shape:
-    return Shape(polys, garment.colour, garment.owner, garment.accent, garment.pattern, angle, garment.period)._replace(
-        **changes
-    )
 
 
 # ---------------------------------------------------------------- garments
@@ -410,7 +304,7 @@ def skirt_side(body: Body, hem: float, flare: float) -> Poly:
     ]
 
 
-def skirt(rng: Rng, g: Garment, body: Body) -> list[Shape]:
+def skirt(g: Garment, body: Body) -> list[Shape]:
     flare = g.ease
     waist: Poly = [(body.waist + 3, 172), (body.waist + 3, 172)]
     shapes = [cloth(g, [smooth(mirrored(waist + skirt_side(body, g.hem, flare)))])]
@@ -422,7 +316,7 @@ def skirt(rng: Rng, g: Garment, body: Body) -> list[Shape]:
     return [*shapes, crease(g.owner, [(-90, 190), (0, 195), (90, 190)], 3, opacity=90)]
 
 
-def dress(rng: Rng, g: Garment, body: Body, back: bool) -> list[Shape]:
+def dress(g: Garment, body: Body, back: bool) -> list[Shape]:
     """Bodice and skirt in one outline, with a waist seam; sleeves are those of a short sleeve top."""
     drop = 8 if back else {"v": 70}.get(g.neck, 26)
     tip = body.shoulder - 4
@@ -525,10 +419,6 @@ def make_garment(rng: Rng, category: int, owner: int, taken: list[Colour]) -> Ga
     )
 
 
-def contrast(a: Colour, b: Colour) -> int:
-    return sum(abs(p - q) for p, q in zip(a, b, strict=True))
-
-
 # ---------------------------------------------------------------- people, props, scenes
 
 
@@ -557,7 +447,7 @@ def make_body(rng: Rng, flat: bool) -> Body:
     return Body(76 * wide, 55 * wide, 70 * wide, arms, legs)
 
 
-def head(rng: Rng, skin: Colour, hair: Colour, back: bool, style: str) -> tuple[list[Shape], list[Shape]]:
+def head(skin: Colour, hair: Colour, back: bool, style: str) -> tuple[list[Shape], list[Shape]]:
     """Shapes behind the body (long hair) and in front of it."""
     if style == "egg":
         return [], [Shape([ellipse(0, -84, 36, 50)], skin)]
@@ -656,7 +546,7 @@ def outfit(
     bottom = next((g for g in garments if g.category in (SHORTS, TROUSERS, SKIRT)), None)
     outer = next((g for g in garments if g.category == OUTER), None)
     hair_style = "egg" if stage == "mannequin" else pick(rng, ["short", "short", "bun", "long", "locks"])
-    behind, face = head(rng, skin, skin if stage == "mannequin" else pick(rng, HAIRS), back, hair_style)
+    behind, face = head(skin, skin if stage == "mannequin" else pick(rng, HAIRS), back, hair_style)
     shapes: list[Shape] = []
     if not flat:
         shoe = pick(rng, FABRICS)
@@ -686,13 +576,13 @@ def outfit(
     if tucked and top:
         top = top._replace(hem=188.0, ease=min(top.ease, 5.0))
     if bottom and not tucked:
-        shapes += skirt(rng, bottom, body) if bottom.category == SKIRT else trousers(rng, bottom, body)
+        shapes += skirt(bottom, body) if bottom.category == SKIRT else trousers(rng, bottom, body)
     for arm in body.arms:
         shapes += sleeve(top, arm, True) if top else []
     if top:  # after its sleeves: the edge of the trunk makes the armhole seam
-        shapes += dress(rng, top, body, back) if top.category == DRESS else torso_top(rng, top, body, back)
+        shapes += dress(top, body, back) if top.category == DRESS else torso_top(rng, top, body, back)
     if bottom and tucked:
-        shapes += skirt(rng, bottom, body) if bottom.category == SKIRT else trousers(rng, bottom, body)
+        shapes += skirt(bottom, body) if bottom.category == SKIRT else trousers(rng, bottom, body)
     if outer:
         shapes += [cloth(outer, [ellipse(0, -12, 26, 8)], colour=darker(outer.colour))] if flat else []
         for arm in body.arms:
@@ -721,17 +611,13 @@ def outfit(
     return shapes + (face if not flat else []), garments, 1 if stage != "person" else 3 if back else 2
 
 
-def darker(colour: Colour) -> Colour:
-    return (colour[0] * 6 // 10, colour[1] * 6 // 10, colour[2] * 6 // 10)
-
-
 def moved(shapes: list[Shape], dx: float, dy: float = 0, zoom: float = 1) -> list[Shape]:
     return [s._replace(polys=[[(x * zoom + dx, y * zoom + dy) for x, y in poly] for poly in s.polys]) for s in shapes]
 
 
 def prop(rng: Rng, kind: str) -> list[Shape]:
     """A piece of furniture standing on the floor at y = 650 around x = 0."""
-    colour, wood = pick(rng, FABRICS), pick(rng, _bgr("8a5a34", "b98a58", "5c3a22", "d8c3a0"))
+    colour, wood = pick(rng, FABRICS), pick(rng, bgr("8a5a34", "b98a58", "5c3a22", "d8c3a0"))
     if kind == "plant":
         leaves = [
             Shape(
@@ -779,7 +665,7 @@ PROPS = ["plant", "chair", "lamp", "table", "bag", "picture"]
 
 def make_scene(rng: Rng, wear: tuple[int, int, int] | None, couple: bool) -> tuple[Scene, str]:
     """The shapes of one pair group and how they are presented."""
-    floor = [Shape([box(-3000, 610, 3000, 3000)], pick(rng, _bgr("9a8468", "b5b0a8", "6f6a66", "c9b28e")), depth=0)]
+    floor = [Shape([box(-3000, 610, 3000, 3000)], pick(rng, bgr("9a8468", "b5b0a8", "6f6a66", "c9b28e")), depth=0)]
     around = [s for side in (-1, 1) for s in moved(prop(rng, pick(rng, PROPS)), side * float(rng.uniform(150, 230)))]
     if wear is None:
         middle = [*moved(prop(rng, pick(rng, PROPS)), float(rng.uniform(-30, 30)))]
@@ -836,161 +722,6 @@ def make_scene(rng: Rng, wear: tuple[int, int, int] | None, couple: bool) -> tup
 
 
 # ---------------------------------------------------------------- pictures
-
-
-def noise(rng: Rng, height: int, width: int, grain: int, strength: int) -> Ints:
-    """Soft noise around 0: random bytes on a coarse grid, enlarged and blurred."""
-    coarse = rng.integers(0, 256, (height // grain + 2, width // grain + 2), dtype=np.uint8)
-    big = np.repeat(np.repeat(coarse, grain, 0), grain, 1)[:height, :width]
-    size = 2 * grain + 1
-    return (cv2.GaussianBlur(big, (size, size), 0).astype(np.int32) - 128) * strength // 128
-
-
-def backdrop(rng: Rng, kind: str, base: Colour, side: int = 400) -> Image:
-    """A square wall, floor or view, larger than any photo, which takes a crop of it."""
-    y, x = np.mgrid[0:side, 0:side].astype(np.int32)
-    tones = rng.integers(-14, 15, 4096).astype(np.int32)
-    tone = noise(rng, side, side, 24, 24)
-    if kind == "brick":
-        row = y // 16
-        column = (x + (row & 1) * 18) // 36
-        mortar = (y % 16 < 2) | ((x + (row & 1) * 18) % 36 < 2)
-        tone = tone // 2 + np.where(mortar, 30, tones[(row * 64 + column) % 4096])
-    elif kind == "planks":
-        tone = tone // 2 + tones[x // 38] + np.where(x % 38 < 2, -45, 0) + ((x * 5 + y // 9) % 7)
-    elif kind == "tiles":
-        tone = tone // 2 + np.where((x % 44 < 2) | (y % 44 < 2), -34, tones[(y // 44) * 64 + x // 44] // 2)
-    elif kind == "stripes":
-        tone = tone // 2 + np.where((x // 22) % 2 == 0, 13, -13)
-    elif kind == "curtain":
-        tone = tone // 2 + np.abs(x % 30 - 15) * 3 - 22
-    elif kind == "gradient":
-        tone = tone // 2 + (y - side // 2) * int(rng.integers(-60, 61)) // side
-    picture: Image = np.clip(np.array(base, np.int32) + tone[:, :, None], 0, 255).astype(np.uint8)
-    if kind in ("city", "foliage"):
-        for _ in range(110 if kind == "foliage" else 45):
-            shift = int(rng.integers(-34, 35)) + rng.integers(-10, 11, 3)
-            colour = [int(v) for v in np.clip(np.array(base) + shift, 0, 255)]
-            cx, cy, w, h = (int(v) for v in rng.integers([0, 0, 9, 12], [side, side, 34, 70]))
-            if kind == "city":
-                cv2.rectangle(picture, (cx - w, cy - h), (cx + w, cy + h), colour, -1)
-            else:
-                cv2.ellipse(picture, (cx, cy), (w // 2 + 4, h // 2), int(rng.integers(180)), 0, 360, colour, -1)
-        picture = cv2.GaussianBlur(picture, (15, 15) if kind == "city" else (5, 5), 0).astype(np.uint8)
-    return picture
-
-
-BACKDROPS = [
-    ("brick", "b0705a"),
-    ("brick", "d8d2c8"),
-    ("planks", "b08a60"),
-    ("planks", "7a6a58"),
-    ("tiles", "c8d4d8"),
-    ("tiles", "8fb0a8"),
-    ("stripes", "d8c8b0"),
-    ("stripes", "a8b8c8"),
-    ("curtain", "9a8a9a"),
-    ("gradient", "c8ccd4"),
-    ("gradient", "88a0b8"),
-    ("gradient", "e0b8a0"),
-    ("city", "8a94a0"),
-    ("city", "c0b0a0"),
-    ("foliage", "5a8050"),
-    ("foliage", "8aa860"),
-    ("plaster", "d8d0c0"),
-    ("plaster", "9c8f80"),
-    ("plaster", "b8c8b8"),
-]
-
-
-def fill(polys: list[Poly], camera: Camera, width: int, height: int) -> tuple[Ints, int, int] | None:
-    """Coverage 0..FULL of an outline over the part of its bounding box near the picture, and its corner."""
-    pixels = [[camera.to_pixel(p) for p in poly] for poly in polys]
-    xs, ys = [p[0] for poly in pixels for p in poly], [p[1] for poly in pixels for p in poly]
-    x0, x1 = max(-24, math.floor(min(xs)) - 2), min(width + 24, math.ceil(max(xs)) + 2)
-    y0, y1 = max(-24, math.floor(min(ys)) - 2), min(height + 24, math.ceil(max(ys)) + 2)
-    if x1 <= max(x0, 0) or y1 <= max(y0, 0) or x0 >= width or y0 >= height:
-        return None
-    fine = np.zeros(((y1 - y0) * SUB, (x1 - x0) * SUB), np.uint8)
-    for poly in pixels:
-        fixed = [[round(((x - x0) * SUB - 0.5) * 16), round(((y - y0) * SUB - 0.5) * 16)] for x, y in poly]
-        cv2.fillPoly(fine, [np.array(fixed, np.int32)], FULL, cv2.LINE_8, 4)
-    return cv2.resize(fine, (x1 - x0, y1 - y0), interpolation=cv2.INTER_AREA).astype(np.int32), x0, y0
-
-
-def weave(shape: Shape, camera: Camera, x0: int, y0: int, like: Ints) -> Ints:
-    """Share 0..FULL of the accent colour at each pixel, in the cloth's own turned coordinates."""
-    cos, sin = math.cos(shape.angle), math.sin(shape.angle)
-    ax, ay = camera.flip * camera.cos / camera.scale, camera.flip * camera.sin / camera.scale
-    bx, by = -camera.sin / camera.scale, camera.cos / camera.scale
-    rows = []
-    for kx, ky in ((cos * ax + sin * bx, cos * ay + sin * by), (-sin * ax + cos * bx, -sin * ay + cos * by)):
-        fx, fy = round(kx * 65536), round(ky * 65536)  # 1/16 scene units, 12 bits below
-        start = round(((x0 - camera.x) * kx + (y0 - camera.y) * ky) * 65536)
-        xs, ys = np.arange(like.shape[1]) * fx, np.arange(like.shape[0]) * fy
-        rows.append(((xs[None, :] + ys[:, None] + start) >> 12).astype(np.int32))
-    (u, v), period, pixel = rows, shape.period * 16, round(16 / camera.scale)
-
-    def bands(t: Ints) -> Ints:
-        edge = np.abs(t % period - period // 2) - period // 4
-        return np.asarray(np.clip(FULL // 2 + edge * FULL // pixel, 0, FULL), np.int32)
-
-    if shape.pattern == "hstripes":
-        return bands(v)
-    if shape.pattern == "vstripes":
-        return bands(u)
-    if shape.pattern == "checks":
-        return (bands(u) + bands(v)) // 2
-    du, dv = u % period - period // 2, (v + (u // period & 1) * (period // 2)) % period - period // 2
-    radius = period // 4
-    edge = (radius * radius - du * du - dv * dv) // (2 * radius)
-    return np.asarray(np.clip(FULL // 2 + edge * FULL // pixel, 0, FULL), np.int32)
-
-
-class Painted(NamedTuple):
-    picture: Image
-    ids: Image  # the garment that owns each pixel, 0 for none
-    people: Image  # the person whom each pixel shows, with all that is worn and carried; 0 for none
-    whole: list[int]  # for each garment its area inside the frame if nothing hid it
-
-
-def paint(scene: Scene, camera: Camera, canvas: Image, wrinkles: Ints) -> Painted:
-    height, width = canvas.shape[:2]
-    picture, ids = canvas.astype(np.int32), np.zeros((height, width), np.uint8)
-    people = np.zeros((height, width), np.uint8)
-    whole = [np.zeros((height, width), bool) for _ in range(len(scene.garments) + 1)]
-    for shape in scene.shapes:
-        filled = fill(shape.polys, camera, width, height)
-        if filled is None:
-            continue
-        alpha, x0, y0 = filled
-        cut = (slice(max(0, -y0), height - y0), slice(max(0, -x0), width - x0))
-        there = (
-            slice(max(y0, 0), min(height, y0 + alpha.shape[0])),
-            slice(max(x0, 0), min(width, x0 + alpha.shape[1])),
-        )
-        colour = np.array(shape.colour, np.int32)[None, None, :]
-        if shape.pattern in ("hstripes", "vstripes", "checks", "dots"):
-            share = weave(shape, camera, x0, y0, alpha)[cut][:, :, None]
-            colour = (colour * (FULL - share) + np.array(shape.accent, np.int32) * share) // FULL
-        if shape.depth:
-            reach = max(3, min(alpha.shape) // 3) | 1
-            soft = cv2.GaussianBlur(alpha.astype(np.uint8), (reach, reach), 0).astype(np.int32)
-            slope = soft - np.roll(soft, (reach // 4, reach // 4), (0, 1))
-            light = 256 - (FULL - soft) * shape.depth // 200 - np.clip(-slope, -30, 60) // 3
-            light = light[cut] + (wrinkles[there] if shape.owner else 0)
-            colour = colour * light[:, :, None] >> 8
-        alpha = alpha[cut]
-        if shape.clip:
-            alpha = np.where(ids[there] == shape.owner, alpha, 0)
-        else:
-            ids[there][alpha >= FULL // 2] = shape.owner
-            people[there][alpha >= FULL // 2] = shape.person
-            whole[shape.owner][there] |= alpha >= FULL // 2
-        alpha = (alpha * shape.opacity // FULL)[:, :, None]
-        mixed = np.clip(colour, 0, 255) * alpha + picture[there] * (FULL - alpha)
-        picture[there] = (mixed + FULL // 2) // FULL
-    return Painted(picture.astype(np.uint8), ids, people, [int(mask.sum()) for mask in whole])
 
 
 def cut_off(scene: Scene, camera: Camera, owner: int, width: int, height: int) -> float:
@@ -1130,15 +861,7 @@ def develop(rng: Rng, picture: Image) -> bytes:
     """Brightness, contrast and colour cast of one shot, then JPEG."""
     gain, lift = int(rng.integers(228, 282)), int(rng.integers(-14, 15))
     cast = rng.integers(-8, 9, 3)
-    graded = ((picture.astype(np.int32) - 128) * gain >> 8) + 128 + lift + cast
-    ok, data = cv2.imencode(
-        ".jpg",
-        np.clip(graded, 0, 255).astype(np.uint8),
-        [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY, cv2.IMWRITE_JPEG_OPTIMIZE, 1],
-    )
-    if not ok:
-        raise RuntimeError("OpenCV could not encode a JPEG")
-    return bytes(data)
+    return to_jpeg(((picture.astype(np.int32) - 128) * gain >> 8) + 128 + lift + cast, JPEG_QUALITY)
 
 
 def make_group(pair_id: int, wear: tuple[int, int, int] | None, size: int) -> list[dict[str, Any]]:
@@ -1148,8 +871,8 @@ def make_group(pair_id: int, wear: tuple[int, int, int] | None, size: int) -> li
     options = [pick(rng, BACKDROPS) for _ in range(5)]
     colours = [g.colour for g in scene.garments]
     if rng.random() < 0.85 and colours:  # most people avoid standing in red before a red wall
-        options.sort(key=lambda o: -min(contrast(_bgr(o[1])[0], c) for c in colours))
-    kind, base = options[0][0], _bgr(options[0][1])[0]
+        options.sort(key=lambda o: -min(contrast(bgr(o[1])[0], c) for c in colours))
+    kind, base = options[0][0], bgr(options[0][1])[0]
     wall, plain = backdrop(rng, kind, base), backdrop(rng, "plaster", base)
     wrinkles = noise(rng, 400, 400, 9, 26)
     tilt, flip = float(np.clip(rng.normal(0, 4.5), -12, 12)), int(rng.choice([-1, 1]))
@@ -1203,7 +926,8 @@ def make_dataset() -> list[dict[str, Any]]:
     return photos
 
 
-def write_zip(photos: list[dict[str, Any]], out: Path) -> None:
+def photos_to_files(photos: list[dict[str, Any]]) -> dict[str, bytes]:
+    """What the zip has, by name."""
     images: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []
     files: dict[str, bytes] = {}
@@ -1229,25 +953,15 @@ def write_zip(photos: list[dict[str, Any]], out: Path) -> None:
         ],
     }
     files["annotations.json"] = (json.dumps(coco, separators=(",", ":")) + "\n").encode()
-    partial = out.with_name(out.name + ".partial")
-    with zipfile.ZipFile(partial, "w") as archive:
-        for name, data in sorted(files.items()):
-            info = zipfile.ZipInfo(name, (1980, 1, 1, 0, 0, 0))
-            info.create_system, info.external_attr = 3, 0o100644 << 16
-            info.compress_type = zipfile.ZIP_DEFLATED if name.endswith(".json") else zipfile.ZIP_STORED
-            archive.writestr(info, data, compresslevel=9)
-    if partial.stat().st_size > MAX_BYTES:
-        raise SystemExit(f"{partial} has {partial.stat().st_size} bytes, more than {MAX_BYTES}")
-    partial.replace(out)
+    return files
 
 
-def contact_sheet(source: Path, out: Path, columns: int = 8, rows: int = 6, cell: int = 256, first: int = 0) -> None:
-    """The first pictures of the zip with outlines and a light tint on every mask."""
-    tints = _bgr("ff2020", "20c020", "3060ff", "ffd000", "ff20ff", "00e0e0", "ff8000", "8040ff")
-    sheet = np.full((rows * cell, columns * cell, 3), 255, np.uint8)
+def tinted_photos(source: Path, first: int, count: int) -> Iterator[Image]:
+    """Photos of the zip with outlines and a light tint on every mask."""
+    tints = bgr("ff2020", "20c020", "3060ff", "ffd000", "ff20ff", "00e0e0", "ff8000", "8040ff")
     with zipfile.ZipFile(io.BytesIO(source.read_bytes())) as archive:
         coco = json.loads(archive.read("annotations.json"))
-        for k, image in enumerate(coco["images"][first : first + rows * columns]):
+        for image in coco["images"][first : first + count]:
             data = np.frombuffer(archive.read("images/" + image["file_name"]), np.uint8)
             picture = np.asarray(cv2.imdecode(data, cv2.IMREAD_COLOR))
             for a in (a for a in coco["annotations"] if a["image_id"] == image["id"] and a["category_id"] != PERSON):
@@ -1262,24 +976,17 @@ def contact_sheet(source: Path, out: Path, columns: int = 8, rows: int = 6, cell
                 picture[mask > 0] = picture[mask > 0] // 5 * 4 + np.array(tint, np.uint8) // 5
                 contours, _ = cv2.findContours(mask, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
                 cv2.drawContours(picture, contours, -1, tint, 1)
-            shrink = min(1.0, (cell - 2) / max(picture.shape[:2]))
-            small = cv2.resize(picture, None, fx=shrink, fy=shrink, interpolation=cv2.INTER_AREA)
-            y, x = k // columns * cell, k % columns * cell
-            sheet[y : y + small.shape[0], x : x + small.shape[1]] = small
-    cv2.imwrite(str(out), sheet)
+            yield picture
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("zip", nargs="?", type=Path, default=Path(__file__).with_name("garments.zip"))
-    parser.add_argument("--contact-sheet", type=Path, metavar="PNG", help="draw this sheet from the zip instead")
-    parser.add_argument("--first", type=int, default=0, help="first picture of the sheet")
-    options = parser.parse_args()
+    options = sample_parser(__doc__, Path(__file__).with_name("garments.zip")).parse_args()
     cv2.setNumThreads(1)  # one core is enough, and threads could change nothing but the time
     if options.contact_sheet:
-        contact_sheet(options.zip, options.contact_sheet, first=options.first)
+        photos = tinted_photos(options.zip, options.first, 8 * 6)
+        write_contact_sheet(photos, options.contact_sheet, columns=8, rows=6, cell=256)
     else:
-        write_zip(make_dataset(), options.zip)
+        write_zip(photos_to_files(make_dataset()), options.zip)
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ photos have no row, one photo is damaged, and some were saved twice under two na
 
 What a T-shirt is was drawn, never written: the attributes are shapes, in two styles (painted and inked), laid flat,
 hung or worn, from skewed cameras, in colours that have nothing to do with them, with folds, noise and things in front.
-Shapes, cameras and painting are those of make_garments.py, so the zip has the same bytes on every machine.
+Shapes, cameras and painting are those of the garments, so the zip has the same bytes on every machine.
 
     python -m samples.make_tshirts [OUT.zip]               # default: tshirts.zip beside this script
     python -m samples.make_tshirts --complete all.zip      # the same photos, and every value in the CSV
@@ -16,11 +16,11 @@ Shapes, cameras and painting are those of make_garments.py, so the zip has the s
 
 from __future__ import annotations
 
-import argparse
 import csv
 import io
 import math
 import zipfile
+from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
@@ -28,14 +28,12 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-from samples.make_garments import (
+from samples.drawing import (
     BACKDROPS,
     BLACK,
     FABRICS,
     FULL,
     HAIRS,
-    MAX_BYTES,
-    SHORT_TOP,
     SKINS,
     WHITE,
     Camera,
@@ -47,9 +45,9 @@ from samples.make_garments import (
     Rng,
     Scene,
     Shape,
-    _bgr,
     backdrop,
     between,
+    bgr,
     box,
     cloth,
     contrast,
@@ -58,10 +56,15 @@ from samples.make_garments import (
     noise,
     paint,
     pick,
+    sample_parser,
     smooth,
     stroke,
+    to_jpeg,
     tube,
+    write_contact_sheet,
+    write_zip,
 )
+from samples.make_garments import SHORT_TOP
 
 SEED = 20281
 JPEG_QUALITY = 52
@@ -82,7 +85,7 @@ REPEATED_ROWS, CONTRADICTIONS, COMPLETIONS = 54, 14, 8
 ROWS_WITHOUT_PHOTO, PHOTOS_WITHOUT_ROW = 17, 9
 
 INK = (46, 40, 38)
-PAPERS = _bgr("f6f2e8", "ffffff", "e8eef2", "f2e6e0", "e4efe2", "30343c", "4a3c48", "d8c8a8", "7f93a8", "b86a5c")
+PAPERS = bgr("f6f2e8", "ffffff", "e8eef2", "f2e6e0", "e4efe2", "30343c", "4a3c48", "d8c8a8", "7f93a8", "b86a5c")
 
 
 class Shirt(NamedTuple):
@@ -172,7 +175,7 @@ def shirt_shapes(rng: Rng, shirt: Shirt) -> list[Shape]:
         shapes += sleeve_shapes(rng, shirt, arm)
     shapes += [cloth(g, [trunk(shirt)], depth=0 if shirt.inked else int(rng.integers(80, 140)))]
     shapes += contour(shirt, trunk(shirt))
-    shapes += neck_shapes(rng, shirt, skin)
+    shapes += neck_shapes(rng, shirt)
     if g.sleeve > 0:  # the armhole's seam
         for side, arm in zip((1, -1), shirt.arms, strict=True):
             seam: Poly = [
@@ -278,7 +281,7 @@ def sleeve_shapes(rng: Rng, shirt: Shirt, arm: tuple[Point, Point, Point]) -> li
     return inks + shapes  # a line lies around both halves, not between them
 
 
-def neck_shapes(rng: Rng, shirt: Shirt, skin: Colour) -> list[Shape]:
+def neck_shapes(rng: Rng, shirt: Shirt) -> list[Shape]:
     g, n = shirt.garment, shirt.neck
     depth = neck_depth(shirt)
     trim = g.accent if rng.random() < 0.25 else darker(g.colour)
@@ -481,7 +484,7 @@ def behind(rng: Rng, shirt: Shirt, skin: Colour, hair: Colour) -> list[Shape]:
             Shape([face], skin, depth=depth),
         ]
     if shirt.presented == "hanger":
-        metal = pick(rng, _bgr("5a606a", "b08a5a", "e8e8e8", "2a2a2e"))
+        metal = pick(rng, bgr("5a606a", "b08a5a", "e8e8e8", "2a2a2e"))
         rod: Poly = [(0, -66), (13, -57), (0, -44), (0, -14)]
         bar: Poly = [(-shirt.shoulder + 12, shirt.drop + 8), (0, -14), (shirt.shoulder - 12, shirt.drop + 8)]
         return [Shape(stroke(rod, 6), metal, depth=0), Shape(stroke(bar, 9), metal, depth=0), inside]
@@ -585,7 +588,7 @@ def framing(rng: Rng, shapes: list[Shape], width: int, height: int) -> Camera:
 def ground(rng: Rng, shirt: Shirt, width: int, height: int) -> Image:
     """A wall or table behind what is painted, paper behind what is inked; seldom of the T-shirt's tone."""
     options = [
-        jittered(rng, pick(rng, PAPERS)) if shirt.inked else jittered(rng, _bgr(pick(rng, BACKDROPS)[1])[0])
+        jittered(rng, pick(rng, PAPERS)) if shirt.inked else jittered(rng, bgr(pick(rng, BACKDROPS)[1])[0])
         for _ in range(3)
     ]
     base = max(options, key=lambda one: min(contrast(one, shirt.garment.colour), 80))
@@ -614,13 +617,6 @@ def developed(rng: Rng, picture: Image, inked: bool) -> Image:
     return np.asarray(np.clip(graded, 0, 255), np.uint8)
 
 
-def to_jpeg(picture: Image, quality: int = JPEG_QUALITY) -> bytes:
-    ok, data = cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, quality, cv2.IMWRITE_JPEG_OPTIMIZE, 1])
-    if not ok:
-        raise RuntimeError("OpenCV could not encode a JPEG")
-    return bytes(data)
-
-
 # ---------------------------------------------------------------- photos and rows
 
 
@@ -639,7 +635,7 @@ def make_files() -> tuple[dict[str, bytes], list[tuple[str, dict[str, str]]]]:
     rng = np.random.default_rng([SEED, 0])
     shown = plan_values()
     pictures = [make_photo(number, values) for number, values in enumerate(shown, 1)]
-    photos = [(to_jpeg(picture), values) for picture, values in zip(pictures, shown, strict=True)]
+    photos = [(to_jpeg(picture, JPEG_QUALITY), values) for picture, values in zip(pictures, shown, strict=True)]
     for index in rng.choice(SHIRTS, COPIES + RESAVED, replace=False)[:COPIES]:
         photos.append(photos[index])
     for index in rng.choice(SHIRTS, RESAVED, replace=False):
@@ -696,48 +692,36 @@ def rows_to_csv(rows: list[list[str]]) -> bytes:
     return stream.getvalue().encode()
 
 
-def write_zip(out: Path, complete: bool = False) -> None:
+def write_sample(out: Path, complete: bool = False) -> None:
+    """
+    Args:
+        complete: every value is in the CSV.
+    """
     files, shown = make_files()
-    members = {"attributes.csv": rows_to_csv(make_rows(shown, complete))}
-    members |= {f"images/{name}": data for name, data in files.items()}
-    partial = out.with_name(out.name + ".partial")
-    with zipfile.ZipFile(partial, "w") as archive:
-        for name, data in sorted(members.items()):
-            info = zipfile.ZipInfo(name, (1980, 1, 1, 0, 0, 0))
-            info.create_system, info.external_attr = 3, 0o100644 << 16
-            info.compress_type = zipfile.ZIP_DEFLATED if name.endswith(".csv") else zipfile.ZIP_STORED
-            archive.writestr(info, data, compresslevel=9)
-    if partial.stat().st_size > MAX_BYTES:
-        raise SystemExit(f"{partial} has {partial.stat().st_size} bytes, more than {MAX_BYTES}")
-    partial.replace(out)
+    table = {"attributes.csv": rows_to_csv(make_rows(shown, complete))}
+    write_zip(table | {f"images/{name}": data for name, data in files.items()}, out)
 
 
-def contact_sheet(source: Path, out: Path, columns: int = 10, rows: int = 6, cell: int = 186, first: int = 0) -> None:
-    """Some pictures of the zip, in the order of their names."""
-    sheet = np.full((rows * cell, columns * cell, 3), 255, np.uint8)
+def photos_of_zip(source: Path, first: int, count: int) -> Iterator[Image]:
+    """Those that can be read, in the order of their names."""
     with zipfile.ZipFile(source) as archive:
-        names = [name for name in archive.namelist() if name.endswith(".jpg")][first : first + rows * columns]
-        for k, name in enumerate(names):
+        names = [name for name in archive.namelist() if name.endswith(".jpg")]
+        for name in names[first : first + count]:
             picture = cv2.imdecode(np.frombuffer(archive.read(name), np.uint8), cv2.IMREAD_COLOR)
-            if picture is None:
-                continue
-            y, x = k // columns * cell, k % columns * cell
-            sheet[y : y + picture.shape[0], x : x + picture.shape[1]] = picture
-    cv2.imwrite(str(out), sheet)
+            if picture is not None:
+                yield np.asarray(picture, np.uint8)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("zip", nargs="?", type=Path, default=Path(__file__).with_name("tshirts.zip"))
+    parser = sample_parser(__doc__, Path(__file__).with_name("tshirts.zip"))
     parser.add_argument("--complete", action="store_true", help="with every value in the CSV")
-    parser.add_argument("--contact-sheet", type=Path, metavar="PNG", help="draw this sheet from the zip instead")
-    parser.add_argument("--first", type=int, default=0, help="first picture of the sheet")
     options = parser.parse_args()
     cv2.setNumThreads(1)  # one core is enough, and threads could change nothing but the time
     if options.contact_sheet:
-        contact_sheet(options.zip, options.contact_sheet, first=options.first)
+        photos = photos_of_zip(options.zip, options.first, 10 * 6)
+        write_contact_sheet(photos, options.contact_sheet, columns=10, rows=6, cell=186)
     else:
-        write_zip(options.zip, options.complete)
+        write_sample(options.zip, options.complete)
 
 
 if __name__ == "__main__":

@@ -18,11 +18,12 @@ from tqdm import tqdm
 
 from seamline.attributes import from_annotations, from_csv
 from seamline.attributes.garments import Collected, garments_to_csv, hash_of_data
+from seamline.attributes.labelled import ABOUT, PHOTOS, TABLE
 from seamline.attributes.look import said_of, write_look
 from seamline.attributes.photos import write_photos
-from seamline.attributes.sources import source_folder, switched_off
+from seamline.attributes.sources import check_classes, source_folder, switched_off
 from seamline.attributes.splits import Pairs, assign_splits, learnable
-from seamline.attributes.values import check_names
+from seamline.attributes.values import check_alike, check_names
 from seamline.base.coco import Record
 from seamline.base.errors import SeamlineError
 from seamline.base.files import beside, check_out, whole_folder, write_json
@@ -33,7 +34,7 @@ from seamline.params.attributes import Attributes
 from seamline.params.loading.loader import load_params
 from seamline.params.pull import Pull
 
-OURS = ("garments.csv", "attributes.json", "photos")
+OURS = (TABLE, ABOUT, PHOTOS)
 OURS_IN_REPORT = ("*.json", "*.csv", "*.png", "*.jpg")
 
 
@@ -51,7 +52,7 @@ def main() -> None:
     if reason := switched_off(params, pull.source):
         print(reason)
         with whole_folder(args.out) as out, whole_folder(report) as tables:
-            write_json(out / "attributes.json", {"attributes": {}, "reason": reason})
+            write_json(out / ABOUT, {"attributes": {}, "reason": reason})
             write_json(tables / "data.json", {"attributes": {}, "reason": reason})
         return
     scratch = (SCRATCH / "attributes").resolve()
@@ -65,9 +66,11 @@ def make(folder: Path, out: Path, tables: Path, split: Path, params: Attributes)
     if params.csv is None and (folder / from_annotations.ANNOTATIONS).is_file():
         found = from_annotations.collect(folder, params, split)
     else:
+        check_classes(params.classes, split)
         found = from_csv.collect(folder, params)
     if not found.garments:
         raise SeamlineError(f"{found.file}: no garment with a photo that can be read has a value of any attribute.")
+    check_alike(found.values)
     pairs = alike(found, params.near_duplicate_bits)
     of_splits = assign_splits(found.garments, found.values, pairs, params)
     attributes, left_out = learnable(found.garments, found.values)
@@ -75,18 +78,19 @@ def make(folder: Path, out: Path, tables: Path, split: Path, params: Attributes)
         print(f"{name}: left out, {reason}")
     if not attributes:
         raise SeamlineError(f"{found.file}: no attribute has two values in train, so that there is nothing to learn.")
-    photos = write_photos(found.garments, out / "photos", params)
-    garments_to_csv(out / "garments.csv", found.garments, list(attributes))
+    photos = write_photos(found.garments, out / PHOTOS, params)
+    garments_to_csv(out / TABLE, found.garments, list(attributes))
     facts = {
         "attributes": attributes,
         "source": found.kind,
         "margin": params.margin,
         "background": params.background,
+        "classes": params.classes,
         "side_px": params.side_px,
-        "data_sha256": hash_of_data(out / "garments.csv", photos),
+        "data_sha256": hash_of_data(out / TABLE, photos),
         "names": found.names,
     }
-    write_json(out / "attributes.json", facts)
+    write_json(out / ABOUT, facts)
     said = said_of(found, attributes, left_out, of_splits)
     write_look(found, attributes, photos, said, tables)
     return said

@@ -70,7 +70,7 @@ def make(labelled: Labelled, args: argparse.Namespace, report: Path, params: Par
     with whole_folder(args.out) as out:
         facts = calibrated(facts, calibration)
         exported, speed = make_models(network, facts, out, labelled, logits, settings, params[Export].opset)
-        detected = evaluate_detected(out / "onnx", labelled, args, params[Export].confidence)
+        detected = evaluate_detected(out / "onnx", facts, labelled, args, params[Export].confidence)
     write_csv(report / "losses.csv", list(training.history[0]), [list(row.values()) for row in training.history])
     about = {"attributes": labelled.attributes, "source": labelled.about["source"]}
     about |= {"target_accuracy": settings.target_accuracy, "calibration": calibration}

@@ -20,7 +20,6 @@ from seamline.base.process import run
 from seamline.evaluation.average_precision import read_ground_truth
 from seamline.export.drops import Gate, gate_to_record, read_gate
 from seamline.export.embedder import (
-    RUNGS,
     check_vectors,
     quantise_embedder,
     squares_of,
@@ -29,6 +28,7 @@ from seamline.export.embedder import (
     write_openvino,
 )
 from seamline.export.openvino import add_metadata
+from seamline.export.quantising import RUNGS, tried_rungs
 from seamline.export.recall_gate import lost_to_record, measure_lost, outcome_to_sentence
 from seamline.export.towers import Towers
 from seamline.images.cutouts import squares_to_tensor
@@ -88,16 +88,15 @@ def make_int8(towers: Towers, out: Path, tensors: list[Floats], gate: Gate, imag
     reference, photos = embed_truth(Embedder(out / "openvino"), photos_of(gate.truth, images))
     groups = gate.groups[np.searchsorted(sorted(gate.truth.imgs), photos)]
     facts = msgspec.structs.replace(towers.facts, precision="int8")
-    rungs: list[Record] = []
     with whole_folder(out / "openvino_int8") as folder:
-        for rung in RUNGS:
+
+        def try_rung(rung: str) -> Record:
             quantise_embedder(out / "openvino", tensors, facts, rung, towers.is_transformer, folder)
             made = Embedder(folder)
             found, _ = embed_truth(made, photos_of(gate.truth, images))
-            lost = measure_lost(reference, found, photos, groups)
-            rungs.append(lost_to_record(lost, rung, made.precision, allowed))
-            if rungs[-1]["outcome"] != REFUSED:
-                break
+            return lost_to_record(measure_lost(reference, found, photos, groups), rung, made.precision, allowed)
+
+        rungs = tried_rungs(RUNGS, try_rung)
         outcome, said = rungs[-1]["outcome"], outcome_to_sentence(rungs, gate.photos, allowed)
         if outcome == REFUSED:
             leave_reason(folder, said)

@@ -72,6 +72,7 @@ SMALL: dict[str, Any] = {
     "export": {"int8": {"calibration_images": 8, "max_drop": 1.0}},
     "benchmark": {"threads": 1, "rounds": 1},
     "attributes": {"enabled": False},  # tests/attributes has their stages
+    "embed": {"imgsz": 32, "int8": {"calibration_garments": 8}},
 }
 
 

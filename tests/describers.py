@@ -46,7 +46,7 @@ def make_models(folder: Path, detector: Path, photos: list[Path]) -> Models:
     return Models(detector, attributes, embed, folder / "catalogue", photos)
 
 
-def make_classifier(folder: Path, steepness: float = 12.0) -> Path:
+def make_classifier(folder: Path, steepness: float = 12.0, classes: list[str] | None = None) -> Path:
     """What is red has more red than blue, and what is bright is above a quarter of white; as an OpenVINO folder."""
     from onnx import TensorProto, helper, numpy_helper
 
@@ -74,6 +74,7 @@ def make_classifier(folder: Path, steepness: float = 12.0) -> Path:
         temperatures=dict.fromkeys(ATTRIBUTES, 1.0),
         thresholds={"colour": None, "tone": SURE},
         names={**NAMES, "codes": CODES},
+        classes=classes,
     )
     metadata = attribute_facts_to_metadata(facts)
     shape, made = [1, 3, IMGSZ, IMGSZ], [1, 4]

@@ -43,7 +43,9 @@ class Table(NamedTuple):
         for form in (str, str.casefold):
             found = [at for at, one in enumerate(self.header) if form(one) == form(name)]
             if len(found) > 1:
-                raise SeamlineError(f"{self.name}: the column {shown(name)} stands {len(found)} times in the header.")
+                raise SeamlineError(
+                    f"{self.name}: the column {shown(name)} is in the header {len(found)} times; rename all but one."
+                )
             if found:
                 return found[0]
         return None
@@ -103,8 +105,8 @@ def text_to_table(text: str, name: str, notes: list[str]) -> Table:
         cells = [cell.strip() for cell in row.cells]
         if len(cells) < named or any(cells[len(header) :]):
             raise SeamlineError(
-                f"{name}: row {row.number} ({shown(cells[0])}) has {len(cells)} cells, and the header {len(header)}; a "
-                "cell with the delimiter in it has to stand in quotes."
+                f"{name}: row {row.number} ({shown(cells[0])}) has {len(cells)} cells, and the header {len(header)}; "
+                "put a cell that contains the delimiter into quotes."
             )
         rows.append(Row(row.number, cells[:named]))
     if not rows:
@@ -143,8 +145,8 @@ def records_of(text: str, delimiter: str, name: str) -> list[Row]:
             found.append(Row(len(found) + 1, cells))
     except csv.Error as error:
         raise SeamlineError(
-            f"{name}: row {len(found) + 1} cannot be read ({error}); a quote in a cell has to be doubled, and the cell "
-            "stand in quotes."
+            f"{name}: row {len(found) + 1} cannot be read ({error}); double a quote inside a cell, and put the cell "
+            "into quotes."
         ) from None
     return found
 

@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 
 from seamline.attributes.labelled import MISSING, Example, Ints
 from seamline.base.coco import Record, read_coco
@@ -18,9 +17,10 @@ from seamline.base.files import read_json
 from seamline.images.cutouts import Background, cut_out
 from seamline.images.reading import Image, read_image
 from seamline.masks.rle import rle_to_crop
+from seamline.models.attribute_facts import AttributeFacts
+from seamline.models.boxes import Boxes, bboxes_to_boxes, box_ious
 
-Boxes = npt.NDArray[np.float64]  # (n, 4) as x1, y1, x2, y2
-FOUND_IOU = 0.5  # of a garment's box with that of a detection of any class, from which on it was found
+FOUND_IOU = 0.5  # of a garment's box with that of a detection that gets attributes, from which on it was found
 
 
 def detected_parts(
@@ -52,11 +52,13 @@ def detected_parts(
     positions = np.full(len(examples), MISSING, np.int64)
     for file_name, indices in sorted(shown_in.items()):
         there = found_in[file_name]
-        pairs = matched(np.array([examples[index].box for index in indices]), results_to_boxes(there))
+        pairs = matched(
+            np.array([examples[index].box for index in indices]), bboxes_to_boxes([one["bbox"] for one in there])
+        )
         image = read_image(images / file_name) if pairs else None
         for own, other in pairs:
             mask = rle_to_crop(there[other]["segmentation"]) if "segmentation" in there[other] else None
-            box = results_to_boxes([there[other]])[0].astype(np.float32)
+            box = bboxes_to_boxes([there[other]["bbox"]])[0].astype(np.float32)
             positions[indices[own]] = len(parts)
             parts.append(cut_out(np.asarray(image), box, mask, margin, background))
     return parts, positions
@@ -73,34 +75,23 @@ def matched(boxes: Boxes, found: Boxes) -> list[tuple[int, int]]:
     return sorted(pairs)
 
 
-def box_ious(boxes: Boxes, others: Boxes) -> Boxes:
-    """(n, m) of (n, 4) and (m, 4)."""
-    low = np.maximum(boxes[:, None, :2], others[None, :, :2])
-    high = np.minimum(boxes[:, None, 2:], others[None, :, 2:])
-    shared = np.clip(high - low, 0, None).prod(-1)
-    areas = [(one[:, 2:] - one[:, :2]).prod(-1) for one in (boxes, others)]
-    whole = areas[0][:, None] + areas[1][None] - shared
-    ious: Boxes = np.where(whole > 0, shared / np.maximum(whole, 1e-12), 0.0)
-    return ious
-
-
-def results_to_boxes(records: Sequence[Record]) -> Boxes:
-    boxes = np.array([record["bbox"] for record in records], np.float64).reshape(-1, 4)
-    boxes[:, 2:] += boxes[:, :2]
-    return boxes
-
-
-def read_results(predictions: Path, split: Path, confidence: float) -> tuple[list[Record], dict[int, str]]:
-    """A split's COCO results of at least this score, and its photos' names by id.
+def read_results(
+    predictions: Path, split: Path, confidence: float, facts: AttributeFacts
+) -> tuple[list[Record], dict[int, str]]:
+    """A split's COCO results of at least this score and of classes that get attributes, and its photos' names by id.
 
     Args:
         predictions: folder of the evaluate stage.
         split: the split's COCO file, such as data/split/test.json.
+        facts: of the model of attributes.
 
     Raises:
         SeamlineError: when they are not there.
     """
     path = predictions / f"{split.stem}_mask.json"
     records = read_json(path if path.is_file() else predictions / f"{split.stem}_box.json")
-    names = {ref.id: ref.file_name for ref in read_coco(split).image_refs()}
-    return [record for record in records if record["score"] >= confidence], names
+    coco = read_coco(split)
+    categories = coco.category_refs()
+    known = {categories[index].id for index in facts.indices_of([one.name for one in categories])}
+    names = {ref.id: ref.file_name for ref in coco.image_refs()}
+    return [one for one in records if one["score"] >= confidence and one["category_id"] in known], names

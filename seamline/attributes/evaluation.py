@@ -11,6 +11,7 @@ from seamline.attributes.calibration import abstaining, find_temperature, find_t
 from seamline.attributes.labelled import MISSING, Ints
 from seamline.attributes.measures import accuracy, columns_of, labels_to_confusion, macro_f1, per_value
 from seamline.base.coco import Record
+from seamline.base.splits import MEASURED_SPLITS
 from seamline.evaluation.bootstrap import interval, weights_without
 
 Floats = npt.NDArray[np.floating]
@@ -135,8 +136,11 @@ def rounded(value: float | None) -> float | None:
 
 
 def accuracy_summary(metrics: Record) -> Record:
-    """What `dvc metrics show` prints: macro F1 of each attribute on test."""
-    return {"test": {f"{name}_f1": figures["macro_f1"] for name, figures in metrics["test"].items()}}
+    """What `dvc metrics show` and `dvc exp show` print: each attribute's macro F1 on val, to choose by, and on test."""
+    return {
+        split: {f"{name}_f1": figures["macro_f1"] for name, figures in metrics[split].items()}
+        for split in MEASURED_SPLITS
+    }
 
 
 def mean_of(attributes: Record) -> str:

@@ -6,17 +6,18 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from seamline.attributes.garments import Collected, Garment, first_codes
-from seamline.attributes.oddities import SEVERAL, WITHOUT_VALUE, Oddities
+from seamline.attributes.oddities import OTHER_CLASS, SEVERAL, WITHOUT_VALUE, Oddities
 from seamline.attributes.values import (
     Vocabulary,
     cell_to_value,
+    check_names,
     label_to_vocabulary,
     listed_values,
     ordered_values,
     value_below,
 )
 from seamline.base.coco import Coco, Record, images_of_split, raw_to_record, read_coco
-from seamline.base.errors import SeamlineError
+from seamline.base.errors import SeamlineError, some
 from seamline.base.files import read_json
 from seamline.base.splits import SPLITS
 from seamline.dataset.groups import field_groups
@@ -39,13 +40,14 @@ def collect(folder: Path, params: Attributes, split: Path | None) -> Collected:
         SeamlineError: when no annotation has such a field, or a value has no name.
     """
     coco = read_coco(folder / ANNOTATIONS)
-    records = [record for record in map(raw_to_record, coco.annotations) if not record.get("iscrowd")]
+    every = [record for record in map(raw_to_record, coco.annotations) if not record.get("iscrowd")]
+    oddities, garments = Oddities(), []
+    records = of_classes(every, coco, params.classes, oddities)
     vocabularies = vocabularies_of(records, params)
     images = {image.id: image for image in coco.image_refs()}
     splits = split_of_photos(split) if split is not None else {}
     groups = dict(zip(images, field_groups(coco, params.group_by).tolist(), strict=True))
     tied = groups_of_split(split, coco) if split is not None else {}
-    oddities, garments = Oddities(), []
     for record in sorted(records, key=lambda one: int(one["id"])):
         image = images[record["image_id"]]
         values = {one.name: value_of(record, one, oddities) for one in vocabularies}
@@ -75,7 +77,27 @@ def collect(folder: Path, params: Attributes, split: Path | None) -> Collected:
         "codes": {one.name: first_codes(one.values, found[one.name]) for one in vocabularies},
     }
     photos = len({garment.file_name for garment in garments})
-    return Collected("annotations", ANNOTATIONS, garments, found, oddities, names, len(records), photos)
+    return Collected("annotations", ANNOTATIONS, garments, found, oddities, names, len(every), photos)
+
+
+def of_classes(records: list[Record], coco: Coco, classes: list[str] | None, oddities: Oddities) -> list[Record]:
+    """The garments that attributes are of; the others are counted.
+
+    Raises:
+        SeamlineError: when the annotations do not know one of these classes.
+    """
+    if classes is None:
+        return records
+    names = {one.id: one.name for one in coco.category_refs()}
+    if unknown := [name for name in classes if name not in names.values()]:
+        raise SeamlineError(
+            f"attributes.classes: the annotations of attributes.source have no class {unknown[0]!r}; they have "
+            f"{some(sorted(names.values()))}, and null is all of them."
+        )
+    for record in records:
+        if names[record["category_id"]] not in classes:
+            oddities.add(OTHER_CLASS, name=str(record["id"]), detail=names[record["category_id"]])
+    return [record for record in records if names[record["category_id"]] in classes]
 
 
 def vocabularies_of(records: Iterable[Record], params: Attributes) -> list[Vocabulary]:
@@ -84,6 +106,7 @@ def vocabularies_of(records: Iterable[Record], params: Attributes) -> list[Vocab
     if labels is None:
         objects = [record[OBJECT] for record in records if isinstance(record.get(OBJECT), dict)]
         labels = {key: Label(f"{OBJECT}.{key}") for key in sorted({key for one in objects for key in one})}
+        check_names(labels)
     if not labels:
         raise SeamlineError(
             f"attributes.source: its annotations have no field {OBJECT!r}; name those that have attributes in "
@@ -117,7 +140,7 @@ def value_of(record: Record, one: Vocabulary, oddities: Oddities) -> str | None:
         return cell_to_value(found, one, f"annotation {record['id']}")
     if one.values is None:
         raise SeamlineError(
-            f"annotation {record['id']}: the field {one.field!r} is a list; name those of its values that are of one "
+            f"annotation {record['id']}: the field {one.field!r} is a list; name the values that belong to this "
             f"attribute in attributes.labels.{one.name}.values."
         )
     value, several = listed_values(found, one)

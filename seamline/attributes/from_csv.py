@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from seamline.attributes.csv_tables import Table, read_table, shown
+from seamline.attributes.file_columns import file_column_of, file_name
 from seamline.attributes.garments import Collected, Garment, first_codes
 from seamline.attributes.oddities import (
     COMPLETED,
@@ -25,12 +26,13 @@ from seamline.attributes.oddities import (
     Oddities,
 )
 from seamline.attributes.values import (
+    FEW_VALUES,
     MOST_VALUES,
     Vocabulary,
     cell_to_value,
+    check_names,
     label_to_vocabulary,
     ordered_values,
-    plain_code,
 )
 from seamline.base.errors import SeamlineError, counted, some
 from seamline.base.escaping import to_terminal
@@ -39,16 +41,14 @@ from seamline.images.files import SUFFIXES, UNREAD_SUFFIXES, Picture
 from seamline.ingest.archives import files_below
 from seamline.ingest.canonical.photo_files import read_pictures
 from seamline.ingest.layouts.matching import names_to_paths
-from seamline.ingest.layouts.name_forms import stem_of
 from seamline.ingest.layouts.split_names import SPLIT_WORDS
 from seamline.params.attributes import Attributes, Label
 
 TABLES = (".csv", ".tsv")
 PHOTOS = tuple(SUFFIXES | set(UNREAD_SUFFIXES))
-FILE_COLUMNS = ("filename", "file_name", "file", "image", "image_name", "image_path", "path", "photo", "img", "id")
 
 
-class Labelled(NamedTuple):
+class LabelledRow(NamedTuple):
     """What one row says."""
 
     row: int
@@ -70,7 +70,9 @@ def collect(folder: Path, params: Attributes) -> Collected:
         print(f"{table.name}: {note}")
     photos = [one.relative_to(folder).as_posix() for one in files_below(folder, PHOTOS)]
     if not photos:
-        raise SeamlineError(f"attributes.source: has no photos beside {table.name}; their names end in .jpg, .png ...")
+        raise SeamlineError(
+            f"attributes.source: has no photos beside {table.name}; names of photos end in .jpg, .png ..."
+        )
     oddities = Oddities()
     file_column = file_column_of(table, params.file_column, photos)
     vocabularies = vocabularies_of(table, params, file_column)
@@ -127,39 +129,6 @@ def column_of(table: Table, name: str, parameter: str = "") -> int:
     return found
 
 
-def file_column_of(table: Table, name: str | None, photos: Sequence[str]) -> int:
-    """The column that names photos: the one said, else that which names most of them, each once.
-
-    Codes may be photos' names without their endings, 0 and 1, but name few of them.
-    """
-    if name is not None:
-        return column_of(table, name, "attributes.file_column")
-    known = {folded(stem_of(photo.rpartition("/")[2])) for photo in photos}
-    hits = [
-        len(known & {folded(stem_of(file_name(row.cells[at]).rpartition("/")[2])) for row in table.rows})
-        for at in range(len(table.header))
-    ]
-    if max(hits):
-        best = hits.index(max(hits))
-        if table.header[best].rpartition("/")[2] in {photo.rpartition("/")[2] for photo in photos}:
-            raise SeamlineError(
-                f"{table.name}: its first row names the photo {shown(table.header[best])}; it has to name the columns."
-            )
-        return best
-    for usual in FILE_COLUMNS:
-        found = table.column(usual)
-        if found is not None:
-            return found
-    raise SeamlineError(
-        f"{table.name}: no column names photos of the source; name it in attributes.file_column ({some(table.header)})."
-    )
-
-
-def file_name(cell: str) -> str:
-    """As the folder has it: with / between folders, and 15970 where a spreadsheet has made 15970.0 of it."""
-    return plain_code(cell.replace("\\", "/"))
-
-
 def vocabularies_of(table: Table, params: Attributes, file_column: int) -> list[Vocabulary]:
     """The attributes that params name, else all columns that no parameter names otherwise."""
     labels = params.labels
@@ -175,23 +144,26 @@ def vocabularies_of(table: Table, params: Attributes, file_column: int) -> list[
             raise SeamlineError(f"attributes.labels.{one.name}: {one.field!r} is the column that names the photos.")
     if params.labels is None:
         found = [one for one in found if not is_free_text(table, one)]
+        check_names({one.name: Label() for one in found})
     if not found:
         raise SeamlineError(f"{table.name}: has no column with attributes; there are {some(table.header)}.")
     return found
 
 
 def is_free_text(table: Table, one: Vocabulary) -> bool:
-    """Whether a column that nobody has named has too many values for an attribute; says so."""
+    """Whether a column that nobody has named has too many values for an attribute, as numbers of rows; says so."""
     at = column_of(table, one.field)
-    count = len({row.cells[at] for row in table.rows})
-    if count > MOST_VALUES:
+    cells = [row.cells[at] for row in table.rows if row.cells[at]]
+    count = len(set(cells))
+    is_one = count > MOST_VALUES or (count > FEW_VALUES and 2 * count > len(cells))
+    if is_one:
         print(f"{table.name}: the column {shown(one.field)} has {count} values, and is left out (attributes.labels)")
-    return count > MOST_VALUES
+    return is_one
 
 
 def labelled_rows(
     table: Table, params: Attributes, file_column: int, vocabularies: Sequence[Vocabulary], oddities: Oddities
-) -> list[Labelled]:
+) -> list[LabelledRow]:
     """Every row that names a photo, with its values."""
     columns = [(one, column_of(table, one.field)) for one in vocabularies]
     split_at = None if params.split_column is None else column_of(table, params.split_column, "attributes.split_column")
@@ -206,7 +178,7 @@ def labelled_rows(
         values = {one.name: cell_to_value(row.cells[at], one, where) for one, at in columns}
         split = None if split_at is None else split_of(row.cells[split_at], where)
         group = None if group_at is None else row.cells[group_at] or None
-        found.append(Labelled(row.number, name, values, split, group))
+        found.append(LabelledRow(row.number, name, values, split, group))
     return found
 
 
@@ -223,11 +195,11 @@ def split_of(cell: str, where: str) -> str | None:
 
 
 def rows_of_photos(
-    rows: Sequence[Labelled], photos: Sequence[str], beside: str, table: str, oddities: Oddities
-) -> dict[str, list[Labelled]]:
+    rows: Sequence[LabelledRow], photos: Sequence[str], beside: str, table: str, oddities: Oddities
+) -> dict[str, list[LabelledRow]]:
     """The rows of each photo that has some, in their order; its name may be written in several ways."""
     exact = {*photos, *(photo.rpartition("/")[2] for photo in photos)}
-    by_key: dict[str, list[Labelled]] = {}
+    by_key: dict[str, list[LabelledRow]] = {}
     for row in rows:
         by_key.setdefault(row.name if row.name in exact else folded(row.name), []).append(row)
     written = {key: next((row.name for row in own if row.name in exact), own[0].name) for key, own in by_key.items()}
@@ -235,7 +207,7 @@ def rows_of_photos(
         matches = names_to_paths(list(dict.fromkeys(written.values())), photos, "" if beside == "." else beside)
     except SeamlineError as error:
         raise SeamlineError(f"{table}: {str(error).partition(', or pull.images')[0].rstrip('.')}.") from None
-    found: dict[str, list[Labelled]] = {}
+    found: dict[str, list[LabelledRow]] = {}
     for key, own in by_key.items():
         path = matches.paths.get(written[key])
         if path is not None:
@@ -251,7 +223,7 @@ def rows_of_photos(
     return {path: sorted(own, key=lambda row: row.row) for path, own in found.items()}
 
 
-def usable_photos(folder: Path, said: Mapping[str, Labelled], oddities: Oddities) -> dict[str, Picture]:
+def usable_photos(folder: Path, said: Mapping[str, LabelledRow], oddities: Oddities) -> dict[str, Picture]:
     """Those that the pipeline can read, with what they are."""
     found = {}
     for name, (picture, _) in zip(said, read_pictures([folder / name for name in said]), strict=True):
@@ -263,8 +235,8 @@ def usable_photos(folder: Path, said: Mapping[str, Labelled], oddities: Oddities
 
 
 def without_copies(
-    pictures: Mapping[str, Picture], said: Mapping[str, Labelled], table: str, oddities: Oddities
-) -> dict[str, Labelled]:
+    pictures: Mapping[str, Picture], said: Mapping[str, LabelledRow], table: str, oddities: Oddities
+) -> dict[str, LabelledRow]:
     """What is said of each photo and of its copies together: files of the same bytes are one photo."""
     names: dict[str, list[str]] = {}
     for name, picture in pictures.items():
@@ -278,7 +250,9 @@ def without_copies(
     }
 
 
-def together(name: str, rows: Sequence[Labelled], table: str, oddities: Oddities, are_rows: bool = True) -> Labelled:
+def together(
+    name: str, rows: Sequence[LabelledRow], table: str, oddities: Oddities, are_rows: bool = True
+) -> LabelledRow:
     """What the rows of a photo say together; of an attribute on which two disagree, nothing.
 
     Args:
@@ -303,10 +277,10 @@ def together(name: str, rows: Sequence[Labelled], table: str, oddities: Oddities
         values[key] = None
         oddities.add(CONTRADICTED, rows[0].row, name, key, " or ".join(sorted(found)))
     group = next((row.group for row in rows if row.group is not None), None)
-    return Labelled(rows[0].row, name, values, split_together(table, rows), group)
+    return LabelledRow(rows[0].row, name, values, split_together(table, rows), group)
 
 
-def split_together(table: str, rows: Sequence[Labelled]) -> str | None:
+def split_together(table: str, rows: Sequence[LabelledRow]) -> str | None:
     """The split that the rows of a photo name.
 
     Raises:

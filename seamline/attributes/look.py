@@ -8,6 +8,7 @@ from itertools import combinations
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 
 from seamline.attributes.garments import Collected, Garment
 from seamline.base.coco import Record
@@ -16,6 +17,7 @@ from seamline.base.files import write_csv, write_json
 from seamline.base.splits import SPLITS
 from seamline.charts.attributes import cooccurrence_chart, counts_chart, values_sheet
 
+Codes = npt.NDArray[np.int64]
 PLAIN = re.compile(r"[a-z][a-z0-9_-]{0,40}")
 CHARTED_ATTRIBUTES = 6  # co-occurrence and contact sheets of more would fill pages; tables have them all
 PHOTOS_A_VALUE = 10
@@ -88,9 +90,8 @@ def write_look(
         ),
     )
     counts_chart(counts, out / "counts.png")
-    pairs = [
-        (one, other, together(found.garments, one, other, attributes)) for one, other in combinations(attributes, 2)
-    ]
+    codes = {name: codes_of(found.garments, name, values) for name, values in attributes.items()}
+    pairs = [(one, other, codes[one].T @ codes[other]) for one, other in combinations(attributes, 2)]
     write_csv(
         out / "cooccurrence.csv",
         ("attribute", "value", "other_attribute", "other_value", "garments"),
@@ -110,14 +111,9 @@ def write_look(
         values_sheet(name, examples, out / file)
 
 
-def together(garments: Sequence[Garment], one: str, other: str, attributes: Mapping[str, Sequence[str]]) -> np.ndarray:
-    """How many garments have each pair of values; (values of one, values of the other)."""
-    table = np.zeros((len(attributes[one]), len(attributes[other])), dtype=np.int64)
-    for garment in garments:
-        first, second = garment.values[one], garment.values[other]
-        if first is not None and second is not None:
-            table[attributes[one].index(first), attributes[other].index(second)] += 1
-    return table
+def codes_of(garments: Sequence[Garment], name: str, values: Sequence[str]) -> Codes:
+    """(garments, values): 1 where a garment has the value."""
+    return np.array([[one.values[name] == value for value in values] for one in garments], dtype=np.int64)
 
 
 def examples_of(garments: Sequence[Garment], photos: Sequence[Path], name: str, value: str) -> list[Path]:

@@ -34,7 +34,7 @@ class Balance:
         ]
         self.added = [
             torch.tensor(
-                np.log(np.maximum(share, 1e-6)) if how == "logits" else np.zeros(len(share)), dtype=torch.float32
+                np.log(np.maximum(share, RAREST)) if how == "logits" else np.zeros(len(share)), dtype=torch.float32
             )
             for share in shares
         ]

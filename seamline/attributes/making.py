@@ -13,7 +13,6 @@ from seamline.attributes.backbones import build_backbone, licence_of
 from seamline.attributes.detected import detected_parts, read_results
 from seamline.attributes.evaluation import measured
 from seamline.attributes.exporting import (
-    RUNGS,
     Gate,
     Logits,
     check_agreement,
@@ -23,12 +22,11 @@ from seamline.attributes.exporting import (
     measure_drop,
     network_to_onnx,
     outcome_to_sentence,
-    quantise,
     row_of,
 )
 from seamline.attributes.labelled import MISSING, Example, Labelled, groups_of, images_of, labels_of
 from seamline.attributes.measures import columns_of
-from seamline.attributes.network import AttributeNetwork
+from seamline.attributes.network import FAMILY, AttributeNetwork
 from seamline.attributes.timing import PHOTOS, time_models
 from seamline.attributes.trainer import in_parts, squares_of
 from seamline.base.coco import Record
@@ -36,6 +34,7 @@ from seamline.base.files import sha256_of
 from seamline.base.spacing import evenly_spaced
 from seamline.base.splits import MEASURED_SPLITS
 from seamline.export.openvino import add_metadata, onnx_to_openvino
+from seamline.export.quantising import RUNGS, quantise_on_tensors, tried_rungs
 from seamline.images.cutouts import squares_to_tensor
 from seamline.images.reading import Image
 from seamline.inference.classifier import AttributeClassifier
@@ -74,6 +73,7 @@ def facts_of(labelled: Labelled, params: Classify, training: Training) -> Attrib
         data_sha256=training.facts["data_sha256"],
         weights_sha256=sha256_of(training.weights),
         names=labelled.about["names"],
+        classes=labelled.about.get("classes"),
     )
 
 
@@ -103,7 +103,7 @@ def make_models(
         SeamlineError: when ONNX or OpenVINO does not name what PyTorch names.
     """
     weights = {name: tensor.detach().cpu() for name, tensor in network.state_dict().items()}
-    write({"family": "attributes", "facts": msgspec.to_builtins(facts), "weights": weights}, out / "best.pt")
+    write({"family": FAMILY, "facts": msgspec.to_builtins(facts), "weights": weights}, out / "best.pt")
     sizes = [len(values) for values in facts.attributes.values()]
     examples = [one for name in MEASURED_SPLITS for one in labelled.splits[name]]
     parts, reference = images_of(examples), np.concatenate([logits[name] for name in MEASURED_SPLITS])
@@ -127,7 +127,7 @@ def make_models(
         "openvino_bf16": (out / "openvino", "bf16"),
     }
     said = outcome_to_sentence(rungs[-1], params.int8.max_drop)
-    int8, found = out / "openvino_int8", rungs[-1].pop("logits")
+    int8, found = out / "openvino_int8", [rung.pop("logits") for rung in rungs][-1]
     if rungs[-1]["outcome"] == REFUSED:
         leave_reason(int8, said)
     else:
@@ -143,40 +143,39 @@ def make_models(
 def make_int8(
     facts: AttributeFacts, out: Path, train: list[Example], parts: list[Image], gate: Gate, params: Classify
 ) -> list[Record]:
-    """The rungs tried; the last one's outcome is that of INT8, and has its outputs."""
-    few = evenly_spaced(train, params.int8.calibration_images)
+    """The rungs tried, each with its outputs; the last one's outcome is that of INT8."""
+    few = evenly_spaced(train, params.int8.calibration_garments)
     squares = squares_of(few, params.imgsz, build_backbone(params.backbone))
     tensors = [squares_to_tensor([square], facts.mean, facts.std) for square in squares]
-    rungs: list[Record] = []
-    for rung in RUNGS:
-        quantise(out / "openvino", out / "openvino_int8", tensors, rung)
+
+    def try_rung(rung: str) -> Record:
+        quantise_on_tensors(out / "openvino", tensors, rung, out / "openvino_int8", {"precision": "int8"})
         found, precision = exported_logits(out / "openvino_int8", parts)
         drop = measure_drop(found[: len(gate.labels)], gate)  # val comes first
-        for before in rungs:
-            before.pop("logits", None)
-        rungs.append({**drop_to_record(rung, drop, precision, params.int8.max_drop), "logits": found})
-        if rungs[-1]["outcome"] != REFUSED:
-            break
-    return rungs
+        return {**drop_to_record(rung, drop, precision, params.int8.max_drop), "logits": found}
+
+    return tried_rungs(RUNGS, try_rung)
 
 
-def evaluate_detected(model: Path, labelled: Labelled, args: Namespace, confidence: float) -> Record | None:
+def evaluate_detected(
+    model: Path, facts: AttributeFacts, labelled: Labelled, args: Namespace, confidence: float
+) -> Record | None:
     """Each attribute on test's garments as the detector found them; None where their outlines are not known.
 
     Args:
         model: of attributes, in ONNX.
+        facts: what it says of itself.
         args: of the stage: predictions, split and images, None where they were not named.
         confidence: from which score on a detection counts.
     """
     examples = [one for one in labelled.splits["test"] if one.box is not None]
     if not examples or args.predictions is None:
         return None
-    records, names = read_results(args.predictions, args.split, confidence)
+    records, names = read_results(args.predictions, args.split, confidence, facts)
     examples = [one for one in examples if one.file_name in set(names.values())]
     if not examples:
         return None
     with AttributeClassifier(model) as classifier:
-        facts = classifier.facts
         parts, positions = detected_parts(examples, records, names, args.images, facts.margin, facts.background)
         logits = classifier.logits(parts)
     labels, groups = labels_of(examples), groups_of(examples)

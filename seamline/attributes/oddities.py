@@ -20,6 +20,7 @@ WITHOUT_PHOTO = "row: its photo is not in the source"
 WITHOUT_ROW = "photo: no row names it"
 COPY = "photo: the same file as another, taken once"
 WITHOUT_VALUE = "garment: none of its attributes has a value"
+OTHER_CLASS = "garment: of a class that attributes.classes does not list"
 SEVERAL = "value: a list names several of one attribute, and it is therefore missing"
 
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import posixpath
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from seamline.base.errors import SeamlineError
+from seamline.base.coco import read_coco
+from seamline.base.errors import SeamlineError, some
 from seamline.ingest.remote.cache import locked
 from seamline.ingest.remote.fetch import fetch
 from seamline.params.attributes import Attributes
@@ -31,6 +32,24 @@ def switched_off(params: Attributes, pulled: str) -> str:
             "your own."
         )
     return ""
+
+
+def check_classes(classes: Sequence[str] | None, split: Path) -> None:
+    """Raises SeamlineError where the pipeline's detector will find none of the classes that attributes are of.
+
+    Args:
+        classes: attributes.classes; None: all.
+        split: the pipeline's split; where there is none, nothing is known.
+    """
+    path = split / "train.json"
+    if classes is None or not path.is_file():
+        return
+    names = [one.name for one in read_coco(path).category_refs()]
+    if not {name.strip().casefold() for name in names} & {name.strip().casefold() for name in classes}:
+        raise SeamlineError(
+            f"attributes.classes: the pipeline learns none of {some(classes)}, but {some(names)}; name those that "
+            "these attributes are of, or null for all."
+        )
 
 
 def is_sample(source: str, sample: str) -> bool:

@@ -65,10 +65,10 @@ def plan_training(params: Classify, folder: Path, labelled: Labelled) -> Plan:
         folder: what the attributes stage made, of which `labelled` was read.
 
     Raises:
-        SeamlineError: when the weights or the device is not there, or nothing would be learnt.
+        SeamlineError: when the weights or the device is not there, or nothing would be learned.
     """
     if not params.frozen_epochs + params.epochs:
-        raise SeamlineError("classify: frozen_epochs and epochs are both 0, so that nothing would be learnt.")
+        raise SeamlineError("classify: frozen_epochs and epochs are both 0, so that nothing would be learned.")
     check_labels(labelled)
     weights = find_start(params.backbone, params.start)
     photos = [one.photo for split in SPLITS for one in labelled.splits[split]]

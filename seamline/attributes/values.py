@@ -5,8 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any, NamedTuple
+from unicodedata import category, normalize
 
 from seamline.attributes.csv_tables import shown
+from seamline.attributes.garments import COLUMNS
 from seamline.base.errors import SeamlineError
 from seamline.base.escaping import FORMULA, has_control_character
 from seamline.dataset.groups import has_value
@@ -14,8 +16,13 @@ from seamline.params.attributes import Label
 
 # What pandas makes of a whole number in a column in which others are missing.
 FLOAT = re.compile(r"([+-]?\d+)\.0+")
+JOINERS = "\u200c\u200d"  # of letters in Persian, and of emoji
 LONGEST = 60  # characters of a value's name: it is drawn in charts and a column of tables
 MOST_VALUES = 200  # of an attribute; more are names or numbers of garments
+FEW_VALUES = 20  # of an attribute, though each may stand in one row alone
+# What a spreadsheet writes where a formula has failed.
+FAILED = re.compile(r"#(REF|VALUE|DIV/0|NAME|NUM|NULL|SPILL|CALC)[!?]")
+TABLES_OWN = {*COLUMNS, "image_id", "class", "score", "x", "y", "width", "height", "mask_area_px", "person", "crop"}
 
 
 class Vocabulary(NamedTuple):
@@ -28,7 +35,24 @@ class Vocabulary(NamedTuple):
 
 
 def label_to_vocabulary(name: str, label: Label, missing: Sequence[str]) -> Vocabulary:
-    return Vocabulary(name, label.field or name, label.values, {word.strip().casefold() for word in missing})
+    """
+    Raises:
+        SeamlineError: when two codes are the same one.
+    """
+    values = None if label.values is None else {plain_code(code): value for code, value in label.values.items()}
+    if values is not None and len(values) < len(label.values or {}):
+        raise SeamlineError(
+            f"attributes.labels.{name}.values: names a code twice, such as 1 and 1.0, which are the same one."
+        )
+    return Vocabulary(name, label.field or name, values, {word.strip().casefold() for word in missing})
+
+
+def as_named(code: str, values: Mapping[str, str | None]) -> str | None:
+    """The code of a mapping that stands in a cell, in capitals or not; None where none or several do."""
+    if code in values:
+        return code
+    found = [own for own in values if own.casefold() == code.casefold()]
+    return found[0] if len(found) == 1 else None
 
 
 def cell_to_value(cell: object, vocabulary: Vocabulary, where: str) -> str | None:
@@ -43,9 +67,16 @@ def cell_to_value(cell: object, vocabulary: Vocabulary, where: str) -> str | Non
         SeamlineError: for a value that the mapping does not name, or that looks like a formula.
     """
     code = plain_code(cell)
-    if vocabulary.values is not None and code in vocabulary.values:
-        return vocabulary.values[code]
-    if not code or code.casefold() in vocabulary.missing:
+    own = None if vocabulary.values is None else as_named(code, vocabulary.values)
+    is_missing = not code or code.casefold() in vocabulary.missing
+    if own is not None and own != code and is_missing:  # Python's None beside the value none
+        raise SeamlineError(
+            f"{where}: {vocabulary.field} has the value {shown(code)}, which may be {shown(own)} or a missing one; "
+            f"name it in attributes.labels.{vocabulary.name}.values, as what it is or as null."
+        )
+    if vocabulary.values is not None and own is not None:
+        return vocabulary.values[own]
+    if is_missing:
         return None
     if vocabulary.values is not None:
         raise SeamlineError(
@@ -55,16 +86,19 @@ def cell_to_value(cell: object, vocabulary: Vocabulary, where: str) -> str | Non
     if reason := odd_name(code):
         raise SeamlineError(
             f"{where}: {vocabulary.field} has the value {shown(code)}, which {reason}; give it a name in "
-            f"attributes.labels.{vocabulary.name}.values."
+            f"attributes.labels.{vocabulary.name}.values, or list it in attributes.missing."
         )
     return code
 
 
 def plain_code(cell: object) -> str:
-    """A code as text: 1.0 is 1, as pandas writes whole numbers beside missing ones; true and false as in JSON."""
+    """A code as text: 1.0 is 1, as pandas writes whole numbers beside missing ones; true and false as in JSON.
+
+    Letters with accents are one character, however a system has written them.
+    """
     if isinstance(cell, bool):
         return str(cell).lower()
-    text = "" if cell is None else str(cell).strip()
+    text = "" if cell is None else normalize("NFC", str(cell)).strip()
     whole = FLOAT.fullmatch(text)
     return whole[1] if whole else text
 
@@ -73,14 +107,23 @@ def odd_name(name: str) -> str:
     """What is wrong with a value's name, as the end of a sentence; "" where nothing is."""
     if FORMULA.match(name):
         return "a spreadsheet would take for a formula"
+    if FAILED.fullmatch(name):
+        return "is a spreadsheet's error"
     if has_control_character(name):
         return "has a line break or another control character in it"
+    if any(category(letter) == "Cf" and letter not in JOINERS for letter in name):
+        return "has a character in it that cannot be seen"
     return f"has more than {LONGEST} characters" if len(name) > LONGEST else ""
 
 
 def check_names(labels: Mapping[str, Label]) -> None:
     """Raises SeamlineError for names of attributes and values that no table may have."""
     for name, label in labels.items():
+        if name in TABLES_OWN:
+            raise SeamlineError(
+                f"attributes.labels: an attribute cannot be called {shown(name)}, as a column of the tables that are "
+                f"written is; give it another name, with `field: {name}`."
+            )
         for word in (name, *(value for value in (label.values or {}).values() if value is not None)):
             if reason := odd_name(word):
                 raise SeamlineError(f"attributes.labels: the name {shown(word)} {reason}; choose another.")
@@ -105,6 +148,20 @@ def value_below(record: Mapping[str, Any], field: str) -> Any:
     for key in field.split("."):
         found = found.get(key) if isinstance(found, dict) else None
     return found if has_value(found) else None
+
+
+def check_alike(values: Mapping[str, Sequence[str]]) -> None:
+    """Raises SeamlineError for values of an attribute that differ in capitals alone: nothing says whether that means
+    anything."""
+    for name, own in values.items():
+        first: dict[str, str] = {}
+        for value in own:
+            other = first.setdefault(value.casefold(), value)
+            if other != value:
+                raise SeamlineError(
+                    f"attributes: {name!r} has the values {shown(other)} and {shown(value)}, which differ in capitals "
+                    f"alone; name both in attributes.labels.{name}.values, as one or as two."
+                )
 
 
 def ordered_values(seen: Collection[str], vocabulary: Vocabulary) -> list[str]:

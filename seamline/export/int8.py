@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import logging
-import sys
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -15,6 +12,7 @@ from seamline.export.comparison import figure_name
 from seamline.export.drops import DECIMALS, Drop, Gate, cost_to_text, gate_to_record, outcome_of, why_no_interval
 from seamline.export.exporters import exporter_of
 from seamline.export.openvino import save_openvino
+from seamline.export.quantising import FULL, ZERO_POINTS, preset_of, quiet_nncf, tried_rungs
 from seamline.images.reading import read_image
 from seamline.models.arrays import Canvases, Floats, Outputs
 from seamline.models.engines.engine import Engine
@@ -27,12 +25,12 @@ T = TypeVar("T")
 # What is quantised on each rung: everything except what joins and decodes the outputs; the same with a zero point for
 # activations, which spends no numbers on values that SiLU never has, but takes up to twice as long; not the head, which
 # finds boxes and masks; layer by layer, what NNCF finds to do no harm. The first rung that is not refused is taken.
-FULL, ACCURACY_CONTROL = "full", "accuracy control"
-RUNGS = (FULL, "with zero points", "head in f32", ACCURACY_CONTROL)
+ACCURACY_CONTROL = "accuracy control"
+RUNGS = (FULL, ZERO_POINTS, "head in f32", ACCURACY_CONTROL)
 # The same for sentences.
 SAID = {
     FULL: "with all layers quantised",
-    "with zero points": "with all layers quantised and zero points",
+    ZERO_POINTS: "with all layers quantised and zero points",
     "head in f32": "with the head left in f32",
     ACCURACY_CONTROL: "with layers put back to f32 by accuracy control",
 }
@@ -56,11 +54,8 @@ def quantise(
         validate: for accuracy control: mAP50-95 of a model.
         validation: for accuracy control: the images that validate looks at.
     """
-    logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)  # says that there is no CUDA
-    import nncf
     import openvino
 
-    nncf.set_log_level(logging.ERROR)
     model = openvino.Core().read_model(f32 / "model.xml")
     metadata = rt_info(model)
     facts = metadata_to_facts(metadata, f32)
@@ -74,14 +69,14 @@ def quantise(
             pass
         return validate(CompiledEngine(compiled, facts, family))
 
-    images = nncf.Dataset(list(calibration), tensor_of)
     ignored = exporter_of(facts.family, f32).ignored_operations(operation_names(model), rung)
-    options = {
-        "preset": nncf.QuantizationPreset.PERFORMANCE if rung == FULL else nncf.QuantizationPreset.MIXED,
-        "subset_size": len(calibration),
-        "ignored_scope": nncf.IgnoredScope(names=ignored),
-    }
-    with contextlib.redirect_stdout(sys.stderr):  # NNCF's progress
+    with quiet_nncf() as nncf:
+        images = nncf.Dataset(list(calibration), tensor_of)
+        options = {
+            "preset": preset_of(nncf, rung),
+            "subset_size": len(calibration),
+            "ignored_scope": nncf.IgnoredScope(names=ignored),
+        }
         if rung == ACCURACY_CONTROL:
             drop = {"max_drop": max_drop, "drop_type": nncf.DropType.ABSOLUTE}
             validation_images = nncf.Dataset(list(validation), tensor_of)
@@ -137,27 +132,24 @@ def rungs_until_one_holds(
     Returns:
         The rungs tried, each with its figures unrounded and its outcome; the last one's is that of INT8.
     """
-    rungs: list[Record] = []
-    for rung in RUNGS:
+
+    def try_rung(rung: str) -> Record:
         quantise_to(rung)
         average_precision, precision, drop = measure()
-        rungs.append(
-            {
-                "rung": rung,
-                "said": SAID[rung],
-                figure_name(kind): average_precision,
-                "drop": reference - average_precision,
-                "precision": precision,
-                "gate_drop": drop.value,
-                "gate_interval": drop.interval,
-                "gate_groups": drop.groups,
-                # Accuracy control may put every layer back, and then nothing is lost and nothing won.
-                "outcome": outcome_of(drop, max_drop) if precision == "int8" else REFUSED,
-            }
-        )
-        if rungs[-1]["outcome"] != REFUSED:
-            break
-    return rungs
+        return {
+            "rung": rung,
+            "said": SAID[rung],
+            figure_name(kind): average_precision,
+            "drop": reference - average_precision,
+            "precision": precision,
+            "gate_drop": drop.value,
+            "gate_interval": drop.interval,
+            "gate_groups": drop.groups,
+            # Accuracy control may put every layer back, and then nothing is lost and nothing won.
+            "outcome": outcome_of(drop, max_drop) if precision == "int8" else REFUSED,
+        }
+
+    return tried_rungs(RUNGS, try_rung)
 
 
 def why_no_int8(rungs: Sequence[Record], kind: str, gate: Gate, max_drop: float) -> str | None:

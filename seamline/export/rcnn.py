@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import re
-import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 
 from seamline.export.gates import DETECTED_SCORE
-from seamline.export.onnx_files import write_f32_onnx
-from seamline.models.arrays import Floats, Outputs
+from seamline.export.onnx_files import module_to_onnx
+from seamline.models.arrays import Outputs
+from seamline.models.boxes import box_ious
 from seamline.models.model_facts import ModelFacts
 from seamline.models.rcnn import load_module
 
@@ -21,39 +20,16 @@ PREPROCESSING = (
     "the model itself subtracts ImageNet's mean and divides by its standard deviation"
 )
 OUTPUTS = ("boxes", "scores", "labels", "masks")
-# Of that exporter, which is to be replaced one day, and of steps that it leaves to be computed. torch's tracer says too
-# that sizes become plain numbers, which is what is wanted.
-EXPECTED_WARNINGS = (
-    "You are using the legacy TorchScript-based ONNX export",
-    "`torch.jit.script` is deprecated",
-    "Constant folding - Only steps=1 can be constant folded",
-)
 SAME_IOU = 0.5  # of two models' boxes of a class, from which on they are taken for one detection
 
 
 def weights_to_onnx(weights: Path, out: Path, opset: int, metadata: Mapping[str, str]) -> None:
-    """Export best.pt as an f32 ONNX file, 1 x 3 x imgsz x imgsz, with this metadata and no other.
-
-    By torch's exporter that traces: the newer one cannot export torchvision's detectors (its issues 9306 and 9462).
-    """
-    import onnx
+    """Export best.pt as an f32 ONNX file, 1 x 3 x imgsz x imgsz, with this metadata and no other."""
     import torch
 
     module, facts = load_module(weights, "cpu")
-    with warnings.catch_warnings():
-        for said in EXPECTED_WARNINGS:
-            warnings.filterwarnings("ignore", said)
-        warnings.simplefilter("ignore", torch.jit.TracerWarning)  # type: ignore[attr-defined]
-        torch.onnx.export(
-            module,
-            (torch.zeros(1, 3, facts.imgsz, facts.imgsz),),
-            str(out),
-            input_names=["images"],
-            output_names=list(OUTPUTS if facts.masks else OUTPUTS[:3]),
-            opset_version=opset,
-            dynamo=False,
-        )
-    write_f32_onnx(onnx.load(out), out, metadata)
+    outputs = OUTPUTS if facts.masks else OUTPUTS[:3]
+    module_to_onnx(module, torch.zeros(1, 3, facts.imgsz, facts.imgsz), "images", outputs, out, opset, metadata)
 
 
 def ignored_operations(names: Sequence[str], rung: str) -> list[str]:
@@ -84,7 +60,8 @@ def largest_differences(
             [part[0] for part in one] for one in (ours, theirs)
         )
         for index in np.flatnonzero(their_scores >= DETECTED_SCORE):
-            ious = overlaps(their_boxes[index], boxes) * ((labels == their_labels[index]) & (scores > 0))
+            [ious] = box_ious(their_boxes[index][None].astype(np.float64), boxes.astype(np.float64))
+            ious = ious * ((labels == their_labels[index]) & (scores > 0))
             found = int(ious.argmax())
             if ious[found] < SAME_IOU:
                 score = max(score, float(their_scores[index]))
@@ -97,12 +74,3 @@ def largest_differences(
     if facts.masks:
         differences["max_abs_mask_difference"] = mask
     return {key: float(f"{value:.1g}") for key, value in differences.items()}
-
-
-def overlaps(box: Floats, boxes: Floats) -> npt.NDArray[np.float64]:
-    """IoU of a box with each of others, (n, 4)."""
-    sides = np.clip(np.minimum(box[2:], boxes[:, 2:]) - np.maximum(box[:2], boxes[:, :2]), 0, None).astype(np.float64)
-    shared = sides.prod(axis=1)
-    areas = (boxes[:, 2:] - boxes[:, :2]).astype(np.float64).prod(axis=1) + float((box[2:] - box[:2]).prod())
-    ious: npt.NDArray[np.float64] = shared / np.maximum(areas - shared, 1e-9)
-    return ious

@@ -6,16 +6,15 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-from scipy.special import betaincinv
 
 from seamline.base.coco import Record
 from seamline.base.errors import counted
 from seamline.evaluation.average_precision import Floats, Ints
+from seamline.export.exact_bounds import bounds_of_mean
 from seamline.models.arrays import Floats as Vectors
 from seamline.models.exported import ACCEPTED, NOT_KNOWN, REFUSED
 
 AMONG = 10
-LEVEL = 0.95  # of each of the two one-sided bounds
 DECIMALS = 5
 
 
@@ -52,18 +51,6 @@ def likeness(vectors: Vectors, photos: Ints) -> Floats:
     found: Floats = vectors.astype(np.float64) @ vectors.T.astype(np.float64)
     found[photos[:, None] == photos[None]] = -np.inf
     return found
-
-
-def bounds_of_mean(shares: Floats) -> tuple[float, float]:
-    """One-sided bounds of a mean of shares, each from 0 to 1, by Clopper and Pearson's formula for counts.
-
-    Of all shares with one mean, those that are 0 or 1 vary most, so that the bounds of counts are safe for others too.
-    Unlike drawing again, that says something where nothing was lost: of 59 groups with no loss, at most 0.05 is lost.
-    """
-    count, total = len(shares), float(shares.sum())
-    low = 0.0 if total <= 0 else float(betaincinv(total, count - total + 1, 1 - LEVEL))
-    high = 1.0 if total >= count else float(betaincinv(total + 1, count - total, LEVEL))
-    return low, high
 
 
 def outcome_of(lost: Lost, most: float) -> str:

@@ -9,7 +9,6 @@ import numpy as np
 import numpy.typing as npt
 from scipy.special import softmax
 
-from seamline.base.errors import SeamlineError
 from seamline.base.parallel import usable_cores
 from seamline.images.cutouts import cut_out, squares_to_tensor, to_square
 from seamline.images.files import MAX_PIXELS
@@ -17,7 +16,7 @@ from seamline.images.reading import Image, Source, read_image
 from seamline.inference.lifetime import Lifetime
 from seamline.models.attribute_facts import AttributeFacts, metadata_to_attribute_facts
 from seamline.models.detections import Attribute, Detections
-from seamline.models.engines.encoder import open_encoder
+from seamline.models.engines.encoder import check_square, open_encoder
 
 Floats = npt.NDArray[np.floating]
 
@@ -37,10 +36,7 @@ class AttributeClassifier:
         """
         self.encoder = open_encoder(Path(model), threads or usable_cores(), precision)
         self.facts: AttributeFacts = metadata_to_attribute_facts(self.encoder.metadata, Path(model))
-        if self.encoder.input_shape != (3, self.facts.imgsz, self.facts.imgsz):
-            raise SeamlineError(
-                f"{model}: says that its input has {self.facts.imgsz} px a side, and takes {self.encoder.input_shape}."
-            )
+        check_square(self.encoder, self.facts.imgsz, Path(model))
         self.slices = self.facts.slices()
         self._lifetime = Lifetime("model of attributes")
 
@@ -49,25 +45,29 @@ class AttributeClassifier:
         """What the engine computes in, read back from it."""
         return self.encoder.precision
 
-    def classify(self, image: Image, found: Detections) -> list[dict[str, Attribute]]:
-        """The attributes of each instance, in their order.
+    def classify(self, image: Image, found: Detections, names: Sequence[str]) -> list[dict[str, Attribute]]:
+        """The attributes of each instance, in their order; none for those of classes that the model does not know.
 
         Args:
             image: (height, width, 3), BGR: the photo that the instances were found in.
             found: where a mask has no pixel, or the model finds boxes only, the background stays.
+            names: of the detector's classes.
 
         Raises:
             SeamlineError: after close(), or in another process.
         """
         self._lifetime.check()
-        masks = [found.crop(index) if found.has_masks else None for index in range(len(found))]
-        facts = self.facts
-        return self._named(
-            [
-                cut_out(image, box, mask, facts.margin, facts.background)  # "mean" as where it was trained
-                for box, mask in zip(found.boxes, masks, strict=True)
-            ]
-        )
+        facts, known = self.facts, self.facts.indices_of(names)
+        chosen = [index for index, number in enumerate(found.classes.tolist()) if number in known]
+        masks = [found.crop(index) if found.has_masks else None for index in chosen]
+        parts = [
+            cut_out(image, found.boxes[index], mask, facts.margin, facts.background)  # "mean" as where it was trained
+            for index, mask in zip(chosen, masks, strict=True)
+        ]
+        named: list[dict[str, Attribute]] = [{} for _ in range(len(found))]
+        for index, one in zip(chosen, self._named(parts), strict=True):
+            named[index] = one
+        return named
 
     def classify_photo(self, source: Source, max_pixels: int = MAX_PIXELS) -> dict[str, Attribute]:
         """The attributes of the garment that a photo is of, all of it.
@@ -84,7 +84,7 @@ class AttributeClassifier:
         """The model's outputs for what was cut out of photos, (n, outputs), not calibrated.
 
         Raises:
-            SeamlineError: after close(), or in another process.
+            SeamlineError: after close(), or in another process, or where the model makes something else.
         """
         self._lifetime.check()
         facts = self.facts
@@ -92,6 +92,11 @@ class AttributeClassifier:
             return np.zeros((0, facts.outputs), np.float32)
         squares = [to_square(part, facts.imgsz, "pad", "bilinear", facts.mean) for part in parts]
         [found] = self.encoder.run(squares_to_tensor(squares, facts.mean, facts.std))
+        if found.shape[1:] != (facts.outputs,) or not np.isfinite(found).all():
+            raise SeamlineError(
+                f"the model of attributes is broken: it does not make {facts.outputs} numbers of a garment, one for "
+                "each value that it names."
+            )
         return np.asarray(found, np.float32)
 
     def close(self) -> None:

@@ -28,7 +28,7 @@ from seamline.inference.lifetime import Lifetime
 from seamline.models.arrays import Floats
 from seamline.models.detections import Detections
 from seamline.models.embedder_facts import Cleaning, EmbedderFacts, facts_to_identity, metadata_to_facts
-from seamline.models.engines.encoder import Encoder, open_encoder
+from seamline.models.engines.encoder import Encoder, check_square, open_encoder
 from seamline.models.engines.opening import is_openvino, model_at
 
 AT_ONCE = 64  # garments whose squares are held; a photo has a few
@@ -68,11 +68,7 @@ class Embedder:
         self._wanted_precision = precision
         self._encoder = open_encoder(self.path, self.threads, precision)
         self.facts: EmbedderFacts = metadata_to_facts(self._encoder.metadata, self.path)
-        if self._encoder.input_shape != (3, self.facts.imgsz, self.facts.imgsz):
-            raise SeamlineError(
-                f"{self.path}: says that it takes {self.facts.imgsz} px a side, and takes {self._encoder.input_shape}; "
-                "dvc repro makes it."
-            )
+        check_square(self._encoder, self.facts.imgsz, self.path)
         self.budget = PixelBudget(pixels_under_way)
         self._opening = threading.Lock()
         self._lifetime = Lifetime("embedder")

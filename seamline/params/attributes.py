@@ -1,9 +1,10 @@
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from msgspec import Meta
 
+from seamline.base.errors import SeamlineError
 from seamline.params.loading.types import AtLeastZero, Ratios, Section, Seed, Text, check_source
 
 
@@ -20,6 +21,7 @@ class Attributes(Section):
     csv: Text | None
     file_column: Text | None
     labels: Annotated[dict[Text, Label], Meta(min_length=1)] | None
+    classes: Annotated[list[Text], Meta(min_length=1)] | None
     missing: list[str]
     split_column: Text | None
     group_by: Text | None
@@ -29,6 +31,15 @@ class Attributes(Section):
     background: Literal["keep", "white", "mean"]
     side_px: Annotated[int, Meta(ge=32, le=4096)]
     seed: Seed
+
+    @classmethod
+    def prepared(cls, values: dict[Any, Any]) -> dict[Any, Any]:
+        if values.get("source", "") is None:
+            raise SeamlineError(
+                "attributes.source: null switches nothing off, since DVC takes it for the path of a dependency; "
+                "`attributes.enabled: false` switches attributes off."
+            )
+        return values
 
     def __post_init__(self) -> None:
         check_source(self.source)

@@ -20,7 +20,7 @@ class Augment(Section):
 
 
 class Int8(Section):
-    calibration_images: Count
+    calibration_garments: Count
     max_drop: Fraction
 
 

@@ -4,13 +4,13 @@ from typing import Annotated, Literal
 
 from msgspec import Meta
 
-from seamline.params.loading.types import Count, Fraction, Section
+from seamline.params.loading.types import Count, Fraction, GateOn, Section
 
 
 class EmbedInt8(Section):
     calibration_garments: Count
     max_recall_drop: Fraction
-    gate_on: Literal["val", "val+test"]
+    gate_on: GateOn
 
 
 class Embed(Section):

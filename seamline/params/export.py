@@ -1,16 +1,16 @@
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated
 
 from msgspec import Meta
 
-from seamline.params.loading.types import Count, Fraction, Section
+from seamline.params.loading.types import Count, Fraction, GateOn, Section
 
 
 class Int8(Section):
     calibration_images: Count
     max_drop: Fraction
-    gate_on: Literal["val", "val+test"]
+    gate_on: GateOn
 
 
 class Export(Section):

@@ -33,6 +33,11 @@ class Sweep(Section):
         known = Train.own_keys() | set(arguments or ())
         for key in self.space:
             section, _, name = key.partition(".")
+            if section == "classify":
+                raise ValueError(
+                    f"{key!r} in space is not a parameter of train, which alone is swept; to try values of it: dvc exp "
+                    f"run --queue -S '{key}=A,B', dvc exp run --run-all, and choose by val's F1 in dvc exp show"
+                )
             if section != "train" or (arguments is not None and name not in known):
                 near = difflib.get_close_matches(key, [f"train.{known_name}" for known_name in known], n=1)
                 raise ValueError(

@@ -36,7 +36,7 @@ def check_people_options(parser: argparse.ArgumentParser, args: argparse.Namespa
     """Ends the program where an option would be passed over."""
     for name in ("person_class", "person_confidence", "most_people"):
         if getattr(args, name) is not None and args.people is None:
-            parser.error(f"--{name.replace('_', '-')}: goes with --people")
+            parser.error(f"--{name.replace('_', '-')}: needs --people")
 
 
 def with_people(garments: Detector, args: argparse.Namespace) -> AnyDetector:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -11,6 +12,7 @@ from seamline.images.reading import Image
 from seamline.inference.classifier import AttributeClassifier
 from seamline.inference.embedder import Embedder
 from seamline.models.arrays import Floats
+from seamline.models.attribute_facts import check_classes
 from seamline.models.detections import Detections
 
 
@@ -25,8 +27,12 @@ class Description(NamedTuple):
 class Describer:
     """Safe to call from any number of threads, as both models are."""
 
-    def __init__(self, classifier: AttributeClassifier | None, embedder: Embedder | None) -> None:
-        self.classifier, self.embedder = classifier, embedder
+    def __init__(self, classifier: AttributeClassifier | None, embedder: Embedder | None, names: Sequence[str]) -> None:
+        """
+        Args:
+            names: of the detector's classes.
+        """
+        self.classifier, self.embedder, self.names = classifier, embedder, names
         self.attributes = [] if classifier is None else [*classifier.facts.attributes]  # their names
         self.dimension = 0 if embedder is None else embedder.facts.dimension  # numbers of a vector
 
@@ -37,7 +43,8 @@ class Describer:
             attributes, vectors: whether they are asked for; what there is no model for is left out.
         """
         begun = time.perf_counter()
-        named = self.classifier.classify(image, found) if attributes and self.classifier is not None else None
+        classifier = self.classifier if attributes else None
+        named = None if classifier is None else classifier.classify(image, found, self.names)
         classified = time.perf_counter()
         near = self.embedder.embed(image, found) if vectors and self.embedder is not None else None
         ended = time.perf_counter()
@@ -55,15 +62,21 @@ class Describer:
                 model.close()
 
 
-def open_describer(attributes: Path | None, embed: Path | None, threads: int | None = None) -> Describer:
+def open_describer(
+    attributes: Path | None, embed: Path | None, names: Sequence[str], threads: int | None = None
+) -> Describer:
     """
+    Args:
+        names: of the detector's classes.
+
     Raises:
-        SeamlineError: when a model cannot be opened; the other one is closed.
+        SeamlineError: when a model cannot be opened, or knows none of these classes; the other one is closed.
     """
     with contextlib.ExitStack() as stack:
         classifier = AttributeClassifier(attributes, threads) if attributes is not None else None
-        if classifier is not None:
+        if classifier is not None and attributes is not None:
             stack.callback(classifier.close)
+            check_classes(classifier.facts, names, attributes)
         embedder = Embedder(embed, threads) if embed is not None else None
         stack.pop_all()
-    return Describer(classifier, embedder)
+    return Describer(classifier, embedder, names)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,14 +18,19 @@ def add_describing_options(parser: argparse.ArgumentParser) -> None:
     add("--embed", type=Path, metavar="MODEL", help="give each garment a vector, with this embedder")
 
 
-def with_describer(args: argparse.Namespace) -> contextlib.AbstractContextManager[Describer | None]:
+def with_describer(
+    args: argparse.Namespace, names: Sequence[str]
+) -> contextlib.AbstractContextManager[Describer | None]:
     """What the options ask for, to be closed at the end of a block.
 
+    Args:
+        names: of the detector's classes.
+
     Raises:
-        SeamlineError: when a model cannot be opened.
+        SeamlineError: when a model cannot be opened, or knows none of these classes.
     """
     if args.attributes is None and args.embed is None:
         return contextlib.nullcontext()
     from seamline.photos.describing import open_describer
 
-    return contextlib.closing(open_describer(args.attributes, args.embed, args.threads))
+    return contextlib.closing(open_describer(args.attributes, args.embed, names, args.threads))

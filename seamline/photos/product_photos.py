@@ -177,6 +177,15 @@ def write_tables(out: Path, journal: Journal, photos: PhotoList, positions: arra
     return summary
 
 
+def check_tables(out: Path) -> None:
+    """Raises SeamlineError where a table of somebody's would be lost: those of an earlier run lie beside each other."""
+    if (out / TABLE).exists() and not (out / CONFIDENCES).exists():
+        raise SeamlineError(
+            f"{shown_path(out / TABLE)}: was not made by seamline describe, and would be lost; --out names "
+            "another folder."
+        )
+
+
 def base_name(photo: Photo) -> str:
     return PurePosixPath(photo.name.partition("?")[0]).name
 

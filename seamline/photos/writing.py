@@ -154,8 +154,8 @@ class Tables:
             if self.wanted.people:
                 row.append("" if record["person"] is None else record["person"])
             for attribute in self.wanted.attributes:
-                said = record["attributes"][attribute]
-                row += ["" if said["value"] is None else said["value"], said["confidence"]]
+                said = record["attributes"].get(attribute)  # none for a class that the model does not know
+                row += ["", ""] if said is None else [said["value"] or "", said["confidence"]]
             if self.vectors is not None:
                 self.vectors.add(base64.b64decode(instance["vector"]))
             self.predictions.writerow(map(to_spreadsheet, [*row, *crops[index : index + 1]]))

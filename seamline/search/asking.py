@@ -84,7 +84,7 @@ def garment_questions(args: argparse.Namespace, image: Image, embedder: Any) -> 
     if args.garment is not None:
         if args.garment > len(found):
             raise SeamlineError(
-                f"{args.photo}: has {counted(len(found), 'garment')}, so --garment {args.garment} is none."
+                f"{args.photo}: has {counted(len(found), 'garment')}, so there is no --garment {args.garment}."
             )
         chosen = range(args.garment - 1, args.garment)
     vectors = embedder.embed(image, found.chosen(np.array(chosen, np.int64))) if len(chosen) else []
@@ -100,12 +100,12 @@ def garment_questions(args: argparse.Namespace, image: Image, embedder: Any) -> 
 def own_question(catalogue: AnyCatalogue, identity: str) -> Question:
     if not isinstance(catalogue, Catalogue):
         raise SeamlineError("--id: needs a catalogue in a folder; ask the server with a photo or a vector.")
-    found = [row for row in catalogue.rows_with_id(identity) if row.id == identity]
-    if not found:
+    found = catalogue.garment(identity)
+    if found is None:
         raise SeamlineError(
             f"{catalogue.folder}: has no garment {identity!r}; seamline catalogue show --photos lists them."
         )
-    return Question(identity, {"id": identity}, catalogue.vectors_of([found[0].row])[0], catalogue.crop(identity))
+    return Question(identity, {"id": identity}, catalogue.vectors_of([found.row])[0], catalogue.crop(identity))
 
 
 def read_queries(path: Path) -> npt.NDArray[np.float32]:
@@ -120,6 +120,6 @@ def read_queries(path: Path) -> npt.NDArray[np.float32]:
         raise SeamlineError(f"{path}: cannot be read as vectors in numpy's format ({error}).") from None
     if found.ndim != 2 or not 1 <= len(found) <= MOST_QUESTIONS or found.dtype.kind not in "fiu":
         raise SeamlineError(
-            f"{path}: has the form {found.dtype} {found.shape}; a vector or up to {MOST_QUESTIONS} are needed."
+            f"{path}: has the form {found.dtype} {found.shape}; it has to hold one vector, or at most {MOST_QUESTIONS}."
         )
     return np.asarray(found, np.float32)

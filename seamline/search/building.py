@@ -67,7 +67,7 @@ class Tools(NamedTuple):
 
     @property
     def attributes_revision(self) -> str | None:
-        """What makes attributes the same; None where nobody says any."""
+        """The same for models that name attributes alike; None without one."""
         return None if self.classifier is None else attributes_revision(self.classifier.facts)
 
     @property
@@ -186,7 +186,7 @@ def fill(image: Image, entry: Entry, tools: Tools) -> None:
     entry.height, entry.width = image.shape[:2]
     vectors = to_stored(tools.embedder.embed(image, found), tools.dimension) if len(found) else []
     classifier = tools.classifier
-    named = [{}] * len(found) if classifier is None else classifier.classify(image, found)
+    named = [{}] * len(found) if classifier is None else classifier.classify(image, found, tools.detector.names)
     entry.garments = [
         instance_to_garment(image, found, index, vectors[index], named[index], tools) for index in range(len(found))
     ]

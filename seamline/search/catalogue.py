@@ -7,7 +7,7 @@ Example:
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -111,9 +111,7 @@ class Catalogue:
                 there, and after close().
         """
         self._lifetime.check()
-        if not 1 <= k <= MOST_MATCHES:
-            raise SeamlineError(f"{k} similar garments were asked for; from 1 to {MOST_MATCHES:,} can be.")
-        queries = checked(vectors, self.facts.dimension, "the vectors")
+        queries = checked_question(vectors, k, self.facts.dimension)
         allowed = self._allowed(filters or Filters(), without_photos)
         return [self._answers(query, k, allowed, min_score, duplicates) for query in queries]
 
@@ -128,14 +126,17 @@ class Catalogue:
         self._lifetime.check()
         return self.table.rows_with_id(identity)
 
+    def garment(self, identity: str) -> Row | None:
+        """The garment with this id."""
+        return next((row for row in self.rows_with_id(identity) if row.id == identity), None)
+
     def vectors_of(self, rows: Sequence[int]) -> Vectors:
         return np.asarray(self.stored[list(rows)], np.float32)
 
     def crop(self, identity: str) -> bytes:
         """A small JPEG of the garment with this id; b"" where there is none."""
-        self._lifetime.check()
-        found = [row for row in self.table.rows_with_id(identity) if row.id == identity]
-        return self.table.crop(found[0].row) if found else b""
+        found = self.garment(identity)
+        return b"" if found is None else self.table.crop(found.row)
 
     def close(self) -> None:
         self._lifetime.end()
@@ -192,6 +193,23 @@ class Catalogue:
         )  # fmt: skip
 
 
+def checked_question(vectors: npt.ArrayLike, k: int, dimension: int) -> Vectors:
+    """The vectors of a search for k garments each, as (n, dimension) of length 1.
+
+    Raises:
+        SeamlineError: for a k that is not allowed, and for vectors of another length or without a direction.
+    """
+    if not 1 <= k <= MOST_MATCHES:
+        raise SeamlineError(f"{k} similar garments were asked for; from 1 to {MOST_MATCHES:,} can be.")
+    return checked(vectors, dimension, "the vectors")
+
+
+def check_asking(facts: CatalogueFacts, embedder: AnyEmbedder, where: Path | str) -> None:
+    """Raises SeamlineError when the catalogue's vectors cannot be compared with those of this embedder."""
+    own: Any = getattr(embedder, "facts", None)
+    check_embedder(facts, embedder.identity, getattr(own, "name", "this embedder"), where)
+
+
 def grouped(vectors: Vectors, k: int, duplicates: float | None) -> list[list[int]]:
     """Positions of the first k that differ from those before, each with the later ones that are nearly the same."""
     if duplicates is None:
@@ -211,7 +229,7 @@ def open_catalogue(folder: Path, embedder: AnyEmbedder | None = None, threads: i
     """A catalogue to search in; nothing in its folder is written.
 
     Args:
-        embedder: with which questions will be asked; None: with vectors that somebody vouches for.
+        embedder: that makes the vectors of questions; None: the caller answers for these.
         threads: that work on a question; None: as many as there are cores.
 
     Raises:
@@ -221,8 +239,7 @@ def open_catalogue(folder: Path, embedder: AnyEmbedder | None = None, threads: i
         facts, stored, table = opened(folder)
         try:
             if embedder is not None:
-                own: Any = getattr(embedder, "facts", None)
-                check_embedder(facts, embedder.identity, getattr(own, "name", "this embedder"), folder)
+                check_asking(facts, embedder, folder)
             catalogue = Catalogue(folder, facts, stored, table, threads or usable_cores())
         except BaseException:
             table.close()
@@ -230,7 +247,7 @@ def open_catalogue(folder: Path, embedder: AnyEmbedder | None = None, threads: i
         if catalogue.graph is None or read_facts(folder) == facts:
             return catalogue
         catalogue.close()  # the graph may be of the catalogue that has taken its place
-    raise SeamlineError(f"{folder}: is being changed again and again; try it once more.")
+    raise SeamlineError(f"{folder}: is being changed by other commands; try again later.")
 
 
 def opened(folder: Path) -> tuple[CatalogueFacts, Stored, Table]:
@@ -251,9 +268,4 @@ def opened(folder: Path) -> tuple[CatalogueFacts, Stored, Table]:
             return facts, stored, table
         if table is not None:
             table.close()
-    raise SeamlineError(f"{folder}: is being changed again and again; try it once more.")
-
-
-def matches_to_records(matches: Iterator[Match] | Sequence[Match]) -> list[Mapping[str, Any]]:
-    """As JSON holds them."""
-    return [msgspec.to_builtins(match) for match in matches]
+    raise SeamlineError(f"{folder}: is being changed by other commands; try again later.")

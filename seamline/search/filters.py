@@ -51,6 +51,29 @@ def values_of(wanted: Collection[str], name: str) -> tuple[str, ...]:
     return tuple(sorted(values))
 
 
+def check_filters(
+    filters: Filters, columns: Sequence[str], classes: Collection[str], attributes: Collection[str] | None
+) -> None:
+    """
+    Args:
+        columns: of the user's.
+        classes, attributes: that the catalogue knows; attributes None: those that it knows are not known here.
+
+    Raises:
+        SeamlineError: for a class, column or attribute that the catalogue does not have.
+    """
+    if unknown := sorted(set(filters.classes) - set(classes)):
+        raise SeamlineError(f"the catalogue has no class {unknown[0]!r}; it has {some(sorted(classes))}.")
+    for name in filters.columns:
+        if name not in columns and name not in OWN:
+            known = some([*columns, *(own for own in OWN if own not in columns)])
+            raise SeamlineError(f"the catalogue has no column {name!r}; it has {known}.")
+    for name in filters.attributes:
+        if attributes is not None and name not in attributes:
+            known = some(sorted(attributes)) if attributes else "none"
+            raise SeamlineError(f"the catalogue has no attribute {name!r}; it has {known}.")
+
+
 def filters_to_sql(
     filters: Filters, columns: Sequence[str], classes: Collection[str], attributes: Collection[str]
 ) -> tuple[str, list[str]]:
@@ -61,29 +84,20 @@ def filters_to_sql(
         classes, attributes: that the catalogue knows.
 
     Raises:
-        SeamlineError: for a class, column or attribute that the catalogue does not have.
+        SeamlineError: see check_filters.
     """
-    parts: list[str] = ["1"]
-    values: list[str] = []
+    check_filters(filters, columns, classes, attributes)
+    parts, values = ["1"], list[str]()
 
     def one_of(expression: str, wanted: Collection[str]) -> str:
         values.extend(wanted)
         return f"{expression} IN ({', '.join('?' * len(wanted))})"
 
     if filters.classes:
-        unknown = sorted(set(filters.classes) - set(classes))
-        if unknown:
-            raise SeamlineError(f"the catalogue has no class {unknown[0]!r}; it has {some(sorted(classes))}.")
         parts.append(one_of("garments.class", filters.classes))
     for name, wanted in filters.columns.items():
-        if name not in columns and name not in OWN:
-            known = some([*columns, *(own for own in OWN if own not in columns)])
-            raise SeamlineError(f"the catalogue has no column {name!r}; it has {known}.")
         parts.append(one_of(f"photos.c{columns.index(name)}" if name in columns else OWN[name], wanted))
     for name, wanted in filters.attributes.items():
-        if name not in attributes:
-            known = some(sorted(attributes)) if attributes else "none"
-            raise SeamlineError(f"the catalogue has no attribute {name!r}; it has {known}.")
         values.append(name)
         parts.append(f"row IN (SELECT row FROM attributes WHERE name = ? AND {one_of('value', wanted)})")  # nosec B608
     return " AND ".join(parts), values

@@ -22,8 +22,8 @@ from seamline.people.detector import PeopleDetector
 from seamline.photos.journal import Journal
 from seamline.search.building import Tools, listed_to_entries, open_journal, people_facts, run_key
 from seamline.search.catalogue import opened
-from seamline.search.catalogue_facts import FACTS, FILES, TABLE, VECTORS, CatalogueFacts, check_embedder
-from seamline.search.entries import Entry
+from seamline.search.catalogue_facts import FACTS, FILES, HNSW, TABLE, VECTORS, CatalogueFacts, check_embedder
+from seamline.search.entries import Entry, garment_id
 from seamline.search.sources import Listed, Listing
 from seamline.search.table import Table, check_columns
 from seamline.search.vectors import Stored
@@ -102,7 +102,7 @@ def without(table: Table, stored: Stored, names: set[str]) -> Iterator[Entry]:
     for entry in table.entries(stored):
         if entry.name in names:
             continue
-        entry.garments = [one for one in entry.garments if f"{entry.name}#{one.number}" not in names]
+        entry.garments = [one for one in entry.garments if garment_id(entry.name, one.number) not in names]
         yield entry
 
 
@@ -174,7 +174,7 @@ def tools_to_makers(tools: Tools, detector_sha256: str, hnsw_from: int | None) -
 
 
 def facts_to_makers(facts: CatalogueFacts) -> Makers:
-    hnsw_from = 0 if facts.index == "hnsw" else None
+    hnsw_from = 0 if facts.index == HNSW else None
     return Makers(facts.embedder, facts.embedder_identity, facts.dimension, facts.detector, hnsw_from)
 
 

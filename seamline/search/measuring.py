@@ -17,7 +17,6 @@ from seamline.search.catalogue import Catalogue
 from seamline.search.recall import Asked, ask, recall_report
 from seamline.search.table import Row
 from seamline.search.truth import (
-    Photo,
     annotated_to_things,
     chosen_photos,
     found_to_things,
@@ -101,12 +100,10 @@ def measure(
             named = {"questions_from": settings.questions, "answers_from": settings.answers}
             report["chosen"] = named | said(chosen)
             shown, key = chosen, "chosen"
-    return Measured({"recall": key, **report}, pictures(catalogue, rows, photos, shown, settings))
+    return Measured({"recall": key, **report}, pictures(catalogue, rows, shown, settings))
 
 
-def pictures(
-    catalogue: Catalogue, rows: Sequence[Row], photos: Sequence[Photo], asked: Sequence[Asked], settings: Settings
-) -> dict[str, bytes]:
+def pictures(catalogue: Catalogue, rows: Sequence[Row], asked: Sequence[Asked], settings: Settings) -> dict[str, bytes]:
     """right.jpg and wrong.jpg: questions drawn at random whose first answer is right, and whose first answer is not."""
     order = np.random.default_rng(settings.seed).permutation(len(asked)).tolist()
     made = {}

@@ -17,13 +17,21 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from seamline.base.errors import SeamlineError, not_installed, some
+from seamline.base.errors import SeamlineError, not_installed
 from seamline.base.progress import CountProgress
-from seamline.search.catalogue import DUPLICATES, MOST_MATCHES, AnyEmbedder, Catalogue, Match, grouped
+from seamline.search.catalogue import (
+    DUPLICATES,
+    AnyEmbedder,
+    Catalogue,
+    Match,
+    check_asking,
+    checked_question,
+    grouped,
+)
 from seamline.search.catalogue_facts import CatalogueFacts, check_embedder
-from seamline.search.filters import OWN, Filters
+from seamline.search.filters import Filters, check_filters
 from seamline.search.table import Row
-from seamline.search.vectors import Vectors, checked
+from seamline.search.vectors import Vectors
 
 if TYPE_CHECKING:
     from qdrant_client import QdrantClient
@@ -61,8 +69,7 @@ class QdrantCatalogue:
         self.client, self.name, self.url = client, name, url
         self.facts, self.contents = read_facts(client, name, url)
         if embedder is not None:
-            own: Any = getattr(embedder, "facts", None)
-            check_embedder(self.facts, embedder.identity, getattr(own, "name", "this embedder"), url)
+            check_asking(self.facts, embedder, url)
 
     @property
     def columns(self) -> list[str]:
@@ -82,9 +89,7 @@ class QdrantCatalogue:
         without_photos: Collection[str] = (),
     ) -> list[list[Match]]:
         """As Catalogue.search; the server's index decides how near to exact it is, filters are exact."""
-        if not 1 <= k <= MOST_MATCHES:
-            raise SeamlineError(f"{k} similar garments were asked for; from 1 to {MOST_MATCHES:,} can be.")
-        queries = checked(vectors, self.facts.dimension, "the vectors")
+        queries = checked_question(vectors, k, self.facts.dimension)
         condition = filters_to_conditions(filters or Filters(), self.facts, without_photos, self.contents)
         return [self._answers(query, k, condition, min_score, duplicates) for query in queries]
 
@@ -141,7 +146,7 @@ class answering:
         if error is None or isinstance(error, SeamlineError) or not isinstance(error, Exception):
             return
         reason = " ".join(str(error).split())[:300]
-        raise SeamlineError(f"{self.url}: the Qdrant server did not do what it was asked ({reason}).") from None
+        raise SeamlineError(f"{self.url}: the request to the Qdrant server failed ({reason}).") from None
 
 
 def read_facts(client: Any, name: str, url: str) -> tuple[CatalogueFacts, str]:
@@ -245,23 +250,19 @@ def filters_to_conditions(
     """Qdrant's filter; only points of the catalogue that the facts describe count.
 
     Raises:
-        SeamlineError: for a class or column that the catalogue does not have.
+        SeamlineError: see check_filters.
     """
     from qdrant_client import models
+
+    check_filters(filters, facts.columns, facts.classes, None)
 
     def one_of(key: str, wanted: Collection[str]) -> Any:
         return models.FieldCondition(key=key, match=models.MatchAny(any=sorted(wanted)))
 
     must = [one_of("contents", [contents])]
     if filters.classes:
-        unknown = sorted(set(filters.classes) - set(facts.classes))
-        if unknown:
-            raise SeamlineError(f"the catalogue has no class {unknown[0]!r}; it has {some(sorted(facts.classes))}.")
         must.append(one_of("class", filters.classes))
     for name, wanted in filters.columns.items():
-        if name not in facts.columns and name not in OWN:
-            known = some([*facts.columns, *(own for own in OWN if own not in facts.columns)])
-            raise SeamlineError(f"the catalogue has no column {name!r}; it has {known}.")
         must.append(one_of(f"c{facts.columns.index(name)}" if name in facts.columns else name, wanted))
     for name, wanted in filters.attributes.items():
         both = models.Filter(must=[one_of("name", [name]), one_of("value", wanted)])

@@ -12,6 +12,7 @@ from typing import IO, NamedTuple
 
 from seamline.base.coco import raw_to_record, read_coco
 from seamline.base.errors import SeamlineError, some
+from seamline.base.splits import SPLITS
 from seamline.base.urls import is_remote
 from seamline.photos.finding import Word, find_photos, path_to_photo, shown_path
 from seamline.photos.listing import Photo, key_of
@@ -146,7 +147,7 @@ def csv_to_listing(path: Path, file_column: str | None, remote: Remote) -> Listi
         raise SeamlineError(f"{path}: cannot be read ({error.strerror}).") from None
     except UnicodeDecodeError as error:
         raise SeamlineError(
-            f"{path}: is not UTF-8 ({error.reason} at byte {error.start:,}); save it as that."
+            f"{path}: is not UTF-8 ({error.reason} at byte {error.start:,}); save it as UTF-8."
         ) from None
     except csv.Error as error:
         raise SeamlineError(f"{path}: is not a table ({error}).") from None
@@ -272,7 +273,7 @@ def cell_to_photo(name: str, path: Path, remote: Remote) -> tuple[Photo, str]:
 def splits_by_name(folder: Path) -> dict[str, str]:
     """Of each photo of the splits, by its file name, the one that it is in; none where there is no such folder."""
     found: dict[str, str] = {}
-    for split in ("train", "val", "test"):
+    for split in SPLITS:
         if (path := folder / f"{split}.json").is_file():
             found |= {ref.file_name: split for ref in read_coco(path).image_refs()}
     return found

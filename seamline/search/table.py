@@ -32,7 +32,7 @@ CREATE TABLE unusable (key TEXT PRIMARY KEY, name TEXT, reason TEXT);
 CREATE INDEX garments_of_photo ON garments (photo);
 """
 PHOTO = "photo, key, name, stamp, sha256, width, height, split, vector"
-GARMENT = "row, id, photo, number, class, x1, y1, x2, y2, score, mask, person"
+ROW = "row, garments.id, photos.name, number, class, x1, y1, x2, y2, score, mask, person, width, height, split"
 MOST_COLUMNS = 500
 AT_ONCE = 500  # rows asked for by their numbers
 FILTERS_HELD = 8  # whose rows stay in memory
@@ -47,7 +47,7 @@ class Counts(NamedTuple):
 
 @contextlib.contextmanager
 def full_disk_said() -> Iterator[None]:
-    """SQLite's word for a full disk as the system's own."""
+    """Raises the system's error for a full disk in the place of SQLite's."""
     try:
         yield
     except sqlite3.OperationalError as error:
@@ -228,23 +228,9 @@ class Table:
         return self._read("WHERE garments.id = ? OR photos.name = ? ORDER BY row", (identity, identity))
 
     def _read(self, condition: str, values: Sequence[Any]) -> list[Row]:
-        own = [
-            "row",
-            "garments.id",
-            "photos.name",
-            "number",
-            "class",
-            "x1",
-            "y1",
-            "x2",
-            "y2",
-            "score",
-            "mask",
-            "person",
-        ]
-        columns = [*own, "width", "height", "split", *(f"c{index}" for index in range(len(self.columns)))]
+        columns = "".join(f", c{index}" for index in range(len(self.columns)))
         found = self.all(
-            f"SELECT {', '.join(columns)} FROM garments JOIN photos USING (photo) {condition}",  # nosec B608
+            f"SELECT {ROW}{columns} FROM garments JOIN photos USING (photo) {condition}",  # nosec B608
             values,
         )
         attributes: dict[int, dict[str, str]] = {cells[0]: {} for cells in found}

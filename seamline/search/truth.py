@@ -15,6 +15,7 @@ import numpy as np
 
 from seamline.base.coco import Record
 from seamline.base.errors import SeamlineError, some
+from seamline.models.boxes import bboxes_to_boxes, box_ious
 from seamline.params.catalogue import Catalogue as Settings
 from seamline.search.catalogue import Catalogue
 from seamline.search.table import Row
@@ -106,9 +107,11 @@ def same_value(record: Record, same: str | None) -> str | None:
 
 def match(annotated: Sequence[tuple[str, Record]], rows: Sequence[Row]) -> list[int]:
     """The row of each annotation's garment: of its class, the best overlap first, none twice; else NOT_FOUND."""
+    boxes = bboxes_to_boxes([record["bbox"] for _, record in annotated])
+    ious = box_ious(boxes, np.array([row.box for row in rows], np.float64).reshape(-1, 4))
     pairs = sorted(
-        (-box_iou(record["bbox"], row.box), place, number)
-        for place, (class_name, record) in enumerate(annotated)
+        (-float(ious[place, number]), place, number)
+        for place, (class_name, _) in enumerate(annotated)
         for number, row in enumerate(rows)
         if row.class_name == class_name
     )
@@ -118,17 +121,6 @@ def match(annotated: Sequence[tuple[str, Record]], rows: Sequence[Row]) -> list[
             found[place] = rows[number].row
             taken.add(number)
     return found
-
-
-def box_iou(bbox: Sequence[float], box: Sequence[float]) -> float:
-    """Of COCO's x, y, width, height and of x1, y1, x2, y2."""
-    x, y, width, height = bbox
-    across = min(x + width, box[2]) - max(x, box[0])
-    down = min(y + height, box[3]) - max(y, box[1])
-    if across <= 0 or down <= 0:
-        return 0.0
-    both = across * down
-    return float(both / (width * height + (box[2] - box[0]) * (box[3] - box[1]) - both))
 
 
 def check_chosen(settings: Settings, columns: Sequence[str]) -> None:

@@ -31,7 +31,7 @@ def checked(vectors: npt.ArrayLike, dimension: int, what: str) -> Vectors:
     except (ValueError, TypeError) as error:
         raise SeamlineError(f"{what}: cannot be read as vectors of {dimension} numbers ({error}).") from None
     if array.ndim != 2 or array.shape[1] != dimension or array.dtype.kind not in "fiu":
-        raise SeamlineError(f"{what}: has the form {array.dtype} {array.shape}, and {dimension} numbers are needed.")
+        raise SeamlineError(f"{what}: has the form {array.dtype} {array.shape}; {dimension} numbers are needed.")
     with np.errstate(over="ignore", invalid="ignore"):
         found = array.astype(np.float32)
         lengths = np.linalg.norm(found, axis=1, keepdims=True)

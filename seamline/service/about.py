@@ -89,6 +89,7 @@ def attributes_about(classifier: AttributeClassifier, path: Path) -> AttributesA
         revision=model_sha256(path)[:REVISION_CHARACTERS],
         precision=classifier.precision,
         attributes=classifier.facts.attributes,
+        classes=classifier.facts.classes,
         licence=classifier.facts.licence,
     )
 

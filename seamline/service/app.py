@@ -155,7 +155,7 @@ class App:
             if not self.keys.knows(*given):
                 sentence = "A key is needed: send it as Authorization: Bearer KEY, or as X-API-Key."
                 if any(given):
-                    sentence = "The key is not known here; it goes as Authorization: Bearer KEY, or as X-API-Key."
+                    sentence = "The key is unknown here; send it as Authorization: Bearer KEY, or as X-API-Key."
                 raise Problem(401, sentence, {"WWW-Authenticate": "Bearer"})
         return exchange
 

@@ -106,7 +106,7 @@ async def read_body(
                     raise TimeoutError
     except TimeoutError:
         admission.give_bytes_back(size)
-        raise Problem(408, "The body came too slowly.", {"Connection": "close"}) from None
+        raise Problem(408, "The body arrived too slowly.", {"Connection": "close"}) from None
     except BaseException:
         admission.give_bytes_back(size)
         raise
@@ -132,7 +132,7 @@ def body_to_asked(body: bytes, content_type: str, query: str, of: Kind = PREDICT
         asked = Asked([Photo("image", body)] if body else [], of.options())
     else:
         shown = kind.decode("latin-1")[:100] or "no type"
-        raise Problem(415, f"The body is of {shown!r}; it has to be of {FORMS}.")
+        raise Problem(415, f"The body has the type {shown!r}; it has to be {FORMS}.")
     values = query_to_values(query)
     given = msgspec.structs.asdict(values_to_options(values, of))
     return asked._replace(options=msgspec.structs.replace(asked.options, **{name: given[name] for name in values}))

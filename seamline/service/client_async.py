@@ -85,7 +85,7 @@ class AsyncClient:
             )
         except (httpx.InvalidURL, ValueError, ImportError, OSError) as error:
             raise SeamlineError(
-                f"{self.address}: cannot be asked with this address, or the environment's proxies or certificates "
+                f"{self.address}: cannot be used with this address, or with the environment's proxies or certificates "
                 f"({client_reason(error)}); trust_env=False leaves the environment out."
             ) from None
 

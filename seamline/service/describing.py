@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -19,14 +19,17 @@ class Described(NamedTuple):
 
 @contextlib.contextmanager
 def opened_described(
-    attributes: Path | None, embed: Path | None, catalogue: Path | None, threads: int
+    attributes: Path | None, embed: Path | None, catalogue: Path | None, names: Sequence[str], threads: int
 ) -> Iterator[Described]:
     """Open what a service is to have; at the end of the block all of it is closed.
+
+    Args:
+        names: of the detector's classes.
 
     Raises:
         SeamlineError: when a model or the catalogue cannot be opened, or the catalogue has vectors of another embedder.
     """
-    with contextlib.closing(open_describer(attributes, embed, threads)) as describer:
+    with contextlib.closing(open_describer(attributes, embed, names, threads)) as describer:
         if catalogue is None:
             yield Described(describer, attributes, None)
             return

@@ -46,7 +46,6 @@ OUTPUTS = {
     "class_names": ("BYTES", [-1]),
     "masks": ("BYTES", [-1]),  # the JSON of segmentation
 }
-NUMPY = {"INT64": "<i8", "FP32": "<f4"}
 # What clients and those between them add to requests, and changes nothing here.
 IGNORED = {"content_type", "headers", "priority", "sequence_end", "sequence_id", "sequence_start", "timeout"}
 BINARY_OUTPUT = "binary_data_output"

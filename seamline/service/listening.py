@@ -27,8 +27,8 @@ def open_address(host: str, port: int, keys_file: Path | None, without_keys: boo
     keys = None if keys_file is None else Keys(read_keys(keys_file))
     if keys is None and not (without_keys or is_loopback(host)):
         raise SeamlineError(
-            f"--host {host}: others could reach the service and none would need a key; name a file of keys with "
-            "--keys, or say --no-keys where something in front of it decides who may ask."
+            f"--host {host}: others could reach the service without a key; name a file of keys with "
+            "--keys, or give --no-keys if something in front of it decides who may use it."
         )
     return Address(listen(host, port), is_loopback(host), keys)
 
@@ -50,7 +50,7 @@ def listen(host: str, port: int) -> socket.socket:
         listening.listen(BACKLOG)  # who connects before the model is open waits, and is not refused
     except OSError as error:
         raise SeamlineError(
-            f"{host}:{port}: cannot be listened at ({error.strerror}); --host and --port name another address."
+            f"{host}:{port}: cannot listen there ({error.strerror}); --host and --port name another address."
         ) from None
     listening.setblocking(False)
     return listening

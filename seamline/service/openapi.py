@@ -16,7 +16,7 @@ REFUSALS = {
     "400": "The request cannot be read.",
     "401": "A key is needed, and the one that was sent is not known.",
     "403": "A page of another site asks.",
-    "408": "The body came too slowly.",
+    "408": "The body arrived too slowly.",
     "413": "The body, or the number of photos, is too large.",
     "415": "The body is of a type that is not taken.",
     "421": "The service does not answer under this name.",

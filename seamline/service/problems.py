@@ -55,7 +55,7 @@ def overloaded(seconds: int, reason: str) -> Problem:
     """There is no room; `reason` is one of FULL."""
     return Problem(
         503,
-        f"There are as many {FULL[reason]} under way as this service takes; try again in {seconds} s (Retry-After).",
+        f"There are as many {FULL[reason]} under way as this service accepts; try again in {seconds} s (Retry-After).",
         {"Retry-After": str(seconds)},
         reason,
     )

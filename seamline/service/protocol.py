@@ -158,7 +158,7 @@ class LimitedProtocol(HttpToolsProtocol):
     def _is_late(self) -> None:
         self._deadline = None
         if self._in_headers and self._beside_body:
-            self._end_with(Problem(408, "The headers came too slowly."))
+            self._end_with(Problem(408, "The headers arrived too slowly."))
         else:  # browsers open connections that they may need, and take an answer there for that to a later request
             self.transport.close()
 
@@ -202,7 +202,7 @@ class LimitedProtocol(HttpToolsProtocol):
 def check_head(version: str, url: bytes, headers: Sequence[tuple[bytes, bytes]]) -> None:
     """Raise Problem where a request's first line and headers are not such as HTTP/1.1 allows."""
     if version not in VERSIONS:
-        raise Problem(505, "HTTP/1.1 is spoken here.")
+        raise Problem(505, "This service speaks HTTP/1.1.")
     if len(url) + sum(len(name) + len(value) + 4 for name, value in headers) > MOST_HEADER_BYTES:
         raise too_large_headers()
     hosts = sum(name == b"host" for name, _ in headers)

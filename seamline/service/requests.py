@@ -5,12 +5,11 @@ from __future__ import annotations
 import asyncio
 import re
 import secrets
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from seamline.service.problems import Problem, problem_to_body
 
-Message = Mapping[str, Any]
 Receive = Callable[[], Awaitable[Any]]
 Send = Callable[[Any], Awaitable[None]]
 OWN_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")

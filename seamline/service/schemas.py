@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
-MASKS = ("rle", "polygon", "png", "none")
+Masks = Literal["rle", "polygon", "png", "none"]
 MAX_NAME = 200  # characters
 MAX_URL = 4000
 
@@ -22,9 +22,7 @@ Classes = Annotated[list[str], Meta(description="Names of the classes to find; n
 class Options(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     """What is asked for, of all photos of a request."""
 
-    masks: Annotated[
-        Literal["rle", "polygon", "png", "none"], Meta(description="How masks are written; none leaves them out.")
-    ] = "rle"
+    masks: Annotated[Masks, Meta(description="How masks are written; none leaves them out.")] = "rle"
     confidence: Confidence = None
     classes: Classes = None
     embed: Annotated[
@@ -96,8 +94,8 @@ Vector = Annotated[
 ]
 
 
-class Instance(msgspec.Struct, kw_only=True):
-    """A garment, as a record of COCO's results files, which `seamline predict` writes too."""
+class FoundInstance(msgspec.Struct, kw_only=True):
+    """What is said of every garment that was found, whatever was asked for."""
 
     image_id: int
     category_id: int
@@ -108,8 +106,17 @@ class Instance(msgspec.Struct, kw_only=True):
         | msgspec.UnsetType
         | None
     ) = msgspec.UNSET
+
+
+class Instance(FoundInstance, kw_only=True):
+    """A garment, as a record of COCO's results files, which `seamline predict` writes too."""
+
     attributes: (
-        Annotated[dict[str, AttributeJson], Meta(description="By name, where they were asked for.")] | msgspec.UnsetType
+        Annotated[
+            dict[str, AttributeJson],
+            Meta(description="By name, where they were asked for; {} for a class that /v1/about does not list."),
+        ]
+        | msgspec.UnsetType
     ) = msgspec.UNSET
     segmentation: Mask | list[list[float]] | msgspec.UnsetType = msgspec.UNSET
     embedding: Vector | msgspec.UnsetType = msgspec.UNSET
@@ -120,8 +127,8 @@ class Person(msgspec.Struct):
     score: Annotated[float, Meta(ge=0, le=1)]
 
 
-class PhotoAnswer(msgspec.Struct, kw_only=True):
-    """A photo: with error where it cannot be used, else with all others."""
+class AskedPhoto(msgspec.Struct, kw_only=True):
+    """What is said of every photo, whatever was asked for."""
 
     file_name: str
     image_id: int | msgspec.UnsetType = msgspec.UNSET
@@ -131,8 +138,13 @@ class PhotoAnswer(msgspec.Struct, kw_only=True):
         Annotated[list[Person], Meta(description="The people in it, where the service looks for people.")]
         | msgspec.UnsetType
     ) = msgspec.UNSET
-    instances: list[Instance] | msgspec.UnsetType = msgspec.UNSET
     error: str | msgspec.UnsetType = msgspec.UNSET
+
+
+class PhotoAnswer(AskedPhoto, kw_only=True):
+    """A photo: with error where it cannot be used, else with all others."""
+
+    instances: list[Instance] | msgspec.UnsetType = msgspec.UNSET
 
 
 class Prediction(msgspec.Struct):
@@ -189,6 +201,7 @@ class AttributesAbout(msgspec.Struct, kw_only=True):
     revision: str
     precision: str
     attributes: Annotated[dict[str, list[str]], Meta(description="The values of each.")]
+    classes: Annotated[list[str] | None, Meta(description="Of garments that get attributes; null: all.")]
     licence: Annotated[str, Meta(description="Of the weights that its training began with.")]
 
 

@@ -8,10 +8,11 @@ import msgspec
 from msgspec import Meta
 
 from seamline.service.schemas import (
+    AskedPhoto,
     Category,
     EmbedOptions,
+    FoundInstance,
     ModelName,
-    Person,
     PhotoJson,
     Vector,
 )
@@ -80,28 +81,17 @@ class EmbedderName(msgspec.Struct):
     identity: Annotated[str, Meta(description="The same for embedders whose vectors can be compared.")]
 
 
-class EmbeddedInstance(msgspec.Struct, kw_only=True):
+class EmbeddedInstance(FoundInstance, kw_only=True):
     """A garment and its vector."""
 
-    image_id: int
-    category_id: int
-    bbox: Annotated[list[float], Meta(description="x, y, width, height in pixels of the photo.")]
-    score: Annotated[float, Meta(ge=0, le=1)]
-    person: int | msgspec.UnsetType | None = msgspec.UNSET
     embedding: Vector
 
 
-class EmbeddedPhoto(msgspec.Struct, kw_only=True):
+class EmbeddedPhoto(AskedPhoto, kw_only=True):
     """A photo: with error where it cannot be used; with embedding where it was asked for as a whole."""
 
-    file_name: str
-    image_id: int | msgspec.UnsetType = msgspec.UNSET
-    height: int | msgspec.UnsetType = msgspec.UNSET
-    width: int | msgspec.UnsetType = msgspec.UNSET
     embedding: Vector | msgspec.UnsetType = msgspec.UNSET
-    persons: list[Person] | msgspec.UnsetType = msgspec.UNSET
     instances: list[EmbeddedInstance] | msgspec.UnsetType = msgspec.UNSET
-    error: str | msgspec.UnsetType = msgspec.UNSET
 
 
 class Embedding(msgspec.Struct):
@@ -128,28 +118,17 @@ class Match(msgspec.Struct, kw_only=True):
     duplicates: Annotated[list[str], Meta(description="Ids of garments that are nearly the same picture.")]
 
 
-class SearchedInstance(msgspec.Struct, kw_only=True):
+class SearchedInstance(FoundInstance, kw_only=True):
     """A garment, and what is like it."""
 
-    image_id: int
-    category_id: int
-    bbox: Annotated[list[float], Meta(description="x, y, width, height in pixels of the photo.")]
-    score: Annotated[float, Meta(ge=0, le=1)]
-    person: int | msgspec.UnsetType | None = msgspec.UNSET
     matches: Annotated[list[Match], Meta(description="Most similar first.")]
 
 
-class SearchedPhoto(msgspec.Struct, kw_only=True):
+class SearchedPhoto(AskedPhoto, kw_only=True):
     """A photo: with error where it cannot be used; with matches where it was asked for as a whole."""
 
-    file_name: str
-    image_id: int | msgspec.UnsetType = msgspec.UNSET
-    height: int | msgspec.UnsetType = msgspec.UNSET
-    width: int | msgspec.UnsetType = msgspec.UNSET
     matches: list[Match] | msgspec.UnsetType = msgspec.UNSET
-    persons: list[Person] | msgspec.UnsetType = msgspec.UNSET
     instances: list[SearchedInstance] | msgspec.UnsetType = msgspec.UNSET
-    error: str | msgspec.UnsetType = msgspec.UNSET
 
 
 class SearchAnswer(msgspec.Struct, kw_only=True):

@@ -59,7 +59,7 @@ class Similar:
                 return await self._of_question(exchange, asked.question, find, begun)
             options: SearchOptions = asked.options
             if options.garment is not None and (options.whole or len(asked.photos) > 1):
-                raise Problem(422, "garment: goes with one photo, and not with whole.")
+                raise Problem(422, "garment: needs a request with one photo, and cannot be combined with whole.")
             task = self._task(options)._replace(garment=options.garment, search=find)
             return await self._of_photos(exchange, asked, begun, task)
 
@@ -92,12 +92,12 @@ class Similar:
 
     def _finder(self, options: SearchOptions) -> Search:
         """Raises Problem for filters that the catalogue does not know."""
-        from seamline.search.filters import filters_to_sql
+        from seamline.search.filters import check_filters
 
         catalogue = self._catalogue
         try:
             filters = to_own_filters(options.filters)
-            filters_to_sql(filters, catalogue.columns, catalogue.classes, catalogue.attributes)
+            check_filters(filters, catalogue.columns, catalogue.classes, catalogue.attributes)
         except SeamlineError as error:
             raise Problem(422, f"filters: {error}") from None
 

@@ -16,7 +16,7 @@ Search = Callable[[Floats], list[list[Record]]]
 
 class Task(NamedTuple):
     classes: frozenset[int]  # indices of those that are looked for
-    masks: str = "none"  # one of schemas.MASKS
+    masks: str = "none"  # one of schemas.Masks
     confidence: float | None = None  # None: the detector's own
     attributes: bool = False
     embed: bool = False  # whether vectors are written into the answer

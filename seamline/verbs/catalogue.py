@@ -37,7 +37,9 @@ def parser() -> argparse.ArgumentParser:
     add.add_argument("--file-column", help="the table's column with the photos (default: file_name, photo, path, ...)")
     add_model_options(add)
     add.add_argument(
-        "--confidence", type=number_from(float, 0, 1), help="leave out weaker garments (default: the model's)"
+        "--confidence",
+        type=number_from(float, 0, 1),
+        help="leave out garments with a lower score (default: the model's)",
     )
     add.add_argument(
         "--threads", type=number_from(int, 1, MOST_THREADS), help="CPU threads (default: all usable cores)"
@@ -48,7 +50,7 @@ def parser() -> argparse.ArgumentParser:
         default=160,
         help="side of the pictures in it; 0: none (default: 160)",
     )
-    add.add_argument("--attributes", type=Path, metavar="MODEL", help="say attributes of each garment, to filter by")
+    add.add_argument("--attributes", type=Path, metavar="MODEL", help="store attributes of each garment, to filter by")
     add_people_options(add)
     add.set_defaults(device="cpu")  # of the model of --people
     remove = ways.add_parser("remove", help="take photos or garments out")
@@ -79,6 +81,7 @@ def add(args: argparse.Namespace) -> None:
     from seamline.inference.detector import Detector
     from seamline.inference.embedder import Embedder
     from seamline.inference.threads import limit_other_threads
+    from seamline.models.attribute_facts import check_classes
     from seamline.photos.predicting import model_sha256
     from seamline.photos.remote import Remote
     from seamline.search.building import Tools
@@ -95,6 +98,8 @@ def add(args: argparse.Namespace) -> None:
         garments = Detector(args.model, args.confidence, threads=args.threads)
         with garments, with_people(garments, args) as detector, Embedder(args.embedder, args.threads) as embedder:
             classifier = AttributeClassifier(args.attributes, args.threads) if args.attributes else None
+            if classifier is not None:
+                check_classes(classifier.facts, garments.names, args.attributes)
             tools = Tools(detector, embedder, args.crop_px or None, False, remote, classifier)
             sha256 = model_sha256(args.model)
             added = add_to(args.folder, listing, tools, sha256, search_settings().hnsw_from)

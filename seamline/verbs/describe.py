@@ -11,19 +11,16 @@ Example: seamline describe shop.zip --model models/attributes/openvino --out des
 
 import argparse
 import contextlib
-import sys
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from seamline.base.escaping import to_terminal
 from seamline.base.numbers import MOST_PIXELS, MOST_THREADS, number_from
 
 if TYPE_CHECKING:
     from seamline.photos.listing import PhotoList
     from seamline.photos.product_photos import WholePhotos
-    from seamline.photos.writing import Summary
+    from seamline.photos.running import Run
 
 
 def parser() -> argparse.ArgumentParser:
@@ -69,56 +66,41 @@ def main(arguments: Sequence[str]) -> None:
         contextlib.closing(Remote()) as remote,
         photos_and_archives(words(args.photos, args.list), args.out, remote) as photos,
     ):
-        summary, seconds, before = describe(args, photos, whole, remote)
-    report(args, photos, summary, seconds, before)
+        run = describe(args, photos, whole, remote)
+    report(args, photos, run)
 
 
-def describe(
-    args: argparse.Namespace, photos: "PhotoList", whole: "WholePhotos", remote: Any
-) -> "tuple[Summary, float, int]":
-    """Describe and write; returns the summary, the seconds it took, and how many photos were finished before."""
-    from seamline.photos.journal import open_journal
-    from seamline.photos.predicting import MISSING, Wanted, done_before, model_sha256, predict_missing
-    from seamline.photos.product_photos import GARMENT, facts_to_form, write_tables
-    from seamline.photos.writing import writing_to
+def describe(args: argparse.Namespace, photos: "PhotoList", whole: "WholePhotos", remote: Any) -> "Run":
+    """Describe and write."""
+    from seamline.photos.predicting import Wanted, model_sha256
+    from seamline.photos.product_photos import GARMENT, check_tables, facts_to_form, write_tables
+    from seamline.photos.running import predict_resumed
 
     facts = whole.classifier.facts
     wanted = Wanted([GARMENT], frozenset([0]), False, False, args.max_pixels, attributes=[*facts.attributes])
-    run = {
+    asked = {
         "attributes": model_sha256(args.model),
         "precision": args.precision,
         "max_pixels": args.max_pixels,
         "likeliest": args.likeliest,
     }
-    with writing_to(args.out), open_journal(args.out, run) as journal:
-        positions = done_before(photos, journal, 1, remote)
-        before = len(positions) - positions.count(MISSING)
-        if before:
-            print(f"{before:,} of {len(photos):,} photos are done already")
-        start = time.perf_counter()
-        predict_missing(whole, photos, positions, journal, wanted, remote)
-        seconds = time.perf_counter() - start
-        summary = write_tables(args.out, journal, photos, positions, facts_to_form(facts))
-        journal.finish(keep=summary.again > 0)
-    return summary, seconds, before
+    check_tables(args.out)
+    return predict_resumed(
+        args.out, asked, photos, whole, wanted, remote,
+        lambda journal, positions: write_tables(args.out, journal, photos, positions, facts_to_form(facts)),
+        called="photos",
+    )  # fmt: skip
 
 
-def report(args: argparse.Namespace, photos: "PhotoList", summary: "Summary", seconds: float, before: int) -> None:
-    """Print what was said and where it is; exit with 1 if files could not be used."""
+def report(args: argparse.Namespace, photos: "PhotoList", run: "Run") -> None:
+    """Print how much was named and where it is; exit with 1 if files could not be used."""
     from seamline.base.errors import counted
     from seamline.photos.finding import shown_path
-    from seamline.photos.suffixes import passed_over_text
+    from seamline.photos.running import report_unusable
 
+    summary, seconds, before = run
     rate = f" ({(len(photos) - before) / seconds:.1f} photos/s)" if seconds else ""
     earlier = f", {before} of them before" if before else ""
     print(f"{counted(summary.images, 'photo')} described in {seconds:.1f} s{rate}{earlier}")
     print(f"{counted(summary.instances, 'value')} named; see {shown_path(args.out)}: Output.csv, confidences.csv")
-    if photos.passed_over:
-        print(passed_over_text(photos.passed_over))
-    if summary.failed:
-        print(f"{summary.failed} of {len(photos)} files cannot be used ({args.out / 'errors.csv'}):", file=sys.stderr)
-        for name, reason in summary.failures:
-            print(to_terminal(f"{name}: {reason}"), file=sys.stderr)
-        if summary.failed > len(summary.failures):
-            print(f"and {summary.failed - len(summary.failures):,} more", file=sys.stderr)
-        sys.exit(1)
+    report_unusable(args.out, photos, summary)

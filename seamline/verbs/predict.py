@@ -11,14 +11,11 @@ Example: seamline predict models/export/openvino photos 's3://my-bucket/more' --
 """
 
 import argparse
-import sys
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from seamline.base.errors import SeamlineError
-from seamline.base.escaping import to_terminal
 from seamline.base.numbers import MOST_THREADS, number_from
 from seamline.people.options import add_people_options, check_people_options, with_people
 from seamline.photos.describing_options import add_describing_options, with_describer
@@ -28,7 +25,7 @@ if TYPE_CHECKING:
     from seamline.people.detector import AnyDetector
     from seamline.photos.describing import Describer
     from seamline.photos.listing import PhotoList
-    from seamline.photos.writing import Summary
+    from seamline.photos.running import Run
 
 
 def count_or_all(text: str) -> int | None:
@@ -95,7 +92,7 @@ def main(arguments: Sequence[str]) -> None:
         made.error("name images, or with --list a file that lists them")
     check_people_options(made, args)
     if args.people is not None and args.batch is not None:
-        made.error("--batch: goes without --people, with which each photo is looked at by itself")
+        made.error("--batch: cannot be combined with --people, which looks at each photo by itself")
 
     # Imports OpenCV and the engines, which --help does not need.
     from seamline.inference.detector import Detector
@@ -116,11 +113,11 @@ def main(arguments: Sequence[str]) -> None:
             device=args.device,
             max_pixels=args.max_pixels,
         )
-        with garments, with_people(garments, args) as detector, with_describer(args) as describer:
-            summary, seconds, before = predict(args, photos, detector, describer, remote)
+        with garments, with_people(garments, args) as detector, with_describer(args, garments.names) as describer:
+            run = predict(args, photos, detector, describer, remote)
     finally:
         remote.close()
-    report(args, detector, photos, summary, seconds, before)
+    report(args, detector, photos, run)
 
 
 def predict(
@@ -129,11 +126,11 @@ def predict(
     detector: "AnyDetector",
     describer: "Describer | None",
     remote: Any,
-) -> "tuple[Summary, float, int]":
-    """Predict and write; returns the summary, the seconds it took, and how many photos were finished before."""
-    from seamline.photos.journal import open_journal
-    from seamline.photos.predicting import MISSING, Wanted, done_before, model_sha256, predict_missing
-    from seamline.photos.writing import check_out, write_results, writing_to
+) -> "Run":
+    """Predict and write."""
+    from seamline.photos.predicting import Wanted, model_sha256
+    from seamline.photos.running import predict_resumed
+    from seamline.photos.writing import check_out, write_results
 
     names = detector.names
     classes = names if args.classes is None else names_to_classes(args.classes, names)
@@ -141,7 +138,7 @@ def predict(
     wanted = Wanted(names, chosen, args.format == "polygons", args.crops, args.max_pixels, args.people is not None)
     if describer is not None:
         wanted = wanted._replace(attributes=describer.attributes, dimension=describer.dimension)
-    run = {
+    asked = {
         "model": model_sha256(args.model),
         "confidence": detector.confidence,
         "classes": sorted(chosen),
@@ -153,35 +150,28 @@ def predict(
         "max_pixels": args.max_pixels,
     }
     if args.people is not None:
-        run |= {name: getattr(args, name) for name in ("person_class", "person_confidence", "most_people")}
-        run["people"] = model_sha256(args.people)
-    run |= {name: model_sha256(path) for name in ("attributes", "embed") if (path := getattr(args, name)) is not None}
+        asked |= {name: getattr(args, name) for name in ("person_class", "person_confidence", "most_people")}
+        asked["people"] = model_sha256(args.people)
+    asked |= {name: model_sha256(path) for name in ("attributes", "embed") if (path := getattr(args, name)) is not None}
     check_out(args.out, args.crops)
-    with writing_to(args.out), open_journal(args.out, run) as journal:
-        positions = done_before(photos, journal, detector.batch, remote)
-        before = len(positions) - positions.count(MISSING)
-        if before:
-            print(f"{before:,} of {len(photos):,} images are done already")
-        start = time.perf_counter()
-        predict_missing(detector, photos, positions, journal, wanted, remote, describer)
-        seconds = time.perf_counter() - start
-        summary = write_results(args.out, journal, photos, positions, wanted, args.overlays, remote)
-        journal.finish(keep=summary.again > 0)
-    return summary, seconds, before
+    return predict_resumed(
+        args.out, asked, photos, detector, wanted, remote,
+        lambda journal, positions: write_results(args.out, journal, photos, positions, wanted, args.overlays, remote),
+        batch=detector.batch, describer=describer,
+    )  # fmt: skip
 
 
 def report(
     args: argparse.Namespace,
     detector: "AnyDetector",
     photos: "PhotoList",
-    summary: "Summary",
-    seconds: float,
-    before: int,
+    run: "Run",
 ) -> None:
     """Print what was found and where it is; exit with 1 if files could not be used."""
     from seamline.photos.finding import shown_path
-    from seamline.photos.suffixes import passed_over_text
+    from seamline.photos.running import report_unusable
 
+    summary, seconds, before = run
     now = len(photos) - before
     place = "" if detector.device == "cpu" else f" on {detector.device}"
     rate = f" ({now / seconds:.1f} images/s in {detector.precision}{place})" if summary.images else ""
@@ -199,14 +189,4 @@ def report(
         f"see {shown_path(args.out)}: results.json, images.json, predictions.csv, overlays ({summary.pictures} "
         f"picture{'' if summary.pictures == 1 else 's'}){more}"
     )
-    if photos.passed_over:
-        print(passed_over_text(photos.passed_over))
-    if summary.failed:
-        print(f"{summary.failed} of {len(photos)} files cannot be used ({args.out / 'errors.csv'}):", file=sys.stderr)
-        for name, reason in summary.failures:
-            print(to_terminal(f"{name}: {reason}"), file=sys.stderr)
-        if summary.failed > len(summary.failures):
-            print(f"and {summary.failed - len(summary.failures):,} more", file=sys.stderr)
-        if summary.again:
-            print(f"{summary.again:,} of them could not be read; the same command tries those again", file=sys.stderr)
-        sys.exit(1)
+    report_unusable(args.out, photos, summary)

@@ -1,11 +1,12 @@
 """Search: garments of a catalogue that are similar to those in a photo, to a vector, or to a text.
 
-Each garment that is found in PHOTO is asked with; --garment 2 asks with the second one, --whole with the whole photo.
-Answers come best first with their similarity (the cosine, at most 1); those that are nearly the same picture are one
-answer. Filters are exact: --class and --where may be given several times, values of one column are alternatives.
+The search is for each garment that is found in PHOTO; with --garment 2 for the second one alone, with --whole for the
+whole photo. Answers come best first with their similarity (the cosine, at most 1); those that are nearly the same
+picture are one answer. Filters are exact: --class and --where may be given several times, values of one column are
+alternatives.
 
---compare asks nothing. It embeds the photos of catalogue.source (params.yaml) with each EMBEDDER and prints how often
-the search finds the right garment, so that you choose by your own pairs.
+--compare embeds the photos of catalogue.source (params.yaml) with each EMBEDDER and prints how often a search finds the
+right garment, so that you choose by your own pairs.
 
 Example: seamline search photo.jpg --class trousers --where source=shop -k 5 --sheet similar.jpg
 """
@@ -35,17 +36,17 @@ def parser() -> argparse.ArgumentParser:
     )
     add = made.add_argument
     add("photo", nargs="?", type=Path, help="an image file")
-    add("--garment", type=number_from(int, 1, 1000), metavar="N", help="ask with the photo's Nth garment alone")
-    add("--whole", action="store_true", help="ask with the photo as a whole")
-    add("--vector", type=Path, metavar="FILE.npy", help="ask with a vector, or several")
-    add("--text", help="ask with a text, where the embedder has a text tower")
-    add("--id", help="ask with a garment of the catalogue")
+    add("--garment", type=number_from(int, 1, 1000), metavar="N", help="search for the photo's Nth garment alone")
+    add("--whole", action="store_true", help="search for the photo as a whole")
+    add("--vector", type=Path, metavar="FILE.npy", help="search for a vector, or for several")
+    add("--text", help="search for a text, if the embedder embeds texts")
+    add("--id", help="search for a garment of the catalogue, by its id")
     add("--catalogue", type=Path, default=Path(CATALOGUE), help=f"folder of the catalogue (default: {CATALOGUE})")
     add_model_options(made)
     add("--class", dest="classes", action="append", default=[], metavar="NAME", help="answers of this class only")
     add("--where", action="append", default=[], metavar="COLUMN=VALUE", help="answers with this value in a column only")
     add("--attribute", action="append", default=[], metavar="NAME=VALUE", help="answers with this attribute only")
-    add("-k", type=number_from(int, 1, 10_000), default=10, help="answers (default: 10)")
+    add("-k", type=number_from(int, 1, 10_000), default=10, help="at most this many answers (default: 10)")
     add("--min-score", type=number_from(float, -1, 1), help="the lowest similarity of an answer")
     add("--all", action="store_true", help="each of several that are nearly the same picture is an answer")
     add("--json", action="store_true", help="print JSON instead of a table")
@@ -79,7 +80,7 @@ def main(arguments: Sequence[str]) -> None:
     if len(asked) != 1:
         made.error("name one photo, or one of --vector, --text, --id and --compare")
     if (args.garment is not None or args.whole) and (args.photo is None or (args.garment is not None and args.whole)):
-        made.error("--garment and --whole: say with what of a photo is asked; name one of them, and a photo")
+        made.error("--garment and --whole: need a photo, and cannot be combined")
     if args.compare:
         compare(args)
         return
@@ -112,13 +113,13 @@ def print_answers(args: argparse.Namespace, questions: "Sequence[Question]", fou
         print(msgspec.json.format(msgspec.json.encode({"questions": records}), indent=2).decode())
         return
     if not questions:
-        print("no garment was found in the photo; --whole asks with all of it", file=sys.stderr)
+        print("no garment was found in the photo; --whole searches for the photo as a whole", file=sys.stderr)
     for question, matches in zip(questions, found, strict=True):
         print(to_terminal(question.title))
         for row in to_table(matches):
             print(to_terminal(row.rstrip()))
         if not matches:
-            print("  nothing that is similar enough and meets the conditions")
+            print("  no garment is similar enough and meets the conditions")
 
 
 def to_table(matches: "Sequence[Match]") -> list[str]:

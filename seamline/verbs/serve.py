@@ -79,7 +79,7 @@ def main(arguments: Sequence[str]) -> None:
     args = made.parse_args(arguments)
     check_people_options(made, args)
     if args.catalogue is not None and args.embed is None:
-        made.error("--catalogue: goes with --embed, the embedder that it was made with")
+        made.error("--catalogue: needs --embed, the embedder that it was made with")
     end_by_sigterm()
 
     # Imports OpenCV, the engines and the server, which --help does not need.
@@ -145,7 +145,7 @@ def described(garments: "Detector", args: argparse.Namespace) -> "contextlib.Abs
         from seamline.service.describing import opened_described
     except ModuleNotFoundError as error:
         raise not_installed("seamline serve", error) from None
-    return opened_described(args.attributes, args.embed, args.catalogue, garments.threads)
+    return opened_described(args.attributes, args.embed, args.catalogue, garments.names, garments.threads)
 
 
 def serve(

@@ -14,7 +14,7 @@ import yaml
 from seamline.params.attributes import Attributes
 from tests.conftest import PARAMS
 
-PLAIN: dict[str, Any] = {"labels": None, "ratios": {"train": 0.5, "val": 0.25, "test": 0.25}}
+PLAIN: dict[str, Any] = {"labels": None, "classes": None, "ratios": {"train": 0.5, "val": 0.25, "test": 0.25}}
 
 
 def options(**changes: Any) -> Attributes:

@@ -81,3 +81,6 @@ def test_a_threshold_of_few_garments_is_not_taken() -> None:
     logits = np.zeros((40, 2))
     logits[: FEWEST - 1, 0], logits[FEWEST - 1 :, 1] = 5.0, 1.0  # sure and right, and less sure and wrong
     assert find_threshold(logits, labels, 1.0, 0.95) is None
+    logits[FEWEST - 1] = 5.0, 0.0  # one more is enough; the threshold lies between the two confidences
+    sure, unsure = probabilities(np.array([[5.0, 0.0], [0.0, 1.0]]), 1.0).max(axis=1)
+    assert find_threshold(logits, labels, 1.0, 0.95) == pytest.approx((sure + unsure) / 2)

@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 from sklearn import metrics
 
-from seamline.attributes.exporting import RUNGS, Gate, drop_to_record, measure_drop, outcome_to_sentence
 from seamline.attributes.labelled import read_labelled
 from seamline.base.errors import SeamlineError
 from seamline.base.files import sha256_of
@@ -83,7 +82,9 @@ def test_it_learns_what_was_drawn_and_exports_agree(place: Path) -> None:
     names = ("accuracy", "metrics", "export", "speed")
     accuracy, metrics, exported, speed = (report(place, name) for name in names)
     found = {name: metrics["test"][name]["macro_f1"] for name in VALUES}
-    assert accuracy == {"test": {f"{name}_f1": value for name, value in found.items()}}
+    assert accuracy == {
+        split: {f"{name}_f1": metrics[split][name]["macro_f1"] for name in VALUES} for split in ("val", "test")
+    }
     assert np.mean(list(found.values())) > 0.7
     for name in VALUES:
         assert found[name] > metrics["test"][name]["majority"]["macro_f1"]
@@ -129,51 +130,3 @@ def test_data_that_are_not_the_stages_are_refused(tmp_path: Path) -> None:
     (folder / "garments.csv").write_text(table)
     (folder / "photos" / "7.png").unlink()
     assert is_one_sentence(classify(tmp_path), "there is no photo of '7'")
-
-
-def gate(count: int, seed: int = 0) -> tuple[Gate, np.ndarray]:
-    """Labels of two attributes, and outputs that are right in nine of ten cases."""
-    rng = np.random.default_rng(seed)
-    labels = np.stack([rng.integers(0, 3, count), rng.integers(0, 2, count)], axis=1)
-    logits = rng.normal(0, 1, (count, 5)).astype(np.float32)
-    for column, start in ((0, 0), (1, 3)):
-        right = rng.random(count) < 0.9
-        logits[right, start + labels[right, column]] += 9
-    return Gate(labels, np.arange(count), [3, 2], logits), logits
-
-
-def test_the_gate_has_three_outcomes() -> None:
-    truth, logits = gate(300)
-    worse, other = logits.copy(), logits.copy()
-    worse[:150] = np.roll(worse[:150], 1, axis=1)
-    rng = np.random.default_rng(1)
-    few = rng.choice(300, 12, replace=False)
-    other[few] = np.roll(other[few], 1, axis=1)
-    outcomes = [
-        drop_to_record(RUNGS[0], measure_drop(found, truth), "int8", most)["outcome"]
-        for found, most in ((other, 0.1), (worse, 0.02), (other, 0.03))
-    ]
-    assert outcomes == [ACCEPTED, REFUSED, NOT_KNOWN]
-    small, found = gate(30)
-    found = np.roll(found, 1, axis=1)
-    rung = drop_to_record(RUNGS[0], measure_drop(found, small), "int8", 0.02)
-    assert rung["outcome"] == NOT_KNOWN and rung["interval"] is None
-    assert "only 30 groups" in outcome_to_sentence(rung, 0.02)
-    assert drop_to_record(RUNGS[0], measure_drop(logits, truth), "f32", 0.5)["outcome"] == REFUSED  # nothing is INT8
-
-
-def test_the_drop_is_scikit_learns_difference() -> None:
-    truth, logits = gate(200)
-    found = logits.copy()
-    found[:40] = np.roll(found[:40], 1, axis=1)
-    wanted = []
-    for one in (logits, found):
-        scores = [
-            metrics.f1_score(truth.labels[:, column], one[:, own].argmax(axis=1), average="macro")
-            for column, own in ((0, slice(0, 3)), (1, slice(3, 5)))
-        ]
-        wanted.append(np.mean(scores))
-    drop = measure_drop(found, truth)
-    assert drop.value == pytest.approx(wanted[0] - wanted[1])
-    assert drop.value is not None and drop.interval is not None
-    assert drop.interval[0] < drop.value < drop.interval[1]

@@ -88,11 +88,11 @@ def test_what_cannot_be_read_is_a_sentence(tmp_path: Path, data: bytes, parts: t
     assert all(part in str(caught.value) for part in ("x.csv: ", *parts)), caught.value
 
 
-def test_a_column_that_stands_twice_is_refused_where_it_is_asked_for() -> None:
+def test_a_column_that_is_there_twice_is_refused_where_it_is_asked_for() -> None:
     table = text_to_table("f,neck,neck,Sleeve\na,1,2,3\n", "x.csv", [])
     assert table.column("sleeve") == 3
     assert table.column("hem") is None
-    with pytest.raises(SeamlineError, match=r"x\.csv: the column 'neck' stands 2 times"):
+    with pytest.raises(SeamlineError, match=r"x\.csv: the column 'neck' is in the header 2 times"):
         table.column("neck")
 
 

@@ -2,26 +2,18 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import cv2
+import msgspec
 import numpy as np
-import pytest
 from pycocotools import mask as coco_mask
 
-from seamline.attributes.detected import box_ious, detected_parts, matched, read_results
+from seamline.attributes.detected import detected_parts, matched, read_results
 from seamline.attributes.labelled import MISSING, Example
 from tests.conftest import write_dataset
-
-
-def test_ious_are_pycocotools() -> None:
-    rng = np.random.default_rng(0)
-    low = rng.uniform(0, 50, (12, 2))
-    boxes = np.concatenate([low, low + rng.uniform(1, 40, (12, 2))], axis=1)
-    corners = boxes.copy()
-    corners[:, 2:] -= corners[:, :2]
-    expected = coco_mask.iou(corners[:5], corners[5:], [0] * 7)
-    assert box_ious(boxes[:5], boxes[5:]) == pytest.approx(expected)
+from tests.tiny_classifier import FACTS
 
 
 def test_each_garment_and_each_detection_is_matched_once() -> None:
@@ -55,6 +47,12 @@ def test_what_was_found_is_cut_out_and_the_rest_is_missed(tmp_path: Path) -> Non
 def test_weak_detections_do_not_count(tmp_path: Path) -> None:
     write_dataset(tmp_path / "in", 1)
     (tmp_path / "test.json").write_text((tmp_path / "in" / "instances.json").read_text())
-    (tmp_path / "test_box.json").write_text('[{"image_id": 1, "score": 0.2}, {"image_id": 1, "score": 0.25}]')
-    records, names = read_results(tmp_path, tmp_path / "test.json", 0.25)
-    assert [record["score"] for record in records] == [0.25] and names == {1: "001.png"}
+    names = [one["name"] for one in json.loads((tmp_path / "test.json").read_text())["categories"]]
+    said = [{"image_id": 1, "score": score, "category_id": number} for score in (0.2, 0.25) for number in (1, 2)]
+    (tmp_path / "test_box.json").write_text(json.dumps(said))
+    records, photos = read_results(tmp_path, tmp_path / "test.json", 0.25, FACTS)
+    assert [(one["score"], one["category_id"]) for one in records] == [(0.25, 1), (0.25, 2)]
+    assert photos == {1: "001.png"}
+    facts = msgspec.structs.replace(FACTS, classes=names[1:2])  # of others the model says nothing: they are not found
+    records, _ = read_results(tmp_path, tmp_path / "test.json", 0.25, facts)
+    assert [(one["score"], one["category_id"]) for one in records] == [(0.25, 2)]

@@ -84,7 +84,7 @@ def test_fields_are_named_merged_and_read_from_lists(dataset: Path) -> None:
     ("labels", "sentence"),
     [
         ({"neck": {"field": "attributes.nek"}}, "no annotation has a value in the field 'attributes.nek'; fields are "),
-        ({"ids": {"field": "attribute_ids"}}, "annotation 10: the field 'attribute_ids' is a list; name those of its"),
+        ({"ids": {"field": "attribute_ids"}}, "annotation 10: the field 'attribute_ids' is a list; name the values"),
         (
             {"neck": {"field": "attributes.neck", "values": {"polo": "collar"}}},
             "annotation 20: attributes.neck has the",
@@ -94,6 +94,19 @@ def test_fields_are_named_merged_and_read_from_lists(dataset: Path) -> None:
 def test_what_cannot_be_read_is_one_sentence(dataset: Path, labels: dict[str, Any], sentence: str) -> None:
     with pytest.raises(SeamlineError, match=re.escape(sentence)):
         collect(dataset, options(labels=labels), None)
+
+
+def test_garments_of_other_classes_are_left_out_and_counted(dataset: Path) -> None:
+    coco = json.loads((dataset / "annotations.json").read_text())
+    coco["categories"].append({"id": 2, "name": "trousers"})
+    coco["annotations"][1]["category_id"] = 2
+    (dataset / "annotations.json").write_text(json.dumps(coco))
+    found = collect(dataset, options(classes=["top"]), None)
+    assert [one.id for one in found.garments] == [10, 30] and found.rows == 4
+    assert found.oddities.counts() == {oddities.OTHER_CLASS: 1, oddities.WITHOUT_VALUE: 1}
+    assert found.values["neck"] == ["boat", "polo"]  # and not the trousers' crew
+    with pytest.raises(SeamlineError, match=r"attributes.classes: .* have no class 'shirt'; they have top, trousers"):
+        collect(dataset, options(classes=["top", "shirt"]), None)
 
 
 def test_photos_keep_the_split_and_the_groups_of_the_pipeline(dataset: Path) -> None:

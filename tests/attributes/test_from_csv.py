@@ -67,7 +67,7 @@ def test_codes_get_names_and_keep_their_order(tmp_path: Path) -> None:
 
 def test_a_value_that_the_mapping_names_is_never_missing(tmp_path: Path) -> None:
     source = write_source(tmp_path, "filename,pattern\na.jpg,none\nb.jpg,None\n", ["a.jpg", "b.jpg"])
-    labels = {"pattern": {"values": {"none": "solid"}}}
+    labels = {"pattern": {"values": {"none": "solid", "None": None}}}
     assert values_of(source, labels=labels) == {"a.jpg": {"pattern": "solid"}}
 
 
@@ -150,7 +150,7 @@ LABELS = {"neck": {"values": {"0": "round", "1": "v"}}}
             "has no column 'neck' (attributes.labels.neck); there are file",
         ),
         ("filename,neck\na.jpg,0\n", {"file_column": "file"}, "has no column 'file' (attributes.file_column)"),
-        ("filename,neck,neck\na.jpg,0,1\n", {}, "the column 'neck' stands 2 times"),
+        ("filename,neck,neck\na.jpg,0,1\n", {}, "the column 'neck' is in the header 2 times"),
         ("filename,neck\nx.jpg,0\n", {}, "none of its 1 row names a photo of the source, such as 'a.jpg'; the first"),
         ("neck,sleeve\n0,1\n", {}, "no column names photos of the source; name it in attributes.file_column"),
         ("filename,neck,split\na.jpg,0,lost\n", {"split_column": "split"}, "'lost' is not a split"),

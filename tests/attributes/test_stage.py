@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 
 from seamline.attributes import oddities
+from seamline.attributes.sources import check_classes
 from seamline.base.files import sha256_of
 from tests.attributes.shirts import write_photo, write_source
 from tests.stages.test_stage import is_one_sentence, run_stage, with_params
@@ -128,7 +129,7 @@ def test_what_it_writes_is_the_form_that_training_reads_and_the_same_each_time(p
     assert [line.split(",")[0] for line in lines[1:]] == [str(number) for number in range(1, 13)]
     facts = read(out / "attributes.json")
     assert facts["attributes"] == {"neck": ["0", "1"], "pattern": ["0", "1", "2"]}
-    assert facts["names"]["file"] == "filename"
+    assert facts["names"]["file"] == "filename" and facts["classes"] == ["short sleeve top"]
     # Small JPEGs are taken as they are.
     assert (out / "photos" / "1.jpg").read_bytes() == (place / "shirts" / "0.jpg").read_bytes()
     before = {path: sha256_of(path) for path in sorted(place.glob("out/**/*")) if path.is_file()}
@@ -220,6 +221,18 @@ def test_an_attribute_that_is_wholly_missing_is_left_out_and_said(place: Path) -
     assert set(said["left_out"]) == {"pattern", "hem"}
     header = (place / "out" / "attributes" / "garments.csv").read_text().splitlines()[0]
     assert header.endswith(",has_mask,neck")
+
+
+def test_classes_that_the_pipeline_does_not_learn_are_refused(place: Path) -> None:
+    split = place / "out" / "split"
+    split.mkdir(parents=True)
+    coco = {"images": [], "annotations": [], "categories": [{"id": 1, "name": "Dress"}, {"id": 2, "name": "skirt"}]}
+    (split / "train.json").write_text(json.dumps(coco))
+    for classes in (["dress", "top"], None):
+        check_classes(classes, split)
+    check_classes(["top"], place / "elsewhere")
+    with_params(place, {"attributes": {"source": "shirts", "labels": None, "classes": ["shirt", "top"]}})
+    assert is_one_sentence(run(place), "attributes.classes: the pipeline learns none of shirt, top, but Dress, skirt")
 
 
 def test_a_source_that_is_not_there_is_named_as_this_ones(tmp_path: Path) -> None:

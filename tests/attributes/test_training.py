@@ -33,7 +33,7 @@ SMALL: dict[str, Any] = {
         "fliplr": 0.5, "degrees": 4.0, "scale": 0.1, "brightness": 0.05, "contrast": 0.05, "saturation": 0.0,
         "noise": 0.0,
     },
-    "int8": {"calibration_images": 8, "max_drop": 0.5},
+    "int8": {"calibration_garments": 8, "max_drop": 0.5},
 }  # fmt: skip
 
 
@@ -137,7 +137,7 @@ def test_a_state_of_something_else_is_refused(data: Path, tmp_path: Path) -> Non
         ({"backbone": "resnet1"}, "classify.backbone: there is no 'resnet1'; efficientnet_lite0, a classifier"),
         ({"backbone": "squeezenet1_0", "start": "none"}, "does not end with one linear layer"),
         ({"start": "mine.pt"}, "classify.start: there is no file 'mine.pt'"),
-        ({"frozen_epochs": 0, "epochs": 0}, "nothing would be learnt"),
+        ({"frozen_epochs": 0, "epochs": 0}, "nothing would be learned"),
     ],
 )
 def test_what_cannot_be_trained_is_refused_in_a_sentence(data: Path, changes: dict[str, Any], said: str) -> None:

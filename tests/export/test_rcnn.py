@@ -98,7 +98,9 @@ def test_largest_differences_are_of_the_same_detections_in_whatever_order() -> N
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("fixture", "kind"), [("mask_rcnn", "mask"), ("faster_rcnn", "box")])
+@pytest.mark.parametrize(
+    ("fixture", "kind"), [("mask_rcnn", "mask"), pytest.param("faster_rcnn", "box", marks=pytest.mark.thorough)]
+)
 def test_the_stage_makes_every_format(
     fixture: str, kind: str, request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

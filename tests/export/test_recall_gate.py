@@ -8,15 +8,8 @@ import pytest
 from scipy.stats import binomtest
 
 from seamline.evaluation.average_precision import Floats
-from seamline.export.recall_gate import (
-    AMONG,
-    Lost,
-    bounds_of_mean,
-    lost_to_record,
-    measure_lost,
-    outcome_of,
-    outcome_to_sentence,
-)
+from seamline.export.exact_bounds import bounds_of_mean
+from seamline.export.recall_gate import AMONG, Lost, lost_to_record, measure_lost, outcome_of, outcome_to_sentence
 
 
 def unit(vectors: Floats) -> npt.NDArray[np.float32]:

@@ -15,14 +15,21 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
+from onnx import helper
 from PIL import Image as Pillow
 
 from seamline.base.errors import SeamlineError
 from seamline.inference.classifier import AttributeClassifier
-from seamline.models.attribute_facts import attribute_facts_to_metadata, metadata_to_attribute_facts
+from seamline.models.attribute_facts import (
+    attribute_facts_to_metadata,
+    check_classes,
+    metadata_to_attribute_facts,
+)
 from seamline.models.detections import Attribute, Crop, Detections
 from tests.tiny_classifier import FACTS, save_classifier
 from tests.tiny_encoder import IMGSZ, image_model
+
+NAMES = ["trousers", "shirt"]  # of a detector's classes
 
 
 @pytest.fixture(scope="module")
@@ -89,9 +96,27 @@ def test_instances_are_cut_out_with_the_margin_and_classified_in_their_order(
     boxes = np.array([[20, 30, 60, 90], [0, 0, 50, 40], [10, 10, 110, 90]], np.float32)
     found = Detections(boxes, np.ones(3, np.float32), np.zeros(3, np.int64), None, 100, 120)
     parts = [image[24:96, 16:64], image[0:44, 0:55], image[2:98, 0:120]]
-    for named, part in zip(classifier.classify(image, found), parts, strict=True):
+    for named, part in zip(classifier.classify(image, found, NAMES), parts, strict=True):
         check(named, by_hand(model, part))
-    assert classifier.classify(image, found.chosen(np.zeros(0, np.int64))) == []
+    assert classifier.classify(image, found.chosen(np.zeros(0, np.int64)), NAMES) == []
+
+
+def test_garments_of_classes_that_it_does_not_know_get_no_attributes(model: Path, tmp_path: Path) -> None:
+    save_classifier(tmp_path, msgspec.structs.replace(FACTS, classes=["Shirt ", "vest"]))
+    image, boxes = photo(5, 100, 120), np.array([[20, 30, 60, 90], [0, 0, 50, 40], [10, 10, 110, 90]], np.float32)
+    found = Detections(boxes, np.ones(3, np.float32), np.array([1, 0, 1]), None, 100, 120)
+    with AttributeClassifier(model, 1) as every, AttributeClassifier(tmp_path, 1) as some:
+        first, _, last = every.classify(image, found, NAMES)
+        assert some.classify(image, found, NAMES) == [first, {}, last]
+        assert some.classify(image, found, ["coat", "skirt"]) == [{}, {}, {}]
+        assert some.classify_photo(image) == every.classify_photo(image)  # which is said to be one
+
+
+def test_a_detector_of_other_classes_alone_is_refused() -> None:
+    for classes in (None, ["shirt"], ["Trousers", "hat"]):
+        check_classes(msgspec.structs.replace(FACTS, classes=classes), NAMES, Path("m"))
+    with pytest.raises(SeamlineError, match="m: names attributes of hat, coat alone, and the detector finds trousers"):
+        check_classes(msgspec.structs.replace(FACTS, classes=["hat", "coat"]), NAMES, Path("m"))
 
 
 def test_what_lies_outside_a_mask_is_replaced_where_the_model_was_trained_so(tmp_path: Path) -> None:
@@ -105,7 +130,7 @@ def test_what_lies_outside_a_mask_is_replaced_where_the_model_was_trained_so(tmp
     )  # fmt: skip
     white = np.where(mask[:, :, None] == 1, image[10:40, 10:40], 255).astype(np.uint8)
     with AttributeClassifier(tmp_path, 1) as classifier:
-        [named] = classifier.classify(image, found)
+        [named] = classifier.classify(image, found, NAMES)
     check(named, by_hand(tmp_path, white))
 
 
@@ -143,6 +168,8 @@ def test_facts_survive_as_metadata() -> None:
     assert all(isinstance(value, str) for value in metadata.values())
     assert json.loads(metadata["attributes"])["sleeve"] == ["short", "long"]
     assert metadata_to_attribute_facts({**metadata, "precision": "f32"}, Path("model")) == FACTS
+    before = {key: value for key, value in metadata.items() if key != "classes"}  # as before there were any
+    assert metadata_to_attribute_facts(before, Path("model")) == FACTS
 
 
 @pytest.mark.parametrize(
@@ -152,9 +179,13 @@ def test_facts_survive_as_metadata() -> None:
         ({"attributes": "{}"}, "names no attributes"),
         ({"attributes": '{"neck": ["round"], "sleeve": ["a", "b"]}'}, "they have to be two or more"),
         ({"attributes": '{"neck": ["a", "\\u001b[2J"], "sleeve": ["a", "b"]}'}, "control character"),
+        ({"classes": '["a", "\\u001b[2J"]'}, "the class .* has a control character"),
         ({"temperatures": '{"neck": 1.0}'}, "temperatures have none of 'sleeve'"),
         ({"temperatures": '{"neck": -1.0, "sleeve": 1.0}'}, "says what cannot be"),
         ({"imgsz": "1e9"}, "says what cannot be"),
+        ({"std": "[0.2, 0, 0.2]"}, "says what cannot be"),
+        ({"names": '{"columns": ["neck"]}'}, "says what cannot be"),
+        ({"names": '{"codes": {"neck": "0"}}'}, "says what cannot be"),
         ({"margin": "nothing"}, "says what cannot be"),
     ],
 )
@@ -165,6 +196,19 @@ def test_a_file_that_says_what_cannot_be_is_refused_in_a_sentence(changes: dict[
             {key: value for key, value in metadata.items() if value is not None}, Path("m.onnx")
         )
     assert str(caught.value).startswith("m.onnx: ")
+
+
+def test_a_model_that_makes_something_else_of_a_garment_is_refused(tmp_path: Path) -> None:
+    more = {"neck": ["round", "v", "collar", "high"], "sleeve": ["short", "long", "none"]}
+    save_classifier(tmp_path, msgspec.structs.replace(FACTS, attributes=more))
+    with AttributeClassifier(tmp_path, 1) as classifier, pytest.raises(SeamlineError, match="does not make 7 numbers"):
+        classifier.classify_photo(photo(0))
+    broken = image_model()
+    broken.graph.initializer[0].raw_data = np.full(216, np.nan, np.float32).tobytes()
+    helper.set_model_props(broken, attribute_facts_to_metadata(FACTS))
+    onnx.save(broken, tmp_path / "model.onnx")
+    with AttributeClassifier(tmp_path, 1) as classifier, pytest.raises(SeamlineError, match="does not make 6 numbers"):
+        classifier.classify_photo(photo(0))
 
 
 def test_another_kind_of_model_and_a_wrong_input_size_are_refused(tmp_path: Path) -> None:

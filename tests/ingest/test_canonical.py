@@ -187,7 +187,7 @@ def _(coco: Dataset, folder: Path) -> None:
     coco["images"][0]["width"] = 43
 
 
-@case("image whose size differs from its record by two pixels a side at most")
+@case("image whose size differs from its record by at most two pixels a side")
 def _(coco: Dataset, folder: Path) -> object:
     coco["images"][0] |= {"width": 42, "height": 59}
 
@@ -357,7 +357,7 @@ def _(coco: Dataset, folder: Path) -> None:
         (folder / part / "001.png").write_bytes((folder / "photos" / "001.png").read_bytes())
 
 
-@case("file name equal to one free file's but for its form: Unicode, upper and lower case, `%20`, a code page")
+@case("file name that differs from one free file's only in its form: Unicode, upper and lower case, `%20`, a code page")
 def _(coco: Dataset, folder: Path) -> None:
     forms = {
         "u\u0308 1.png": "\u00fc 1.png",

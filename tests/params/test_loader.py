@@ -35,6 +35,7 @@ def test_defaults_are_valid() -> None:
         ({"pull": {"source": "https://me:pw@host/a.zip"}}, "pull: source has a password, key or signature in its"),
         ({"catalogue": {"source": "https://me:pw@host/a"}}, "catalogue: source has a password, key or signature in"),
         ({"pull": {"source": "https://host/a.zip?X-Amz-Signature=abc"}}, "pull: source has a password, key or sig"),
+        ({"attributes": {"source": None}}, "attributes.source: null switches nothing off, since DVC takes it"),
         ({"train": {"epoch": 3}}, "train.epoch: unknown key; did you mean epochs?"),
         ({"train": {"mix_up": 0.1}}, "train.mix_up: unknown key; did you mean mixup?"),
         ({"train": {"others": {}}}, "train.others: unknown key"),
@@ -44,6 +45,10 @@ def test_defaults_are_valid() -> None:
         (
             {"sweep": {"space": {"train.lr": {"low": 0, "high": 1}}}},
             "'train.lr' in space is not a parameter of train; did you",
+        ),
+        (
+            {"sweep": {"space": {"classify.lr_heads": [0.1, 0.2]}}},
+            "of train, which alone is swept; to try values of it: dvc exp run --queue -S 'classify.lr_heads=A,B'",
         ),
         ({"sweep": {"space": {"train.lr0": {"low": 2, "high": 1}}}}, "low 2 has to be less than high 1"),
         ({"sweep": {"space": {"train.lr0": {"low": 0, "high": 1, "log": True}}}}, "low 0 has to be above 0 where log"),

@@ -107,8 +107,8 @@ def test_what_cannot_be_is_a_sentence(model: Path, photos: Path, tmp_path: Path)
             "the model has no class 'person'; it has short sleeve top, trousers; people.person_class",
         ),
         (("--people", missing), f"{missing}"),
-        (("--most-people", 3), "--most-people: goes with --people"),
-        (("--people", model, *PEOPLE, "--batch", 2), "--batch: goes without --people"),
+        (("--most-people", 3), "--most-people: needs --people"),
+        (("--people", model, *PEOPLE, "--batch", 2), "--batch: cannot be combined with --people"),
     ):
         done = predict(model, photos, "--out", tmp_path / "out", *arguments)
         assert done.returncode != 0

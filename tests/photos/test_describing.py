@@ -85,7 +85,7 @@ def test_each_instance_has_what_the_models_say_of_it(
         for path in sorted(photos.glob("*.png")):
             image = read_image(path)
             found = detector.detect(image)
-            expected += classifier.classify(image, found)
+            expected += classifier.classify(image, found, detector.names)
             near.append(embedder.embed(image, found))
     assert len(records) == len(rows) == len(expected) > 10
     assert vectors.dtype == np.float32
@@ -149,6 +149,28 @@ def test_classes_that_are_not_asked_for_are_not_described(
     assert json.loads((tmp_path / "results.json").read_text()) == [every[index] for index in chosen]
     assert np.array_equal(np.load(tmp_path / "embeddings.npy"), np.load(out / "embeddings.npy")[chosen])
     assert 0 < len(chosen) < len(every)
+
+
+def test_garments_of_classes_that_the_model_does_not_know_have_blank_cells(
+    untrained: Untrained, photos: Path, out: Path, tmp_path: Path
+) -> None:
+    model = untrained.models()["openvino"]
+    attributes = make_classifier(tmp_path / "attributes", 1.0, ["trousers"])
+    predict(model, photos, tmp_path / "out", "--attributes", str(attributes))
+    every = json.loads((out / "results.json").read_text())
+    records, rows = (
+        json.loads((tmp_path / "out" / "results.json").read_text()),
+        rows_of(tmp_path / "out/predictions.csv"),
+    )
+    assert [one["attributes"] for one in records] == [
+        one["attributes"] if one["category_id"] == 2 else {} for one in every
+    ]
+    assert {(row["colour"], row["tone_confidence"]) for row in rows if row["class"] != "trousers"} == {("", "")}
+    assert all(row["colour"] for row in rows if row["class"] == "trousers")
+    with pytest.raises(SeamlineError, match="names attributes of hat alone, and the detector finds short sleeve top"):
+        hats = make_classifier(tmp_path / "hats", classes=["hat"])
+        main([str(model), str(photos), "--out", str(tmp_path / "other"), "--attributes", str(hats)])
+    assert not (tmp_path / "other").exists()
 
 
 def test_a_name_that_a_spreadsheet_would_take_for_a_formula_is_text(tmp_path: Path) -> None:

@@ -83,6 +83,19 @@ def test_the_likeliest_value_is_named_where_that_is_asked_for(model: Path, photo
     assert [row[1] for row in rows] == [row[1] for row in expected_rows()]
 
 
+def test_a_table_of_somebodys_is_not_lost(model: Path, photos: Path, tmp_path: Path) -> None:
+    own = tmp_path / "shop" / "Output.csv"
+    own.parent.mkdir()
+    own.write_text("mine")
+    with pytest.raises(SeamlineError, match="was not made by seamline describe, and would be lost"):
+        describe(model, photos, "--out", own.parent)
+    assert own.read_text() == "mine" and list(own.parent.iterdir()) == [own]
+    own.unlink()
+    for _ in range(2):
+        describe(model, photos, "--out", own.parent)
+    assert len(table(own)) == 1 + len(PHOTOS)
+
+
 def test_a_zip_is_read_as_its_folder_and_leaves_nothing(
     model: Path, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -21,18 +21,18 @@ HELD_BY = {
         "ingest/test_archives::test_a_link_is_refused",
         "ingest/test_archives::test_a_member_that_leads_outside_is_refused",
     ],
-    "an archive that unpacks to more than 250 times its size, with those inside it": [
+    "an archive that unpacks to more than 250 times its size, archives inside it included": [
         "ingest/test_archives::test_an_archive_that_unpacks_to_a_thousand_times_its_size_is_refused",
         "ingest/test_archives::test_nor_may_archives_inside_it_together",
         "ingest/test_archives::test_hard_links_count_in_what_a_tar_unpacks_to",
     ],
-    "frames of a video, of which some have no record: taken out anew, they may be numbered otherwise than in the "
-    "annotation tool": [
+    "frames of a video, some without a record: if they were extracted again, their numbers may differ from the "
+    "annotation tool's": [
         "ingest/test_exports::test_frames_that_may_be_numbered_otherwise_are_said",
         "ingest/test_exports::test_photo_for_photo_and_mask_for_mask",
     ],
     "a name twice in a zip": ["ingest/test_archives::test_a_name_that_is_there_twice_is_said"],
-    "characters in such names whose second byte is that of a backslash (Shift-JIS, GBK, Big5)": [
+    "characters in names of an archive whose second byte is that of a backslash (Shift-JIS, GBK, Big5)": [
         "ingest/test_archives::test_a_backslash_that_is_half_of_a_character_makes_no_folder",
         "ingest/test_archives::test_backslashes_that_separate_folders_still_do",
         "ingest/test_archives::test_such_a_name_leads_nowhere",
@@ -48,8 +48,8 @@ HELD_BY = {
         "ingest/test_crowds::test_crowds_can_be_taken_for_instances",
         "ingest/test_exports::test_photo_for_photo_and_mask_for_mask",
     ],
-    "nine in ten masks of a form (RLE, several parts) or more are crowds, and one in ten of the others or fewer, with "
-    "five such masks or more, or no others: a tool's habit": [
+    "at least nine in ten masks of one form (RLE, several parts) are crowds, and at most one in ten of the "
+    "others, with at least five such masks or no others: a tool's habit": [
         "ingest/test_crowds::test_a_habit_is_said",
     ],
     "one of several files, in which more than a tenth of the annotations contradict themselves, if those are 10 or "
@@ -58,7 +58,7 @@ HELD_BY = {
         "ingest/test_contradictions::test_two_mistakes_in_a_small_file_stop_nothing",
         "ingest/test_conventions::test_one_of_several_files_stops_where_a_few_cannot_be_mistakes",
     ],
-    "boxes that agree with their masks beside areas that do not, in over a tenth of the annotations, or of one of "
+    "boxes that agree with their masks and areas that do not, in over a tenth of the annotations, or of one of "
     "several files": [
         "ingest/test_witnesses::test_areas_of_a_part_of_a_file_are_said",
         "ingest/test_witnesses::test_boxes_that_agree_beside_areas_that_do_not_are_said",
@@ -68,14 +68,14 @@ HELD_BY = {
         "ingest/test_conventions::test_four_corners_are_a_rectangle_or_cross",
         "ingest/test_conventions::test_points_in_an_order_that_crosses_are_said",
     ],
-    "outlines without a box: their area is the same wherever they lie; and RLE without one of which neither area nor "
-    "shape says anything, as the shape does on square photos only beside others": [
+    "masks without a box that nothing confirms: outlines, whose area is the same wherever they lie, and RLE of "
+    "which neither area nor shape says anything (on square photos the shape does only beside other masks)": [
         "ingest/test_boxless::test_other_photos_tell_which_way_the_runs_go",
         "ingest/test_boxless::test_what_nothing_can_be_held_to_is_counted",
         "ingest/test_boxless::test_outlines_without_a_box_are_counted",
     ],
-    "RLE without box and area, of which over half (10 or more, of one of several files 3) cover all four corners of "
-    "their photo: the background": [
+    "RLE without box and area, of which over half (at least 10, or 3 in one of several files) cover all four "
+    "corners of their photo: the background": [
         "ingest/test_boxless::test_four_corners_in_one_of_several_files",
         "ingest/test_boxless::test_without_an_area_four_corners_do",
     ],
@@ -138,7 +138,7 @@ HELD_BY = {
         "dataset/test_near_duplicates::test_a_fingerprint_survives_rescaling_and_tells_pictures_apart",
         "dataset/test_near_duplicates::test_different_garments_on_white_are_not_near_duplicates",
     ],
-    "either across splits of `split.official`": [
+    "such copies, or versions of one photo, across splits of `split.official`": [
         "stages/test_splitting::test_versions_across_official_splits_are_counted",
         "ingest/test_exports::test_official_splits_are_the_tools_own",
     ],

@@ -10,6 +10,7 @@ import venv
 from pathlib import Path
 
 import pytest
+from dvc.repo import Repo
 
 from dvc_hint.seamline_dvc_hint import NO_GIT, error_to_hint, pull_source, shown
 from seamline.base import git
@@ -50,6 +51,24 @@ def test_a_bucket_is_named_where_the_source_is_one(
     hint = error_to_hint(error)
     assert told in hint
     assert bool(hint) == bool(told)
+
+
+@pytest.mark.parametrize(("source", "told"), [("null", True), ("shirts.zip", False)])
+def test_a_source_of_attributes_that_is_null_is_explained(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, source: str, told: bool
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "params.yaml").write_text(f"attributes: {{source: {source}}}")
+    (tmp_path / "dvc.yaml").write_text("stages: {a: {cmd: x, deps: ['${attributes.source}']}}")
+    error: BaseException | None = None
+    with Repo.init(no_scm=True) as repo:
+        try:
+            _ = repo.index.stages
+        except AssertionError as asserted:  # that a dependency is something
+            error = asserted
+    assert (error is not None) == told
+    assert ("`attributes.enabled: false` switches attributes off" in error_to_hint(error)) == told
+    assert error_to_hint(ValueError("else")) == ""
 
 
 @pytest.mark.parametrize(

@@ -71,8 +71,8 @@ def test_the_script_makes_every_tenth_outfit_byte_for_byte(coco: dict[str, Any])
 
 @pytest.mark.thorough
 def test_the_script_makes_it_byte_for_byte(tmp_path: Path) -> None:
-    command = [sys.executable, str(PROJECT / "samples" / "make_garments.py"), str(tmp_path / "again.zip")]
-    subprocess.run(command, check=True, capture_output=True)
+    command = [sys.executable, "-m", "samples.make_garments", str(tmp_path / "again.zip")]
+    subprocess.run(command, check=True, capture_output=True, cwd=PROJECT)
     assert (tmp_path / "again.zip").read_bytes() == ZIP.read_bytes()
 
 

@@ -924,7 +924,7 @@ def a_formula(bench: Bench) -> Said:
     return with_shirts(bench, "filename,neck\na.jpg,=1+1\n")
 
 
-@produces("...: row ... has ... cells, and the header ...; a cell with the delimiter in it has to stand in quotes.")
+@produces("...: row ... has ... cells, and the header ...; put a cell that contains the delimiter into quotes.")
 def a_ragged_row(bench: Bench) -> Said:
     return with_shirts(bench, "filename,neck\na.jpg,round, wide\n")
 
@@ -1289,7 +1289,7 @@ def a_table_without_photos(bench: Bench) -> Said:
     return bench.verb("catalogue", "add", "own", "--csv", "items.csv")
 
 
-@produces("...: the Qdrant server did not do what it was asked (...).")
+@produces("...: the request to the Qdrant server failed (...).")
 def a_server_that_is_not_there(bench: Bench) -> Said:
     write_catalogue(bench.folder / "own", [catalogue_entry("a.jpg", directions(1))])
     return bench.verb("catalogue", "push", "own", "--url", "http://127.0.0.1:9")

@@ -22,16 +22,17 @@ from sklearn.model_selection import cross_val_predict
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
+from samples.drawing import to_jpeg
 from samples.make_tshirts import (
     ATTRIBUTES,
     CONTRADICTIONS,
+    JPEG_QUALITY,
     MISSING,
     PHOTOS_WITHOUT_ROW,
     ROWS_WITHOUT_PHOTO,
     SHIRTS,
     make_photo,
     plan_values,
-    to_jpeg,
 )
 from tests.conftest import PROJECT
 
@@ -61,7 +62,7 @@ def test_the_script_makes_every_thirtieth_photo_byte_for_byte(photos: dict[str, 
     """All of them take twenty seconds; each is drawn from a seed of its own."""
     contents = set(photos.values())
     for number, values in list(enumerate(plan_values(), 1))[::30]:
-        assert to_jpeg(make_photo(number, values)) in contents, number
+        assert to_jpeg(make_photo(number, values), JPEG_QUALITY) in contents, number
 
 
 @pytest.mark.thorough

@@ -115,7 +115,7 @@ def test_what_is_sent_again_takes_the_place_of_the_old_and_until_then_the_old_on
         push(connect(url), "shop", url, old)
         for more in (5, 6, 7, 8):  # cut at several moments
             stored.fail_after = len(stored.requests) + more
-            with pytest.raises(SeamlineError, match="did not do what it was asked"):
+            with pytest.raises(SeamlineError, match="the request to the Qdrant server failed"):
                 push(connect(url), "shop", url, new)
             stored.fail_after = None
             assert photos() == {"old"}
@@ -128,7 +128,7 @@ def test_a_server_that_is_not_there_or_has_no_catalogue_is_one_sentence(server: 
     url, _ = server
     with pytest.raises(SeamlineError, match="has no catalogue 'nothing'; seamline catalogue push sends one there"):
         QdrantCatalogue(connect(url), "nothing", url)
-    with pytest.raises(SeamlineError, match=r"http://127.0.0.1:9: the Qdrant server did not do what it was asked"):
+    with pytest.raises(SeamlineError, match=r"http://127.0.0.1:9: the request to the Qdrant server failed"):
         QdrantCatalogue(connect("http://127.0.0.1:9"), "garments", "http://127.0.0.1:9")
 
 

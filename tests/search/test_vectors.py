@@ -101,9 +101,9 @@ def test_threads_find_what_one_finds() -> None:
         ([[1, 2, float("nan")]], "vector 1 has no direction"),
         ([[1, 2, 3], [0, 0, 0]], "vector 2 has no direction"),
         ([[1, 2, float("inf")]], "vector 1 has no direction"),
-        ([[1, 2]], "and 3 numbers are needed"),
-        ([["a", "b", "c"]], "and 3 numbers are needed"),
-        (np.zeros((2, 2, 3)), "and 3 numbers are needed"),
+        ([[1, 2]], "3 numbers are needed"),
+        ([["a", "b", "c"]], "3 numbers are needed"),
+        (np.zeros((2, 2, 3)), "3 numbers are needed"),
     ],
 )
 def test_what_is_not_a_vector_is_refused(vectors: Any, sentence: str) -> None:

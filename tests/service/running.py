@@ -6,7 +6,7 @@ import asyncio
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from seamline.inference.detector import Detector
@@ -38,8 +38,10 @@ def running(
     """The address of a service over a model, for the length of a block."""
     settings = settings or Settings()
     describes = attributes is not None or embed is not None
-    opened = opened_described(attributes, embed, catalogue, 2) if describes else nullcontext()
-    with Detector(model, threads=2, max_pixels=settings.pixels) as detector, opened as described:
+    with Detector(model, threads=2, max_pixels=settings.pixels) as detector, ExitStack() as stack:
+        described = None
+        if describes:
+            described = stack.enter_context(opened_described(attributes, embed, catalogue, detector.names, 2))
         server = Server(detector, Admission(settings), described.describer if described else None)
         of = about(detector, model, settings, source, described)
         found = described.catalogue if described else None

@@ -121,7 +121,7 @@ def test_keys_and_the_size_of_a_body(untrained: Untrained) -> None:
             with pytest.raises(ServiceError, match=": A key is needed"):
                 client.predict(large)
         with Client(address, "another-key-of-16-letters", trust_env=False) as client:
-            with pytest.raises(ServiceError, match=": The key is not known here") as caught:
+            with pytest.raises(ServiceError, match=": The key is unknown here") as caught:
                 client.about()
             assert caught.value.status == 401
         with Client(address, KEY, trust_env=False) as client:

@@ -69,7 +69,7 @@ class TestHeaders:
         with held(Settings(header_seconds=SHORT)) as service, service.connect() as connection:
             connection.sendall(begin)
             reply = read_reply(connection)
-            assert (reply.status, reply.detail) == (408, "The headers came too slowly.")
+            assert (reply.status, reply.detail) == (408, "The headers arrived too slowly.")
             assert has_ended(connection)
 
     def test_that_come_slowly_are_given_up(self) -> None:
@@ -223,7 +223,7 @@ class TestBodies:
         with held() as service, service.connect() as connection:
             connection.sendall(photo_request(b"x" * 1000)[:-1])
             reply = read_reply(connection)
-            assert (reply.status, reply.detail) == (408, "The body came too slowly.")
+            assert (reply.status, reply.detail) == (408, "The body arrived too slowly.")
 
     def test_that_trickle_are_given_up(self) -> None:
         with held() as service, service.connect() as connection:
@@ -253,7 +253,7 @@ class TestBodies:
             return {"type": "http.request", "body": b"x" * 10_000, "more_body": next(pieces) < 9}
 
         counts = Admission(Settings(body_seconds=0.1))
-        with pytest.raises(Problem, match="came too slowly"):
+        with pytest.raises(Problem, match="arrived too slowly"):
             asyncio.run(bodies.read_body(receive, None, counts))
         assert counts.body_bytes == 0 and next(pieces) <= 3
 

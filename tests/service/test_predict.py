@@ -7,7 +7,7 @@ import io
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import cv2
 import httpx
@@ -16,7 +16,7 @@ import pytest
 from PIL import Image
 from pycocotools import mask as coco_mask
 
-from seamline.service.schemas import MASKS
+from seamline.service.schemas import Masks
 from seamline.service.settings import Settings
 from seamline.verbs.predict import main as predict
 from tests.service.running import running
@@ -288,7 +288,7 @@ def test_a_model_that_finds_boxes_only_has_no_masks(tiny: Any) -> None:
     photo = tiny.photos()[0]
     with running(tiny.models()["onnx"]) as address:
         assert not httpx.get(f"{address}/v1/about").json()["model"]["has_masks"]
-        for masks in MASKS:
+        for masks in get_args(Masks):
             answer = httpx.post(f"{address}/v1/predict", files=form([photo]), params={"masks": masks})
             [image] = answer.json()["images"]
             assert image["instances"]

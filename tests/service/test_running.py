@@ -142,7 +142,7 @@ class TestRefusals:
 
     def test_a_public_address_without_keys(self, model: Path) -> None:
         assert self.refused(model, "--host", "0.0.0.0", "--port", "0").startswith(
-            "error: --host 0.0.0.0: others could reach the service and none would need a key; name a file of keys"
+            "error: --host 0.0.0.0: others could reach the service without a key; name a file of keys"
         )
 
     def test_what_is_wrong_with_address_and_keys_before_a_model_is_opened(self, tmp_path: Path) -> None:
@@ -159,7 +159,7 @@ class TestRefusals:
             taken.listen()
             port = taken.getsockname()[1]
             assert self.refused(model, "--port", str(port)) == (
-                f"error: 127.0.0.1:{port}: cannot be listened at (Address already in use); --host and --port name "
+                f"error: 127.0.0.1:{port}: cannot listen there (Address already in use); --host and --port name "
                 "another address.\n"
             )
 

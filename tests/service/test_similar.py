@@ -235,7 +235,7 @@ VECTOR = [0.0] * (DIMENSION - 1) + [1.0]
 REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "no subject": ({"json": {}}, "The JSON has to have one of image, images, vector and text."),
     "two subjects": ({"json": {"vector": VECTOR, "text": "a"}}, "one of image, images, vector and text."),
-    "short vector": ({"json": {"vector": [1.0]}}, f"and {DIMENSION} numbers are needed."),
+    "short vector": ({"json": {"vector": [1.0]}}, f"; {DIMENSION} numbers are needed."),
     "no direction": ({"json": {"vector": [0.0] * DIMENSION}}, "has no direction"),
     "huge numbers": ({"json": {"vector": [1e300] * DIMENSION}}, "has no direction"),
     "words in a vector": ({"json": {"vector": ["a"]}}, "vector[0]: expected number, got text"),
@@ -277,7 +277,7 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "garment of several": (
         {"files": [("image", b"a"), ("image", b"b")], "data": {"garment": "1"}},
-        "garment: goes with one photo, and not with whole.",
+        "garment: needs a request with one photo, and cannot be combined with whole.",
     ),
 }
 
@@ -435,7 +435,7 @@ import seamline.verbs.serve, seamline.service.app, seamline.service.running
 assert not {{"usearch", "sqlite3", "seamline.inference.embedder"}} & set(sys.modules), "imported by every service"
 from seamline.service.describing import opened_described
 paths = [Path(name) for name in sys.argv[1:]]
-with opened_described(*paths, 1) as described:
+with opened_described(*paths, ["shirt"], 1) as described:
     assert described.catalogue is not None
 """
     paths = [models.attributes, models.embed, models.catalogue]

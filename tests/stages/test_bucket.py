@@ -251,6 +251,7 @@ def test_make_bucket_uploads_what_its_line_pulls(bucket: Bucket, tmp_path: Path)
     assert "coco: 432 images, 1262 annotations, 9 categories" in done.stdout
 
 
+@pytest.mark.thorough
 def test_a_pull_killed_at_ten_random_moments_ends_in_the_same_place(bucket: Bucket, tmp_path: Path) -> None:
     """What was whole is not fetched again, and data/raw is never there in part."""
     objects = sample_objects()

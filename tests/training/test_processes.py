@@ -107,7 +107,7 @@ def test_a_killed_process_ends_the_others_and_the_training_resumes_to_the_same_r
     assert resumed[0] == whole
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_an_error_of_a_process_is_its_own_sentence_and_a_stopped_trial_is_one(
     tmp_path: Path, data: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:

@@ -93,7 +93,7 @@ def killed(data: tuple[Path, Path], scratch: Path, changes: Record, epoch: int, 
     return done.stdout + done.stderr
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_a_training_that_is_killed_again_and_again_ends_with_the_same_bytes(
     tmp_path: Path, data: tuple[Path, Path]
 ) -> None:
@@ -186,7 +186,7 @@ def box_of(shape: Sequence[float]) -> list[float]:
     return [*low.tolist(), *(high - low).tolist()]
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_two_processes_train_together_and_come_to_the_same_bytes_again(tmp_path: Path, data: tuple[Path, Path]) -> None:
     two = {"device": "cpu,cpu", "epochs": 3, "val_period": 1}
     whole, facts = trained(data, tmp_path / "whole", **two)
@@ -198,7 +198,7 @@ def test_two_processes_train_together_and_come_to_the_same_bytes_again(tmp_path:
     assert again == whole
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_a_trial_of_two_processes_that_the_sweep_stopped_leaves_no_state(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, data: tuple[Path, Path]
 ) -> None:

@@ -154,8 +154,8 @@ serve.main(["--port", "0"])
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
-        (["--host", "0.0.0.0"], r"--host 0.0.0.0: others could reach the service and none would need a key"),
-        (["--host", "192.0.2.1", "--no-keys"], r"192.0.2.1:8000: cannot be listened at"),
+        (["--host", "0.0.0.0"], r"--host 0.0.0.0: others could reach the service without a key"),
+        (["--host", "192.0.2.1", "--no-keys"], r"192.0.2.1:8000: cannot listen there"),
         (["--keys", "keys.txt"], r"keys.txt: the keys cannot be read \(No such file or directory\)"),
     ],
 )

@@ -146,6 +146,14 @@ def open_encoder(path: Path, threads: int, precision: str = "f32") -> Encoder:
     )
 
 
+def check_square(encoder: Encoder, imgsz: int, path: Path) -> None:
+    """Raises SeamlineError where a model does not take the RGB squares that it says it takes."""
+    if encoder.input_shape != (3, imgsz, imgsz):
+        raise SeamlineError(
+            f"{path}: says that it takes {imgsz} px a side, and takes {encoder.input_shape}; dvc repro makes it."
+        )
+
+
 def static_shape(shape: Any, path: Path) -> tuple[int, ...]:
     """Raises SeamlineError where a side is not a number."""
     if not all(isinstance(side, int) for side in shape):
