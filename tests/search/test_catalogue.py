@@ -15,6 +15,7 @@ import pytest
 
 from seamline.base.errors import SeamlineError
 from seamline.search.catalogue import Catalogue, open_catalogue
+from seamline.search.catalogue_facts import CatalogueFacts
 from seamline.search.filters import Filters
 from seamline.search.table import Table
 from tests.search.made import directions, entry, write
@@ -102,7 +103,7 @@ def test_a_class_or_column_that_is_not_there_is_said(catalogue: Catalogue) -> No
 def test_a_text_is_one_value_and_what_is_not_text_is_refused(catalogue: Catalogue) -> None:
     one, many = Filters("top", {"id": "id=1"}), Filters({"top"}, {"id": {"id=1"}})
     assert catalogue.search(directions(1), 50, one) == catalogue.search(directions(1), 50, many) != [[]]
-    assert Filters(columns={"a": (value for value in "ba")}).columns == {"a": ("a", "b")}  # type: ignore[dict-item]
+    assert Filters(columns={"a": {"b", "a"}}).columns == {"a": ("a", "b")}
     with pytest.raises(SeamlineError, match="the filter sku: 17 is not text, and a catalogue's values are; write '17'"):
         Filters(columns={"sku": [17, "18"]})  # type: ignore[list-item]
     with pytest.raises(SeamlineError, match="the filters have 10,001 values; at most 10,000"):
@@ -180,7 +181,7 @@ def test_what_is_like_a_duplicate_alone_is_an_answer(tmp_path: Path) -> None:
 def test_facts_vectors_and_table_are_of_one_catalogue(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Although another takes its place between them."""
     folder = tmp_path / "catalogue"
-    swapped: list[object] = []
+    swapped: list[CatalogueFacts] = []
     write(folder, [entry("old.jpg", directions(3))])
 
     def open_late(path: Path, columns: list[str]) -> Table:

@@ -13,8 +13,8 @@ from bench.embedder_ways import Known, numbered, shares_of
 from seamline.params.catalogue import Catalogue as Settings
 from seamline.search.catalogue import open_catalogue
 from seamline.search.measuring import measure, sentence, small
-from seamline.search.recall import KS, expected_precision, no_hit
-from seamline.search.truth import match, same_value
+from seamline.search.recall import KS, expected_precision, no_hit, ranks_of
+from seamline.search.truth import Photo, annotated_to_things, match, same_value
 from tests.search.made import directions, entry, write
 
 SETTINGS = Settings(
@@ -152,6 +152,39 @@ def test_photos_with_the_same_bytes_are_no_answers(tmp_path: Path) -> None:
     assert found["answers"] == 1 + 1 + 2 + 3 * 2
 
 
+def test_photos_with_the_same_bytes_are_not_before_an_answer_either(tmp_path: Path) -> None:
+    one = directions(1)
+    near = one + 0.1 * directions(1, seed=5)
+    entries = [entry(name, one, values=["x"]) for name in ("a.jpg", "copy.jpg")]
+    entries.append(entry("b.jpg", near / np.linalg.norm(near), values=["x"]))
+    entries.append(entry("other copy.jpg", one, values=[None]))
+    for copy in (entries[1], entries[3]):
+        copy.sha256 = entries[0].sha256
+    write(tmp_path / "catalogue", entries, ["sku"])
+    with open_catalogue(tmp_path / "catalogue") as catalogue:
+        found = measure(catalogue, SETTINGS, None, {}).report["any"]
+    assert (found["questions"], found["recall@1"]["value"], found["mAP"]["value"]) == (3, 1.0, 1.0)
+    assert found["recall@1"]["by_chance"] == pytest.approx((1 + 1 + 2 / 3) / 3, abs=1e-6)
+
+
+def test_chance_is_of_all_garments_or_of_those_of_the_questions_class(tmp_path: Path) -> None:
+    entries = [
+        entry(f"{number}.jpg", directions(2, seed=number), ["top", "trousers"], ["x" if number < 2 else None])
+        for number in range(4)
+    ]
+    write(tmp_path / "catalogue", entries, ["sku"])
+    with open_catalogue(tmp_path / "catalogue") as catalogue:
+        found = measure(catalogue, SETTINGS, None, {}).report["any"]["recall@1"]
+    assert found["by_chance"] == pytest.approx(1 / 6, abs=1e-6)
+    assert found["by_chance_in_class"] == pytest.approx(1 / 3, abs=1e-6)
+
+
+def test_equal_ones_stand_by_their_numbers_among_those_that_may_be_answers() -> None:
+    scores = np.array([0.5, 1.0, 1.0, 0.5, 1.0], np.float32)
+    assert ranks_of([4, 1, 0, 3], scores, np.ones(5, bool)) == [3, 1, 4, 5]
+    assert ranks_of([4, 3], scores, np.array([True, False, True, True, True])) == [2, 4]
+
+
 def test_chance_is_what_random_orders_reach() -> None:
     drawn = np.random.default_rng(0)
     for gallery, right in ((12, 3), (5, 1), (30, 7)):
@@ -219,6 +252,14 @@ def test_pictures_have_right_and_wrong_answers(tmp_path: Path) -> None:
     assert all(data[:2] == b"\xff\xd8" for data in pictures.values())
 
 
+def test_an_item_has_one_class() -> None:
+    """As DeepFashion2's styles are numbered anew for each class of a pair."""
+    photo, box = Photo(0, "a.jpg", None, {"sku": "x"}, "", b""), {"bbox": [0, 0, 9, 9], "style": 1}
+    annotations = [("a.jpg", name, box) for name in ("top", "trousers", "top")]
+    one, other, third = annotated_to_things([photo], [], "sku", "style", annotations)
+    assert one.item == third.item != other.item
+
+
 def test_annotations_are_matched_to_what_was_found_one_to_one() -> None:
     from seamline.search.table import Row
 
@@ -232,6 +273,10 @@ def test_annotations_are_matched_to_what_was_found_one_to_one() -> None:
         ("trousers", {"bbox": [50, 50, 5, 5]}),
     ]
     assert match(annotated, rows) == [5, 4, -1]
+    assert match(annotated[:2], rows[:1]) == [-1, 4]  # what was found is one garment, the better one
+    assert match([("top", {"bbox": [0, 0, 10, 5]})], rows[:1]) == [4]  # an IoU of 0.5
+    assert match([("top", {"bbox": [0, 0, 10, 4.9]})], rows[:1]) == [-1]
+    assert match(annotated[:2], rows[2:]) == [-1, -1]  # of another class
 
 
 @pytest.mark.parametrize(
