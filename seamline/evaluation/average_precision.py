@@ -21,9 +21,9 @@ from pycocotools.cocoeval import COCOeval
 
 from seamline.base.coco import Record
 from seamline.base.errors import SeamlineError
+from seamline.evaluation.accumulating import accumulate
 from seamline.evaluation.kinds import COCO_KEYS
 from seamline.evaluation.matching import Pairs, counted_instances, match
-from seamline.evaluation.quick import accumulate
 from seamline.params.evaluate import IouThresholds
 
 METRIC_NAMES = (

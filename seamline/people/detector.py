@@ -22,7 +22,7 @@ from seamline.inference.detector import Detector, in_order
 from seamline.inference.lifetime import Lifetime
 from seamline.models.detections import Detections
 from seamline.params.people import People
-from seamline.people.crops import boxes_to_places, most_prominent_first, person_class
+from seamline.people.cutouts import boxes_to_cutouts, most_prominent_first, person_class
 from seamline.people.merging import NOBODY, merge
 
 MOST_GARMENTS = 100  # in a photo, as evaluate.max_detections has it by default, or more where the garments' has
@@ -133,7 +133,7 @@ class PeopleDetector:
         height, width = image.shape[:2]
         seen = self.people.detect(image) if alone else self.people.detect_beside(image)
         people = most_prominent_first(seen, self.person_class)
-        around = boxes_to_places(people.boxes, self.settings.margin, self.settings.most, height, width)
+        around = boxes_to_cutouts(people.boxes, self.settings.margin, self.settings.most, height, width)
         found = self._found(image, {NOBODY: Place(0, 0, width, height), **around}, confidence, alone)
         merged = merge(found, people, self.settings.merge_iou, self.max_detections)
         spent = np.sum([one.timings_ms for one in (seen, *found.values())], axis=0)

@@ -10,7 +10,7 @@ import numpy.typing as npt
 from pycocotools import mask as coco_mask
 
 from seamline.models.detections import Detections, Persons
-from seamline.people.crops import areas
+from seamline.people.cutouts import areas
 
 Bools = npt.NDArray[np.bool_]
 Ints = npt.NDArray[np.int64]

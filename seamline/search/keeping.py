@@ -180,7 +180,7 @@ def facts_to_makers(facts: CatalogueFacts) -> Makers:
 
 def check_makers(facts: CatalogueFacts, makers: Makers, folder: Path) -> None:
     check_embedder(facts, makers.embedder_identity, str(makers.embedder.get("name", "this embedder")), folder)
-    for key, what in (("sha256", "model"), ("confidence", "score threshold"), ("people_first", "way with people")):
+    for key, what in (("sha256", "model"), ("confidence", "score threshold"), ("people_first", "choice of --people")):
         if facts.detector[key] != makers.detector[key]:
             raise SeamlineError(
                 f"{folder}: its garments were found with another {what} ({str(facts.detector[key])[:12]}, not "

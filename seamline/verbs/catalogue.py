@@ -29,8 +29,8 @@ def parser() -> argparse.ArgumentParser:
     made = argparse.ArgumentParser(
         "seamline catalogue", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    ways = made.add_subparsers(dest="way", required=True, metavar="add|remove|show|push")
-    add = ways.add_parser("add", help="add photos, or make a catalogue of them")
+    actions = made.add_subparsers(dest="action", required=True, metavar="add|remove|show|push")
+    add = actions.add_parser("add", help="add photos, or make a catalogue of them")
     add.add_argument("folder", type=Path, help="folder of the catalogue")
     add.add_argument("images", nargs="*", help="files, folders, globs in quotes, s3://, https:// and http:// addresses")
     add.add_argument("--csv", action="append", default=[], metavar="FILE", help="a table with a photo on each line")
@@ -53,13 +53,13 @@ def parser() -> argparse.ArgumentParser:
     add.add_argument("--attributes", type=Path, metavar="MODEL", help="store attributes of each garment, to filter by")
     add_people_options(add)
     add.set_defaults(device="cpu")  # of the model of --people
-    remove = ways.add_parser("remove", help="take photos or garments out")
+    remove = actions.add_parser("remove", help="take photos or garments out")
     remove.add_argument("folder", type=Path, help="folder of the catalogue")
     remove.add_argument("names", nargs="+", help="names of photos, or ids of garments, as show --photos lists them")
-    show = ways.add_parser("show", help="say what a catalogue is")
+    show = actions.add_parser("show", help="say what a catalogue is")
     show.add_argument("folder", type=Path, help="folder of the catalogue")
     show.add_argument("--photos", action="store_true", help="list its photos and garments")
-    push = ways.add_parser("push", help="send a catalogue to a Qdrant server")
+    push = actions.add_parser("push", help="send a catalogue to a Qdrant server")
     push.add_argument("folder", type=Path, help="folder of the catalogue")
     push.add_argument("--url", help="of the server (default: search.url of params.yaml, else http://localhost:6333)")
     push.add_argument("--collection", help="its name there (default: search.collection, else garments)")
@@ -69,11 +69,11 @@ def parser() -> argparse.ArgumentParser:
 def main(arguments: Sequence[str]) -> None:
     made = parser()
     args = made.parse_args(arguments)
-    if args.way == "add":
+    if args.action == "add":
         if not args.images and not args.csv:
             made.error("name photos, or with --csv a table of them")
         check_people_options(made, args)
-    {"add": add, "remove": remove, "show": show, "push": push}[args.way](args)
+    {"add": add, "remove": remove, "show": show, "push": push}[args.action](args)
 
 
 def add(args: argparse.Namespace) -> None:

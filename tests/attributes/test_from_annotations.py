@@ -84,7 +84,10 @@ def test_fields_are_named_merged_and_read_from_lists(dataset: Path) -> None:
     ("labels", "sentence"),
     [
         ({"neck": {"field": "attributes.nek"}}, "no annotation has a value in the field 'attributes.nek'; fields are "),
-        ({"ids": {"field": "attribute_ids"}}, "annotation 10: the field 'attribute_ids' is a list; name the values"),
+        (
+            {"ids": {"field": "attribute_ids"}},
+            "annotation 10: the field 'attribute_ids' is a list; name the values that",
+        ),
         (
             {"neck": {"field": "attributes.neck", "values": {"polo": "collar"}}},
             "annotation 20: attributes.neck has the",

@@ -51,7 +51,7 @@ def areas(boxes: Floats) -> Floats:
     return found
 
 
-def boxes_to_places(boxes: Floats, margin: float, most: int, height: int, width: int) -> dict[int, Place]:
+def boxes_to_cutouts(boxes: Floats, margin: float, most: int, height: int, width: int) -> dict[int, Place]:
     """What is cut out for whom, by the index of the box: the first `most` for whom it pays; see box_to_place."""
     every = {index: box_to_place(box, margin, height, width) for index, box in enumerate(boxes)}
     worth = (

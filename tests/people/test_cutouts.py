@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from seamline.base.errors import SeamlineError
 from seamline.images.cutouts import Place, box_to_place
 from seamline.models.detections import Detections
-from seamline.people.crops import boxes_to_places, most_prominent_first, person_class
+from seamline.people.cutouts import boxes_to_cutouts, most_prominent_first, person_class
 
 
 def box(*sides: float) -> np.ndarray[tuple[int], np.dtype[np.float32]]:
@@ -62,11 +62,11 @@ def test_who_is_large_and_certain_comes_before_who_is_larger_alone_or_more_certa
 def test_who_would_be_seen_hardly_larger_is_not_cut_out() -> None:
     """Not 1.25 times: the longer side of a part of a photo 200 pixels wide has at most 160."""
     boxes = np.array([[0, 0, 161, 50], [0, 0, 160, 50], [10, 0, 50, 100], [20, 0, 50, 90]], np.float32)
-    assert boxes_to_places(boxes, 0.0, 4, 100, 200) == {
+    assert boxes_to_cutouts(boxes, 0.0, 4, 100, 200) == {
         1: Place(0, 0, 160, 50), 2: Place(10, 0, 50, 100), 3: Place(20, 0, 50, 90),
     }  # fmt: skip
-    assert [*boxes_to_places(boxes, 0.0, 2, 100, 200)] == [1, 2]
-    assert [*boxes_to_places(boxes, 0.5, 4, 100, 200)] == [2, 3]  # with its margin the second one fills the photo
+    assert [*boxes_to_cutouts(boxes, 0.0, 2, 100, 200)] == [1, 2]
+    assert [*boxes_to_cutouts(boxes, 0.5, 4, 100, 200)] == [2, 3]  # with its margin the second one fills the photo
 
 
 def test_the_class_that_is_people_is_found_by_its_name_in_capitals_too() -> None:
