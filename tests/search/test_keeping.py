@@ -113,6 +113,13 @@ def test_a_photo_that_could_not_be_used_is_tried_again(tmp_path: Path) -> None:
     assert (added.new, added.there, added.unusable, added.facts.unusable) == (1, 2, [], 0)
 
 
+def test_what_could_not_be_used_can_be_removed_from_the_list(tmp_path: Path) -> None:
+    write_photos(tmp_path / "a", 1)
+    (tmp_path / "a" / "z.png").write_bytes(b"not yet")
+    assert add_photos(tmp_path / "own", tmp_path / "a").facts.unusable == 1
+    assert remove(tmp_path / "own", [str(tmp_path / "a" / "z.png")])[1].unusable == 0
+
+
 def test_a_photo_that_is_gone_or_broken_keeps_what_the_catalogue_has_of_it(tmp_path: Path) -> None:
     write_photos(tmp_path / "a", 3)
     table = tmp_path / "items.csv"
@@ -192,7 +199,7 @@ def test_people_who_were_found_in_another_way_are_refused(tmp_path: Path) -> Non
     check_makers(facts, own, tmp_path)
     made = msgspec.structs.replace(facts, detector=with_people[0].detector)
     check_makers(made, with_people[0], tmp_path)
-    with pytest.raises(SeamlineError, match="were found with another way with people"):
+    with pytest.raises(SeamlineError, match="were found with another choice of --people"):
         check_makers(made, own, tmp_path)
     with pytest.raises(SeamlineError, match="were found with another model of people, or looked for in another way"):
         check_makers(made, with_people[1], tmp_path)
