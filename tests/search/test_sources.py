@@ -105,12 +105,15 @@ def test_what_is_not_such_a_table_is_said(folder: Path, text: Any, file_column: 
 
 def test_a_dataset_has_its_photos_fields_and_splits(tmp_path: Path) -> None:
     folder = write_dataset(tmp_path / "raw", 3)
-    found = find_listing(str(folder), None, {"2.jpg": "val"}, Remote())
-    names = [one.photo.name for one in found.photos]
-    assert len(names) == 3
-    assert "file_name" not in found.columns and "width" not in found.columns
-    for one in found.photos:
-        assert one.split == ("val" if one.photo.name == "2.jpg" else None)
+    (folder / "instances.json").rename(folder / "annotations.json")
+    (folder / "photos").rename(folder / "images")
+    found = find_listing(str(folder), None, {"002.png": "val"}, Remote())
+    assert found.columns == ["pair_id"]
+    assert [(one.photo.name, one.values, one.split) for one in found.photos] == [
+        ("001.png", ["1"], None),
+        ("002.png", ["1"], "val"),
+        ("003.png", ["2"], None),
+    ]
 
 
 def test_names_are_relative_to_the_folder_that_was_named(folder: Path) -> None:
