@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.special import softmax
 
+from seamline.base.errors import SeamlineError
 from seamline.base.parallel import usable_cores
 from seamline.images.cutouts import cut_out, squares_to_tensor, to_square
 from seamline.images.files import MAX_PIXELS
