@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import json
 import math
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 
 from bench.embedder_ways import Known, numbered, shares_of
 from seamline.params.catalogue import Catalogue as Settings
+from seamline.params.loading.loader import load_params
+from seamline.params.subset import Subset
 from seamline.search.catalogue import open_catalogue
-from seamline.search.measuring import measure, sentence, small
+from seamline.search.measuring import annotations_of, measure, sentence, small
 from seamline.search.recall import KS, expected_precision, no_hit, ranks_of
-from seamline.search.truth import Photo, annotated_to_things, match, same_value
+from seamline.search.truth import Photo, annotated_to_things, chosen_photos, match, same_value
+from tests.conftest import PARAMS, write_dataset
 from tests.search.made import directions, entry, write
 
 SETTINGS = Settings(
@@ -258,6 +263,29 @@ def test_an_item_has_one_class() -> None:
     annotations = [("a.jpg", name, box) for name in ("top", "trousers", "top")]
     one, other, third = annotated_to_things([photo], [], "sku", "style", annotations)
     assert one.item == third.item != other.item
+
+
+@pytest.mark.parametrize(("crowd", "count"), [(True, 3), ("instances", 4)])
+def test_crowds_are_garments_where_they_were_trained(tmp_path: Path, crowd: Any, count: int) -> None:
+    folder = write_dataset(tmp_path / "raw", 2)
+    coco = json.loads((folder / "instances.json").read_text())
+    coco["annotations"][1]["iscrowd"] = 1
+    (folder / "annotations.json").write_text(json.dumps(coco))
+    (folder / "photos").rename(folder / "images")
+    subset = msgspec.structs.replace(load_params(PARAMS)[Subset], crowd=crowd)
+    found = annotations_of(folder, subset)
+    assert found is not None
+    assert [name for _, name, _ in found][:1] == ["short sleeve top"]
+    assert len(found) == count
+    assert annotations_of(folder / "images", subset) is None
+
+
+def test_photos_are_chosen_by_all_their_values() -> None:
+    values = [("user", "a"), ("user", "b"), ("shop", "a"), (None, "a")]
+    photos = [Photo(n, str(n), None, {"source": one, "city": other}, "", b"") for n, (one, other) in enumerate(values)]
+    assert chosen_photos(photos, {"source": "user", "city": "a"}) == {0}
+    assert chosen_photos(photos, {"city": "a"}) == {0, 2, 3}
+    assert chosen_photos(photos, None) == {0, 1, 2, 3}
 
 
 def test_annotations_are_matched_to_what_was_found_one_to_one() -> None:
