@@ -28,6 +28,9 @@ def test_numbers_of_rows_are_not_names_though_they_name_more_photos() -> None:
 def test_addresses_are_names_with_endings() -> None:
     rows = [f"https://shop.example/a/{number}.jpg?sig={7 - number}.x,{number}" for number in range(8)]
     assert column(["link,code", *rows]) == "link"
+    assert column(["link,code", "../../etc/passwd,1", "3.jpg,2"]) == "link"  # half of them are names
+    odd = [f"what?{number}.jpg" for number in range(8)]  # not an address
+    assert column(["link,code", *(f"{name},{number}" for number, name in enumerate(odd))], photos=odd) == "link"
 
 
 def test_without_endings_the_usual_name_decides_or_nothing_does() -> None:

@@ -10,8 +10,11 @@ from typing import Any
 import pytest
 
 from seamline.attributes import oddities
-from seamline.attributes.from_csv import collect
+from seamline.attributes.csv_tables import text_to_table
+from seamline.attributes.from_csv import collect, is_free_text
+from seamline.attributes.values import label_to_vocabulary
 from seamline.base.errors import SeamlineError
+from seamline.params.attributes import Label
 from tests.attributes.shirts import options, write_photo, write_source
 
 
@@ -184,6 +187,23 @@ def test_a_name_that_fits_two_photos_is_refused(tmp_path: Path) -> None:
         collect(source, options())
 
 
+def test_a_csv_outside_of_the_source_is_not_read(tmp_path: Path) -> None:
+    source = write_source(tmp_path / "in", "filename,neck\na.jpg,1\n", ["a.jpg"])
+    (tmp_path / "out.csv").write_text("filename,neck\na.jpg,1\n")
+    for name in ("../out.csv", str(tmp_path / "out.csv")):
+        with pytest.raises(
+            SeamlineError, match=f"{re.escape(repr(name))} is not in the source; CSV files in it: attrib"
+        ):
+            collect(source, options(csv=name))
+
+
+def test_the_group_of_a_photo_is_what_one_of_its_rows_says(tmp_path: Path) -> None:
+    rows = "filename,neck,item\na.jpg,1,\na.jpg,1,x\nb.jpg,2,x\nc.jpg,2,\n"
+    source = write_source(tmp_path, rows, ["a.jpg", "b.jpg", "c.jpg"])
+    found = collect(source, options(group_by="item"))
+    assert [one.belongs_to for one in found.garments] == ["x", "x", None] and list(found.values) == ["neck"]
+
+
 def test_sources_without_a_csv_or_photos_are_refused(tmp_path: Path) -> None:
     write_photo(tmp_path / "a" / "1.jpg", 0)
     with pytest.raises(SeamlineError, match="has no CSV file"):
@@ -199,9 +219,22 @@ def test_sources_without_a_csv_or_photos_are_refused(tmp_path: Path) -> None:
 
 
 def test_free_text_is_not_an_attribute_unless_it_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    names = [f"{number}.jpg" for number in range(210)]
-    rows = "".join(f"{name},{number % 2},No. {number}\n" for number, name in enumerate(names))
+    names = [f"{number}.jpg" for number in range(42)]
+    rows = "".join(f"{name},{number % 21},No. {min(number, 21)}\n" for number, name in enumerate(names))
     source = write_source(tmp_path, "filename,neck,title\n" + rows, names)
-    assert set(collect(source, options()).values) == {"neck"}
-    assert "the column 'title' has 210 values, and is left out" in capsys.readouterr().out
+    assert set(collect(source, options()).values) == {"neck"}  # whose 21 values stand in two rows each
+    assert "the column 'title' has 22 values, and is left out" in capsys.readouterr().out
     assert set(collect(source, options(labels={"title": {}})).values) == {"title"}
+
+
+@pytest.mark.parametrize(
+    ("count", "rows", "is_one"), [(20, 20, False), (21, 21, True), (200, 400, False), (201, 900, True)]
+)
+def test_how_many_values_free_text_has(count: int, rows: int, is_one: bool) -> None:
+    lines = [
+        "neck,other",
+        *(f"v{number % count}," for number in range(rows)),
+        *[",x"] * 500,
+    ]  # blank cells do not count
+    table = text_to_table("\n".join(lines), "a.csv", [])
+    assert is_free_text(table, label_to_vocabulary("neck", Label(), [])) == is_one

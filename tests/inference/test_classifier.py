@@ -19,6 +19,7 @@ from onnx import helper
 from PIL import Image as Pillow
 
 from seamline.base.errors import SeamlineError
+from seamline.images.reading import ImageError
 from seamline.inference.classifier import AttributeClassifier
 from seamline.models.attribute_facts import (
     attribute_facts_to_metadata,
@@ -87,6 +88,8 @@ def test_a_whole_photo_is_classified_as_by_hand(model: Path, classifier: Attribu
         assert classifier.classify_photo(image) == named
         abstained += named["sleeve"].value is None
     assert 0 < abstained < 12  # the threshold matters
+    with pytest.raises(ImageError, match="at most 1,200 are read"):
+        classifier.classify_photo(tmp_path / "0.png", max_pixels=1200)
 
 
 def test_instances_are_cut_out_with_the_margin_and_classified_in_their_order(
@@ -178,6 +181,9 @@ def test_facts_survive_as_metadata() -> None:
         ({"attributes": None}, "is not a model of attributes"),
         ({"attributes": "{}"}, "names no attributes"),
         ({"attributes": '{"neck": ["round"], "sleeve": ["a", "b"]}'}, "they have to be two or more"),
+        ({"attributes": '{"neck": ["a", "a"], "sleeve": ["a", "b"]}'}, "all different"),
+        ({"thresholds": '{"neck": null}'}, "thresholds have none of 'sleeve'"),
+        ({"thresholds": '{"neck": null, "sleeve": 1.5}'}, "says what cannot be"),
         ({"attributes": '{"neck": ["a", "\\u001b[2J"], "sleeve": ["a", "b"]}'}, "control character"),
         ({"classes": '["a", "\\u001b[2J"]'}, "the class .* has a control character"),
         ({"temperatures": '{"neck": 1.0}'}, "temperatures have none of 'sleeve'"),
