@@ -137,7 +137,7 @@ def test_a_table_and_a_picture(place: Path, capsys: pytest.CaptureFixture[str]) 
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
-        (["photo.png", "--garment", "3"], "photo.png: has 2 garments, so --garment 3 is none"),
+        (["photo.png", "--garment", "3"], "photo.png: has 2 garments, so there is no --garment 3"),
         (["--text", "red"], "has no text tower"),
         (["--id", "photos/009.png#1"], "own: has no garment 'photos/009.png#1'"),
         (["--vector", "model"], "model: cannot be read as vectors in numpy's format"),
