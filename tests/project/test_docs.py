@@ -144,7 +144,8 @@ def test_every_command_runs(documented: Project) -> None:
             continue
         done.add(command)
         # What a shell would pass on as it is needs none.
-        words = ["bash", "-c", command] if re.search(r"[|&;<>()$`*?~#]|^export |^\w+=", command) else shlex.split(command)
+        is_for_a_shell = re.search(r"[|&;<>()$`*?~#]|^export |^\w+=", command)
+        words = ["bash", "-c", command] if is_for_a_shell else shlex.split(command)
         ran = documented.run(*words, check=False)
         if ran.returncode != 0:
             failed.append(f"{name}: {line}\n{ran.stdout[-500:]}{ran.stderr[-1500:]}")
