@@ -918,7 +918,7 @@ def a_code_without_a_name(bench: Bench) -> Said:
 
 @produces(
     "...: row ...: ... has the value ..., which a spreadsheet would take for a formula; give it a name in "
-    "attributes.labels....values."
+    "attributes.labels....values, or list it in attributes.missing."
 )
 def a_formula(bench: Bench) -> Said:
     return with_shirts(bench, "filename,neck\na.jpg,=1+1\n")

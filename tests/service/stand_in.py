@@ -39,6 +39,7 @@ DESCRIBED: dict[str, Any] = {
     "attributes": {
         "name": "attributes", "revision": "0123456789ab", "precision": "f32", "licence": "Apache-2.0",
         "attributes": {"neck": ["round", "v"], "<i>hem</i>": ["straight", "curved"]},
+        "classes": None,
     },
     "embedder": {
         "name": "tiny", "revision": "1", "identity": "a" * 64, "precision": "f32", "dimension": 4, "background": "keep",

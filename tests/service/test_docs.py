@@ -404,11 +404,11 @@ def test_the_source_is_where_the_page_says(place: Place) -> None:
 def test_limits_are_those_of_the_service(service: str) -> None:
     text, own = section("Limits"), Settings()
     limits = httpx.get(f"http://{service}/v1/about", timeout=START_SECONDS).json()["limits"]
-    assert f"{own.body_bytes // 2**20} MB; all that are being read or answered: eight times" in text
+    assert f"{own.body_bytes // 2**20} MB; of all requests that are being read or answered: eight times that" in text
     assert own.bodies_bytes == 8 * own.body_bytes == 8 * limits["body_bytes"]
     assert f"| photos in a request | {own.photos} |" in text
     assert f"{own.pixels // 10**6} million" in text
-    assert f"| {own.queue}; what comes beyond" in text
+    assert f"| {own.queue}; a request beyond that" in text
     seconds = own.header_seconds, own.body_seconds, own.answer_seconds
     assert "{:g} s, {:g} s (and at least 4 KB a second), {:g} s".format(*seconds) in text
     assert f"| connections | {own.connections:,} |" in text

@@ -7,6 +7,7 @@ import base64
 import http.server
 import logging
 import threading
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -97,6 +98,9 @@ def test_a_url_that_is_not_fetched_is_an_error_of_its_own(
             {"url": f"https://127.0.0.1/{TOKEN}", "name": "mine"},
             {"url": f"{photos_url.replace(HOST, 'other.test')}/x?{TOKEN}"},
         )
+        given_up = time.monotonic() + 60
+        while "POST predict 200" not in caplog.text and time.monotonic() < given_up:
+            time.sleep(0.01)  # it is logged after the answer
     assert [image.get("error") for image in found] == [
         f"image 1: {HOST}: answers with status 404; it has to send the photo, with 200.",
         None,
