@@ -18,7 +18,18 @@ from typing import NamedTuple
 
 from bench.runtime import as_theirs, paired
 from bench.serving_inputs import Model
-from bench.serving_load import Load, Service, load, memory_mb, memory_watched, percentile, ready_s, started, tree
+from bench.serving_load import (
+    Load,
+    Service,
+    load,
+    memory_mb,
+    memory_watched,
+    percentile,
+    ready_s,
+    started,
+    tree,
+    wait_for,
+)
 from seamline.base.coco import Record
 from seamline.benchmark.engine_process import EngineProcess, engine_processes
 from seamline.images.reading import ImageError
@@ -61,7 +72,11 @@ def own_command(setting: Setting, imgsz: int) -> list[str]:
 
 
 def ours(setting: Setting, imgsz: int) -> contextlib.AbstractContextManager[Service]:
-    return started(own_command(setting, imgsz), setting.photos[0], setting.folder / f"ours-{imgsz}.log")
+    return started(own_command(setting, imgsz), setting.photos[0], log_of(setting, imgsz))
+
+
+def log_of(setting: Setting, imgsz: int) -> Path:
+    return setting.folder / f"ours-{imgsz}.log"
 
 
 def start(setting: Setting) -> Record:
@@ -220,6 +235,7 @@ def overload(setting: Setting) -> Record:
         rate = TIMES_CAPACITY * peaks[0]
         with memory_watched(service.process, SAMPLED_EVERY_S) as memory:
             found = load(service, setting.photos, OPEN_CLIENTS, setting.overload_seconds, rate)
+        wait_for(service, setting.photos[0], log_of(setting, setting.sizes[0]))  # the queue is empty again
         calm()
     quarter = max(len(memory) // 4, 1)
     return {

@@ -17,9 +17,9 @@ import numpy as np
 from tqdm import tqdm
 
 from seamline.attributes import from_annotations, from_csv
+from seamline.attributes.data_report import collected_to_record, write_data_report
 from seamline.attributes.garments import Collected, garments_to_csv, hash_of_data
 from seamline.attributes.labelled import ABOUT, PHOTOS, TABLE
-from seamline.attributes.look import said_of, write_look
 from seamline.attributes.photos import write_photos
 from seamline.attributes.sources import check_classes, source_folder, switched_off
 from seamline.attributes.splits import Pairs, assign_splits, learnable
@@ -91,8 +91,8 @@ def make(folder: Path, out: Path, tables: Path, split: Path, params: Attributes)
         "names": found.names,
     }
     write_json(out / ABOUT, facts)
-    said = said_of(found, attributes, left_out, of_splits)
-    write_look(found, attributes, photos, said, tables)
+    said = collected_to_record(found, attributes, left_out, of_splits)
+    write_data_report(found, attributes, photos, said, tables)
     return said
 
 

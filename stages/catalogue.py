@@ -10,6 +10,7 @@ Example: python -m stages.catalogue models/export/openvino models/embedder/openv
 """
 
 import argparse
+import contextlib
 from pathlib import Path
 from typing import Any
 
@@ -69,27 +70,28 @@ def make(args: argparse.Namespace, params: Params, source: str) -> tuple[Any, li
     from seamline.photos.predicting import model_sha256
     from seamline.photos.remote import Remote
     from seamline.search.building import Tools, listed_to_entries, open_journal, run_key
-    from seamline.search.keeping import tools_to_makers
+    from seamline.search.changing import tools_to_makers
     from seamline.search.sources import find_listing, splits_by_name
     from seamline.search.truth import check_chosen
     from seamline.search.writing import placeless, write_catalogue
 
     limit_other_threads()
-    settings, people, remote = params[Catalogue], params[People], Remote()
-    listing = find_listing(source, settings.file_column, splits_by_name(args.split), remote)
-    check_chosen(settings, listing.columns)  # before hours of work
-    detector: Any = Detector(args.model, settings.confidence)
-    if people.model is not None:
-        detector = open_people(detector, Path(people.model), people)
-    sha256 = model_sha256(args.model)
-    with detector, Embedder(args.embedder) as embedder:
+    settings, people = params[Catalogue], params[People]
+    with contextlib.closing(Remote()) as remote, contextlib.ExitStack() as stack:
+        listing = find_listing(source, settings.file_column, splits_by_name(args.split), remote)
+        check_chosen(settings, listing.columns)  # before hours of work
+        detector: Any = Detector(args.model, settings.confidence)
+        if people.model is not None:
+            detector = open_people(detector, Path(people.model), people)
+        stack.enter_context(detector)
+        sha256 = model_sha256(args.model)
+        embedder = stack.enter_context(Embedder(args.embedder))
         tools = Tools(detector, embedder, settings.crop_px, settings.item is not None, remote)
         makers = tools_to_makers(tools, sha256, params[Search].hnsw_from)
         unusable: list[tuple[str, str]] = []
         with open_journal(SCRATCH / "catalogue", args.out, run_key(tools, sha256)) as journal:
             entries = placeless(listed_to_entries(listing.photos, tools, journal), unusable)
             written = write_catalogue(args.out, entries, listing.columns, makers)
-    remote.close()
     return written, unusable, listing.oddities
 
 

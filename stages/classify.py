@@ -42,14 +42,14 @@ def main() -> None:
         limit_other_threads()
         make(labelled, args, report, params)
         return
-    from seamline.attributes.nothing import write_nothing
+    from seamline.attributes.without_labels import write_nothing
 
     write_nothing(args.out, report, labelled.about["reason"])
 
 
 def make(labelled: Labelled, args: argparse.Namespace, report: Path, params: Params) -> None:
     from seamline.attributes.evaluation import accuracy_summary, calibration_of, evaluate_attributes, mean_of
-    from seamline.attributes.making import calibrated, evaluate_detected, facts_of, make_models, network_logits
+    from seamline.attributes.from_weights import calibrated, evaluate_detected, facts_of, make_models, network_logits
     from seamline.attributes.network import load_network
     from seamline.attributes.training import attribute_trainings_folder, finished_attribute_training, plan_training
 

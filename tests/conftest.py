@@ -144,7 +144,7 @@ PROCESSES = {
     "report/test_contents.py",
     "report/test_report.py",
     "search/test_building.py",
-    "search/test_keeping.py",
+    "search/test_changing.py",
     "search/test_tools.py",
     "service/test_counting.py",
     "service/test_deploy.py",

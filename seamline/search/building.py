@@ -191,14 +191,18 @@ def fill(image: Image, entry: Entry, tools: Tools) -> None:
         instance_to_garment(image, found, index, vectors[index], named[index], tools) for index in range(len(found))
     ]
     if tools.whole_photos:
-        entry.vector = to_stored(np.atleast_2d(tools.embedder.embed_photo(image)), tools.dimension)[0]
+        vector = np.atleast_2d(tools.embedder.embed_photo(image))
+        entry.vector = to_stored(vector, tools.dimension)[0]
 
 
 def to_stored(vectors: npt.NDArray[np.float32], dimension: int) -> list[bytes]:
     """
     Raises:
-        SeamlineError: when one is not a direction: the embedder is broken, and its catalogue would be too.
+        ImageError: when one is all zeros: nothing can be compared with it, and only this photo's is like that.
+        SeamlineError: when one is not of finite numbers: the embedder is broken, and its catalogue would be too.
     """
+    if not vectors.any(axis=1).all():
+        raise ImageError("the embedding of it, or of a garment in it, is all zeros, so nothing is like it.")
     return [row.tobytes() for row in checked(vectors, dimension, "the embedder's output").astype(np.float16)]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,7 +18,7 @@ from seamline.photos.predicting import model_sha256
 from seamline.photos.remote import Remote
 from seamline.search.building import Tools, listed_to_entries, open_journal, run_key
 from seamline.search.catalogue import open_catalogue
-from seamline.search.keeping import tools_to_makers
+from seamline.search.changing import tools_to_makers
 from seamline.search.measuring import annotations_of, measure
 from seamline.search.recall import MEASURES
 from seamline.search.sources import find_listing, with_csv
@@ -39,25 +40,26 @@ def compare_one(path: Path, model: Path, threads: int | None, params: Params) ->
     from seamline.inference.detector import Detector
     from seamline.inference.embedder import Embedder
 
-    settings, remote = params[Settings], Remote()
+    settings = params[Settings]
     source = with_csv(settings.source, settings.csv)
-    listing = find_listing(source, settings.file_column, {}, remote)
-    check_chosen(settings, listing.columns)
-    sha256 = model_sha256(model)
-    with (
-        Detector(model, settings.confidence, threads=threads) as detector,
-        Embedder(path, threads) as embedder,
-        tempfile.TemporaryDirectory(prefix="seamline-") as folder,
-    ):
-        tools = Tools(detector, embedder, None, True, remote)
-        key = run_key(tools, sha256)
-        with open_journal(SCRATCH / f"compare-{key}", path, key) as journal:
-            entries = listed_to_entries(listing.photos, tools, journal)
+    with contextlib.closing(Remote()) as remote:
+        listing = find_listing(source, settings.file_column, {}, remote)
+        check_chosen(settings, listing.columns)
+        sha256 = model_sha256(model)
+        with (
+            Detector(model, settings.confidence, threads=threads) as detector,
+            Embedder(path, threads) as embedder,
+            tempfile.TemporaryDirectory(prefix="seamline-") as folder,
+        ):
+            tools = Tools(detector, embedder, None, True, remote)
+            key = run_key(tools, sha256)
             out = Path(folder) / "catalogue"
-            write_catalogue(out, entries, listing.columns, tools_to_makers(tools, sha256, None))
-        with open_catalogue(out, embedder, threads) as catalogue:
-            report = measure(catalogue, settings, annotations_of(Path(source), params[Subset]), params[Evaluate].slices)
-    remote.close()
+            with open_journal(SCRATCH / f"compare-{key}", path, key) as journal:
+                entries = listed_to_entries(listing.photos, tools, journal)
+                write_catalogue(out, entries, listing.columns, tools_to_makers(tools, sha256, None))
+            with open_catalogue(out, embedder, threads) as catalogue:
+                annotations = annotations_of(Path(source), params[Subset])
+                report = measure(catalogue, settings, annotations, params[Evaluate].slices)
     if report.report["recall"] is None:
         raise SeamlineError(f"embedders cannot be compared: {report.report['reason']}")
     return {"embedder": str(path), "name": embedder.facts.name, "identity": embedder.identity, **report.report}

@@ -85,8 +85,8 @@ def add(args: argparse.Namespace) -> None:
     from seamline.photos.predicting import model_sha256
     from seamline.photos.remote import Remote
     from seamline.search.building import Tools
-    from seamline.search.keeping import add as add_to
-    from seamline.search.keeping import check_own
+    from seamline.search.changing import add as add_to
+    from seamline.search.changing import check_own
     from seamline.search.sources import csv_to_listing, joined, words_to_listing
 
     check_own(args.folder)
@@ -121,7 +121,7 @@ def add(args: argparse.Namespace) -> None:
 
 
 def remove(args: argparse.Namespace) -> None:
-    from seamline.search.keeping import remove as remove_from
+    from seamline.search.changing import remove as remove_from
 
     gone, facts = remove_from(args.folder, args.names)
     left = f"{counted(facts.garments, 'garment')} in {counted(facts.photos, 'photo')}"

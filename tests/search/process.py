@@ -16,7 +16,7 @@ from seamline.images.reading import Image
 from seamline.models.detections import Detections
 from seamline.photos.remote import Remote
 from seamline.search.building import Tools, listed_to_entries, open_journal, run_key
-from seamline.search.keeping import add, tools_to_makers
+from seamline.search.changing import add, tools_to_makers
 from seamline.search.sources import find_listing, words_to_listing
 from seamline.search.writing import placeless, write_catalogue
 from tests.search.made import HalvesDetector

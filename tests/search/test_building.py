@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import itertools
 import subprocess
 import sys
 import time
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 
 from seamline.base.errors import SeamlineError
+from seamline.images.reading import Image
+from seamline.models.detections import Detections
 from seamline.search.building import listed_to_entries, open_journal, run_key
 from seamline.search.catalogue import open_catalogue
 from seamline.search.sources import find_listing
@@ -133,6 +137,26 @@ def test_an_embedder_that_is_broken_stops_it(tmp_path: Path) -> None:
     with pytest.raises(SeamlineError, match="the embedder's output: vector 1 has no direction"):
         build(tmp_path / "photos", tmp_path / "out", tmp_path / "scratch", ours)
     assert not (tmp_path / "out").exists()
+
+
+def test_a_garment_that_the_embedder_finds_nothing_in_costs_its_photo_alone(tmp_path: Path) -> None:
+    write_photos(tmp_path / "photos", 3)
+    ours = tools()
+    embed = ours.embedder.embed
+    photos = itertools.count()
+
+    def nothing_in_one(image: Image, found: Detections) -> npt.NDArray[np.float32]:
+        vectors = embed(image, found)
+        if next(photos) == 1:
+            vectors[1] = 0
+        return vectors
+
+    ours.embedder.embed = nothing_in_one  # type: ignore[method-assign]
+    [(name, reason)] = build(tmp_path / "photos", tmp_path / "out", tmp_path / "scratch", ours)
+    assert name in ("000.png", "001.png", "002.png")
+    assert reason == "the embedding of it, or of a garment in it, is all zeros, so nothing is like it."
+    with open_catalogue(tmp_path / "out") as catalogue:
+        assert (catalogue.facts.photos, catalogue.facts.garments, catalogue.facts.unusable) == (2, 4, 1)
 
 
 def test_two_processes_do_not_work_on_one_catalogue(tmp_path: Path) -> None:

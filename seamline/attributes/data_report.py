@@ -1,4 +1,4 @@
-"""What the report says and shows of attributes before anything is learned."""
+"""The report on the garments that attributes are learned from: counts, charts and contact sheets, before any training."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ CHARTED_ATTRIBUTES = 6  # co-occurrence and contact sheets of more would fill pa
 PHOTOS_A_VALUE = 10
 
 
-def said_of(
+def collected_to_record(
     found: Collected, attributes: Mapping[str, Sequence[str]], left_out: Mapping[str, str], of_splits: Record
 ) -> Record:
     """reports/attributes/data/data.json.
@@ -73,7 +73,7 @@ def counts_of(garments: Sequence[Garment], name: str, values: Sequence[str]) -> 
     }
 
 
-def write_look(
+def write_data_report(
     found: Collected, attributes: Mapping[str, Sequence[str]], photos: Sequence[Path], said: Record, out: Path
 ) -> None:
     """Tables and charts into a folder; photos are those that training reads, in the order of the garments."""

@@ -16,8 +16,8 @@ from seamline.base.errors import SeamlineError
 from seamline.photos.remote import Remote
 from seamline.search.building import open_journal
 from seamline.search.catalogue import open_catalogue
+from seamline.search.changing import Added, add, check_makers, remove, tools_to_makers
 from seamline.search.entries import Entry
-from seamline.search.keeping import Added, add, check_makers, remove, tools_to_makers
 from seamline.search.sources import csv_to_listing, words_to_listing
 from tests.search.made import HalvesDetector, tools, write_photo, write_photos
 from tests.search.process import SHA256
