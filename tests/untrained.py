@@ -32,7 +32,7 @@ from seamline.params.benchmark import Benchmark
 from seamline.params.export import Export
 from seamline.params.loading.loader import Params, load_params
 from seamline.params.loading.types import Section
-from tests.conftest import PARAMS, PROJECT
+from tests.conftest import PARAMS, PROJECT, TINY
 
 NAMES = ["short sleeve top", "trousers"]
 IMGSZ = 96
@@ -64,7 +64,7 @@ class Untrained(NamedTuple):
         return model_paths(self.weights, self.exported)
 
 
-def make_untrained(folder: Path, description: Path = PROJECT / "architectures" / "yolov9t-seg.yaml") -> Untrained:
+def make_untrained(folder: Path, description: Path = TINY) -> Untrained:
     """best.pt, ONNX and OpenVINO f32 of a model with random weights, and a small split."""
     untrained = Untrained(folder / "train" / "best.pt", folder / "split", folder / "images", folder / "export")
     write_split(untrained.split, untrained.images_folder)

@@ -36,7 +36,7 @@ def run(folder: Path, stage: str, *arguments: Path | str) -> str:
     return done.stdout
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_a_family_without_masks_is_measured_exported_timed_and_reported(tiny: Tiny, tmp_path: Path) -> None:
     shutil.copytree(REPORTS, tmp_path / "reports")
     with_params(tmp_path, SMALL)

@@ -312,7 +312,9 @@ def processor_s() -> float:
 
 @pytest.mark.thorough
 def test_a_second_run_is_as_quick_as_dvc_can_be(finished: Project, tmp_path: Path) -> None:
-    """At most twice the time of `dvc repro` in a project with one finished stage; medians of runs that take turns."""
+    """A start of DVC, and an eighth of one for each stage. A start is `dvc repro` in a project with one finished stage;
+    medians of runs that take turns.
+    """
     small = tmp_path / "small"
     small.mkdir()
     (small / "dvc.yaml").write_text("stages:\n  one:\n    cmd: echo 1 > one.txt\n    outs: [one.txt]\n")
@@ -329,4 +331,4 @@ def test_a_second_run_is_as_quick_as_dvc_can_be(finished: Project, tmp_path: Pat
             assert project.stages_run(cold=True) == []
             seconds[name].append(processor_s() - begun)
     ours, smallest = (sorted(seconds[name][1:])[1] for name in ("ours", "smallest"))
-    assert ours <= 2 * smallest, seconds
+    assert ours <= (1 + len(STAGES) / 8) * smallest, seconds

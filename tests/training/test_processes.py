@@ -68,7 +68,7 @@ def ranks_of(process: subprocess.Popen[str]) -> dict[int, psutil.Process]:
     }
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_a_killed_process_ends_the_others_and_the_training_resumes_to_the_same_result(
     tmp_path: Path, data: tuple[Path, Path]
 ) -> None:
