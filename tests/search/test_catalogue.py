@@ -388,13 +388,16 @@ def test_what_is_written_comes_back_whole(tmp_path: Path, monkeypatch: pytest.Mo
         garment.mask, garment.person, garment.crop = f"mask {number}", number, b"jpeg %d" % number
         garment.attributes = {"neck": "v", "hem": str(number)}
     broken = entry("b.jpg", directions(2), reason="its vector is all zeros.")  # after its garments were found
-    facts = write(tmp_path / "catalogue", [one, broken, entry("c.jpg", directions(1), values=[None, "x"])], ["c", "d"])
+    last = entry("c.jpg", directions(1, seed=3), values=[None, "x"])
+    facts = write(tmp_path / "catalogue", [one, broken, last], ["c", "d"])
+    assert facts.classes == {"top": 9, "trousers": 0}
     for name, said in (("vectors.npy", facts.vectors_sha256), ("garments.sqlite", facts.table_sha256)):
         assert said == hashlib.sha256((tmp_path / "catalogue" / name).read_bytes()).hexdigest()
     with open_catalogue(tmp_path / "catalogue") as catalogue:
         found = list(catalogue.table.entries(catalogue.stored))
-        assert found[0] == one
-        assert [(other.name, other.reason) for other in found[1:]] == [("c.jpg", ""), ("b.jpg", broken.reason)]
+        assert found[:2] == [one, last]
+        assert [(other.name, other.reason) for other in found[2:]] == [("b.jpg", broken.reason)]
+        assert [row.attributes["hem"] for row in catalogue.rows_with_id("a.jpg")] == list("01234567")
         assert [row.row for row in catalogue.table.rows_at([5, 0, 8, 2])] == [5, 0, 8, 2]
         [match] = catalogue.search(directions(8)[4], 1)[0]
         assert (match.box, match.person, match.attributes) == ((1.0, 2.0, 3.5, 13.0), 4, {"neck": "v", "hem": "4"})
