@@ -1,18 +1,22 @@
-"""A request's body taken apart, and what is counted of it, without a service."""
+"""A request's body taken apart, what is counted of it, and keys: without a service."""
 
 from __future__ import annotations
 
 import asyncio
 import json
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from seamline.base.errors import SeamlineError
 from seamline.service import admission, bodies
 from seamline.service.admission import Admission, check_count
 from seamline.service.bodies import MOST_PARTS, PREDICT, SEARCH, Kind, Photo, body_to_asked, read_body
-from seamline.service.problems import Problem
+from seamline.service.keys import read_keys
+from seamline.service.listening import open_address
+from seamline.service.problems import Problem, problem_to_body
 from seamline.service.settings import Settings
 
 JSON = "application/json"
@@ -91,3 +95,48 @@ def test_a_query_changes_the_options_that_it_names_alone() -> None:
     body = json.dumps({**PHOTO, "masks": "png", "classes": ["top"], "confidence": 0.1}).encode()
     found = body_to_asked(body, JSON, "confidence=0.5&classes=dress").options
     assert (found.masks, found.classes, found.confidence) == ("png", ["dress"], 0.5)
+
+
+@pytest.mark.parametrize(
+    ("body", "kind", "query", "status", "words"),
+    [
+        (b'--b\r\nContent-Disposition: form-data; name="image"\r\n\r\nx\r\n--b\r\n',
+         "multipart/form-data; boundary=b", "", 400, "The form is cut short"),
+        (b"x", "image/png", "masks=%ff", 400, "The query cannot be read"),
+    ],
+)  # fmt: skip
+def test_what_is_cut_short_or_not_text_is_said(body: bytes, kind: str, query: str, status: int, words: str) -> None:
+    with pytest.raises(Problem, match=words) as refused:
+        body_to_asked(body, kind, query)
+    assert refused.value.status == status
+
+
+def test_of_a_long_name_of_a_file_the_end_is_answered_with() -> None:
+    head = 'Content-Disposition: form-data; name="image"; filename="' + "a" * 300 + '.png"'
+    body = f"--b\r\n{head}\r\n\r\nx\r\n--b--\r\n".encode()
+    [photo] = body_to_asked(body, "multipart/form-data; boundary=b", "").photos
+    assert photo.name == "a" * 196 + ".png"
+
+
+def test_errors_have_the_protocols_form_below_its_address_alone() -> None:
+    types = [problem_to_body(Problem(404, "No."), "1", path)[1] for path in ("/v2", "/v2/x", "/v2x", "/v1/predict")]
+    assert types == [JSON, JSON, "application/problem+json", "application/problem+json"]
+
+
+def test_keys_are_lines_of_ascii_and_others_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "keys"
+    path.write_text("# of the shop, since 2026\n\n  a-key-of-the-shop \nanother-key-of-it\n")
+    assert read_keys(path) == ["a-key-of-the-shop", "another-key-of-it"]
+    for text in ("a-key-of-the-shöp", "a key of the shop", "fifteen-letters", "a-key-of\x07the-shop"):
+        path.write_text(text)
+        with pytest.raises(SeamlineError, match="the key in line 1 cannot be used"):
+            read_keys(path)
+    path.write_text("# none\n")
+    with pytest.raises(SeamlineError, match="there is no key"):
+        read_keys(path)
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.1.2", "shop.example"])
+def test_wherever_others_reach_it_a_key_is_needed(host: str) -> None:
+    with pytest.raises(SeamlineError, match="others could reach the service without a key"):
+        open_address(host, 0, None, False)
