@@ -44,7 +44,7 @@ def dataset(tmp_path: Path) -> Path:
     split = tmp_path / "split"
     split.mkdir()
     for name, at in (("train", 2), ("val", 0), ("test", 1)):
-        write(split / f"{name}.json", [{**images[at], "id": images[at]["id"] + 100}], [], categories)
+        write(split / f"{name}.json", [{**images[at], "id": at + 101}], [], categories)
     (split / "groups.json").write_text(json.dumps({"101": 0, "102": 1, "103": 1}))
     return folder
 

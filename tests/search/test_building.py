@@ -178,7 +178,7 @@ def test_another_model_embedder_or_crop_is_another_run() -> None:
     weaker = tools()
     weaker.detector.confidence = 0.1
     rounder = tools()
-    rounder.detector.precision = "int8"  # type: ignore[misc, union-attr]
+    rounder.detector.precision = "int8"  # type: ignore[misc]
     assert len(keys | {run_key(weaker, SHA256), run_key(rounder, SHA256)}) == 7
 
 

@@ -6,8 +6,8 @@ import asyncio
 import base64
 import contextlib
 import json
-import re
 import random
+import re
 import shutil
 import subprocess
 import sys
