@@ -46,10 +46,9 @@ def assign_splits(
     said = said_groups(garments)
     groups = joined_groups(said, pairs) if len(pairs) else said
     fixed = fixed_splits(garments, groups)
-    named = {split for split in fixed if split >= 0}
     ratios = np.array([params.ratios.train, params.ratios.val, params.ratios.test])
     table = presence(garments, values)
-    if named and SPLITS.index("val") not in named:  # as in many public datasets
+    if SPLITS.index("val") not in fixed:  # as in many public datasets
         of_train = np.flatnonzero(fixed == SPLITS.index("train"))
         if len(np.unique(groups[of_train])) >= 2:
             share = ratios[1] / (ratios[0] + ratios[1])

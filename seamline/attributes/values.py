@@ -16,6 +16,7 @@ from seamline.params.attributes import Label
 
 # What pandas makes of a whole number in a column in which others are missing.
 FLOAT = re.compile(r"([+-]?\d+)\.0+")
+WHOLE = re.compile(r"-?\d+")
 JOINERS = "\u200c\u200d"  # of letters in Persian, and of emoji
 LONGEST = 60  # characters of a value's name: it is drawn in charts and a column of tables
 MOST_VALUES = 200  # of an attribute; more are names or numbers of garments
@@ -169,4 +170,4 @@ def ordered_values(seen: Collection[str], vocabulary: Vocabulary) -> list[str]:
     if vocabulary.values is not None:
         named = dict.fromkeys(name for name in vocabulary.values.values() if name is not None)
         return [name for name in named if name in seen]
-    return sorted(seen, key=lambda name: (not name.lstrip("-").isdigit(), int(name) if name.isdigit() else 0, name))
+    return sorted(seen, key=lambda name: (0, int(name), name) if WHOLE.fullmatch(name) else (1, 0, name))

@@ -88,10 +88,9 @@ class TableWriter:
             return
         name = self.free_name(entry)
         photo = (self._photos, entry.photo, name, entry.stamp, entry.sha256, entry.width, entry.height, entry.split)
-        values = (*entry.values, *[None] * (self._columns - len(entry.values)))
         execute(
             f"INSERT INTO photos VALUES ({', '.join('?' * (9 + self._columns))})",  # nosec B608
-            (*photo, entry.vector or None, *values),
+            (*photo, entry.vector or None, *entry.values),
         )
         self._twice += entry.sha256 in self._sha256s
         self._sha256s.add(entry.sha256)

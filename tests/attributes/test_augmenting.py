@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import colorsys
 
+import cv2
 import numpy as np
 import pytest
 
-from seamline.attributes.augmenting import augmented, inside_matrix
+from seamline.attributes.augmenting import augmented, inside_matrix, relit
 from seamline.params.classify import Augment
 
 STRONG = Augment(fliplr=0.5, degrees=20.0, scale=0.3, brightness=0.3, contrast=0.3, saturation=0.3, noise=0.0)
@@ -32,6 +33,25 @@ def test_marks_at_the_edges_are_still_there() -> None:
     for seed in range(50):
         found = augmented(picture, PLACED, (seed,), GREY)
         assert (found > 200).sum() >= 3 * 8 and (found < 60).sum() >= 3 * 8
+
+
+def test_what_is_around_a_smaller_picture_is_the_fill() -> None:
+    picture = np.full((64, 64, 3), 255, np.uint8)
+    found = augmented(picture, PLACED, (1,), [10, 20, 30])
+    corners = found[[0, 0, -1, -1], [0, -1, 0, -1]].tolist()
+    assert [10, 20, 30] in corners
+    assert {tuple(corner) for corner in corners} <= {(10, 20, 30), (255, 255, 255)}
+
+
+def test_saturation_leaves_what_a_grey_picture_would_be_like() -> None:
+    """OpenCV's weights of blue, green and red."""
+    picture = np.random.default_rng(0).integers(90, 160, (32, 32, 3), dtype=np.uint8)
+    coloured = Augment(0.0, 0.0, 0.0, 0.0, 0.0, 0.9, 0.0)
+    for seed in range(5):
+        found = relit(picture, coloured, np.random.default_rng(seed))
+        grey = [cv2.cvtColor(one, cv2.COLOR_BGR2GRAY).astype(int) for one in (picture, found)]
+        assert np.abs(grey[0] - grey[1]).max() <= 2  # roundings
+        assert np.abs(picture.astype(int) - found).max() > 2
 
 
 def test_hues_stay() -> None:

@@ -51,6 +51,7 @@ def test_what_excel_and_pandas_write_is_read(tmp_path: Path) -> None:
     table = read_table(tmp_path / "excel.csv")
     assert table.header == ["filename", "neck"]
     assert [(row.number, row.cells) for row in table.rows] == [(2, ["1.jpg", "0"]), (4, ["2.jpg", "1"])]
+    assert text_to_table("SEP=,\nfilename,neck;hem\n1.jpg,0;1\n", "x.csv", []).header == ["filename", "neck;hem"]
 
 
 def test_columns_without_a_name_may_have_something_in_them(tmp_path: Path) -> None:
@@ -94,6 +95,10 @@ def test_a_column_that_is_there_twice_is_refused_where_it_is_asked_for() -> None
     assert table.column("hem") is None
     with pytest.raises(SeamlineError, match=r"x\.csv: the column 'neck' is in the header 2 times"):
         table.column("neck")
+    table = text_to_table("f,neck,Neck\na,1,2\n", "x.csv", [])
+    assert (table.column("neck"), table.column("Neck")) == (1, 2)
+    with pytest.raises(SeamlineError, match="'NECK' is in the header 2 times"):
+        table.column("NECK")
 
 
 CELLS = some_of.text("ab,;|'\"\t\n=+é漢", min_size=1).map(lambda text: f"x{text}x")

@@ -21,6 +21,9 @@ def test_each_garment_and_each_detection_is_matched_once() -> None:
     found = np.array([[0, 0, 10, 10], [51, 50, 61, 60], [100, 0, 110, 10]], float)
     assert matched(boxes, found) == [(0, 0), (2, 1)]
     assert matched(boxes, np.zeros((0, 4))) == []
+    assert matched(boxes[:1], np.array([[0, 0, 10, 9], [0, 0, 10, 10], [1, 0, 11, 10]], float)) == [(0, 1)]
+    assert matched(boxes[:1], np.array([[0, 0, 10, 5]], float)) == [(0, 0)]  # an IoU of 0.5
+    assert matched(boxes[:1], np.array([[0, 0, 10, 4.9]], float)) == []
 
 
 def example(name: str, box: tuple[float, float, float, float]) -> Example:

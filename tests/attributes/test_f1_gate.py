@@ -9,9 +9,18 @@ import pytest
 from scipy.stats import binomtest
 from sklearn import metrics
 
-from seamline.attributes.exporting import Gate, drop_to_record, measure_drop, most_lost, outcome_to_sentence
+from seamline.attributes.exporting import (
+    Gate,
+    check_agreement,
+    drop_to_record,
+    mean_f1,
+    measure_drop,
+    most_lost,
+    outcome_to_sentence,
+)
 from seamline.attributes.labelled import MISSING
 from seamline.attributes.measures import labels_to_confusion
+from seamline.base.errors import SeamlineError
 from seamline.export.quantising import FULL
 from seamline.models.exported import ACCEPTED, NOT_KNOWN, REFUSED
 
@@ -64,6 +73,26 @@ def test_the_drop_is_scikit_learns_difference() -> None:
     assert drop.interval[0] < drop.value < drop.interval[1]
 
 
+def test_what_few_garments_lose_may_be_more_rather_than_less() -> None:
+    truth, logits = gate(300)
+    found = logits.copy()
+    found[:6] = np.roll(found[:6], 1, axis=1)
+    drop = measure_drop(found, truth)
+    assert drop.value is not None and drop.interval is not None
+    low, high = drop.interval
+    assert high - drop.value > 1.3 * (drop.value - low) > 0
+
+
+def test_an_attribute_counts_where_it_has_labels() -> None:
+    truth, logits = gate(60)
+    truth.labels[20:, 1] = MISSING
+    truth.labels[50:] = MISSING
+    assert measure_drop(np.roll(logits, 1, axis=1), truth).groups == 50
+    weights = np.repeat([[0], [1]], [20, 40]).reshape(1, 60)  # a draw in which the second one has none
+    wanted = metrics.f1_score(truth.labels[20:50, 0], logits[20:50, :3].argmax(axis=1), average="macro")
+    assert mean_f1(logits, truth, weights) == pytest.approx([wanted])
+
+
 def balanced(count: int) -> tuple[Gate, np.ndarray]:
     """One attribute of two values, as many garments of each, all of them named rightly."""
     labels = np.arange(count)[:, None] % 2
@@ -95,7 +124,16 @@ def test_garments_of_one_group_or_without_a_label_tell_nothing_more() -> None:
     alone = measure_drop(balanced(100)[1], balanced(100)[0])
     assert pairs.interval == pytest.approx(alone.interval, rel=0.03)
     assert measure_drop(changed, fewer).interval == alone.interval
+    two = Gate(np.hstack([truth.labels, labels]), truth.groups, [2, 2], np.hstack([logits, logits]))
+    highest = [one.interval[1] for one in (measure_drop(logits, truth), alone) if one.interval is not None]
+    assert measure_drop(two.reference, two).interval == pytest.approx([-np.mean(highest), np.mean(highest)], abs=1e-5)
     assert measure_drop(logits, truth._replace(labels=np.full((400, 1), MISSING))).interval is None
+
+
+def test_as_much_agreement_as_is_asked_for_is_enough() -> None:
+    check_agreement("onnx", {"agreement": 1.0}, 1.0)
+    with pytest.raises(SeamlineError, match=r"onnx: names the same value as PyTorch in only 98\.90% of cases"):
+        check_agreement("onnx", {"agreement": 0.989}, 0.99)
 
 
 def f1(values: list[str], named: list[str]) -> float:

@@ -30,7 +30,9 @@ def test_addresses_are_names_with_endings() -> None:
     assert column(["link,code", *rows]) == "link"
     assert column(["link,code", "../../etc/passwd,1", "3.jpg,2"]) == "link"  # half of them are names
     odd = [f"what?{number}.jpg" for number in range(8)]  # not an address
-    assert column(["link,code", *(f"{name},{number}" for number, name in enumerate(odd))], photos=odd) == "link"
+    assert column(["link,file", *(f"{name},what" for name in odd)], photos=odd) == "link"
+    rows = [f"https://shop.example/a/{number}.jpg#main,{number}" for number in range(8)]
+    assert column(["link,code", *rows]) == "link"
 
 
 def test_without_endings_the_usual_name_decides_or_nothing_does() -> None:

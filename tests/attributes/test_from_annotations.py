@@ -44,8 +44,8 @@ def dataset(tmp_path: Path) -> Path:
     split = tmp_path / "split"
     split.mkdir()
     for name, at in (("train", 2), ("val", 0), ("test", 1)):
-        write(split / f"{name}.json", images[at : at + 1], [], categories)
-    (split / "groups.json").write_text(json.dumps({"1": 0, "2": 1, "3": 1}))
+        write(split / f"{name}.json", [{**images[at], "id": at + 101}], [], categories)
+    (split / "groups.json").write_text(json.dumps({"101": 0, "102": 1, "103": 1}))
     return folder
 
 

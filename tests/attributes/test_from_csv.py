@@ -128,6 +128,23 @@ def test_one_name_in_two_spellings_is_one_photo(tmp_path: Path) -> None:
     assert found.oddities.counts() == {oddities.COMPLETED: 1}
 
 
+def test_names_are_below_the_csv_and_one_photo_has_all_of_its_rows_in_their_order(tmp_path: Path) -> None:
+    source = write_source(tmp_path, "unused", ["men/1.jpg", "women/1.jpg"])
+    (source / "men" / "shirts.csv").write_text("filename,n,p,item\n1.jpg,1,,\nmen/1.jpg,,2,x\n1.jpg,,,y\n")
+    found = collect(source, options(csv="men/shirts.csv", group_by="item"))
+    [one] = found.garments
+    assert (one.file_name, one.values, one.belongs_to) == ("men/1.jpg", {"n": "1", "p": "2"}, "x")
+
+
+def test_splits_are_called_as_people_call_them(tmp_path: Path) -> None:
+    names = ["Train", "training", "dev", "VALID", "validation", "testing", "Test", ""]
+    rows = "".join(f"{number}.jpg,{number % 2},{name}\n" for number, name in enumerate(names))
+    source = write_source(tmp_path, "filename,neck,part\n" + rows, [f"{number}.jpg" for number in range(8)])
+    found = collect(source, options(split_column="part"))
+    assert [one.official for one in found.garments] == ["train"] * 2 + ["val"] * 3 + ["test"] * 2 + [None]
+    assert list(found.values) == ["neck"]
+
+
 LABELS = {"neck": {"values": {"0": "round", "1": "v"}}}
 
 
@@ -151,6 +168,11 @@ LABELS = {"neck": {"values": {"0": "round", "1": "v"}}}
             "filename,hem\na.jpg,0\n",
             {"labels": LABELS},
             "has no column 'neck' (attributes.labels.neck); there are file",
+        ),
+        (
+            "filename,neck\na.jpg,0\n",
+            {"labels": {"neck": {"field": "Filename"}}},
+            "attributes.labels.neck: 'Filename' is the column that names the photos.",
         ),
         ("filename,neck\na.jpg,0\n", {"file_column": "file"}, "has no column 'file' (attributes.file_column)"),
         ("filename,neck,neck\na.jpg,0,1\n", {}, "the column 'neck' is in the header 2 times"),

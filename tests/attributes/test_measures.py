@@ -70,6 +70,7 @@ def test_without_a_label_there_is_nothing() -> None:
     confusion = labels_to_confusion(np.array([MISSING]), np.array([1]), 3)
     assert np.isnan(accuracy(confusion)) and np.isnan(macro_f1(confusion))
     assert mean_macro_f1(np.zeros((1, 3)), np.array([[MISSING]]), [3]) == 0.0
+    assert mean_macro_f1(np.eye(5)[:2], np.array([[0, MISSING], [1, MISSING]]), [2, 3]) == 1.0
 
 
 def test_outputs_are_split_by_attribute() -> None:

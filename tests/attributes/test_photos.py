@@ -25,14 +25,16 @@ def save(path: Path, width: int, height: int, orientation: int | None = None) ->
 
 def test_a_photo_that_exif_turns_is_written_turned(tmp_path: Path) -> None:
     paths = [save(tmp_path / "a.jpg", 40, 20), save(tmp_path / "b.jpg", 40, 20, 6), save(tmp_path / "c.png", 90, 30)]
+    paths.append(save(tmp_path / "d.jpg", 20, 41))
     garments = [Garment(number, path, path.name, {}) for number, path in enumerate(paths, 1)]
     written = write_photos(garments, tmp_path / "photos", options(side_px=40))
-    assert [path.name for path in written] == ["1.jpg", "2.jpg", "3.jpg"]
+    assert [path.name for path in written] == ["1.jpg", "2.jpg", "3.jpg", "4.jpg"]
     assert written[0].read_bytes() == paths[0].read_bytes()
     turned = read_image(written[1])
     assert turned.shape == (40, 20, 3) and b"Exif" not in written[1].read_bytes()
     assert turned[:15].mean() > 200 > 50 > turned[25:].mean()
     assert read_image(written[2]).shape == (13, 40, 3)
+    assert read_image(written[3]).shape == (40, 20, 3)
 
 
 @pytest.mark.parametrize(("size", "side", "expected"), [((30, 90), 90, (30, 90)), ((3, 300), 100, (1, 100))])

@@ -81,8 +81,20 @@ def test_an_official_split_that_leaks_is_counted() -> None:
     found = garments(30)
     for index, one in enumerate(found):
         one.official = ("train", "val", "test")[index % 3]
-    said = assign_splits(found, VALUES, np.array([(0, 1), (0, 3)]), options())
+    said = assign_splits(found, VALUES, np.array([(1, 3), (0, 6)]), options())
     assert said["near_duplicates_across_splits"] == 1
+    assert [one.split for one in found] == [one.official for one in found]
+
+
+def test_val_is_as_large_beside_an_official_train_as_the_ratios_say() -> None:
+    found = garments(203)
+    for index, one in enumerate(found):
+        one.official = "train" if index < 200 else "test"
+    said = assign_splits(found, VALUES, NONE, options(ratios={"train": 0.3, "val": 0.3, "test": 0.4}))
+    assert said["garments_by_split"]["val"] == pytest.approx(100, abs=2)
+    assert said["garments_by_split"]["test"] == 3
+    said = assign_splits(found[198:], VALUES, NONE, options(ratios=RATIOS))  # two of train are enough
+    assert said["garments_by_split"] == {"train": 1, "val": 1, "test": 3}
 
 
 @pytest.mark.parametrize("count", [1, 2])
@@ -94,7 +106,7 @@ def test_too_few_photos_are_one_sentence(count: int) -> None:
 def test_attributes_that_cannot_be_learned_are_left_out_with_the_reason() -> None:
     found = garments(40)
     for one in found:
-        one.values |= {"hem": "long", "label": None}
+        one.values |= {"hem": "long" if one.id % 2 else None, "label": None}
     assign_splits(found, VALUES, NONE, options())
     good, left_out = learnable(found, {**VALUES, "hem": ["long"], "label": []})
     assert list(good) == ["neck", "pattern"]

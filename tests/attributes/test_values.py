@@ -47,11 +47,12 @@ def test_one_code_is_spelled_in_several_ways(cell: object, value: str | None) ->
         ("1,0", "does not name it"),
         ("None", "row 2: column has the value 'None', which may be 'none' or a missing one; name it in "),
         ("B", "does not name it"),
+        ("XL", "does not name it"),  # which of two?
     ],
 )  # fmt: skip
 def test_a_code_without_a_name_is_refused(cell: str, sentence: str) -> None:
     with pytest.raises(SeamlineError, match=re.escape(sentence)):
-        cell_to_value(cell, vocabulary({"1": "x", "a": "y", "none": "z"}), "row 2")
+        cell_to_value(cell, vocabulary({"1": "x", "a": "y", "none": "z", "xl": "u", "Xl": "w"}), "row 2")
 
 
 @pytest.mark.parametrize(
@@ -109,9 +110,11 @@ def test_values_that_differ_in_capitals_alone_are_refused() -> None:
 def test_values_are_in_the_order_of_the_mapping_or_of_numbers_and_letters() -> None:
     assert ordered_values({"x", "y"}, vocabulary({"2": "y", "1": "x", "3": "y", "9": None, "4": "z"})) == ["y", "x"]
     assert ordered_values({"10", "9", "b", "a"}, vocabulary(None)) == ["9", "10", "a", "b"]
+    assert ordered_values({"0", "-1", "-10", "1", "-", "2-3"}, vocabulary(None)) == ["-10", "-1", "0", "1", "-", "2-3"]
+    assert ordered_values({"\u00b2", "10", "\u0663"}, vocabulary(None)) == ["\u0663", "10", "\u00b2"]  # 3, and not 2
 
 
 def test_a_field_is_found_by_its_name_or_its_path() -> None:
-    record: dict[str, Any] = {"a": {"b": {"c": 1}, "d": ""}, "a.b": "own", "e": None}
-    found = [value_below(record, field) for field in ("a.b", "a.b.c", "a.d", "e", "a.x.y", "f")]
-    assert found == ["own", 1, None, None, None, None]
+    record: dict[str, Any] = {"a": {"b": {"c": 1}, "d": ""}, "a.b": "own", "e": None, "g": ""}
+    found = [value_below(record, field) for field in ("a.b", "a.b.c", "a.d", "e", "a.x.y", "f", "g")]
+    assert found == ["own", 1, None, None, None, None, None]

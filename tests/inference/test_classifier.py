@@ -20,7 +20,7 @@ from PIL import Image as Pillow
 
 from seamline.base.errors import SeamlineError
 from seamline.images.reading import ImageError
-from seamline.inference.classifier import AttributeClassifier
+from seamline.inference.classifier import AttributeClassifier, logits_to_attributes
 from seamline.models.attribute_facts import (
     attribute_facts_to_metadata,
     check_classes,
@@ -118,6 +118,7 @@ def test_garments_of_classes_that_it_does_not_know_get_no_attributes(model: Path
 def test_a_detector_of_other_classes_alone_is_refused() -> None:
     for classes in (None, ["shirt"], ["Trousers", "hat"]):
         check_classes(msgspec.structs.replace(FACTS, classes=classes), NAMES, Path("m"))
+    check_classes(msgspec.structs.replace(FACTS, classes=["shirt"]), ["T-shirt", " SHIRT"], Path("m"))
     with pytest.raises(SeamlineError, match="m: names attributes of hat, coat alone, and the detector finds trousers"):
         check_classes(msgspec.structs.replace(FACTS, classes=["hat", "coat"]), NAMES, Path("m"))
 
@@ -135,6 +136,26 @@ def test_what_lies_outside_a_mask_is_replaced_where_the_model_was_trained_so(tmp
     with AttributeClassifier(tmp_path, 1) as classifier:
         [named] = classifier.classify(image, found, NAMES)
     check(named, by_hand(tmp_path, white))
+
+
+def test_the_mean_colour_outside_a_mask_is_that_of_training_whatever_the_input_is_shifted_by(tmp_path: Path) -> None:
+    save_classifier(tmp_path, msgspec.structs.replace(FACTS, background="mean", margin=0.0))
+    image, mask = photo(7, 50, 50), np.zeros((30, 30), np.uint8)
+    mask[5:25, 8:20] = 1
+    box = np.array([[10, 10, 40, 40]], np.float32)
+    found = Detections(box, np.ones(1, np.float32), np.zeros(1, np.int64), [Crop(mask, 10, 10)], 50, 50)
+    imagenet = np.where(mask[:, :, None] == 1, image[10:40, 10:40], (104, 116, 124)).astype(np.uint8)
+    with AttributeClassifier(tmp_path, 1) as classifier:
+        [named] = classifier.classify(image, found, NAMES)
+    check(named, by_hand(tmp_path, imagenet))
+
+
+def test_a_value_as_sure_as_the_threshold_is_named() -> None:
+    facts = msgspec.structs.replace(FACTS, thresholds={"neck": 0.25, "sleeve": 0.51})
+    named = logits_to_attributes(np.zeros(6), facts, facts.slices())
+    assert [(one.value, one.best, one.confidence) for one in named.values()] == [
+        ("round", "round", 0.25), (None, "short", 0.5),
+    ]  # fmt: skip
 
 
 def test_threads_get_what_each_gets_alone(classifier: AttributeClassifier) -> None:
@@ -185,6 +206,7 @@ def test_facts_survive_as_metadata() -> None:
         ({"thresholds": '{"neck": null}'}, "thresholds have none of 'sleeve'"),
         ({"thresholds": '{"neck": null, "sleeve": 1.5}'}, "says what cannot be"),
         ({"attributes": '{"neck": ["a", "\\u001b[2J"], "sleeve": ["a", "b"]}'}, "control character"),
+        ({"attributes": '{"\\u001b[2J": ["a", "b"]}'}, "control character"),
         ({"classes": '["a", "\\u001b[2J"]'}, "the class .* has a control character"),
         ({"temperatures": '{"neck": 1.0}'}, "temperatures have none of 'sleeve'"),
         ({"temperatures": '{"neck": -1.0, "sleeve": 1.0}'}, "says what cannot be"),

@@ -18,7 +18,14 @@ from PIL import Image as Pillow
 from seamline.base.errors import SeamlineError
 from seamline.images.reading import ImageError
 from seamline.inference.detector import Detector
-from seamline.inference.embedder import AT_ONCE, Embedder, clean_text
+from seamline.inference.embedder import (
+    AT_ONCE,
+    Embedder,
+    clean_text,
+    garment_to_square,
+    image_to_square,
+    with_length_1,
+)
 from seamline.inference.truth import annotations_to_detections
 from seamline.models.detections import Crop, Detections
 from seamline.models.engines.opening import open_engine
@@ -129,6 +136,40 @@ def test_what_is_small_or_empty_or_elsewhere_is_embedded(models: tuple[Path, Pat
     vectors = embedder.embed(image, found)
     assert np.isfinite(vectors).all()
     np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-6)
+
+
+def test_a_square_is_made_as_the_facts_say() -> None:
+    image = photo(80, 60)
+    square = image_to_square(image, embedder_facts(squaring="crop", imgsz=60))
+    assert np.array_equal(square, image[10:70])
+    square = image_to_square(image, embedder_facts(squaring="pad", imgsz=80))
+    assert np.array_equal(square[:, 10:70], image)
+    outside = [[round(255 * mean) for mean in (0.3, 0.4, 0.5)]]  # blue first
+    assert np.array_equal(square[0, :1], outside)
+    box, mask = np.array([[0, 0, 24, 24]], np.float32), np.zeros((24, 24), np.uint8)
+    mask[4:9, 4:9] = 1
+    found = Detections(box, np.ones(1, np.float32), np.zeros(1, np.int64), [Crop(mask, 0, 0)], 80, 60)
+    square = garment_to_square(image, found, 0, embedder_facts(background="mean", margin=0.0))
+    assert np.array_equal(square, np.where(mask[:, :, None] == 1, image[:24, :24], outside))
+
+
+def test_a_vector_of_zeros_stays_one() -> None:
+    assert with_length_1(np.array([[0, 0], [3, 4]], np.float32)).tolist() == [
+        [0, 0],
+        [np.float32(0.6), np.float32(0.8)],
+    ]
+
+
+def test_a_photo_of_too_many_pixels_is_refused(models: tuple[Path, Path], tmp_path: Path) -> None:
+    Pillow.fromarray(photo()).save(tmp_path / "a.png")
+    embedder = Embedder(models[0], 1, max_pixels=80 * 60 - 1)
+    asks: list[Callable[[], Any]] = [
+        lambda: embedder.embed_photo(tmp_path / "a.png"),
+        lambda: embedder.embed(tmp_path / "a.png", garments(1)),
+    ]
+    for ask in asks:
+        with pytest.raises(ImageError, match="at most 4,799 are read"):
+            ask()
 
 
 def test_a_photo_may_be_grey_deep_cmyk_or_turned(models: tuple[Path, Path], tmp_path: Path) -> None:

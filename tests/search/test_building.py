@@ -8,14 +8,17 @@ import sys
 import time
 from pathlib import Path
 
+import cv2
 import numpy as np
 import numpy.typing as npt
 import pytest
+from pycocotools import mask as coco_mask
 
 from seamline.base.errors import SeamlineError
 from seamline.images.reading import Image
-from seamline.models.detections import Detections
-from seamline.search.building import listed_to_entries, open_journal, run_key
+from seamline.models.detections import Attribute, Detections
+from seamline.photos.remote import Remote
+from seamline.search.building import crop_jpeg, instance_to_garment, listed_to_entries, open_journal, run_key
 from seamline.search.catalogue import open_catalogue
 from seamline.search.sources import find_listing
 from tests.conftest import PROJECT
@@ -174,4 +177,29 @@ def test_another_model_embedder_or_crop_is_another_run() -> None:
     keys |= {run_key(tools()._replace(crop_px=64), SHA256), run_key(tools(whole_photos=True), SHA256)}
     weaker = tools()
     weaker.detector.confidence = 0.1
-    assert len(keys | {run_key(weaker, SHA256)}) == 6
+    rounder = tools()
+    rounder.detector.precision = "int8"  # type: ignore[misc]
+    assert len(keys | {run_key(weaker, SHA256), run_key(rounder, SHA256)}) == 7
+
+
+def test_what_is_known_of_a_garment_and_its_photo_is_in_its_entry(tmp_path: Path) -> None:
+    write_photos(tmp_path / "photos", 2)
+    [one, gone] = find_listing(str(tmp_path / "photos"), None, {}, Remote()).photos
+    one, gone = one._replace(split="val", values=["red"]), gone._replace(split="test", values=["blue"])
+    (tmp_path / "photos" / "001.png").unlink()  # after it was listed
+    with open_journal(tmp_path / "scratch", tmp_path / "out", "key") as journal:
+        found, broken = listed_to_entries([one, gone], tools(), journal)
+    assert (found.split, found.values, len(found.garments)) == ("val", ["red"], 2)
+    size = [60, 60]
+    rows = [coco_mask.decode({"size": size, "counts": str(garment.mask).encode()}) for garment in found.garments]
+    assert [(rows[0].sum(), rows[0][:30].all()), (rows[1].sum(), rows[1][30:].all())] == [(1800, True)] * 2
+    assert broken.reason == "cannot be read (No such file or directory)." and broken.again
+    named = {"neck": Attribute("v", 0.9, "v"), "hem": Attribute(None, 0.4, "long")}
+    image = np.zeros((60, 120, 3), np.uint8)
+    lower = tools().detector.detect_beside(image).chosen(np.array([1]))
+    garment = instance_to_garment(image, lower, 0, b"", named, tools())
+    assert garment.attributes == {"neck": "v"}  # and no value that is not sure
+    picture = cv2.imdecode(np.frombuffer(garment.crop, np.uint8), cv2.IMREAD_COLOR)
+    assert picture is not None and picture.shape == (13, 48, 3)  # 32 x 120, made smaller
+    small = cv2.imdecode(np.frombuffer(crop_jpeg(image, [0, 0, 30, 20], 48), np.uint8), cv2.IMREAD_COLOR)
+    assert small is not None and small.shape == (21, 32, 3)  # and not larger

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import os
 import shutil
@@ -375,3 +376,37 @@ def test_a_graph_that_reaches_too_few_is_not_relied_on(tmp_path: Path, monkeypat
         right = catalogue.search(directions(1, 8, 3), 40, duplicates=None)
         monkeypatch.setattr(catalogue.graph, "candidates", lambda query, count: np.arange(count - 1))
         assert catalogue.search(directions(1, 8, 3), 40, duplicates=None) == right
+
+
+def test_what_is_written_comes_back_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where photos are added to a catalogue all that it has is written anew. Here some rows at a time."""
+    monkeypatch.setattr("seamline.search.table.AT_ONCE", 3)
+    whole = directions(1, seed=8)[0].astype(np.float16).tobytes()
+    one = entry("a.jpg", directions(8), values=["red", None], split="val", vector=whole)
+    for number, garment in enumerate(one.garments):
+        garment.box, garment.score = (1.0, 2.0, 3.5, 9.0 + number), 0.25
+        garment.mask, garment.person, garment.crop = f"mask {number}", number, b"jpeg %d" % number
+        garment.attributes = {"neck": "v", "hem": str(number)}
+    broken = entry("b.jpg", directions(2), reason="its vector is all zeros.")  # after its garments were found
+    last = entry("c.jpg", directions(1, seed=3), values=[None, "x"])
+    facts = write(tmp_path / "catalogue", [one, broken, last], ["c", "d"])
+    assert facts.classes == {"top": 9, "trousers": 0}
+    for name, said in (("vectors.npy", facts.vectors_sha256), ("garments.sqlite", facts.table_sha256)):
+        assert said == hashlib.sha256((tmp_path / "catalogue" / name).read_bytes()).hexdigest()
+    with open_catalogue(tmp_path / "catalogue") as catalogue:
+        found = list(catalogue.table.entries(catalogue.stored))
+        assert found[:2] == [one, last]
+        assert [(other.name, other.reason) for other in found[2:]] == [("b.jpg", broken.reason)]
+        assert [row.attributes["hem"] for row in catalogue.rows_with_id("a.jpg")] == list("01234567")
+        assert [row.row for row in catalogue.table.rows_at([5, 0, 8, 2])] == [5, 0, 8, 2]
+        [match] = catalogue.search(directions(8)[4], 1)[0]
+        assert (match.box, match.person, match.attributes) == ((1.0, 2.0, 3.5, 13.0), 4, {"neck": "v", "hem": "4"})
+
+
+def test_two_photos_of_one_name_are_both_there(tmp_path: Path) -> None:
+    first, other = entry("a.jpg", directions(1)), entry("a.jpg", directions(1, seed=1))
+    other.photo = "0123456789"
+    write(tmp_path / "catalogue", [first, other])
+    with open_catalogue(tmp_path / "catalogue") as catalogue:
+        [found] = catalogue.search(directions(1)[0], 2)
+        assert sorted(match.id for match in found) == ["a.jpg (01234567)#1", "a.jpg#1"]

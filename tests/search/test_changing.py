@@ -6,6 +6,7 @@ import os
 import random
 import shutil
 import signal
+import sqlite3
 import subprocess
 from pathlib import Path
 
@@ -205,6 +206,37 @@ def test_people_who_were_found_in_another_way_are_refused(tmp_path: Path) -> Non
         check_makers(made, with_people[1], tmp_path)
 
 
+def test_attributes_and_confidence_are_as_when_it_was_made(tmp_path: Path) -> None:
+    write_photos(tmp_path / "a", 1)
+    facts = add_photos(tmp_path / "own", tmp_path / "a").facts
+    own = tools_to_makers(tools(), SHA256, None)
+    described = own._replace(detector={**own.detector, "attributes": "a"})
+    with pytest.raises(SeamlineError, match="its garments have no attributes; use --attributes as when"):
+        check_makers(facts, described, tmp_path)
+    made = msgspec.structs.replace(facts, detector=described.detector)
+    check_makers(made, described, tmp_path)
+    with pytest.raises(SeamlineError, match="its garments have attributes of another model"):
+        check_makers(made, own, tmp_path)
+    with pytest.raises(SeamlineError, match=r"found with another score threshold \(0.25, not 0.5\)"):
+        check_makers(facts, own._replace(detector={**own.detector, "confidence": 0.5}), tmp_path)
+
+
+def test_a_photo_that_is_gone_is_said_to_be_though_nothing_says_when_it_was_looked_at(tmp_path: Path) -> None:
+    """As of a catalogue that the stage has made: it has no stamps."""
+    write_photos(tmp_path / "a", 2)
+    table = tmp_path / "items.csv"
+    table.write_text("photo\na/000.png\na/001.png\n")
+    add(tmp_path / "own", csv_to_listing(table, None, Remote()), tools(), SHA256, None)
+    connection = sqlite3.connect(tmp_path / "own" / "garments.sqlite")
+    connection.execute("UPDATE photos SET stamp = ''")
+    connection.commit()
+    connection.close()
+    (tmp_path / "a" / "000.png").unlink()
+    added = add(tmp_path / "own", csv_to_listing(table, None, Remote()), tools(), SHA256, None)
+    assert [name for name, _ in added.unusable] == ["a/000.png"]
+    assert (added.there, added.changed, added.facts.photos) == (0, 1, 2)
+
+
 def test_what_dvc_keeps_is_never_changed(tmp_path: Path) -> None:
     write_photos(tmp_path / "a", 2)
     project = tmp_path / "project"
@@ -215,7 +247,18 @@ def test_what_dvc_keeps_is_never_changed(tmp_path: Path) -> None:
         add_photos(project / "data" / "catalogue", tmp_path / "a")
     with pytest.raises(SeamlineError, match="is an output of DVC"):
         remove(project / "data" / "catalogue", ["000.png"])
+    for out in ("data", "'data/catalogue'"):
+        (project / "dvc.lock").write_text(lock.replace("- path: data/catalogue", f"- path: {out}"))
+        with pytest.raises(SeamlineError, match="data/catalogue: is an output of DVC"):
+            remove(project / "data" / "catalogue", ["000.png"])
     shutil.copytree(project / "data" / "catalogue", project / "mine")
+    (project / "link").symlink_to(project / "mine")
+    with pytest.raises(SeamlineError, match="link: is an output of DVC"):
+        add_photos(project / "link", tmp_path / "a")
+    (project / "mine.dvc").touch()
+    with pytest.raises(SeamlineError, match="mine: is an output of DVC"):
+        add_photos(project / "mine", tmp_path / "a")
+    (project / "mine.dvc").unlink()
     assert add_photos(project / "mine", tmp_path / "a").there == 2
     for path in (project / "mine").iterdir():
         path.chmod(0o444)  # as DVC's hard links are

@@ -84,6 +84,14 @@ def test_recall_and_map_are_those_of_a_literal_count(tmp_path: Path, seed: int) 
     assert report["any"]["mAP"]["value"] == pytest.approx(precision, abs=1e-6)
 
 
+def test_of_more_questions_some_are_drawn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made(tmp_path / "catalogue", seed=0)
+    monkeypatch.setattr("seamline.search.recall.MOST_QUESTIONS", 7)
+    with open_catalogue(tmp_path / "catalogue") as catalogue:
+        found = [measure(catalogue, SETTINGS, None, {}).report["any"] for _ in range(2)]
+    assert found[0]["questions"] == 7 and found[0] == found[1]
+
+
 def test_where_every_garment_is_found_the_bench_of_embedders_has_the_same_recall(tmp_path: Path) -> None:
     """It asks of annotated garments; its other question, the same kind, has no truth in a catalogue."""
     made(tmp_path / "catalogue", seed=5)
@@ -278,6 +286,8 @@ def test_crowds_are_garments_where_they_were_trained(tmp_path: Path, crowd: Any,
     assert [name for _, name, _ in found][:1] == ["short sleeve top"]
     assert len(found) == count
     assert annotations_of(folder / "images", subset) is None
+    some = annotations_of(folder, msgspec.structs.replace(subset, classes=["trousers"])) or []
+    assert {name for _, name, _ in some} == {"trousers"}  # what is not looked for is not missed
 
 
 def test_photos_are_chosen_by_all_their_values() -> None:

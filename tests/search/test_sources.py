@@ -3,13 +3,24 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from seamline.base.errors import SeamlineError
+from seamline.photos.listing import Photo
 from seamline.photos.remote import Remote
-from seamline.search.sources import Listing, csv_to_listing, find_listing, joined, with_csv, words_to_listing
+from seamline.search.sources import (
+    Listing,
+    cell_to_photo,
+    csv_to_listing,
+    find_listing,
+    joined,
+    to_cell,
+    with_csv,
+    words_to_listing,
+)
 from tests.conftest import write_dataset
 from tests.search.made import write_photos
 
@@ -142,3 +153,16 @@ def test_the_table_of_a_source_lies_in_its_folder(tmp_path: Path) -> None:
     for source, name in (("s3://shop", "items.csv"), (str(tmp_path), "other.csv"), (str(tmp_path), ".")):
         with pytest.raises(SeamlineError, match=r"^catalogue\.csv: '.*' is not a \.csv or \.tsv file in the folder"):
             with_csv(source, name)
+
+
+def test_an_address_of_several_photos_is_not_one_of_them(folder: Path) -> None:
+    listed = [Photo(f"s3://shop/a/{number}.png", "", "1", None, str(number)) for number in range(2)]
+    several: Any = SimpleNamespace(photos=lambda name, _: listed if name == "s3://shop/a/" else listed[:1])
+    found = cell_to_photo("s3://shop/a/", folder / "items.csv", several)
+    assert (found[0].name, found[1]) == ("s3://shop/a/", "is not the address of one photo.")
+    assert cell_to_photo("s3://shop/a/0.png", folder / "items.csv", several) == (listed[0], "")
+
+
+def test_fields_are_text_and_whole_numbers_have_no_point() -> None:
+    cells = [to_cell(value) for value in (2.0, 2.5, -3.0, 7, "a", True, None, [1], 1e300)]
+    assert cells == ["2", "2.5", "-3", "7", "a", "True", None, None, "1e+300"]

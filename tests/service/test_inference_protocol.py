@@ -466,6 +466,13 @@ def test_what_clients_add_changes_nothing() -> None:
     assert [photo.data for photo in asked({"inputs": [prefixed]}).photos] == [b"x"]
 
 
+def test_photos_are_numbered_through_all_inputs_and_outputs_have_their_own_form() -> None:
+    outputs = [{"name": "boxes"}, {"name": "scores", "parameters": {"binary_data": False}}]
+    found = asked({"inputs": [IMAGE, PIXELS], "outputs": outputs, "parameters": {"binary_data_output": True}})
+    assert [photo.name for photo in found.photos] == ["image 1", "image 2"]
+    assert found.outputs == {"boxes": True, "scores": False}
+
+
 values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(max_size=5),
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=5), inner, max_size=3),

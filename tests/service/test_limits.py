@@ -603,6 +603,12 @@ def test_retry_after_is_half_a_minute_at_most(monkeypatch: pytest.MonkeyPatch) -
 
 
 class TestStopping:
+    def test_it_is_not_ready_any_more_and_alive(self) -> None:
+        with held() as service:
+            service.app.is_stopping = True
+            assert service.ask(request(path="/v2/health/ready")).status == 503
+            assert service.ask(request(path="/v2/health/live")).status == 200
+
     def test_what_does_not_end_in_time_is_refused_in_a_sentence(self) -> None:
         with held(Settings(answer_seconds=1)) as service, service.connect() as connection:
             connection.sendall(photo_request(b"x" * 1000)[:-1])
@@ -647,6 +653,12 @@ class TestKeys:
         with held(keys=Keys([KEY])) as service:
             for path in ("/v2/health/live", "/v2/health/ready", "/openapi.json"):
                 assert service.ask(request(path=path)).status == 200
+
+    def test_are_asked_for_wherever_something_is_answered(self, guarded: Held) -> None:
+        for path in ("/metrics", "/v2", "/v2/models/none", "/v1/catalogue/crop?id=a"):
+            assert guarded.ask(request(path=path)).status == 401
+        for path in ("/v1/predict", "/v1/embed", "/v1/search", "/v2/models/none/infer"):
+            assert guarded.ask(photo_request(b"x", path)).status == 401
 
     def test_all_are_compared_whichever_is_sent(self, monkeypatch: pytest.MonkeyPatch) -> None:
         keys = Keys([KEY, *(f"{number:016}" for number in range(9))])
