@@ -1,4 +1,4 @@
-"""The report on the garments that attributes are learned from: counts, charts and contact sheets, before any training."""
+"""The report on the garments that attributes are learned from, before any training: counts, charts, contact sheets."""
 
 from __future__ import annotations
 
