@@ -116,8 +116,10 @@ def read_queries(path: Path) -> npt.NDArray[np.float32]:
     """
     try:
         found = np.atleast_2d(np.load(path, mmap_mode="r", allow_pickle=False))
-    except (OSError, ValueError, EOFError) as error:
-        raise SeamlineError(f"{path}: cannot be read as vectors in numpy's format ({error}).") from None
+    except OSError as error:
+        raise SeamlineError(f"{path}: cannot be read ({error.strerror}).") from None
+    except (ValueError, EOFError):  # numpy's own words name pickle, and how to open one
+        raise SeamlineError(f"{path}: is not a .npy file of numbers, such as predict's embeddings.npy.") from None
     if found.ndim != 2 or not 1 <= len(found) <= MOST_QUESTIONS or found.dtype.kind not in "fiu":
         raise SeamlineError(
             f"{path}: has the form {found.dtype} {found.shape}; it has to hold one vector, or at most {MOST_QUESTIONS}."

@@ -265,6 +265,8 @@ def multipart_to_photos(body: bytes, boundary: bytes) -> tuple[list[Photo], dict
         _, options = parse_options_header(part.headers.get(b"content-disposition", b""))
         field, name = options.get(b"name", b"").decode("utf-8", "replace"), options.get(b"filename")
         if field in IMAGE_FIELDS:
+            if name is None and is_text(part.data):
+                raise Problem(422, f"The form has text in the field {field!r}; curl needs an @: {field}=@photo.jpg.")
             shown = (name or b"").decode("utf-8", "replace")[-MAX_NAME:] or f"image {len(photos) + 1}"
             photos.append(Photo(shown, part.data))
         elif name is not None:
@@ -275,6 +277,15 @@ def multipart_to_photos(body: bytes, boundary: bytes) -> tuple[list[Photo], dict
             except UnicodeDecodeError:
                 raise Problem(422, f"The form's field {field[:100]!r} is not UTF-8.") from None
     return photos, fields
+
+
+def is_text(data: bytes) -> bool:
+    """Whether it may be a file's name or address, sent in the file's place; no format of photos is text."""
+    try:
+        text = data.decode("utf-8")
+    except UnicodeDecodeError:
+        return False
+    return 0 < len(text) <= MAX_NAME and text.isprintable()
 
 
 def multipart_to_parts(body: bytes, boundary: bytes) -> Sequence[Part]:

@@ -140,7 +140,7 @@ def test_a_table_and_a_picture(place: Path, capsys: pytest.CaptureFixture[str]) 
         (["photo.png", "--garment", "3"], "photo.png: has 2 garments, so there is no --garment 3"),
         (["--text", "red"], "has no text tower"),
         (["--id", "photos/009.png#1"], "own: has no garment 'photos/009.png#1'"),
-        (["--vector", "model"], "model: cannot be read as vectors in numpy's format"),
+        (["--vector", "model"], "model: is not a .npy file of numbers, such as predict's embeddings.npy."),
         (["--vector", "short.npy"], "24 numbers are needed"),
         (["--vector", "nan.npy"], "vector 1 has no direction"),
         (["photo.png", "--where", "colour=red"], "the catalogue has no column 'colour'; it has sku, photo, split, id"),

@@ -176,6 +176,7 @@ def test_large_photos_are_refused_by_their_headers(untrained: Untrained) -> None
 
 REFUSED: dict[str, tuple[dict[str, Any], int | tuple[int, ...], str]] = {
     "no photo": ({"files": {"other": (None, "1")}}, 422, "other"),
+    "its name, as text": ({"files": {"image": (None, "Größe.jpg")}}, 422, "curl needs an @: image=@photo.jpg"),
     "no photo in JSON": ({"json": {"images": []}}, 422, "There is no photo"),
     "neither": ({"json": {}}, 422, "either image or images"),
     "both": ({"json": {"image": {"base64": "aa"}, "images": []}}, 422, "either image or images"),
