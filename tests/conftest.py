@@ -413,6 +413,14 @@ def untrained(tmp_path_factory: pytest.TempPathFactory) -> Any:
 
 
 @pytest.fixture(scope="session")
+def yolov9t(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """The same of the architecture that is trained by default, where a few layers would not do."""
+    from tests.untrained import make_untrained  # imports torch
+
+    return make_untrained(tmp_path_factory.mktemp("yolov9t"), PROJECT / "architectures" / "yolov9t-seg.yaml")
+
+
+@pytest.fixture(scope="session")
 def mask_rcnn(tmp_path_factory: pytest.TempPathFactory) -> Any:
     """An untrained Mask R-CNN in its f32 formats, with a few images; tests must leave it as they find it."""
     from tests.untrained_rcnn import MASK, make_untrained_rcnn  # imports torch

@@ -121,6 +121,8 @@ class App:
             await self._answer(exchange)
         except ClientGone:
             scope["seamline.close"]()
+        finally:
+            del scope["exchange"]  # each holds the other: headers and body would wait for the garbage collector
         seconds, status = time.perf_counter() - begun, exchange.status or NO_ANSWER
         self.metrics.request_done(exchange.route, scope["method"], status, seconds)
         if self.settings.access_log:

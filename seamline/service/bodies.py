@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import binascii
+import contextlib
 import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, NamedTuple, TypeAlias
@@ -187,7 +188,10 @@ def json_error(body: bytes, error: str, of: Kind = PREDICT) -> str:
     """A sentence about what msgspec does not take in a request's JSON."""
     path = re.search(r"`\$\.(\w+)", error)
     if path and path[1] in ALLOWED:
-        return option_error(msgspec.json.decode(body), error, of)
+        # What follows the bad value has not been read yet: it need not be JSON, or a number that no float can be.
+        with contextlib.suppress(msgspec.MsgspecError, RecursionError, ValueError):
+            return option_error(msgspec.json.decode(body), error, of)
+        return f"{path[1]}: has to be {ALLOWED[path[1]]}."
     return f"The JSON is not as /openapi.json describes it: {plain_error(error)}."
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import weakref
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -61,12 +62,14 @@ class LimitedProtocol(HttpToolsProtocol):
             self._start_deadline()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """No timer may outlive its connection: it would keep all of it in memory."""
+        """No timer may outlive its connection, nor may what it has read: all of it would stay in memory."""
         self._stop_deadline()
         self._unset_keepalive_if_required()  # uvicorn does so only where the connection was closed in order
         if self._cut is not None:
             self._cut.cancel()
         super().connection_lost(exc)
+        self.pipeline.clear()  # requests that nobody waits for
+        self.cycle = None  # type: ignore[assignment]
 
     def data_received(self, data: bytes) -> None:
         self._beside_body += len(data)
@@ -105,7 +108,8 @@ class LimitedProtocol(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         super().on_message_begin()
         self._in_headers = True
-        self.scope["seamline.close"] = self._close_at_once  # type: ignore[typeddict-unknown-key]
+        close = weakref.WeakMethod(self._close_at_once)  # a connection and its request do not hold each other
+        self.scope["seamline.close"] = lambda: (method := close()) and method()  # type: ignore[typeddict-unknown-key]
 
     def on_header(self, name: bytes, value: bytes) -> None:
         if self._in_headers:  # what comes behind a body's chunks could name another host or key
@@ -167,7 +171,7 @@ class LimitedProtocol(HttpToolsProtocol):
             self.transport.abort()
 
     def _cut_in(self, seconds: float) -> None:
-        if self._cut is None:
+        if self._cut is None and self in self.connections:  # an answer may end after its connection
             self._cut = self.loop.call_later(seconds, self.transport.abort)
 
     def _end_with(self, problem: Problem) -> None:

@@ -124,6 +124,7 @@ class Server:
             look = functools.partial(self._look, task=task, waited_ms=waited_ms, begun=time.perf_counter())
             return read_within_budget(data, "image", self.detector.max_pixels, self._budget, look)
         except ImageError as error:
+            error.__traceback__ = error.__context__ = None  # whose frames hold the file until garbage is collected
             return text_of(error).removeprefix("image: ")
         finally:
             self._let_go()

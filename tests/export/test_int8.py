@@ -33,11 +33,11 @@ from tests.untrained import (
 )
 
 
-def test_quantising_again_gives_the_same_bytes(small: Untrained, tmp_path: Path) -> None:
-    images = evenly_spaced(images_of_split(small.split / "train.json", small.images_folder), 4)
+def test_quantising_again_gives_the_same_bytes(untrained: Untrained, tmp_path: Path) -> None:
+    images = evenly_spaced(images_of_split(untrained.split / "train.json", untrained.images_folder), 4)
     for name in ("first", "again"):
         (tmp_path / name).mkdir()
-        quantise(small.exported / "openvino", tmp_path / name, images, "full", 1.0, lambda engine: 0.0, [])
+        quantise(untrained.exported / "openvino", tmp_path / name, images, "full", 1.0, lambda engine: 0.0, [])
     for name in ("model.xml", "model.bin"):
         assert sha256_of(tmp_path / "first" / name) == sha256_of(tmp_path / "again" / name), name
 
@@ -140,7 +140,7 @@ SPOILED = {
 @pytest.mark.slow
 @pytest.mark.parametrize("expected", SPOILED)
 def test_spoiled_quantisation_is_seen_and_the_next_rung_taken(
-    small: Untrained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, expected: str
+    untrained: Untrained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, expected: str
 ) -> None:
     """NNCF's own quantisation of a real model with the scales of some layers spoiled, wherever NNCF quantises.
 
@@ -164,8 +164,8 @@ def test_spoiled_quantisation_is_seen_and_the_next_rung_taken(
         return model
 
     monkeypatch.setattr(quantize_model, "quantize_impl", spoiling)
-    images = small.images()[:6]
-    source, out = small.models()["openvino"], tmp_path / "int8"
+    images = untrained.images()[:6]
+    source, out = untrained.models()["openvino"], tmp_path / "int8"
     out.mkdir()
     reference = open_engine(source, 1)
     exact = [reference.infer(canvas_of(image), copied)[1] for image in images]

@@ -40,9 +40,15 @@ EXACT = ("pytorch", "onnx", "openvino")  # f16 weights are rounded, which random
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("name", ["untrained", pytest.param("yolov9t", marks=pytest.mark.thorough)])
 def test_stage_makes_four_models_that_agree_and_a_report_without_dates(
-    untrained: Untrained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    name: str,
+    request: pytest.FixtureRequest,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
+    untrained: Untrained = request.getfixturevalue(name)
     out, report = tmp_path / "export", tmp_path / "export.json"
     run_stage(
         monkeypatch, export.main, untrained.weights, untrained.split, untrained.images_folder, out, "--report", report
@@ -67,12 +73,14 @@ def test_stage_makes_four_models_that_agree_and_a_report_without_dates(
     assert "on 6 photos of val it costs" in values["int8_not_known"]
     val = images_of_split(untrained.split / "val.json", untrained.images_folder)
     rounding = max(rounding_of_scores(untrained.weights, val))
-    for name, precision in FORMATS.items():
-        assert values[name]["precision"] == precision
-        assert values[name]["max_abs_score_difference"] < (max(1e-3, 3 * rounding) if name in EXACT else 1)
-    assert all(values[name]["matched"] >= 0.99 for name in EXACT)
-    assert values["openvino_f16"]["model_mb"] < 0.6 * values["openvino"]["model_mb"]
-    assert values["openvino_int8"]["model_mb"] < values["openvino"]["model_mb"] / 2
+    for model, precision in FORMATS.items():
+        assert values[model]["precision"] == precision
+        assert values[model]["max_abs_score_difference"] < (max(1e-3, 3 * rounding) if model in EXACT else 1)
+    assert all(values[model]["matched"] >= 0.99 for model in EXACT)
+    weights_bytes = {folder: (out / folder / "model.bin").stat().st_size for folder in FORMATS if "openvino" in folder}
+    assert weights_bytes["openvino_f16"] < 0.6 * weights_bytes["openvino"]
+    assert weights_bytes["openvino_int8"] < weights_bytes["openvino"] / 2
+    assert values["openvino_int8"]["model_mb"] < values["openvino"]["model_mb"]
     weights = openvino.Core().read_model(out / "openvino_f16" / "model.xml")
     assert "<Type: 'float16'>" in {
         str(node.get_element_type()) for node in weights.get_ops() if node.get_type_name() == "Constant"

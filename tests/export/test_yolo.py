@@ -33,7 +33,7 @@ def test_onnx_is_open_to_any_batch_and_says_what_it_is(untrained: Untrained) -> 
         for value in (*model.graph.input, *model.graph.output)
     }
     assert shapes["images"] == ["batch", 3, IMGSZ, IMGSZ]
-    assert shapes["output1"] == ["batch", 32, 24, 24]
+    assert shapes["output1"] == ["batch", 8, 24, 24]
     assert shapes["output0"][0] == "batch"
     assert [entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")] == [20]
     assert {entry.key: entry.value for entry in model.metadata_props} == {
@@ -57,8 +57,8 @@ def test_any_number_of_images_is_a_batch_for_onnx(untrained: Untrained, count: i
     session = onnxruntime.InferenceSession(untrained.models()["onnx"], providers=["CPUExecutionProvider"])
     tensor = canvases_to_tensor(np.concatenate([canvas_of(image) for image in untrained.images()[:count]]))
     predictions, prototypes = session.run(None, {"images": tensor})
-    assert predictions.shape == (count, 38, 189)
-    assert prototypes.shape == (count, 32, 24, 24)
+    assert predictions.shape == (count, 4 + 2 + 8, 12 * 12)
+    assert prototypes.shape == (count, 8, 24, 24)
     alone = session.run(None, {"images": tensor[-1:]})
     np.testing.assert_allclose(predictions[-1:], alone[0], atol=1e-3)
 

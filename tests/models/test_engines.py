@@ -28,12 +28,12 @@ from tests.conftest import PROJECT
 from tests.untrained import IMGSZ, NAMES, Untrained, canvas_of
 
 
-def test_engines_agree_on_raw_outputs(untrained: Untrained) -> None:
-    models = untrained.models()
+def test_engines_agree_on_raw_outputs(yolov9t: Untrained) -> None:
+    models = yolov9t.models()
     engines = {name: open_engine(models[name], 1) for name in ("pytorch", "onnx", "openvino")}
     for engine in engines.values():
         assert (engine.facts.names, engine.facts.imgsz, engine.precision) == (NAMES, IMGSZ, "f32")
-    for image in untrained.images()[:3]:
+    for image in yolov9t.images()[:3]:
         canvas = canvas_of(image)
         predictions, prototypes = engines["pytorch"].infer(canvas, copied)
         assert predictions.shape == (1, 4 + 2 + 32, 189)

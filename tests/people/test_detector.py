@@ -186,7 +186,7 @@ def test_from_many_threads_each_result_is_what_it_is_alone(untrained: Untrained,
     with opened(untrained, name, most=3) as detector:
         alone = [detector.detect(photo) for photo in photos]
         assert sum(len(found.persons.boxes) for found in alone) > 8
-        assert {owner for found in alone for owner in found.persons.of_instances.tolist()} > {-1, 0, 1}
+        assert {owner for found in alone for owner in found.persons.of_instances.tolist()} >= {0, 1}
         for kinds in (["submit"], ["detect_beside"], list(CALLS)):
             assert count_differences(detector, kinds, photos[:3], 8, 24) == {"calls": 24, "different": 0}
         [again] = detector.detect_all(photos[:1])

@@ -140,3 +140,19 @@ def test_keys_are_lines_of_ascii_and_others_are_refused(tmp_path: Path) -> None:
 def test_wherever_others_reach_it_a_key_is_needed(host: str) -> None:
     with pytest.raises(SeamlineError, match="others could reach the service without a key"):
         open_address(host, 0, None, False)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"confidence": 1e400, "image": {"base64": ""}}',
+        b'{"confidence": "high", "image": 1e400}',
+        b'{"confidence": 2, garbage',
+        b'{"confidence": 2, "image": ' + b"[" * 100_000,
+        b'{"confidence": 2, "image": {"base64": "\xff"}}',
+    ],
+)
+def test_a_bad_option_is_named_even_where_what_follows_cannot_be_read(body: bytes) -> None:
+    with pytest.raises(Problem, match=r"^confidence: has to be a number from 0 to 1\.$") as found:
+        body_to_asked(body, JSON, "")
+    assert found.value.status == 422
