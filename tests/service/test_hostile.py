@@ -123,7 +123,7 @@ def instances_of(service: Served, photo: bytes) -> object:
 def assert_nothing_is_under_way(service: Served, good: bytes) -> None:
     """As many photos as there are places find room at once, and as many bytes as bodies may have.
 
-    Polygons are the largest answers: what they take of memory is in what is measured next, so it does not count as growth.
+    Polygons are the largest answers: what they take of memory is in what is measured next, and so is not growth.
     """
     images = [{"base64": base64.b64encode(good).decode()}] * QUEUE
     body = json.dumps({"images": images, "masks": "polygon"}).encode()
