@@ -80,7 +80,7 @@ def test_so_are_those_for_a_service_with_all_that_it_may_have(
     folder = tmp_path_factory.mktemp("models")
     models = make_models(folder, untrained.models()["openvino"], untrained.images()[:3])
     with served(models.detector, folder, *models.options()) as service:
-        seen = asked(service, 20)
+        seen = asked(service, 40)
         assert {label for label, _ in seen} >= {"POST /v1/embed", "POST /v1/search", "GET /v1/catalogue/crop"}
         assert service.ask(photo_request(models.photos[0].read_bytes(), "/v1/search")).status == 200
         assert service.log.read_text() == ""
