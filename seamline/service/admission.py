@@ -37,7 +37,7 @@ class Admission:
         self._ends.append(time.monotonic())
 
     def take_fetches(self, count: int) -> None:
-        """Photos that are to be fetched: they are not under way yet, and must not wait without number either."""
+        """Count photos that are to be fetched: they are not under way yet, but their number needs a limit too."""
         if self.fetches + count > self.settings.queue:
             raise overloaded(self.retry_seconds(), "queue_full")
         self.fetches += count

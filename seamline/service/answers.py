@@ -95,8 +95,10 @@ def vectors_to_members(vectors: Floats, task: Task) -> tuple[list[str], float]:
 
 
 def vector_to_json(vector: Floats) -> str:
-    """With the nine digits that tell any two numbers of f32 apart, and not the seventeen of f64; json takes thrice as
-    long."""
+    """A JSON array, with nine digits a number: they tell any two f32 apart.
+
+    json would write seventeen, and take three times as long.
+    """
     return f"[{', '.join(map('{:.9g}'.format, vector.tolist()))}]"
 
 

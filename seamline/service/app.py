@@ -279,7 +279,7 @@ class App:
 
     @contextlib.asynccontextmanager
     async def asked(self, exchange: Exchange, of: Kind) -> AsyncIterator[Asked]:
-        """What a request asks, whose body is counted as long as the block lasts."""
+        """What a request asks; its body is counted as long as the block lasts."""
         body = await self._read(exchange)
         try:
             kind = exchange.text("content-type") or ""
@@ -314,7 +314,7 @@ class App:
         return [photo if isinstance(photo, str) else next(found) for photo in photos]
 
     async def all_or_gone(self, exchange: Exchange, futures: Sequence[asyncio.Future[T]]) -> list[T]:
-        """Wait for all; where the other side goes, or it takes too long, what has not begun is not begun."""
+        """Wait for all; where the client goes, or it takes too long, what has not begun never begins."""
         if not futures:
             return []
         gone = asyncio.ensure_future(until_gone(exchange))

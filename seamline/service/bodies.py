@@ -53,7 +53,7 @@ AnyOptions: TypeAlias = Options | EmbedOptions | SearchOptions
 
 
 class Kind(NamedTuple):
-    """Of a request: what its options are, and its JSON, in which they stand beside what is asked about."""
+    """A kind of request: its options, and its JSON, which has them beside what is asked about."""
 
     options: type[AnyOptions]
     json: type[PredictJson | EmbedJson | SearchJson]
@@ -74,7 +74,7 @@ class Asked(NamedTuple):
 async def read_body(
     receive: Callable[[], Awaitable[Mapping[str, Any]]], declared: int | None, admission: Admission
 ) -> bytes:
-    """The whole body. Its bytes are counted as they come, and stay so: give_bytes_back() is for who takes the answer.
+    """The whole body. Its bytes are counted as they come; the caller has to give them back (give_bytes_back()).
 
     Args:
         declared: Content-Length.

@@ -194,7 +194,7 @@ def run_loop(loop: asyncio.AbstractEventLoop, client: AsyncClient) -> None:
 
 
 async def end_calls(client: AsyncClient) -> None:
-    """Let those go who wait for an answer, and close the connections."""
+    """End the calls that wait for an answer, and close the connections."""
     tasks = asyncio.all_tasks() - {asyncio.current_task()}
     for task in tasks:
         task.cancel()

@@ -67,7 +67,7 @@ class Attempts:
 
 
 def is_of_a_certificate(error: BaseException | None) -> bool:
-    """Whether the server is not who it says it is: that does not change by asking again."""
+    """Whether the server is not who it says it is: that does not change with a retry."""
     while error is not None and not isinstance(error, ssl.SSLCertVerificationError):
         error = error.__cause__ or error.__context__
     return error is not None

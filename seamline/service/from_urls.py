@@ -15,7 +15,7 @@ if TYPE_CHECKING:  # aiohttp takes a while to import, and most services fetch no
 
 
 class FromUrls:
-    """Of one request; to be used with `with`, which lets go of what was counted."""
+    """The photos of one request; use it in a `with` block, whose end gives back what was counted."""
 
     def __init__(self, fetcher: Fetcher | None, admission: Admission, photos: Sequence[Photo]) -> None:
         """Raises Problem where photos are to be fetched and the service does not do that."""
@@ -23,7 +23,7 @@ class FromUrls:
         self.count = sum(photo.url is not None for photo in photos)
         self._bytes = 0
         if self.count and fetcher is None:
-            raise Problem(422, "This service does not fetch photos from addresses; send the file.")
+            raise Problem(422, "This service does not fetch photos from URLs; send the file.")
 
     def __enter__(self) -> FromUrls:
         self.admission.take_fetches(self.count)

@@ -1,4 +1,4 @@
-"""The service's page: one file that asks nothing of anybody but the service that it comes from."""
+"""The service's page: one file that loads nothing from anywhere but the service that it comes from."""
 
 from __future__ import annotations
 

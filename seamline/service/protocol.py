@@ -1,6 +1,6 @@
-"""uvicorn's HTTP with limits on what it leaves open: headers without an end, connections without number or end.
+"""uvicorn's HTTP with limits on what it leaves open: endless headers, and the number and age of connections.
 
-What is not HTTP that can be read is answered here, with problem details; everything else by the application.
+What cannot be read as HTTP is answered here, with problem details; everything else by the application.
 """
 
 from __future__ import annotations
@@ -204,7 +204,7 @@ class LimitedProtocol(HttpToolsProtocol):
 
 
 def check_head(version: str, url: bytes, headers: Sequence[tuple[bytes, bytes]]) -> None:
-    """Raise Problem where a request's first line and headers are not such as HTTP/1.1 allows."""
+    """Raise Problem where HTTP/1.1 does not allow a request's first line or headers."""
     if version not in VERSIONS:
         raise Problem(505, "This service speaks HTTP/1.1.")
     if len(url) + sum(len(name) + len(value) + 4 for name, value in headers) > MOST_HEADER_BYTES:

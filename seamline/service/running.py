@@ -36,7 +36,7 @@ FILES_BESIDE_CONNECTIONS = 200 + 3 * ACCEPTED_AT_ONCE  # as many are open before
 
 
 class Stopping(uvicorn.Server):
-    """uvicorn's server, which says that it is stopping: not ready any more, while requests under way are answered."""
+    """uvicorn's server, which is no longer ready once it is stopping, while requests under way are still answered."""
 
     def __init__(self, config: uvicorn.Config, app: App) -> None:
         super().__init__(config)
@@ -44,7 +44,7 @@ class Stopping(uvicorn.Server):
         self.unanswered = 0  # requests that were under way when it did not wait any longer
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Says that it is ready once it is: before, a connection would be refused, and a signal not be heard."""
+        """Say that it is ready as soon as it is: earlier, connections would be refused, and signals not be heard."""
         await super().startup(sockets)
         for listening in sockets or []:
             listening.listen(BACKLOG)  # asyncio has asked for a queue no longer than what it accepts at once
@@ -134,7 +134,7 @@ def app_to_server(app: App) -> Stopping:
 
 
 def within_open_files(settings: Settings) -> Settings:
-    """With as many connections as there may be open files for them.
+    """The settings, with no more connections than the limit on open files allows.
 
     Where there is no file left for a connection, asyncio writes hundreds of lines to the log, each second anew.
     """

@@ -88,7 +88,7 @@ class Server:
         return [asyncio.wrap_future(future) for future in begun]
 
     def other(self, work: Callable[[], T]) -> asyncio.Future[T]:
-        """What takes a thread for a while without a photo of the request's; admitted, and let go, as a photo is."""
+        """Run work other than a photo's in a thread; it is admitted, and counted until it ends, as a photo is."""
         loop = asyncio.get_running_loop()
         future = self._pool.submit(work)
         future.add_done_callback(lambda _: self._let_admission_go(loop))

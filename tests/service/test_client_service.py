@@ -103,9 +103,7 @@ def test_names_come_back_from_the_service(client: Client, name: str) -> None:
 
 
 def test_an_address_where_the_service_fetches_none(client: Client) -> None:
-    with pytest.raises(
-        ServiceError, match=": This service does not fetch photos from addresses; send the file"
-    ) as caught:
+    with pytest.raises(ServiceError, match=": This service does not fetch photos from URLs; send the file") as caught:
         next(client.predict_all(["https://example.com/photo.jpg?signature=secret"]))
     assert "secret" not in str(caught.value)
 

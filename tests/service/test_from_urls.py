@@ -117,7 +117,7 @@ def test_urls_are_refused_unless_they_are_switched_on(untrained: Untrained, phot
     with running(untrained.models()["openvino"]) as address:
         answer = httpx.post(f"{address}/v1/predict", json={"image": {"url": f"{photos_url}/x.png"}})
         assert answer.status_code == 422
-        assert answer.json()["detail"] == "This service does not fetch photos from addresses; send the file."
+        assert answer.json()["detail"] == "This service does not fetch photos from URLs; send the file."
         assert httpx.get(f"{address}/v1/about").json()["limits"]["fetches_urls"] is False
 
 
