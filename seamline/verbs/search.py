@@ -24,8 +24,9 @@ from seamline.base.numbers import MOST_THREADS, number_from
 from seamline.search.options import CATALOGUE, add_model_options, search_settings
 
 if TYPE_CHECKING:
-    from seamline.search.asking import Question
+    from seamline.search.asking import AnyCatalogue, Question
     from seamline.search.catalogue import Match
+    from seamline.search.filters import Filters
 
 COLUMN_WIDTH = 24
 
@@ -99,7 +100,26 @@ def main(arguments: Sequence[str]) -> None:
         found = catalogue.search(vectors, args.k, filters, args.min_score, duplicates) if vectors else []
         if args.sheet is not None:
             write_sheet(args.sheet, questions, found, catalogue)
+        for name, value in values_of_nothing(catalogue, filters) if args.where or args.attribute else ():
+            print(f"no garment of the catalogue has {to_terminal(name)}={to_terminal(value)}", file=sys.stderr)
     print_answers(args, questions, found)
+
+
+def values_of_nothing(catalogue: "AnyCatalogue", filters: "Filters") -> list[tuple[str, str]]:
+    """Columns and attributes with values that no garment of a catalogue has: mistyped, as a rule.
+
+    Of a catalogue on a server nothing is said: it would be a request for each.
+    """
+    from seamline.search.catalogue import Catalogue
+    from seamline.search.filters import Filters
+
+    if not isinstance(catalogue, Catalogue):
+        return []
+    alone = [(name, value, Filters(columns={name: value})) for name, own in filters.columns.items() for value in own]
+    alone += [
+        (name, value, Filters(attributes={name: value})) for name, own in filters.attributes.items() for value in own
+    ]
+    return [(name, value) for name, value, one in alone if not len(catalogue.table.rows_of(one, catalogue.classes))]
 
 
 def print_answers(args: argparse.Namespace, questions: "Sequence[Question]", found: "Sequence[list[Match]]") -> None:

@@ -55,7 +55,12 @@ def parser() -> argparse.ArgumentParser:
         help="a name that the service is reached under",
     )
     add("--fetch-urls", action="store_true", help="fetch photos from https:// URLs that requests name, of global hosts")
-    add("--source", metavar="URL", help="where the source of the model and its training is (AGPL, section 13)")
+    add(
+        "--source",
+        type=web_address,
+        metavar="URL",
+        help="where the source of the model and its training is (AGPL, section 13)",
+    )
     add("--queue", type=number_from(int, 1, 10_000), default=64, help="photos under way at once (default: 64)")
     add("--photos", type=number_from(int, 1, 1000), default=32, help="photos in a request at most (default: 32)")
     add("--body-mb", type=number_from(int, 1, 1024), default=32, help="size of a request at most (default: 32)")
@@ -72,6 +77,13 @@ def host_name(text: str) -> str:
     if not re.fullmatch(r"[^\s/@:\[\]*]+|\[?[0-9A-Fa-f:.]+\]?", text):
         raise argparse.ArgumentTypeError(f"has to be a name without scheme, port and path, not {text!r}")
     return text.strip("[].").lower()
+
+
+def web_address(text: str) -> str:
+    """An argparse type: an address that the page can link to."""
+    if not re.fullmatch(r"https?://[^\s/]\S*", text):
+        raise argparse.ArgumentTypeError(f"has to be an address that begins with https:// or http://, not {text!r}")
+    return text
 
 
 def main(arguments: Sequence[str]) -> None:

@@ -96,6 +96,8 @@ def test_a_catalogue_is_made_searched_and_changed(place: Path, capsys: pytest.Ca
     [one] = answers(capsys, "photo.png", "--garment", "2", "--class", "top", "--where", "sku=0", "--where", "sku=2")
     assert {match["columns"]["sku"] for match in one["matches"]} == {"0", "2"}
     assert {match["class_name"] for match in one["matches"]} == {"top"}
+    search_verb.main(["photo.png", "--where", "sku=9", "--where", "sku=1", "--catalogue", "own", *MODELS])
+    assert capsys.readouterr().err == "no garment of the catalogue has sku=9\n"
     catalogue_verb.main(["remove", "own", "photos/003.png"])
     assert "2 garments removed; own has 10 garments in 5 photos" in capsys.readouterr().out
     [one] = answers(capsys, "photo.png", "--garment", "1")

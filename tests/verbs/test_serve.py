@@ -181,3 +181,12 @@ def test_a_host_is_a_name_and_no_url(text: str, capsys: pytest.CaptureFixture[st
 )
 def test_a_host_is_compared_as_it_comes(text: str, name: str) -> None:
     assert parser().parse_args(["--allow-host", text]).allow_host == [name]
+
+
+@pytest.mark.parametrize("text", ["ftp", "ftp://a/b", "https://", "https:// a", "javascript:alert(1)", "", "a.example"])
+def test_where_the_source_is_has_to_be_a_web_address(text: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        parser().parse_args(["--source", text])
+    assert "--source: has to be an address that begins with https:// or http://" in capsys.readouterr().err
+    address = "https://example.com/models/tree/v1"
+    assert parser().parse_args(["--source", address]).source == address
