@@ -139,11 +139,12 @@ def tree(process: subprocess.Popen[bytes]) -> list[psutil.Process]:
 
 @contextlib.contextmanager
 def memory_watched(process: subprocess.Popen[bytes], every_s: float) -> Iterator[list[float]]:
-    """MB of a tree of processes, added as time passes."""
+    """MB of a tree of processes, added at once and as time passes."""
     found: list[float] = []
     over = threading.Event()
 
     def watch() -> None:
+        found.append(memory_mb(process))
         while not over.wait(every_s):
             found.append(memory_mb(process))
 

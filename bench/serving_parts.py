@@ -237,7 +237,6 @@ def overload(setting: Setting) -> Record:
             found = load(service, setting.photos, OPEN_CLIENTS, setting.overload_seconds, rate)
         wait_for(service, setting.photos[0], log_of(setting, setting.sizes[0]))  # the queue is empty again
         calm()
-    quarter = max(len(memory) // 4, 1)
     return {
         "peak_photos_s": median(peaks),
         "asked_s": round(rate, 1),
@@ -250,10 +249,18 @@ def overload(setting: Setting) -> Record:
         "refusals_p99_ms": round(percentile(found.refusals, 99), 2),
         "answers_p99_ms": round(percentile(found.answers, 99), 1),
         "memory_mb": [round(one) for one in memory],
-        "memory_growth": round(statistics.median(memory[-quarter:]) / statistics.median(memory[quarter:][:quarter]), 3),
+        "memory_growth": round(growth(memory), 3),
         "p50_before_ms": round(medians[0], 2),
         "p50_after_ms": round(medians[1], 2),
     }
+
+
+def growth(memory: Sequence[float]) -> float:
+    """The last quarter beside the second one; of fewer than four samples the last beside the first."""
+    quarter = len(memory) // 4
+    if not quarter:
+        return memory[-1] / memory[0]
+    return statistics.median(memory[-quarter:]) / statistics.median(memory[quarter:][:quarter])
 
 
 def batch(setting: Setting) -> Record:

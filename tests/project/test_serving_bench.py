@@ -197,6 +197,14 @@ def test_one_client_may_wait_a_tenth_or_2_ms_longer(detector_ms: float, ratio: f
     assert bar.is_reached is is_reached
 
 
+@pytest.mark.parametrize(
+    ("memory", "growth"),
+    [([100.0], 1.0), ([100.0, 110.0], 1.1), ([50, 100, 70, 120], 1.2), ([9, 9, 100, 100, 9, 9, 110, 110], 1.1)],
+)
+def test_growth_of_memory_is_that_after_the_first_quarter(memory: list[float], growth: float) -> None:
+    assert serving_parts.growth(memory) == pytest.approx(growth)
+
+
 def test_overload_is_answered_or_refused_and_nothing_else() -> None:
     good = {
         "goodput": 0.9, "refusals_p99_ms": 20, "memory_growth": 1.0, "statuses": {"200": 5, "503": 10}, "cut": 0,
