@@ -4,8 +4,8 @@ wrk posts photos of 550x830, made from the sample, to `seamline serve` with INT8
 at 640 px, and at the sample's own 160 px. Beside it, in turns, stand our Detector without HTTP, FastAPI around
 ultralytics' YOLO and around our Detector, and LitServe around either. Read the ratios, not the absolute figures.
 Finished parts are kept in .seamline/bench/serving: run it again after an interruption, and only what is missing is
-measured (--again: all of it). A quarter of an hour; writes reports/serving.json. Needs wrk, and what `make load-test`
-installs.
+measured (--again: all of it). A quarter of an hour; writes reports/serving.json, and with --only a report of its own.
+Needs wrk, and what `make load-test` installs.
 
 Example: make load-test
          make load-test LOAD="--only one-client sixteen --seconds 3"
@@ -35,6 +35,8 @@ from seamline.benchmark.machine import machine_facts, usable_core_ids
 
 SCRATCH = Path(".seamline/bench/serving")
 PACKAGES = Path(".seamline/serving-peers")
+WHOLE = Path("reports/serving.json")
+SOME = SCRATCH / "some-parts.json"
 PHOTOS = 32
 CORES = 2
 SIZES = (640, 160)
@@ -68,7 +70,9 @@ def alike(milliseconds: float) -> float:
 
 
 def start_bars(found: Record) -> list[Bar]:
-    return [at_most(f"ready at {imgsz} px, s", row["ready_s"], 2) for imgsz, row in found.items()]
+    bars = [at_most(f"ready at {imgsz} px, s", row["ready_s"], 2) for imgsz, row in found.items()]
+    firsts = {imgsz: row["first_ready_s"] for imgsz, row in found.items()}
+    return bars + [at_most(f"ready at {imgsz} px, nothing stored, s", first, 2) for imgsz, first in firsts.items()]
 
 
 def one_client_bars(found: Record) -> list[Bar]:
@@ -207,7 +211,7 @@ def show(report: Record) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--only", nargs="+", choices=PARTS, default=list(PARTS), help="these parts alone")
+    parser.add_argument("--only", nargs="+", choices=PARTS, help="these parts alone")
     parser.add_argument("--seconds", type=float, default=10, help="of a turn (default: 10)")
     parser.add_argument("--rounds", type=int, default=3, help="turns of each side (default: 3)")
     parser.add_argument("--overload", type=float, default=60, help="seconds of overload (default: 60)")
@@ -218,7 +222,7 @@ def main() -> None:
     parser.add_argument("--weights", type=Path, default=Path("models/train/best.pt"), help="what models are made from")
     parser.add_argument("--machine", help="what the report calls it (default: its processor and cores)")
     parser.add_argument("--again", action="store_true", help="measure all of it again")
-    parser.add_argument("--out", type=Path, default=Path("reports/serving.json"), help="the report")
+    parser.add_argument("--out", type=Path, help=f"the report (default: {WHOLE}; of some parts alone: {SOME})")
     args = parser.parse_args()
     if shutil.which("wrk") is None:
         sys.exit("error: wrk is not here; it is a package of Debian, and of others.")
@@ -237,15 +241,16 @@ def main() -> None:
     if args.again:
         shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True, exist_ok=True)
+    out = args.out or (SOME if args.only else WHOLE)  # some parts do not take the place of the whole report
+    out.parent.mkdir(parents=True, exist_ok=True)
     report: Record = {**about(setting, args.machine), "parts": {}}
     for name in PARTS:
-        if name in args.only:
+        if not args.only or name in args.only:
             found = measured(name, setting, folder)
             report["parts"][name] = {"bars": bars_to_records(PARTS[name].bars(found)), **found}
-            args.out.parent.mkdir(parents=True, exist_ok=True)
-            write_json(args.out, report)
+            write_json(out, report)
     show(report)
-    print(f"{args.out}: written")
+    print(f"{out}: written")
 
 
 if __name__ == "__main__":

@@ -59,15 +59,22 @@ def started(command: Sequence[str], photo: Path, log: Path, packages: Path | Non
             end_tree(process)
 
 
-def ready_s(command: Sequence[str], log: Path) -> float:
+def ready_s(command: Sequence[str], log: Path, scratch: Path) -> float:
     """Seconds until a server of this project's Python prints that it is ready; then it is ended.
+
+    Args:
+        scratch: folder for what it stores.
 
     Raises:
         SeamlineError: when it ends before that; its log is named.
     """
     begun = time.perf_counter()
     words = [sys.executable, "-m", *command, "--port", "0"]
-    with log.open("w") as stream, subprocess.Popen(words, stdout=subprocess.PIPE, stderr=stream) as process:
+    environment = {**os.environ, "SEAMLINE_SCRATCH": str(scratch.resolve())}
+    with (
+        log.open("w") as stream,
+        subprocess.Popen(words, stdout=subprocess.PIPE, stderr=stream, env=environment) as process,
+    ):
         try:
             assert process.stdout is not None
             if not process.stdout.readline().startswith(b"ready on "):

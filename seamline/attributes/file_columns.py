@@ -6,10 +6,10 @@ import re
 from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
-from seamline.attributes.csv_tables import Table, shown
 from seamline.attributes.values import plain_code
 from seamline.base.errors import SeamlineError, some
 from seamline.base.files import folded
+from seamline.ingest.csv_tables import Table, shown
 from seamline.ingest.layouts.name_forms import stem_of, suffix_of
 
 USUAL = ("filename", "file_name", "file", "image", "image_name", "image_path", "path", "photo", "img", "id")

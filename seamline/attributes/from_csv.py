@@ -10,7 +10,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from seamline.attributes.csv_tables import Table, read_table, shown
 from seamline.attributes.file_columns import file_column_of, file_name
 from seamline.attributes.garments import Collected, Garment, first_codes
 from seamline.attributes.oddities import (
@@ -40,6 +39,7 @@ from seamline.base.files import folded
 from seamline.images.files import SUFFIXES, UNREAD_SUFFIXES, Picture
 from seamline.ingest.archives import files_below
 from seamline.ingest.canonical.photo_files import read_pictures
+from seamline.ingest.csv_tables import Table, read_table, shown
 from seamline.ingest.layouts.matching import names_to_paths
 from seamline.ingest.layouts.split_names import SPLIT_WORDS
 from seamline.params.attributes import Attributes, Label

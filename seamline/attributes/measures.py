@@ -51,26 +51,24 @@ def labels_to_confusion(labels: Ints, predicted: Ints, size: int, weights: Ints 
 def accuracy(confusion: Floats) -> Floats:
     """Share of right ones; NaN without a garment."""
     right = np.trace(confusion, axis1=-2, axis2=-1)
-    return divided(right, confusion.sum((-2, -1)))
+    return ratio(right, confusion.sum((-2, -1)))
 
 
 def per_value(confusion: Floats) -> PerValue:
     right = np.diagonal(confusion, axis1=-2, axis2=-1)
     support = confusion.sum(-1)
     predicted = confusion.sum(-2)[..., : confusion.shape[-2]]
-    return PerValue(
-        divided(right, predicted), divided(right, support), divided(2 * right, support + predicted), support
-    )
+    return PerValue(ratio(right, predicted), ratio(right, support), ratio(2 * right, support + predicted), support)
 
 
 def macro_f1(confusion: Floats) -> Floats:
     """The mean F1 of the values that occur among labels or predictions, as scikit-learn takes it; NaN without any."""
     f1 = per_value(confusion).f1
     there = ~np.isnan(f1)
-    return divided(np.where(there, f1, 0).sum(-1), there.sum(-1).astype(np.float64))
+    return ratio(np.where(there, f1, 0).sum(-1), there.sum(-1).astype(np.float64))
 
 
-def divided(part: Floats, whole: Floats) -> Floats:
+def ratio(part: Floats, whole: Floats) -> Floats:
     """NaN where the whole is 0."""
     return np.where(whole > 0, part / np.maximum(whole, 1e-12), np.nan)
 

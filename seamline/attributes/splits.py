@@ -19,8 +19,8 @@ from seamline.params.attributes import Attributes
 Pairs = npt.NDArray[np.int64]
 
 
-def said_groups(garments: Sequence[Garment]) -> Groups:
-    """The group of each garment that its source says, and garments of one photo are of one group."""
+def groups_of_source(garments: Sequence[Garment]) -> Groups:
+    """The group of each garment by its source; without one, garments of one photo are a group."""
     numbers: dict[str, int] = {}
     keys = [one.belongs_to or f"photo {one.file_name}" for one in garments]
     return np.array([numbers.setdefault(key, len(numbers)) for key in keys], dtype=np.int64)
@@ -43,8 +43,8 @@ def assign_splits(
     Raises:
         SeamlineError: when there are fewer groups than splits.
     """
-    said = said_groups(garments)
-    groups = joined_groups(said, pairs) if len(pairs) else said
+    known = groups_of_source(garments)
+    groups = joined_groups(known, pairs) if len(pairs) else known
     fixed = fixed_splits(garments, groups)
     ratios = np.array([params.ratios.train, params.ratios.val, params.ratios.test])
     table = presence(garments, values)
@@ -52,10 +52,10 @@ def assign_splits(
         of_train = np.flatnonzero(fixed == SPLITS.index("train"))
         if len(np.unique(groups[of_train])) >= 2:
             share = ratios[1] / (ratios[0] + ratios[1])
-            fixed[of_train] = divided(groups[of_train], table[of_train], [1 - share, share], [0, 1], params.seed)
+            fixed[of_train] = shared_out(groups[of_train], table[of_train], [1 - share, share], [0, 1], params.seed)
     free = np.flatnonzero(fixed < 0)
     if len(free):
-        fixed[free] = divided(groups[free], table[free], list(ratios), [0, 1, 2], params.seed)
+        fixed[free] = shared_out(groups[free], table[free], list(ratios), [0, 1, 2], params.seed)
     for one, group, split in zip(garments, groups.tolist(), fixed.tolist(), strict=True):
         one.group, one.split = int(group), SPLITS[split]
     empty = [split for at, split in enumerate(SPLITS) if not (fixed == at).any()]
@@ -83,7 +83,7 @@ def fixed_splits(garments: Sequence[Garment], groups: Groups) -> npt.NDArray[np.
     )
 
 
-def divided(
+def shared_out(
     groups: Groups, table: npt.NDArray[np.int64], ratios: Sequence[float], splits: Sequence[int], seed: int
 ) -> npt.NDArray[np.int64]:
     """Some garments into some splits."""

@@ -7,11 +7,11 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 from unicodedata import category, normalize
 
-from seamline.attributes.csv_tables import shown
 from seamline.attributes.garments import COLUMNS
 from seamline.base.errors import SeamlineError
 from seamline.base.escaping import FORMULA, has_control_character
 from seamline.dataset.groups import has_value
+from seamline.ingest.csv_tables import shown
 from seamline.params.attributes import Label
 
 # What pandas makes of a whole number in a column in which others are missing.

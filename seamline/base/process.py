@@ -90,6 +90,11 @@ def library_folder() -> Path:
     return temporary_folder()
 
 
+def project_scratch() -> Path | None:
+    """Where a project stores what spares later processes work; None elsewhere, as in a container of little room."""
+    return SCRATCH.resolve() if is_project(Path()) else None
+
+
 def is_project(folder: Path) -> bool:
     """Whether this code is the folder's own, and not another checkout's or an installed one."""
     package = folder / "seamline"

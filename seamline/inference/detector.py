@@ -82,6 +82,7 @@ class Detector:
         max_pixels: int = MAX_PIXELS,
         pixels_under_way: int = PIXELS_UNDER_WAY,
         channels_last: bool | None = None,
+        compiled: Path | None = None,
     ) -> None:
         """Open a model; thresholds left out are its own, the rest is for open_engine, all usable cores for threads.
 
@@ -90,6 +91,7 @@ class Detector:
             max_pixels: the limit on one image.
             pixels_under_way: the limit on all images that are decoded at the same time, whatever the number of threads;
                 an image of more waits until it is alone.
+            compiled: folder in which OpenVINO's compiled models are stored, so that they are ready sooner next time.
 
         Raises:
             SeamlineError: when there is no such model, or it cannot be read or not be run like this.
@@ -98,7 +100,7 @@ class Detector:
         self.max_pixels = max_pixels
         self.budget = PixelBudget(pixels_under_way)
         self.engine = (
-            open_engine(Path(model), self.threads, streams, batch or 1, precision, device, channels_last)
+            open_engine(Path(model), self.threads, streams, batch or 1, precision, device, channels_last, compiled)
             if isinstance(model, Path | str)
             else model
         )

@@ -276,7 +276,7 @@ def similar_asked(reports: Record) -> str:
     return f"{named(chosen['questions_from'])} against {named(chosen['answers_from'])}"
 
 
-def similar_said(reports: Record) -> str:
+def recall_to_sentence(reports: Record) -> str:
     """What a search finds, in a sentence; "" where that was not measured."""
     catalogue = reports["catalogue"]
     if not catalogue["recall"]:

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import csv
 import os
-import re
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import IO, NamedTuple
+from typing import NamedTuple
 
 from seamline.base.coco import raw_to_record, read_coco
 from seamline.base.errors import SeamlineError, some
 from seamline.base.splits import SPLITS
 from seamline.base.urls import is_remote
+from seamline.ingest.csv_tables import Row, read_table
 from seamline.photos.finding import Word, find_photos, path_to_photo, shown_path
 from seamline.photos.listing import Photo, key_of
 from seamline.photos.remote import Remote
@@ -22,10 +21,7 @@ from seamline.search.table import check_columns
 # Names of a CSV's column with the photos, where none is named.
 FILE_COLUMNS = ("file_name", "filename", "file", "photo", "image", "path", "url")
 TABLES = (".csv", ".tsv")
-DELIMITERS = ",;\t|"
-SEPARATOR = re.compile("sep=(.)", re.IGNORECASE)  # a first line by which Excel learns what divides the columns
 NOT_OF_USERS = frozenset(("id", "file_name", "width", "height", "license", "flickr_url", "coco_url", "date_captured"))
-LONGEST_CELL = 10_000_000  # bytes; Python's csv stops at 131,072
 
 
 class Listed(NamedTuple):
@@ -132,70 +128,19 @@ def local_photo(name: str, path: Path) -> Photo:
 
 
 def csv_to_listing(path: Path, file_column: str | None, remote: Remote) -> Listing:
-    """A table with a photo on each line, and columns of the user's own; names are relative to the table's folder.
+    """A table with a photo in each row, and columns of the user's own; names are relative to the table's folder.
 
     Raises:
         SeamlineError: when it is not a table, or has no column with photos.
     """
     try:
-        with path.open(newline="", encoding="utf-8-sig") as stream:
-            header, lines = read_table(stream, file_column, path)
-            index = index_of_files(header, file_column, path)
-            columns = check_columns([name for place, name in enumerate(header) if place != index], str(path))
-            return lines_to_listing(lines, index, columns, path, remote)
+        table = read_table(path, str(path))
     except OSError as error:
         raise SeamlineError(f"{path}: cannot be read ({error.strerror}).") from None
-    except UnicodeDecodeError as error:
-        raise SeamlineError(
-            f"{path}: is not UTF-8 ({error.reason} at byte {error.start:,}); save it as UTF-8."
-        ) from None
-    except csv.Error as error:
-        raise SeamlineError(f"{path}: is not a table ({error}).") from None
-
-
-def read_table(
-    stream: IO[str], file_column: str | None, path: Path
-) -> tuple[list[str], Iterator[tuple[int, list[str]]]]:
-    """The header, and the other lines with their numbers, as long as the header; cells without spaces around them."""
-    csv.field_size_limit(LONGEST_CELL)
-    first = next((line for line in stream if line.strip()), "")
-    said = SEPARATOR.fullmatch(first.removeprefix("\ufeff").rstrip())
-    delimiter = said[1] if said else delimiter_of(first, file_column)
-    stream.seek(0)
-    reader = csv.reader(stream, delimiter=delimiter, strict=True)
-    rows = ((reader.line_num, [cell.strip() for cell in cells]) for cells in reader if any(map(str.strip, cells)))
-    if said:
-        next(rows)
-    _, header = next(rows, (0, []))
-    header = [name.removeprefix("\ufeff").strip() for name in header]
-    while header and not header[-1]:  # a spreadsheet's empty columns
-        header.pop()
-    if not header:
-        raise SeamlineError(f"{path}: is empty; its first line has to name the columns.")
-
-    def lines() -> Iterator[tuple[int, list[str]]]:
-        for number, cells in rows:
-            if any(cells[len(header) :]):
-                raise SeamlineError(
-                    f"{path}, line {number}: has {len(cells)} cells, and there are {len(header)} columns."
-                )
-            yield number, (cells + [""] * len(header))[: len(header)]
-
-    return header, lines()
-
-
-def delimiter_of(line: str, file_column: str | None) -> str:
-    """What a header's columns are divided by: what gives one that names photos, and the most columns."""
-
-    def reads(delimiter: str) -> tuple[bool, int]:
-        try:
-            names = [name.strip().removeprefix("\ufeff") for name in next(csv.reader([line], delimiter=delimiter), [])]
-        except csv.Error:
-            return False, 0
-        wanted = FILE_COLUMNS if file_column is None else (file_column.lower(),)
-        return any(name.lower() in wanted for name in names), len(names)
-
-    return max(DELIMITERS, key=reads)
+    index = index_of_files(table.header, file_column, path)
+    columns = check_columns([name for place, name in enumerate(table.header) if place != index], str(path))
+    found = rows_to_listing(table.rows, index, columns, path, remote)
+    return found._replace(oddities=[*((str(path), f"{note}.") for note in table.notes), *found.oddities])
 
 
 def index_of_files(header: Sequence[str], file_column: str | None, path: Path) -> int:
@@ -230,24 +175,22 @@ def joined(listings: Sequence[Listing]) -> Listing:
     return Listing(list(found.values()), check_columns(columns, "the tables"), oddities, passed_over)
 
 
-def lines_to_listing(
-    lines: Iterator[tuple[int, list[str]]], index: int, columns: list[str], path: Path, remote: Remote
-) -> Listing:
+def rows_to_listing(rows: Sequence[Row], index: int, columns: list[str], path: Path, remote: Remote) -> Listing:
     photos: list[Listed] = []
     first: dict[str, tuple[int, list[str | None]]] = {}
     oddities: list[tuple[str, str]] = []
-    for number, cells in lines:
+    for number, cells in rows:
         name = cells[index]
         values = [cell or None for place, cell in enumerate(cells) if place != index]
         if not name:
-            oddities.append((f"{path}, line {number}", "names no photo."))
+            oddities.append((f"{path}, row {number}", "names no photo."))
             continue
         photo, reason = cell_to_photo(name, path, remote)
-        line, before = first.setdefault(photo.key, (number, values))
-        if line != number:
+        earlier, before = first.setdefault(photo.key, (number, values))
+        if earlier != number:
             other = "the same" if before == values else "other"
             oddities.append(
-                (name, f"stands on line {line} and, with {other} values, on line {number}; the first counts.")
+                (name, f"stands in row {earlier} and, with {other} values, in row {number}; the first counts.")
             )
             continue
         photos.append(Listed(photo, values, None, reason))

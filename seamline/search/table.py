@@ -46,7 +46,7 @@ class Counts(NamedTuple):
 
 
 @contextlib.contextmanager
-def full_disk_said() -> Iterator[None]:
+def full_disk_errors() -> Iterator[None]:
     """Raises the system's error for a full disk in the place of SQLite's."""
     try:
         yield
@@ -77,7 +77,7 @@ class TableWriter:
         Raises:
             OSError: when the disk is full.
         """
-        with full_disk_said():
+        with full_disk_errors():
             self._add(entry)
 
     def _add(self, entry: Entry) -> None:
@@ -118,7 +118,7 @@ class TableWriter:
         self._rows += 1
 
     def finish(self) -> Counts:
-        with full_disk_said():
+        with full_disk_errors():
             self._connection.execute("COMMIT")
         self.close()
         return Counts(self._photos, self._rows, self._unusable, self._twice)

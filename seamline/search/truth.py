@@ -89,7 +89,7 @@ def annotated_to_things(
         value = photo and photo.values.get(item)
         if photo is None or not value:
             continue
-        matched = match(own, of_photo[name])
+        matched = annotations_to_rows(own, of_photo[name])
         for (class_name, record), number in zip(own, matched, strict=True):
             key = same_value(record, same)
             if key is not None:
@@ -105,7 +105,7 @@ def same_value(record: Record, same: str | None) -> str | None:
     return None if value in (None, 0, "", "0") or isinstance(value, list | dict) else str(value)
 
 
-def match(annotated: Sequence[tuple[str, Record]], rows: Sequence[Row]) -> list[int]:
+def annotations_to_rows(annotated: Sequence[tuple[str, Record]], rows: Sequence[Row]) -> list[int]:
     """The row of each annotation's garment: of its class, the best overlap first, none twice; else NOT_FOUND."""
     boxes = bboxes_to_boxes([record["bbox"] for _, record in annotated])
     ious = box_ious(boxes, np.array([row.box for row in rows], np.float64).reshape(-1, 4))

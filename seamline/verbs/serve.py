@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from seamline.base.errors import SeamlineError, not_installed
 from seamline.base.numbers import number_from
+from seamline.base.process import project_scratch
 from seamline.people.options import add_people_options, check_people_options, with_people
 from seamline.photos.describing_options import add_describing_options
 from seamline.photos.options import add_model_options
@@ -106,6 +107,7 @@ def main(arguments: Sequence[str]) -> None:
 
     model, precision = (args.model, args.precision) if args.model else recommended_model()
     address = open_address(args.host, args.port, args.keys, args.no_keys)
+    scratch = project_scratch()
     with Detector(
         model,
         args.confidence,
@@ -113,6 +115,7 @@ def main(arguments: Sequence[str]) -> None:
         precision=precision,
         device=args.device,
         max_pixels=args.max_pixels,
+        compiled=scratch and scratch / "openvino",
     ) as garments:
         compiling = threading.Thread(target=compile_ahead, args=(garments,))
         compiling.start()  # while the server is imported, which takes a third of a second

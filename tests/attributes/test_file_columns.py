@@ -6,9 +6,9 @@ import re
 
 import pytest
 
-from seamline.attributes.csv_tables import text_to_table
 from seamline.attributes.file_columns import file_column_of
 from seamline.base.errors import SeamlineError
+from seamline.ingest.csv_tables import text_to_table
 
 PHOTOS = [f"shirts/{number}.jpg" for number in range(8)]
 

@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 
 from seamline.attributes import oddities
-from seamline.attributes.csv_tables import text_to_table
 from seamline.attributes.from_csv import collect, is_free_text
 from seamline.attributes.values import label_to_vocabulary
 from seamline.base.errors import SeamlineError
+from seamline.ingest.csv_tables import text_to_table
 from seamline.params.attributes import Label
 from tests.attributes.shirts import options, write_photo, write_source
 

@@ -175,19 +175,40 @@ def test_litserve_counts_at_its_best_number_of_workers() -> None:
 
 def test_it_is_ready_when_it_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "server.py").write_text(
-        "import sys, time\nif '--fail' in sys.argv: sys.exit('no model')\ntime.sleep(0.3)\n"
+        "import os, sys, time\nif '--fail' in sys.argv: sys.exit('no model')\ntime.sleep(0.3)\n"
+        "open(os.environ['SEAMLINE_SCRATCH'] + '/stored', 'w').close()\n"
         "print('ready on http://x', flush=True)\ntime.sleep(60)\n"
     )
     monkeypatch.chdir(tmp_path)  # python -m finds it here
     log = tmp_path / "start.log"
-    assert 0.3 <= serving_load.ready_s(["server"], log) < 30
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    assert 0.3 <= serving_load.ready_s(["server"], log, scratch) < 30
+    assert (scratch / "stored").exists()
     with pytest.raises(SeamlineError, match="did not get ready"):
-        serving_load.ready_s(["server", "--fail"], log)
+        serving_load.ready_s(["server", "--fail"], log, scratch)
     assert log.read_text().strip() == "no model"
-    bars = serving.start_bars({"640": {"ready_s": 2.0}, "160": {"ready_s": 2.01}})
-    assert [(bar.promise, bar.is_reached) for bar in bars] == [
+
+
+def test_the_first_start_and_later_ones_have_a_bar_each(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    folders: list[Path] = []
+
+    def ready_s(_: list[str], log: Path, scratch: Path) -> float:
+        assert scratch.is_dir()
+        folders.append(scratch)
+        return 2.01 if folders.count(scratch) == 1 else 2.0
+
+    monkeypatch.setattr(serving_parts, "ready_s", ready_s)
+    model: Any = SimpleNamespace(path=Path("ours"), confidence=0.5)
+    setting = Setting({640: model, 160: model}, (640, 160), [], tmp_path, Path(), [0], 1, 2, 1, 1)
+    found = serving_parts.start(setting)
+    assert found == {size: {"first_ready_s": 2.01, "ready_s": 2.0} for size in ("640", "160")}
+    assert len(folders) == 6
+    assert [(bar.promise, bar.is_reached) for bar in serving.start_bars(found)] == [
         ("ready at 640 px, s", True),
-        ("ready at 160 px, s", False),
+        ("ready at 160 px, s", True),
+        ("ready at 640 px, nothing stored, s", False),
+        ("ready at 160 px, nothing stored, s", False),
     ]
 
 
@@ -237,9 +258,14 @@ def test_the_whole_load_test_runs_in_miniature_and_is_resumed(tmp_path: Path, un
     else:
         parts.remove("peers")
     command = [sys.executable, "-m", "bench.serving", "--weights", str(untrained.weights), "--sizes", "96", "64"]
-    command += ["--seconds", "1", "--rounds", "1", "--overload", "2", "--soak", "5", "--machine", "a test", "--only"]
-    environment = {**os.environ, "PYTHONPATH": str(PROJECT)}
-    done = subprocess.run([*command, *parts], cwd=tmp_path, env=environment, capture_output=True, text=True)
+    command += ["--seconds", "1", "--rounds", "1", "--overload", "2", "--soak", "5", "--machine", "a test"]
+
+    def run(*options: str) -> subprocess.CompletedProcess[str]:
+        environment = {**os.environ, "PYTHONPATH": str(PROJECT)}
+        return subprocess.run([*command, *options], cwd=tmp_path, env=environment, capture_output=True, text=True)
+
+    whole = ["--out", "reports/serving.json", "--only", *parts]
+    done = run(*whole)
     logs = "".join(path.read_text()[-2000:] for path in tmp_path.glob(".seamline/bench/serving/*.log"))
     assert done.returncode == 0, done.stdout + done.stderr + logs
     report = json.loads((tmp_path / "reports" / "serving.json").read_text())
@@ -251,6 +277,10 @@ def test_the_whole_load_test_runs_in_miniature_and_is_resumed(tmp_path: Path, un
         for bar in part["bars"]:
             assert bar["promise"] in done.stdout
             assert bar["figure"] >= 0
-    again = subprocess.run([*command, *parts], cwd=tmp_path, env=environment, capture_output=True, text=True)
+    again = run(*whole)
     assert again.returncode == 0
     assert " s\n" not in again.stdout  # nothing is measured again
+    some = run("--only", "start")
+    assert some.returncode == 0
+    assert json.loads((tmp_path / serving.SOME).read_text())["parts"].keys() == {"start"}
+    assert json.loads((tmp_path / serving.WHOLE).read_text()) == report

@@ -18,7 +18,7 @@ from seamline.params.subset import Subset
 from seamline.search.catalogue import open_catalogue
 from seamline.search.measuring import annotations_of, measure, sentence, small
 from seamline.search.recall import KS, expected_precision, no_hit, ranks_of
-from seamline.search.truth import Photo, annotated_to_things, chosen_photos, match, same_value
+from seamline.search.truth import Photo, annotated_to_things, annotations_to_rows, chosen_photos, same_value
 from tests.conftest import PARAMS, write_dataset
 from tests.search.made import directions, entry, write
 
@@ -310,11 +310,11 @@ def test_annotations_are_matched_to_what_was_found_one_to_one() -> None:
         ("top", {"bbox": [0, 0, 10, 10]}),
         ("trousers", {"bbox": [50, 50, 5, 5]}),
     ]
-    assert match(annotated, rows) == [5, 4, -1]
-    assert match(annotated[:2], rows[:1]) == [-1, 4]  # what was found is one garment, the better one
-    assert match([("top", {"bbox": [0, 0, 10, 5]})], rows[:1]) == [4]  # an IoU of 0.5
-    assert match([("top", {"bbox": [0, 0, 10, 4.9]})], rows[:1]) == [-1]
-    assert match(annotated[:2], rows[2:]) == [-1, -1]  # of another class
+    assert annotations_to_rows(annotated, rows) == [5, 4, -1]
+    assert annotations_to_rows(annotated[:2], rows[:1]) == [-1, 4]  # what was found is one garment, the better one
+    assert annotations_to_rows([("top", {"bbox": [0, 0, 10, 5]})], rows[:1]) == [4]  # an IoU of 0.5
+    assert annotations_to_rows([("top", {"bbox": [0, 0, 10, 4.9]})], rows[:1]) == [-1]
+    assert annotations_to_rows(annotated[:2], rows[2:]) == [-1, -1]  # of another class
 
 
 @pytest.mark.parametrize(

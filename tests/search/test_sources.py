@@ -49,7 +49,6 @@ def folder(tmp_path: Path) -> Path:
         "file_name;colour\na/000.png;red\na/001.png;\n",
         "colour\tPhoto\nred\ta/000.png\n\ta/001.png\n",
         'colour,path\nred,"a/000.png"\n,a/001.png\n\n',
-        "file_name,colour\na/000.png,red\na/001.png\n",
     ],
 )
 def test_tables_as_people_save_them(folder: Path, text: str) -> None:
@@ -60,6 +59,22 @@ def test_tables_as_people_save_them(folder: Path, text: str) -> None:
         ("a/001.png", [None], ""),
     ]
     assert found.oddities == []
+
+
+@pytest.mark.parametrize(
+    ("encoding", "note"),
+    [
+        ("utf-8-sig", []),
+        ("utf-16", ["is in UTF-16."]),
+        ("cp1252", ["is not in UTF-8, and was read as Windows-1252."]),
+    ],
+)
+def test_a_table_of_excel_is_read_in_its_encoding_and_that_is_said(
+    folder: Path, encoding: str, note: list[str]
+) -> None:
+    found = listing_of(folder, "file_name;colour\r\na/000.png;grün\r\n".encode(encoding))
+    assert [one.values for one in found.photos] == [["grün"]]
+    assert found.oddities == [(str(folder / "items.csv"), one) for one in note]
 
 
 @pytest.mark.parametrize("text", ['"a,b,c";photo\n1;a/000.png\n', "photo\ta,b,c\na/000.png\t1\n"])
@@ -86,26 +101,32 @@ def test_a_photo_that_stands_twice_counts_once_and_is_said(folder: Path) -> None
     found = listing_of(folder, "file,x\na/000.png,1\n./a/000.png,1\na/../a/000.png,2\n,3\na/001.png,4\n")
     assert [one.values for one in found.photos] == [["1"], ["4"]]
     assert found.oddities == [
-        ("./a/000.png", "stands on line 2 and, with the same values, on line 3; the first counts."),
-        ("a/../a/000.png", "stands on line 2 and, with other values, on line 4; the first counts."),
-        (str(folder / "items.csv") + ", line 5", "names no photo."),
+        ("./a/000.png", "stands in row 2 and, with the same values, in row 3; the first counts."),
+        ("a/../a/000.png", "stands in row 2 and, with other values, in row 4; the first counts."),
+        (str(folder / "items.csv") + ", row 5", "names no photo."),
     ]
 
 
 @pytest.mark.parametrize(
     ("text", "file_column", "sentence"),
     [
-        ("", None, "is empty; its first line has to name the columns"),
+        ("", None, "is empty; its first row has to name the columns"),
         ("a,b\n1,2\n", None, "none of its columns is called file_name, filename, file, photo, image, path or url"),
         ("file,b\n1,2\n", "name", "has no column 'name'; it has file, b"),
         ("file,b,b\n1,2,3\n", None, "has two columns called 'b'"),
         ("file,,b\n1,2,3\n", None, "its column 1 has no name"),
-        ("file,b\na/000.png,2,3\n", None, "items.csv, line 2: has 3 cells, and there are 2 columns"),
-        ("file,b\n", None, "names no photo"),
-        ('file,b\na/000.png,"2\na/001.png,3\n', None, "items.csv: is not a table (unexpected end of data)"),
-        ("sep=;\n", None, "is empty; its first line has to name the columns"),
-        (b"file,b\n\xff\xfe,2\n", None, "is not UTF-8"),
-        ("file," + ",".join(map(str, range(501))) + "\n", None, "has 501 columns; at most 500"),
+        ("file,b\na/000.png,2,3\n", None, "items.csv: row 2 ('a/000.png') has 3 cells, and the header 2"),
+        ("file,b\n", None, "has a header (file, b) and no rows"),
+        ("file,b\n,1\n", None, "names no photo"),
+        (
+            "file,b\na/000.png,1\na/001.png\n",
+            None,
+            "items.csv: row 3 ('a/001.png') has 1 cell, and the header 2; write its empty cells too",
+        ),
+        ('file,b\na/000.png,"2\na/001.png,3\n', None, "items.csv: row 2 cannot be read (unexpected end of data)"),
+        ("sep=;\n", None, "is empty; its first row has to name the columns"),
+        (b"PK\x03\x04", None, "items.csv: is an Excel workbook"),
+        ("file," + ",".join(map(str, range(501))) + "\n" + "1," * 501 + "1\n", None, "has 501 columns; at most 500"),
     ],
 )
 def test_what_is_not_such_a_table_is_said(folder: Path, text: Any, file_column: Any, sentence: str) -> None:

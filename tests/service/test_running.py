@@ -78,6 +78,21 @@ def test_nothing_is_written_and_the_log_holds_no_secret(model: Path, photo: byte
     assert [path.name for path in folders["cwd"].iterdir()] == ["log"]
 
 
+def test_a_project_stores_what_was_compiled_and_the_next_start_answers_the_same(
+    model: Path, photo: bytes, tmp_path: Path
+) -> None:
+    (tmp_path / "seamline").symlink_to(Path(__file__).parent.parent.parent / "seamline")
+    found, written = [], []
+    for _ in range(2):
+        with served(model, tmp_path) as service:
+            found.append(json.loads(service.ask(photo_request(photo)).body)["images"][0]["instances"])
+        [file] = (tmp_path / ".seamline" / "openvino").iterdir()
+        written.append(file.stat().st_mtime_ns)
+    assert found[0]
+    assert found[0] == found[1]
+    assert written[0] == written[1]
+
+
 @contextlib.contextmanager
 def half_asked(model: Path, folder: Path, photo: bytes) -> Iterator[tuple[Served, Any]]:
     """A service with one request whose last byte has not come, and one connection that is idle."""

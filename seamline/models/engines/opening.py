@@ -27,6 +27,7 @@ def open_engine(
     precision: str = "f32",
     device: str = "cpu",
     channels_last: bool | None = None,
+    compiled: Path | None = None,
 ) -> Engine:
     """The engine that a model's path asks for: *.pt, *.onnx, or a folder with model.xml.
 
@@ -39,6 +40,7 @@ def open_engine(
             INT8 where they were quantised and this elsewhere.
         device: cpu, auto, cuda or cuda:NUMBER for PyTorch and ONNX, tensorrt for ONNX; see devices.chosen_device.
         channels_last: for weights on a GPU, how numbers lie in memory; None: as is quickest for the precision.
+        compiled: folder in which OpenVINO's compiled models are stored, so that they are ready sooner next time.
 
     Raises:
         SeamlineError: when there is no such model, or it cannot be read or not be run like this.
@@ -49,7 +51,7 @@ def open_engine(
     engine: Engine
     with opening_errors(path):
         if is_openvino(path):
-            engine = OpenVinoEngine(path, threads, streams, precision, batch)
+            engine = OpenVinoEngine(path, threads, streams, precision, batch, compiled)
         elif path.suffix in (".pt", ".onnx") and device != "cpu":
             engine = on_gpu(path, threads, device, precision, channels_last)
         elif path.suffix == ".onnx":

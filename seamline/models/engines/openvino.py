@@ -13,8 +13,9 @@ import numpy as np
 
 from seamline.base.process import without_openvino_telemetry
 from seamline.models.arrays import Canvases, Outputs
+from seamline.models.engines.compiling import Compiler, with_canvas_input
 from seamline.models.engines.engine import WAITING, in_parts
-from seamline.models.families import Family, family_of
+from seamline.models.families import family_of
 from seamline.models.forks import keep_in_forks
 from seamline.models.kinds import metadata_to_detector_facts
 
@@ -69,7 +70,15 @@ class OpenVinoEngine:
 
     device, readers, tensors = "cpu", 0, None
 
-    def __init__(self, path: Path, threads: int, streams: int | None, precision: str = "f32", batch: int = 1) -> None:
+    def __init__(
+        self,
+        path: Path,
+        threads: int,
+        streams: int | None,
+        precision: str = "f32",
+        batch: int = 1,
+        compiled: Path | None = None,
+    ) -> None:
         openvino = import_openvino()
         keep_in_forks(self)
         self.core = openvino.Core()
@@ -83,10 +92,9 @@ class OpenVinoEngine:
         if streams:
             throughput["NUM_STREAMS"] = min(streams, threads)
         # For one image at a time; with two requests, one is computed while the other is decoded.
-        self.alone = Once(functools.partial(compiled_with_requests, self.core, model, self.family, 1, latency, 2))
-        self.beside = Once(
-            functools.partial(compiled_with_requests, self.core, model, self.family, self.batch, throughput, None)
-        )
+        compiler = Compiler(self.core, model, self.family, path, precision, compiled)
+        self.alone = Once(functools.partial(compiled_with_requests, compiler, 1, latency, 2))
+        self.beside = Once(functools.partial(compiled_with_requests, compiler, self.batch, throughput, None))
 
     @property
     def precision(self) -> str:
@@ -158,10 +166,10 @@ def convolution_channels(model: Any) -> dict[str, tuple[int, int]]:
 
 
 def compiled_with_requests(
-    core: Any, model: Any, family: Family, batch: int, options: dict[str, Any], count: int | None
+    compiler: Compiler, batch: int, options: dict[str, Any], count: int | None
 ) -> tuple[Any, Requests]:
     """A model compiled for batches of canvases, with that many requests; None: enough that no stream waits."""
-    compiled = core.compile_model(with_canvas_input(model, family, batch), "CPU", options)
+    compiled = compiler.compiled(batch, options)
     return compiled, requests_of(compiled, count or int(compiled.get_property("NUM_STREAMS")) + WAITING)
 
 
@@ -201,19 +209,3 @@ def rt_info(model: Any) -> dict[str, str]:
     if not model.has_rt_info(["seamline"]):
         return {}
     return {key: str(value) for key, value in model.get_rt_info(["seamline"]).value.items()}
-
-
-def with_canvas_input(model: Any, family: Family, batch: int) -> Any:
-    """The model with a batch of canvases for its input, so that OpenVINO itself makes tensors of them."""
-    import openvino
-    from openvino.preprocess import ColorFormat, PrePostProcessor
-
-    model = model.clone()
-    model.reshape([batch, *list(model.input().partial_shape)[1:]])
-    processor = PrePostProcessor(model)
-    tensor = processor.input().tensor()
-    tensor.set_element_type(openvino.Type.u8).set_layout(openvino.Layout("NHWC")).set_color_format(ColorFormat.BGR)
-    processor.input().model().set_layout(openvino.Layout("NCHW"))
-    steps = processor.input().preprocess()
-    family.add_openvino_steps(steps.convert_element_type(openvino.Type.f32))
-    return processor.build()

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as some_of
 
-from seamline.attributes.csv_tables import read_table, text_to_table
 from seamline.base.errors import SeamlineError
+from seamline.ingest.csv_tables import read_table, text_to_table
 
 HEADER = ["filename", "neck", "pattern"]
 ROWS = [["a b.jpg", "0", "#N/A"], ["ü.jpg", "", "1"], ["c.jpg", "2", 'says; "a, b"\tc']]
@@ -72,8 +72,14 @@ def test_one_column_has_no_delimiter(tmp_path: Path) -> None:
         (b"", ("is empty",)),
         (b"\xef\xbb\xbf \r\n\r\n", ("is empty",)),
         (b"filename,neck\n", ("has a header (filename, neck) and no rows",)),
-        (b"filename,neck\na.jpg,1\nb.jpg\n", ("row 3 ('b.jpg') has 1 cells, and the header 2",)),
-        (b"filename,neck\na.jpg,1\nb.jpg,1,2\n", ("row 3 ('b.jpg') has 3 cells",)),
+        (
+            b"filename,neck\na.jpg,1\nb.jpg\n",
+            ("row 3 ('b.jpg') has 1 cell, and the header 2; write its empty cells too",),
+        ),
+        (
+            b"filename,neck\na.jpg,1\nb.jpg,1,2\n",
+            ("row 3 ('b.jpg') has 3 cells, and the header 2; put a cell that contains the delimiter into quotes",),
+        ),
         (b'filename,neck\na.jpg,"1\nb.jpg,2\n', ("row 2 cannot be read", "quote")),
         (b"PK\x03\x04\x14\0\x06\0", ("Excel workbook", "save it as CSV")),
         (b"\xd0\xcf\x11\xe0", ("old Excel workbook",)),

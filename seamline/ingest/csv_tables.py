@@ -9,7 +9,7 @@ from collections import Counter
 from pathlib import Path
 from typing import NamedTuple
 
-from seamline.base.errors import SeamlineError, some
+from seamline.base.errors import SeamlineError, counted, some
 from seamline.base.escaping import to_terminal
 
 DELIMITERS = (",", ";", "\t", "|")
@@ -51,13 +51,16 @@ class Table(NamedTuple):
         return None
 
 
-def read_table(path: Path) -> Table:
+def read_table(path: Path, name: str | None = None) -> Table:
     """Read a CSV file whatever its delimiter (comma, semicolon, tab, bar), byte-order mark and ends of lines are.
+
+    Args:
+        name: what errors call it; None: its own name, without the folder.
 
     Raises:
         SeamlineError: when it is empty or not text, or a row has another number of cells than the header.
     """
-    name = to_terminal(path.name)
+    name = to_terminal(path.name if name is None else name)
     text, notes = data_to_text(path.read_bytes(), name)
     return text_to_table(text, name, notes)
 
@@ -104,9 +107,14 @@ def text_to_table(text: str, name: str, notes: list[str]) -> Table:
             continue
         cells = [cell.strip() for cell in row.cells]
         if len(cells) < named or any(cells[len(header) :]):
+            what = (
+                "write its empty cells too"
+                if len(cells) < named
+                else "put a cell that contains the delimiter into quotes"
+            )
             raise SeamlineError(
-                f"{name}: row {row.number} ({shown(cells[0])}) has {len(cells)} cells, and the header {len(header)}; "
-                "put a cell that contains the delimiter into quotes."
+                f"{name}: row {row.number} ({shown(cells[0])}) has {counted(len(cells), 'cell')}, and the header "
+                f"{len(header)}; {what}."
             )
         rows.append(Row(row.number, cells[:named]))
     if not rows:
