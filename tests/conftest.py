@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import fcntl
 import functools
 import json
@@ -10,6 +11,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -291,7 +293,15 @@ def code_in(folder: Path) -> None:
 
 def checked_out(root: Path) -> Project:
     """A copy of the code with the tests' own workspace, and a git of its own."""
-    root.mkdir(parents=True)
+    return committed_code().copy(root)
+
+
+@functools.cache
+def committed_code() -> Project:
+    """What each project of a test is a copy of; in one pack, as thousands of small files take long on a slow disk."""
+    root = Path(tempfile.mkdtemp(prefix="seamline-tests-")) / "project"
+    atexit.register(shutil.rmtree, root.parent, ignore_errors=True)
+    root.mkdir()
     for path in sorted(found for pattern in CODE for found in PROJECT.glob(pattern)):
         if path.is_dir():
             ignored = shutil.ignore_patterns("__pycache__", "workspace")
@@ -306,6 +316,7 @@ def checked_out(root: Path) -> Project:
     project.run("git", "config", "user.name", "test")
     project.run("git", "config", "user.email", "test@localhost")
     project.with_home().commit("start")
+    project.run("git", "repack", "-a", "-d", "--quiet")
     return project
 
 
@@ -337,6 +348,7 @@ def finish(root: Path) -> Project:
     project.commit("small")
     project.run("dvc", "exp", "run", "--name", "first", "-S", f"train.epochs={SMALL['train']['epochs']}")
     project.commit("finished")
+    project.run("git", "repack", "-a", "-d", "--quiet")
     (root / ".git" / "finished").touch()
     return project
 

@@ -116,12 +116,13 @@ class Server:
             others: that have to end before.
         """
         try:
-            wait(others)
-            waited_ms = 1000 * (time.perf_counter() - came)
             data = held.pop().data
-            if not task.needs_pixels:
+            if not task.needs_pixels and not others:
+                waited_ms = 1000 * (time.perf_counter() - came)
                 return found_to_answer(self._detect(data, task.confidence), task, waited_ms)
-            look = functools.partial(self._look, task=task, waited_ms=waited_ms, begun=time.perf_counter())
+            if task.needs_pixels:
+                wait(others)  # they may need the budget that this one would hold
+            look = functools.partial(self._look, task=task, others=others, came=came, begun=time.perf_counter())
             return read_within_budget(data, "image", self.detector.max_pixels, self._budget, look)
         except ImageError as error:
             error.__traceback__ = error.__context__ = None  # whose frames hold the file until garbage is collected
@@ -129,15 +130,21 @@ class Server:
         finally:
             self._let_go()
 
-    def _look(self, image: Image, task: Task, waited_ms: float, begun: float) -> Answer:
-        """The answer where more is asked for than the detector finds; the photo was begun to be read at `begun`."""
+    def _look(
+        self, image: Image, task: Task, others: Sequence[Future[Answer | str]], came: float, begun: float
+    ) -> Answer:
+        """The answer where a photo has been read before the detector gets it; it was begun to be read at `begun`."""
         decode_ms = 1000 * (time.perf_counter() - begun)
+        wait(others)
+        waited_ms = 1000 * (time.perf_counter() - came) - decode_ms
+        if not task.needs_pixels:
+            found = self._detect(image, task.confidence)
+            return found_to_answer(with_decoding(found, decode_ms), task, waited_ms)
         if self.describer is None:
             raise RuntimeError("nothing describes garments here, so no request that asks for it is admitted")
         if task.whole:
             return photo_to_answer(image, self.describer, task, waited_ms, decode_ms)
-        found = self._detect(image, task.confidence)
-        found = found.with_timings(decode_ms + found.timings_ms[0], *found.timings_ms[1:])
+        found = with_decoding(self._detect(image, task.confidence), decode_ms)
         chosen = np.flatnonzero(np.isin(found.classes, [*task.classes]))
         if task.garment is not None:
             if task.garment > len(chosen):
@@ -158,3 +165,8 @@ class Server:
     def close(self) -> None:
         self._pool.shutdown(cancel_futures=True)
         self.detector.close()
+
+
+def with_decoding(found: Detections, decode_ms: float) -> Detections:
+    """What was found in a photo that was decoded before, with that time in its first part."""
+    return found.with_timings(decode_ms + found.timings_ms[0], *found.timings_ms[1:])
