@@ -15,7 +15,6 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
-import pyzipper
 from tqdm import tqdm
 
 from seamline.base.errors import SeamlineError
@@ -34,8 +33,7 @@ MEMBERS_A_JOB = 500
 # Of the zip format (APPNOTE 4.4.15).
 DOS_FOLDER = 0x10
 DAMAGED = (
-    zipfile.BadZipFile, pyzipper.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError, EOFError, OSError,
-    RuntimeError, ValueError,
+    zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError, EOFError, OSError, RuntimeError, ValueError,
 )  # fmt: skip
 
 
@@ -141,12 +139,14 @@ def unpack(archive: Path, target: Path, budget: int) -> int:
         DamagedArchive: when it is not an archive, or is damaged.
         SeamlineError: when it leads outside, unpacks to more than `budget` bytes, or cannot be unpacked here.
     """
+    import pyzipper  # and its ciphers, for which those who only ask for names need not wait
+
     target.mkdir(parents=True)
     try:
         if archive.name.lower().endswith(".zip"):
             return unpack_zip(archive, target, budget)
         return unpack_tar(archive, target, budget)
-    except DAMAGED as error:
+    except (*DAMAGED, pyzipper.BadZipFile) as error:
         number = error.errno if isinstance(error, OSError) else None
         if number in (errno.ENOSPC, errno.EDQUOT):
             raise SeamlineError(f"{archive.name}: there is no space left on the disk to unpack it.") from None
@@ -159,6 +159,8 @@ def unpack(archive: Path, target: Path, budget: int) -> int:
 
 
 def unpack_zip(archive: Path, target: Path, budget: int) -> int:
+    import pyzipper
+
     with pyzipper.AESZipFile(archive) as opened:
         members = zip_files(opened, archive.name)
     total = check_size(sum(member.info.file_size for member in members), budget, archive)
@@ -220,6 +222,8 @@ def zip_files(opened: Any, archive: str) -> list[ZipMember]:
 
 
 def unpack_members(positions_and_names: Sequence[tuple[int, str]], archive: Path, target: Path) -> int:
+    import pyzipper
+
     with pyzipper.AESZipFile(archive) as opened:
         members = opened.infolist()
         for position, name in positions_and_names:
