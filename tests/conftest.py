@@ -175,6 +175,8 @@ LONGEST = [
     "stages/test_bucket.py",
     "export/test_stage.py",
     "export/test_int8.py",
+    "inference/test_rcnn.py",
+    "inference/test_detector.py",
     "stages/test_pipeline.py",
     "project/test_docs.py",
     "project/test_bench.py",

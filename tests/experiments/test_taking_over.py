@@ -120,7 +120,7 @@ def test_a_report_on_another_training_is_refused(earlier: Earlier) -> None:
         earlier.take()
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_after_an_upgrade_the_pipeline_runs_on_the_weights_of_before(finished: Project, tmp_path: Path) -> None:
     project = finished.copy(tmp_path / "project")
     shutil.rmtree(project.root / ".seamline")

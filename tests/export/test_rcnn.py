@@ -97,10 +97,8 @@ def test_largest_differences_are_of_the_same_detections_in_whatever_order() -> N
     assert list(boxes_only) == ["max_abs_score_difference", "max_abs_box_difference_px"]
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    ("fixture", "kind"), [("mask_rcnn", "mask"), pytest.param("faster_rcnn", "box", marks=pytest.mark.thorough)]
-)
+@pytest.mark.thorough
+@pytest.mark.parametrize(("fixture", "kind"), [("mask_rcnn", "mask"), ("faster_rcnn", "box")])
 def test_the_stage_makes_every_format(
     fixture: str, kind: str, request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -133,7 +133,7 @@ def some_photos(project: Project) -> list[Path]:
     return sorted((project.root / "data" / "subset" / "images").iterdir())[:3]
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_every_command_runs(documented: Project) -> None:
     failed, done = [], set()
     for name, line in commands():
