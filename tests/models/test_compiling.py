@@ -13,7 +13,7 @@ import openvino
 import pytest
 
 from seamline.models.engines import compiling
-from seamline.models.engines.compiling import Compiler
+from seamline.models.engines.compiling import Compiler, read_model
 from seamline.models.families import family_of
 from tests.untrained import Untrained, canvas_of
 
@@ -43,8 +43,7 @@ class Counting:
 
 def opened(path: Path, folder: Path | None, precision: str = "f32") -> tuple[Counting, Compiler]:
     core = Counting()
-    model = core.read_model(path / "model.xml")
-    return core, Compiler(core, model, family_of("yolo", path), path, precision, folder)
+    return core, Compiler(core, read_model(core, path, hashed=True), family_of("yolo", path), precision, folder)
 
 
 def outputs_of(compiled: Any, canvases: Any) -> list[bytes]:
@@ -112,6 +111,40 @@ def test_what_is_stored_belongs_to_one_model_precision_and_code(
     core, compiler = opened(model, folder)
     compiler.compiled(1, LATENCY)
     assert (core.compiled, core.imported) == (1, 0)
+
+
+def test_a_model_that_is_replaced_meanwhile_is_never_taken_for_another(model: Path, tmp_path: Path) -> None:
+    """Between its opening and its second use, hours later; and while it is read."""
+    folder, path = tmp_path / "stored", tmp_path / "model"
+    shutil.copytree(model, path)
+
+    def replace() -> None:
+        data = bytearray((model / "model.bin").read_bytes())
+        data[len(data) // 2] ^= 1
+        (path / "model.bin").unlink()
+        (path / "model.bin").write_bytes(data)
+
+    _, compiler = opened(path, folder)
+    compiler.compiled(1, THROUGHPUT)
+    replace()
+    compiler.compiled(1, LATENCY)
+    assert len(list(folder.iterdir())) == 1
+    core, compiler = opened(path, folder)
+    compiler.compiled(1, THROUGHPUT)
+    assert (core.compiled, core.imported) == (1, 0)
+
+    class Replacing(Counting):
+        def read_model(self, file: Path) -> Any:
+            made = self.core.read_model(file)
+            replace()
+            return made
+
+    shutil.copy(model / "model.bin", path)
+    slow = Replacing()
+    compiler = Compiler(slow, read_model(slow, path, hashed=True), family_of("yolo", path), "f32", tmp_path / "none")
+    for options in (THROUGHPUT, LATENCY):
+        compiler.compiled(1, options)
+    assert not (tmp_path / "none").exists()
 
 
 @pytest.mark.parametrize("damage", ["cut", "changed", "empty", "of another program", "a folder"])

@@ -6,7 +6,7 @@ import contextlib
 import hashlib
 import threading
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from seamline.base.errors import SeamlineError
 from seamline.base.files import code_below, sha256_of, whole_file
@@ -18,6 +18,24 @@ DIGEST_BYTES = 32
 PROCESSOR = ("FULL_DEVICE_NAME", "OPTIMIZATION_CAPABILITIES")
 
 
+class Read(NamedTuple):
+    """A model as OpenVINO has read it."""
+
+    model: Any
+    sha256: str  # of its files; "" where that is not known
+
+
+def read_model(core: Any, folder: Path, hashed: bool) -> Read:
+    """The model in a folder; its hash is not known where its files were replaced while they were read."""
+    before = sha256_of_model(folder) if hashed else ""
+    model = core.read_model(folder / "model.xml")
+    return Read(model, before if hashed and sha256_of_model(folder) == before else "")
+
+
+def sha256_of_model(folder: Path) -> str:
+    return " ".join(sha256_of(folder / name) for name in ("model.xml", "model.bin"))
+
+
 class Compiler:
     """Compiles a model for one image at a time, for many at once, and for batches.
 
@@ -26,15 +44,13 @@ class Compiler:
     also stored in a folder, if there is one, when it is exported, so that processes after this one import it at once.
     """
 
-    def __init__(self, core: Any, model: Any, family: Family, path: Path, precision: str, folder: Path | None) -> None:
+    def __init__(self, core: Any, read: Read, family: Family, precision: str, folder: Path | None) -> None:
         """
         Args:
-            model: as OpenVINO has read it.
-            path: the folder that it was read from.
             folder: of what is stored; None: nothing is.
         """
-        self._core, self._model, self._family, self._path = core, model, family, path
-        self._precision, self._folder = precision, folder
+        self._core, self._model, self._family, self._precision = core, read.model, family, precision
+        self._sha256, self._folder = read.sha256, folder if read.sha256 else None
         self._first: dict[int, Any] = {}  # by batch size, compiled and not imported
         self._lock = threading.Lock()
 
@@ -68,8 +84,7 @@ class Compiler:
 
         parts = [openvino.get_version(), str(batch), self._precision]
         parts += [str(self._core.get_property("CPU", name)) for name in PROCESSOR]
-        parts += map(sha256_of, [self._path / "model.xml", self._path / "model.bin"])
-        parts += map(sha256_of, code_below(Path(__file__).parent.parent, {".py"}))  # adds steps of a family
+        parts += [self._sha256, *map(sha256_of, code_below(Path(__file__).parent.parent, {".py"}))]  # a family's steps
         return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:32] + SUFFIX
 
 

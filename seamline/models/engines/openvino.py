@@ -13,7 +13,7 @@ import numpy as np
 
 from seamline.base.process import without_openvino_telemetry
 from seamline.models.arrays import Canvases, Outputs
-from seamline.models.engines.compiling import Compiler, with_canvas_input
+from seamline.models.engines.compiling import Compiler, read_model, with_canvas_input
 from seamline.models.engines.engine import WAITING, in_parts
 from seamline.models.families import family_of
 from seamline.models.forks import keep_in_forks
@@ -82,17 +82,17 @@ class OpenVinoEngine:
         openvino = import_openvino()
         keep_in_forks(self)
         self.core = openvino.Core()
-        model = self.core.read_model(path / "model.xml")
-        self.facts = metadata_to_detector_facts(rt_info(model), path)
+        read = read_model(self.core, path, hashed=compiled is not None)
+        self.facts = metadata_to_detector_facts(rt_info(read.model), path)
         self.family = family_of(self.facts.family, path)
-        self.model, self.batch = model, min(batch, self.family.EXPORTED_BATCH or batch)
+        self.model, self.batch = read.model, min(batch, self.family.EXPORTED_BATCH or batch)
         self.wanted = {"INFERENCE_PRECISION_HINT": precision, "INFERENCE_NUM_THREADS": threads}
         latency = self.wanted | {"PERFORMANCE_HINT": "LATENCY"}
         throughput: dict[str, Any] = self.wanted | {"PERFORMANCE_HINT": "THROUGHPUT", "ENABLE_CPU_PINNING": True}
         if streams:
             throughput["NUM_STREAMS"] = min(streams, threads)
         # For one image at a time; with two requests, one is computed while the other is decoded.
-        compiler = Compiler(self.core, model, self.family, path, precision, compiled)
+        compiler = Compiler(self.core, read, self.family, precision, compiled)
         self.alone = Once(functools.partial(compiled_with_requests, compiler, 1, latency, 2))
         self.beside = Once(functools.partial(compiled_with_requests, compiler, self.batch, throughput, None))
 
