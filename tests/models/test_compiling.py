@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import shutil
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import numpy as np
 import openvino
@@ -156,7 +158,8 @@ def test_what_is_damaged_is_compiled_again_and_replaced(model: Path, tmp_path: P
         file.mkdir()
     else:
         other = b"something else" * 100
-        changed = good[:-9] + b"x" + good[-8:]
+        middle = len(good) // 2  # among the weights, which would be other ones and no error
+        changed = good[:middle] + bytes([good[middle] ^ 1]) + good[middle + 1 :]
         file.write_bytes(
             {
                 "cut": good[: len(good) // 2],
@@ -173,6 +176,20 @@ def test_what_is_damaged_is_compiled_again_and_replaced(model: Path, tmp_path: P
         core, compiler = opened(model, tmp_path)
         compiler.compiled(1, THROUGHPUT)
         assert (core.compiled, core.imported) == (0, 1)
+
+
+def test_where_nothing_can_be_stored_it_is_compiled_all_the_same(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").touch()
+    full = OSError(errno.ENOSPC, "No space left on device")
+    for folder, refusal in ((tmp_path / "file" / "below", None), (tmp_path / "full", full)):
+        if refusal:
+            monkeypatch.setattr(compiling, "whole_file", Mock(side_effect=refusal))
+        core, compiler = opened(model, folder)
+        for options in (THROUGHPUT, LATENCY):
+            compiler.compiled(1, options)
+        assert (core.compiled, core.imported) == (1, 1)
 
 
 def test_only_the_last_ones_are_stored(tmp_path: Path) -> None:
