@@ -16,6 +16,7 @@ DELIMITERS = (",", ";", "\t", "|")
 SAMPLE_ROWS = 50  # that show which delimiter it is
 WORKBOOKS = {b"PK\x03\x04": "an Excel workbook or another zip", b"\xd0\xcf\x11\xe0": "an old Excel workbook"}
 SHOWN_CHARACTERS = 80
+LONGEST_CELL = 10_000_000  # characters; csv's own limit, 131,072, is that of a whole process
 NOT_IN_TEXT = re.compile(r"[\x00-\x08\x0e-\x1a\x7f]")  # but for tabs, ends of lines and escapes
 
 
@@ -92,11 +93,13 @@ def data_to_text(data: bytes, name: str) -> tuple[str, list[str]]:
 
 
 def text_to_table(text: str, name: str, notes: list[str]) -> Table:
+    delimiter = None
     if text[:4].lower() == "sep=" and "\n" in text:  # what Excel reads the delimiter from
-        text = text.partition("\n")[2]
+        first, _, text = text.partition("\n")
+        delimiter = first[4:].strip(" \r")[:1] or None
     if not text.strip():
         raise SeamlineError(f"{name}: is empty; its first row has to name the columns.")
-    found = records_of(text, delimiter_of(text), name)
+    found = records_of(text, delimiter or delimiter_of(text), name)
     header_at = next(at for at, row in enumerate(found) if not is_blank(row))
     header = [cell.strip() for cell in found[header_at].cells]
     # Columns without a name at the end, which spreadsheets leave, may be missing in a row.
@@ -146,6 +149,7 @@ def records_of(text: str, delimiter: str, name: str) -> list[Row]:
     Raises:
         SeamlineError: when a quote is never closed, or a cell is longer than csv reads.
     """
+    csv.field_size_limit(LONGEST_CELL)
     found: list[Row] = []
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
     try:

@@ -49,8 +49,8 @@ def test_from_many_threads_each_result_is_what_it_is_alone(untrained: Untrained,
         alone = [detector.detect(photo) for photo in photos]
         assert len({found.boxes.tobytes() for found in alone}) == len(photos), "equal results would hide a mix-up"
         for kinds in (["detect"], ["detect_all"], ["submit"], ["detect_beside"], list(CALLS)):
-            counts = count_differences(detector, kinds, photos[:2], 8, 16)
-            assert counts == {"calls": 16, "different": 0}
+            counts = count_differences(detector, kinds, photos[:4], 8, 32)
+            assert counts == {"calls": 32, "different": 0}
 
 
 @pytest.mark.parametrize("name", ["onnx", "openvino"])

@@ -61,6 +61,23 @@ def test_columns_without_a_name_may_have_something_in_them(tmp_path: Path) -> No
     assert [row.cells for row in table.rows] == [["a.jpg", "1"], ["b.jpg", "2"]]
 
 
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+@pytest.mark.parametrize("delimiter", [";", ",", "\t", "^"])
+def test_the_delimiter_that_a_table_names_is_taken_whatever_another_would_give(delimiter: str, end: str) -> None:
+    rows = [["a,b;c", "photo"], ["1,2;3", "x.png"]] if delimiter in "\t^" else [["a", "photo"], ["1", "x.png"]]
+    if delimiter == ";":
+        rows = [["a,b", "photo"], ["1,2", "x.png"]]  # a comma gives as many columns, and comes first
+    text = end.join([f"sep={delimiter}", *(delimiter.join(row) for row in rows), ""])
+    table = text_to_table(text, "x.csv", [])
+    assert [table.header, *(row.cells for row in table.rows)] == rows
+
+
+def test_a_long_cell_is_read() -> None:
+    cell = "long " * 100_000
+    [row] = text_to_table(f"filename,description\na.jpg,{cell}\n", "x.csv", []).rows
+    assert row.cells == ["a.jpg", cell.strip()]
+
+
 def test_one_column_has_no_delimiter(tmp_path: Path) -> None:
     (tmp_path / "x.csv").write_text("filename\na.jpg\nb.jpg\n")
     assert [row.cells for row in read_table(tmp_path / "x.csv").rows] == [["a.jpg"], ["b.jpg"]]

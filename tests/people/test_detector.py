@@ -188,7 +188,7 @@ def test_from_many_threads_each_result_is_what_it_is_alone(untrained: Untrained,
         assert sum(len(found.persons.boxes) for found in alone) > 8
         assert {owner for found in alone for owner in found.persons.of_instances.tolist()} >= {0, 1}
         for kinds in (["submit"], ["detect_beside"], list(CALLS)):
-            assert count_differences(detector, kinds, photos[:2], 8, 16) == {"calls": 16, "different": 0}
+            assert count_differences(detector, kinds, photos[:3], 8, 24) == {"calls": 24, "different": 0}
         [again] = detector.detect_all(photos[:1])
         np.testing.assert_array_equal(again.persons.of_instances, alone[0].persons.of_instances)
 

@@ -435,7 +435,14 @@ def test_a_summary_without_its_model_says_that_its_figures_are_of_an_earlier_run
 
 
 @needs_chromium
-@pytest.mark.parametrize(("width", "dark"), [(1200, False), (500, True)])
+@pytest.mark.parametrize(
+    ("width", "dark"),
+    [
+        (1200, False),
+        (500, True),
+        *(pytest.param(*one, marks=pytest.mark.thorough) for one in [(1200, True), (500, False)]),
+    ],
+)
 def test_a_browser_finds_nothing_wrong(width: int, dark: bool, workplace: Path) -> None:
     made(workplace)
     seen = look_at(workplace / "reports" / "index.html", workplace, width=width, dark=dark)

@@ -43,8 +43,8 @@ def good(untrained: Any) -> bytes:
     return data
 
 
-def test_a_hundred_hostile_requests(service: Served, good: bytes, tmp_path: Path) -> None:
-    attacked(service, good, tmp_path, 100, spare_memory=64 << 20)
+def test_three_hundred_hostile_requests(service: Served, good: bytes, tmp_path: Path) -> None:
+    attacked(service, good, tmp_path, 300, spare_memory=64 << 20)
 
 
 @pytest.mark.thorough
